@@ -1,0 +1,56 @@
+//! The figures: this cache beside its peers, in one process, interleaved, as medians and ratios.
+//!
+//! `cargo run --release -p bench` runs all of it; names of tables after `--` run those only.
+//! A ratio with a limit that does not hold is marked, and the exit code says so.
+
+mod growth;
+mod hit;
+mod measure;
+mod memory;
+mod miss;
+mod policy;
+mod report;
+mod stampede;
+
+use report::Report;
+
+type Table = (&'static str, fn(&mut Report));
+
+const TABLES: [Table; 6] = [
+    ("hit", hit::run),
+    ("miss", miss::run),
+    ("stampede", stampede::run),
+    ("memory", memory::run),
+    ("policy", policy::run),
+    ("growth", growth::run),
+];
+
+fn main() -> std::process::ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [child, what] = &wanted[..]
+        && child == memory::CHILD
+    {
+        memory::hold(what);
+        return std::process::ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = wanted.iter().find(|name| !TABLES.iter().any(|(table, _)| table == name))
+    {
+        eprintln!("no table `{unknown}`; there are {:?}", TABLES.map(|(name, _)| name));
+        return std::process::ExitCode::FAILURE;
+    }
+    println!("lazy-layers-cache {}, quick_cache 0.7, moka 0.12, lru 0.19", VERSION);
+    println!("{} processors; medians of interleaved rounds; lower is better\n", processors());
+    let mut report = Report::default();
+    for (name, run) in TABLES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            run(&mut report);
+        }
+    }
+    report.verdict()
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,103 @@
+//! Interleaved rounds: each contender once per round, so that a slow minute slows all of them.
+
+use std::{sync::Arc, time::Instant};
+
+/// A contender: a name, and what it does for a number of operations on one thread.
+pub(crate) struct Contender<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) run: Box<dyn Fn(usize) + Sync + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    /// `walk` is told which thread it is on.
+    pub(crate) fn new(name: &'static str, walk: impl Fn(usize) + Sync + 'a) -> Self {
+        Self { name, run: Box::new(walk) }
+    }
+}
+
+/// What a contender came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figure {
+    /// The median over the rounds: for `rounds`, nanoseconds per operation and thread.
+    pub(crate) median: f64,
+    /// The median of its ratio to the base in the same round: steadier than a ratio of medians
+    /// where the machine's speed drifts.
+    pub(crate) ratio: f64,
+}
+
+/// Runs every contender once per round, on that many threads.
+pub(crate) fn rounds(
+    contenders: &[Contender<'_>],
+    base: usize,
+    threads: usize,
+    operations: usize,
+    rounds: usize,
+) -> Vec<Figure> {
+    let mut samples = vec![Vec::new(); contenders.len()];
+    for round in 0..=rounds {
+        for (contender, samples) in contenders.iter().zip(&mut samples) {
+            let begun = Instant::now();
+            std::thread::scope(|scope| {
+                for thread in 0..threads {
+                    scope.spawn(move || (contender.run)(thread));
+                }
+            });
+            // The first round warms up.
+            if round > 0 {
+                samples.push(begun.elapsed().as_nanos() as f64 / operations as f64);
+            }
+        }
+    }
+    figures(&samples, base)
+}
+
+/// The figures of samples taken in rounds, one row per contender.
+pub(crate) fn figures(samples: &[Vec<f64>], base: usize) -> Vec<Figure> {
+    let figure = |row: &Vec<f64>| Figure {
+        median: median(row.clone()),
+        ratio: median(row.iter().zip(&samples[base]).map(|(own, base)| own / base).collect()),
+    };
+    samples.iter().map(figure).collect()
+}
+
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The value that every cache holds: about 100 bytes behind an `Arc`.
+pub(crate) type Value = Arc<[u8; 100]>;
+
+pub(crate) fn value() -> Value {
+    Arc::new([7; 100])
+}
+
+pub(crate) fn key(number: usize) -> String {
+    format!("product:{number:08}")
+}
+
+/// Pseudo-random numbers that are the same in each run (a linear congruential generator, taking
+/// its upper bits).
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: usize) -> Self {
+        Self(seed as u64 ^ 0x9E37_79B9_7F4A_7C15)
+    }
+
+    #[inline]
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (((self.next() >> 32) * bound as u64) >> 32) as usize
+    }
+
+    /// From 0 to below 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0
+    }
+}

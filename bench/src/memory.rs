@@ -1,0 +1,88 @@
+//! Memory: what a million entries take, each container in a process of its own.
+
+use std::process::Command;
+
+use lazy_layers_cache::{L1Options, LazyLayersCache};
+
+use crate::{
+    measure::{Value, key, value},
+    report::{AtMost, Report},
+};
+
+pub(crate) const CHILD: &str = "--hold";
+const ENTRIES: usize = 1_000_000;
+const CONTENDERS: [&str; 4] = ["payload alone", "quick_cache", "lazy-layers", "moka"];
+
+pub(crate) fn run(report: &mut Report) {
+    report.title("1,000,000 entries, bytes of resident memory per entry (key 16 bytes, value 100)");
+    let bytes = CONTENDERS.map(measured_in_a_child);
+    for (name, bytes_per_entry) in CONTENDERS.iter().zip(bytes) {
+        let limit = AtMost { limit: 1.2, of: "quick_cache" };
+        let limited = *name == "lazy-layers";
+        let ratio = bytes_per_entry / bytes[1];
+        report.row(name, bytes_per_entry, "bytes", ratio, limited.then_some(&limit));
+    }
+    report.end();
+}
+
+fn measured_in_a_child(what: &str) -> f64 {
+    let this = std::env::current_exe().expect("a path to this program");
+    let output = Command::new(this).args([CHILD, what]).output().expect("a child process");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().unwrap_or_else(|_| panic!("child `{what}` printed {text:?}"))
+}
+
+/// The child: fills one container and prints what that took.
+pub(crate) fn hold(what: &str) {
+    let room = ENTRIES + ENTRIES / 20;
+    let (before, held): (u64, Box<dyn std::any::Any>) = match what {
+        "payload alone" => {
+            let mut payload = Vec::<(String, Value)>::with_capacity(ENTRIES);
+            let before = resident();
+            payload.extend((0..ENTRIES).map(|number| (key(number), value())));
+            (before, Box::new(payload))
+        }
+        "quick_cache" => {
+            let before = resident();
+            let quick = quick_cache::sync::Cache::<String, Value>::new(room);
+            (0..ENTRIES).for_each(|number| quick.insert(key(number), value()));
+            assert_eq!(quick.len(), ENTRIES);
+            (before, Box::new(quick))
+        }
+        "moka" => {
+            let before = resident();
+            let moka = moka::sync::Cache::<String, Value>::new(room as u64);
+            (0..ENTRIES).for_each(|number| moka.insert(key(number), value()));
+            moka.run_pending_tasks();
+            (before, Box::new(moka))
+        }
+        _ => {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let before = resident();
+            let ours = LazyLayersCache::<String, [u8; 100]>::builder()
+                .l1(L1Options::default().max_entries(room))
+                .build()
+                .expect("valid options");
+            runtime.block_on(async {
+                for number in 0..ENTRIES {
+                    ours.set(&key(number), value()).await.expect("open");
+                }
+                assert_eq!(ours.size().await, ENTRIES as u64);
+            });
+            (before, Box::new(ours))
+        }
+    };
+    println!("{}", (resident() - before) as f64 / ENTRIES as f64);
+    drop(held);
+}
+
+/// Bytes of resident memory of this process (Linux).
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux' /proc");
+    let pages: u64 = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("pages in /proc/self/statm");
+    pages * 4096
+}

@@ -1,0 +1,175 @@
+//! From options to a cache: all wiring, all refusals.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    LazyLayersCache,
+    shared::{Owner, Shared, Weigher},
+};
+use crate::{
+    error::BuildError,
+    flight::{FlightTable, Limits},
+    l1::L1,
+    observe::Observer,
+    options::{CacheOptions, FailSafe, Inflight, L1Options, NegativeCache, Timeouts},
+    time::{Clock, SystemClock, millis},
+};
+
+/// Builds a [`LazyLayersCache`]. Nothing here panics or connects; [`build`](Self::build) checks.
+#[must_use = "nothing happens before build()"]
+pub struct Builder<K: ?Sized, V> {
+    options: CacheOptions,
+    clock: Arc<dyn Clock>,
+    weigher: Option<Box<Weigher<V>>>,
+    keys: PhantomData<fn(&K)>,
+}
+
+/// Loads on different keys meet at a lock this seldom. A power of two is not needed.
+const FLIGHT_SHARDS: usize = 64;
+
+impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
+    pub(super) fn new() -> Self {
+        Self {
+            options: CacheOptions::default(),
+            clock: Arc::new(SystemClock),
+            weigher: None,
+            keys: PhantomData,
+        }
+    }
+
+    /// Replaces all options, for example by those read from a config file.
+    pub fn options(mut self, options: CacheOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// How long a value is fresh where nothing more specific is said. Default: 60 s.
+    #[doc(alias = "time_to_live")]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.options.ttl = ttl;
+        self
+    }
+
+    /// Shortens each time to live by a random part of up to this fraction. Default: 0.
+    pub fn ttl_jitter(mut self, fraction: f64) -> Self {
+        self.options.ttl_jitter = fraction;
+        self
+    }
+
+    /// The level in memory. Default: 10,000 entries.
+    pub fn l1(mut self, l1: L1Options) -> Self {
+        self.options.l1 = l1;
+        self
+    }
+
+    /// No level in memory: only concurrent loads are shared.
+    pub fn without_l1(mut self) -> Self {
+        self.options.l1.enabled = false;
+        self
+    }
+
+    /// What an entry weighs, for [`L1Options::max_weight`], from its key and value. Called once
+    /// for each value stored, never under a lock. Zero counts as one; a weigher that panics keeps
+    /// the entry out. Default: none.
+    pub fn weigher(mut self, weigher: impl Fn(&str, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Coalescing of concurrent loads. Default: on.
+    pub fn inflight(mut self, inflight: Inflight) -> Self {
+        self.options.inflight = inflight;
+        self
+    }
+
+    /// Remembering that a key does not exist. Default: off.
+    pub fn negative_cache(mut self, negative_cache: NegativeCache) -> Self {
+        self.options.negative_cache = negative_cache;
+        self
+    }
+
+    /// Serving a stale copy when the loader fails. Default: off.
+    #[doc(alias = "grace")]
+    #[doc(alias = "stale_if_error")]
+    pub fn fail_safe(mut self, fail_safe: FailSafe) -> Self {
+        self.options.fail_safe = fail_safe;
+        self
+    }
+
+    /// Limits on the time of a load. Default: none.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.options.timeouts = timeouts;
+        self
+    }
+
+    /// How long [`close`](LazyLayersCache::close) lets running loads finish. Default: 5 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.options.close_timeout = timeout;
+        self
+    }
+
+    /// The clock that freshness is measured with. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Builds the cache. Needs neither a runtime nor a network.
+    ///
+    /// # Errors
+    ///
+    /// Options that contradict each other or themselves; the error names the option and the fix.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use lazy_layers_cache::{LazyLayersCache, Timeouts};
+    /// let refused = LazyLayersCache::<String, u32>::builder()
+    ///     .timeouts(Timeouts::none().soft(Duration::from_secs(3)).hard(Duration::from_secs(2)))
+    ///     .build()
+    ///     .unwrap_err();
+    /// assert_eq!(
+    ///     refused.to_string(),
+    ///     "timeouts.soft (3s) is longer than timeouts.hard (2s); \
+    ///      make it the shorter one: it says when a stale copy is served",
+    /// );
+    /// ```
+    pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
+        self.options.check(self.weigher.is_some())?;
+        let stop = CancellationToken::new();
+        let inflight = &self.options.inflight;
+        let limits = Limits {
+            max_age: millis(inflight.ttl),
+            max_flights: if inflight.enabled { inflight.max_entries } else { 0 },
+            max_followers: inflight.max_followers,
+        };
+        let shared = Shared {
+            l1: L1::new(&self.options),
+            flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
+            observer: Observer::default(),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+            closed: AtomicBool::new(false),
+            clock: self.clock,
+            weigher: self.weigher,
+            options: self.options,
+        };
+        Ok(LazyLayersCache {
+            shared: Arc::new(shared),
+            owner: Arc::new(Owner { stop }),
+            keys: PhantomData,
+        })
+    }
+}
+
+impl<K: ?Sized, V> fmt::Debug for Builder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+//! The end: refuse, drain, drop, empty.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::{runtime::Handle, time::timeout};
+
+use super::shared::Shared;
+use crate::pattern::Pattern;
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    pub(super) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.tasks.close();
+        self.drained_within(self.options.close_timeout).await;
+        self.stop.cancel();
+        // What is left ends at its next poll. A loader that blocks its thread has no next poll,
+        // and must not hold up whoever closes the cache.
+        self.drained_within(GRACE).await;
+        // From here on nothing is begun (see `Look::Closed`), and nothing that began is published.
+        self.flights.invalidate_matching(|_| true);
+        self.l1.sweep(&Pattern::new("*")).for_each(drop);
+    }
+
+    async fn drained_within(&self, limit: Duration) {
+        // Without a runtime there is no timer to wait with, and loads are on the runtime of
+        // somebody else.
+        if Handle::try_current().is_ok() {
+            let _ = timeout(limit, self.tasks.wait()).await;
+        }
+    }
+}
+
+const GRACE: Duration = Duration::from_secs(1);

@@ -1,0 +1,98 @@
+//! What all handles of one cache, and its loads, share.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::read::{About, Landing};
+use crate::{
+    entry::{Entry, Lifetime},
+    error::Error,
+    flight::FlightTable,
+    l1::{Displaced, L1},
+    observe::{Counter, Health, Observer, Stats},
+    options::CacheOptions,
+    time::Clock,
+};
+
+pub(super) type Flights<V> = FlightTable<About<V>, Landing<V>>;
+pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
+
+pub(super) struct Shared<V> {
+    pub(super) options: CacheOptions,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) weigher: Option<Box<Weigher<V>>>,
+    pub(super) l1: L1<V>,
+    pub(super) flights: Arc<Flights<V>>,
+    pub(super) observer: Observer,
+    /// Loads that outlive their caller's poll. Spawned by reads, awaited by `close`.
+    pub(super) tasks: TaskTracker,
+    /// Ends those loads. Cancelled by `close` at its deadline and by the last handle's drop.
+    pub(super) stop: CancellationToken,
+    /// Set by `close`, read by whatever would load or write.
+    pub(super) closed: AtomicBool,
+}
+
+/// Held by the handles and not by the loads, so that it knows when the last handle goes.
+pub(super) struct Owner {
+    pub(super) stop: CancellationToken,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl<V> Shared<V> {
+    #[inline]
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+
+    /// An entry as it will be stored. The user's weigher runs here, never under a lock; if it
+    /// panics, the entry counts as too heavy to keep.
+    pub(super) fn entry(&self, key: &str, value: &Arc<V>, lifetime: Lifetime) -> Entry<V> {
+        let weight = self.weigher.as_ref().map_or(1, |weigh| {
+            catch_unwind(AssertUnwindSafe(|| weigh(key, value))).unwrap_or(u64::MAX)
+        });
+        let weight = self.l1.counted_weight(weight);
+        Entry::new(Arc::clone(value), self.now(), lifetime, weight)
+    }
+
+    /// Counts what an insert pushed out, and lets go of it, where no lock is held.
+    pub(super) fn let_go(&self, displaced: Displaced<V>) {
+        let evictions = displaced.evictions();
+        if evictions > 0 {
+            self.observer.count_many(Counter::L1Evictions, evictions);
+        }
+        drop(displaced);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            l1_entries: self.l1.len() as u64,
+            l1_weight: self.l1.weight(),
+            loads_in_flight: self.flights.running() as u64,
+            ..self.observer.stats()
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        Health {
+            origin: self.observer.origin_health(self.now()),
+            loads_in_flight: self.flights.running(),
+            closed: self.closed.load(Ordering::Acquire),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The flights and the tickets that are out, per key.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+};
+
+use super::landing::Flight;
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
+
+/// Bounds on joining. A load that exceeds them is not refused; it just cannot be joined.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// A flight older than this, in milliseconds, is not joined any more.
+    pub(crate) max_age: u64,
+    /// The most flights that can be joined at a time; 0 turns joining off.
+    pub(crate) max_flights: usize,
+    /// The most followers of one flight.
+    pub(crate) max_followers: usize,
+}
+
+/// `C` is what a flight knows from its start, `T` what it lands with.
+pub(crate) struct FlightTable<C, T> {
+    shards: Box<[Mutex<Shard<C, T>>]>,
+    hasher: foldhash::fast::RandomState,
+    limits: Limits,
+    /// Flights that can be joined.
+    joinable: AtomicUsize,
+    /// Tickets that are out: loads that are running.
+    tickets: AtomicUsize,
+}
+
+struct Shard<C, T> {
+    keys: HashMap<Arc<str>, KeyState<C, T>, foldhash::fast::RandomState>,
+    /// The number of the next ticket. Later tickets have higher numbers.
+    next_ticket: u64,
+}
+
+struct KeyState<C, T> {
+    /// The flight that callers join.
+    joinable: Option<Joinable<C, T>>,
+    /// Tickets below this have lost the right to publish.
+    valid_from: u64,
+    /// Tickets that are out for this key. The state is kept while there are any.
+    tickets: usize,
+}
+
+struct Joinable<C, T> {
+    flight: Arc<Flight<C, T>>,
+    began: u64,
+}
+
+/// What became of a caller that has to wait for a value.
+pub(crate) enum Join<C, T, H> {
+    /// Its last look found what it needs after all.
+    Found(H),
+    /// It leads: others join its flight.
+    Lead(Ticket<C, T>),
+    /// It loads for itself, unseen by others: joining is off or full.
+    Bypass(Ticket<C, T>),
+    /// Another leads.
+    Follow(Follower<C, T>),
+}
+
+/// The right to write one key's result, from a load's start on. Lost to any delete in between;
+/// given back by dropping it, which also ends the flight for all who wait.
+pub(crate) struct Ticket<C, T> {
+    table: Arc<FlightTable<C, T>>,
+    key: Arc<str>,
+    flight: Arc<Flight<C, T>>,
+    registered: bool,
+}
+
+/// A caller's seat on the flight of another.
+pub(crate) struct Follower<C, T> {
+    pub(crate) flight: Arc<Flight<C, T>>,
+}
+
+impl<C, T> Drop for Follower<C, T> {
+    fn drop(&mut self) {
+        self.flight.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<C, T> FlightTable<C, T> {
+    pub(crate) fn new(shards: usize, limits: Limits) -> Self {
+        let hasher = foldhash::fast::RandomState::default();
+        let shard = || {
+            Mutex::new(Shard { keys: HashMap::with_hasher(hasher.clone()), next_ticket: 0 })
+        };
+        Self {
+            shards: (0..shards.max(1)).map(|_| shard()).collect(),
+            hasher: hasher.clone(),
+            limits,
+            joinable: AtomicUsize::new(0),
+            tickets: AtomicUsize::new(0),
+        }
+    }
+
+    /// Joins the key's flight or begins one.
+    ///
+    /// `look` is the last look at the cache before a load: made under the lock under which fills
+    /// are made, so that a value filled by a flight that has just ended is found, and a stale
+    /// copy taken along by the new flight is one that no delete has removed.
+    pub(crate) fn join<H>(
+        self: &Arc<Self>,
+        key: &Arc<str>,
+        now: u64,
+        look: impl FnOnce() -> Result<C, H>,
+    ) -> Join<C, T, H> {
+        let mut bypass = self.limits.max_flights == 0;
+        let mut guard = self.shard(key).lock();
+        let shard = &mut *guard;
+        let state = shard.keys.get_mut(key);
+        if let Some(open) = state.and_then(|state| state.joinable.as_ref())
+            && now.saturating_sub(open.began) <= self.limits.max_age
+        {
+            if open.flight.follower_count() < self.limits.max_followers {
+                open.flight.followers.fetch_add(1, Ordering::Relaxed);
+                return Join::Follow(Follower { flight: Arc::clone(&open.flight) });
+            }
+            bypass = true;
+        }
+        let flight = match look() {
+            Ok(about) => Arc::new(Flight::new(about, shard.next_ticket)),
+            Err(found) => return Join::Found(found),
+        };
+        shard.next_ticket += 1;
+        bypass = bypass || !self.take_place();
+        let state = shard.keys.entry(Arc::clone(key)).or_insert(KeyState {
+            joinable: None,
+            valid_from: 0,
+            tickets: 0,
+        });
+        state.tickets += 1;
+        let displaced = if bypass {
+            None
+        } else {
+            let new = Joinable { flight: Arc::clone(&flight), began: now };
+            state.joinable.replace(new)
+        };
+        drop(guard);
+        self.gave_up(displaced);
+        self.tickets.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket {
+            table: Arc::clone(self),
+            key: Arc::clone(key),
+            flight,
+            registered: true,
+        };
+        if bypass { Join::Bypass(ticket) } else { Join::Lead(ticket) }
+    }
+
+    /// Takes the right to publish from every ticket that is out for the key, and runs `write`
+    /// before any later ticket can publish.
+    ///
+    /// `write` runs under the lock and must not run user code; it returns what it displaced.
+    pub(crate) fn invalidate<R>(&self, key: &str, write: impl FnOnce() -> R) -> R {
+        let mut guard = self.shard(key).lock();
+        let shard = &mut *guard;
+        let ended = shard.keys.get_mut(key).and_then(|state| {
+            state.valid_from = shard.next_ticket;
+            state.joinable.take()
+        });
+        let written = write();
+        drop(guard);
+        self.gave_up(ended);
+        written
+    }
+
+    /// The same for every key that `matches`.
+    pub(crate) fn invalidate_matching(&self, matches: impl Fn(&str) -> bool) {
+        for shard in &self.shards {
+            let mut ended = Vec::new();
+            let mut guard = shard.lock();
+            let shard = &mut *guard;
+            for (key, state) in &mut shard.keys {
+                if matches(key) {
+                    state.valid_from = shard.next_ticket;
+                    ended.push(state.joinable.take());
+                }
+            }
+            drop(guard);
+            ended.into_iter().for_each(|joinable| self.gave_up(joinable));
+        }
+    }
+
+    /// Whether no delete, and no result of a later load, has come since this flight began.
+    pub(crate) fn is_current(&self, key: &str, flight: &Flight<C, T>) -> bool {
+        let shard = self.shard(key).lock();
+        shard.keys.get(key).is_some_and(|state| flight.ticket >= state.valid_from)
+    }
+
+    /// Loads that are running.
+    pub(crate) fn running(&self) -> usize {
+        self.tickets.load(Ordering::Relaxed)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
+    fn shard(&self, key: &str) -> &Mutex<Shard<C, T>> {
+        let hash = self.hasher.hash_one(key) >> 32;
+        &self.shards[usize::try_from(hash).unwrap_or(0) % self.shards.len()]
+    }
+
+    fn take_place(&self) -> bool {
+        let before = self.joinable.fetch_add(1, Ordering::Relaxed);
+        if before >= self.limits.max_flights {
+            self.joinable.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Frees the place of a flight that nobody can join any more. Not to be called under a lock:
+    /// the flight may die here, and with it values of the user.
+    fn gave_up(&self, joinable: Option<Joinable<C, T>>) {
+        if joinable.is_some() {
+            self.joinable.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<C, T> Ticket<C, T> {
+    pub(crate) fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    pub(crate) fn flight(&self) -> &Arc<Flight<C, T>> {
+        &self.flight
+    }
+
+    /// Writes a result, unless a delete or the result of a later load came before. Closes the
+    /// flight to joiners in the same step, so that no caller finds neither flight nor value.
+    ///
+    /// `write` runs under the lock and must not run user code; it returns what it displaced.
+    pub(crate) fn publish<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
+        self.write(true, write)
+    }
+
+    /// Writes something that is no result, under the same condition. A load begun earlier may
+    /// still publish after it.
+    pub(crate) fn amend<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
+        self.write(false, write)
+    }
+
+    /// Hands the result to all who wait.
+    pub(crate) fn land(mut self, result: T) {
+        self.give_back();
+        self.flight.land(Some(result));
+    }
+
+    fn write<R>(&mut self, is_result: bool, write: impl FnOnce() -> R) -> Option<R> {
+        let mut guard = self.table.shard(&self.key).lock();
+        let state = guard.keys.get_mut(&self.key)?;
+        if self.flight.ticket < state.valid_from {
+            return None;
+        }
+        if is_result {
+            state.valid_from = self.flight.ticket + 1;
+        }
+        let ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+        let written = write();
+        drop(guard);
+        self.table.gave_up(ended);
+        Some(written)
+    }
+
+    fn give_back(&mut self) {
+        if !std::mem::take(&mut self.registered) {
+            return;
+        }
+        let mut guard = self.table.shard(&self.key).lock();
+        let mut ended = None;
+        if let Some(state) = guard.keys.get_mut(&self.key) {
+            ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+            state.tickets -= 1;
+            if state.tickets == 0 {
+                guard.keys.remove(&self.key);
+            }
+        }
+        drop(guard);
+        self.table.gave_up(ended);
+        self.table.tickets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<C, T> Drop for Ticket<C, T> {
+    fn drop(&mut self) {
+        self.give_back();
+        self.flight.land(None);
+    }
+}

@@ -1,0 +1,182 @@
+//! Keys become text at the door: one form for memory, Redis, the bus and patterns.
+
+use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
+
+/// A type whose values can be keys of a cache.
+///
+/// Two keys are the same entry exactly when their texts are equal, so the text must say all that
+/// tells keys apart. Strings are their own text and cost nothing; numbers are written without
+/// touching the heap.
+///
+/// ```
+/// use lazy_layers_cache::{CacheKey, KeyText};
+///
+/// struct ProductPage { product: u64, locale: &'static str }
+///
+/// impl CacheKey for ProductPage {
+///     fn key_text(&self) -> KeyText<'_> {
+///         KeyText::display(&format_args!("product:{}:{}", self.product, self.locale))
+///     }
+/// }
+///
+/// let key = ProductPage { product: 7, locale: "en" };
+/// assert_eq!(&*key.key_text(), "product:7:en");
+/// ```
+pub trait CacheKey {
+    /// The text that stands for this key.
+    fn key_text(&self) -> KeyText<'_>;
+}
+
+/// The text of a key: borrowed, or written into a small buffer of its own.
+#[derive(Clone)]
+pub struct KeyText<'a>(Text<'a>);
+
+#[derive(Clone)]
+enum Text<'a> {
+    Borrowed(&'a str),
+    Inline(Inline),
+    Owned(String),
+}
+
+/// Room for every integer and a UUID.
+const INLINE: usize = 40;
+
+#[derive(Clone, Copy)]
+struct Inline {
+    bytes: [u8; INLINE],
+    len: usize,
+}
+
+impl<'a> KeyText<'a> {
+    /// A text that is there already. Costs nothing.
+    #[inline]
+    #[must_use]
+    pub const fn borrowed(text: &'a str) -> Self {
+        Self(Text::Borrowed(text))
+    }
+
+    /// Writes what `value` displays. Up to 40 bytes need no heap.
+    #[must_use]
+    pub fn display(value: &impl fmt::Display) -> Self {
+        let mut text = Text::Inline(Inline { bytes: [0; INLINE], len: 0 });
+        // A `Display` that fails leaves what it wrote so far: there is no error to hand on here,
+        // and std's own `to_string` panics in that case.
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{value}"));
+        Self(text)
+    }
+}
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if let Text::Inline(inline) = self
+            && let Some(room) = inline.bytes.get_mut(inline.len..inline.len + more.len())
+        {
+            room.copy_from_slice(more.as_bytes());
+            inline.len += more.len();
+            return Ok(());
+        }
+        let mut longer = String::from(self.as_str());
+        longer.push_str(more);
+        *self = Text::Owned(longer);
+        Ok(())
+    }
+}
+
+impl Text<'_> {
+    #[inline]
+    fn as_str(&self) -> &str {
+        match self {
+            Text::Borrowed(text) => text,
+            // Only whole strings are ever copied in, so this is UTF-8.
+            Text::Inline(inline) => inline
+                .bytes
+                .get(..inline.len)
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
+            Text::Owned(text) => text,
+        }
+    }
+}
+
+impl Deref for KeyText<'_> {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Debug for KeyText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl CacheKey for str {
+    #[inline]
+    fn key_text(&self) -> KeyText<'_> {
+        KeyText::borrowed(self)
+    }
+}
+
+impl CacheKey for String {
+    #[inline]
+    fn key_text(&self) -> KeyText<'_> {
+        KeyText::borrowed(self)
+    }
+}
+
+impl CacheKey for Arc<str> {
+    #[inline]
+    fn key_text(&self) -> KeyText<'_> {
+        KeyText::borrowed(self)
+    }
+}
+
+impl CacheKey for Cow<'_, str> {
+    #[inline]
+    fn key_text(&self) -> KeyText<'_> {
+        KeyText::borrowed(self)
+    }
+}
+
+impl<T: CacheKey + ?Sized> CacheKey for &T {
+    #[inline]
+    fn key_text(&self) -> KeyText<'_> {
+        (**self).key_text()
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {$(
+        impl CacheKey for $number {
+            #[inline]
+            fn key_text(&self) -> KeyText<'_> {
+                KeyText::display(self)
+            }
+        }
+    )*};
+}
+numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_a_person_would() {
+        assert_eq!(&*42u64.key_text(), "42");
+        assert_eq!(&*i128::MIN.key_text(), i128::MIN.to_string());
+        assert_eq!(&*u128::MAX.key_text(), u128::MAX.to_string());
+    }
+
+    #[test]
+    fn a_display_of_any_length_is_kept_whole() {
+        for len in [0, 1, 39, 40, 41, 500] {
+            let (left, right) = ("é".repeat(len / 2), "x".repeat(len % 2 + 3));
+            let text = KeyText::display(&format_args!("{left}:{right}"));
+            assert_eq!(&*text, format!("{left}:{right}"));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A loader's call with its panics and its time kept within bounds.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::Instant};
+
+use super::{IntoLoaded, Loaded, Loader};
+use crate::error::Error;
+
+/// Calls the loader: its error, its panic (also while it is made or dropped), its hard timeout
+/// and the want of a runtime all become an [`Error`].
+///
+/// Cancel safe: dropping it drops the loader.
+pub(crate) async fn contained<V, L: Loader<V>>(
+    key: &Arc<str>,
+    loader: L,
+    hard: Option<Duration>,
+) -> Result<Loaded<V>, Error> {
+    let begun = hard.map(|_| Instant::now());
+    let mut future = pin!(match catch_unwind(AssertUnwindSafe(|| loader.load())) {
+        Ok(future) => Some(future),
+        Err(panic) => return Err(Error::panicked(key, message(&*panic))),
+    });
+    let mut load = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Pending };
+            let result = ready!(running.poll(context));
+            future.set(None);
+            Poll::Ready(match result {
+                Ok(loaded) => Ok(loaded.into_loaded()),
+                Err(error) => Err(Error::loader(key, error)),
+            })
+        }));
+        polled.unwrap_or_else(|panic| {
+            drop_quietly(future.as_mut());
+            Poll::Ready(Err(Error::panicked(key, message(&*panic))))
+        })
+    });
+
+    // A loader that is ready at once needs neither a timer nor a runtime to have one.
+    let first = poll_fn(|context| Poll::Ready(Pin::new(&mut load).poll(context))).await;
+    if let Poll::Ready(result) = first {
+        return result;
+    }
+    if Handle::try_current().is_err() {
+        return Err(Error::no_runtime(key));
+    }
+    let result = match begun.zip(hard).and_then(|(begun, hard)| begun.checked_add(hard)) {
+        Some(deadline) => tokio::time::timeout_at(deadline, &mut load).await.ok(),
+        None => Some(load.await),
+    };
+    result.unwrap_or_else(|| {
+        drop_quietly(future.as_mut());
+        Err(Error::hard_timeout(key, hard.unwrap_or_default()))
+    })
+}
+
+/// Drops a loader that did not end; if its `Drop` panics, that has been reported by the panic
+/// hook and there is nobody else to tell.
+fn drop_quietly<F>(mut future: Pin<&mut Option<F>>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(a panic without a message)".to_owned())
+}

@@ -1,0 +1,133 @@
+//! The events, under the names that the TypeScript package gives them.
+
+use std::{fmt, time::Duration};
+
+use crate::error::Error;
+
+/// Where an entry was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Level {
+    /// The memory of this instance.
+    L1,
+}
+
+/// Why a stale copy was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StaleReason {
+    /// The loader returned an error or panicked.
+    LoaderError,
+    /// The load outlived the soft timeout. It goes on.
+    SoftTimeout,
+    /// The load outlived the hard timeout and was dropped.
+    HardTimeout,
+    /// The last load failed just now, and the key is left alone for a while.
+    Throttled,
+}
+
+impl fmt::Display for StaleReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LoaderError => "loader-error",
+            Self::SoftTimeout => "soft-timeout",
+            Self::HardTimeout => "hard-timeout",
+            Self::Throttled => "throttled",
+        })
+    }
+}
+
+/// Something that happened in a cache. Built only while somebody listens.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "`key` and `error` are what they say, in every variant")]
+pub enum Event<'a> {
+    /// `hit`: a fresh entry answered. `negative` if it says that the key does not exist.
+    #[non_exhaustive]
+    Hit { key: &'a str, level: Level, negative: bool },
+    /// `miss`: no level had a fresh entry.
+    #[non_exhaustive]
+    Miss { key: &'a str },
+    /// `set`: a value entered the cache, from a load or from a call of `set`.
+    #[non_exhaustive]
+    Set { key: &'a str, ttl: Duration },
+    /// `delete`: a key was deleted.
+    #[non_exhaustive]
+    Delete { key: &'a str },
+    /// `delete-pattern`: all keys that match were deleted; `*` is a clear.
+    #[non_exhaustive]
+    DeletePattern { pattern: &'a str },
+    /// `loader:start`: a loader is about to be called.
+    #[non_exhaustive]
+    LoaderStart { key: &'a str },
+    /// `loader:success`: it returned a value, or that there is none.
+    #[non_exhaustive]
+    LoaderSuccess { key: &'a str, took: Duration },
+    /// `loader:error`: it failed or panicked.
+    #[non_exhaustive]
+    LoaderError { key: &'a str, error: &'a Error },
+    /// `loader:timeout`: it outlived the soft timeout (and goes on), or the hard one (and was
+    /// dropped).
+    #[non_exhaustive]
+    LoaderTimeout { key: &'a str, limit: Duration, hard: bool },
+    /// `load:superseded`: a delete, a set, a pattern delete or a clear, or a load begun later,
+    /// came before this load's end. Its callers got its result; it is cached nowhere.
+    #[non_exhaustive]
+    LoadSuperseded { key: &'a str },
+    /// `inflight:reuse`: a caller joined the load of another.
+    #[non_exhaustive]
+    InflightReuse { key: &'a str },
+    /// `inflight:bypass`: a caller loads for itself, because coalescing is off or full.
+    #[non_exhaustive]
+    InflightBypass { key: &'a str },
+    /// `stale:hit`: a stale copy answered.
+    #[non_exhaustive]
+    StaleHit { key: &'a str, reason: StaleReason, age: Duration },
+    /// `negative:set`: a key will count as missing for a while.
+    #[non_exhaustive]
+    NegativeSet { key: &'a str, ttl: Duration },
+}
+
+impl Event<'_> {
+    /// The event's name in the TypeScript package, for metrics and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "hit",
+            Self::Miss { .. } => "miss",
+            Self::Set { .. } => "set",
+            Self::Delete { .. } => "delete",
+            Self::DeletePattern { .. } => "delete-pattern",
+            Self::LoaderStart { .. } => "loader:start",
+            Self::LoaderSuccess { .. } => "loader:success",
+            Self::LoaderError { .. } => "loader:error",
+            Self::LoaderTimeout { .. } => "loader:timeout",
+            Self::LoadSuperseded { .. } => "load:superseded",
+            Self::InflightReuse { .. } => "inflight:reuse",
+            Self::InflightBypass { .. } => "inflight:bypass",
+            Self::StaleHit { .. } => "stale:hit",
+            Self::NegativeSet { .. } => "negative:set",
+        }
+    }
+
+    /// The key it is about; none for `delete-pattern`.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Hit { key, .. }
+            | Self::Miss { key }
+            | Self::Set { key, .. }
+            | Self::Delete { key }
+            | Self::LoaderStart { key }
+            | Self::LoaderSuccess { key, .. }
+            | Self::LoaderError { key, .. }
+            | Self::LoaderTimeout { key, .. }
+            | Self::LoadSuperseded { key }
+            | Self::InflightReuse { key }
+            | Self::InflightBypass { key }
+            | Self::StaleHit { key, .. }
+            | Self::NegativeSet { key, .. } => Some(key),
+            Self::DeletePattern { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! With the feature `tracing`: a span around each load, a line per change of state.
+
+use std::{
+    pin::pin,
+    future::poll_fn,
+};
+
+/// Runs the load in a span `lazy_layers.load`, a child of the span of the caller that began it.
+pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::Output> {
+    let span = tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.load", key);
+    async move {
+        let mut load = pin!(load);
+        poll_fn(|context| span.in_scope(|| load.as_mut().poll(context))).await
+    }
+}
+
+pub(crate) fn origin_fails(key: &str, error: &crate::Error) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        key,
+        cause,
+        "{error}; the next failures are not logged until a load succeeds",
+    );
+}
+
+pub(crate) fn origin_recovered(key: &str) {
+    tracing::info!(target: "lazy_layers_cache", key, "loads succeed again");
+}
+
+pub(crate) fn handler_panicked(event: &str) {
+    tracing::error!(target: "lazy_layers_cache", event, "an event handler panicked");
+}

@@ -1,0 +1,11 @@
+//! Spans and log lines: real under the feature `tracing`, nothing without it.
+//!
+//! The rest of the crate calls these functions and never asks which it got.
+
+#[cfg_attr(feature = "tracing", path = "enabled.rs")]
+#[cfg_attr(not(feature = "tracing"), path = "disabled.rs")]
+mod chosen;
+
+pub(crate) use self::chosen::{
+    handler_panicked, in_span, origin_fails, origin_recovered,
+};

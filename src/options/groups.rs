@@ -1,0 +1,250 @@
+//! The groups of options. Each can be built up (`FailSafe::enabled().throttle(..)`) or read from
+//! a config file.
+
+use std::time::Duration;
+
+/// The level in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct L1Options {
+    /// Whether there is a level in memory at all. Default: true.
+    pub enabled: bool,
+    /// The most entries it holds. Default: 10,000, or no bound of its own where `max_weight` is
+    /// set. With both, an entry weighs at least `max_weight / max_entries`, and so both hold.
+    pub max_entries: Option<usize>,
+    /// The most weight it holds, in the unit of the builder's
+    /// [`weigher`](crate::Builder::weigher), which it needs. Default: none.
+    ///
+    /// The level is divided into shards and an entry must fit into one: a value heavier than a
+    /// 64th of this may not be kept.
+    pub max_weight: Option<u64>,
+    /// How long a value is fresh in memory. Default: [`CacheOptions::ttl`](super::CacheOptions).
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
+    pub ttl: Option<Duration>,
+}
+
+impl Default for L1Options {
+    fn default() -> Self {
+        Self { enabled: true, max_entries: None, max_weight: None, ttl: None }
+    }
+}
+
+impl L1Options {
+    /// Where neither entries nor weight are bounded by the user.
+    pub(crate) const DEFAULT_MAX_ENTRIES: usize = 10_000;
+
+    /// See the field [`max_entries`](Self::max_entries).
+    #[must_use]
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// See the field [`max_weight`](Self::max_weight).
+    #[must_use]
+    pub fn max_weight(mut self, weight: u64) -> Self {
+        self.max_weight = Some(weight);
+        self
+    }
+
+    /// See the field [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+}
+
+/// Coalescing of concurrent loads of one key: one loads, the others wait for its result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct Inflight {
+    /// Whether loads are coalesced. Default: true.
+    pub enabled: bool,
+    /// A load older than this is not joined any more: the next caller starts a new one.
+    /// Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub ttl: Duration,
+    /// The most loads that can be joined at a time. Beyond it a caller loads for itself, and an
+    /// `inflight:bypass` event says so. Default: 10,000.
+    pub max_entries: usize,
+    /// The most callers that wait for one load. Beyond it likewise. Default: 100,000.
+    pub max_followers: usize,
+}
+
+impl Default for Inflight {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ttl: Duration::from_secs(5),
+            max_entries: 10_000,
+            max_followers: 100_000,
+        }
+    }
+}
+
+impl Inflight {
+    /// No coalescing: each caller loads for itself.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self { enabled: false, ..Self::default() }
+    }
+
+    /// See the field [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// See the field [`max_entries`](Self::max_entries).
+    #[must_use]
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.max_entries = entries;
+        self
+    }
+
+    /// See the field [`max_followers`](Self::max_followers).
+    #[must_use]
+    pub fn max_followers(mut self, followers: usize) -> Self {
+        self.max_followers = followers;
+        self
+    }
+}
+
+/// Remembering for a while that the loader found nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct NegativeCache {
+    /// Default: false.
+    pub enabled: bool,
+    /// How long a key counts as missing. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub ttl: Duration,
+    /// The most keys remembered as missing. They have room of their own, so that a flood of
+    /// missing keys does not push out values. Default: 10,000.
+    pub max_entries: usize,
+}
+
+impl Default for NegativeCache {
+    fn default() -> Self {
+        Self { enabled: false, ttl: Duration::from_secs(5), max_entries: 10_000 }
+    }
+}
+
+impl NegativeCache {
+    /// Switched on, with the other defaults.
+    #[must_use]
+    pub fn enabled() -> Self {
+        Self { enabled: true, ..Self::default() }
+    }
+
+    /// See the field [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// See the field [`max_entries`](Self::max_entries).
+    #[must_use]
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.max_entries = entries;
+        self
+    }
+}
+
+/// Keeping a value beyond its time to live, to serve it where a load fails or takes too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct FailSafe {
+    /// Default: false.
+    pub enabled: bool,
+    /// How long a value may serve as a stale copy after it has ceased to be fresh.
+    /// Default: 300 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub stale_ttl: Duration,
+    /// After a load failed and a stale copy was served, the key is not loaded again for this
+    /// long: the stale copy answers at once. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub throttle: Duration,
+}
+
+impl Default for FailSafe {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            stale_ttl: Duration::from_secs(300),
+            throttle: Duration::from_secs(5),
+        }
+    }
+}
+
+impl FailSafe {
+    /// Switched on, with the other defaults.
+    #[must_use]
+    pub fn enabled() -> Self {
+        Self { enabled: true, ..Self::default() }
+    }
+
+    /// See the field [`stale_ttl`](Self::stale_ttl).
+    #[must_use]
+    pub fn stale_ttl(mut self, stale_ttl: Duration) -> Self {
+        self.stale_ttl = stale_ttl;
+        self
+    }
+
+    /// See the field [`throttle`](Self::throttle).
+    #[must_use]
+    pub fn throttle(mut self, throttle: Duration) -> Self {
+        self.throttle = throttle;
+        self
+    }
+}
+
+/// Limits on the time of a load. They follow tokio's timer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// When a stale copy exists, callers wait this long for the load and then take the copy; the
+    /// load goes on and refreshes the cache. Counted from the start of the load. Zero serves
+    /// stale at once and refreshes behind. Default: none.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
+    pub soft: Option<Duration>,
+    /// The load is dropped after this long. Its callers get the stale copy if there is one, else
+    /// an error. Default: none.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
+    pub hard: Option<Duration>,
+}
+
+impl Timeouts {
+    /// None: a load may take as long as it takes.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// See the field [`soft`](Self::soft).
+    #[must_use]
+    pub fn soft(mut self, limit: Duration) -> Self {
+        self.soft = Some(limit);
+        self
+    }
+
+    /// See the field [`hard`](Self::hard).
+    #[must_use]
+    pub fn hard(mut self, limit: Duration) -> Self {
+        self.hard = Some(limit);
+        self
+    }
+}

@@ -1,0 +1,90 @@
+//! Every option of a cache, its default and its limits.
+//!
+//! [`CacheOptions`] holds all of them in groups that a config file can carry (feature `serde`;
+//! durations are written for people, unknown names are errors):
+//!
+//! ```
+//! # #[cfg(feature = "serde")] {
+//! use lazy_layers_cache::{CacheOptions, LazyLayersCache};
+//!
+//! let options: CacheOptions = toml::from_str(r#"
+//!     ttl = "5m"
+//!     ttl_jitter = 0.1
+//!
+//!     [l1]
+//!     max_entries = 50_000
+//!     ttl = "30s"
+//!
+//!     [negative_cache]
+//!     enabled = true
+//!     ttl = "2s"
+//!
+//!     [fail_safe]
+//!     enabled = true
+//!     stale_ttl = "10m"
+//!     throttle = "1s"
+//!
+//!     [timeouts]
+//!     soft = "50ms"
+//!     hard = "2s"
+//! "#)?;
+//!
+//! let cache = LazyLayersCache::<String, u64>::builder().options(options).build()?;
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod call;
+mod check;
+mod groups;
+
+use std::time::Duration;
+
+pub(crate) use self::call::CallOptions;
+pub use self::groups::{FailSafe, Inflight, L1Options, NegativeCache, Timeouts};
+
+/// All options of a cache that a config file can carry.
+///
+/// What no file can say (a weigher, a clock, event handlers) is set on the
+/// [`Builder`](crate::Builder).
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct CacheOptions {
+    /// How long a value is fresh where nothing more specific is said. Default: 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub ttl: Duration,
+    /// Shortens each time to live by a random part of up to this fraction (0 to below 1), so that
+    /// entries written together do not expire together. Default: 0, none.
+    pub ttl_jitter: f64,
+    /// The level in memory.
+    pub l1: L1Options,
+    /// Coalescing of concurrent loads.
+    pub inflight: Inflight,
+    /// Remembering that a key does not exist.
+    pub negative_cache: NegativeCache,
+    /// Serving a stale copy when the loader fails.
+    pub fail_safe: FailSafe,
+    /// Limits on the time of a load.
+    pub timeouts: Timeouts,
+    /// How long [`close`](crate::LazyLayersCache::close) lets running loads finish before it
+    /// drops them. Default: 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub close_timeout: Duration,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(60),
+            ttl_jitter: 0.0,
+            l1: L1Options::default(),
+            inflight: Inflight::default(),
+            negative_cache: NegativeCache::default(),
+            fail_safe: FailSafe::default(),
+            timeouts: Timeouts::default(),
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}
