@@ -197,11 +197,7 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    pub(crate) fn new(
-        option: &'static str,
-        problem: impl Into<String>,
-        fix: &'static str,
-    ) -> Self {
+    pub(crate) fn new(option: &'static str, problem: impl Into<String>, fix: &'static str) -> Self {
         Self { option, problem: problem.into(), fix }
     }
 

@@ -9,12 +9,12 @@ mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
 
+use self::shared::{Owner, Shared};
 pub use self::{
     builder::Builder,
     read::{Outcome, Source},
     request::{GetOrSet, GetOrSetFuture, SetRequest},
 };
-use self::shared::{Owner, Shared};
 use crate::{
     error::Error,
     key::CacheKey,
@@ -58,11 +58,7 @@ pub struct LazyLayersCache<K: ?Sized, V> {
 
 impl<K: ?Sized, V> Clone for LazyLayersCache<K, V> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            owner: Arc::clone(&self.owner),
-            keys: PhantomData,
-        }
+        Self { shared: Arc::clone(&self.shared), owner: Arc::clone(&self.owner), keys: PhantomData }
     }
 }
 

@@ -172,12 +172,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Under the lock under which fills are made. Reads the clock itself: an entry filled just
     /// now must not look as if it came from the future.
-    fn last_look(
-        &self,
-        key: &str,
-        refresh: bool,
-        accepts_none: bool,
-    ) -> Result<About<V>, Look<V>> {
+    fn last_look(&self, key: &str, refresh: bool, accepts_none: bool) -> Result<About<V>, Look<V>> {
         if self.check_open().is_err() {
             return Err(Look::Closed);
         }
@@ -323,8 +318,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return (current, None);
             }
             let throttled = copy.throttled(now, self.options.fail_safe.throttle);
-            let displaced =
-                copy.is_usable(now).then(|| self.l1.insert(&key, throttled));
+            let displaced = copy.is_usable(now).then(|| self.l1.insert(&key, throttled));
             (copy, displaced)
         })?;
         if let Some(displaced) = displaced {

@@ -14,7 +14,7 @@ mod recursion;
 mod table;
 
 pub(crate) use self::{
+    landing::Flight,
     recursion::{Node, Waiting, within},
     table::{FlightTable, Follower, Join, Limits, Ticket},
-    landing::Flight,
 };

@@ -1,9 +1,6 @@
 //! The flights and the tickets that are out, per key.
 
-use std::{
-    collections::HashMap,
-    hash::BuildHasher,
-};
+use std::{collections::HashMap, hash::BuildHasher};
 
 use super::landing::Flight;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
@@ -85,9 +82,8 @@ impl<C, T> Drop for Follower<C, T> {
 impl<C, T> FlightTable<C, T> {
     pub(crate) fn new(shards: usize, limits: Limits) -> Self {
         let hasher = foldhash::fast::RandomState::default();
-        let shard = || {
-            Mutex::new(Shard { keys: HashMap::with_hasher(hasher.clone()), next_ticket: 0 })
-        };
+        let shard =
+            || Mutex::new(Shard { keys: HashMap::with_hasher(hasher.clone()), next_ticket: 0 });
         Self {
             shards: (0..shards.max(1)).map(|_| shard()).collect(),
             hasher: hasher.clone(),
@@ -142,12 +138,8 @@ impl<C, T> FlightTable<C, T> {
         drop(guard);
         self.gave_up(displaced);
         self.tickets.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket {
-            table: Arc::clone(self),
-            key: Arc::clone(key),
-            flight,
-            registered: true,
-        };
+        let ticket =
+            Ticket { table: Arc::clone(self), key: Arc::clone(key), flight, registered: true };
         if bypass { Join::Bypass(ticket) } else { Join::Lead(ticket) }
     }
 

@@ -42,10 +42,7 @@ impl Handlers {
         self.0.count.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn add(
-        &self,
-        handler: impl Fn(&Event<'_>) + Send + Sync + 'static,
-    ) -> Subscription {
+    pub(crate) fn add(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
         let handler: Arc<Handler> = Arc::new(handler);
         self.0.change(|handlers| handlers.push(Arc::clone(&handler)));
         Subscription { list: Arc::downgrade(&self.0), handler }

@@ -1,9 +1,6 @@
 //! With the feature `tracing`: a span around each load, a line per change of state.
 
-use std::{
-    pin::pin,
-    future::poll_fn,
-};
+use std::{future::poll_fn, pin::pin};
 
 /// Runs the load in a span `lazy_layers.load`, a child of the span of the caller that began it.
 pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::Output> {

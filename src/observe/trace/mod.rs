@@ -6,6 +6,4 @@
 #[cfg_attr(not(feature = "tracing"), path = "disabled.rs")]
 mod chosen;
 
-pub(crate) use self::chosen::{
-    handler_panicked, in_span, origin_fails, origin_recovered,
-};
+pub(crate) use self::chosen::{handler_panicked, in_span, origin_fails, origin_recovered};

@@ -1,0 +1,297 @@
+//! `get_or_set`, case by case: result and events, as the table of behaviours has them.
+
+use std::sync::Arc;
+
+use lazy_layers_cache::{ErrorKind, FailSafe, NegativeCache, Source, StaleReason, Timeouts};
+
+use crate::support::{Broken, Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
+
+/// Fresh for 1 s, then stale for a minute; after a failure left alone for 5 s.
+fn with_fail_safe() -> Cache {
+    on_tokio_time()
+        .ttl(ms(1_000))
+        .fail_safe(FailSafe::enabled().stale_ttl(ms(60_000)).throttle(ms(5_000)))
+        .build()
+        .unwrap()
+}
+
+/// A cache that holds a stale copy of 1 under `k`, with its origin.
+async fn stale() -> (Cache, Origin) {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    tokio::time::advance(ms(1_000)).await;
+    assert_eq!(cache.get("k").await, None, "not fresh any more");
+    (cache, origin)
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_is_a_hit() {
+    let cache = with_fail_safe();
+    cache.set("k", 1).await.unwrap();
+    let log = Log::of(&cache);
+    cache.get_or_set("k", Origin::default().load(Gate::Ok)).await.unwrap();
+    assert_eq!(log.take(), ["hit"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loaded_value_is_a_miss_a_load_and_a_set() {
+    let cache = with_fail_safe();
+    let log = Log::of(&cache);
+    cache.get_or_set("k", Origin::default().load(Gate::Ok)).await.unwrap();
+    assert_eq!(log.take(), ["miss", "loader:start", "loader:success", "set"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_being_loaded_is_joined() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let log = Log::of(&cache);
+    let (first, second) = tokio::join!(
+        cache.get_or_set("k", origin.load(Gate::Slow)).outcome(),
+        cache.get_or_set("k", origin.load(Gate::Slow)).outcome(),
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!((first.source, second.source), (Source::Loader, Source::Joined));
+    assert!(Arc::ptr_eq(&first.value.unwrap(), &second.value.unwrap()));
+    assert_eq!(log.take(), ["miss", "loader:start", "inflight:reuse", "loader:success", "set"]);
+    assert_eq!(origin.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_is_remembered_for_a_while_and_drops_the_stale_copy() {
+    let cache = on_tokio_time()
+        .ttl(ms(1_000))
+        .fail_safe(FailSafe::enabled())
+        .negative_cache(NegativeCache::enabled().ttl(ms(2_000)))
+        .build()
+        .unwrap();
+    let origin = Origin::default();
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    tokio::time::advance(ms(1_000)).await;
+
+    let log = Log::of(&cache);
+    assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
+    assert_eq!(log.take(), ["miss", "loader:start", "loader:success", "negative:set"]);
+    assert_eq!(cache.size().await, 0, "the stale copy is gone");
+
+    assert_eq!(cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap(), None);
+    assert_eq!(cache.get("k").await, None);
+    assert_eq!(log.take(), ["hit(negative)", "hit(negative)"]);
+    assert_eq!(origin.loads(), 2);
+
+    tokio::time::advance(ms(2_000)).await;
+    // An error now has no stale copy to hide behind.
+    let error = cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Loader);
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_without_negative_cache_is_loaded_again() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    for loads in 1..=3 {
+        assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
+        assert_eq!(origin.loads(), loads);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_cannot_say_none_is_not_answered_with_none() {
+    let cache = on_tokio_time().negative_cache(NegativeCache::enabled()).build().unwrap();
+    let origin = Origin::default();
+    assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
+    let value = cache.get_or_set("k", || async { Ok::<_, Broken>(7) }).await.unwrap();
+    assert_eq!(*value, 7);
+    assert_eq!(cache.get("k").await.as_deref(), Some(&7), "it replaced the negative entry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_cannot_say_none_loads_itself_after_a_load_that_found_none() {
+    let cache = on_tokio_time().build().unwrap();
+    let slow_none = || async {
+        tokio::time::sleep(SLOW).await;
+        Ok::<Option<u32>, Broken>(None)
+    };
+    let (none, value) = tokio::join!(
+        cache.get_or_set("k", slow_none),
+        cache.get_or_set("k", || async { Ok::<_, Broken>(7) }),
+    );
+    assert_eq!((none.unwrap(), *value.unwrap()), (None, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_with_a_stale_copy_serves_it_and_leaves_the_key_alone() {
+    let (cache, origin) = stale().await;
+    let log = Log::of(&cache);
+    let outcome = cache.get_or_set("k", origin.load(Gate::Err)).outcome().await.unwrap();
+    assert_eq!(outcome.value.as_deref(), Some(&1));
+    assert_eq!((outcome.stale, outcome.age), (Some(StaleReason::LoaderError), ms(1_000)));
+    assert_eq!(log.take(), ["miss", "loader:start", "loader:error", "stale:hit(loader-error)"]);
+
+    tokio::time::advance(ms(4_999)).await;
+    let throttled = cache.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
+    assert_eq!(
+        (throttled.value.as_deref(), throttled.stale),
+        (Some(&1), Some(StaleReason::Throttled))
+    );
+    assert_eq!((log.take(), origin.loads()), (vec!["stale:hit(throttled)".to_owned()], 2));
+    assert_eq!(cache.get("k").await, None, "stale is for loads; get stays honest");
+
+    tokio::time::advance(ms(1)).await;
+    let loaded = cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    assert_eq!((loaded.as_deref(), origin.loads()), (Some(&3), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_is_served_no_longer_than_its_time_however_often_the_load_fails() {
+    let (cache, origin) = stale().await;
+    for _ in 0..11 {
+        cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap();
+        tokio::time::advance(ms(5_000)).await;
+    }
+    tokio::time::advance(ms(5_000)).await;
+    let error = cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Loader);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_without_a_stale_copy_goes_to_every_waiter_and_is_the_same_one() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let log = Log::of(&cache);
+    let (first, second) = tokio::join!(
+        cache.get_or_set("k", origin.load(Gate::SlowErr)),
+        cache.get_or_set("k", origin.load(Gate::SlowErr)),
+    );
+    let (first, second) = (first.unwrap_err(), second.unwrap_err());
+    let (left, right) = (first.loader_error::<Broken>(), second.loader_error::<Broken>());
+    assert!(std::ptr::eq(left.unwrap(), right.unwrap()));
+    assert_eq!(log.take(), ["miss", "loader:start", "inflight:reuse", "loader:error"]);
+    assert_eq!(origin.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_soft_timeout_serves_stale_and_lets_the_load_go_on() {
+    let (cache, origin) = stale().await;
+    let log = Log::of(&cache);
+    let begun = tokio::time::Instant::now();
+    let outcome = cache
+        .get_or_set("k", origin.load(Gate::Slow))
+        .timeouts(Timeouts::none().soft(ms(100)))
+        .outcome()
+        .await
+        .unwrap();
+    assert_eq!(begun.elapsed(), ms(100));
+    assert_eq!(
+        (outcome.value.as_deref(), outcome.stale),
+        (Some(&1), Some(StaleReason::SoftTimeout))
+    );
+    assert_eq!(
+        log.take(),
+        ["miss", "loader:start", "loader:timeout(soft)", "stale:hit(soft-timeout)"]
+    );
+
+    // Whoever comes now need not wait: the load is known to be slow.
+    let late = cache
+        .get_or_set("k", origin.load(Gate::Slow))
+        .timeouts(Timeouts::none().soft(ms(100)))
+        .outcome()
+        .await
+        .unwrap();
+    assert_eq!((begun.elapsed(), late.stale), (ms(100), Some(StaleReason::SoftTimeout)));
+    assert_eq!(log.take(), ["inflight:reuse", "stale:hit(soft-timeout)"]);
+
+    tokio::time::sleep(ms(200)).await;
+    settle().await;
+    assert_eq!(cache.get("k").await.as_deref(), Some(&2));
+    assert_eq!(log.take(), ["loader:success", "set", "hit"]);
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_stale_copy_the_soft_timeout_does_nothing() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let begun = tokio::time::Instant::now();
+    cache
+        .get_or_set("k", origin.load(Gate::Slow))
+        .timeouts(Timeouts::none().soft(ms(100)))
+        .await
+        .unwrap();
+    assert_eq!(begun.elapsed(), SLOW);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hard_timeout_drops_the_load_and_serves_stale() {
+    let (cache, origin) = stale().await;
+    let log = Log::of(&cache);
+    let begun = tokio::time::Instant::now();
+    let outcome = cache
+        .get_or_set("k", origin.load(Gate::Never))
+        .timeouts(Timeouts::none().hard(ms(500)))
+        .outcome()
+        .await
+        .unwrap();
+    assert_eq!((begun.elapsed(), outcome.stale), (ms(500), Some(StaleReason::HardTimeout)));
+    assert_eq!(
+        log.take(),
+        ["miss", "loader:start", "loader:timeout(hard)", "stale:hit(hard-timeout)"]
+    );
+    assert_eq!(cache.stats().loads_in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hard_timeout_without_a_stale_copy_is_an_error_that_says_so() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let log = Log::of(&cache);
+    let error = cache
+        .get_or_set("k", origin.load(Gate::Never))
+        .timeouts(Timeouts::none().hard(ms(500)))
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::HardTimeout, Some("k")));
+    assert!(error.to_string().contains("500ms"), "{error}");
+    assert_eq!(log.take(), ["miss", "loader:start", "loader:timeout(hard)"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followers_own_hard_timeout_holds_for_itself_alone() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let (leader, follower) = tokio::join!(
+        cache.get_or_set("k", origin.load(Gate::Slow)),
+        cache.get_or_set("k", origin.load(Gate::Slow)).timeouts(Timeouts::none().hard(ms(50))),
+    );
+    assert_eq!(leader.unwrap().as_deref(), Some(&1));
+    assert_eq!(follower.unwrap_err().kind(), ErrorKind::HardTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_during_the_load_gives_its_callers_the_value_and_caches_it_nowhere() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let log = Log::of(&cache);
+    let (value, ()) = tokio::join!(cache.get_or_set("k", origin.load(Gate::Slow)), async {
+        tokio::time::sleep(ms(100)).await;
+        cache.delete("k").await.unwrap();
+    });
+    assert_eq!(value.unwrap().as_deref(), Some(&1));
+    assert_eq!(log.take(), ["miss", "loader:start", "delete", "loader:success", "load:superseded"]);
+    assert_eq!((cache.get("k").await, cache.size().await), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_loader_is_an_error_for_all_of_its_callers() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    let slow_panic = || async {
+        tokio::time::sleep(SLOW).await;
+        if true {
+            panic!("out of cheese");
+        }
+        Ok::<_, Broken>(Some(1))
+    };
+    let (first, second) = tokio::join!(
+        cache.get_or_set("k", slow_panic),
+        cache.get_or_set("k", origin.load(Gate::Ok)),
+    );
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::LoaderPanicked);
+        assert!(error.to_string().contains("out of cheese"), "{error}");
+    }
+    assert_eq!((origin.loads(), cache.stats().loads_in_flight), (0, 0));
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.expect("the key works again");
+}

@@ -1,0 +1,124 @@
+//! The end of a cache: refuses, drains within its deadline, leaves nothing behind.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use lazy_layers_cache::ErrorKind;
+use tokio::runtime::Handle;
+
+use crate::support::{Broken, Cache, Gate, Origin, ms, on_tokio_time, settle};
+
+fn load(
+    cache: &Cache,
+    origin: &Origin,
+    gate: Gate,
+) -> tokio::task::JoinHandle<Result<u32, ErrorKind>> {
+    let (cache, load) = (cache.clone(), origin.load(gate));
+    tokio::spawn(async move {
+        let value = cache.get_or_set("k", load).await.map_err(|error| error.kind())?;
+        Ok(*value.unwrap())
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_loads_are_let_finish_and_new_ones_refused() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let running = load(&cache, &origin, Gate::Slow);
+    settle().await;
+    let closing = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.close().await }
+    });
+    settle().await;
+    assert!(cache.health().closed);
+    for refused in [
+        cache.get_or_set("new", origin.load(Gate::Ok)).await.map(drop),
+        cache.get_or_set("k", origin.load(Gate::Ok)).refresh().await.map(drop),
+        cache.set("k", 1).await,
+        cache.delete("k").await,
+        cache.delete_by_pattern("*").await,
+        cache.clear().await,
+        cache.ready().await,
+    ] {
+        // The one that joins the running load is the exception: nothing new is begun for it.
+        assert!(refused.is_ok() || refused.unwrap_err().kind() == ErrorKind::Closed);
+    }
+    assert_eq!(running.await.unwrap(), Ok(1));
+    closing.await.unwrap();
+    assert_eq!((origin.loads(), cache.get("k").await, cache.size().await), (1, None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_that_outlast_the_deadline_are_dropped() {
+    let cache = on_tokio_time().close_timeout(ms(2_000)).build().unwrap();
+    let origin = Origin::default();
+    let before = Handle::current().metrics().num_alive_tasks();
+    let stuck = load(&cache, &origin, Gate::Never);
+    settle().await;
+    let begun = tokio::time::Instant::now();
+    cache.close().await;
+    assert_eq!(begun.elapsed(), ms(2_000));
+    assert_eq!(stuck.await.unwrap(), Err(ErrorKind::Abandoned));
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+    assert_eq!(cache.stats().loads_in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_twice_and_at_once_is_closing() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let running = load(&cache, &origin, Gate::Slow);
+    settle().await;
+    let begun = tokio::time::Instant::now();
+    tokio::join!(cache.close(), cache.close());
+    assert_eq!(begun.elapsed(), ms(300), "both wait for the load");
+    cache.close().await;
+    assert_eq!(begun.elapsed(), ms(300));
+    assert_eq!(running.await.unwrap(), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_takes_running_loads_with_it() {
+    struct Dropped(Arc<AtomicBool>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let cache = on_tokio_time().build().unwrap();
+    let other = cache.clone();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let guard = Dropped(Arc::clone(&dropped));
+    let caller = tokio::spawn(async move {
+        let never = move || async move {
+            let _guard = guard;
+            std::future::pending::<Result<u32, Broken>>().await
+        };
+        let _ = cache.get_or_set("k", never).await;
+    });
+    settle().await;
+    caller.abort();
+    settle().await;
+    assert!(!dropped.load(Ordering::SeqCst), "another handle is alive, and so is the load");
+    drop(other);
+    settle().await;
+    assert!(dropped.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn five_hundred_caches_come_and_go_without_a_trace() {
+    let before = Handle::current().metrics().num_alive_tasks();
+    for _ in 0..500 {
+        let cache = Cache::builder().close_timeout(ms(0)).build().unwrap();
+        let origin = Origin::default();
+        let callers: Vec<_> = [Gate::Never, Gate::Slow, Gate::Panic, Gate::Ok]
+            .map(|gate| load(&cache, &origin, gate))
+            .into();
+        settle().await;
+        cache.close().await;
+        callers.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+    settle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}

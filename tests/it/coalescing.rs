@@ -1,0 +1,227 @@
+//! One load: callers of one key share it, within the bounds on joining.
+
+use std::sync::Arc;
+
+use lazy_layers_cache::{ErrorKind, Inflight, LazyLayersCache};
+
+use crate::support::{Broken, Cache, Gate, Log, Origin, ms, on_tokio_time, settle};
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_callers_of_a_cold_key_share_one_load() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let callers: Vec<_> = (0..10_000)
+        .map(|_| {
+            let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+            tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap().unwrap() })
+        })
+        .collect();
+    let mut values = Vec::new();
+    for caller in callers {
+        values.push(caller.await.unwrap());
+    }
+    assert_eq!(origin.loads(), 1);
+    assert!(values.iter().all(|value| Arc::ptr_eq(value, &values[0])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_takes_nothing_from_the_others() {
+    // Each caller leaves in turn; the leader is the first of them.
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let spawn = || {
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap().unwrap() })
+    };
+    let callers: Vec<_> = (0..10).map(|_| spawn()).collect();
+    settle().await;
+    for caller in &callers[..9] {
+        caller.abort();
+        settle().await;
+    }
+    assert_eq!(*callers.into_iter().last().unwrap().await.unwrap(), 1);
+    assert_eq!((origin.loads(), cache.stats().loads_in_flight), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn different_keys_do_not_wait_for_each_other() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let begun = tokio::time::Instant::now();
+    tokio::join!(async { cache.get_or_set("a", origin.load(Gate::Slow)).await.unwrap() }, async {
+        cache.get_or_set("b", origin.load(Gate::Slow)).await.unwrap()
+    },);
+    assert_eq!((begun.elapsed(), origin.loads()), (ms(300), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_load_is_not_joined_any_more() {
+    let cache = on_tokio_time().inflight(Inflight::default().ttl(ms(1_000))).build().unwrap();
+    let origin = Origin::default();
+    let spawn = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        tokio::spawn(async move { cache.get_or_set("k", load).await })
+    };
+    let _stuck = spawn(Gate::Never);
+    tokio::time::sleep(ms(1_000)).await;
+    let joins = spawn(Gate::Ok);
+    settle().await;
+    assert!(!joins.is_finished(), "at its very age it is still joined");
+    tokio::time::sleep(ms(1)).await;
+    assert_eq!(spawn(Gate::Ok).await.unwrap().unwrap().as_deref(), Some(&2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn switched_off_each_caller_loads_and_an_event_says_so() {
+    let cache = on_tokio_time().inflight(Inflight::disabled()).build().unwrap();
+    let (log, origin) = (Log::of(&cache), Origin::default());
+    let (first, second) = tokio::join!(
+        cache.get_or_set("k", origin.load(Gate::Slow)),
+        cache.get_or_set("k", origin.load(Gate::Slow)),
+    );
+    assert_eq!((first.unwrap().as_deref(), second.unwrap().as_deref()), (Some(&1), Some(&2)));
+    assert_eq!(origin.loads(), 2);
+    let bypasses = log.take().iter().filter(|line| *line == "inflight:bypass").count();
+    assert_eq!((bypasses, cache.stats().bypassed), (2, 2));
+    assert_eq!(cache.get("k").await.as_deref(), Some(&2), "the load begun last is what is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_lets_new_keys_load_unshared_and_has_room_again_after() {
+    let cache = on_tokio_time().inflight(Inflight::default().max_entries(2)).build().unwrap();
+    let origin = Origin::default();
+    let spawn = |key: &'static str| {
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        tokio::spawn(async move { cache.get_or_set(key, load).await.unwrap() })
+    };
+    let mut callers: Vec<_> = ["a", "b", "c", "c", "a", "b"].map(spawn).into();
+    settle().await;
+    assert_eq!((cache.stats().bypassed, cache.stats().joined, origin.loads()), (2, 2, 4));
+    for caller in callers.drain(..) {
+        caller.await.unwrap();
+    }
+    // What was loaded unshared is cached all the same, and the places are free again.
+    assert!(cache.has("c").await);
+    for caller in ["d", "e", "d", "e"].map(spawn) {
+        caller.await.unwrap();
+    }
+    assert_eq!((cache.stats().bypassed, origin.loads()), (2, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletes_give_places_back_too() {
+    let cache = on_tokio_time().inflight(Inflight::default().max_entries(1)).build().unwrap();
+    let origin = Origin::default();
+    for _ in 0..10 {
+        let load = tokio::spawn({
+            let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+            async move { cache.get_or_set("k", load).await }
+        });
+        settle().await;
+        cache.delete("k").await.unwrap();
+        drop(load);
+    }
+    assert_eq!(cache.stats().bypassed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn followers_are_bounded() {
+    let cache = on_tokio_time().inflight(Inflight::default().max_followers(3)).build().unwrap();
+    let origin = Origin::default();
+    let spawn = || {
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
+    };
+    let callers: Vec<_> = (0..6).map(|_| spawn()).collect();
+    settle().await;
+    let stats = cache.stats();
+    assert_eq!((stats.joined, stats.bypassed, origin.loads()), (3, 2, 3));
+    // A follower that leaves frees its seat.
+    callers[1].abort();
+    settle().await;
+    let late = spawn();
+    settle().await;
+    assert_eq!(cache.stats().joined, 4);
+    late.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_may_ask_for_another_key() {
+    let cache = on_tokio_time().build().unwrap();
+    let inner = cache.clone();
+    let value = cache
+        .get_or_set("outer", move || async move {
+            let inner = inner.get_or_set("inner", || async { Ok::<_, Broken>(20) }).await?;
+            Ok::<_, lazy_layers_cache::Error>(*inner + 1)
+        })
+        .await
+        .unwrap();
+    assert_eq!((*value, cache.get("inner").await.as_deref()), (21, Some(&20)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_asks_for_its_own_key_gets_an_error() {
+    for waits_first in [false, true] {
+        let cache = on_tokio_time().build().unwrap();
+        let inner = cache.clone();
+        let error = cache
+            .get_or_set("k", move || async move {
+                if waits_first {
+                    tokio::time::sleep(ms(1)).await;
+                }
+                inner.get_or_set("k", || async { Ok::<_, Broken>(1) }).await.map(|value| *value)
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Loader);
+        let own = error.loader_error::<lazy_layers_cache::Error>().unwrap();
+        assert_eq!((own.kind(), own.key()), (ErrorKind::Recursion, Some("k")));
+        assert_eq!(cache.stats().loads_in_flight, 0);
+    }
+}
+
+/// Two caches whose loaders ask each other: a circle of flights with two callers to begin it.
+#[tokio::test(start_paused = true)]
+async fn loaders_that_wait_for_each_other_get_an_error_even_across_caches() {
+    fn ask(
+        mine: LazyLayersCache<str, u32>,
+        other: LazyLayersCache<str, u32>,
+        depth: u32,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<u32, lazy_layers_cache::Error>> + Send>> {
+        Box::pin(async move {
+            let asked = mine.clone();
+            let value = asked
+                .get_or_set("k", move || async move {
+                    tokio::time::sleep(ms(10)).await;
+                    if depth > 5 {
+                        return Ok(0);
+                    }
+                    ask(other, mine, depth + 1).await
+                })
+                .await?;
+            Ok(*value)
+        })
+    }
+    let cache = || LazyLayersCache::<str, u32>::builder().build().unwrap();
+    let (left, right) = (cache(), cache());
+    let both = async {
+        tokio::join!(ask(left.clone(), right.clone(), 0), ask(right.clone(), left.clone(), 0))
+    };
+    let (first, second) =
+        tokio::time::timeout(ms(60_000), both).await.expect("nobody waits for ever");
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        let mut innermost = error;
+        while let Some(cause) = innermost.loader_error::<lazy_layers_cache::Error>() {
+            innermost = cause.clone();
+        }
+        assert_eq!(innermost.kind(), ErrorKind::Recursion);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_callers_of_different_caches_are_never_coalesced() {
+    let origin = Origin::default();
+    let caches: [Cache; 2] = std::array::from_fn(|_| on_tokio_time().build().unwrap());
+    let (left, right) = tokio::join!(
+        caches[0].get_or_set("k", origin.load(Gate::Slow)),
+        caches[1].get_or_set("k", origin.load(Gate::Slow)),
+    );
+    assert_eq!((left.unwrap().as_deref(), right.unwrap().as_deref()), (Some(&1), Some(&2)));
+}

@@ -1,0 +1,190 @@
+//! How long things live, and how much of them is kept.
+
+use lazy_layers_cache::{FailSafe, L1Options, Loaded, NegativeCache, testing::ManualClock};
+
+use crate::support::{Broken, Cache, Gate, Origin, ms, on_tokio_time};
+
+/// Whether the key is fresh just before and no more at `millis`.
+async fn lives_exactly(cache: &Cache, key: &str, millis: u64) -> bool {
+    tokio::time::advance(ms(millis - 1)).await;
+    let before = cache.has(key).await;
+    tokio::time::advance(ms(1)).await;
+    before && !cache.has(key).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_most_specific_time_to_live_wins() {
+    let cache = on_tokio_time().ttl(ms(1_000)).build().unwrap();
+    let origin = Origin::default();
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    assert!(lives_exactly(&cache, "k", 1_000).await, "the cache's");
+
+    let cache =
+        on_tokio_time().ttl(ms(1_000)).l1(L1Options::default().ttl(ms(500))).build().unwrap();
+    cache.set("k", 1).await.unwrap();
+    assert!(lives_exactly(&cache, "k", 500).await, "the level's");
+    cache.get_or_set("k", origin.load(Gate::Ok)).ttl(ms(200)).await.unwrap();
+    assert!(lives_exactly(&cache, "k", 200).await, "the call's");
+    cache.set("k", 1).ttl(ms(300)).await.unwrap();
+    assert!(lives_exactly(&cache, "k", 300).await, "the write's");
+    let own = || async { Ok::<_, Broken>(Loaded::value(1).ttl(ms(50))) };
+    cache.get_or_set("k", own).ttl(ms(200)).await.unwrap();
+    assert!(lives_exactly(&cache, "k", 50).await, "the loader's own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_to_live_of_zero_is_not_cached() {
+    let cache = on_tokio_time().fail_safe(FailSafe::enabled()).build().unwrap();
+    let origin = Origin::default();
+    cache.set("k", 5).await.unwrap();
+    let own = || async { Ok::<_, Broken>(Loaded::value(1).ttl(ms(0)).stale_for(ms(0))) };
+    cache.get_or_set("k", own).refresh().await.unwrap();
+    assert_eq!((cache.get("k").await, cache.size().await), (None, 0));
+    for loads in 1..=3 {
+        cache.get_or_set("k", origin.load(Gate::Ok)).ttl(ms(0)).await.unwrap();
+        assert_eq!(origin.loads(), loads);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stale_window_can_be_said_per_call_and_by_the_loader() {
+    let cache = on_tokio_time().ttl(ms(100)).build().unwrap();
+    let origin = Origin::default();
+    cache.get_or_set("k", origin.load(Gate::Ok)).stale_for(ms(1_000)).await.unwrap();
+    tokio::time::advance(ms(1_099)).await;
+    assert_eq!(cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap().as_deref(), Some(&1));
+    tokio::time::advance(ms(1)).await;
+    cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+
+    let own = || async { Ok::<_, Broken>(Loaded::value(7).stale_for(ms(50))) };
+    cache.get_or_set("k", own).stale_for(ms(1_000)).await.unwrap();
+    tokio::time::advance(ms(150)).await;
+    cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_negative_entry_can_say_its_own_time() {
+    let cache =
+        on_tokio_time().negative_cache(NegativeCache::enabled().ttl(ms(1_000))).build().unwrap();
+    let origin = Origin::default();
+    let own = || async { Ok::<_, Broken>(Loaded::<u32>::none().ttl(ms(100))) };
+    assert_eq!(cache.get_or_set("k", own).await.unwrap(), None);
+    tokio::time::advance(ms(99)).await;
+    assert_eq!(cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap(), None);
+    tokio::time::advance(ms(1)).await;
+    assert_eq!(cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_only_shortens_and_spreads() {
+    let cache = on_tokio_time().ttl(ms(1_000)).ttl_jitter(0.5).build().unwrap();
+    for number in 0..200 {
+        cache.set(&format!("k{number}"), number).await.unwrap();
+    }
+    let alive = async |millis| {
+        tokio::time::advance(ms(millis)).await;
+        let mut alive = 0;
+        for number in 0..200 {
+            alive += usize::from(cache.has(&format!("k{number}")).await);
+        }
+        alive
+    };
+    assert_eq!(alive(499).await, 200, "none is shortened by more than half");
+    let half_way = alive(251).await;
+    assert!((50..150).contains(&half_way), "{half_way} of 200 left at 750 ms");
+    assert_eq!(alive(250).await, 0, "none is lengthened");
+}
+
+#[tokio::test]
+async fn the_longest_time_there_is_does_not_overflow() {
+    let clock = ManualClock::new();
+    let cache = Cache::builder()
+        .ttl(std::time::Duration::MAX)
+        .ttl_jitter(0.1)
+        .fail_safe(FailSafe::enabled().stale_ttl(std::time::Duration::MAX))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    cache.set("k", 1).await.unwrap();
+    clock.advance(ms(1_000 * 60 * 60 * 24 * 30));
+    assert!(cache.has("k").await);
+}
+
+#[tokio::test]
+async fn entries_never_exceed_their_bound() {
+    let cache = Cache::builder().l1(L1Options::default().max_entries(1_000)).build().unwrap();
+    for number in 0..20_000 {
+        cache.set(&number.to_string(), number).await.unwrap();
+        assert!(cache.size().await <= 1_000);
+    }
+    let stats = cache.stats();
+    assert_eq!(stats.l1_evictions, 20_000 - stats.l1_entries);
+}
+
+#[tokio::test]
+async fn weight_never_exceeds_its_bound() {
+    let cache = Cache::builder()
+        .l1(L1Options::default().max_weight(1_000_000))
+        .weigher(|key, value| key.len() as u64 + u64::from(*value))
+        .build()
+        .unwrap();
+    for number in 0..5_000u32 {
+        cache.set(&number.to_string(), number % 3_000).await.unwrap();
+        assert!(cache.stats().l1_weight <= 1_000_000);
+    }
+    let stats = cache.stats();
+    assert!(stats.l1_weight > 800_000, "and what there is room for is kept: {stats:?}");
+}
+
+#[tokio::test]
+async fn both_bounds_hold_at_once() {
+    let options = L1Options::default().max_weight(100_000).max_entries(100);
+    let cache = Cache::builder().l1(options).weigher(|_, value| u64::from(*value)).build().unwrap();
+    for light in 0..1_000 {
+        cache.set(&light.to_string(), 0).await.unwrap();
+        assert!(cache.size().await <= 100);
+    }
+    for heavy in 0..1_000u32 {
+        cache.set(&heavy.to_string(), 20_000).await.unwrap();
+        assert!(cache.stats().l1_weight <= 100_000);
+    }
+}
+
+#[tokio::test]
+async fn a_value_too_heavy_to_keep_is_still_handed_out() {
+    let cache = Cache::builder()
+        .l1(L1Options::default().max_weight(1_000))
+        .weigher(|_, value| u64::from(*value))
+        .build()
+        .unwrap();
+    let value = cache.get_or_set("k", || async { Ok::<_, Broken>(5_000) }).await.unwrap();
+    assert_eq!((*value, cache.size().await), (5_000, 0));
+}
+
+#[tokio::test]
+async fn a_weigher_that_panics_keeps_the_entry_out_and_harms_nothing() {
+    let cache = Cache::builder()
+        .l1(L1Options::default().max_weight(1_000))
+        .weigher(|key, _| if key == "bad" { panic!("as the test wants") } else { 1 })
+        .build()
+        .unwrap();
+    let value = cache.get_or_set("bad", || async { Ok::<_, Broken>(1) }).await.unwrap();
+    assert_eq!((*value, cache.size().await), (1, 0));
+    cache.set("good", 1).await.unwrap();
+    assert_eq!(cache.size().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_missing_keys_pushes_out_no_value() {
+    let cache = on_tokio_time()
+        .l1(L1Options::default().max_entries(100))
+        .negative_cache(NegativeCache::enabled().max_entries(1_000))
+        .build()
+        .unwrap();
+    let origin = Origin::default();
+    cache.set("value", 1).await.unwrap();
+    for number in 0..10_000 {
+        cache.get_or_set(&format!("missing:{number}"), origin.load(Gate::None)).await.unwrap();
+    }
+    assert_eq!((cache.get("value").await.as_deref(), cache.size().await), (Some(&1), 1));
+}

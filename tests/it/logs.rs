@@ -1,0 +1,66 @@
+//! Log lines and spans of the feature `tracing`: one line per change of state, not per failure.
+
+use std::sync::{Arc, Mutex};
+
+use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
+
+use crate::support::{Gate, Origin, on_tokio_time};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        let within = context.event_span(event).map_or("", |span| span.name());
+        self.0.lock().unwrap().push(format!("{} {within}", event.metadata().level()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_warning_and_its_end_one_line() {
+    let lines = Lines::default();
+    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    for key in ["a", "b", "c", "a", "b"] {
+        cache.get_or_set(key, origin.load(Gate::Err)).await.unwrap_err();
+    }
+    cache.get_or_set("d", origin.load(Gate::Panic)).await.unwrap_err();
+    assert_eq!(*lines.0.lock().unwrap(), ["WARN "]);
+    for key in ["a", "b", "c"] {
+        cache.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
+    }
+    assert_eq!(*lines.0.lock().unwrap(), ["WARN ", "INFO "]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_loader_logs_is_in_the_span_of_its_load_also_in_the_background() {
+    let lines = Lines::default();
+    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let cache = on_tokio_time().build().unwrap();
+    cache
+        .get_or_set("k", || async {
+            tracing::info!("before");
+            tokio::task::yield_now().await;
+            tracing::info!("after");
+            Ok::<_, std::io::Error>(1)
+        })
+        .await
+        .unwrap();
+    tracing::info!("outside");
+    let logged = lines.0.lock().unwrap().clone();
+    assert_eq!(logged, ["INFO lazy_layers.load", "INFO lazy_layers.load", "INFO "]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_tells_since_when_loads_fail() {
+    use lazy_layers_cache::OriginHealth;
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    assert_eq!(cache.health().origin, OriginHealth::Answering);
+    cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+    tokio::time::advance(crate::support::ms(1_500)).await;
+    cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+    let OriginHealth::Failing { since, .. } = cache.health().origin else { panic!("it fails") };
+    assert_eq!(since, crate::support::ms(1_500));
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    assert_eq!(cache.health().origin, OriginHealth::Answering);
+}

@@ -1,0 +1,123 @@
+//! Options: what `build()` refuses, and how a config file says them.
+
+use lazy_layers_cache::{
+    Builder, CacheOptions, FailSafe, Inflight, L1Options, NegativeCache, Timeouts,
+};
+
+use crate::support::{Cache, ms};
+
+#[test]
+fn wrong_options_are_refused_by_name_and_with_the_fix() {
+    type Build = Builder<String, u32>;
+    let refused: [(&str, fn(Build) -> Build); 15] = [
+        ("ttl", |it| it.ttl(ms(0))),
+        ("ttl_jitter", |it| it.ttl_jitter(1.0)),
+        ("ttl_jitter", |it| it.ttl_jitter(-0.1)),
+        ("ttl_jitter", |it| it.ttl_jitter(f64::NAN)),
+        ("l1.max_entries", |it| it.l1(L1Options::default().max_entries(0))),
+        ("l1.max_weight", |it| it.l1(L1Options::default().max_weight(0)).weigher(|_, _| 1)),
+        ("l1.max_weight", |it| it.l1(L1Options::default().max_weight(5))),
+        ("l1.max_weight", |it| it.weigher(|_, _| 1)),
+        ("l1.ttl", |it| it.l1(L1Options::default().ttl(ms(0)))),
+        ("inflight.ttl", |it| it.inflight(Inflight::default().ttl(ms(0)))),
+        ("negative_cache.ttl", |it| it.negative_cache(NegativeCache::enabled().ttl(ms(0)))),
+        ("negative_cache.max_entries", |it| {
+            it.negative_cache(NegativeCache::enabled().max_entries(0))
+        }),
+        ("fail_safe.stale_ttl", |it| it.fail_safe(FailSafe::enabled().stale_ttl(ms(0)))),
+        ("timeouts.hard", |it| it.timeouts(Timeouts::none().hard(ms(0)))),
+        ("timeouts.soft", |it| it.timeouts(Timeouts::none().soft(ms(2)).hard(ms(1)))),
+    ];
+    for (option, wrong) in refused {
+        let error = wrong(Cache::builder()).build().unwrap_err();
+        assert_eq!(error.option(), option);
+        let text = error.to_string();
+        assert!(text.starts_with(option) && text.contains("; "), "{text}");
+    }
+    let error =
+        Cache::builder().without_l1().negative_cache(NegativeCache::enabled()).build().unwrap_err();
+    assert_eq!(error.option(), "negative_cache.enabled");
+}
+
+#[test]
+fn options_that_are_off_are_not_checked() {
+    let mut options = CacheOptions::default();
+    options.inflight.enabled = false;
+    options.inflight.ttl = ms(0);
+    options.negative_cache.ttl = ms(0);
+    options.fail_safe.stale_ttl = ms(0);
+    Cache::builder().options(options).build().unwrap();
+}
+
+#[test]
+fn the_defaults_are_those_of_the_documents() {
+    let options = CacheOptions::default();
+    assert_eq!(options.ttl, ms(60_000));
+    assert_eq!(options.ttl_jitter, 0.0);
+    assert!(options.l1.enabled && options.l1.max_entries.is_none() && options.l1.ttl.is_none());
+    assert!(options.inflight.enabled);
+    assert_eq!((options.inflight.ttl, options.inflight.max_entries), (ms(5_000), 10_000));
+    assert!(!options.negative_cache.enabled && !options.fail_safe.enabled);
+    let negative = &options.negative_cache;
+    assert_eq!((negative.ttl, negative.max_entries), (ms(5_000), 10_000));
+    let fail_safe = &options.fail_safe;
+    assert_eq!((fail_safe.stale_ttl, fail_safe.throttle), (ms(300_000), ms(5_000)));
+    assert_eq!(options.timeouts, Timeouts::none());
+}
+
+#[tokio::test]
+async fn ten_thousand_entries_are_the_default_bound() {
+    let cache = Cache::builder().build().unwrap();
+    for number in 0..15_000 {
+        cache.set(&number.to_string(), number).await.unwrap();
+    }
+    assert!((9_900..=10_000).contains(&cache.size().await), "{}", cache.size().await);
+}
+
+#[test]
+fn a_config_file_may_say_any_of_it_and_nothing_else() {
+    let options: CacheOptions = toml::from_str(
+        r#"
+        ttl = "5m"
+        ttl_jitter = 0.1
+        close_timeout = "1s"
+        [l1]
+        max_entries = 50_000
+        ttl = "30s"
+        [inflight]
+        ttl = "3s"
+        max_entries = 100
+        max_followers = 1_000
+        [negative_cache]
+        enabled = true
+        ttl = "2s"
+        [fail_safe]
+        enabled = true
+        stale_ttl = "10m"
+        throttle = "1s"
+        [timeouts]
+        soft = "50ms"
+        hard = "2s"
+        "#,
+    )
+    .unwrap();
+    let mut expected = CacheOptions::default();
+    expected.ttl = ms(300_000);
+    expected.ttl_jitter = 0.1;
+    expected.close_timeout = ms(1_000);
+    expected.l1 = L1Options::default().max_entries(50_000).ttl(ms(30_000));
+    expected.inflight = Inflight::default().ttl(ms(3_000)).max_entries(100).max_followers(1_000);
+    expected.negative_cache = NegativeCache::enabled().ttl(ms(2_000));
+    expected.fail_safe = FailSafe::enabled().stale_ttl(ms(600_000)).throttle(ms(1_000));
+    expected.timeouts = Timeouts::none().soft(ms(50)).hard(ms(2_000));
+    assert_eq!(options, expected);
+    assert_eq!(
+        toml::from_str::<CacheOptions>(&toml::to_string(&options).unwrap()).unwrap(),
+        options
+    );
+
+    for wrong in ["tll = \"5m\"", "ttl = 5", "[l1]\nmax = 7", "[timeouts]\nsoft = \"soon\""] {
+        toml::from_str::<CacheOptions>(wrong).unwrap_err();
+    }
+    assert_eq!(toml::from_str::<CacheOptions>("").unwrap(), CacheOptions::default());
+}

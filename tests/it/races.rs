@@ -1,0 +1,138 @@
+//! Real threads: what the paused clock cannot show.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use lazy_layers_cache::{FailSafe, L1Options, LazyLayersCache};
+
+use crate::support::{Broken, ms};
+
+const KEYS: usize = 4;
+const TASKS: u64 = 8;
+const STEPS: usize = 4_000;
+
+/// Each task again and again changes the origin, invalidates, and reads: no read may give a
+/// version older than the one the reader has just invalidated for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_has_invalidated_reads_nothing_older() {
+    let versions: Arc<[AtomicU64; KEYS]> = Arc::default();
+    // Of two entries, so that eviction takes part.
+    let cache = LazyLayersCache::<usize, u64>::builder()
+        .l1(L1Options::default().max_entries(2))
+        .fail_safe(FailSafe::enabled())
+        .build()
+        .unwrap();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|seed| {
+            let (cache, versions) = (cache.clone(), Arc::clone(&versions));
+            tokio::spawn(async move {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..STEPS {
+                    let key = random.usize(0..KEYS);
+                    let mut at_least = 0;
+                    match random.u8(0..8) {
+                        0..=2 => {
+                            at_least = versions[key].fetch_add(1, Ordering::SeqCst) + 1;
+                            cache.delete(&key).await.unwrap();
+                        }
+                        3 => {
+                            at_least = versions[key].fetch_add(1, Ordering::SeqCst) + 1;
+                            cache.delete_by_pattern(&format!("[{key}]")).await.unwrap();
+                        }
+                        4 => {
+                            at_least = versions[key].fetch_add(1, Ordering::SeqCst) + 1;
+                            cache.clear().await.unwrap();
+                        }
+                        _ => {}
+                    }
+                    let (origin, waits) = (Arc::clone(&versions), random.u8(0..4));
+                    let fails = random.u8(0..10) == 0;
+                    let load = move || async move {
+                        let version = origin[key].load(Ordering::SeqCst);
+                        for _ in 0..waits {
+                            tokio::task::yield_now().await;
+                        }
+                        if fails { Err(Broken) } else { Ok(version) }
+                    };
+                    let read = cache.get_or_set(&key, load);
+                    let read = if random.bool() { read.refresh().await } else { read.await };
+                    if let Ok(version) = read {
+                        assert!(*version >= at_least, "key {key}: {version} after {at_least}");
+                    }
+                    if let Some(version) = cache.get_l1(&key) {
+                        assert!(
+                            *version >= at_least,
+                            "key {key}: {version} after {at_least} in L1"
+                        );
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(cache.stats().loads_in_flight, 0);
+}
+
+/// A value whose drop uses the cache: it must never be dropped under one of our locks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_value_may_use_the_cache_when_it_is_dropped() {
+    struct Nosy(std::sync::Mutex<Option<LazyLayersCache<usize, Nosy>>>);
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            let cache = self.0.get_mut().unwrap().take();
+            if let Some(cache) = cache {
+                for key in 0..8 {
+                    let _ = cache.get_l1(&key);
+                    let _ = cache.stats();
+                }
+                let delete = std::pin::pin!(cache.delete(&3));
+                let waker = std::task::Waker::noop();
+                assert!(delete.poll(&mut std::task::Context::from_waker(waker)).is_ready());
+            }
+        }
+    }
+    let cache = LazyLayersCache::<usize, Nosy>::builder()
+        .ttl(ms(1))
+        .l1(L1Options::default().max_entries(4))
+        .fail_safe(FailSafe::enabled().throttle(ms(0)))
+        .build()
+        .unwrap();
+    let all = async {
+        let tasks: Vec<_> = (0..4)
+            .map(|seed| {
+                let cache = cache.clone();
+                tokio::spawn(async move {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    for _ in 0..2_000 {
+                        let key = random.usize(0..8);
+                        let nosy = Nosy(std::sync::Mutex::new(Some(cache.clone())));
+                        match random.u8(0..6) {
+                            0 => cache.set(&key, nosy).await.unwrap(),
+                            1 => cache.delete(&key).await.unwrap(),
+                            2 => cache.clear().await.unwrap(),
+                            3 => {
+                                let fail = || async { Err::<Nosy, _>(Broken) };
+                                let _ = cache.get_or_set(&key, fail).await;
+                            }
+                            _ => {
+                                let load = || async {
+                                    tokio::task::yield_now().await;
+                                    Ok::<_, Broken>(nosy)
+                                };
+                                cache.get_or_set(&key, load).await.unwrap();
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    };
+    tokio::time::timeout(ms(60_000), all).await.expect("no deadlock");
+}

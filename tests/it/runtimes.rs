@@ -1,0 +1,150 @@
+//! Runtimes of all kinds, and none.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake},
+    thread::Thread,
+};
+
+use lazy_layers_cache::{ErrorKind, FailSafe, Timeouts};
+
+use crate::support::{Broken, Cache, Gate, Origin, SLOW, ms, on_tokio_time, settle};
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// An executor that is not tokio's.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn built_outside_of_a_runtime_and_used_without_one() {
+    let cache = Cache::builder()
+        .fail_safe(FailSafe::enabled())
+        .timeouts(Timeouts::none().soft(ms(1)).hard(ms(10)))
+        .build()
+        .unwrap();
+    let origin = Origin::default();
+    block_on(async {
+        cache.set("k", 7).await.unwrap();
+        assert_eq!(cache.get("k").await.as_deref(), Some(&7));
+        let loaded = cache.get_or_set("new", origin.load(Gate::Ok)).await.unwrap();
+        assert_eq!(loaded.as_deref(), Some(&1));
+        cache.get_or_set("err", origin.load(Gate::Err)).await.unwrap_err();
+        cache.clear().await.unwrap();
+
+        let pending = || async { std::future::pending::<Result<u32, Broken>>().await };
+        let error = cache.get_or_set("waits", pending).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoRuntime);
+        assert!(error.to_string().contains("runtime"), "{error}");
+        assert_eq!(cache.stats().loads_in_flight, 0);
+        cache.close().await;
+    });
+}
+
+#[test]
+fn a_load_that_runs_elsewhere_can_be_joined_without_a_runtime() {
+    let cache = Cache::builder().timeouts(Timeouts::none().hard(ms(60_000))).build().unwrap();
+    let origin = Origin::default();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let leader = runtime.spawn({
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        async move { cache.get_or_set("k", load).await.unwrap() }
+    });
+    while cache.stats().loads_in_flight == 0 {
+        std::thread::yield_now();
+    }
+    let joined = block_on(cache.get_or_set("k", origin.load(Gate::Ok)).into_future()).unwrap();
+    assert_eq!((joined.as_deref(), origin.loads()), (Some(&1), 1));
+    runtime.block_on(leader).unwrap();
+}
+
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn one_thread_is_enough() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+            tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().as_deref(), Some(&1));
+    }
+    assert_eq!(origin.loads(), 1);
+}
+
+#[test]
+fn a_runtime_that_shuts_down_during_a_load_leaves_an_error_and_no_flight() {
+    let cache = Cache::builder().build().unwrap();
+    let origin = Origin::default();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.spawn({
+        let (cache, load) = (cache.clone(), origin.load(Gate::Never));
+        async move { cache.get_or_set("k", load).await.map(drop) }
+    });
+    while cache.stats().loads_in_flight == 0 {
+        std::thread::yield_now();
+    }
+    let waiting = std::thread::spawn({
+        let (cache, load) = (cache.clone(), origin.load(Gate::Ok));
+        move || block_on(cache.get_or_set("k", load).into_future())
+    });
+    while cache.stats().joined == 0 {
+        std::thread::yield_now();
+    }
+    runtime.shutdown_background();
+    assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Abandoned);
+    assert_eq!(cache.stats().loads_in_flight, 0);
+
+    let again = tokio::runtime::Runtime::new().unwrap();
+    let value = again.block_on(cache.get_or_set("k", origin.load(Gate::Ok)).into_future()).unwrap();
+    assert_eq!(value.as_deref(), Some(&2), "the key is loaded anew, on any runtime");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_is_ready_at_once_needs_no_task() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    let spawned = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = spawned();
+    let request = cache.get_or_set("k", origin.load(Gate::Ok)).into_future();
+    let mut request = pin!(request);
+    let polled = request.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()));
+    assert!(polled.is_ready(), "the first poll is the answer");
+    assert_eq!(spawned(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_waits_outlives_its_caller() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    {
+        let mut request = pin!(cache.get_or_set("k", origin.load(Gate::Slow)).into_future());
+        let waker = std::task::Waker::noop();
+        assert!(request.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    tokio::time::sleep(SLOW).await;
+    settle().await;
+    assert_eq!(cache.get("k").await.as_deref(), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_never_awaited_does_nothing() {
+    let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
+    drop(cache.get_or_set("k", origin.load(Gate::Ok)));
+    drop(cache.set("k", 1));
+    assert_eq!((origin.loads(), cache.size().await), (0, 0));
+}

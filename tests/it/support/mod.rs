@@ -1,0 +1,127 @@
+//! What the tests share: caches on paused time, loaders with a will of their own, a log of events.
+
+pub(crate) mod redis;
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lazy_layers_cache::{Builder, Event, LazyLayersCache, Subscription, testing::TokioClock};
+
+pub(crate) type Cache = LazyLayersCache<String, u32>;
+
+/// A builder whose freshness follows tokio's time. To be called inside a runtime.
+pub(crate) fn on_tokio_time() -> Builder<String, u32> {
+    Cache::builder().clock(TokioClock::new())
+}
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the database is gone")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// What a loader does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Ok,
+    Err,
+    None,
+    /// A value after [`SLOW`].
+    Slow,
+    /// An error after [`SLOW`].
+    SlowErr,
+    Never,
+    Panic,
+}
+
+pub(crate) const SLOW: Duration = ms(300);
+
+/// Loaders that count their calls and give the values 1, 2, 3, ...
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin(Arc<AtomicUsize>);
+
+impl Origin {
+    pub(crate) fn loads(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn load(&self, gate: Gate) -> impl FnOnce() -> BoxedLoad + Send + 'static {
+        let loads = Arc::clone(&self.0);
+        move || {
+            let value = loads.fetch_add(1, Ordering::SeqCst) as u32 + 1;
+            Box::pin(async move {
+                match gate {
+                    Gate::Ok => Ok(Some(value)),
+                    Gate::None => Ok(None),
+                    Gate::Err => Err(Broken),
+                    Gate::Slow => {
+                        tokio::time::sleep(SLOW).await;
+                        Ok(Some(value))
+                    }
+                    Gate::SlowErr => {
+                        tokio::time::sleep(SLOW).await;
+                        Err(Broken)
+                    }
+                    Gate::Never => pending().await,
+                    Gate::Panic => panic!("the loader panics, as the test wants"),
+                }
+            })
+        }
+    }
+}
+
+pub(crate) type BoxedLoad =
+    std::pin::Pin<Box<dyn Future<Output = Result<Option<u32>, Broken>> + Send + 'static>>;
+
+/// The names of the events of a cache, with the detail that tells cases apart.
+pub(crate) struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    _subscription: Subscription,
+}
+
+impl Log {
+    pub(crate) fn of(cache: &Cache) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&lines);
+        let subscription = cache.on(move |event| log.lock().unwrap().push(line(event)));
+        Self { lines, _subscription: subscription }
+    }
+
+    /// What happened since it was last asked.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lines.lock().unwrap())
+    }
+}
+
+fn line(event: &Event<'_>) -> String {
+    let detail = match event {
+        Event::Hit { negative: true, .. } => "negative".to_owned(),
+        Event::StaleHit { reason, .. } => reason.to_string(),
+        Event::LoaderTimeout { hard, .. } => if *hard { "hard" } else { "soft" }.to_owned(),
+        Event::DeletePattern { pattern, .. } => (*pattern).to_owned(),
+        _ => return event.name().to_owned(),
+    };
+    format!("{}({detail})", event.name())
+}
+
+/// Runs what is ready to run, without letting time pass.
+pub(crate) async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
