@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     LazyLayersCache,
     shared::{Owner, Shared, Weigher},
+    sweeps::Sweeps,
 };
 use crate::{
     error::BuildError,
@@ -152,6 +153,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         let shared = Shared {
             l1: L1::new(&self.options),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
+            sweeps: Sweeps::default(),
             observer: Observer::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),

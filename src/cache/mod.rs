@@ -5,6 +5,7 @@ mod close;
 mod read;
 mod request;
 mod shared;
+mod sweeps;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};

@@ -178,7 +178,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         let now = self.now();
         let mut stale = None;
-        if let Some(entry) = self.l1.peek(key).filter(|entry| entry.is_usable(now)) {
+        if self.sweeps.cover(key) {
+            // Whatever is held is about to go.
+        } else if let Some(entry) = self.l1.peek(key).filter(|entry| entry.is_usable(now)) {
             if !refresh && entry.is_fresh(now) {
                 return Err(Look::Fresh(entry));
             }

@@ -10,7 +10,10 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::read::{About, Landing};
+use super::{
+    read::{About, Landing},
+    sweeps::Sweeps,
+};
 use crate::{
     entry::{Entry, Lifetime},
     error::Error,
@@ -30,6 +33,7 @@ pub(super) struct Shared<V> {
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
     pub(super) flights: Arc<Flights<V>>,
+    pub(super) sweeps: Sweeps,
     pub(super) observer: Observer,
     /// Loads that outlive their caller's poll. Spawned by reads, awaited by `close`.
     pub(super) tasks: TaskTracker,

@@ -37,14 +37,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(super) async fn delete_by_pattern(&self, glob: &str) -> Result<(), Error> {
         self.check_open()?;
-        let pattern = Pattern::new(glob);
-        // Before the walk: what a load publishes after this is younger than the delete.
-        self.flights.invalidate_matching(|key| pattern.matches(key));
-        for (looked_at, ()) in self.l1.sweep(&pattern).enumerate() {
+        let sweep = self.sweeps.begin(Pattern::new(glob));
+        self.flights.invalidate_matching(|key| sweep.pattern.matches(key));
+        for (looked_at, ()) in self.l1.sweep(&sweep.pattern).enumerate() {
             if looked_at % SWEEP_BATCH == SWEEP_BATCH - 1 {
                 tokio::task::yield_now().await;
             }
         }
+        drop(sweep);
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
         Ok(())
     }

@@ -84,8 +84,7 @@ async fn a_caller_after_it_does_not_join_a_load_from_before() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_being_filled_is_refused() {
     for invalidation in ALL {
-        let (cache, inner) = (cache(), cache());
-        drop(inner);
+        let cache = cache();
         // The last thing before the fill: the loader has its answer and invalidates.
         let load = {
             let cache = cache.clone();
@@ -247,4 +246,49 @@ async fn a_load_that_fails_does_not_hide_what_an_earlier_one_has_filled_meanwhil
     assert_eq!(held(&cache).await, Some(2));
     assert_eq!(second.await.unwrap().unwrap().as_deref(), Some(&2), "the fresh one, not the stale");
     assert_eq!(held(&cache).await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_begun_while_a_pattern_delete_walks_takes_no_old_copy_along() {
+    let (cache, origin) = (cache(), Origin::default());
+    for number in 0..5_000 {
+        cache.set(&format!("key:{number}"), 7).ttl(ms(60_000)).await.unwrap();
+    }
+    let deleting = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.delete_by_pattern("key:*").await }
+    });
+    // It pauses on its way; a key that it has not reached yet is still there.
+    tokio::task::yield_now().await;
+    let ahead: Vec<String> = (0..5_000)
+        .map(|number| format!("key:{number}"))
+        .filter(|key| cache.get_l1(key).is_some())
+        .collect();
+    assert!(!deleting.is_finished() && !ahead.is_empty());
+    let loads: Vec<_> = ahead
+        .into_iter()
+        .map(|key| {
+            let (cache, load) = (cache.clone(), origin.load(Gate::SlowErr));
+            tokio::spawn(async move { cache.get_or_set(&key, load).refresh().await })
+        })
+        .collect();
+    deleting.await.unwrap().unwrap();
+    for load in loads {
+        assert_eq!(load.await.unwrap().unwrap_err().kind(), ErrorKind::Loader);
+    }
+    assert_eq!(cache.size().await, 0, "nothing was put back behind the walk");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_ends_what_was_known_missing_for_good() {
+    let cache = on_tokio_time()
+        .negative_cache(lazy_layers_cache::NegativeCache::enabled().ttl(ms(10_000)))
+        .build()
+        .unwrap();
+    let origin = Origin::default();
+    assert_eq!(cache.get_or_set("key", origin.load(Gate::None)).await.unwrap(), None);
+    cache.set("key", WRITTEN).ttl(ms(10)).await.unwrap();
+    tokio::time::advance(ms(10)).await;
+    let next = cache.get_or_set("key", origin.load(Gate::Ok)).await.unwrap();
+    assert_eq!(next.as_deref(), Some(&2), "not none, though that was remembered for longer");
 }

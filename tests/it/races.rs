@@ -11,7 +11,7 @@ use crate::support::{Broken, ms};
 
 const KEYS: usize = 4;
 const TASKS: u64 = 8;
-const STEPS: usize = 4_000;
+const STEPS: usize = 20_000;
 
 /// Each task again and again changes the origin, invalidates, and reads: no read may give a
 /// version older than the one the reader has just invalidated for.
@@ -123,7 +123,8 @@ async fn a_value_may_use_the_cache_when_it_is_dropped() {
                                     tokio::task::yield_now().await;
                                     Ok::<_, Broken>(nosy)
                                 };
-                                cache.get_or_set(&key, load).await.unwrap();
+                                // It may have joined the load that fails.
+                                let _ = cache.get_or_set(&key, load).await;
                             }
                         }
                     }

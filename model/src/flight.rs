@@ -1,0 +1,8 @@
+//! The library's own files.
+
+#[path = "../../src/flight/landing.rs"]
+mod landing;
+#[path = "../../src/flight/table.rs"]
+mod table;
+
+pub(crate) use self::table::{FlightTable, Follower, Join, Limits, Ticket};

@@ -1,0 +1,197 @@
+//! The small programs. `Cell` stands for memory's place for one key, an atomic for the origin.
+
+use loom::{
+    future::block_on,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    thread,
+};
+
+use crate::{
+    flight::{FlightTable, Join, Limits},
+    sync::{Arc, Mutex},
+};
+
+/// What is cached: the version read from the origin.
+type Cell = Mutex<Option<usize>>;
+type Table = FlightTable<(), usize>;
+
+struct World {
+    table: Arc<Table>,
+    cell: Cell,
+    origin: AtomicUsize,
+    loads: AtomicUsize,
+    key: Arc<str>,
+}
+
+/// How a read was answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Read {
+    Found(usize),
+    Loaded(usize),
+    Joined(Option<usize>),
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        let limits = Limits { max_age: 100, max_flights: 10, max_followers: 10 };
+        Arc::new(Self {
+            table: Arc::new(Table::new(1, limits)),
+            cell: Cell::new(None),
+            origin: AtomicUsize::new(1),
+            loads: AtomicUsize::new(0),
+            key: Arc::from("k"),
+        })
+    }
+
+    /// A `get_or_set` at its barest.
+    fn read(&self) -> Read {
+        let look = || self.cell.lock().map_or(Ok(()), Err);
+        match self.table.join(&self.key, 0, look) {
+            Join::Found(version) => Read::Found(version),
+            Join::Follow(follower) => Read::Joined(block_on(follower.flight.wait())),
+            Join::Lead(mut ticket) | Join::Bypass(mut ticket) => {
+                self.loads.fetch_add(1, SeqCst);
+                let version = self.origin.load(SeqCst);
+                ticket.publish(|| *self.cell.lock() = Some(version));
+                ticket.land(version);
+                Read::Loaded(version)
+            }
+        }
+    }
+
+    fn change_and_delete(&self, version: usize) {
+        self.origin.store(version, SeqCst);
+        self.table.invalidate(&self.key, || *self.cell.lock() = None);
+    }
+
+    fn nothing_is_left(&self) {
+        assert_eq!(self.table.running(), 0);
+        // And a place for each flight there may be.
+        let look = || Err::<(), _>(());
+        assert!(matches!(self.table.join(&self.key, 0, look), Join::Found(())));
+    }
+}
+
+fn spawn<T: 'static>(
+    world: &Arc<World>,
+    run: impl FnOnce(&World) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let world = Arc::clone(world);
+    thread::spawn(move || run(&world))
+}
+
+#[test]
+fn a_load_from_before_a_delete_is_never_seen_after_it() {
+    loom::model(|| {
+        let world = World::new();
+        let load = spawn(&world, |world| drop(world.read()));
+        world.change_and_delete(2);
+        let after = match world.read() {
+            Read::Found(version) | Read::Loaded(version) => version,
+            // A flight that can be joined after the delete began after it.
+            Read::Joined(landed) => landed.unwrap(),
+        };
+        assert_eq!(after, 2);
+        load.join().unwrap();
+        assert_ne!(*world.cell.lock(), Some(1));
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn callers_at_once_share_one_load_or_find_its_result() {
+    loom::model(|| {
+        let world = World::new();
+        let other = spawn(&world, World::read);
+        let mine = world.read();
+        let other = other.join().unwrap();
+        assert_eq!(world.loads.load(SeqCst), 1, "{mine:?} and {other:?}");
+        for read in [mine, other] {
+            assert!(
+                matches!(read, Read::Found(1) | Read::Loaded(1) | Read::Joined(Some(1))),
+                "{read:?}"
+            );
+        }
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn a_flight_whose_load_is_dropped_wakes_its_followers() {
+    loom::model(|| {
+        let world = World::new();
+        let Join::Lead(ticket) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
+            panic!("the first leads");
+        };
+        let follower = spawn(&world, World::read);
+        drop(ticket);
+        assert!(matches!(follower.join().unwrap(), Read::Joined(None) | Read::Loaded(1)));
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
+    loom::model(|| {
+        let world = World::new();
+        let Join::Lead(ticket) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
+            panic!("the first leads");
+        };
+        let leaving = spawn(&world, |world| {
+            if let Join::Follow(follower) = world.table.join(&world.key, 0, || Err::<(), _>(())) {
+                let mut wait = std::pin::pin!(follower.flight.wait());
+                let waker = std::task::Waker::noop();
+                let _ = wait.as_mut().poll(&mut std::task::Context::from_waker(waker));
+            }
+        });
+        let staying = spawn(&world, World::read);
+        ticket.land(7);
+        leaving.join().unwrap();
+        assert!(matches!(staying.join().unwrap(), Read::Joined(Some(7)) | Read::Loaded(1)));
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn of_two_deletes_and_a_load_the_last_change_wins() {
+    // Bounded: three threads that all change things have too many orders to try each.
+    let mut bounded = loom::model::Builder::new();
+    bounded.preemption_bound = Some(3);
+    bounded.check(|| {
+        let world = World::new();
+        let load = spawn(&world, |world| drop(world.read()));
+        let delete = spawn(&world, |world| world.change_and_delete(2));
+        world.change_and_delete(3);
+        load.join().unwrap();
+        delete.join().unwrap();
+        let last = world.origin.load(SeqCst);
+        let cached = *world.cell.lock();
+        // The change that came last may have deleted before the other changed: what is cached
+        // is never older than the first of the two, and nothing of before either.
+        assert!(cached.is_none_or(|version| version != 1), "{cached:?}, origin {last}");
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn an_older_load_never_replaces_a_newer_one() {
+    loom::model(|| {
+        let world = World::new();
+        // Too old to be joined, so that both loads run at once.
+        let Join::Lead(mut older) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
+            panic!("the first leads");
+        };
+        let Join::Lead(mut newer) = world.table.join(&world.key, 101, || Ok::<_, ()>(())) else {
+            panic!("an old flight is not joined");
+        };
+        let publishes = spawn(&world, move |world| {
+            newer.publish(|| *world.cell.lock() = Some(2));
+            newer.land(2);
+        });
+        older.publish(|| *world.cell.lock() = Some(1));
+        older.land(1);
+        publishes.join().unwrap();
+        assert_eq!(*world.cell.lock(), Some(2));
+        world.nothing_is_left();
+    });
+}
