@@ -80,11 +80,21 @@ fn spawn<T: 'static>(
     thread::spawn(move || run(&world))
 }
 
+/// For three threads, which can meet in too many orders to try each: all orders in which at most
+/// three times a thread is stopped that could go on.
+fn bounded() -> loom::model::Builder {
+    let mut bounded = loom::model::Builder::new();
+    bounded.preemption_bound = Some(3);
+    bounded
+}
+
 #[test]
 fn a_load_from_before_a_delete_is_never_seen_after_it() {
     loom::model(|| {
         let world = World::new();
-        let load = spawn(&world, |world| drop(world.read()));
+        let load = spawn(&world, |world| {
+            world.read();
+        });
         world.change_and_delete(2);
         let after = match world.read() {
             Read::Found(version) | Read::Loaded(version) => version,
@@ -132,7 +142,7 @@ fn a_flight_whose_load_is_dropped_wakes_its_followers() {
 
 #[test]
 fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
-    loom::model(|| {
+    bounded().check(|| {
         let world = World::new();
         let Join::Lead(ticket) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
             panic!("the first leads");
@@ -154,12 +164,11 @@ fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
 
 #[test]
 fn of_two_deletes_and_a_load_the_last_change_wins() {
-    // Bounded: three threads that all change things have too many orders to try each.
-    let mut bounded = loom::model::Builder::new();
-    bounded.preemption_bound = Some(3);
-    bounded.check(|| {
+    bounded().check(|| {
         let world = World::new();
-        let load = spawn(&world, |world| drop(world.read()));
+        let load = spawn(&world, |world| {
+            world.read();
+        });
         let delete = spawn(&world, |world| world.change_and_delete(2));
         world.change_and_delete(3);
         load.join().unwrap();
