@@ -1,4 +1,62 @@
-//! placeholder
+//! A hybrid cache: hot values in memory, one load per key however many callers wait, and answers
+//! when the origin has none.
+//!
+//! ```
+//! use std::time::Duration;
+//! use lazy_layers_cache::{FailSafe, LazyLayersCache};
+//!
+//! # #[derive(Clone)] struct Db;
+//! # impl Db { async fn price(&self, _: u64) -> Result<f64, std::io::Error> { Ok(9.99) } }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let db = Db;
+//! let prices = LazyLayersCache::<u64, f64>::builder()
+//!     .ttl(Duration::from_secs(60))
+//!     .fail_safe(FailSafe::enabled())
+//!     .build()?;
+//!
+//! // Looks in memory, joins a load that is running, else loads.
+//! let price = prices.get_or_set(&7, move || async move { db.price(7).await }).await?;
+//! assert_eq!(*price, 9.99);
+//!
+//! // The origin has changed: commit there first, then delete here.
+//! prices.delete(&7).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # The model
+//!
+//! - A **key** is whatever your application calls a key ([`CacheKey`]); it becomes text at the
+//!   door. A **value** is any type; it is handed out as `Arc<V>`.
+//! - A value is **fresh** for its time to live, and with [`FailSafe`] **stale** for a while
+//!   longer. Only fresh values answer [`get`](LazyLayersCache::get); a stale copy answers where a
+//!   load fails or takes too long.
+//! - A **load** is one call of a [`Loader`]. Callers of the same key **join** it. It belongs to the
+//!   cache and not to its caller, so a caller that goes away changes nothing.
+//! - A **delete** (or set, pattern, clear) **fences**: no load that began before it fills
+//!   anything, and no copy from before it is served again by this instance.
+//!
+//! # What is eventual
+//!
+//! Nothing in one instance: a verb that has returned has happened. Times are coarse: freshness is
+//! measured with a clock that moves every few milliseconds ([`SystemClock`]). Expired entries keep
+//! their place until they are displaced, and count in [`size`](LazyLayersCache::size).
+//!
+//! # Layout
+//!
+//! [`LazyLayersCache`] is the cache and [`Builder`] makes one; [`CacheOptions`] is what can be
+//! set, [`GetOrSet`] what one call can say. [`Loader`], [`IntoLoaded`] and [`Loaded`] are the
+//! contract with the origin, [`Error`] and [`ErrorKind`] what can go wrong. [`Event`], [`Stats`],
+//! [`Outcome`] and [`Health`] tell what happens. ARCHITECTURE.md in the repository shows the
+//! inside.
+//!
+//! # Features
+//!
+//! None is on by default, and none changes what is there without it.
+//!
+//! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
+//! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
+//!   succeed again.
+//! - `testing`: clocks that a test can move.
 
 mod cache;
 mod entry;
@@ -27,3 +85,8 @@ pub use crate::{
 
 /// The same type under the name that the TypeScript package also exports.
 pub type HybridCache<K, V> = LazyLayersCache<K, V>;
+
+/// The README's code must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,4 +5,4 @@ mod landing;
 #[path = "../../src/flight/table.rs"]
 mod table;
 
-pub(crate) use self::table::{FlightTable, Follower, Join, Limits, Ticket};
+pub(crate) use self::table::{FlightTable, Join, Limits};

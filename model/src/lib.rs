@@ -2,6 +2,8 @@
 //! order in which its threads can meet. No copy, and no switch in the library: the files use a
 //! module `crate::sync`, and here that is loom's.
 
+#![cfg(test)]
+
 /// The same surface as the library's `sync`.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +25,7 @@ mod sync {
     }
 }
 
-#[expect(dead_code, reason = "the models need not use all of it")]
+#[expect(dead_code, reason = "the models do not use all of it")]
 mod flight;
 
-#[cfg(test)]
 mod models;

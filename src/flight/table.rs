@@ -206,8 +206,9 @@ impl<C, T> FlightTable<C, T> {
     /// Frees the place of a flight that nobody can join any more. Not to be called under a lock:
     /// the flight may die here, and with it values of the user.
     fn gave_up(&self, joinable: Option<Joinable<C, T>>) {
-        if joinable.is_some() {
+        if let Some(ended) = joinable {
             self.joinable.fetch_sub(1, Ordering::Relaxed);
+            drop(ended);
         }
     }
 }

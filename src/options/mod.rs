@@ -1,38 +1,4 @@
 //! Every option of a cache, its default and its limits.
-//!
-//! [`CacheOptions`] holds all of them in groups that a config file can carry (feature `serde`;
-//! durations are written for people, unknown names are errors):
-//!
-//! ```
-//! # #[cfg(feature = "serde")] {
-//! use lazy_layers_cache::{CacheOptions, LazyLayersCache};
-//!
-//! let options: CacheOptions = toml::from_str(r#"
-//!     ttl = "5m"
-//!     ttl_jitter = 0.1
-//!
-//!     [l1]
-//!     max_entries = 50_000
-//!     ttl = "30s"
-//!
-//!     [negative_cache]
-//!     enabled = true
-//!     ttl = "2s"
-//!
-//!     [fail_safe]
-//!     enabled = true
-//!     stale_ttl = "10m"
-//!     throttle = "1s"
-//!
-//!     [timeouts]
-//!     soft = "50ms"
-//!     hard = "2s"
-//! "#)?;
-//!
-//! let cache = LazyLayersCache::<String, u64>::builder().options(options).build()?;
-//! # }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 mod call;
 mod check;
@@ -46,7 +12,39 @@ pub use self::groups::{FailSafe, Inflight, L1Options, NegativeCache, Timeouts};
 /// All options of a cache that a config file can carry.
 ///
 /// What no file can say (a weigher, a clock, event handlers) is set on the
-/// [`Builder`](crate::Builder).
+/// [`Builder`](crate::Builder). With the feature `serde` the rest can be read from one; durations
+/// are written for people, and unknown names are errors:
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use lazy_layers_cache::{CacheOptions, LazyLayersCache};
+///
+/// let options: CacheOptions = toml::from_str(r#"
+///     ttl = "5m"
+///     ttl_jitter = 0.1
+///
+///     [l1]
+///     max_entries = 50_000
+///     ttl = "30s"
+///
+///     [negative_cache]
+///     enabled = true
+///     ttl = "2s"
+///
+///     [fail_safe]
+///     enabled = true
+///     stale_ttl = "10m"
+///     throttle = "1s"
+///
+///     [timeouts]
+///     soft = "50ms"
+///     hard = "2s"
+/// "#)?;
+///
+/// let cache = LazyLayersCache::<String, u64>::builder().options(options).build()?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]

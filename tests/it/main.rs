@@ -2,6 +2,14 @@
 //!
 //! Time is tokio's, paused: nothing here sleeps until something has probably happened.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "that is how a test fails"
+)]
+
 mod basics;
 mod cases;
 mod close;
@@ -13,6 +21,7 @@ mod globs;
 mod layering;
 mod lifetimes;
 mod logs;
+mod manifest;
 mod model;
 mod options;
 mod races;

@@ -9,7 +9,8 @@ use crate::support::{Cache, ms};
 #[test]
 fn wrong_options_are_refused_by_name_and_with_the_fix() {
     type Build = Builder<String, u32>;
-    let refused: [(&str, fn(Build) -> Build); 15] = [
+    type Wrong = fn(Build) -> Build;
+    let refused: [(&str, Wrong); 15] = [
         ("ttl", |it| it.ttl(ms(0))),
         ("ttl_jitter", |it| it.ttl_jitter(1.0)),
         ("ttl_jitter", |it| it.ttl_jitter(-0.1)),

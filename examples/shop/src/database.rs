@@ -104,7 +104,7 @@ impl Database {
         self.0.queries.fetch_add(1, Ordering::Relaxed);
         let connection = self.connection().await;
         let query = tokio::task::spawn_blocking(move || read_page(&connection, product));
-        query.await.unwrap_or_else(|error| panic!("a query panicked: {error}"))
+        query.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     /// Queries since this was last asked.
