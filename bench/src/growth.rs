@@ -66,6 +66,7 @@ pub(crate) fn run(report: &mut Report) {
 
 async fn filled(resident: usize) -> Cache {
     let cache = Cache::builder()
+        .ttl(std::time::Duration::from_secs(3_600))
         .l1(L1Options::default().max_entries(resident * 2))
         .build()
         .expect("valid options");

@@ -22,6 +22,7 @@ pub(crate) fn run(report: &mut Report) {
     let quick = quick_cache::sync::Cache::<String, Value>::new(2 * KEYS);
     let moka = moka::future::Cache::<String, Value>::new(2 * KEYS as u64);
     let ours = LazyLayersCache::<String, [u8; 100]>::builder()
+        .ttl(std::time::Duration::from_secs(3_600))
         .l1(L1Options::default().max_entries(2 * KEYS))
         .build()
         .expect("valid options");

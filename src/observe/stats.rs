@@ -1,7 +1,8 @@
 //! Counters that a hit can afford.
 //!
 //! One shared counter would make every hit of every thread fight for one cache line. So threads
-//! count on stripes of their own and a reader adds the stripes up.
+//! count on stripes of their own and a reader adds the stripes up. And as nobody else writes to a
+//! thread's own stripe, it needs no locked instruction there, which is a tenth of a hit.
 
 use std::{
     cell::Cell,
@@ -58,8 +59,9 @@ pub(crate) enum Counter {
 }
 
 const COUNTERS: usize = 10;
-/// More threads than this share stripes, which costs speed and not counts.
+/// The first threads to count get a stripe each; all later ones share the last.
 const STRIPES: usize = 32;
+const SHARED: usize = STRIPES - 1;
 
 /// Two cache lines, as processors fetch them in pairs.
 #[derive(Debug, Default)]
@@ -81,26 +83,32 @@ thread_local! {
     static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
+/// This thread's stripe, for all caches and for ever: one that ends does not pass it on.
 #[inline]
 fn stripe() -> usize {
-    // A thread that is being torn down has lost its number and counts on the first stripe.
+    // A thread that is being torn down has lost its number.
     STRIPE
         .try_with(|stripe| {
             if stripe.get() == usize::MAX {
-                stripe.set(NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES);
+                stripe.set(NEXT_STRIPE.fetch_add(1, Ordering::Relaxed).min(SHARED));
             }
             stripe.get()
         })
-        .unwrap_or(0)
+        .unwrap_or(SHARED)
 }
 
 impl Counters {
     #[inline]
     pub(crate) fn add(&self, counter: Counter, by: u64) {
-        if let Some(stripe) = self.0.get(stripe())
-            && let Some(count) = stripe.0.get(counter as usize)
-        {
+        let stripe = stripe();
+        let Some(count) = self.0.get(stripe).and_then(|stripe| stripe.0.get(counter as usize))
+        else {
+            return;
+        };
+        if stripe == SHARED {
             count.fetch_add(by, Ordering::Relaxed);
+        } else {
+            count.store(count.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
         }
     }
 
@@ -136,5 +144,28 @@ impl Counters {
             l1_evictions,
             ..Stats::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_with_more_threads_than_stripes() {
+        let counters = Counters::default();
+        std::thread::scope(|scope| {
+            for _ in 0..3 * STRIPES {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        counters.add(Counter::L1Hits, 1);
+                    }
+                    counters.add(Counter::Loads, 7);
+                });
+            }
+        });
+        let stats = counters.read();
+        let threads = 3 * STRIPES as u64;
+        assert_eq!((stats.l1_hits, stats.loads), (threads * 10_000, threads * 7));
     }
 }
