@@ -37,6 +37,7 @@ enum Cause {
     Absent,
     Abandoned,
     NoRuntime,
+    Unreachable(Option<BoxError>),
     Closed,
 }
 
@@ -59,6 +60,10 @@ pub enum ErrorKind {
     Abandoned,
     /// The loader has to wait, and there is no tokio runtime to let it.
     NoRuntime,
+    /// A delete or set did not get through to the shared level, or it is not known whether it
+    /// did: an old value may still be there. [`source`](StdError::source) says why; none if the
+    /// level was not asked because it failed just now.
+    L2Unreachable,
     /// The cache was closed.
     Closed,
 }
@@ -75,6 +80,7 @@ impl Error {
             Cause::Absent => ErrorKind::Absent,
             Cause::Abandoned => ErrorKind::Abandoned,
             Cause::NoRuntime => ErrorKind::NoRuntime,
+            Cause::Unreachable(_) => ErrorKind::L2Unreachable,
             Cause::Closed => ErrorKind::Closed,
         }
     }
@@ -128,6 +134,10 @@ impl Error {
         Self::about(key, Cause::NoRuntime)
     }
 
+    pub(crate) fn unreachable(key: &str, cause: Option<BoxError>) -> Self {
+        Self::about(&Arc::from(key), Cause::Unreachable(cause))
+    }
+
     pub(crate) fn closed() -> Self {
         Self(Arc::new(Inner { key: None, cause: Cause::Closed }))
     }
@@ -161,6 +171,11 @@ impl fmt::Display for Error {
                 "the loader of key `{key}` has to wait, which needs a tokio runtime: call from \
                  within one"
             ),
+            Cause::Unreachable(_) => write!(
+                f,
+                "the shared level could not be told that `{key}` has changed: an old value may \
+                 still be there"
+            ),
             Cause::Closed => write!(f, "the cache is closed"),
         }
     }
@@ -172,6 +187,7 @@ impl fmt::Debug for Error {
         out.field("kind", &self.kind()).field("key", &self.key());
         match &self.0.cause {
             Cause::Loader(error) => out.field("loader", error),
+            Cause::Unreachable(error) => out.field("l2", error),
             Cause::Panicked(message) => out.field("panic", message),
             _ => &mut out,
         }
@@ -182,7 +198,7 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.cause {
-            Cause::Loader(error) => Some(&**error),
+            Cause::Loader(error) | Cause::Unreachable(Some(error)) => Some(&**error),
             _ => None,
         }
     }

@@ -59,15 +59,18 @@
 //! - `testing`: clocks that a test can move.
 
 mod cache;
+mod codec;
 mod entry;
 mod error;
 mod flight;
 mod key;
 mod l1;
+mod l2;
 mod load;
 mod observe;
 mod options;
 mod pattern;
+mod resilience;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -75,11 +78,16 @@ mod time;
 
 pub use crate::{
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
+    codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
+    l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
     load::{IntoLoaded, Loaded, Loader},
-    observe::{Event, Health, Level, OriginHealth, StaleReason, Stats, Subscription},
-    options::{CacheOptions, FailSafe, Inflight, L1Options, NegativeCache, Timeouts},
+    observe::{Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription},
+    options::{
+        CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
+        NegativeCache, Timeouts,
+    },
     time::{Clock, SystemClock},
 };
 

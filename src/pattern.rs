@@ -54,6 +54,9 @@ impl Pattern {
     /// Whether the pattern covers the whole key. Time: the key's length times one machine word
     /// per 64 steps of the pattern.
     pub(crate) fn matches(&self, key: &str) -> bool {
+        if key.len() < self.steps {
+            return false;
+        }
         if self.words == 1 { self.matches_in_a_word(key) } else { self.matches_in_words(key) }
     }
 

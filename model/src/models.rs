@@ -46,7 +46,7 @@ impl World {
     /// A `get_or_set` at its barest.
     fn read(&self) -> Read {
         let look = || self.cell.lock().map_or(Ok(()), Err);
-        match self.table.join(&self.key, 0, look) {
+        match self.table.join(&self.key, 0, true, look) {
             Join::Found(version) => Read::Found(version),
             Join::Follow(follower) => Read::Joined(block_on(follower.flight.wait())),
             Join::Lead(mut ticket) | Join::Bypass(mut ticket) => {
@@ -68,7 +68,7 @@ impl World {
         assert_eq!(self.table.running(), 0);
         // And a place for each flight there may be.
         let look = || Err::<(), _>(());
-        assert!(matches!(self.table.join(&self.key, 0, look), Join::Found(())));
+        assert!(matches!(self.table.join(&self.key, 0, true, look), Join::Found(())));
     }
 }
 
@@ -130,7 +130,7 @@ fn callers_at_once_share_one_load_or_find_its_result() {
 fn a_flight_whose_load_is_dropped_wakes_its_followers() {
     loom::model(|| {
         let world = World::new();
-        let Join::Lead(ticket) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
+        let Join::Lead(ticket) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
             panic!("the first leads");
         };
         let follower = spawn(&world, World::read);
@@ -144,11 +144,13 @@ fn a_flight_whose_load_is_dropped_wakes_its_followers() {
 fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
     bounded().check(|| {
         let world = World::new();
-        let Join::Lead(ticket) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
+        let Join::Lead(ticket) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
             panic!("the first leads");
         };
         let leaving = spawn(&world, |world| {
-            if let Join::Follow(follower) = world.table.join(&world.key, 0, || Err::<(), _>(())) {
+            if let Join::Follow(follower) =
+                world.table.join(&world.key, 0, true, || Err::<(), _>(()))
+            {
                 let mut wait = std::pin::pin!(follower.flight.wait());
                 let waker = std::task::Waker::noop();
                 let _ = wait.as_mut().poll(&mut std::task::Context::from_waker(waker));
@@ -187,10 +189,12 @@ fn an_older_load_never_replaces_a_newer_one() {
     loom::model(|| {
         let world = World::new();
         // Too old to be joined, so that both loads run at once.
-        let Join::Lead(mut older) = world.table.join(&world.key, 0, || Ok::<_, ()>(())) else {
+        let Join::Lead(mut older) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(()))
+        else {
             panic!("the first leads");
         };
-        let Join::Lead(mut newer) = world.table.join(&world.key, 101, || Ok::<_, ()>(())) else {
+        let Join::Lead(mut newer) = world.table.join(&world.key, 101, true, || Ok::<_, ()>(()))
+        else {
             panic!("an old flight is not joined");
         };
         let publishes = spawn(&world, move |world| {

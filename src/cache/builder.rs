@@ -15,11 +15,16 @@ use super::{
     sweeps::Sweeps,
 };
 use crate::{
+    codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
     l1::L1,
+    l2::{L2, Store},
     observe::Observer,
-    options::{CacheOptions, FailSafe, Inflight, L1Options, NegativeCache, Timeouts},
+    options::{
+        CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
+        NegativeCache, Timeouts,
+    },
     time::{Clock, SystemClock, millis},
 };
 
@@ -29,6 +34,7 @@ pub struct Builder<K: ?Sized, V> {
     options: CacheOptions,
     clock: Arc<dyn Clock>,
     weigher: Option<Box<Weigher<V>>>,
+    l2: Option<(Arc<dyn Store>, Arc<dyn Codec<V>>)>,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -41,6 +47,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             options: CacheOptions::default(),
             clock: Arc::new(SystemClock),
             weigher: None,
+            l2: None,
             keys: PhantomData,
         }
     }
@@ -73,6 +80,32 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// No level in memory: only concurrent loads are shared.
     pub fn without_l1(mut self) -> Self {
         self.options.l1.enabled = false;
+        self
+    }
+
+    /// Options of the shared level. They have no effect without one.
+    pub fn l2_options(mut self, l2: L2Options) -> Self {
+        self.options.l2 = l2;
+        self
+    }
+
+    /// How long the shared level may take. Default: 500 ms to read, 1 s to write.
+    pub fn l2_timeouts(mut self, timeouts: L2Timeouts) -> Self {
+        self.options.l2_timeouts = timeouts;
+        self
+    }
+
+    /// When the shared level is left alone. Default: after 3 failures, for 30 s.
+    pub fn l2_circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
+        self.options.l2_circuit_breaker = breaker;
+        self
+    }
+
+    /// A level that instances share, and how values become its bytes. Default: none.
+    ///
+    /// Needs neither to answer now nor ever: without it the cache works as if it had none.
+    pub fn l2(mut self, store: impl Store, codec: impl Codec<V>) -> Self {
+        self.l2 = Some((Arc::new(store), Arc::new(codec)));
         self
     }
 
@@ -152,6 +185,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         };
         let shared = Shared {
             l1: L1::new(&self.options),
+            l2: self.l2.map(|(store, codec)| L2::new(store, codec, &self.options)),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             sweeps: Sweeps::default(),
             observer: Observer::default(),

@@ -2,14 +2,16 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use tokio::{runtime::Handle, time::timeout};
+use tokio::runtime::Handle;
 
 use super::shared::Shared;
-use crate::pattern::Pattern;
+use crate::{pattern::Pattern, resilience::within};
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        // Whoever begins a load has noted that with the tracker once it has let go of the lock.
+        self.flights.settle();
         self.tasks.close();
         self.drained_within(self.options.close_timeout).await;
         self.stop.cancel();
@@ -22,10 +24,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     async fn drained_within(&self, limit: Duration) {
-        // Without a runtime there is no timer to wait with, and loads are on the runtime of
-        // somebody else.
+        // Without a runtime there is no timer, and loads are on the runtime of somebody else.
         if Handle::try_current().is_ok() {
-            let _ = timeout(limit, self.tasks.wait()).await;
+            let _ = within(Some(limit), self.tasks.wait()).await;
         }
     }
 }

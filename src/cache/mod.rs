@@ -2,10 +2,14 @@
 
 mod builder;
 mod close;
+mod flights;
+mod lead;
+mod outcome;
 mod read;
 mod request;
 mod shared;
 mod sweeps;
+mod wait;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
@@ -13,7 +17,7 @@ use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
 use self::shared::{Owner, Shared};
 pub use self::{
     builder::Builder,
-    read::{Outcome, Source},
+    outcome::{Outcome, Source},
     request::{GetOrSet, GetOrSetFuture, SetRequest},
 };
 use crate::{
@@ -90,7 +94,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared.get(&key.key_text())
+        self.shared.get(&key.key_text()).await
     }
 
     /// The value of a key, if memory has a fresh one: no future, no other level, no load.
@@ -174,7 +178,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared.has(&key.key_text())
+        self.shared.has(&key.key_text()).await
     }
 
     /// Deletes a key: its value, its stale copy and the knowledge that it is missing. Loads that
@@ -197,7 +201,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared.delete(&key.key_text())
+        self.shared.delete(&key.key_text()).await
     }
 
     /// Deletes all keys that match a glob of Redis: `*`, `?`, `[a-c]`, `[^x]`, `\` to escape.
@@ -241,7 +245,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     #[doc(alias = "len")]
     #[doc(alias = "entry_count")]
     pub async fn size(&self) -> u64 {
-        self.shared.l1.len() as u64
+        self.shared.size().await
     }
 
     /// Counts since the cache was built.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    read::{Found, Outcome},
+    outcome::{Found, Outcome},
     shared::Shared,
 };
 use crate::{
@@ -100,7 +100,12 @@ where
     pub async fn outcome(self) -> Result<Outcome<Output<V, L>>, Error> {
         let Self { shared, key, loader, call } = self;
         let key = Arc::from(&*key.key_text());
-        let found = Arc::clone(shared).fetch(key, loader, call).await?;
+        let refresh = call.as_ref().is_some_and(|call| call.refresh);
+        let at_once = if refresh { None } else { shared.look::<L>(&key) };
+        let found = match at_once {
+            Some(found) => found,
+            None => Arc::clone(shared).fetch(key, loader, call).await?,
+        };
         found.into_outcome::<L::Loaded>()
     }
 
@@ -150,7 +155,8 @@ where
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Request(request) = &self.0
             && request.call.as_ref().is_none_or(|call| !call.refresh)
-            && let Some(value) = request.shared.answer(&request.key.key_text())
+            && let Some(value) =
+                request.shared.answer(&request.key.key_text(), L::Loaded::output(None).is_some())
             && let Some(output) = L::Loaded::output(value)
         {
             self.0 = State::Done;
@@ -176,8 +182,8 @@ where
                 Box::pin(Arc::clone(shared).fetch(key, loader, call))
             }
             State::Fetch(fetch) => fetch,
-            // Polled again after it was ready, which no caller may do: as good as any answer.
-            State::Done => return Poll::Pending,
+            #[expect(clippy::panic, reason = "as every future of std does")]
+            State::Done => panic!("a `get_or_set` polled again after it was ready"),
         };
         match fetch.as_mut().poll(context) {
             Poll::Ready(found) => Poll::Ready(found.and_then(Found::into_output::<L::Loaded>)),
@@ -225,6 +231,6 @@ impl<'a, Q: CacheKey + Sync + ?Sized, V: Send + Sync + 'static> IntoFuture
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { shared, key, value, call } = self;
-        Box::pin(async move { shared.set(&key.key_text(), &value, &call) })
+        Box::pin(async move { shared.set(&key.key_text(), &value, &call).await })
     }
 }

@@ -10,21 +10,17 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    read::{About, Landing},
-    sweeps::Sweeps,
-};
+use super::{flights::Flights, sweeps::Sweeps};
 use crate::{
     entry::{Entry, Lifetime},
     error::Error,
-    flight::FlightTable,
     l1::{Displaced, L1},
-    observe::{Counter, Health, Observer, Stats},
+    l2::L2,
+    observe::{Counter, Event, Health, L2Health, Observer, Stats},
     options::CacheOptions,
     time::Clock,
 };
 
-pub(super) type Flights<V> = FlightTable<About<V>, Landing<V>>;
 pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
 
 pub(super) struct Shared<V> {
@@ -32,6 +28,7 @@ pub(super) struct Shared<V> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
+    pub(super) l2: Option<L2<V>>,
     pub(super) flights: Arc<Flights<V>>,
     pub(super) sweeps: Sweeps,
     pub(super) observer: Observer,
@@ -54,7 +51,7 @@ impl Drop for Owner {
     }
 }
 
-impl<V> Shared<V> {
+impl<V: 'static> Shared<V> {
     #[inline]
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
@@ -64,23 +61,30 @@ impl<V> Shared<V> {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// An entry as it will be stored. The user's weigher runs here, never under a lock; if it
-    /// panics, the entry counts as too heavy to keep.
-    pub(super) fn entry(&self, key: &str, value: &Arc<V>, lifetime: Lifetime) -> Entry<V> {
+    /// An entry as it will be stored; `None` if keeping it would serve nobody, or it is too heavy
+    /// to be kept. The user's weigher runs here, never under a lock; if it panics, the entry
+    /// counts as too heavy.
+    pub(super) fn entry(&self, key: &str, value: &Arc<V>, lifetime: Lifetime) -> Option<Entry<V>> {
         let weight = self.weigher.as_ref().map_or(1, |weigh| {
             catch_unwind(AssertUnwindSafe(|| weigh(key, value))).unwrap_or(u64::MAX)
         });
-        let weight = self.l1.counted_weight(weight);
-        Entry::new(Arc::clone(value), self.now(), lifetime, weight)
+        let entry =
+            Entry::new(Arc::clone(value), self.now(), lifetime, self.l1.counted_weight(weight));
+        if !self.l1.has_room_for(entry.weight()) {
+            self.observer.emit(|| Event::SetSkipped { key, weight });
+            return None;
+        }
+        entry.is_worth_keeping().then_some(entry)
     }
 
-    /// Counts what an insert pushed out, and lets go of it, where no lock is held.
+    /// Counts what an insert pushed out, and lets go of it, where no lock is held. A value whose
+    /// `Drop` panics harms nobody but itself.
     pub(super) fn let_go(&self, displaced: Displaced<V>) {
         let evictions = displaced.evictions();
         if evictions > 0 {
             self.observer.count_many(Counter::L1Evictions, evictions);
         }
-        drop(displaced);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(displaced)));
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -95,6 +99,10 @@ impl<V> Shared<V> {
     pub(super) fn health(&self) -> Health {
         Health {
             origin: self.observer.origin_health(self.now()),
+            l2: self
+                .l2
+                .as_ref()
+                .map(|l2| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering }),
             loads_in_flight: self.flights.running(),
             closed: self.closed.load(Ordering::Acquire),
         }

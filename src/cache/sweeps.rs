@@ -24,14 +24,13 @@ pub(super) struct Sweeps {
 /// A pattern delete's time on the list.
 pub(super) struct Sweep<'a> {
     sweeps: &'a Sweeps,
-    pub(super) pattern: Arc<Pattern>,
+    pattern: Arc<Pattern>,
 }
 
 impl Sweeps {
     /// To be called before the right to publish is taken from the running loads: taking it locks
     /// every shard of flights, so whoever begins a load after that sees the count.
-    pub(super) fn begin(&self, pattern: Pattern) -> Sweep<'_> {
-        let pattern = Arc::new(pattern);
+    pub(super) fn begin(&self, pattern: Arc<Pattern>) -> Sweep<'_> {
         self.patterns.lock().push(Arc::clone(&pattern));
         self.count.fetch_add(1, Ordering::SeqCst);
         Sweep { sweeps: self, pattern }

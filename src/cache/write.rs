@@ -1,51 +1,119 @@
-//! Writes and deletes.
+//! Writes and deletes: memory, then the shared level, then memory again.
 //!
-//! Each takes the right to publish from the key's running loads in the same step in which it
-//! changes memory, so no reader finds the one without the other.
+//! Memory first, so that whoever reads here while the shared level is told does not get the old
+//! value; again afterwards, because such a reader may have fetched it from the shared level just
+//! before it was told. In memory each takes the right to publish from the key's running loads in
+//! the same step in which it changes the entry, so no reader finds the one without the other.
 
 use std::sync::Arc;
 
-use super::shared::Shared;
-use crate::{error::Error, observe::Event, options::CallOptions, pattern::Pattern};
+use super::{flights::About, shared::Shared};
+use crate::{
+    entry::Entry, error::Error, l1::Displaced, l2, observe::Event, options::CallOptions,
+    pattern::Pattern,
+};
 
 /// Keys looked at between two chances for other tasks of the thread: some tens of microseconds.
 const SWEEP_BATCH: usize = 512;
 
 impl<V: Send + Sync + 'static> Shared<V> {
-    pub(super) fn set(&self, key: &str, value: &Arc<V>, own: &CallOptions) -> Result<(), Error> {
+    pub(super) async fn set(
+        &self,
+        key: &str,
+        value: &Arc<V>,
+        own: &CallOptions,
+    ) -> Result<(), Error> {
         let lifetime = self.options.l1_lifetime(own, None, fastrand::f64);
-        let entry = self.entry(key, value, lifetime);
-        let text = Arc::from(key);
-        let displaced = self.flights.invalidate(key, || {
-            // Asked under the lock, so that a write either sees this or is swept by `close`.
-            self.check_open()?;
-            let keep = entry.is_worth_keeping();
-            Ok(if keep { self.l1.insert(&text, entry) } else { self.l1.remove(key) })
-        })?;
-        self.let_go(displaced);
+        if let Some(l2) = &self.l2 {
+            self.remove(key)?;
+            let text = Arc::from(key);
+            let mut ticket = self.flights.ticket(&text, About::of_a_write());
+            let ttl = self.options.l2_ttl(own, None);
+            let told = l2.set(self.asker(key), value, ttl).await;
+            told.map_err(|failure| unreachable(key, failure))?;
+            let entry = self.entry(key, value, lifetime);
+            match ticket.overwrite(|| self.store(&text, entry)) {
+                Some(displaced) => self.let_go(displaced?),
+                // Another write came in between, and which of the two the shared level has now is
+                // not known here: so memory has neither.
+                None => self.remove(key)?,
+            }
+        } else {
+            let text = Arc::from(key);
+            let entry = self.entry(key, value, lifetime);
+            let displaced = self.flights.invalidate(key, || self.store(&text, entry))?;
+            self.let_go(displaced);
+        }
         self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
         Ok(())
     }
 
-    pub(super) fn delete(&self, key: &str) -> Result<(), Error> {
-        self.check_open()?;
-        let displaced = self.flights.invalidate(key, || self.l1.remove(key));
-        self.let_go(displaced);
+    pub(super) async fn delete(&self, key: &str) -> Result<(), Error> {
+        self.remove(key)?;
+        if let Some(l2) = &self.l2 {
+            let told = l2.delete(self.asker(key)).await;
+            self.remove(key)?;
+            told.map_err(|failure| unreachable(key, failure))?;
+        }
         self.observer.emit(|| Event::Delete { key });
         Ok(())
     }
 
     pub(super) async fn delete_by_pattern(&self, glob: &str) -> Result<(), Error> {
         self.check_open()?;
-        let sweep = self.sweeps.begin(Pattern::new(glob));
-        self.flights.invalidate_matching(|key| sweep.pattern.matches(key));
-        for (looked_at, ()) in self.l1.sweep(&sweep.pattern).enumerate() {
+        let pattern = Arc::new(Pattern::new(glob));
+        self.sweep(&pattern).await;
+        if let Some(l2) = &self.l2 {
+            let told = l2.delete_matching(self.asker(glob)).await;
+            self.sweep(&pattern).await;
+            told.map_err(|failure| unreachable(glob, failure))?;
+        }
+        self.observer.emit(|| Event::DeletePattern { pattern: glob });
+        Ok(())
+    }
+
+    pub(super) async fn size(&self) -> u64 {
+        let shared = match &self.l2 {
+            Some(l2) => l2.size(self.asker("*")).await,
+            None => None,
+        };
+        shared.unwrap_or_else(|| self.l1.len() as u64)
+    }
+
+    /// To be called under the lock, so that a write either sees the end or is swept by `close`.
+    fn store(&self, key: &Arc<str>, entry: Option<Entry<V>>) -> Result<Displaced<V>, Error> {
+        self.check_open()?;
+        Ok(match entry {
+            Some(entry) => self.l1.insert(key, entry),
+            None => self.l1.remove(key),
+        })
+    }
+
+    /// Removes a key from memory, with the right of its running loads.
+    fn remove(&self, key: &str) -> Result<(), Error> {
+        let displaced = self.flights.invalidate(key, || {
+            self.check_open()?;
+            Ok::<_, Error>(self.l1.remove(key))
+        })?;
+        self.let_go(displaced);
+        Ok(())
+    }
+
+    async fn sweep(&self, pattern: &Arc<Pattern>) {
+        let sweep = self.sweeps.begin(Arc::clone(pattern));
+        self.flights.invalidate_matching(|key| pattern.matches(key));
+        for (looked_at, ()) in self.l1.sweep(pattern).enumerate() {
             if looked_at % SWEEP_BATCH == SWEEP_BATCH - 1 {
                 tokio::task::yield_now().await;
             }
         }
         drop(sweep);
-        self.observer.emit(|| Event::DeletePattern { pattern: glob });
-        Ok(())
+    }
+}
+
+fn unreachable(key: &str, failure: l2::Failure) -> Error {
+    match failure {
+        l2::Failure::Skipped => Error::unreachable(key, None),
+        l2::Failure::Failed(cause) => Error::unreachable(key, Some(cause)),
     }
 }

@@ -15,6 +15,6 @@ mod table;
 
 pub(crate) use self::{
     landing::Flight,
-    recursion::{Node, Waiting, within},
-    table::{FlightTable, Follower, Join, Limits, Ticket},
+    recursion::{Link, Node, Waiting, within},
+    table::{FlightTable, Join, Limits, Ticket},
 };

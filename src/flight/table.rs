@@ -36,8 +36,12 @@ struct Shard<C, T> {
 struct KeyState<C, T> {
     /// The flight that callers join.
     joinable: Option<Joinable<C, T>>,
-    /// Tickets below this have lost the right to publish.
+    /// Tickets below this have lost the right to publish, to a delete or to a later load.
     valid_from: u64,
+    /// Tickets below this have lost it to a delete.
+    deleted_below: u64,
+    /// What loads below this took along as a copy is old: something was published or deleted.
+    copies_from: u64,
     /// Tickets that are out for this key. The state is kept while there are any.
     tickets: usize,
 }
@@ -66,6 +70,15 @@ pub(crate) struct Ticket<C, T> {
     key: Arc<str>,
     flight: Arc<Flight<C, T>>,
     registered: bool,
+}
+
+/// What a load may still do when it has failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// No delete and no result of a later load has come.
+    pub(crate) may_write: bool,
+    /// Nor any result at all, since it took its copy along.
+    pub(crate) copy_is_good: bool,
 }
 
 /// A caller's seat on the flight of another.
@@ -98,17 +111,22 @@ impl<C, T> FlightTable<C, T> {
     /// `look` is the last look at the cache before a load: made under the lock under which fills
     /// are made, so that a value filled by a flight that has just ended is found, and a stale
     /// copy taken along by the new flight is one that no delete has removed.
+    ///
+    /// Without `may_join` the caller loads for itself.
     pub(crate) fn join<H>(
         self: &Arc<Self>,
         key: &Arc<str>,
         now: u64,
+        may_join: bool,
         look: impl FnOnce() -> Result<C, H>,
     ) -> Join<C, T, H> {
-        let mut bypass = self.limits.max_flights == 0;
+        let mut bypass = !may_join || self.limits.max_flights == 0;
         let mut guard = self.shard(key).lock();
         let shard = &mut *guard;
-        let state = shard.keys.get_mut(key);
-        if let Some(open) = state.and_then(|state| state.joinable.as_ref())
+        let open = shard.keys.get_mut(key).and_then(|state| state.joinable.as_ref());
+        let has_place = open.is_some();
+        if let Some(open) = open
+            && !bypass
             && now.saturating_sub(open.began) <= self.limits.max_age
         {
             if open.flight.follower_count() < self.limits.max_followers {
@@ -121,14 +139,9 @@ impl<C, T> FlightTable<C, T> {
             Ok(about) => Arc::new(Flight::new(about, shard.next_ticket)),
             Err(found) => return Join::Found(found),
         };
-        shard.next_ticket += 1;
-        bypass = bypass || !self.take_place();
-        let state = shard.keys.entry(Arc::clone(key)).or_insert(KeyState {
-            joinable: None,
-            valid_from: 0,
-            tickets: 0,
-        });
-        state.tickets += 1;
+        // A flight too old to be joined leaves its place to the one that takes over.
+        bypass = bypass || !(has_place || self.take_place());
+        let state = shard.register(key);
         let displaced = if bypass {
             None
         } else {
@@ -136,11 +149,19 @@ impl<C, T> FlightTable<C, T> {
             state.joinable.replace(new)
         };
         drop(guard);
-        self.gave_up(displaced);
-        self.tickets.fetch_add(1, Ordering::Relaxed);
-        let ticket =
-            Ticket { table: Arc::clone(self), key: Arc::clone(key), flight, registered: true };
+        drop(displaced);
+        let ticket = self.issue(key, flight);
         if bypass { Join::Bypass(ticket) } else { Join::Lead(ticket) }
+    }
+
+    /// The right to write a key's value that is neither loaded nor to be joined: read from another
+    /// level, or given.
+    pub(crate) fn ticket(self: &Arc<Self>, key: &Arc<str>, about: C) -> Ticket<C, T> {
+        let mut shard = self.shard(key).lock();
+        let flight = Arc::new(Flight::new(about, shard.next_ticket));
+        shard.register(key);
+        drop(shard);
+        self.issue(key, flight)
     }
 
     /// Takes the right to publish from every ticket that is out for the key, and runs `write`
@@ -150,10 +171,7 @@ impl<C, T> FlightTable<C, T> {
     pub(crate) fn invalidate<R>(&self, key: &str, write: impl FnOnce() -> R) -> R {
         let mut guard = self.shard(key).lock();
         let shard = &mut *guard;
-        let ended = shard.keys.get_mut(key).and_then(|state| {
-            state.valid_from = shard.next_ticket;
-            state.joinable.take()
-        });
+        let ended = shard.keys.get_mut(key).and_then(|state| state.void_all(shard.next_ticket));
         let written = write();
         drop(guard);
         self.gave_up(ended);
@@ -168,8 +186,7 @@ impl<C, T> FlightTable<C, T> {
             let shard = &mut *guard;
             for (key, state) in &mut shard.keys {
                 if matches(key) {
-                    state.valid_from = shard.next_ticket;
-                    ended.push(state.joinable.take());
+                    ended.push(state.void_all(shard.next_ticket));
                 }
             }
             drop(guard);
@@ -177,10 +194,23 @@ impl<C, T> FlightTable<C, T> {
         }
     }
 
-    /// Whether no delete, and no result of a later load, has come since this flight began.
-    pub(crate) fn is_current(&self, key: &str, flight: &Flight<C, T>) -> bool {
+    /// Whether the copy that a flight took along is still the latest there is: nothing published,
+    /// nothing deleted since.
+    pub(crate) fn copy_is_good(&self, key: &str, flight: &Flight<C, T>) -> bool {
         let shard = self.shard(key).lock();
-        shard.keys.get(key).is_some_and(|state| flight.ticket >= state.valid_from)
+        shard.keys.get(key).is_some_and(|state| flight.ticket >= state.copies_from)
+    }
+
+    /// Which table this is, for as long as it lives.
+    pub(crate) fn id(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+
+    /// Returns once every caller that is between its last look and its ticket has the ticket.
+    pub(crate) fn settle(&self) {
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
     }
 
     /// Loads that are running.
@@ -192,6 +222,11 @@ impl<C, T> FlightTable<C, T> {
     fn shard(&self, key: &str) -> &Mutex<Shard<C, T>> {
         let hash = self.hasher.hash_one(key) >> 32;
         &self.shards[usize::try_from(hash).unwrap_or(0) % self.shards.len()]
+    }
+
+    fn issue(self: &Arc<Self>, key: &Arc<str>, flight: Arc<Flight<C, T>>) -> Ticket<C, T> {
+        self.tickets.fetch_add(1, Ordering::Relaxed);
+        Ticket { table: Arc::clone(self), key: Arc::clone(key), flight, registered: true }
     }
 
     fn take_place(&self) -> bool {
@@ -213,6 +248,33 @@ impl<C, T> FlightTable<C, T> {
     }
 }
 
+impl<C, T> Shard<C, T> {
+    /// Notes that the next ticket is out.
+    fn register(&mut self, key: &Arc<str>) -> &mut KeyState<C, T> {
+        self.next_ticket += 1;
+        let none = KeyState {
+            joinable: None,
+            valid_from: 0,
+            deleted_below: 0,
+            copies_from: 0,
+            tickets: 0,
+        };
+        let state = self.keys.entry(Arc::clone(key)).or_insert(none);
+        state.tickets += 1;
+        state
+    }
+}
+
+impl<C, T> KeyState<C, T> {
+    /// Takes the right from every ticket that is out. Gives the flight that nobody joins now.
+    fn void_all(&mut self, next_ticket: u64) -> Option<Joinable<C, T>> {
+        self.valid_from = next_ticket;
+        self.deleted_below = next_ticket;
+        self.copies_from = next_ticket;
+        self.joinable.take()
+    }
+}
+
 impl<C, T> Ticket<C, T> {
     pub(crate) fn key(&self) -> &Arc<str> {
         &self.key
@@ -227,35 +289,70 @@ impl<C, T> Ticket<C, T> {
     ///
     /// `write` runs under the lock and must not run user code; it returns what it displaced.
     pub(crate) fn publish<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
-        self.write(true, write)
+        let mut guard = self.table.shard(&self.key).lock();
+        let shard = &mut *guard;
+        let state = shard.keys.get_mut(&self.key)?;
+        if self.flight.ticket < state.valid_from {
+            return None;
+        }
+        state.valid_from = self.flight.ticket + 1;
+        state.copies_from = shard.next_ticket;
+        let ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+        let written = write();
+        drop(guard);
+        self.table.gave_up(ended);
+        Some(written)
     }
 
-    /// Writes something that is no result, under the same condition. A load begun earlier may
-    /// still publish after it.
-    pub(crate) fn amend<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
-        self.write(false, write)
+    /// Runs `write` in any case and tells it what this load may still do. What it writes is no
+    /// result: a load begun earlier may still publish after it. Closes the flight to joiners.
+    pub(crate) fn amend<R>(&mut self, write: impl FnOnce(Standing) -> R) -> R {
+        let mut guard = self.table.shard(&self.key).lock();
+        let mut standing = Standing { may_write: false, copy_is_good: false };
+        let mut ended = None;
+        if let Some(state) = guard.keys.get_mut(&self.key) {
+            standing.may_write = self.flight.ticket >= state.valid_from;
+            standing.copy_is_good = self.flight.ticket >= state.copies_from;
+            ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+        }
+        let written = write(standing);
+        drop(guard);
+        self.table.gave_up(ended);
+        written
+    }
+
+    /// Writes what was not loaded but given: unless a delete came before, over any load, also one
+    /// that began later, and takes the right from all that are running.
+    pub(crate) fn overwrite<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
+        let mut guard = self.table.shard(&self.key).lock();
+        let shard = &mut *guard;
+        let state = shard.keys.get_mut(&self.key)?;
+        if self.flight.ticket < state.deleted_below {
+            return None;
+        }
+        let ended = state.void_all(shard.next_ticket);
+        let written = write();
+        drop(guard);
+        self.table.gave_up(ended);
+        Some(written)
+    }
+
+    /// Closes the flight to joiners. Those who come from now on look for themselves: to be called
+    /// before the result is published where others can delete it.
+    pub(crate) fn seal(&self) {
+        let mut guard = self.table.shard(&self.key).lock();
+        let state = guard.keys.get_mut(&self.key);
+        let ended = state.and_then(|state| {
+            state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket)
+        });
+        drop(guard);
+        self.table.gave_up(ended);
     }
 
     /// Hands the result to all who wait.
     pub(crate) fn land(mut self, result: T) {
         self.give_back();
         self.flight.land(Some(result));
-    }
-
-    fn write<R>(&mut self, is_result: bool, write: impl FnOnce() -> R) -> Option<R> {
-        let mut guard = self.table.shard(&self.key).lock();
-        let state = guard.keys.get_mut(&self.key)?;
-        if self.flight.ticket < state.valid_from {
-            return None;
-        }
-        if is_result {
-            state.valid_from = self.flight.ticket + 1;
-        }
-        let ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
-        let written = write();
-        drop(guard);
-        self.table.gave_up(ended);
-        Some(written)
     }
 
     fn give_back(&mut self) {

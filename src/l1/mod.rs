@@ -8,12 +8,15 @@ mod engine;
 
 use std::sync::Arc;
 
-use self::engine::{Engine, Weighted};
+use self::engine::{Engine, Shape, Weighted};
 use crate::{entry::Entry, options::CacheOptions, pattern::Pattern};
 
 pub(crate) struct L1<V> {
     values: Option<Engine<Entry<V>>>,
     missing: Option<Engine<Missing>>,
+    /// How much of the user's weight is one unit of ours: 1, but for bounds above 4 GiB, so that
+    /// an entry's weight fits 32 bits.
+    unit: u64,
     /// The least that an entry counts for, by which a bound on weight bounds the number too.
     least_weight: u32,
 }
@@ -26,19 +29,16 @@ struct Missing {
 
 /// What a write pushed out: to be dropped by the caller, outside every lock.
 #[must_use = "holds the user's values: drop it outside of locks"]
-pub(crate) struct Displaced<V> {
-    _replaced: Option<Entry<V>>,
-    evicted: engine::Evicted<Entry<V>>,
-}
+pub(crate) struct Displaced<V>(engine::Evicted<Entry<V>>);
 
 impl<V> Displaced<V> {
-    fn nothing() -> Self {
-        Self { _replaced: None, evicted: engine::Evicted::default() }
+    fn removed(entry: Option<Entry<V>>) -> Self {
+        Self(engine::Evicted::replaced(entry))
     }
 
-    /// How many entries made room for the written one.
+    /// How many entries of other keys made room for the written one.
     pub(crate) fn evictions(&self) -> u64 {
-        self.evicted.len()
+        self.0.len()
     }
 }
 
@@ -61,26 +61,39 @@ impl<V> L1<V> {
             (None, None) => Some(crate::options::L1Options::DEFAULT_MAX_ENTRIES),
             (entries, _) => entries,
         };
-        let (capacity, expected, least_weight) = match (l1.max_weight, entries) {
+        let unit = l1.max_weight.map_or(1, |weight| weight.div_ceil(u64::from(u32::MAX)));
+        let (capacity, shape, least_weight) = match (l1.max_weight, entries) {
             (None, entries) => {
                 let entries = entries.unwrap_or(usize::MAX);
-                (entries as u64, entries, 1)
+                (entries as u64, Shape::Entries(entries), 1)
             }
-            (Some(weight), None) => (weight, Engine::<Missing>::GUESSED_ENTRIES, 1),
-            (Some(weight), Some(entries)) => (weight, entries, weight.div_ceil(entries as u64)),
+            (Some(weight), None) => (weight / unit, Shape::Weight, 1),
+            (Some(weight), Some(entries)) => {
+                let capacity = weight / unit;
+                (capacity, Shape::Entries(entries), capacity.div_ceil(entries as u64))
+            }
         };
         let negative = &options.negative_cache;
+        let most_missing = negative.max_entries;
         Self {
-            values: l1.enabled.then(|| Engine::new(capacity, expected)),
+            values: l1.enabled.then(|| Engine::new(capacity, shape)),
             missing: (l1.enabled && negative.enabled)
-                .then(|| Engine::new(negative.max_entries as u64, negative.max_entries)),
+                .then(|| Engine::new(most_missing as u64, Shape::Entries(most_missing))),
+            unit,
             least_weight: u32::try_from(least_weight).unwrap_or(u32::MAX),
         }
     }
 
     /// What an entry of this weight counts for.
     pub(crate) fn counted_weight(&self, weight: u64) -> u32 {
-        u32::try_from(weight).unwrap_or(u32::MAX).max(self.least_weight)
+        let units = weight.div_ceil(self.unit);
+        u32::try_from(units).unwrap_or(u32::MAX).max(self.least_weight)
+    }
+
+    /// Whether an entry that counts for this much can be kept at all.
+    pub(crate) fn has_room_for(&self, counted_weight: u32) -> bool {
+        let fits = |values: &Engine<_>| u64::from(counted_weight) <= values.heaviest();
+        self.values.as_ref().is_none_or(fits)
     }
 
     /// The hit path: a fresh value, or nothing.
@@ -88,6 +101,11 @@ impl<V> L1<V> {
     pub(crate) fn fresh(&self, key: &str, now: u64) -> Option<Arc<V>> {
         let entry = self.values.as_ref()?.get(key)?;
         entry.is_fresh(now).then(|| entry.into_value())
+    }
+
+    /// Whatever is held for the key, fresh or stale.
+    pub(crate) fn get(&self, key: &str) -> Option<Entry<V>> {
+        self.values.as_ref()?.get(key)
     }
 
     /// Whatever is held for the key, fresh or stale, without counting as a use.
@@ -105,28 +123,26 @@ impl<V> L1<V> {
     }
 
     pub(crate) fn insert(&self, key: &Arc<str>, entry: Entry<V>) -> Displaced<V> {
-        let Some(values) = &self.values else { return Displaced::nothing() };
+        let Some(values) = &self.values else { return Displaced::removed(None) };
         if let Some(missing) = &self.missing {
             missing.remove(key);
         }
-        let replaced = values.peek(key);
-        let evicted = values.insert(Arc::clone(key), entry);
-        Displaced { _replaced: replaced, evicted }
+        Displaced(values.insert(key, entry))
     }
 
     /// The key does not exist: any copy goes, and that is remembered for as long as asked.
     pub(crate) fn insert_missing(&self, key: &Arc<str>, until: u64) -> Displaced<V> {
         if let Some(missing) = &self.missing {
-            missing.insert(Arc::clone(key), Missing { until });
+            missing.insert(key, Missing { until });
         }
-        Displaced { _replaced: self.remove_value(key), evicted: engine::Evicted::default() }
+        Displaced::removed(self.remove_value(key))
     }
 
     pub(crate) fn remove(&self, key: &str) -> Displaced<V> {
         if let Some(missing) = &self.missing {
             missing.remove(key);
         }
-        Displaced { _replaced: self.remove_value(key), evicted: engine::Evicted::default() }
+        Displaced::removed(self.remove_value(key))
     }
 
     /// Walks all keys and removes those that match, one key a step: readers of other keys never
@@ -144,7 +160,7 @@ impl<V> L1<V> {
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.values.as_ref().map_or(0, Engine::weight)
+        self.values.as_ref().map_or(0, Engine::weight) * self.unit
     }
 
     fn remove_value(&self, key: &str) -> Option<Entry<V>> {

@@ -13,7 +13,10 @@ use std::{
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{IntoLoaded, Loaded, Loader};
-use crate::error::Error;
+use crate::{
+    error::Error,
+    resilience::{Late, within},
+};
 
 /// Calls the loader: its error, its panic (also while it is made or dropped), its hard timeout
 /// and the want of a runtime all become an [`Error`].
@@ -53,11 +56,17 @@ pub(crate) async fn contained<V, L: Loader<V>>(
     if Handle::try_current().is_err() {
         return Err(Error::no_runtime(key));
     }
-    let result = match begun.zip(hard).and_then(|(begun, hard)| begun.checked_add(hard)) {
-        Some(deadline) => tokio::time::timeout_at(deadline, &mut load).await.ok(),
-        None => Some(load.await),
-    };
-    result.unwrap_or_else(|| {
+    // Wherever the next poll is, it is not in this one: the first was the caller's, who did not
+    // ask to wait for what the loader does after it has waited once.
+    let mut leaves = true;
+    poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::take(&mut leaves) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    let left = begun.zip(hard).map(|(begun, hard)| hard.saturating_sub(begun.elapsed()));
+    let result = within(left, &mut load).await;
+    result.unwrap_or_else(|Late| {
         drop_quietly(future.as_mut());
         Err(Error::hard_timeout(key, hard.unwrap_or_default()))
     })

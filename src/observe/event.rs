@@ -10,6 +10,8 @@ use crate::error::Error;
 pub enum Level {
     /// The memory of this instance.
     L1,
+    /// The level that instances share.
+    L2,
 }
 
 /// Why a stale copy was served.
@@ -51,6 +53,10 @@ pub enum Event<'a> {
     /// `set`: a value entered the cache, from a load or from a call of `set`.
     #[non_exhaustive]
     Set { key: &'a str, ttl: Duration },
+    /// `set:skipped`: a value is too heavy for memory, or its weigher panicked; it is not kept
+    /// there.
+    #[non_exhaustive]
+    SetSkipped { key: &'a str, weight: u64 },
     /// `delete`: a key was deleted.
     #[non_exhaustive]
     Delete { key: &'a str },
@@ -86,6 +92,13 @@ pub enum Event<'a> {
     /// `negative:set`: a key will count as missing for a while.
     #[non_exhaustive]
     NegativeSet { key: &'a str, ttl: Duration },
+    /// `l2:error`: the shared level failed, was late, or held what is no value. `key` is a pattern
+    /// where one was deleted.
+    #[non_exhaustive]
+    L2Error { key: &'a str, error: &'a (dyn std::error::Error + Send + Sync + 'static) },
+    /// `l2:skipped`: the shared level was not asked, because it failed just now.
+    #[non_exhaustive]
+    L2Skipped { key: &'a str },
 }
 
 impl Event<'_> {
@@ -96,6 +109,7 @@ impl Event<'_> {
             Self::Hit { .. } => "hit",
             Self::Miss { .. } => "miss",
             Self::Set { .. } => "set",
+            Self::SetSkipped { .. } => "set:skipped",
             Self::Delete { .. } => "delete",
             Self::DeletePattern { .. } => "delete-pattern",
             Self::LoaderStart { .. } => "loader:start",
@@ -107,6 +121,8 @@ impl Event<'_> {
             Self::InflightBypass { .. } => "inflight:bypass",
             Self::StaleHit { .. } => "stale:hit",
             Self::NegativeSet { .. } => "negative:set",
+            Self::L2Error { .. } => "l2:error",
+            Self::L2Skipped { .. } => "l2:skipped",
         }
     }
 
@@ -117,6 +133,7 @@ impl Event<'_> {
             Self::Hit { key, .. }
             | Self::Miss { key }
             | Self::Set { key, .. }
+            | Self::SetSkipped { key, .. }
             | Self::Delete { key }
             | Self::LoaderStart { key }
             | Self::LoaderSuccess { key, .. }
@@ -126,7 +143,9 @@ impl Event<'_> {
             | Self::InflightReuse { key }
             | Self::InflightBypass { key }
             | Self::StaleHit { key, .. }
-            | Self::NegativeSet { key, .. } => Some(key),
+            | Self::NegativeSet { key, .. }
+            | Self::L2Error { key, .. }
+            | Self::L2Skipped { key } => Some(key),
             Self::DeletePattern { .. } => None,
         }
     }

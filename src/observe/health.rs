@@ -11,6 +11,8 @@ use std::{
 pub struct Health {
     /// What loads from the origin have come to lately.
     pub origin: OriginHealth,
+    /// The shared level; `None` if there is none.
+    pub l2: Option<L2Health>,
     /// Loads that are running.
     pub loads_in_flight: usize,
     /// Whether [`close`](crate::LazyLayersCache::close) was called.
@@ -28,6 +30,16 @@ pub enum OriginHealth {
         /// Since the first of these failures.
         since: Duration,
     },
+}
+
+/// How the shared level is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum L2Health {
+    /// It is asked.
+    Answering,
+    /// It failed several times in a row and is left alone, but for one call now and then.
+    Skipped,
 }
 
 /// Zero while answering, else one more than the clock at the first failure.

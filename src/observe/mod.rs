@@ -11,7 +11,7 @@ mod trace;
 pub use self::{
     event::{Event, Level, StaleReason},
     handlers::Subscription,
-    health::{Health, OriginHealth},
+    health::{Health, L2Health, OriginHealth},
     stats::Stats,
 };
 pub(crate) use self::{health::OriginState, stats::Counter, trace::in_span};
@@ -50,11 +50,27 @@ impl Observer {
 
     /// A load ended: log where that changes the state of the origin, not at each failure.
     pub(crate) fn origin_answered(&self, key: &str, failure: Option<&crate::Error>, now: u64) {
+        use crate::error::ErrorKind::{HardTimeout, Loader, LoaderPanicked};
+        // What else can go wrong is not the origin's fault.
+        if failure
+            .is_some_and(|error| !matches!(error.kind(), HardTimeout | Loader | LoaderPanicked))
+        {
+            return;
+        }
         match (self.origin.note(failure.is_some(), now), failure) {
             (true, Some(error)) => trace::origin_fails(key, error),
             (true, None) => trace::origin_recovered(key),
             (false, _) => {}
         }
+    }
+
+    /// The shared level stopped answering, which is logged once.
+    pub(crate) fn l2_fails(&self, error: &crate::error::BoxError) {
+        trace::l2_fails(error);
+    }
+
+    pub(crate) fn l2_recovered(&self) {
+        trace::l2_recovered();
     }
 
     pub(crate) fn origin_health(&self, now: u64) -> OriginHealth {

@@ -36,6 +36,12 @@ pub struct Stats {
     pub superseded: u64,
     /// Entries pushed out of memory by the bound on entries or weight.
     pub l1_evictions: u64,
+    /// Fresh values found in the shared level.
+    pub l2_hits: u64,
+    /// Calls of the shared level that failed, were late, or brought what is no value.
+    pub l2_errors: u64,
+    /// Calls of the shared level that were not made because it failed just now.
+    pub l2_skipped: u64,
     /// Entries in memory now, stale copies included.
     pub l1_entries: u64,
     /// What these weigh: the sum of the weigher's answers, or their number.
@@ -56,9 +62,12 @@ pub(crate) enum Counter {
     LoadFailures,
     Superseded,
     L1Evictions,
+    L2Hits,
+    L2Errors,
+    L2Skipped,
 }
 
-const COUNTERS: usize = 10;
+const COUNTERS: usize = 13;
 /// The first threads to count get a stripe each; all later ones share the last.
 const STRIPES: usize = 32;
 const SHARED: usize = STRIPES - 1;
@@ -130,6 +139,9 @@ impl Counters {
             load_failures,
             superseded,
             l1_evictions,
+            l2_hits,
+            l2_errors,
+            l2_skipped,
         ] = sums;
         Stats {
             l1_hits,
@@ -142,6 +154,9 @@ impl Counters {
             load_failures,
             superseded,
             l1_evictions,
+            l2_hits,
+            l2_errors,
+            l2_skipped,
             ..Stats::default()
         }
     }

@@ -35,12 +35,24 @@ impl CacheOptions {
         } else {
             ttl
         };
-        let stale_for = said(|options| options.stale_for).unwrap_or(if self.fail_safe.enabled {
-            self.fail_safe.stale_ttl
-        } else {
+        // "Do not cache it" means not as a stale copy either.
+        let stale_for = if ttl.is_zero() {
             Duration::ZERO
-        });
+        } else {
+            said(|options| options.stale_for).unwrap_or_else(|| self.stale_ttl())
+        };
         Lifetime { ttl, stale_for }
+    }
+
+    /// How long a value is fresh in the shared level, said in the same order.
+    pub(crate) fn l2_ttl(&self, own: &CallOptions, call: Option<&CallOptions>) -> Duration {
+        let said = own.ttl.or_else(|| call.and_then(|call| call.ttl));
+        said.or(self.l2.ttl).unwrap_or(self.ttl)
+    }
+
+    /// The stale window of values that came from the shared level, and of those in it.
+    pub(crate) fn stale_ttl(&self) -> Duration {
+        if self.fail_safe.enabled { self.fail_safe.stale_ttl } else { Duration::ZERO }
     }
 
     pub(crate) fn timeouts<'a>(&'a self, call: Option<&'a CallOptions>) -> &'a Timeouts {

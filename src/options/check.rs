@@ -16,6 +16,25 @@ impl CacheOptions {
             "write at least 0 (none) and less than 1; 0.1 takes off up to a tenth",
         )?;
         self.check_l1(has_weigher)?;
+        refuse(self.l2.ttl.is_some_and(|ttl| ttl.is_zero()), "l2.ttl", "is zero", A_DURATION)?;
+        refuse(
+            self.l2_timeouts.read.is_zero(),
+            "l2_timeouts.read",
+            "is zero, so every read would fail",
+            A_DURATION,
+        )?;
+        refuse(
+            self.l2_timeouts.write.is_zero(),
+            "l2_timeouts.write",
+            "is zero, so every write would fail",
+            A_DURATION,
+        )?;
+        refuse(
+            self.l2_circuit_breaker.failure_threshold == 0,
+            "l2_circuit_breaker.failure_threshold",
+            "is 0, so the shared level would never be asked",
+            "write how many failures in a row open it, 1 or more",
+        )?;
         refuse(
             self.inflight.enabled && self.inflight.ttl.is_zero(),
             "inflight.ttl",

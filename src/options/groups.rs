@@ -17,8 +17,9 @@ pub struct L1Options {
     /// The most weight it holds, in the unit of the builder's
     /// [`weigher`](crate::Builder::weigher), which it needs. Default: none.
     ///
-    /// The level is divided into shards and an entry must fit into one: a value heavier than a
-    /// 64th of this may not be kept.
+    /// The level is divided into shards and an entry must fit into one: a value heavier than an
+    /// eighth of this (with `max_entries` too: a 64th) is not kept, and a `set:skipped` event
+    /// says so.
     pub max_weight: Option<u64>,
     /// How long a value is fresh in memory. Default: [`CacheOptions::ttl`](super::CacheOptions).
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
@@ -53,6 +54,99 @@ impl L1Options {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+}
+
+/// The level that instances share.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct L2Options {
+    /// How long a value is fresh there. Default: [`CacheOptions::ttl`](super::CacheOptions).
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
+    pub ttl: Option<Duration>,
+}
+
+impl L2Options {
+    /// See the field [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+}
+
+/// How long the shared level may take to answer before it counts as failed. They follow tokio's
+/// timer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct L2Timeouts {
+    /// A read, with the lease that comes with it. Default: 500 ms.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub read: Duration,
+    /// A write or a delete of one key. Default: 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub write: Duration,
+}
+
+impl Default for L2Timeouts {
+    fn default() -> Self {
+        Self { read: Duration::from_millis(500), write: Duration::from_secs(1) }
+    }
+}
+
+impl L2Timeouts {
+    /// See the field [`read`](Self::read).
+    #[must_use]
+    pub fn read(mut self, limit: Duration) -> Self {
+        self.read = limit;
+        self
+    }
+
+    /// See the field [`write`](Self::write).
+    #[must_use]
+    pub fn write(mut self, limit: Duration) -> Self {
+        self.write = limit;
+        self
+    }
+}
+
+/// When something that fails is left alone: after so many failures in a row nothing is tried for
+/// a while, and then one call at a time until one succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct CircuitBreaker {
+    /// Failures in a row. Default: 3.
+    pub failure_threshold: u32,
+    /// How long nothing is tried. Default: 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub cooldown: Duration,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self { failure_threshold: 3, cooldown: Duration::from_secs(30) }
+    }
+}
+
+impl CircuitBreaker {
+    /// See the field [`failure_threshold`](Self::failure_threshold).
+    #[must_use]
+    pub fn failure_threshold(mut self, failures: u32) -> Self {
+        self.failure_threshold = failures;
+        self
+    }
+
+    /// See the field [`cooldown`](Self::cooldown).
+    #[must_use]
+    pub fn cooldown(mut self, cooldown: Duration) -> Self {
+        self.cooldown = cooldown;
         self
     }
 }
@@ -228,6 +322,10 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    pub(crate) fn without_hard(self) -> Self {
+        Self { hard: None, ..self }
+    }
+
     /// None: a load may take as long as it takes.
     #[must_use]
     pub fn none() -> Self {

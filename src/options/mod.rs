@@ -7,7 +7,9 @@ mod groups;
 use std::time::Duration;
 
 pub(crate) use self::call::CallOptions;
-pub use self::groups::{FailSafe, Inflight, L1Options, NegativeCache, Timeouts};
+pub use self::groups::{
+    CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
+};
 
 /// All options of a cache that a config file can carry.
 ///
@@ -58,6 +60,8 @@ pub struct CacheOptions {
     pub ttl_jitter: f64,
     /// The level in memory.
     pub l1: L1Options,
+    /// The level that instances share, where one is attached.
+    pub l2: L2Options,
     /// Coalescing of concurrent loads.
     pub inflight: Inflight,
     /// Remembering that a key does not exist.
@@ -66,6 +70,10 @@ pub struct CacheOptions {
     pub fail_safe: FailSafe,
     /// Limits on the time of a load.
     pub timeouts: Timeouts,
+    /// How long the shared level may take to answer.
+    pub l2_timeouts: L2Timeouts,
+    /// When the shared level is left alone.
+    pub l2_circuit_breaker: CircuitBreaker,
     /// How long [`close`](crate::LazyLayersCache::close) lets running loads finish before it
     /// drops them. Default: 5 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -78,10 +86,13 @@ impl Default for CacheOptions {
             ttl: Duration::from_secs(60),
             ttl_jitter: 0.0,
             l1: L1Options::default(),
+            l2: L2Options::default(),
             inflight: Inflight::default(),
             negative_cache: NegativeCache::default(),
             fail_safe: FailSafe::default(),
             timeouts: Timeouts::default(),
+            l2_timeouts: L2Timeouts::default(),
+            l2_circuit_breaker: CircuitBreaker::default(),
             close_timeout: Duration::from_secs(5),
         }
     }

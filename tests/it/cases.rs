@@ -295,3 +295,81 @@ async fn a_panicking_loader_is_an_error_for_all_of_its_callers() {
     assert_eq!((origin.loads(), cache.stats().loads_in_flight), (0, 0));
     cache.get_or_set("k", origin.load(Gate::Ok)).await.expect("the key works again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_from_before_another_result_does_not_come_back() {
+    // Two loads at once, as nothing is coalesced; both took the stale copy along. The first finds
+    // that the key is gone; the second, begun later, fails.
+    let cache = on_tokio_time()
+        .ttl(ms(1_000))
+        .fail_safe(FailSafe::enabled())
+        .inflight(lazy_layers_cache::Inflight::disabled())
+        .build()
+        .unwrap();
+    let origin = Origin::default();
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    tokio::time::advance(ms(1_000)).await;
+    let after = |wait, gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        tokio::spawn(async move {
+            let load = move || async move {
+                tokio::time::sleep(ms(wait)).await;
+                load().await
+            };
+            cache.get_or_set("k", load).await
+        })
+    };
+    let (gone, fails) = (after(100, Gate::None), after(200, Gate::Err));
+    assert_eq!(gone.await.unwrap().unwrap(), None);
+    assert_eq!(fails.await.unwrap().unwrap_err().kind(), ErrorKind::Loader);
+    assert_eq!(cache.size().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_fails_serves_what_a_later_one_has_brought() {
+    let (cache, origin) = stale().await;
+    let slow = tokio::spawn({
+        let (cache, load) = (cache.clone(), origin.load(Gate::Err));
+        async move {
+            let load = move || async move {
+                tokio::time::sleep(ms(10_000)).await;
+                load().await
+            };
+            cache.get_or_set("k", load).await
+        }
+    });
+    tokio::time::sleep(ms(6_000)).await;
+    cache.get_or_set("k", origin.load(Gate::Ok)).ttl(ms(60_000)).await.unwrap();
+    assert_eq!(slow.await.unwrap().unwrap().as_deref(), Some(&2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_is_what_awaiting_would_give_in_every_state_of_a_key() {
+    let cache = on_tokio_time().negative_cache(NegativeCache::enabled()).build().unwrap();
+    let origin = Origin::default();
+    cache.set("fresh", 7).await.unwrap();
+    cache.get_or_set("missing", origin.load(Gate::None)).await.unwrap();
+    for key in ["fresh", "missing"] {
+        // A refresh is on its way; nobody else need wait for it.
+        let refresh = tokio::spawn({
+            let (cache, load) = (cache.clone(), origin.load(Gate::Never));
+            async move { cache.get_or_set(key, load).refresh().await }
+        });
+        settle().await;
+        let plain = cache.get_or_set(key, origin.load(Gate::Err)).await.unwrap();
+        let told = cache.get_or_set(key, origin.load(Gate::Err)).outcome().await.unwrap();
+        assert_eq!((plain, Source::L1), (told.value, told.source), "{key}");
+        refresh.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn not_to_be_cached_means_not_as_a_stale_copy_either() {
+    let (cache, origin) = (with_fail_safe(), Origin::default());
+    cache.set("k", 5).ttl(ms(0)).await.unwrap();
+    assert_eq!(cache.size().await, 0);
+    let secret = || async { Ok::<_, Broken>(lazy_layers_cache::Loaded::value(6).ttl(ms(0))) };
+    assert_eq!(cache.get_or_set("k", secret).await.unwrap().as_deref(), Some(&6));
+    cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
+    assert_eq!(cache.size().await, 0);
+}

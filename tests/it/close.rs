@@ -122,3 +122,37 @@ async fn five_hundred_caches_come_and_go_without_a_trace() {
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }
+
+#[test]
+fn a_load_in_its_very_first_poll_is_waited_for() {
+    let cache = Cache::builder().build().unwrap();
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| {
+            runtime().block_on(async {
+                let load = move || async move {
+                    entered.send(()).unwrap();
+                    released.recv().unwrap();
+                    Ok::<_, Broken>(1)
+                };
+                cache.get_or_set("k", load).await.map(|value| *value)
+            })
+        });
+        has_entered.recv().unwrap();
+        let closing = scope.spawn(|| runtime().block_on(cache.close()));
+        while !cache.health().closed {
+            std::thread::yield_now();
+        }
+        // It is closed and waits: nothing it could wait for is over before this.
+        for _ in 0..1_000 {
+            assert!(!closing.is_finished());
+            std::thread::yield_now();
+        }
+        release.send(()).unwrap();
+        assert_eq!(loading.join().unwrap().unwrap(), 1);
+        closing.join().unwrap();
+    });
+    assert_eq!((cache.stats().loads_in_flight, cache.get_l1("k")), (0, None));
+}

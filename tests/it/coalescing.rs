@@ -225,3 +225,72 @@ async fn two_callers_of_different_caches_are_never_coalesced() {
     );
     assert_eq!((left.unwrap().as_deref(), right.unwrap().as_deref()), (Some(&1), Some(&2)));
 }
+
+/// However the inner call would load: not coalesced, no room, the flight too old or deleted.
+#[tokio::test(start_paused = true)]
+async fn a_loader_of_its_own_key_is_an_error_even_where_it_could_not_join() {
+    let full = Inflight::default().max_followers(0);
+    for (inflight, deletes, waits) in [
+        (Inflight::disabled(), false, 0),
+        (Inflight::default().max_entries(0), false, 0),
+        (full, false, 0),
+        (Inflight::default(), true, 0),
+        (Inflight::default().ttl(ms(10)), false, 100),
+    ] {
+        let cache = on_tokio_time().inflight(inflight).build().unwrap();
+        let inner = cache.clone();
+        let error = cache
+            .get_or_set("k", move || async move {
+                if deletes {
+                    inner.delete("k").await?;
+                }
+                tokio::time::sleep(ms(waits)).await;
+                inner.get_or_set("k", || async { Ok::<_, Broken>(1) }).await.map(|value| *value)
+            })
+            .await
+            .unwrap_err();
+        let own = error.loader_error::<lazy_layers_cache::Error>().unwrap();
+        assert_eq!(own.kind(), ErrorKind::Recursion);
+    }
+}
+
+/// Each loader asks for the next key: the depth is the data's, and must not be the stack's.
+#[test]
+fn a_chain_of_loaders_may_be_longer_than_the_stack_is_deep() {
+    fn ask(
+        cache: LazyLayersCache<u32, u32>,
+        key: u32,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<u32, lazy_layers_cache::Error>> + Send>> {
+        Box::pin(async move {
+            let inner = cache.clone();
+            let load = move || async move {
+                if key == 0 { Ok(0) } else { ask(inner, key - 1).await.map(|value| value + 1) }
+            };
+            cache.get_or_set(&key, load).await.map(|value| *value)
+        })
+    }
+    let cache = LazyLayersCache::<u32, u32>::builder().build().unwrap();
+    let on_a_small_stack = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(ask(cache, 5_000))
+    });
+    assert_eq!(on_a_small_stack.unwrap().join().unwrap().unwrap(), 5_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_too_old_to_be_joined_leaves_its_place() {
+    let inflight = Inflight::default().ttl(ms(10)).max_entries(1);
+    let cache = on_tokio_time().inflight(inflight).build().unwrap();
+    let origin = Origin::default();
+    let spawn = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
+    };
+    let _stuck = spawn(Gate::Never);
+    tokio::time::sleep(ms(100)).await;
+    let callers = [(); 10].map(|()| spawn(Gate::Slow));
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().as_deref(), Some(&2));
+    }
+    assert_eq!((origin.loads(), cache.stats().bypassed), (2, 0));
+}

@@ -2,7 +2,7 @@
 
 use lazy_layers_cache::{FailSafe, L1Options, Loaded, NegativeCache, testing::ManualClock};
 
-use crate::support::{Broken, Cache, Gate, Origin, ms, on_tokio_time};
+use crate::support::{Broken, Cache, Gate, Log, Origin, ms, on_tokio_time};
 
 /// Whether the key is fresh just before and no more at `millis`.
 async fn lives_exactly(cache: &Cache, key: &str, millis: u64) -> bool {
@@ -151,14 +151,52 @@ async fn both_bounds_hold_at_once() {
 }
 
 #[tokio::test]
-async fn a_value_too_heavy_to_keep_is_still_handed_out() {
+async fn a_value_too_heavy_to_keep_is_still_handed_out_and_an_event_says_so() {
     let cache = Cache::builder()
         .l1(L1Options::default().max_weight(1_000))
         .weigher(|_, value| u64::from(*value))
         .build()
         .unwrap();
-    let value = cache.get_or_set("k", || async { Ok::<_, Broken>(5_000) }).await.unwrap();
-    assert_eq!((*value, cache.size().await), (5_000, 0));
+    cache.set("k", 100).await.unwrap();
+    assert_eq!(cache.size().await, 1);
+    let log = Log::of(&cache);
+    let load = || async { Ok::<_, Broken>(5_000) };
+    let value = cache.get_or_set("k", load).refresh().await.unwrap();
+    assert_eq!((*value, cache.size().await), (5_000, 0), "and what it replaces is gone");
+    assert_eq!(log.take(), ["miss", "loader:start", "loader:success", "set:skipped"]);
+}
+
+#[tokio::test]
+async fn what_is_overwritten_is_no_eviction() {
+    let cache = Cache::builder().build().unwrap();
+    for value in 0..100 {
+        cache.set("k", value).await.unwrap();
+    }
+    assert_eq!((cache.stats().l1_evictions, cache.size().await), (0, 1));
+}
+
+#[tokio::test]
+async fn bounds_beyond_32_bits_hold_too() {
+    let options = L1Options::default().max_weight(u64::MAX).max_entries(10);
+    let cache = Cache::builder().l1(options).weigher(|_, _| 1).build().unwrap();
+    for number in 0..1_000 {
+        cache.set(&number.to_string(), number).await.unwrap();
+    }
+    assert!((1..=10).contains(&cache.size().await), "{}", cache.size().await);
+
+    let tebibyte = 1 << 40;
+    let cache = Cache::builder()
+        .l1(L1Options::default().max_weight(tebibyte))
+        .weigher(
+            move |_, value| if *value == 0 { panic!("as the test wants") } else { tebibyte / 20 },
+        )
+        .build()
+        .unwrap();
+    for number in 0..100 {
+        cache.set(&number.to_string(), number).await.unwrap();
+        assert!(cache.stats().l1_weight <= tebibyte);
+    }
+    assert!(cache.size().await > 8 && !cache.has("0").await, "{}", cache.size().await);
 }
 
 #[tokio::test]

@@ -27,3 +27,4 @@ mod options;
 mod races;
 mod runtimes;
 mod support;
+mod two_levels;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use lazy_layers_cache::{ErrorKind, FailSafe, NegativeCache};
+use lazy_layers_cache::{ErrorKind, FailSafe, Inflight, NegativeCache};
 use tokio::task::JoinHandle;
 
 use crate::support::{Broken, Cache, ms, on_tokio_time, settle};
@@ -38,8 +38,9 @@ struct Running {
     key: &'static str,
     lands_at: u64,
     load: Load,
-    stale: Option<Copy_>,
-    /// No invalidation has come.
+    /// In the order in which they began.
+    number: usize,
+    /// No invalidation has come, and no result of a later load.
     current: bool,
     callers: Vec<JoinHandle<Answer>>,
 }
@@ -50,6 +51,9 @@ struct Model {
     copies: HashMap<&'static str, Copy_>,
     missing_until: HashMap<&'static str, u64>,
     running: Vec<Running>,
+    begun: usize,
+    /// Whether loads can be joined.
+    coalesces: bool,
 }
 
 impl Model {
@@ -87,11 +91,16 @@ impl Model {
     }
 
     fn joinable(&self, key: &str) -> Option<usize> {
-        self.running.iter().position(|running| running.key == key && running.current)
+        let joins = |running: &Running| running.key == key && running.current && self.coalesces;
+        self.running.iter().position(joins)
     }
 
-    fn land(&mut self, running: &Running) -> Answer {
-        let Running { key, load, stale, current, .. } = *running;
+    fn land(&mut self, landed: &Running) -> Answer {
+        let Running { key, load, number, current, .. } = *landed;
+        if current && load != Load::Error {
+            let earlier = |other: &&mut Running| other.key == key && other.number < number;
+            self.running.iter_mut().filter(earlier).for_each(|other| other.current = false);
+        }
         match load {
             Load::Value(value) => {
                 if current {
@@ -107,11 +116,13 @@ impl Model {
                 Ok(None)
             }
             Load::Error => {
-                let usable = stale.filter(|copy| current && self.now < copy.usable_until);
-                let Some(copy) = usable else { return Err(ErrorKind::Loader) };
-                let throttled_until = self.now + THROTTLE;
-                self.copies.insert(key, Copy_ { fresh_until: 0, throttled_until, ..copy });
-                Ok(Some(copy.value))
+                // Whatever memory holds now and may serve, had the right to be put there.
+                let held = self.copies.get_mut(key).filter(|held| self.now < held.usable_until);
+                let Some(held) = held else { return Err(ErrorKind::Loader) };
+                if current && self.now >= held.fresh_until {
+                    held.throttled_until = self.now + THROTTLE;
+                }
+                Ok(Some(held.value))
             }
         }
     }
@@ -167,10 +178,10 @@ impl Run {
         if let Some(at) = self.model.joinable(key) {
             return self.model.running[at].callers.push(caller);
         }
-        let now = self.model.now;
-        let stale = self.model.copies.get(key).copied().filter(|copy| now < copy.usable_until);
-        let mut running =
-            Running { key, lands_at: now + takes, load, stale, current: true, callers: vec![] };
+        let lands_at = self.model.now + takes;
+        let number = self.model.begun;
+        self.model.begun += 1;
+        let mut running = Running { key, lands_at, load, number, current: true, callers: vec![] };
         if takes == 0 {
             let answer = self.model.land(&running);
             return self.check(caller, answer).await;
@@ -247,17 +258,19 @@ impl Run {
 
 #[tokio::test(start_paused = true)]
 async fn random_operations_agree_with_the_model() {
-    for seed in 0..200 {
+    for seed in 0..400 {
         let run = async {
+            let coalesces = seed % 2 == 0;
             let cache = on_tokio_time()
                 .ttl(ms(TTL))
                 .fail_safe(FailSafe::enabled().stale_ttl(ms(STALE)).throttle(ms(THROTTLE)))
                 .negative_cache(NegativeCache::enabled().ttl(ms(NEGATIVE)))
+                .inflight(if coalesces { Inflight::default() } else { Inflight::disabled() })
                 .build()
                 .unwrap();
             let mut run = Run {
                 cache,
-                model: Model::default(),
+                model: Model { coalesces, ..Model::default() },
                 random: fastrand::Rng::with_seed(seed),
                 next_value: 0,
                 done: vec![format!("seed {seed}")],

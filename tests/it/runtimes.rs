@@ -89,7 +89,7 @@ async fn one_thread_is_enough() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_during_a_load_leaves_an_error_and_no_flight() {
+fn a_runtime_that_shuts_down_during_a_load_leaves_the_key_to_those_who_still_want_it() {
     let cache = Cache::builder().build().unwrap();
     let origin = Origin::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -108,12 +108,52 @@ fn a_runtime_that_shuts_down_during_a_load_leaves_an_error_and_no_flight() {
         std::thread::yield_now();
     }
     runtime.shutdown_background();
-    assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Abandoned);
+    let value = waiting.join().unwrap().unwrap();
+    assert_eq!(value.as_deref(), Some(&2), "it has a loader too, and uses it");
     assert_eq!(cache.stats().loads_in_flight, 0);
+}
 
-    let again = tokio::runtime::Runtime::new().unwrap();
-    let value = again.block_on(cache.get_or_set("k", origin.load(Gate::Ok)).into_future()).unwrap();
-    assert_eq!(value.as_deref(), Some(&2), "the key is loaded anew, on any runtime");
+#[test]
+fn a_runtime_without_a_timer_has_no_timeouts_and_no_panics() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let cache = Cache::builder()
+        .ttl(ms(1))
+        .fail_safe(FailSafe::enabled())
+        .timeouts(Timeouts::none().soft(ms(1)).hard(ms(2)))
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for _ in 0..3 {
+            let waits = || async {
+                tokio::task::yield_now().await;
+                std::thread::sleep(ms(5));
+                Ok::<_, Broken>(1)
+            };
+            assert_eq!(*cache.get_or_set("k", waits).await.unwrap(), 1);
+        }
+        cache.close().await;
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_has_waited_once_does_not_go_on_in_its_callers_poll() {
+    let cache = on_tokio_time().build().unwrap();
+    let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let load = move || {
+        std::future::poll_fn(move |context: &mut Context<'_>| {
+            context.waker().wake_by_ref();
+            match counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => Poll::Pending,
+                _ => Poll::Ready(Ok::<_, Broken>(Some(1))),
+            }
+        })
+    };
+    let mut request = pin!(cache.get_or_set("k", load).into_future());
+    let waker = std::task::Waker::noop();
+    assert!(request.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    assert_eq!(polls.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(request.await.unwrap().as_deref(), Some(&1));
 }
 
 #[tokio::test(start_paused = true)]

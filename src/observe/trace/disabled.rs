@@ -8,4 +8,8 @@ pub(crate) fn origin_fails(_key: &str, _error: &crate::Error) {}
 
 pub(crate) fn origin_recovered(_key: &str) {}
 
+pub(crate) fn l2_fails(_error: &crate::error::BoxError) {}
+
+pub(crate) fn l2_recovered() {}
+
 pub(crate) fn handler_panicked(_event: &str) {}

@@ -1,6 +1,10 @@
 //! With the feature `tracing`: a span around each load, a line per change of state.
 
-use std::{future::poll_fn, pin::pin};
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+};
 
 /// Runs the load in a span `lazy_layers.load`, a child of the span of the caller that began it.
 pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::Output> {
@@ -12,17 +16,32 @@ pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::
 }
 
 pub(crate) fn origin_fails(key: &str, error: &crate::Error) {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(
-        target: "lazy_layers_cache",
-        key,
-        cause,
-        "{error}; the next failures are not logged until a load succeeds",
-    );
+    // The loader's error is the user's, and so is what it does to display itself.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(
+            target: "lazy_layers_cache",
+            key,
+            cause,
+            "{error}; the next failures are not logged until a load succeeds",
+        );
+    }));
 }
 
 pub(crate) fn origin_recovered(key: &str) {
     tracing::info!(target: "lazy_layers_cache", key, "loads succeed again");
+}
+
+pub(crate) fn l2_fails(error: &crate::error::BoxError) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cause = %error,
+        "the shared level fails and is left alone for a while",
+    );
+}
+
+pub(crate) fn l2_recovered() {
+    tracing::info!(target: "lazy_layers_cache", "the shared level answers again");
 }
 
 pub(crate) fn handler_panicked(event: &str) {

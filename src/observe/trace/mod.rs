@@ -6,4 +6,6 @@
 #[cfg_attr(not(feature = "tracing"), path = "disabled.rs")]
 mod chosen;
 
-pub(crate) use self::chosen::{handler_panicked, in_span, origin_fails, origin_recovered};
+pub(crate) use self::chosen::{
+    handler_panicked, in_span, l2_fails, l2_recovered, origin_fails, origin_recovered,
+};

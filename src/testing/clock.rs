@@ -1,4 +1,4 @@
-//! For tests, of this crate and of its users: clocks that a test can move.
+//! Clocks that a test can move.
 
 use std::{
     sync::{

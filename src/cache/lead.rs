@@ -1,0 +1,237 @@
+//! What the leader of a flight does: the shared level, the loader, the publication; or the copy
+//! that serves instead.
+
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    flights::{Arrival, Failure, Ticket},
+    shared::Shared,
+};
+use crate::{
+    entry::{Entry, Lifetime},
+    error::{Error, ErrorKind},
+    flight::{Link, within},
+    l1::Displaced,
+    l2::{Lease, Published, Start},
+    load::{Loaded, Loader, contained},
+    observe::{Counter, Event, in_span},
+    options::CallOptions,
+    time::millis,
+};
+
+/// Loads begun by loaders begun by loaders: deeper than this they get a stack of their own.
+const DEEPEST_IN_PLACE: usize = 16;
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Starts a load: polled once here, and if it has to wait, on in a task of its own.
+    ///
+    /// So a loader that is ready at once costs no task. The waker of this first poll is never
+    /// used: a spawned task is polled in any case.
+    ///
+    /// `false` if it has to wait and there is no runtime to let it: then it is dropped.
+    pub(super) fn begin(
+        &self,
+        load: impl Future<Output = ()> + Send + 'static,
+        running: Option<TaskTrackerToken>,
+        link: &Link,
+    ) -> bool {
+        let mut load = Box::pin(load);
+        let runtime = Handle::try_current();
+        let in_place = link.depth < DEEPEST_IN_PLACE || runtime.is_err();
+        if in_place && load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return true;
+        }
+        let Ok(runtime) = runtime else { return false };
+        let stop = self.stop.clone();
+        let load = async move {
+            stop.run_until_cancelled_owned(load).await;
+        };
+        self.tasks.spawn_on(load, &runtime);
+        drop(running);
+        true
+    }
+
+    /// One load, from the look at the shared level to the landing of its flight.
+    pub(super) async fn load<L: Loader<V>>(
+        self: Arc<Self>,
+        mut ticket: Ticket<V>,
+        loader: L,
+        call: Option<Box<CallOptions>>,
+        link: Arc<Link>,
+    ) {
+        let key = Arc::clone(ticket.key());
+        let refresh = call.as_ref().is_some_and(|call| call.refresh);
+        let mut lease = None;
+        if let Some(l2) = &self.l2 {
+            match l2.begin(self.asker(&key), refresh).await {
+                Start::Fresh(fresh) => {
+                    let value = Some(Arc::clone(&fresh.value));
+                    self.promote(&mut ticket, fresh);
+                    return ticket.land(Ok(Arrival { value, from_l2: true }));
+                }
+                Start::Load { lease: given, stale } => {
+                    lease = given;
+                    self.take_along(&ticket, stale);
+                }
+            }
+            self.report_miss(&key);
+        }
+        let hard = self.options.timeouts(call.as_deref()).hard;
+        self.observer.count(Counter::Loads);
+        self.observer.emit(|| Event::LoaderStart { key: &key });
+        let began = self.now();
+        let result = in_span(&key, within(link, contained(&key, loader, hard))).await;
+        let now = self.now();
+        self.observer.origin_answered(&key, result.as_ref().err(), now);
+        match result {
+            Ok(loaded) => {
+                let took = Duration::from_millis(now.saturating_sub(began));
+                self.observer.emit(|| Event::LoaderSuccess { key: &key, took });
+                self.publish(ticket, loaded, call.as_deref(), lease).await;
+            }
+            Err(error) => self.fail(ticket, error, hard),
+        }
+    }
+
+    /// Takes a stale copy of the shared level along, if memory had none.
+    fn take_along(&self, ticket: &Ticket<V>, stale: Option<(Arc<V>, Duration)>) {
+        let Some((value, remaining)) = stale else { return };
+        let lifetime = Lifetime { ttl: Duration::ZERO, stale_for: remaining };
+        if let Some(entry) = self.entry(ticket.key(), &value, lifetime) {
+            // Memory's own copy is as good, and stays.
+            let _ = ticket.flight().about.copy.set(entry);
+        }
+    }
+
+    /// Publishes what was loaded, in the shared level under its lease and then in memory, and
+    /// lands.
+    async fn publish(
+        &self,
+        mut ticket: Ticket<V>,
+        loaded: Loaded<V>,
+        call: Option<&CallOptions>,
+        lease: Option<Lease>,
+    ) {
+        let key = Arc::clone(ticket.key());
+        let Loaded { value, ttl, stale_for } = loaded;
+        let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
+        let displaced = if let Some(value) = &value {
+            let ttl = self.options.l2_ttl(&own, call);
+            if self.publish_l2(&ticket, value, ttl, lease).await == Published::Refused {
+                None
+            } else {
+                self.fill(&mut ticket, value, &own, call)
+            }
+        } else {
+            self.fill_missing(&mut ticket, own.ttl)
+        };
+        if displaced.is_none() {
+            self.report_superseded(&key);
+        }
+        ticket.land(Ok(Arrival { value, from_l2: false }));
+        if let Some(displaced) = displaced {
+            self.let_go(displaced);
+        }
+    }
+
+    async fn publish_l2(
+        &self,
+        ticket: &Ticket<V>,
+        value: &Arc<V>,
+        ttl: Duration,
+        lease: Option<Lease>,
+    ) -> Published {
+        let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return Published::Unknown };
+        ticket.seal();
+        if ttl.is_zero() {
+            // Not to be cached, and what there is is older.
+            let _ = l2.delete(self.asker(ticket.key())).await;
+            return Published::Unknown;
+        }
+        l2.publish(self.asker(ticket.key()), &lease, value, ttl).await
+    }
+
+    /// Fills memory. `None` if a delete came first.
+    fn fill(
+        &self,
+        ticket: &mut Ticket<V>,
+        value: &Arc<V>,
+        own: &CallOptions,
+        call: Option<&CallOptions>,
+    ) -> Option<Displaced<V>> {
+        let key = Arc::clone(ticket.key());
+        let lifetime = self.options.l1_lifetime(own, call, fastrand::f64);
+        let entry = self.entry(&key, value, lifetime);
+        let kept = entry.is_some();
+        let displaced = ticket.publish(|| match entry {
+            Some(entry) => self.l1.insert(&key, entry),
+            None => self.l1.remove(&key),
+        })?;
+        if kept {
+            self.observer.emit(|| Event::Set { key: &key, ttl: lifetime.ttl });
+        }
+        Some(displaced)
+    }
+
+    /// Remembers that the key does not exist. `None` if a delete came first.
+    fn fill_missing(
+        &self,
+        ticket: &mut Ticket<V>,
+        own_ttl: Option<Duration>,
+    ) -> Option<Displaced<V>> {
+        let key = Arc::clone(ticket.key());
+        let ttl = own_ttl.unwrap_or(self.options.negative_cache.ttl);
+        let until = self.now().saturating_add(millis(ttl));
+        let displaced = ticket.publish(|| self.l1.insert_missing(&key, until))?;
+        if self.l1.remembers_missing() && !ttl.is_zero() {
+            self.observer.emit(|| Event::NegativeSet { key: &key, ttl });
+        }
+        Some(displaced)
+    }
+
+    /// Lands with an error, and with what may be served instead.
+    fn fail(&self, mut ticket: Ticket<V>, error: Error, hard: Option<Duration>) {
+        let key = Arc::clone(ticket.key());
+        self.observer.count(Counter::LoadFailures);
+        if error.kind() == ErrorKind::HardTimeout {
+            let limit = hard.unwrap_or_default();
+            self.observer.emit(|| Event::LoaderTimeout { key: &key, limit, hard: true });
+        } else {
+            self.observer.emit(|| Event::LoaderError { key: &key, error: &error });
+        }
+        let (instead, displaced) = self.throttle(&mut ticket);
+        ticket.land(Err(Failure { error, instead }));
+        if let Some(displaced) = displaced {
+            self.let_go(displaced);
+        }
+    }
+
+    /// Finds what may be served though the load failed, and if it is stale leaves the key alone
+    /// for a while.
+    ///
+    /// What memory holds is always better than the copy taken along, and is served whatever
+    /// happened meanwhile: who put it there had the right to. The copy itself serves only if
+    /// nothing newer was published and nothing deleted since.
+    fn throttle(&self, ticket: &mut Ticket<V>) -> (Option<Entry<V>>, Option<Displaced<V>>) {
+        let key = Arc::clone(ticket.key());
+        let now = self.now();
+        let copy = ticket.flight().about.copy.get().cloned().filter(|copy| copy.is_usable(now));
+        ticket.amend(|standing| {
+            let held = self.usable(&key, now);
+            let Some(entry) = held.or_else(|| copy.filter(|_| standing.copy_is_good)) else {
+                return (None, None);
+            };
+            let displaced = (standing.may_write && !entry.is_fresh(now)).then(|| {
+                self.l1.insert(&key, entry.throttled(now, self.options.fail_safe.throttle))
+            });
+            (Some(entry), displaced)
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! What callers do while a flight is up: wait for its landing, or until their patience is over
+//! and there is something else to serve.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{
+    flights::{Arrival, Failure, Flight, Landing},
+    outcome::{Found, Source},
+    shared::Shared,
+};
+use crate::{
+    entry::Entry,
+    error::{Error, ErrorKind},
+    flight::Waiting,
+    observe::{Counter, Event, StaleReason},
+    options::Timeouts,
+    resilience::within,
+};
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Waits for a flight: with something to serve no longer than `soft` from its start, and in
+    /// any case no longer than `hard` from now. `None`: the load was dropped before it ended.
+    ///
+    /// (The leader needs no `hard` here: its load has it.)
+    pub(super) async fn wait(
+        &self,
+        key: &Arc<str>,
+        flight: &Flight<V>,
+        timeouts: &Timeouts,
+        source: Source,
+    ) -> Result<Option<Found<V>>, Error> {
+        if let Some(landed) = flight.landed() {
+            return self.landed(key, source, landed);
+        }
+        let Some(_waiting) = Waiting::on(flight.about.node) else {
+            return Err(Error::recursion(key));
+        };
+        let mut waited = Duration::ZERO;
+        let flown = Duration::from_millis(self.now().saturating_sub(flight.about.began));
+        let soft = timeouts.soft.map(|soft| (soft, soft.saturating_sub(flown)));
+        if let Some((limit, patience)) = soft
+            && timeouts.hard.is_none_or(|hard| patience < hard)
+        {
+            if let Ok(landed) = within(Some(patience), flight.wait()).await {
+                return self.landed(key, source, landed);
+            }
+            waited = patience;
+            if let Some(entry) = self.at_hand(key, flight) {
+                if !flight.about.reported_slow.swap(true, Ordering::Relaxed) {
+                    self.observer.emit(|| Event::LoaderTimeout { key, limit, hard: false });
+                }
+                return Ok(Some(self.serve_copy(Arc::clone(key), entry, StaleReason::SoftTimeout)));
+            }
+        }
+        let patience = timeouts.hard.map(|hard| hard.saturating_sub(waited));
+        if let Ok(landed) = within(patience, flight.wait()).await {
+            return self.landed(key, source, landed);
+        }
+        // Both may come at the same moment.
+        if let Some(landed) = flight.landed() {
+            return self.landed(key, source, landed);
+        }
+        match self.at_hand(key, flight) {
+            Some(entry) => {
+                Ok(Some(self.serve_copy(Arc::clone(key), entry, StaleReason::HardTimeout)))
+            }
+            None => Err(Error::hard_timeout(key, timeouts.hard.unwrap_or_default())),
+        }
+    }
+
+    /// What may be served while a flight is up: what memory holds, else the copy that the flight
+    /// took along, unless something newer was published or anything deleted since.
+    fn at_hand(&self, key: &str, flight: &Flight<V>) -> Option<Entry<V>> {
+        let now = self.now();
+        self.usable(key, now).or_else(|| {
+            let copy = flight.about.copy.get().filter(|copy| copy.is_usable(now))?;
+            self.flights.copy_is_good(key, flight).then(|| copy.clone())
+        })
+    }
+
+    fn landed(
+        &self,
+        key: &Arc<str>,
+        source: Source,
+        landed: Option<Landing<V>>,
+    ) -> Result<Option<Found<V>>, Error> {
+        let key = Arc::clone(key);
+        match landed {
+            Some(Ok(Arrival { value, from_l2 })) => {
+                let source = if from_l2 { Source::L2 } else { source };
+                Ok(Some(Found::arrived(key, value, source)))
+            }
+            Some(Err(Failure { error, instead })) => {
+                // A caller may come round late: the entry's time may be over.
+                match instead.filter(|entry| entry.is_usable(self.now())) {
+                    Some(entry) => {
+                        let reason = if error.kind() == ErrorKind::HardTimeout {
+                            StaleReason::HardTimeout
+                        } else {
+                            StaleReason::LoaderError
+                        };
+                        Ok(Some(self.serve_copy(key, entry, reason)))
+                    }
+                    None => Err(error),
+                }
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn serve_copy(
+        &self,
+        key: Arc<str>,
+        entry: Entry<V>,
+        reason: StaleReason,
+    ) -> Found<V> {
+        let now = self.now();
+        self.observer.count(Counter::StaleHits);
+        self.observer.emit(|| Event::StaleHit { key: &key, reason, age: entry.age(now) });
+        Found::in_l1(key, entry, now, Some(reason))
+    }
+}

@@ -1,0 +1,27 @@
+//! Values as bytes. What the bytes are is the codec's business alone; levels hand them around.
+
+use crate::error::BoxError;
+
+/// Turns values into the bytes that a [`Store`](crate::Store) keeps, and back.
+///
+/// Implement it where the level is to hold something else than the wire format: bytes that are
+/// there already, say, or encrypted ones.
+///
+/// What cannot be encoded is not stored, and what cannot be decoded is a miss; an `l2:error`
+/// event tells of both.
+pub trait Codec<V>: Send + Sync + 'static {
+    /// The value as bytes.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be said in bytes, or would be longer than what is allowed.
+    fn encode(&self, value: &V) -> Result<Vec<u8>, BoxError>;
+
+    /// The value that [`encode`](Self::encode) made these bytes of.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no such value. They can be anything, made by anyone: an implementation
+    /// bounds what it allocates and how deep it recurses.
+    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
+}

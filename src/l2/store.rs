@@ -1,0 +1,116 @@
+//! What a second level must be able to do, in bytes.
+
+use std::{pin::Pin, time::Duration};
+
+use crate::error::BoxError;
+
+/// A future as a store returns it: boxed, because stores are chosen at run time, and a box is
+/// nothing beside a round trip.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// A level that instances share: Redis, or whatever keeps bytes under keys for a time.
+///
+/// # The lease
+///
+/// What makes a shared level safe is that a load which began before a delete can never be seen
+/// after it, whichever instance each of them was on. So a load begins by taking a [`Lease`] and
+/// publishes under it, and a delete (or set) voids every lease of its key that is out. A store
+/// must
+///
+/// - give callers that begin at once the same lease or each their own, but never one that was
+///   voided before;
+/// - refuse a publication whose lease it does not know *for any reason*: voided, expired, evicted,
+///   lost in a restart. Absence refuses; it never permits;
+/// - do each method in one step, as others see it.
+///
+/// # Cancel safety
+///
+/// A future may be dropped at any time. The operation may then have happened or not, and may
+/// still happen later: a publication is refused by then if a delete has come, and a delete that
+/// comes late does no harm.
+///
+/// # Deadlines
+///
+/// The cache bounds every call by `l2_timeouts` and stops calling a store that fails
+/// (`l2_circuit_breaker`): an implementation needs neither.
+pub trait Store: Send + Sync + 'static {
+    /// Reads a value, without the intention to load it.
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>>;
+
+    /// Reads a value, and takes a lease if what there is does not do.
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun>;
+
+    /// Writes the result of a load if its lease is still good, which it uses up. `false`: refused.
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool>;
+
+    /// Writes a value whatever there was, and voids the key's leases.
+    fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lives: Duration) -> StoreFuture<'a, ()>;
+
+    /// Removes a key and voids its leases. A key that is not there is not an error.
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()>;
+
+    /// The same for all keys that match a glob of Redis.
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
+
+    /// How many values there are.
+    fn size(&self) -> StoreFuture<'_, u64>;
+}
+
+/// The right to publish the result of one load.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease(String);
+
+impl Lease {
+    /// A lease with the token that the store knows it by.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    /// The store's token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Bytes in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// As they were written.
+    pub value: Vec<u8>,
+    /// How long they will be kept from now on; `None` for ever.
+    pub remaining: Option<Duration>,
+}
+
+/// How a load begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    /// A value is fresh while it has more than this to live: the rest of its life it is a stale
+    /// copy. (So no clocks of two machines are compared.)
+    pub stale_for: Duration,
+    /// How long the lease must be good at least.
+    pub lease_for: Duration,
+    /// Take a lease even if there is a fresh value.
+    pub refresh: bool,
+}
+
+/// What a load begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// There is a fresh value: nothing to load.
+    Fresh(Stored),
+    /// There is none.
+    Load {
+        /// The right to publish. `None` if the store cannot give one now (it is full, say): the
+        /// load goes on and its result stays out of this level.
+        lease: Option<Lease>,
+        /// What there is that is not fresh, or was passed over.
+        stale: Option<Stored>,
+    },
+}

@@ -1,0 +1,171 @@
+//! A circuit breaker: after so many failures in a row nothing is tried for a while, then one call
+//! at a time is let through to see.
+//!
+//! Pure: it is told the time and tells what changed; whoever asks reports. Opening at a failure
+//! *rate* instead was refused: it needs a window to keep, and what is guarded here either answers
+//! or does not.
+
+use parking_lot::Mutex;
+
+/// Times are milliseconds of the caller's clock.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    /// Failures in a row that open it.
+    threshold: u32,
+    /// How long it stays open.
+    cooldown: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: u64,
+    },
+    /// One call is out to see.
+    Probing {
+        since: u64,
+    },
+}
+
+/// Leave to make one call. Dropped without a result (the caller went away) it counts as neither.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    breaker: &'a Breaker,
+    is_probe: bool,
+}
+
+impl Breaker {
+    pub(crate) fn new(threshold: u32, cooldown: u64) -> Self {
+        Self { threshold, cooldown, state: Mutex::new(State::Closed { failures: 0 }) }
+    }
+
+    /// `None`: do not call.
+    pub(crate) fn permit(&self, now: u64) -> Option<Permit<'_>> {
+        let mut state = self.state.lock();
+        let is_probe = match *state {
+            State::Closed { .. } => false,
+            State::Open { until } if now >= until => {
+                *state = State::Probing { since: now };
+                true
+            }
+            State::Open { .. } | State::Probing { .. } => return None,
+        };
+        Some(Permit { breaker: self, is_probe })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !matches!(*self.state.lock(), State::Closed { .. })
+    }
+}
+
+impl Permit<'_> {
+    /// Whether this closed the breaker.
+    pub(crate) fn succeeded(mut self) -> bool {
+        let mut state = self.breaker.state.lock();
+        match *state {
+            State::Closed { failures: 0 } => false,
+            State::Closed { .. } => {
+                *state = State::Closed { failures: 0 };
+                false
+            }
+            // Only the probe's word counts: others set out before it opened.
+            State::Open { .. } | State::Probing { .. } => {
+                let closes = std::mem::take(&mut self.is_probe);
+                if closes {
+                    *state = State::Closed { failures: 0 };
+                }
+                closes
+            }
+        }
+    }
+
+    /// Whether this opened the breaker that was closed.
+    pub(crate) fn failed(mut self, now: u64) -> bool {
+        let mut state = self.breaker.state.lock();
+        let until = now.saturating_add(self.breaker.cooldown);
+        match *state {
+            State::Closed { failures } if failures + 1 < self.breaker.threshold => {
+                *state = State::Closed { failures: failures + 1 };
+                false
+            }
+            State::Closed { .. } => {
+                *state = State::Open { until };
+                true
+            }
+            State::Probing { .. } if std::mem::take(&mut self.is_probe) => {
+                *state = State::Open { until };
+                false
+            }
+            State::Open { .. } | State::Probing { .. } => false,
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            let mut state = self.breaker.state.lock();
+            if let State::Probing { since } = *state {
+                // Nothing was learned: the next caller may probe at once.
+                *state = State::Open { until: since };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> Breaker {
+        let breaker = Breaker::new(3, 100);
+        for failure in 1..=3 {
+            assert_eq!(breaker.permit(0).unwrap().failed(0), failure == 3);
+        }
+        breaker
+    }
+
+    #[test]
+    fn it_opens_at_the_threshold_and_only_for_failures_in_a_row() {
+        let breaker = Breaker::new(3, 100);
+        for _ in 0..10 {
+            assert!(!breaker.permit(0).unwrap().failed(0));
+            assert!(!breaker.permit(0).unwrap().failed(0));
+            assert!(!breaker.permit(0).unwrap().succeeded());
+        }
+        assert!(!breaker.is_open());
+        assert!(opened().permit(99).is_none());
+    }
+
+    #[test]
+    fn one_call_at_a_time_probes() {
+        let breaker = opened();
+        let probe = breaker.permit(100).unwrap();
+        assert!(breaker.permit(100).is_none() && breaker.permit(1_000).is_none());
+        assert!(!probe.failed(150), "it was open before");
+        assert!(breaker.permit(249).is_none());
+        assert!(breaker.permit(250).unwrap().succeeded());
+        assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_probe_that_goes_away_lets_the_next_caller_probe() {
+        let breaker = opened();
+        drop(breaker.permit(100).unwrap());
+        assert!(breaker.permit(100).unwrap().succeeded());
+    }
+
+    #[test]
+    fn calls_from_before_it_opened_have_no_say() {
+        let breaker = Breaker::new(1, 100);
+        let (early, late) = (breaker.permit(0).unwrap(), breaker.permit(0).unwrap());
+        assert!(breaker.permit(0).unwrap().failed(0));
+        assert!(!early.succeeded() && !late.failed(500));
+        assert!(breaker.is_open() && breaker.permit(100).is_some());
+    }
+}

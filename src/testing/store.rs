@@ -1,0 +1,226 @@
+//! A shared level in memory: the contract of [`Store`] at its plainest, and its failures on demand.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    error::BoxError,
+    l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
+    pattern::Pattern,
+    time::{Clock, millis},
+};
+
+/// A [`Store`] that lives in memory. Clones are the same store, so caches that are given clones
+/// share it as instances share Redis.
+///
+/// Each operation yields once, as one on a network would, and then happens in one step.
+#[derive(Clone)]
+pub struct SharedStore(Arc<Inner>);
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    next_lease: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    values: HashMap<String, Kept>,
+    /// The lease of each key that is being loaded. Those who begin while it is out share it: it
+    /// says that no delete has come since it was first given.
+    leases: HashMap<String, (Lease, u64)>,
+    weather: Weather,
+    operations: u64,
+}
+
+struct Kept {
+    value: Vec<u8>,
+    until: u64,
+}
+
+/// How a [`SharedStore`] is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Weather {
+    /// Every operation works.
+    #[default]
+    Fine,
+    /// Every operation fails at once.
+    Failing,
+    /// No operation ever answers. What was asked does not happen.
+    Silent,
+    /// No operation ever answers, but what was asked has happened.
+    Deaf,
+}
+
+impl SharedStore {
+    /// An empty store whose values live by this clock.
+    #[must_use]
+    pub fn new(clock: impl Clock) -> Self {
+        Self(Arc::new(Inner {
+            clock: Arc::new(clock),
+            state: Mutex::default(),
+            next_lease: AtomicU64::new(0),
+        }))
+    }
+
+    /// From now on operations fare like this.
+    pub fn set_weather(&self, weather: Weather) {
+        self.0.state.lock().weather = weather;
+    }
+
+    /// Forgets everything, leases included, as a server does that is restarted empty.
+    pub fn restart(&self) {
+        let mut state = self.0.state.lock();
+        state.values.clear();
+        state.leases.clear();
+    }
+
+    /// Puts bytes under a key, past all rules.
+    pub fn plant(&self, key: &str, value: impl Into<Vec<u8>>, lives: Duration) {
+        let until = self.until(lives);
+        self.0.state.lock().values.insert(key.to_owned(), Kept { value: value.into(), until });
+    }
+
+    /// The bytes under a key.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<Vec<u8>> {
+        let now = self.0.clock.now();
+        self.0.state.lock().stored(key, now).map(|stored| stored.value)
+    }
+
+    /// How many operations it was asked for: round trips, if it were Redis.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.0.state.lock().operations
+    }
+
+    fn until(&self, lives: Duration) -> u64 {
+        self.0.clock.now().saturating_add(millis(lives))
+    }
+
+    fn operate<'a, T: Send + 'a>(
+        &'a self,
+        operation: impl FnOnce(&mut State, u64) -> T + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let answer = {
+                let mut state = self.0.state.lock();
+                state.operations += 1;
+                match state.weather {
+                    Weather::Fine => Some(operation(&mut state, self.0.clock.now())),
+                    Weather::Failing => return Err(BoxError::from("the store is failing")),
+                    Weather::Silent => None,
+                    Weather::Deaf => {
+                        operation(&mut state, self.0.clock.now());
+                        None
+                    }
+                }
+            };
+            match answer {
+                Some(answer) => Ok(answer),
+                None => pending().await,
+            }
+        })
+    }
+}
+
+impl State {
+    fn stored(&self, key: &str, now: u64) -> Option<Stored> {
+        let kept = self.values.get(key).filter(|kept| now < kept.until)?;
+        let remaining = Some(Duration::from_millis(kept.until - now));
+        Some(Stored { value: kept.value.clone(), remaining })
+    }
+}
+
+impl Store for SharedStore {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.operate(move |state, now| state.stored(key, now))
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        let token = self.0.next_lease.fetch_add(1, Ordering::Relaxed);
+        self.operate(move |state, now| {
+            let stored = state.stored(key, now);
+            let is_fresh = |stored: &Stored| {
+                stored.remaining.is_none_or(|remaining| remaining > begin.stale_for)
+            };
+            if let Some(fresh) = stored.clone().filter(|it| is_fresh(it) && !begin.refresh) {
+                return Begun::Fresh(fresh);
+            }
+            let until = now.saturating_add(millis(begin.lease_for));
+            let lease = match state.leases.get(key) {
+                Some((lease, good_until)) if now < *good_until => lease.clone(),
+                _ => Lease::new(token.to_string()),
+            };
+            state.leases.insert(key.to_owned(), (lease.clone(), until));
+            Begun::Load { lease: Some(lease), stale: stored }
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.operate(move |state, now| {
+            let good = state
+                .leases
+                .get(key)
+                .is_some_and(|(out, good_until)| out == lease && now < *good_until);
+            if good {
+                state.leases.remove(key);
+                let until = now.saturating_add(millis(lives));
+                state.values.insert(key.to_owned(), Kept { value, until });
+            }
+            good
+        })
+    }
+
+    fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lives: Duration) -> StoreFuture<'a, ()> {
+        self.operate(move |state, now| {
+            state.leases.remove(key);
+            let until = now.saturating_add(millis(lives));
+            state.values.insert(key.to_owned(), Kept { value, until });
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| {
+            state.leases.remove(key);
+            state.values.remove(key);
+        })
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| {
+            let pattern = Pattern::new(pattern);
+            state.leases.retain(|key, _| !pattern.matches(key));
+            state.values.retain(|key, _| !pattern.matches(key));
+        })
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.operate(|state, now| {
+            state.values.values().filter(|kept| now < kept.until).count() as u64
+        })
+    }
+}
+
+impl std::fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedStore").finish_non_exhaustive()
+    }
+}
