@@ -33,7 +33,8 @@
 //! - A **load** is one call of a [`Loader`]. Callers of the same key **join** it. It belongs to the
 //!   cache and not to its caller, so a caller that goes away changes nothing.
 //! - A **delete** (or set, pattern, clear) **fences**: no load that began before it fills
-//!   anything, and no copy from before it is served again by this instance.
+//!   anything, and no call that begins after it is given a copy from before. (A call that was
+//!   waiting already may be.)
 //!
 //! # What is eventual
 //!
@@ -45,7 +46,8 @@
 //!
 //! [`LazyLayersCache`] is the cache and [`Builder`] makes one; [`CacheOptions`] is what can be
 //! set, [`GetOrSet`] what one call can say. [`Loader`], [`IntoLoaded`] and [`Loaded`] are the
-//! contract with the origin, [`Error`] and [`ErrorKind`] what can go wrong. [`Event`], [`Stats`],
+//! contract with the origin, [`Store`] and [`Codec`] that with a level that instances share,
+//! [`Clock`] that with time. [`Error`] and [`ErrorKind`] say what can go wrong. [`Event`], [`Stats`],
 //! [`Outcome`] and [`Health`] tell what happens. ARCHITECTURE.md in the repository shows the
 //! inside.
 //!

@@ -6,8 +6,8 @@ pub(crate) use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A mutex without poisoning: no user code ever runs under it, so nothing under it can panic
-/// half-way. Never held across an await.
+/// A mutex without poisoning: of the user's code only a clock is read under it, so nothing under it
+/// panics half-way. Never held across an await.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 ///
 /// The cache reads it on every hit, so an implementation should cost a few nanoseconds;
 /// [`SystemClock`] does. Supply your own to a builder with
-/// [`clock`](crate::Builder::clock), for example to drive expiry from a simulation.
+/// [`clock`](crate::Builder::clock), for example to drive expiry from a simulation. It is read
+/// under locks of the cache, and must not use the cache itself.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since a fixed origin of the clock's choosing. Must never go back.
     fn now(&self) -> u64;

@@ -34,9 +34,11 @@ pub struct Builder<K: ?Sized, V> {
     options: CacheOptions,
     clock: Arc<dyn Clock>,
     weigher: Option<Box<Weigher<V>>>,
-    l2: Option<(Arc<dyn Store>, Arc<dyn Codec<V>>)>,
+    l2: Option<SharedLevel<V>>,
     keys: PhantomData<fn(&K)>,
 }
+
+type SharedLevel<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
 
 /// Loads on different keys meet at a lock this seldom. A power of two is not needed.
 const FLIGHT_SHARDS: usize = 64;

@@ -134,6 +134,12 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// Dropping the future takes nothing from anyone: a load that it began goes on for the others
     /// who wait, and fills the cache.
+    ///
+    /// # Runtimes
+    ///
+    /// A load that waits goes on on the runtime of the call that began it. If that runtime shuts
+    /// down, whoever else waits loads anew; if it is merely not driven (a current-thread runtime
+    /// between two `block_on`s), they wait for as long as it stands still.
     #[doc(alias = "get_with")]
     #[doc(alias = "try_get_with")]
     #[doc(alias = "get_or_load")]
@@ -279,7 +285,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Handlers run in line, in the call that causes the event and in order: keep them short. A
     /// handler that blocks holds up that call and no other, for no lock is held; one that panics
     /// is skipped for that event, and neither the call nor other handlers notice. A handler may
-    /// use the cache. Without handlers no event is built.
+    /// use the cache, but must not block on the key of its event: the load that it would wait for
+    /// may be the one that is reporting. Without handlers no event is built.
     ///
     /// ```
     /// # use lazy_layers_cache::LazyLayersCache;

@@ -103,7 +103,7 @@ impl<V: 'static> L2<V> {
 
     pub(crate) async fn get(&self, asker: Asker<'_>) -> Option<Fresh<V>> {
         let read = self.guarded(asker, Some(self.read_limit), self.store.get(asker.key));
-        self.fresh(asker, read.await.ok()??)
+        self.fresh(asker, &read.await.ok()??)
     }
 
     /// Never fails: without the store a load begins with nothing.
@@ -114,7 +114,7 @@ impl<V: 'static> L2<V> {
             let begun = self.store.begin(asker.key, begin);
             match self.guarded(asker, Some(self.read_limit), begun).await {
                 Ok(Begun::Fresh(stored)) => {
-                    if let Some(fresh) = self.fresh(asker, stored) {
+                    if let Some(fresh) = self.fresh(asker, &stored) {
                         return Start::Fresh(fresh);
                     }
                     // Bytes that are no value: load, with the right to replace them.
@@ -187,7 +187,7 @@ impl<V: 'static> L2<V> {
         self.breaker.is_open()
     }
 
-    fn fresh(&self, asker: Asker<'_>, stored: Stored) -> Option<Fresh<V>> {
+    fn fresh(&self, asker: Asker<'_>, stored: &Stored) -> Option<Fresh<V>> {
         let fresh_for = match stored.remaining {
             Some(remaining) if remaining <= self.stale_for => return None,
             Some(remaining) => Some(remaining - self.stale_for),

@@ -14,7 +14,8 @@ pub use self::loaded::{IntoLoaded, Loaded};
 /// It may return, as [`IntoLoaded`] lists, a value, an `Option` or a [`Loaded`]; its error may be
 /// any error type, `String` or `&str` ([`BoxError`] says which). It owns what it uses, because it
 /// can outlive its caller: others may be waiting for it. The first time it is polled where it was
-/// called; if it has to wait, it goes on in a task of its own. So it is cancelled by the hard
+/// called; if it has to wait, it goes on in a task of its own (as do loaders called by loaders
+/// called by loaders, sixteen deep). So it is cancelled by the hard
 /// timeout, by closing or dropping the cache and by the end of its runtime, never by a caller
 /// that goes away.
 ///

@@ -304,7 +304,8 @@ impl FailSafe {
     }
 }
 
-/// Limits on the time of a load. They follow tokio's timer.
+/// Limits on the time of a load. They follow tokio's timer: without one (outside of a runtime, or
+/// in one built without `enable_time`) there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
