@@ -94,7 +94,12 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared.get(&key.key_text()).await
+        // The text of the key is made twice rather than kept across the await, and what is beyond
+        // memory is boxed: so the future of a hit is small.
+        if let Some(answer) = self.shared.answer(&key.key_text(), true) {
+            return answer;
+        }
+        Box::pin(self.shared.get_beyond_l1(Arc::from(&*key.key_text()))).await
     }
 
     /// The value of a key, if memory has a fresh one: no future, no other level, no load.

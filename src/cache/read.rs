@@ -67,25 +67,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Some(Found::arrived(Arc::clone(key), missing, Source::L1))
     }
 
-    pub(super) async fn get(&self, key: &str) -> Option<Arc<V>> {
-        if let Some(answer) = self.answer(key, true) {
-            return answer;
-        }
-        let found = self.get_l2(key).await;
+    /// A value that the shared level has, which memory then has too.
+    pub(super) async fn get_beyond_l1(&self, key: Arc<str>) -> Option<Arc<V>> {
+        let found = self.get_l2(&key).await;
         if found.is_none() {
-            self.report_miss(key);
+            self.report_miss(&key);
         }
         found
     }
 
-    /// A value that the shared level has, which memory then has too.
-    async fn get_l2(&self, key: &str) -> Option<Arc<V>> {
+    async fn get_l2(&self, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
         self.check_open().ok()?;
-        let key = Arc::from(key);
         // Taken before the read: what is deleted from now on must not come back.
-        let mut ticket = self.flights.ticket(&key, About::of_a_write());
-        let fresh = l2.get(self.asker(&key)).await?;
+        let mut ticket = self.flights.ticket(key, About::of_a_write());
+        let fresh = l2.get(self.asker(key)).await?;
         let value = Arc::clone(&fresh.value);
         self.promote(&mut ticket, fresh);
         Some(value)

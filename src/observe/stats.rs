@@ -9,6 +9,8 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use parking_lot::Mutex;
+
 /// Totals since the cache was built.
 ///
 /// Taken without stopping anyone: counts that belong together may differ by what happened while
@@ -68,7 +70,7 @@ pub(crate) enum Counter {
 }
 
 const COUNTERS: usize = 13;
-/// The first threads to count get a stripe each; all later ones share the last.
+/// Threads get a stripe each; those for whom there is none share the last.
 const STRIPES: usize = 32;
 const SHARED: usize = STRIPES - 1;
 
@@ -86,24 +88,56 @@ impl Default for Counters {
     }
 }
 
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
-
 thread_local! {
-    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// This thread's stripe. Apart from [`LEASE`], as only what is dropped with the thread costs
+    /// a check at every access.
+    static STRIPE: Cell<usize> = const { Cell::new(UNKNOWN) };
+    static LEASE: Lease = Lease::take();
 }
 
-/// This thread's stripe, for all caches and for ever: one that ends does not pass it on.
+const UNKNOWN: usize = usize::MAX;
+
+/// Stripes that nobody has. Under the lock a stripe passes from one thread to the next, so that
+/// the next sees all that was counted on it.
+static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+static NEVER_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// A stripe of one's own, for all caches, for as long as the thread lives.
+struct Lease(usize);
+
+impl Lease {
+    fn take() -> Self {
+        let freed = FREE.lock().pop();
+        let stripe =
+            freed.unwrap_or_else(|| NEVER_USED.fetch_add(1, Ordering::Relaxed).min(SHARED));
+        Self(stripe)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What this thread may still count, in the drops of other locals, goes to the shared one.
+        let _ = STRIPE.try_with(|stripe| stripe.set(SHARED));
+        if self.0 != SHARED {
+            FREE.lock().push(self.0);
+        }
+    }
+}
+
 #[inline]
 fn stripe() -> usize {
-    // A thread that is being torn down has lost its number.
-    STRIPE
-        .try_with(|stripe| {
-            if stripe.get() == usize::MAX {
-                stripe.set(NEXT_STRIPE.fetch_add(1, Ordering::Relaxed).min(SHARED));
-            }
-            stripe.get()
-        })
-        .unwrap_or(SHARED)
+    match STRIPE.try_with(Cell::get) {
+        Ok(UNKNOWN) => take_stripe(),
+        Ok(stripe) => stripe,
+        Err(_) => SHARED,
+    }
+}
+
+#[cold]
+fn take_stripe() -> usize {
+    let stripe = LEASE.try_with(|lease| lease.0).unwrap_or(SHARED);
+    let _ = STRIPE.try_with(|own| own.set(stripe));
+    stripe
 }
 
 impl Counters {
@@ -179,6 +213,12 @@ mod tests {
                 });
             }
         });
+        // And the stripes of the threads that are gone go to those that come.
+        for _ in 0..10 * STRIPES {
+            std::thread::scope(|scope| {
+                scope.spawn(|| assert_ne!(stripe(), SHARED));
+            });
+        }
         let stats = counters.read();
         let threads = 3 * STRIPES as u64;
         assert_eq!((stats.l1_hits, stats.loads), (threads * 10_000, threads * 7));
