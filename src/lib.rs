@@ -58,8 +58,11 @@
 //! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
 //! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
 //!   succeed again.
-//! - `testing`: clocks that a test can move.
+//! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
+//!   shared level asks of `V` that it can be serialized.
+//! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
+mod bus;
 mod cache;
 mod codec;
 mod entry;
@@ -78,7 +81,10 @@ mod sync;
 pub mod testing;
 mod time;
 
+#[cfg(feature = "wire")]
+pub use crate::codec::WireCodec;
 pub use crate::{
+    bus::{Delivery, Events, LocalTransport, Transport, TransportFuture},
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},

@@ -1,5 +1,12 @@
 //! Values as bytes. What the bytes are is the codec's business alone; levels hand them around.
 
+#[cfg(feature = "wire")]
+mod scan;
+#[cfg(feature = "wire")]
+mod wire;
+
+#[cfg(feature = "wire")]
+pub use self::wire::WireCodec;
 use crate::error::BoxError;
 
 /// Turns values into the bytes that a [`Store`](crate::Store) keeps, and back.

@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("flight", &["sync"]),
     ("l2", &["codec", "error", "observe", "options", "resilience", "time"]),
     ("load", &["error", "resilience"]),
+    ("bus", &["error"]),
     (
         "cache",
         &[

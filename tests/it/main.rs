@@ -20,6 +20,7 @@ mod gates;
 mod globs;
 mod layering;
 mod lifetimes;
+mod local_transport;
 mod logs;
 mod manifest;
 mod model;

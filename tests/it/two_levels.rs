@@ -291,3 +291,24 @@ async fn the_shared_level_alone_is_a_cache_too() {
     }
     assert_eq!((origin.loads(), cache.get_l1("k"), cache.size().await), (1, None, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_of_any_serializable_type_goes_through_the_wire_format() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct User {
+        id: u32,
+        tags: Vec<String>,
+    }
+    let store = SharedStore::new(TokioClock::new());
+    let instance = || {
+        lazy_layers_cache::LazyLayersCache::<u32, User>::builder()
+            .clock(TokioClock::new())
+            .l2(store.clone(), lazy_layers_cache::WireCodec::new())
+            .build()
+            .unwrap()
+    };
+    let user = || User { id: 7, tags: vec!["a".to_owned()] };
+    instance().set(&7, user()).await.unwrap();
+    assert_eq!(store.peek("7").unwrap()[..4], *b"HC1M");
+    assert_eq!(instance().get(&7).await.as_deref(), Some(&user()));
+}

@@ -1,0 +1,9 @@
+//! How events travel between instances: the contract, and the transport within one process.
+
+mod local;
+mod transport;
+
+pub use self::{
+    local::LocalTransport,
+    transport::{Delivery, Events, Transport, TransportFuture},
+};

@@ -1,0 +1,58 @@
+//! What carries events from one instance to the others, in bytes.
+
+use std::pin::Pin;
+
+use crate::error::BoxError;
+
+/// A future as a transport returns it.
+pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// A way for events to reach every instance.
+///
+/// Events are bytes here. A transport need not keep them in order, may deliver one twice, and may
+/// deliver an instance's own back to it: the cache knows its own events, and each by its id. What
+/// it must not do is lose one in silence: see [`Delivery::Gap`].
+///
+/// It neither reconnects nor retries on its own account. When something breaks, it says so, by an
+/// error or a gap, and is asked to subscribe anew; so there is one place that knows what was
+/// missed.
+pub trait Transport: Send + Sync + 'static {
+    /// Hands an event over. That it returns means what the transport says it means, never that
+    /// peers have it.
+    ///
+    /// # Cancel safety
+    ///
+    /// The event may have been sent or not.
+    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()>;
+
+    /// Listens. Returns when events that are published from now on will be received: not when
+    /// that has been asked for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves no subscription behind.
+    fn subscribe(&self) -> TransportFuture<'_, Box<dyn Events>>;
+}
+
+/// A subscription. Dropping it ends it.
+pub trait Events: Send {
+    /// Waits for what comes next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>>;
+}
+
+/// What a subscription brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// An event, as it was published.
+    Event(Vec<u8>),
+    /// Events were lost, or may have been: a queue ran over, a connection broke. Which, nobody
+    /// knows any more, so all that they could have said must be assumed.
+    Gap,
+    /// The subscription is over, and more may be lost until there is a new one.
+    Closed,
+}
