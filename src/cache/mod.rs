@@ -113,8 +113,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         self.shared.hit(key)
     }
 
-    /// The value of a key: from memory, else from a load that is running already, else from
-    /// `loader`.
+    /// The value of a key: from memory, else from a load that is running already, else from the
+    /// shared level if there is one, else from `loader`.
     ///
     /// The call is a request that can be told more before it is awaited, see [`GetOrSet`]. What
     /// it gives follows from what the loader returns, see [`IntoLoaded`](crate::IntoLoaded); how
@@ -159,17 +159,21 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         GetOrSet::new(&self.shared, key, loader)
     }
 
-    /// Writes a value. Loads of the key that began before it fill nothing.
+    /// Writes a value, in every level. Loads of the key that began before it fill nothing,
+    /// whichever instance they run on.
     ///
     /// The call is a request that can be told more before it is awaited, see [`SetRequest`].
     ///
     /// # Errors
     ///
-    /// A closed cache.
+    /// A closed cache. With a shared level, that it is not known to have the value
+    /// ([`L2Unreachable`](crate::ErrorKind::L2Unreachable)): this instance has forgotten what it
+    /// held, and an old value may still be there for others.
     ///
     /// # Cancel safety
     ///
-    /// Nothing happens before the first poll; the write in memory happens whole.
+    /// Nothing happens before the first poll. Dropped later, the old value is gone from memory,
+    /// and whether the shared level has the new one is not known.
     #[doc(alias = "insert")]
     pub fn set<'a, Q>(&'a self, key: &'a Q, value: impl Into<Arc<V>>) -> SetRequest<'a, Q, V>
     where
@@ -199,13 +203,19 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Commit to the origin first, then delete here: a load that begins between the two would
     /// read the old value from the origin.
     ///
+    /// With a shared level it is deleted there too, and no instance gets an older value from
+    /// there, nor from a load that began before.
+    ///
     /// # Errors
     ///
-    /// A closed cache.
+    /// A closed cache. With a shared level, that the delete is not known to have reached it
+    /// ([`L2Unreachable`](crate::ErrorKind::L2Unreachable)): this instance has forgotten the key,
+    /// and an old value may still be there.
     ///
     /// # Cancel safety
     ///
-    /// Nothing happens before the first poll; the delete in memory happens whole.
+    /// Nothing happens before the first poll. Dropped later, the key is gone from memory, and
+    /// whether it is from the shared level is not known.
     #[doc(alias = "remove")]
     #[doc(alias = "invalidate")]
     pub async fn delete<Q: CacheKey + ?Sized>(&self, key: &Q) -> Result<(), Error>
@@ -223,7 +233,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// # Errors
     ///
-    /// A closed cache.
+    /// As for [`delete`](Self::delete).
     ///
     /// # Cancel safety
     ///
@@ -238,7 +248,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// # Errors
     ///
-    /// A closed cache.
+    /// As for [`delete`](Self::delete).
     ///
     /// # Cancel safety
     ///
@@ -248,7 +258,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         self.shared.delete_by_pattern("*").await
     }
 
-    /// How many entries are held, stale copies included.
+    /// How many entries there are, stale copies included: in the shared level if there is one and
+    /// it answers, else in memory.
     ///
     /// # Cancel safety
     ///
@@ -271,8 +282,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         self.shared.health()
     }
 
-    /// Waits until everything is connected that answers depend on. A cache that lives in memory
-    /// alone is ready once it is built.
+    /// Waits until everything is connected that invalidations from other instances come by. There
+    /// is nothing of the kind yet: a cache is ready once it is built.
     ///
     /// # Errors
     ///

@@ -1,9 +1,11 @@
 //! Two instances over one shared level, on paused time: what is shared, what is fenced, and what
 //! happens when the level does not answer.
 
+use std::time::Duration;
+
 use lazy_layers_cache::{
-    BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Health, L2Options, Source, StaleReason,
-    Timeouts,
+    Begin, Begun, BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Health, L2Options, Lease,
+    Source, StaleReason, Store, StoreFuture, Stored, Timeouts,
     testing::{SharedStore, TokioClock, Weather},
 };
 
@@ -311,4 +313,108 @@ async fn a_value_of_any_serializable_type_goes_through_the_wire_format() {
     instance().set(&7, user()).await.unwrap();
     assert_eq!(store.peek("7").unwrap()[..4], *b"HC1M");
     assert_eq!(instance().get(&7).await.as_deref(), Some(&user()));
+}
+
+/// A store to which some writes are long on their way, or their answers on the way back.
+struct SlowRoad {
+    store: SharedStore,
+    there: fn(&[u8]) -> u64,
+    back: fn(&[u8]) -> u64,
+}
+
+impl Store for SlowRoad {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.store.get(key)
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        self.store.begin(key, begin)
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.store.publish(key, lease, value, lives)
+    }
+
+    fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lives: Duration) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            tokio::time::sleep(ms((self.there)(&value))).await;
+            let back = (self.back)(&value);
+            self.store.set(key, value, lives).await?;
+            tokio::time::sleep(ms(back)).await;
+            Ok(())
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        self.store.delete(key)
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        self.store.delete_matching(pattern)
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.store.size()
+    }
+}
+
+fn over(road: SlowRoad) -> Cache {
+    on_tokio_time().l2(road, Text).build().unwrap()
+}
+
+fn set(cache: &Cache, value: u32) -> tokio::task::JoinHandle<()> {
+    let cache = cache.clone();
+    tokio::spawn(async move { cache.set("k", value).await.unwrap() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
+    for pattern in [false, true] {
+        let store = SharedStore::new(TokioClock::new());
+        let cache = over(SlowRoad { store: store.clone(), there: |_| 0, back: |_| 200 });
+        let setting = set(&cache, 1);
+        tokio::time::sleep(ms(100)).await;
+        assert!(store.peek("k").is_some());
+        if pattern {
+            cache.clear().await.unwrap();
+        } else {
+            cache.delete("k").await.unwrap();
+        }
+        setting.await.unwrap();
+        assert_eq!((cache.get_l1("k"), cache.get("k").await), (None, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_level_the_other() {
+    // The first is long on its way, so the shared level has it last.
+    let there = |value: &[u8]| if value == b"1" { 200 } else { 0 };
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { store: store.clone(), there, back: |_| 0 });
+    let first = set(&cache, 1);
+    tokio::time::sleep(ms(100)).await;
+    set(&cache, 2).await.unwrap();
+    assert_eq!(cache.get_l1("k").as_deref(), Some(&2));
+    first.await.unwrap();
+    assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
+    assert_eq!(cache.get("k").await.as_deref(), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_stands_over_a_load_that_began_while_it_was_on_its_way() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { store: store.clone(), there: |_| 100, back: |_| 100 });
+    let origin = Origin::default();
+    let setting = set(&cache, 77);
+    tokio::time::sleep(ms(50)).await;
+    cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    setting.await.unwrap();
+    assert_eq!(cache.get_l1("k").as_deref(), Some(&77));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"77"[..]));
 }
