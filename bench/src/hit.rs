@@ -5,7 +5,7 @@ use std::{collections::HashMap, hint::black_box};
 use lazy_layers_cache::{L1Options, LazyLayersCache};
 
 use crate::{
-    measure::{Contender, Numbers, Value, key, rounds, value},
+    measure::{Contender, Numbers, Value, block_on, key, rounds, value},
     report::{AtMost, Report},
 };
 
@@ -26,7 +26,7 @@ pub(crate) fn run(report: &mut Report) {
         .l1(L1Options::default().max_entries(2 * KEYS))
         .build()
         .expect("valid options");
-    now(async {
+    block_on(async {
         for key in &keys {
             quick.insert(key.clone(), value());
             moka.insert(key.clone(), value()).await;
@@ -46,12 +46,12 @@ pub(crate) fn run(report: &mut Report) {
             walk(thread, keys, |key| ours.get_l1(key).expect("resident"));
         }),
         Contender::new("lazy-layers get(..).await", |thread| {
-            now(async {
+            block_on(async {
                 walk_async(thread, keys, async |key| ours.get(key).await.expect("resident")).await;
             });
         }),
         Contender::new("lazy-layers get_or_set(..).await", |thread| {
-            now(async {
+            block_on(async {
                 walk_async(thread, keys, async |key| {
                     ours.get_or_set(key, || async { Ok::<_, String>(value()) }).await.expect("hit")
                 })
@@ -59,12 +59,12 @@ pub(crate) fn run(report: &mut Report) {
             });
         }),
         Contender::new("moka get(..).await", |thread| {
-            now(async {
+            block_on(async {
                 walk_async(thread, keys, async |key| moka.get(key).await.expect("resident")).await;
             });
         }),
         Contender::new("moka get_with_by_ref(..).await", |thread| {
-            now(async {
+            block_on(async {
                 walk_async(thread, keys, async |key| {
                     moka.get_with_by_ref(key, async { value() }).await
                 })
@@ -102,12 +102,4 @@ async fn walk_async(thread: usize, keys: &[String], get: impl AsyncFn(&str) -> V
     for _ in 0..WALK {
         black_box(get(&keys[numbers.below(keys.len())]).await);
     }
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
 }

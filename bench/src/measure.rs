@@ -65,6 +65,12 @@ pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Runs a future on a runtime of its own, on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
 /// The value that every cache holds: about 100 bytes behind an `Arc`.
 pub(crate) type Value = Arc<[u8; 100]>;
 

@@ -3,7 +3,7 @@
 use lazy_layers_cache::{L1Options, LazyLayersCache};
 
 use crate::{
-    measure::{Contender, key, rounds, value},
+    measure::{Contender, block_on, key, rounds, value},
     report::{AtMost, Report},
 };
 
@@ -15,7 +15,7 @@ pub(crate) fn run(report: &mut Report) {
     let keys = &keys;
     let contenders = [
         Contender::new("moka get_with_by_ref(..).await", |_| {
-            now(async {
+            block_on(async {
                 let moka = moka::future::Cache::new(2 * KEYS as u64);
                 for key in keys {
                     moka.get_with_by_ref(key, async { value() }).await;
@@ -23,7 +23,7 @@ pub(crate) fn run(report: &mut Report) {
             });
         }),
         Contender::new("quick_cache get_or_insert_async", |_| {
-            now(async {
+            block_on(async {
                 let quick = quick_cache::sync::Cache::<String, _>::new(2 * KEYS);
                 for key in keys {
                     let load = async { Ok::<_, String>(value()) };
@@ -32,7 +32,7 @@ pub(crate) fn run(report: &mut Report) {
             });
         }),
         Contender::new("lazy-layers get_or_set(..).await", |_| {
-            now(async {
+            block_on(async {
                 let ours = LazyLayersCache::<String, [u8; 100]>::builder()
                     .l1(L1Options::default().max_entries(2 * KEYS))
                     .build()
@@ -52,12 +52,4 @@ pub(crate) fn run(report: &mut Report) {
         report.row(contender.name, figure.median, "ns", figure.ratio, limit);
     }
     report.end();
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
 }

@@ -130,6 +130,8 @@ fn a_load_in_its_very_first_poll_is_waited_for() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     std::thread::scope(|scope| {
+        // Dropped by a failing assertion, so that the other threads end too.
+        let release = release;
         let loading = scope.spawn(|| {
             runtime().block_on(async {
                 let load = move || async move {
@@ -155,4 +157,66 @@ fn a_load_in_its_very_first_poll_is_waited_for() {
         closing.join().unwrap();
     });
     assert_eq!((cache.stats().loads_in_flight, cache.get_l1("k")), (0, None));
+}
+
+/// A clock that stands still until it is told to move on, at the reading that is asked for.
+struct StoppingClock {
+    readings_until: std::sync::atomic::AtomicI64,
+    stopped: std::sync::Mutex<std::sync::mpsc::Sender<()>>,
+    go_on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl lazy_layers_cache::Clock for StoppingClock {
+    fn now(&self) -> u64 {
+        if self.readings_until.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.stopped.lock().unwrap().send(()).unwrap();
+            self.go_on.lock().unwrap().recv().unwrap();
+        }
+        0
+    }
+}
+
+#[test]
+fn a_load_that_is_just_about_to_begin_is_waited_for() {
+    let (stopped, has_stopped) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel();
+    let clock = StoppingClock {
+        // The third: the hit path reads it, the join reads it, and then the last look does, which
+        // has seen by then that the cache is open.
+        readings_until: std::sync::atomic::AtomicI64::new(3),
+        stopped: std::sync::Mutex::new(stopped),
+        go_on: std::sync::Mutex::new(goes_on),
+    };
+    let cache = Cache::builder().clock(clock).build().unwrap();
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    std::thread::scope(|scope| {
+        // Dropped by a failing assertion, so that the other threads end too.
+        let release = release;
+        let loading = scope.spawn(|| {
+            runtime().block_on(async {
+                let load = move || async move {
+                    entered.send(()).unwrap();
+                    released.recv().unwrap();
+                    Ok::<_, Broken>(1)
+                };
+                cache.get_or_set("k", load).await.map(|value| *value)
+            })
+        });
+        has_stopped.recv().unwrap();
+        let closing = scope.spawn(|| runtime().block_on(cache.close()));
+        while !cache.health().closed {
+            std::thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+        has_entered.recv().unwrap();
+        for _ in 0..1_000 {
+            assert!(!closing.is_finished(), "the loader is running");
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        release.send(()).unwrap();
+        assert_eq!(loading.join().unwrap().unwrap(), 1);
+        closing.join().unwrap();
+    });
 }
