@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
 use super::{
     LazyLayersCache,
+    running::Running,
     shared::{Owner, Shared, Weigher},
     sweeps::Sweeps,
 };
@@ -178,7 +177,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// ```
     pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
         self.options.check(self.weigher.is_some())?;
-        let stop = CancellationToken::new();
+        let running = Running::default();
         let inflight = &self.options.inflight;
         let limits = Limits {
             max_age: millis(inflight.ttl),
@@ -191,8 +190,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             sweeps: Sweeps::default(),
             observer: Observer::default(),
-            tasks: TaskTracker::new(),
-            stop: stop.clone(),
+            running: running.clone(),
             closed: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
@@ -200,7 +198,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         };
         Ok(LazyLayersCache {
             shared: Arc::new(shared),
-            owner: Arc::new(Owner { stop }),
+            owner: Arc::new(Owner { running }),
             keys: PhantomData,
         })
     }

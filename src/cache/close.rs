@@ -10,11 +10,10 @@ use crate::{pattern::Pattern, resilience::within};
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // Whoever begins a load has noted that with the tracker once it has let go of the lock.
+        // Whoever begins a load has its token once it has let go of the lock.
         self.flights.settle();
-        self.tasks.close();
         self.drained_within(self.options.close_timeout).await;
-        self.stop.cancel();
+        self.running.stop();
         // What is left ends at its next poll. A loader that blocks its thread has no next poll,
         // and must not hold up whoever closes the cache.
         self.drained_within(GRACE).await;
@@ -26,7 +25,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     async fn drained_within(&self, limit: Duration) {
         // Without a runtime there is no timer, and loads are on the runtime of somebody else.
         if Handle::try_current().is_ok() {
-            let _ = within(Some(limit), self.tasks.wait()).await;
+            let _ = within(Some(limit), self.running.idle()).await;
         }
     }
 }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     flights::{Arrival, Failure, Ticket},
+    running::Token,
     shared::Shared,
 };
 use crate::{
@@ -39,7 +39,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) fn begin(
         &self,
         load: impl Future<Output = ()> + Send + 'static,
-        running: Option<TaskTrackerToken>,
+        running: Option<Token>,
         link: &Link,
     ) -> bool {
         let mut load = Box::pin(load);
@@ -48,13 +48,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if in_place && load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             return true;
         }
-        let Ok(runtime) = runtime else { return false };
-        let stop = self.stop.clone();
-        let load = async move {
-            stop.run_until_cancelled_owned(load).await;
-        };
-        self.tasks.spawn_on(load, &runtime);
-        drop(running);
+        let (Ok(runtime), Some(running)) = (runtime, running) else { return false };
+        runtime.spawn(running.run(load));
         true
     }
 

@@ -7,6 +7,7 @@ mod lead;
 mod outcome;
 mod read;
 mod request;
+mod running;
 mod shared;
 mod sweeps;
 mod wait;

@@ -135,7 +135,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let look = || {
                 let about = self.last_look(&key, &link, refresh, accepts_none)?;
                 // Under the lock too: `close` waits for whatever has begun.
-                running = Some(self.tasks.token());
+                running = Some(self.running.token());
                 Ok(about)
             };
             match self.flights.join(&key, self.now(), joins < MOST_JOINS, look) {

@@ -8,9 +8,7 @@ use std::{
     },
 };
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-use super::{flights::Flights, sweeps::Sweeps};
+use super::{flights::Flights, running::Running, sweeps::Sweeps};
 use crate::{
     entry::{Entry, Lifetime},
     error::Error,
@@ -32,22 +30,21 @@ pub(super) struct Shared<V> {
     pub(super) flights: Arc<Flights<V>>,
     pub(super) sweeps: Sweeps,
     pub(super) observer: Observer,
-    /// Loads that outlive their caller's poll. Spawned by reads, awaited by `close`.
-    pub(super) tasks: TaskTracker,
-    /// Ends those loads. Cancelled by `close` at its deadline and by the last handle's drop.
-    pub(super) stop: CancellationToken,
+    /// The loads that are running. Begun by reads, awaited by `close`; stopped by `close` at its
+    /// deadline and by the last handle's drop.
+    pub(super) running: Running,
     /// Set by `close`, read by whatever would load or write.
     pub(super) closed: AtomicBool,
 }
 
 /// Held by the handles and not by the loads, so that it knows when the last handle goes.
 pub(super) struct Owner {
-    pub(super) stop: CancellationToken,
+    pub(super) running: Running,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.running.stop();
     }
 }
 

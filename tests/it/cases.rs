@@ -98,8 +98,10 @@ async fn a_loader_that_cannot_say_none_is_not_answered_with_none() {
     let cache = on_tokio_time().negative_cache(NegativeCache::enabled()).build().unwrap();
     let origin = Origin::default();
     assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
+    let log = Log::of(&cache);
     let value = cache.get_or_set("k", || async { Ok::<_, Broken>(7) }).await.unwrap();
     assert_eq!(*value, 7);
+    assert_eq!(log.take(), ["miss", "loader:start", "loader:success", "set"], "no hit of any kind");
     assert_eq!(cache.get("k").await.as_deref(), Some(&7), "it replaced the negative entry");
 }
 

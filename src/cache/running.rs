@@ -1,0 +1,87 @@
+//! The loads that are running: counted, waited for, ended.
+//!
+//! tokio-util has this as `TaskTracker` and `CancellationToken`. Together they bring twelve
+//! crates, a macro parser among them, into a cache that needs no other.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::Poll,
+};
+
+use tokio::sync::Notify;
+
+/// Handles are one and the same.
+#[derive(Clone, Default)]
+pub(super) struct Running(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Tokens that are out.
+    count: AtomicUsize,
+    /// Told when the last of them is back.
+    idle: Notify,
+    stopped: AtomicBool,
+    /// Told when `stopped` is set.
+    stop: Notify,
+}
+
+/// Held by a load from before its first poll to its end, wherever that is.
+pub(super) struct Token(Running);
+
+impl Running {
+    pub(super) fn token(&self) -> Token {
+        self.0.count.fetch_add(1, Ordering::SeqCst);
+        Token(self.clone())
+    }
+
+    /// Waits until no load is running.
+    pub(super) async fn idle(&self) {
+        loop {
+            // Made before the question, it hears of every answer that changes after it.
+            let told = self.0.idle.notified();
+            if self.0.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Ends all loads at their next poll, those to come too.
+    pub(super) fn stop(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        self.0.stop.notify_waiters();
+    }
+}
+
+impl Token {
+    /// Runs a load to its end, or until it is stopped.
+    pub(super) async fn run(self, load: impl Future<Output = ()>) {
+        let inner = &self.0.0;
+        let mut told = pin!(inner.stop.notified());
+        if inner.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut load = pin!(load);
+        poll_fn(|context| {
+            if told.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            load.as_mut().poll(context)
+        })
+        .await;
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        if inner.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            inner.idle.notify_waiters();
+        }
+    }
+}
