@@ -71,6 +71,16 @@ impl<V> Entry<V> {
         }
     }
 
+    /// Of two copies the one that may serve for longer: the newer one, as far as anyone can tell.
+    pub(crate) fn longer_usable(one: Option<Self>, other: Option<Self>, now: u64) -> Option<Self> {
+        let left = |entry: &Self| u64::from(entry.usable_for).saturating_sub(entry.age_millis(now));
+        match (one, other) {
+            (Some(one), Some(other)) if left(&other) > left(&one) => Some(other),
+            (Some(one), _) => Some(one),
+            (None, other) => other,
+        }
+    }
+
     /// Whether keeping it would serve anyone.
     pub(crate) fn is_worth_keeping(&self) -> bool {
         self.usable_for > 0

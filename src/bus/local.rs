@@ -86,7 +86,9 @@ impl Transport for LocalTransport {
     fn subscribe(&self) -> TransportFuture<'_, Box<dyn Events>> {
         Box::pin(async move {
             let queue = Arc::new(Mutex::new(Queue::default()));
-            self.0.queues.lock().push(Arc::downgrade(&queue));
+            let mut queues = self.0.queues.lock();
+            queues.retain(|queue| queue.strong_count() > 0);
+            queues.push(Arc::downgrade(&queue));
             Ok(Box::new(LocalEvents(queue)) as Box<dyn Events>)
         })
     }

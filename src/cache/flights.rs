@@ -1,6 +1,8 @@
 //! The flights of this cache: what they know from their start, and what they land with.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::sync::{Arc, atomic::AtomicBool};
+
+use parking_lot::Mutex;
 
 use crate::{
     entry::Entry,
@@ -19,15 +21,27 @@ pub(super) struct About<V> {
     pub(super) began: u64,
     /// The copy that may serve if the load fails or is slow: from memory, or found in the shared
     /// level before the loader was called.
-    pub(super) copy: OnceLock<Entry<V>>,
+    copy: Mutex<Option<Entry<V>>>,
     /// Whether the soft timeout was reported. Set by the first caller to run into it.
     pub(super) reported_slow: AtomicBool,
 }
 
 impl<V> About<V> {
     pub(super) fn new(node: Node, began: u64, copy: Option<Entry<V>>) -> Self {
-        let copy = copy.map_or_else(OnceLock::new, OnceLock::from);
-        Self { node, began, copy, reported_slow: AtomicBool::new(false) }
+        Self { node, began, copy: Mutex::new(copy), reported_slow: AtomicBool::new(false) }
+    }
+
+    pub(super) fn copy(&self) -> Option<Entry<V>> {
+        self.copy.lock().clone()
+    }
+
+    /// Takes a copy along, unless there is one that may serve for longer.
+    pub(super) fn take_along(&self, entry: Entry<V>, now: u64) {
+        let mut copy = self.copy.lock();
+        let better = Entry::longer_usable(copy.clone(), Some(entry), now);
+        let old = std::mem::replace(&mut *copy, better);
+        drop(copy);
+        drop(old);
     }
 
     /// Of a ticket for a write or a promotion: nobody joins it.
@@ -43,6 +57,9 @@ pub(super) struct Arrival<V> {
     pub(super) value: Option<Arc<V>>,
     /// Whether it was found in the shared level, so that nothing was loaded.
     pub(super) from_l2: bool,
+    /// Whether the shared level refused it: somebody has deleted the key meanwhile, and callers
+    /// may have joined after that.
+    pub(super) refused: bool,
 }
 
 impl<V> Clone for Arrival<V> {

@@ -63,22 +63,24 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) {
         let key = Arc::clone(ticket.key());
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
+        let hard = self.options.timeouts(call.as_deref()).hard;
         let mut lease = None;
+        let mut l2_holds = false;
         if let Some(l2) = &self.l2 {
-            match l2.begin(self.asker(&key), refresh).await {
+            match l2.begin(self.asker(&key), refresh, hard).await {
                 Start::Fresh(fresh) => {
                     let value = Some(Arc::clone(&fresh.value));
                     self.promote(&mut ticket, fresh);
-                    return ticket.land(Ok(Arrival { value, from_l2: true }));
+                    return ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
                 }
-                Start::Load { lease: given, stale } => {
+                Start::Load { lease: given, stale, held } => {
                     lease = given;
+                    l2_holds = held;
                     self.take_along(&ticket, stale);
                 }
             }
             self.report_miss(&key);
         }
-        let hard = self.options.timeouts(call.as_deref()).hard;
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
@@ -89,8 +91,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(loaded) => {
                 let took = Duration::from_millis(now.saturating_sub(began));
                 self.observer.emit(|| Event::LoaderSuccess { key: &key, took });
+                if loaded.value.is_none() && l2_holds {
+                    self.delete_l2(&mut ticket).await;
+                }
                 self.publish(ticket, loaded, call.as_deref(), lease).await;
             }
+            // Nobody else's fault: those who have a runtime load for themselves.
+            Err(error) if error.kind() == ErrorKind::NoRuntime => drop(ticket),
             Err(error) => self.fail(ticket, error, hard),
         }
     }
@@ -100,8 +107,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Some((value, remaining)) = stale else { return };
         let lifetime = Lifetime { ttl: Duration::ZERO, stale_for: remaining };
         if let Some(entry) = self.entry(ticket.key(), &value, lifetime) {
-            // Memory's own copy is as good, and stays.
-            let _ = ticket.flight().about.copy.set(entry);
+            ticket.flight().about.take_along(entry, self.now());
+            // Some may have waited for longer than they wanted to, with nothing to take instead.
+            ticket.flight().nudge();
+        }
+    }
+
+    /// The key does not exist: what the shared level has of it goes.
+    async fn delete_l2(&self, ticket: &mut Ticket<V>) {
+        if let Some(l2) = &self.l2
+            && ticket.seal()
+        {
+            // If it does not get through, it was reported; the copy there ends with its time.
+            let _ = l2.delete(self.asker(ticket.key())).await;
         }
     }
 
@@ -117,20 +135,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let key = Arc::clone(ticket.key());
         let Loaded { value, ttl, stale_for } = loaded;
         let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
+        let mut refused = false;
         let displaced = if let Some(value) = &value {
             let ttl = self.options.l2_ttl(&own, call);
-            if self.publish_l2(&ticket, value, ttl, lease).await == Published::Refused {
-                None
-            } else {
-                self.fill(&mut ticket, value, &own, call)
-            }
+            let published = self.publish_l2(&mut ticket, value, ttl, lease).await;
+            refused = published == Published::Refused;
+            if refused { None } else { self.fill(&mut ticket, value, &own, call) }
         } else {
             self.fill_missing(&mut ticket, own.ttl)
         };
         if displaced.is_none() {
             self.report_superseded(&key);
         }
-        ticket.land(Ok(Arrival { value, from_l2: false }));
+        ticket.land(Ok(Arrival { value, from_l2: false, refused }));
         if let Some(displaced) = displaced {
             self.let_go(displaced);
         }
@@ -138,16 +155,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn publish_l2(
         &self,
-        ticket: &Ticket<V>,
+        ticket: &mut Ticket<V>,
         value: &Arc<V>,
         ttl: Duration,
         lease: Option<Lease>,
     ) -> Published {
         let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return Published::Unknown };
-        ticket.seal();
         if ttl.is_zero() {
             // Not to be cached, and what there is is older.
-            let _ = l2.delete(self.asker(ticket.key())).await;
+            self.delete_l2(ticket).await;
+            return Published::Unknown;
+        }
+        if !ticket.seal() {
             return Published::Unknown;
         }
         l2.publish(self.asker(ticket.key()), &lease, value, ttl).await
@@ -211,16 +230,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Finds what may be served though the load failed, and if it is stale leaves the key alone
     /// for a while.
     ///
-    /// What memory holds is always better than the copy taken along, and is served whatever
-    /// happened meanwhile: who put it there had the right to. The copy itself serves only if
-    /// nothing newer was published and nothing deleted since.
+    /// What memory holds is served whatever happened meanwhile: who put it there had the right to.
+    /// The copy taken along serves only if nothing newer was published and nothing deleted since.
     fn throttle(&self, ticket: &mut Ticket<V>) -> (Option<Entry<V>>, Option<Displaced<V>>) {
         let key = Arc::clone(ticket.key());
         let now = self.now();
-        let copy = ticket.flight().about.copy.get().cloned().filter(|copy| copy.is_usable(now));
+        let copy = ticket.flight().about.copy().filter(|copy| copy.is_usable(now));
+        let mut rejected = None;
         ticket.amend(|standing| {
-            let held = self.usable(&key, now);
-            let Some(entry) = held.or_else(|| copy.filter(|_| standing.copy_is_good)) else {
+            let held = self.usable(&key, now, &mut rejected);
+            let copy = copy.clone().filter(|_| standing.copy_is_good);
+            let Some(entry) = Entry::longer_usable(held, copy, now) else {
                 return (None, None);
             };
             let displaced = (standing.may_write && !entry.is_fresh(now)).then(|| {

@@ -100,6 +100,10 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         if let Some(answer) = self.shared.answer(&key.key_text(), true) {
             return answer;
         }
+        if self.shared.l2.is_none() {
+            self.shared.report_miss(&key.key_text());
+            return None;
+        }
         Box::pin(self.shared.get_beyond_l1(Arc::from(&*key.key_text()))).await
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Found<V> {
     pub(super) age: Duration,
     pub(super) stale: Option<StaleReason>,
     pub(super) key: Arc<str>,
+    /// See [`Arrival::refused`](super::flights::Arrival).
+    pub(super) refused: bool,
 }
 
 impl<V> Found<V> {
@@ -50,11 +52,18 @@ impl<V> Found<V> {
         stale: Option<StaleReason>,
     ) -> Self {
         let age = entry.age(now);
-        Self { value: Some(entry.into_value()), source: Source::L1, age, stale, key }
+        Self {
+            value: Some(entry.into_value()),
+            source: Source::L1,
+            age,
+            stale,
+            key,
+            refused: false,
+        }
     }
 
     pub(super) fn arrived(key: Arc<str>, value: Option<Arc<V>>, source: Source) -> Self {
-        Self { value, source, age: Duration::ZERO, stale: None, key }
+        Self { value, source, age: Duration::ZERO, stale: None, key, refused: false }
     }
 
     pub(super) fn into_output<L: IntoLoaded<V>>(self) -> Result<L::Output, Error> {

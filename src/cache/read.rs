@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::{
     flights::{About, Ticket},
     outcome::{Found, Source},
@@ -78,9 +80,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn get_l2(&self, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
-        self.check_open().ok()?;
-        // Taken before the read: what is deleted from now on must not come back.
+        // Taken before the read: what is deleted from now on must not come back. And before the
+        // question whether the cache is open, so that `close` takes it back.
         let mut ticket = self.flights.ticket(key, About::of_a_write());
+        self.check_open().ok()?;
         let fresh = l2.get(self.asker(key)).await?;
         let value = Arc::clone(&fresh.value);
         self.promote(&mut ticket, fresh);
@@ -108,10 +111,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let none = CallOptions::default();
         let mut lifetime = self.options.l1_lifetime(&none, None, fastrand::f64);
         lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
-        let Some(entry) = self.entry(&key, &value, lifetime) else { return };
-        match ticket.publish(|| self.l1.insert(&key, entry)) {
-            Some(displaced) => self.let_go(displaced),
-            None => self.report_superseded(&key),
+        let entry = self.entry(&key, &value, lifetime);
+        let displaced = ticket.promote(|| match entry {
+            Some(entry) => self.l1.insert(&key, entry),
+            None => self.l1.remove(&key),
+        });
+        if let Some(displaced) = displaced {
+            self.let_go(displaced);
         }
     }
 
@@ -132,8 +138,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut running = None;
         let mut joins = 0;
         let ticket = loop {
+            let mut rejected = None;
             let look = || {
-                let about = self.last_look(&key, &link, refresh, accepts_none)?;
+                let about = self.last_look(&key, &link, refresh, accepts_none, &mut rejected)?;
                 // Under the lock too: `close` waits for whatever has begun.
                 running = Some(self.running.token());
                 Ok(about)
@@ -151,9 +158,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     self.observer.count(Counter::Joined);
                     self.observer.emit(|| Event::InflightReuse { key: &key });
                     match self.wait(&key, &follower.flight, &timeouts, Source::Joined).await? {
+                        // Nothing, which this call cannot be told.
                         Some(Found { value: None, .. }) if !accepts_none => {}
+                        // What the shared level had, and this call wants it loaded.
+                        Some(Found { source: Source::L2, .. }) if refresh => {}
+                        // Perhaps from before a delete that came before this call.
+                        Some(Found { refused: true, .. }) => {}
                         Some(found) => return Ok(found),
-                        // The load was dropped, with its runtime say: this call has a loader too.
+                        // The load was dropped, with its runtime say.
                         None => {}
                     }
                 }
@@ -167,9 +179,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !self.begin(load, running, &link) {
             return Err(Error::no_runtime(&key));
         }
-        let timeouts = timeouts.without_hard();
+        // The loader keeps to the hard timeout itself; what is before and after it does not.
+        let timeouts = if self.l2.is_some() { timeouts } else { timeouts.without_hard() };
         let found = self.wait(&key, &flight, &timeouts, Source::Loader).await?;
-        found.ok_or_else(|| Error::abandoned(&key))
+        found.ok_or_else(|| match Handle::try_current() {
+            Ok(_) => Error::abandoned(&key),
+            Err(_) => Error::no_runtime(&key),
+        })
     }
 
     /// Under the lock under which fills are made. Reads the clock itself: an entry filled just
@@ -180,12 +196,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         link: &Arc<Link>,
         refresh: bool,
         accepts_none: bool,
+        rejected: &mut Option<Entry<V>>,
     ) -> Result<About<V>, Look<V>> {
         if self.check_open().is_err() {
             return Err(Look::Closed);
         }
         let now = self.now();
-        let held = self.usable(key, now);
+        let held = self.usable(key, now, rejected);
         if let Some(entry) = held.clone().filter(|_| !refresh) {
             if entry.is_fresh(now) {
                 return Err(Look::Fresh(entry));
@@ -200,9 +217,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// What memory holds for the key and may be served, fresh or stale. Not what a pattern delete
-    /// that is on its way is about to remove.
-    pub(super) fn usable(&self, key: &str, now: u64) -> Option<Entry<V>> {
-        self.l1.peek(key).filter(|entry| entry.is_usable(now) && !self.sweeps.cover(key))
+    /// that is on its way is about to remove. What is held and may not be served is `rejected`: to
+    /// be dropped where no lock is held, for the clone may have become the last.
+    pub(super) fn usable(
+        &self,
+        key: &str,
+        now: u64,
+        rejected: &mut Option<Entry<V>>,
+    ) -> Option<Entry<V>> {
+        let entry = self.l1.peek(key)?;
+        if entry.is_usable(now) && !self.sweeps.cover(key) {
+            return Some(entry);
+        }
+        *rejected = Some(entry);
+        None
     }
 
     fn found(&self, key: Arc<str>, look: Look<V>) -> Result<Found<V>, Error> {

@@ -2,7 +2,10 @@
 //! and there is something else to serve.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use crate::{
     flight::Waiting,
     observe::{Counter, Event, StaleReason},
     options::Timeouts,
-    resilience::within,
+    resilience::{Late, within},
 };
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -48,16 +51,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return self.landed(key, source, landed);
             }
             waited = patience;
-            if let Some(entry) = self.at_hand(key, flight) {
-                if !flight.about.reported_slow.swap(true, Ordering::Relaxed) {
-                    self.observer.emit(|| Event::LoaderTimeout { key, limit, hard: false });
-                }
-                return Ok(Some(self.serve_copy(Arc::clone(key), entry, StaleReason::SoftTimeout)));
+            if let Some(found) = self.no_longer_wait(key, flight, limit) {
+                return Ok(Some(found));
             }
         }
         let patience = timeouts.hard.map(|hard| hard.saturating_sub(waited));
-        if let Ok(landed) = within(patience, flight.wait()).await {
-            return self.landed(key, source, landed);
+        let slow = soft.filter(|_| !waited.is_zero()).map(|(limit, _)| limit);
+        let landing = async {
+            let mut landing = pin!(flight.wait());
+            poll_fn(|context| {
+                if let Poll::Ready(landed) = landing.as_mut().poll(context) {
+                    return Poll::Ready(Ok(landed));
+                }
+                // Beyond the soft timeout: a copy may have come along meanwhile.
+                let copy = slow.and_then(|limit| self.no_longer_wait(key, flight, limit));
+                copy.map_or(Poll::Pending, |found| Poll::Ready(Err(found)))
+            })
+            .await
+        };
+        match within(patience, landing).await {
+            Ok(Ok(landed)) => return self.landed(key, source, landed),
+            Ok(Err(found)) => return Ok(Some(found)),
+            Err(Late) => {}
         }
         // Both may come at the same moment.
         if let Some(landed) = flight.landed() {
@@ -71,14 +86,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
+    /// What to serve once the soft timeout is over, if there is anything.
+    fn no_longer_wait(
+        &self,
+        key: &Arc<str>,
+        flight: &Flight<V>,
+        limit: Duration,
+    ) -> Option<Found<V>> {
+        let entry = self.at_hand(key, flight)?;
+        if !flight.about.reported_slow.swap(true, Ordering::Relaxed) {
+            self.observer.emit(|| Event::LoaderTimeout { key, limit, hard: false });
+        }
+        Some(self.serve_copy(Arc::clone(key), entry, StaleReason::SoftTimeout))
+    }
+
     /// What may be served while a flight is up: what memory holds, else the copy that the flight
     /// took along, unless something newer was published or anything deleted since.
     fn at_hand(&self, key: &str, flight: &Flight<V>) -> Option<Entry<V>> {
         let now = self.now();
-        self.usable(key, now).or_else(|| {
-            let copy = flight.about.copy.get().filter(|copy| copy.is_usable(now))?;
-            self.flights.copy_is_good(key, flight).then(|| copy.clone())
-        })
+        let held = self.usable(key, now, &mut None);
+        let copy = flight.about.copy().filter(|copy| copy.is_usable(now));
+        let copy = copy.filter(|_| self.flights.copy_is_good(key, flight));
+        Entry::longer_usable(held, copy, now)
     }
 
     fn landed(
@@ -89,9 +118,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<Option<Found<V>>, Error> {
         let key = Arc::clone(key);
         match landed {
-            Some(Ok(Arrival { value, from_l2 })) => {
+            Some(Ok(Arrival { value, from_l2, refused })) => {
                 let source = if from_l2 { Source::L2 } else { source };
-                Ok(Some(Found::arrived(key, value, source)))
+                Ok(Some(Found { refused, ..Found::arrived(key, value, source) }))
             }
             Some(Err(Failure { error, instead })) => {
                 // A caller may come round late: the entry's time may be over.

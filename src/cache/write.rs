@@ -29,14 +29,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let text = Arc::from(key);
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let ttl = self.options.l2_ttl(own, None);
-            let told = l2.set(self.asker(key), value, ttl).await;
-            told.map_err(|failure| unreachable(key, failure))?;
+            if let Err(failure) = l2.set(self.asker(key), value, ttl).await {
+                self.void(key);
+                return Err(unreachable(key, failure));
+            }
             let entry = self.entry(key, value, lifetime);
             match ticket.overwrite(|| self.store(&text, entry)) {
                 Some(displaced) => self.let_go(displaced?),
                 // Another write came in between, and which of the two the shared level has now is
                 // not known here: so memory has neither.
-                None => self.remove(key)?,
+                None => self.void(key),
             }
         } else {
             let text = Arc::from(key);
@@ -52,7 +54,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.remove(key)?;
         if let Some(l2) = &self.l2 {
             let told = l2.delete(self.asker(key)).await;
-            self.remove(key)?;
+            self.void(key);
             told.map_err(|failure| unreachable(key, failure))?;
         }
         self.observer.emit(|| Event::Delete { key });
@@ -97,6 +99,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })?;
         self.let_go(displaced);
         Ok(())
+    }
+
+    /// The same, whether the cache is open or not.
+    fn void(&self, key: &str) {
+        self.let_go(self.flights.invalidate(key, || self.l1.remove(key)));
     }
 
     async fn sweep(&self, pattern: &Arc<Pattern>) {

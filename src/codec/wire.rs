@@ -60,6 +60,8 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
             rmp_serde::encode::write_named(&mut bytes, value)?;
             let null = null()?;
             let body = bytes.get(MESSAGE_PACK.len()..).unwrap_or_default();
+            // What could not be read again is not written.
+            scan(body, MAX_DEPTH)?;
             if body == NIL {
                 bytes.truncate(MESSAGE_PACK.len());
                 bytes.extend(null);

@@ -54,6 +54,15 @@ impl<C, T> Flight<C, T> {
         wakers.slots.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Lets everyone who waits look up, though there is no landing yet.
+    pub(crate) fn nudge(&self) {
+        let mut wakers = Vec::new();
+        if let State::Flying(waiting) = &mut *self.state.lock() {
+            wakers.extend(waiting.slots.iter_mut().filter_map(Option::take));
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     pub(super) fn follower_count(&self) -> usize {
         self.followers.load(Ordering::Relaxed)
     }

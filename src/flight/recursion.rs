@@ -17,7 +17,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Link {
     cache: usize,
     key: Arc<str>,
     parent: Option<Arc<Self>>,
+    /// Its loader has returned or was dropped: it waits for nothing any more.
+    ended: AtomicBool,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -63,14 +65,15 @@ impl Link {
     pub(crate) fn to(cache: usize, key: &Arc<str>) -> Option<Arc<Self>> {
         let parent = current();
         let mut above = parent.as_ref();
-        while let Some(link) = above {
+        while let Some(link) = above.filter(|link| !link.ended.load(Ordering::Relaxed)) {
             if link.cache == cache && link.key == *key {
                 return None;
             }
             above = link.parent.as_ref();
         }
         let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
-        Some(Arc::new(Self { node: Node::new(), depth, cache, key: Arc::clone(key), parent }))
+        let (node, key, ended) = (Node::new(), Arc::clone(key), AtomicBool::new(false));
+        Some(Arc::new(Self { node, depth, cache, key, parent, ended }))
     }
 }
 
@@ -93,9 +96,17 @@ pub(crate) async fn within<F: Future>(link: Arc<Link>, loader: F) -> F::Output {
             let _ = CURRENT.try_with(|current| current.replace(above));
         }
     }
+    struct End(Arc<Link>);
+    impl Drop for End {
+        fn drop(&mut self) {
+            self.0.ended.store(true, Ordering::Relaxed);
+        }
+    }
+    let end = End(link);
+    let link = &end.0;
     let mut loader = pin!(loader);
     std::future::poll_fn(|context| {
-        let mine = Some(Arc::clone(&link));
+        let mine = Some(Arc::clone(link));
         let above = CURRENT.try_with(|current| current.replace(mine)).ok().flatten();
         let _restore = Restore(above);
         loader.as_mut().poll(context)

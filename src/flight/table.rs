@@ -251,12 +251,14 @@ impl<C, T> FlightTable<C, T> {
 impl<C, T> Shard<C, T> {
     /// Notes that the next ticket is out.
     fn register(&mut self, key: &Arc<str>) -> &mut KeyState<C, T> {
+        let ticket = self.next_ticket;
         self.next_ticket += 1;
+        // What was taken along before there was this state is not known to be the latest.
         let none = KeyState {
             joinable: None,
             valid_from: 0,
             deleted_below: 0,
-            copies_from: 0,
+            copies_from: ticket,
             tickets: 0,
         };
         let state = self.keys.entry(Arc::clone(key)).or_insert(none);
@@ -304,6 +306,13 @@ impl<C, T> Ticket<C, T> {
         Some(written)
     }
 
+    /// Writes what another level had: unless a delete came, or anything was published since this
+    /// ticket was taken, for what is read is older than that. A load may still publish over it.
+    /// Closes the flight to joiners.
+    pub(crate) fn promote<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
+        self.amend(|standing| (standing.may_write && standing.copy_is_good).then(write))
+    }
+
     /// Runs `write` in any case and tells it what this load may still do. What it writes is no
     /// result: a load begun earlier may still publish after it. Closes the flight to joiners.
     pub(crate) fn amend<R>(&mut self, write: impl FnOnce(Standing) -> R) -> R {
@@ -338,15 +347,10 @@ impl<C, T> Ticket<C, T> {
     }
 
     /// Closes the flight to joiners. Those who come from now on look for themselves: to be called
-    /// before the result is published where others can delete it.
-    pub(crate) fn seal(&self) {
-        let mut guard = self.table.shard(&self.key).lock();
-        let state = guard.keys.get_mut(&self.key);
-        let ended = state.and_then(|state| {
-            state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket)
-        });
-        drop(guard);
-        self.table.gave_up(ended);
+    /// before the result is published where others can delete it. Says whether this load may
+    /// still publish.
+    pub(crate) fn seal(&mut self) -> bool {
+        self.amend(|standing| standing.may_write)
     }
 
     /// Hands the result to all who wait.

@@ -5,7 +5,10 @@
 //! entry stays until it is replaced, deleted or pushed out: the bounds hold all the same, and no
 //! task has to walk the cache.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
@@ -105,7 +108,9 @@ impl<E: Weighted> Engine<E> {
     pub(super) fn sweep<'a>(&'a self, pattern: &'a Pattern) -> impl Iterator<Item = ()> + 'a {
         self.0.iter().map(|(key, _)| {
             if pattern.matches(&key) {
-                self.0.remove(&key);
+                let removed = self.0.remove(&key);
+                // The user's value, whose `Drop` may panic: that harms nobody but itself.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(removed)));
             }
         })
     }

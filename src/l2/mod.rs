@@ -6,7 +6,11 @@
 
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
@@ -24,9 +28,9 @@ pub(crate) struct L2<V> {
     breaker: Breaker,
     read_limit: Duration,
     write_limit: Duration,
+    pattern_limit: Duration,
     /// The end of a value's life in the store in which it is a stale copy.
     stale_for: Duration,
-    lease_for: Duration,
 }
 
 /// A value of the shared level and how long it is fresh; `None` for as long as anyone likes.
@@ -42,6 +46,8 @@ pub(crate) enum Start<V> {
         lease: Option<Lease>,
         /// A stale copy, and how much longer it may serve.
         stale: Option<(Arc<V>, Duration)>,
+        /// Whether there is something in the store, of use or not.
+        held: bool,
     },
 }
 
@@ -95,9 +101,8 @@ impl<V: 'static> L2<V> {
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             read_limit: options.l2_timeouts.read,
             write_limit: options.l2_timeouts.write,
+            pattern_limit: options.l2_timeouts.pattern,
             stale_for: options.stale_ttl(),
-            // A load without a limit of its own is given a minute before its right lapses.
-            lease_for: options.timeouts.hard.unwrap_or(Duration::from_secs(60)),
         }
     }
 
@@ -107,9 +112,18 @@ impl<V: 'static> L2<V> {
     }
 
     /// Never fails: without the store a load begins with nothing.
-    pub(crate) async fn begin(&self, asker: Asker<'_>, refresh: bool) -> Start<V> {
+    /// `hard` is the load's own limit.
+    pub(crate) async fn begin(
+        &self,
+        asker: Asker<'_>,
+        refresh: bool,
+        hard: Option<Duration>,
+    ) -> Start<V> {
+        // As long as the load can take, and its publication.
+        let around = self.read_limit.saturating_add(self.write_limit);
+        let lease_for = hard.map_or(WITHOUT_LIMIT, |hard| hard.saturating_add(around));
         let mut is_sound = true;
-        let mut begin = Begin { stale_for: self.stale_for, lease_for: self.lease_for, refresh };
+        let mut begin = Begin { stale_for: self.stale_for, lease_for, refresh };
         for _ in 0..2 {
             let begun = self.store.begin(asker.key, begin);
             match self.guarded(asker, Some(self.read_limit), begun).await {
@@ -122,17 +136,18 @@ impl<V: 'static> L2<V> {
                     is_sound = false;
                 }
                 Ok(Begun::Load { lease, stale }) => {
+                    let held = stale.is_some();
                     let stale = stale.filter(|_| is_sound).and_then(|stored| {
                         let remaining = stored.remaining.unwrap_or(self.stale_for);
                         let value = self.decode(asker, &stored.value)?;
                         Some((value, remaining))
                     });
-                    return Start::Load { lease, stale };
+                    return Start::Load { lease, stale, held };
                 }
                 Err(_) => break,
             }
         }
-        Start::Load { lease: None, stale: None }
+        Start::Load { lease: None, stale: None, held: false }
     }
 
     pub(crate) async fn publish(
@@ -160,12 +175,13 @@ impl<V: 'static> L2<V> {
         ttl: Duration,
     ) -> Result<(), Failure> {
         let lives = ttl.saturating_add(self.stale_for);
-        match self.encode(asker, value) {
-            Some(bytes) if !ttl.is_zero() => {
+        let bytes = if ttl.is_zero() { None } else { self.encode(asker, value) };
+        match bytes {
+            Some(bytes) => {
                 let set = self.store.set(asker.key, bytes, lives);
                 self.guarded(asker, Some(self.write_limit), set).await
             }
-            _ => self.delete(asker).await,
+            None => self.delete(asker).await,
         }
     }
 
@@ -173,10 +189,10 @@ impl<V: 'static> L2<V> {
         self.guarded(asker, Some(self.write_limit), self.store.delete(asker.key)).await
     }
 
-    /// `asker.key` is the pattern. No deadline: it takes as long as there are keys.
+    /// `asker.key` is the pattern.
     pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
         let delete = self.store.delete_matching(asker.key);
-        self.guarded(asker, None, delete).await
+        self.guarded(asker, Some(self.pattern_limit), delete).await
     }
 
     pub(crate) async fn size(&self, asker: Asker<'_>) -> Option<u64> {
@@ -197,11 +213,12 @@ impl<V: 'static> L2<V> {
     }
 
     fn decode(&self, asker: Asker<'_>, bytes: &[u8]) -> Option<Arc<V>> {
-        self.codec.decode(bytes).map(Arc::new).map_err(|error| report(asker, &error)).ok()
+        let decoded = contained(|| self.codec.decode(bytes));
+        decoded.map(Arc::new).map_err(|error| report(asker, &error)).ok()
     }
 
     fn encode(&self, asker: Asker<'_>, value: &V) -> Option<Vec<u8>> {
-        self.codec.encode(value).map_err(|error| report(asker, &error)).ok()
+        contained(|| self.codec.encode(value)).map_err(|error| report(asker, &error)).ok()
     }
 
     /// The only place that calls a store: breaker, deadline, report.
@@ -233,6 +250,14 @@ impl<V: 'static> L2<V> {
             }
         }
     }
+}
+
+/// How long a load that has no limit may take before its right to publish lapses.
+const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// Runs the user's codec. What it panics with has been told by the panic hook.
+fn contained<T>(convert: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
 }
 
 fn report(asker: Asker<'_>, error: &BoxError) {

@@ -31,7 +31,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///
 /// # Deadlines
 ///
-/// The cache bounds every call by `l2_timeouts` and stops calling a store that fails
+/// The cache bounds every call by [`L2Timeouts`](crate::L2Timeouts) and stops calling a store that fails
 /// (`l2_circuit_breaker`): an implementation needs neither.
 pub trait Store: Send + Sync + 'static {
     /// Reads a value, without the intention to load it.

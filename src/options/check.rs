@@ -30,6 +30,12 @@ impl CacheOptions {
             A_DURATION,
         )?;
         refuse(
+            self.l2_timeouts.pattern.is_zero(),
+            "l2_timeouts.pattern",
+            "is zero, so every delete by pattern would fail",
+            A_DURATION,
+        )?;
+        refuse(
             self.l2_circuit_breaker.failure_threshold == 0,
             "l2_circuit_breaker.failure_threshold",
             "is 0, so the shared level would never be asked",

@@ -91,11 +91,18 @@ pub struct L2Timeouts {
     /// A write or a delete of one key. Default: 1 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub write: Duration,
+    /// A delete by pattern, which looks at every key there is. Default: 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub pattern: Duration,
 }
 
 impl Default for L2Timeouts {
     fn default() -> Self {
-        Self { read: Duration::from_millis(500), write: Duration::from_secs(1) }
+        Self {
+            read: Duration::from_millis(500),
+            write: Duration::from_secs(1),
+            pattern: Duration::from_secs(60),
+        }
     }
 }
 
@@ -111,6 +118,13 @@ impl L2Timeouts {
     #[must_use]
     pub fn write(mut self, limit: Duration) -> Self {
         self.write = limit;
+        self
+    }
+
+    /// See the field [`pattern`](Self::pattern).
+    #[must_use]
+    pub fn pattern(mut self, limit: Duration) -> Self {
+        self.pattern = limit;
         self
     }
 }

@@ -5,6 +5,8 @@
 //! *rate* instead was refused: it needs a window to keep, and what is guarded here either answers
 //! or does not.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 
 /// Times are milliseconds of the caller's clock.
@@ -15,6 +17,7 @@ pub(crate) struct Breaker {
     /// How long it stays open.
     cooldown: u64,
     state: Mutex<State>,
+    probes: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,9 +28,10 @@ enum State {
     Open {
         until: u64,
     },
-    /// One call is out to see.
+    /// One call is out to see. If nothing is heard of it for as long as a cooldown, another goes.
     Probing {
         since: u64,
+        probe: u64,
     },
 }
 
@@ -36,26 +40,34 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     breaker: &'a Breaker,
-    is_probe: bool,
+    /// The number of the probe that it is.
+    probe: Option<u64>,
 }
 
 impl Breaker {
     pub(crate) fn new(threshold: u32, cooldown: u64) -> Self {
-        Self { threshold, cooldown, state: Mutex::new(State::Closed { failures: 0 }) }
+        Self {
+            threshold,
+            cooldown,
+            state: Mutex::new(State::Closed { failures: 0 }),
+            probes: AtomicU64::new(0),
+        }
     }
 
     /// `None`: do not call.
     pub(crate) fn permit(&self, now: u64) -> Option<Permit<'_>> {
         let mut state = self.state.lock();
-        let is_probe = match *state {
-            State::Closed { .. } => false,
-            State::Open { until } if now >= until => {
-                *state = State::Probing { since: now };
-                true
-            }
-            State::Open { .. } | State::Probing { .. } => return None,
+        let due = match *state {
+            State::Closed { .. } => return Some(Permit { breaker: self, probe: None }),
+            State::Open { until } => until,
+            State::Probing { since, .. } => since.saturating_add(self.cooldown),
         };
-        Some(Permit { breaker: self, is_probe })
+        if now < due {
+            return None;
+        }
+        let probe = self.probes.fetch_add(1, Ordering::Relaxed);
+        *state = State::Probing { since: now, probe };
+        Some(Permit { breaker: self, probe: Some(probe) })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -74,13 +86,11 @@ impl Permit<'_> {
                 false
             }
             // Only the probe's word counts: others set out before it opened.
-            State::Open { .. } | State::Probing { .. } => {
-                let closes = std::mem::take(&mut self.is_probe);
-                if closes {
-                    *state = State::Closed { failures: 0 };
-                }
-                closes
+            State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
+                *state = State::Closed { failures: 0 };
+                true
             }
+            State::Open { .. } | State::Probing { .. } => false,
         }
     }
 
@@ -97,7 +107,7 @@ impl Permit<'_> {
                 *state = State::Open { until };
                 true
             }
-            State::Probing { .. } if std::mem::take(&mut self.is_probe) => {
+            State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
                 *state = State::Open { until };
                 false
             }
@@ -108,12 +118,14 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.is_probe {
-            let mut state = self.breaker.state.lock();
-            if let State::Probing { since } = *state {
-                // Nothing was learned: the next caller may probe at once.
+        let Some(own) = self.probe else { return };
+        let mut state = self.breaker.state.lock();
+        match *state {
+            // Nothing was learned: the next caller may probe at once.
+            State::Probing { since, probe } if probe == own => {
                 *state = State::Open { until: since };
             }
+            _ => {}
         }
     }
 }
@@ -146,7 +158,7 @@ mod tests {
     fn one_call_at_a_time_probes() {
         let breaker = opened();
         let probe = breaker.permit(100).unwrap();
-        assert!(breaker.permit(100).is_none() && breaker.permit(1_000).is_none());
+        assert!(breaker.permit(100).is_none() && breaker.permit(199).is_none());
         assert!(!probe.failed(150), "it was open before");
         assert!(breaker.permit(249).is_none());
         assert!(breaker.permit(250).unwrap().succeeded());
@@ -158,6 +170,15 @@ mod tests {
         let breaker = opened();
         drop(breaker.permit(100).unwrap());
         assert!(breaker.permit(100).unwrap().succeeded());
+    }
+
+    #[test]
+    fn a_probe_that_nothing_is_heard_of_does_not_keep_the_next_from_going() {
+        let breaker = opened();
+        let lost = breaker.permit(100).unwrap();
+        let next = breaker.permit(200).unwrap();
+        assert!(!lost.succeeded(), "too late to have a say");
+        assert!(next.succeeded());
     }
 
     #[test]

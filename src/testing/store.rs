@@ -159,9 +159,9 @@ impl Store for SharedStore {
                 return Begun::Fresh(fresh);
             }
             let until = now.saturating_add(millis(begin.lease_for));
-            let lease = match state.leases.get(key) {
-                Some((lease, good_until)) if now < *good_until => lease.clone(),
-                _ => Lease::new(token.to_string()),
+            let (lease, until) = match state.leases.get(key) {
+                Some((lease, good)) if now < *good => (lease.clone(), until.max(*good)),
+                _ => (Lease::new(token.to_string()), until),
             };
             state.leases.insert(key.to_owned(), (lease.clone(), until));
             Begun::Load { lease: Some(lease), stale: stored }

@@ -294,3 +294,29 @@ async fn a_flight_too_old_to_be_joined_leaves_its_place() {
     }
     assert_eq!((origin.loads(), cache.stats().bypassed), (2, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_was_given_up_on_may_ask_for_the_key_of_the_one_that_gave_up() {
+    let cache = on_tokio_time().build().unwrap();
+    let (outer, inner) = (cache.clone(), cache.clone());
+    let given_up = async move || {
+        let slow = move || async move {
+            tokio::time::sleep(ms(1_000)).await;
+            inner.get_or_set("a", || async { Ok::<_, Broken>(7) }).await.map(|value| *value)
+        };
+        let asked = outer.get_or_set("b", slow).into_future();
+        tokio::time::timeout(ms(10), asked).await.is_err()
+    };
+    let first = cache
+        .get_or_set("a", move || async move { Ok::<_, Broken>(u32::from(given_up().await)) })
+        .await
+        .unwrap();
+    assert_eq!(*first, 1, "it did not wait for b");
+    cache.delete("a").await.unwrap();
+    tokio::time::sleep(ms(2_000)).await;
+    settle().await;
+    assert_eq!(
+        (cache.get("a").await.as_deref(), cache.get("b").await.as_deref()),
+        (Some(&7), Some(&7))
+    );
+}

@@ -320,15 +320,33 @@ struct SlowRoad {
     store: SharedStore,
     there: fn(&[u8]) -> u64,
     back: fn(&[u8]) -> u64,
+    /// How long the answer to a read is on its way, what `begin` takes, and a delete to arrive.
+    read_back: u64,
+    begin: u64,
+    delete_there: u64,
+}
+
+impl SlowRoad {
+    fn to(store: &SharedStore) -> Self {
+        let store = store.clone();
+        Self { store, there: |_| 0, back: |_| 0, read_back: 0, begin: 0, delete_there: 0 }
+    }
 }
 
 impl Store for SlowRoad {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
-        self.store.get(key)
+        Box::pin(async move {
+            let read = self.store.get(key).await;
+            tokio::time::sleep(ms(self.read_back)).await;
+            read
+        })
     }
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        self.store.begin(key, begin)
+        Box::pin(async move {
+            tokio::time::sleep(ms(self.begin)).await;
+            self.store.begin(key, begin).await
+        })
     }
 
     fn publish<'a>(
@@ -352,7 +370,10 @@ impl Store for SlowRoad {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        self.store.delete(key)
+        Box::pin(async move {
+            tokio::time::sleep(ms(self.delete_there)).await;
+            self.store.delete(key).await
+        })
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
@@ -377,7 +398,7 @@ fn set(cache: &Cache, value: u32) -> tokio::task::JoinHandle<()> {
 async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
     for pattern in [false, true] {
         let store = SharedStore::new(TokioClock::new());
-        let cache = over(SlowRoad { store: store.clone(), there: |_| 0, back: |_| 200 });
+        let cache = over(SlowRoad { back: |_| 200, ..SlowRoad::to(&store) });
         let setting = set(&cache, 1);
         tokio::time::sleep(ms(100)).await;
         assert!(store.peek("k").is_some());
@@ -396,7 +417,7 @@ async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_l
     // The first is long on its way, so the shared level has it last.
     let there = |value: &[u8]| if value == b"1" { 200 } else { 0 };
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { store: store.clone(), there, back: |_| 0 });
+    let cache = over(SlowRoad { there, ..SlowRoad::to(&store) });
     let first = set(&cache, 1);
     tokio::time::sleep(ms(100)).await;
     set(&cache, 2).await.unwrap();
@@ -409,7 +430,7 @@ async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_l
 #[tokio::test(start_paused = true)]
 async fn a_set_stands_over_a_load_that_began_while_it_was_on_its_way() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { store: store.clone(), there: |_| 100, back: |_| 100 });
+    let cache = over(SlowRoad { there: |_| 100, back: |_| 100, ..SlowRoad::to(&store) });
     let origin = Origin::default();
     let setting = set(&cache, 77);
     tokio::time::sleep(ms(50)).await;
@@ -417,4 +438,208 @@ async fn a_set_stands_over_a_load_that_began_while_it_was_on_its_way() {
     setting.await.unwrap();
     assert_eq!(cache.get_l1("k").as_deref(), Some(&77));
     assert_eq!(store.peek("k").as_deref(), Some(&b"77"[..]));
+}
+
+fn get(cache: &Cache) -> tokio::task::JoinHandle<Option<u32>> {
+    let cache = cache.clone();
+    tokio::spawn(async move { cache.get("k").await.as_deref().copied() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_read_before_a_delete_does_not_fill_memory_after_it() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { read_back: 200, ..SlowRoad::to(&store) });
+    store.plant("k", "1", ms(60_000));
+    let reading = get(&cache);
+    tokio::time::sleep(ms(100)).await;
+    cache.delete("k").await.unwrap();
+    reading.await.unwrap();
+    assert_eq!(cache.get_l1("k"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_read_while_a_delete_is_on_its_way_does_not_stay_in_memory() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { delete_there: 200, ..SlowRoad::to(&store) });
+    store.plant("k", "1", ms(60_000));
+    let deleting = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.delete("k").await.unwrap() }
+    });
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(get(&cache).await.unwrap(), Some(1), "it is not deleted yet");
+    deleting.await.unwrap();
+    assert_eq!(cache.get_l1("k"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_from_the_level_does_not_replace_what_was_loaded_since() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { read_back: 500, ..SlowRoad::to(&store) });
+    let origin = Origin::default();
+    origin.load(Gate::Ok)().await.unwrap();
+    store.plant("k", "1", ms(60_000));
+    // In either order: the load begins before the read and ends during it, or both after it.
+    for refresh_first in [true, false] {
+        let refresh = || {
+            let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+            tokio::spawn(async move { cache.get_or_set("k", load).refresh().await.unwrap() })
+        };
+        let (loaded, read) = if refresh_first {
+            let loading = refresh();
+            settle().await;
+            let reading = get(&cache);
+            (loading.await.unwrap(), reading.await.unwrap())
+        } else {
+            cache.clear().await.unwrap();
+            store.plant("k", "1", ms(60_000));
+            let reading = get(&cache);
+            settle().await;
+            (refresh().await.unwrap(), reading.await.unwrap())
+        };
+        assert_eq!(read, Some(1));
+        assert_eq!(cache.get_l1("k"), loaded, "the load began first: {refresh_first}");
+        cache.clear().await.unwrap();
+        store.plant("k", "1", ms(60_000));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_drops_the_copy_of_the_shared_level_too() {
+    let (store, left, right, origin) = world();
+    left.set("k", 5).await.unwrap();
+    assert_eq!(right.get_or_set("k", origin.load(Gate::None)).refresh().await.unwrap(), None);
+    assert_eq!((store.peek("k"), right.get("k").await), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_longer_than_the_caches_own_limit_is_cached_if_its_call_allows_it() {
+    let store = SharedStore::new(TokioClock::new());
+    let limits = Timeouts::none().hard(ms(100));
+    let cache = on_tokio_time().timeouts(limits).l2(store.clone(), Text).build().unwrap();
+    let load = Origin::default().load(Gate::Slow);
+    cache.get_or_set("k", load).timeouts(Timeouts::none().hard(ms(30_000))).await.unwrap();
+    assert!(store.peek("k").is_some() && cache.get_l1("k").is_some());
+
+    let cache = on_tokio_time().l2(store.clone(), Text).build().unwrap();
+    let load = || async {
+        tokio::time::sleep(ms(20 * 60_000)).await;
+        Ok::<_, crate::support::Broken>(8)
+    };
+    cache.get_or_set("slowest", load).await.unwrap();
+    assert!(store.peek("slowest").is_some() && cache.get_l1("slowest").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_refresh_that_joins_a_mere_read_of_the_level_loads_all_the_same() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { begin: 100, ..SlowRoad::to(&store) });
+    store.plant("k", "50", ms(60_000));
+    let origin = Origin::default();
+    let reads = load(&cache, &origin, Gate::Ok);
+    settle().await;
+    let refreshed = cache.get_or_set("k", origin.load(Gate::Ok)).refresh().await.unwrap();
+    assert_eq!((reads.await.unwrap(), refreshed.as_deref()), (Some(50), Some(&1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_a_load_after_a_delete_elsewhere_gets_nothing_older() {
+    let (_, left, right, origin) = world();
+    let before = load(&left, &origin, Gate::Slow);
+    tokio::time::sleep(ms(100)).await;
+    right.delete("k").await.unwrap();
+    // This instance does not know of the delete, so the load is joined; its end tells.
+    let after = load(&left, &origin, Gate::Ok);
+    assert_eq!((before.await.unwrap(), after.await.unwrap()), (Some(1), Some(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hard_timeout_bounds_the_call_whatever_the_level_does() {
+    let (store, left, _, origin) = world();
+    store.set_weather(Weather::Silent);
+    let begun = tokio::time::Instant::now();
+    let limits = Timeouts::none().hard(ms(100));
+    let error = left.get_or_set("k", origin.load(Gate::Slow)).timeouts(limits).await.unwrap_err();
+    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::HardTimeout, ms(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_comes_along_after_the_soft_timeout_is_served_at_once() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = on_tokio_time()
+        .fail_safe(FailSafe::enabled().stale_ttl(ms(60_000)))
+        .timeouts(Timeouts::none().soft(ms(50)))
+        .l2(SlowRoad { begin: 100, ..SlowRoad::to(&store) }, Text)
+        .build()
+        .unwrap();
+    store.plant("k", "9", ms(30_000));
+    let begun = tokio::time::Instant::now();
+    let served =
+        cache.get_or_set("k", Origin::default().load(Gate::Never)).outcome().await.unwrap();
+    assert_eq!((served.value.as_deref(), begun.elapsed()), (Some(&9), ms(100)));
+    assert_eq!(served.stale, Some(StaleReason::SoftTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_stale_copies_the_newer_one_serves() {
+    let (_, left, right, origin) = world();
+    left.set("k", 1).await.unwrap();
+    tokio::time::advance(ms(5_000)).await;
+    right.set("k", 2).await.unwrap();
+    tokio::time::advance(ms(20_000)).await;
+    let served = left.get_or_set("k", origin.load(Gate::Err)).await.unwrap();
+    assert_eq!(served.as_deref(), Some(&2), "not what this instance itself remembers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_did_not_get_through_leaves_nothing_in_memory() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = over(SlowRoad { there: |_| 100, back: |_| 5_000, ..SlowRoad::to(&store) });
+    store.plant("k", "1", ms(60_000));
+    let setting = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.set("k", 2).await }
+    });
+    tokio::time::sleep(ms(50)).await;
+    assert_eq!(get(&cache).await.unwrap(), Some(1));
+    assert_eq!(setting.await.unwrap().unwrap_err().kind(), ErrorKind::L2Unreachable);
+    assert_eq!(cache.get_l1("k"), None, "the level may have the new one, and has");
+    assert_eq!(cache.get("k").await.as_deref(), Some(&2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_polled_no_more_does_not_keep_the_level_switched_off() {
+    let (store, left, _, origin) = world();
+    store.set_weather(Weather::Failing);
+    for key in ["a", "b", "c"] {
+        left.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
+    }
+    store.set_weather(Weather::Fine);
+    tokio::time::advance(ms(30_000)).await;
+    let mut parked = Box::pin(left.get("parked"));
+    let waker = std::task::Waker::noop();
+    assert!(parked.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+    tokio::time::advance(ms(30_000)).await;
+    left.get("other").await;
+    assert_eq!(left.health().l2, Some(L2Health::Answering));
+    drop(parked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_codec_that_panics_is_a_level_that_does_not_know() {
+    struct Panics;
+    impl Codec<u32> for Panics {
+        fn encode(&self, _: &u32) -> Result<Vec<u8>, BoxError> {
+            panic!("as the test wants")
+        }
+        fn decode(&self, _: &[u8]) -> Result<u32, BoxError> {
+            panic!("as the test wants")
+        }
+    }
+    let store = SharedStore::new(TokioClock::new());
+    store.plant("k", "1", ms(60_000));
+    let cache = on_tokio_time().l2(store, Panics).build().unwrap();
+    assert_eq!(cache.get("k").await, None);
+    let loaded = cache.get_or_set("k", Origin::default().load(Gate::Ok)).await.unwrap();
+    assert_eq!(loaded.as_deref(), Some(&1));
 }
