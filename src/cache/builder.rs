@@ -24,14 +24,14 @@ use crate::{
         CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
         NegativeCache, Timeouts,
     },
-    time::{Clock, SystemClock, millis},
+    time::{Clock, millis},
 };
 
 /// Builds a [`LazyLayersCache`]. Nothing here panics or connects; [`build`](Self::build) checks.
 #[must_use = "nothing happens before build()"]
 pub struct Builder<K: ?Sized, V> {
     options: CacheOptions,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
     l2: Option<SharedLevel<V>>,
     keys: PhantomData<fn(&K)>,
@@ -46,7 +46,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     pub(super) fn new() -> Self {
         Self {
             options: CacheOptions::default(),
-            clock: Arc::new(SystemClock),
+            clock: None,
             weigher: None,
             l2: None,
             keys: PhantomData,
@@ -150,9 +150,9 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         self
     }
 
-    /// The clock that freshness is measured with. Default: [`SystemClock`].
+    /// The clock that freshness is measured with. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 

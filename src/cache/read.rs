@@ -18,6 +18,7 @@ use crate::{
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
     options::CallOptions,
+    time::SystemClock,
 };
 
 /// An answer found by the last look before a load.
@@ -249,7 +250,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     pub(super) fn asker<'a>(&'a self, key: &'a str) -> Asker<'a> {
-        Asker { key, observer: &self.observer, clock: &*self.clock }
+        Asker {
+            key,
+            observer: &self.observer,
+            clock: self.clock.as_deref().unwrap_or(&SystemClock),
+        }
     }
 
     #[inline]

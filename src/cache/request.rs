@@ -152,14 +152,14 @@ where
     type Output = Result<Output<V, L>, Error>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Request(request) = &self.0
             && request.call.as_ref().is_none_or(|call| !call.refresh)
             && let Some(value) =
                 request.shared.answer(&request.key.key_text(), L::Loaded::output(None).is_some())
             && let Some(output) = L::Loaded::output(value)
         {
-            self.0 = State::Done;
+            // The request stays as it is: taking it apart would cost more than it is worth.
             return Poll::Ready(Ok(output));
         }
         self.poll_fetch(context)

@@ -16,14 +16,15 @@ use crate::{
     l2::L2,
     observe::{Counter, Event, Health, L2Health, Observer, Stats},
     options::CacheOptions,
-    time::Clock,
+    time::{Clock, SystemClock},
 };
 
 pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
 
 pub(super) struct Shared<V> {
     pub(super) options: CacheOptions,
-    pub(super) clock: Arc<dyn Clock>,
+    /// `None`: the system's, which is then read without a detour.
+    pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
     pub(super) l2: Option<L2<V>>,
@@ -51,7 +52,10 @@ impl Drop for Owner {
 impl<V: 'static> Shared<V> {
     #[inline]
     pub(super) fn now(&self) -> u64 {
-        self.clock.now()
+        match &self.clock {
+            None => SystemClock.now(),
+            Some(clock) => clock.now(),
+        }
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
