@@ -40,7 +40,7 @@ impl fmt::Display for Page {
         let Self { name, vendor, category, price, stars, reviews } = self;
         let (whole, cents) = (price / 100, price % 100);
         write!(f, "{name} by {vendor} ({category}), {whole}.{cents:02}, {stars:.1} stars")?;
-        write!(f, ", {} reviews", reviews.len())
+        write!(f, " in {} reviews", reviews.len())
     }
 }
 

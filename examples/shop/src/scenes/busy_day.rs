@@ -20,7 +20,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
         ),
     );
     if let Some(page) = database.page(7).await? {
-        println!("   One of the pages: {page}");
+        println!("   A page: {page}");
     }
     let zipf = Zipf::new(PRODUCTS, 1.0);
     database.take_queries();
