@@ -123,25 +123,35 @@ async fn five_hundred_caches_come_and_go_without_a_trace() {
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// A load that blocks in its first poll: says that it has begun, and ends when it is told to.
+fn load_until_released(
+    cache: &Cache,
+    entered: std::sync::mpsc::Sender<()>,
+    released: std::sync::mpsc::Receiver<()>,
+) -> Result<u32, lazy_layers_cache::Error> {
+    runtime().block_on(async {
+        let load = move || async move {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+            Ok::<_, Broken>(1)
+        };
+        cache.get_or_set("k", load).await.map(|value| *value)
+    })
+}
+
 #[test]
 fn a_load_in_its_very_first_poll_is_waited_for() {
     let cache = Cache::builder().build().unwrap();
     let (entered, has_entered) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     std::thread::scope(|scope| {
         // Dropped by a failing assertion, so that the other threads end too.
         let release = release;
-        let loading = scope.spawn(|| {
-            runtime().block_on(async {
-                let load = move || async move {
-                    entered.send(()).unwrap();
-                    released.recv().unwrap();
-                    Ok::<_, Broken>(1)
-                };
-                cache.get_or_set("k", load).await.map(|value| *value)
-            })
-        });
+        let loading = scope.spawn(|| load_until_released(&cache, entered, released));
         has_entered.recv().unwrap();
         let closing = scope.spawn(|| runtime().block_on(cache.close()));
         while !cache.health().closed {
@@ -190,20 +200,10 @@ fn a_load_that_is_just_about_to_begin_is_waited_for() {
     let cache = Cache::builder().clock(clock).build().unwrap();
     let (entered, has_entered) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     std::thread::scope(|scope| {
         // Dropped by a failing assertion, so that the other threads end too.
         let release = release;
-        let loading = scope.spawn(|| {
-            runtime().block_on(async {
-                let load = move || async move {
-                    entered.send(()).unwrap();
-                    released.recv().unwrap();
-                    Ok::<_, Broken>(1)
-                };
-                cache.get_or_set("k", load).await.map(|value| *value)
-            })
-        });
+        let loading = scope.spawn(|| load_until_released(&cache, entered, released));
         has_stopped.recv().unwrap();
         let closing = scope.spawn(|| runtime().block_on(cache.close()));
         while !cache.health().closed {
