@@ -28,6 +28,10 @@ pub(crate) struct Entry<V> {
 /// without a check of its own.
 const THROTTLED: u64 = 1 << 63;
 
+/// By how much a reader's clock may be behind the one that an entry was stored by: far more than
+/// it ever is.
+const BEHIND: u64 = 1 << 32;
+
 impl<V> Clone for Entry<V> {
     #[inline]
     fn clone(&self) -> Self {
@@ -49,7 +53,8 @@ impl<V> Entry<V> {
 
     #[inline]
     pub(crate) fn is_fresh(&self, now: u64) -> bool {
-        now.wrapping_sub(self.stored) < u64::from(self.fresh_for)
+        // Both sides later by the same, for a reader's clock may be a tick behind the writer's.
+        now.wrapping_add(BEHIND).wrapping_sub(self.stored) < u64::from(self.fresh_for) + BEHIND
     }
 
     /// Fresh or stale, it may still be handed out.
@@ -119,6 +124,7 @@ mod tests {
     fn fresh_then_stale_then_gone() {
         let entry = entry();
         for (now, fresh, usable) in [
+            (4_990, true, true),
             (5_000, true, true),
             (5_099, true, true),
             (5_100, false, true),

@@ -10,8 +10,8 @@ use crate::{
 };
 
 const KEYS: usize = 10_000;
-const WALK: usize = 250_000;
-const ROUNDS: usize = 41;
+const WALK: usize = 100_000;
+const ROUNDS: usize = 101;
 /// Which contender the ratios are to.
 const BASE: usize = 1;
 

@@ -18,7 +18,7 @@ use crate::{
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
     options::CallOptions,
-    time::SystemClock,
+    time::{SystemClock, check_tick},
 };
 
 /// An answer found by the last look before a load.
@@ -35,11 +35,14 @@ enum Look<V> {
 /// found nothing, which its own loader cannot say) before it loads unseen by others.
 const MOST_JOINS: usize = 3;
 
+/// How many hits of a thread may believe the last tick before it is checked.
+const HITS_A_CHECK: u64 = 16;
+
 impl<V: Send + Sync + 'static> Shared<V> {
     /// The hottest path: a fresh value from memory.
     #[inline]
     pub(super) fn hit(&self, key: &str) -> Option<Arc<V>> {
-        let value = self.l1.fresh(key, self.now())?;
+        let value = self.l1.fresh(key, self.last_tick())?;
         self.report_hit(key, Level::L1, false);
         Some(value)
     }
@@ -259,11 +262,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     #[inline]
     fn report_hit(&self, key: &str, level: Level, negative: bool) {
-        self.observer.count(match (level, negative) {
+        let before = self.observer.count(match (level, negative) {
             (_, true) => Counter::NegativeHits,
             (Level::L1, false) => Counter::L1Hits,
             (Level::L2, false) => Counter::L2Hits,
         });
+        if before.is_multiple_of(HITS_A_CHECK) {
+            check_tick();
+        }
         self.observer.emit(|| Event::Hit { key, level, negative });
     }
 

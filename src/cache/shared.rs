@@ -16,7 +16,7 @@ use crate::{
     l2::L2,
     observe::{Counter, Event, Health, L2Health, Observer, Stats},
     options::CacheOptions,
-    time::{Clock, SystemClock},
+    time::{Clock, SystemClock, last_tick},
 };
 
 pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
@@ -54,6 +54,15 @@ impl<V: 'static> Shared<V> {
     pub(super) fn now(&self) -> u64 {
         match &self.clock {
             None => SystemClock.now(),
+            Some(clock) => clock.now(),
+        }
+    }
+
+    /// The time as a hit reads it, a few milliseconds old.
+    #[inline]
+    pub(super) fn last_tick(&self) -> u64 {
+        match &self.clock {
+            None => last_tick(),
             Some(clock) => clock.now(),
         }
     }

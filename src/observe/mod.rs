@@ -27,9 +27,10 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
+    /// Gives what this thread had counted before.
     #[inline]
-    pub(crate) fn count(&self, counter: Counter) {
-        self.counters.add(counter, 1);
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.counters.add(counter, 1)
     }
 
     pub(crate) fn count_many(&self, counter: Counter, by: u64) {

@@ -141,18 +141,20 @@ fn take_stripe() -> usize {
 }
 
 impl Counters {
+    /// Gives what this thread had counted before.
     #[inline]
-    pub(crate) fn add(&self, counter: Counter, by: u64) {
+    pub(crate) fn add(&self, counter: Counter, by: u64) -> u64 {
         let stripe = stripe();
         let Some(count) = self.0.get(stripe).and_then(|stripe| stripe.0.get(counter as usize))
         else {
-            return;
+            return 0;
         };
         if stripe == SHARED {
-            count.fetch_add(by, Ordering::Relaxed);
-        } else {
-            count.store(count.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+            return count.fetch_add(by, Ordering::Relaxed);
         }
+        let before = count.load(Ordering::Relaxed);
+        count.store(before.wrapping_add(by), Ordering::Relaxed);
+        before
     }
 
     pub(crate) fn read(&self) -> Stats {

@@ -3,7 +3,12 @@
 //! Freshness is compared on this scale only, never with a wall clock and never with the clock of
 //! another machine. Waiting (timeouts) is not its business: that follows tokio's timer.
 
+mod kernel;
+mod tick;
+
 use std::time::Duration;
+
+pub(crate) use self::tick::{check_tick, last_tick};
 
 /// A source of monotonic time.
 ///
@@ -19,33 +24,21 @@ pub trait Clock: Send + Sync + 'static {
 /// The machine's monotonic clock, the default of every cache.
 ///
 /// On Linux and Android it reads `CLOCK_MONOTONIC_COARSE`, which the kernel moves on with its own
-/// timer (every 1 to 10 ms): a precise clock would cost more than the whole hit. A background
-/// thread that keeps an atomic up to date would be cheaper still, and was refused: it lags when
-/// the machine is busy and after the process was frozen, just when freshness matters.
-/// Elsewhere it reads [`std::time::Instant`].
+/// timer (every 1 to 10 ms): a precise clock would cost more than the whole hit. Elsewhere it reads
+/// [`std::time::Instant`].
+///
+/// Even the coarse clock is a third of a hit. So under load, hits take the time that a thread of
+/// this process (one for all caches, named `lazy-layers-tick`, asleep without load) wrote down no
+/// more than 4 ms ago. Where that thread is held up, as on a machine with too much to do or after
+/// the process was frozen, every sixteenth hit of a thread notices and sets it right.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[inline]
     fn now(&self) -> u64 {
-        monotonic_millis()
+        kernel::millis()
     }
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[inline]
-#[expect(clippy::cast_sign_loss, reason = "a monotonic clock is never negative")]
-fn monotonic_millis() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    (now.tv_sec as u64) * 1_000 + (now.tv_nsec as u64) / 1_000_000
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn monotonic_millis() -> u64 {
-    use std::{sync::OnceLock, time::Instant};
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    millis(ORIGIN.get_or_init(Instant::now).elapsed())
 }
 
 /// Whole milliseconds, never overflowing.
