@@ -84,7 +84,7 @@ mod time;
 #[cfg(feature = "wire")]
 pub use crate::codec::WireCodec;
 pub use crate::{
-    bus::{Delivery, Events, LocalTransport, Transport, TransportFuture},
+    bus::{Delivery, Events, LocalTransport, Subscribed, Transport, TransportFuture},
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},

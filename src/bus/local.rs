@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::transport::{Delivery, Events, Transport, TransportFuture};
+use super::transport::{Delivery, Events, Subscribed, Transport, TransportFuture};
 
 /// A [`Transport`] within one process. Clones are the same one.
 ///
@@ -64,6 +64,10 @@ impl std::fmt::Debug for LocalTransport {
 }
 
 impl Transport for LocalTransport {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
     fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
             let mut wakers = Vec::new();
@@ -83,14 +87,22 @@ impl Transport for LocalTransport {
         })
     }
 
-    fn subscribe(&self) -> TransportFuture<'_, Box<dyn Events>> {
+    fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let queue = Arc::new(Mutex::new(Queue::default()));
             let mut queues = self.0.queues.lock();
             queues.retain(|queue| queue.strong_count() > 0);
             queues.push(Arc::downgrade(&queue));
-            Ok(Box::new(LocalEvents(queue)) as Box<dyn Events>)
+            Ok(Subscribed { events: Box::new(LocalEvents(queue)), resumed: false })
         })
+    }
+
+    fn check(&self) -> TransportFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn disconnect(&self) -> TransportFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
     }
 }
 

@@ -5,5 +5,5 @@ mod transport;
 
 pub use self::{
     local::LocalTransport,
-    transport::{Delivery, Events, Transport, TransportFuture},
+    transport::{Delivery, Events, Subscribed, Transport, TransportFuture},
 };

@@ -17,6 +17,9 @@ pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError
 /// error or a gap, and is asked to subscribe anew; so there is one place that knows what was
 /// missed.
 pub trait Transport: Send + Sync + 'static {
+    /// What it is, for logs and health: `redis`, `nats`.
+    fn name(&self) -> &'static str;
+
     /// Hands an event over. That it returns means what the transport says it means, never that
     /// peers have it.
     ///
@@ -31,12 +34,32 @@ pub trait Transport: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// Dropping the future leaves no subscription behind.
-    fn subscribe(&self) -> TransportFuture<'_, Box<dyn Events>>;
+    fn subscribe(&self) -> TransportFuture<'_, Subscribed>;
+
+    /// Asks whether the other side answers, on the connection that events are published by.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and if possible what to do about it.
+    fn check(&self) -> TransportFuture<'_, ()>;
+
+    /// Lets go of connections. A publish or subscribe that comes later connects anew.
+    fn disconnect(&self) -> TransportFuture<'_, ()>;
+}
+
+/// A subscription that has begun.
+pub struct Subscribed {
+    /// What comes.
+    pub events: Box<dyn Events>,
+    /// Whether it goes on exactly where the last subscription of this transport ended, so that
+    /// nothing in between was lost: the other side kept it. `false` where that is not known.
+    pub resumed: bool,
 }
 
 /// A subscription. Dropping it ends it.
 pub trait Events: Send {
-    /// Waits for what comes next.
+    /// Waits for what comes next. Asking for the next one says that the last one was dealt with:
+    /// a transport that confirms events to the other side confirms it then, not before.
     ///
     /// # Cancel safety
     ///
