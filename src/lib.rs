@@ -55,6 +55,7 @@
 //!
 //! None is on by default, and none changes what is there without it.
 //!
+//! - `nats`: `NatsTransport`, events over NATS core.
 //! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
 //! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
 //!   succeed again.
@@ -81,6 +82,8 @@ mod sync;
 pub mod testing;
 mod time;
 
+#[cfg(feature = "nats")]
+pub use crate::bus::{NatsConnection, NatsOptions, NatsTransport, TlsOptions};
 #[cfg(feature = "wire")]
 pub use crate::codec::WireCodec;
 pub use crate::{

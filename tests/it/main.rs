@@ -28,4 +28,5 @@ mod options;
 mod races;
 mod runtimes;
 mod support;
+mod transports_nats;
 mod two_levels;

@@ -1,5 +1,7 @@
 //! What the tests share: caches on paused time, loaders with a will of their own, a log of events.
 
+pub(crate) mod broker;
+pub(crate) mod nats;
 pub(crate) mod redis;
 
 use std::{

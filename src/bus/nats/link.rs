@@ -1,0 +1,250 @@
+//! A connection to NATS, as long as it is the same one.
+//!
+//! The client reconnects in silence, takes commands while it is not connected, and throws away
+//! what it had not written when it does. So a link ends with the first sign of any of that, and
+//! whoever holds it is told; the next one is a new connection. Nor does the client confirm: a
+//! flush is one of its own buffer. A message to ourselves does, because a server works off what
+//! one connection sends in order.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{Client, Event, Statistics, Subscriber, connection::State};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    bus::task::{Task, runtime},
+    error::BoxError,
+};
+
+pub(in crate::bus) struct Link {
+    /// Gone when the link is over, so that the connection is closed then and not when the next
+    /// one is asked for.
+    client: Arc<Mutex<Option<Client>>>,
+    pulse: Pulse,
+    echoes: Arc<Echoes>,
+    _watch: Task,
+}
+
+/// What goes wrong, as far as it is known.
+#[derive(Clone)]
+pub(in crate::bus) struct Pulse {
+    signs: Arc<watch::Sender<Signs>>,
+    /// What makes a reconnection visible that nobody told of.
+    connection: Option<(Arc<Statistics>, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Signs {
+    over: bool,
+    /// How many messages the client dropped, of whichever subscription.
+    dropped: u64,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self { signs: Arc::new(watch::channel(Signs::default()).0), connection: None }
+    }
+
+    /// For the client's own callback.
+    pub(super) fn notice(&self, event: &Event) {
+        match event {
+            Event::Disconnected | Event::Closed | Event::Draining => self.end(),
+            Event::SlowConsumer(_) => self.signs.send_modify(|signs| signs.dropped += 1),
+            _ => {}
+        }
+    }
+
+    pub(in crate::bus) fn end(&self) {
+        self.signs.send_modify(|signs| signs.over = true);
+    }
+
+    pub(in crate::bus) fn is_over(&self) -> bool {
+        let reconnected = self
+            .connection
+            .as_ref()
+            .is_some_and(|(now, then)| now.connects.load(Ordering::Relaxed) != *then);
+        reconnected || self.signs.borrow().over
+    }
+
+    /// How many messages the client has dropped so far.
+    pub(super) fn dropped(&self) -> u64 {
+        self.signs.borrow().dropped
+    }
+
+    /// Waits for the end, or for more to be dropped than that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: what counts is the state, not its change.
+    pub(in crate::bus) async fn worse_than(&self, dropped: u64) {
+        let mut signs = self.signs.subscribe();
+        let _ = signs.wait_for(|signs| signs.over || signs.dropped != dropped).await;
+    }
+}
+
+impl Link {
+    /// Takes a client that is connected and shows that it is.
+    pub(super) async fn over(
+        client: Client,
+        mut pulse: Pulse,
+        heartbeat: Duration,
+    ) -> Result<Self, BoxError> {
+        let statistics = client.statistics();
+        let connects = statistics.connects.load(Ordering::Relaxed);
+        if client.connection_state() != State::Connected {
+            return Err("the client is not connected just now".into());
+        }
+        pulse.connection = Some((statistics, connects));
+        let inbox = client.new_inbox();
+        let subscriber = client.subscribe(inbox.clone()).await?;
+        let echoes = Arc::new(Echoes::to(inbox));
+        let shared = Arc::new(Mutex::new(Some(client.clone())));
+        let watch = {
+            let (echoes, pulse, shared) = (Arc::clone(&echoes), pulse.clone(), Arc::clone(&shared));
+            async move {
+                watch(&client, subscriber, &echoes, &pulse, heartbeat).await;
+                pulse.end();
+                echoes.waiting.lock().clear();
+                shared.lock().take();
+            }
+        };
+        let watch = Task::on(&runtime()?, watch);
+        let link = Self { client: shared, pulse, echoes, _watch: watch };
+        link.barrier().await?;
+        Ok(link)
+    }
+
+    pub(in crate::bus) fn client(&self) -> Result<Client, BoxError> {
+        self.client.lock().clone().filter(|_| !self.pulse.is_over()).ok_or_else(broken)
+    }
+
+    pub(in crate::bus) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Returns when the server has worked off all that was sent before.
+    pub(in crate::bus) async fn barrier(&self) -> Result<(), BoxError> {
+        let client = self.client()?;
+        let echo = self.echoes.expect();
+        client.publish(self.echoes.subject.clone(), echo.payload().into()).await?;
+        drop(client);
+        echo.arrived().await?;
+        // An echo by way of a new connection proves nothing about what the old one had to write.
+        if self.pulse.is_over() { Err(broken()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.pulse.end();
+    }
+}
+
+fn broken() -> BoxError {
+    "the connection to NATS broke".into()
+}
+
+/// Asks the server for a sign of life now and then, and ends where there is none.
+async fn watch(
+    client: &Client,
+    mut subscriber: Subscriber,
+    echoes: &Echoes,
+    pulse: &Pulse,
+    heartbeat: Duration,
+) {
+    let mut asked = false;
+    let mut next = Instant::now() + heartbeat;
+    loop {
+        tokio::select! {
+            biased;
+            message = subscriber.next() => match message {
+                Some(message) if echoes.came(&message.payload) => {
+                    asked = false;
+                    next = Instant::now() + heartbeat;
+                }
+                Some(_) => {}
+                None => return,
+            },
+            () = pulse.worse_than(pulse.dropped()) => {}
+            () = sleep_until(next) => {
+                if asked {
+                    return;
+                }
+                next = Instant::now() + heartbeat.mul_f32(1.5);
+                asked = true;
+                // While the client's queue is full nothing is asked, and nothing answers.
+                let beat = Echoes::HEARTBEAT.to_be_bytes().to_vec();
+                let asking = client.publish(echoes.subject.clone(), beat.into());
+                let _ = timeout_at(next, asking).await;
+            }
+        }
+        if pulse.is_over() || client.connection_state() != State::Connected {
+            return;
+        }
+    }
+}
+
+/// Messages to ourselves that are on their way.
+struct Echoes {
+    subject: String,
+    last: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+}
+
+impl Echoes {
+    const HEARTBEAT: u64 = 0;
+
+    fn to(subject: String) -> Self {
+        Self { subject, last: AtomicU64::new(Self::HEARTBEAT), waiting: Mutex::default() }
+    }
+
+    fn expect(&self) -> Echo<'_> {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().insert(number, sender);
+        Echo { echoes: self, number, receiver }
+    }
+
+    /// Whether it was a heartbeat that came.
+    fn came(&self, payload: &[u8]) -> bool {
+        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return false };
+        if let Some(sender) = self.waiting.lock().remove(&number) {
+            let _ = sender.send(());
+        }
+        number == Self::HEARTBEAT
+    }
+}
+
+struct Echo<'a> {
+    echoes: &'a Echoes,
+    number: u64,
+    receiver: oneshot::Receiver<()>,
+}
+
+impl Echo<'_> {
+    fn payload(&self) -> Vec<u8> {
+        self.number.to_be_bytes().to_vec()
+    }
+
+    async fn arrived(mut self) -> Result<(), BoxError> {
+        (&mut self.receiver).await.map_err(|_| broken())
+    }
+}
+
+impl Drop for Echo<'_> {
+    fn drop(&mut self) {
+        self.echoes.waiting.lock().remove(&self.number);
+    }
+}

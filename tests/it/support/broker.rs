@@ -1,0 +1,131 @@
+//! What is asked of every transport that goes by way of a broker, and a process to ask it of.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use lazy_layers_cache::{Delivery, Events, Transport};
+use tokio::time::timeout;
+
+/// Longer than anything takes; a test that waits for so long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Within this a subscriber must know that its broker is gone.
+pub(crate) const TRUST: Duration = Duration::from_secs(3);
+
+pub(crate) fn event(number: usize) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+pub(crate) async fn next(events: &mut dyn Events) -> Delivery {
+    timeout(PATIENCE, events.next()).await.expect("something comes")
+}
+
+pub(crate) async fn take(events: &mut dyn Events, count: usize) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        taken.push(next(events).await);
+    }
+    taken
+}
+
+pub(crate) async fn publish(transport: &dyn Transport, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        transport.publish(&event(number)).await.unwrap();
+    }
+}
+
+pub(crate) fn expected(numbers: std::ops::Range<usize>) -> Vec<Delivery> {
+    numbers.map(|number| Delivery::Event(event(number))).collect()
+}
+
+/// Waits for a loss to be told, however it is told, and says how long that took.
+pub(crate) async fn loss(events: &mut dyn Events) -> (Delivery, Duration) {
+    let since = Instant::now();
+    loop {
+        match next(events).await {
+            Delivery::Event(_) => {}
+            told => return (told, since.elapsed()),
+        }
+    }
+}
+
+/// Asks again until it works, as the bus above does.
+pub(crate) async fn until_it_works<T, E: std::fmt::Display>(
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let since = Instant::now();
+    loop {
+        match ask().await {
+            Ok(value) => return value,
+            Err(error) => assert!(since.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What two instances and two subscribers see of each other.
+pub(crate) async fn everyone_gets_everything_in_order(one: &dyn Transport, other: &dyn Transport) {
+    let mut first = one.subscribe().await.unwrap().events;
+    let mut second = other.subscribe().await.unwrap().events;
+    publish(one, 0..100).await;
+    assert_eq!(take(&mut *second, 100).await, expected(0..100));
+    assert_eq!(take(&mut *first, 100).await, expected(0..100), "one's own come back");
+    one.check().await.unwrap();
+}
+
+/// A subscribe that has returned misses nothing.
+pub(crate) async fn a_subscription_begins_before_it_returns(
+    publisher: &dyn Transport,
+    subscriber: &dyn Transport,
+    times: usize,
+) {
+    for number in 0..times {
+        let mut events = subscriber.subscribe().await.unwrap().events;
+        publisher.publish(&event(number)).await.unwrap();
+        assert_eq!(next(&mut *events).await, Delivery::Event(event(number)));
+        // Dealt with, so that it is not brought again.
+        let _ = timeout(Duration::ZERO, events.next()).await;
+    }
+}
+
+/// How many tasks of this runtime are alive but for the test's own.
+pub(crate) async fn no_task_is_left() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let since = Instant::now();
+    while metrics.num_alive_tasks() > 0 {
+        assert!(since.elapsed() < PATIENCE, "{} tasks are left", metrics.num_alive_tasks());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn start(command: &mut Command, package: &str) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|error| {
+            panic!(
+                "{} does not start ({error}): these tests need it; install it with \
+                 `apt-get install {package}`, or run scripts/test",
+                command.get_program().display()
+            )
+        }))
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
