@@ -55,6 +55,7 @@
 //!
 //! None is on by default, and none changes what is there without it.
 //!
+//! - `jetstream`: `JetStreamTransport`, events over NATS JetStream, and `nats`.
 //! - `nats`: `NatsTransport`, events over NATS core.
 //! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
 //! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
@@ -82,6 +83,8 @@ mod sync;
 pub mod testing;
 mod time;
 
+#[cfg(feature = "jetstream")]
+pub use crate::bus::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
 pub use crate::bus::{NatsConnection, NatsOptions, NatsTransport, TlsOptions};
 #[cfg(feature = "wire")]

@@ -1,6 +1,8 @@
 //! How events travel between instances: the contract, the transport within one process, and those
 //! over brokers.
 
+#[cfg(feature = "jetstream")]
+mod jetstream;
 mod local;
 #[cfg(feature = "nats")]
 mod nats;
@@ -12,6 +14,8 @@ mod task;
 mod tls;
 mod transport;
 
+#[cfg(feature = "jetstream")]
+pub use self::jetstream::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
 pub use self::nats::{NatsConnection, NatsOptions, NatsTransport};
 #[cfg(feature = "nats")]

@@ -28,5 +28,6 @@ mod options;
 mod races;
 mod runtimes;
 mod support;
+mod transports_jetstream;
 mod transports_nats;
 mod two_levels;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Event, Statistics, Subscriber, connection::State};
+use async_nats::{Client, Event, Message, Statistics, Subscriber, connection::State};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::{
@@ -83,12 +83,21 @@ impl Pulse {
         self.signs.borrow().dropped
     }
 
+    /// Waits for the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub(in crate::bus) async fn ended(&self) {
+        let _ = self.signs.subscribe().wait_for(|signs| signs.over).await;
+    }
+
     /// Waits for the end, or for more to be dropped than that.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost: what counts is the state, not its change.
-    pub(in crate::bus) async fn worse_than(&self, dropped: u64) {
+    pub(super) async fn worse_than(&self, dropped: u64) {
         let mut signs = self.signs.subscribe();
         let _ = signs.wait_for(|signs| signs.over || signs.dropped != dropped).await;
     }
@@ -107,9 +116,8 @@ impl Link {
             return Err("the client is not connected just now".into());
         }
         pulse.connection = Some((statistics, connects));
-        let inbox = client.new_inbox();
-        let subscriber = client.subscribe(inbox.clone()).await?;
-        let echoes = Arc::new(Echoes::to(inbox));
+        let echoes = Arc::new(Echoes::to(client.new_inbox()));
+        let subscriber = client.subscribe(echoes.subject(&"*")).await?;
         let shared = Arc::new(Mutex::new(Some(client.clone())));
         let watch = {
             let (echoes, pulse, shared) = (Arc::clone(&echoes), pulse.clone(), Arc::clone(&shared));
@@ -138,11 +146,30 @@ impl Link {
     pub(in crate::bus) async fn barrier(&self) -> Result<(), BoxError> {
         let client = self.client()?;
         let echo = self.echoes.expect();
-        client.publish(self.echoes.subject.clone(), echo.payload().into()).await?;
+        client.publish(echo.subject.clone(), Vec::new().into()).await?;
         drop(client);
-        echo.arrived().await?;
-        // An echo by way of a new connection proves nothing about what the old one had to write.
-        if self.pulse.is_over() { Err(broken()) } else { Ok(()) }
+        self.arrived(echo).await.map(drop)
+    }
+
+    /// Publishes, and waits for whoever answers. The client's own requests would do, but remember
+    /// for ever those that nobody answered.
+    pub(in crate::bus) async fn ask(
+        &self,
+        subject: &str,
+        payload: Vec<u8>,
+    ) -> Result<Message, BoxError> {
+        let client = self.client()?;
+        let echo = self.echoes.expect();
+        let answer_to = echo.subject.clone();
+        client.publish_with_reply(subject.to_owned(), answer_to, payload.into()).await?;
+        drop(client);
+        self.arrived(echo).await
+    }
+
+    async fn arrived(&self, mut echo: Echo<'_>) -> Result<Message, BoxError> {
+        let message = (&mut echo.receiver).await.map_err(|_| broken())?;
+        // What came by way of a new connection proves nothing about what the old one had to write.
+        if self.pulse.is_over() { Err(broken()) } else { Ok(message) }
     }
 }
 
@@ -170,11 +197,10 @@ async fn watch(
         tokio::select! {
             biased;
             message = subscriber.next() => match message {
-                Some(message) if echoes.came(&message.payload) => {
+                Some(message) => if echoes.came(message) {
                     asked = false;
                     next = Instant::now() + heartbeat;
-                }
-                Some(_) => {}
+                },
                 None => return,
             },
             () = pulse.worse_than(pulse.dropped()) => {}
@@ -185,8 +211,8 @@ async fn watch(
                 next = Instant::now() + heartbeat.mul_f32(1.5);
                 asked = true;
                 // While the client's queue is full nothing is asked, and nothing answers.
-                let beat = Echoes::HEARTBEAT.to_be_bytes().to_vec();
-                let asking = client.publish(echoes.subject.clone(), beat.into());
+                let beat = echoes.subject(&Echoes::HEARTBEAT);
+                let asking = client.publish(beat, Vec::new().into());
                 let _ = timeout_at(next, asking).await;
             }
         }
@@ -196,51 +222,47 @@ async fn watch(
     }
 }
 
-/// Messages to ourselves that are on their way.
+/// Messages to ourselves that are on their way, and answers that we wait for.
 struct Echoes {
-    subject: String,
+    inbox: String,
     last: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
 }
 
 impl Echoes {
     const HEARTBEAT: u64 = 0;
 
-    fn to(subject: String) -> Self {
-        Self { subject, last: AtomicU64::new(Self::HEARTBEAT), waiting: Mutex::default() }
+    fn to(inbox: String) -> Self {
+        Self { inbox, last: AtomicU64::new(Self::HEARTBEAT), waiting: Mutex::default() }
+    }
+
+    fn subject(&self, number: &dyn std::fmt::Display) -> String {
+        format!("{}.{number}", self.inbox)
     }
 
     fn expect(&self) -> Echo<'_> {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().insert(number, sender);
-        Echo { echoes: self, number, receiver }
+        Echo { echoes: self, number, subject: self.subject(&number), receiver }
     }
 
     /// Whether it was a heartbeat that came.
-    fn came(&self, payload: &[u8]) -> bool {
-        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return false };
-        if let Some(sender) = self.waiting.lock().remove(&number) {
-            let _ = sender.send(());
+    fn came(&self, message: Message) -> bool {
+        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+        let sender = number.and_then(|number| self.waiting.lock().remove(&number));
+        if let Some(sender) = sender {
+            let _ = sender.send(message);
         }
-        number == Self::HEARTBEAT
+        number == Some(Self::HEARTBEAT)
     }
 }
 
 struct Echo<'a> {
     echoes: &'a Echoes,
     number: u64,
-    receiver: oneshot::Receiver<()>,
-}
-
-impl Echo<'_> {
-    fn payload(&self) -> Vec<u8> {
-        self.number.to_be_bytes().to_vec()
-    }
-
-    async fn arrived(mut self) -> Result<(), BoxError> {
-        (&mut self.receiver).await.map_err(|_| broken())
-    }
+    subject: String,
+    receiver: oneshot::Receiver<Message>,
 }
 
 impl Drop for Echo<'_> {

@@ -33,10 +33,6 @@ impl Links {
         Self { origin: Origin::Client(client), options, current: tokio::sync::Mutex::default() }
     }
 
-    pub(in crate::bus) fn options(&self) -> &NatsConnection {
-        &self.options
-    }
-
     /// The link that there is, else a new one, within the time to connect: waiting for another
     /// caller who connects counts.
     pub(in crate::bus) async fn get(&self) -> Result<Arc<Link>, BoxError> {

@@ -7,11 +7,11 @@ mod options;
 
 use async_nats::Client;
 
+use self::events::NatsEvents;
 pub use self::options::{NatsConnection, NatsOptions};
-use self::{events::NatsEvents, links::Links};
 pub(super) use self::{
-    link::{Link, Pulse},
-    links::{Links as NatsLinks, within},
+    link::Link,
+    links::{Links, within},
     options::{SUBJECT, check_subject},
 };
 use super::transport::{Subscribed, Transport, TransportFuture};

@@ -14,16 +14,26 @@ pub(crate) struct NatsServer {
     process: Process,
     port: u16,
     dir: PathBuf,
+    jetstream: bool,
 }
 
 impl NatsServer {
+    /// With JetStream.
     pub(crate) fn start() -> Self {
+        Self::start_with(true)
+    }
+
+    pub(crate) fn start_without_jetstream() -> Self {
+        Self::start_with(false)
+    }
+
+    fn start_with(jetstream: bool) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("llc-nats-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { process: launch(port, &dir), port, dir }
+        Self { process: launch(port, &dir, jetstream), port, dir, jetstream }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -37,7 +47,7 @@ impl NatsServer {
     /// With what it had stored.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(self.port, &self.dir);
+        self.process = launch(self.port, &self.dir, self.jetstream);
     }
 
     pub(crate) fn freeze(&self) {
@@ -49,9 +59,12 @@ impl NatsServer {
     }
 }
 
-fn launch(port: u16, dir: &std::path::Path) -> Process {
+fn launch(port: u16, dir: &std::path::Path, jetstream: bool) -> Process {
     let mut command = Command::new("nats-server");
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir);
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+    if jetstream {
+        command.args(["-js", "-sd"]).arg(dir);
+    }
     let process = Process::start(&mut command, "nats-server");
     let since = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
