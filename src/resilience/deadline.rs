@@ -24,7 +24,7 @@ pub(crate) async fn within<F: Future>(
 }
 
 /// Tokio has no question for this: it panics where a timer is made and there is none.
-fn there_is_a_timer() -> bool {
+pub(crate) fn there_is_a_timer() -> bool {
     Handle::try_current().is_ok()
         && catch_unwind(AssertUnwindSafe(|| drop(tokio::time::sleep(Duration::ZERO)))).is_ok()
 }
