@@ -5,6 +5,8 @@
 //! an old value may still be there.
 
 mod owed;
+#[cfg(feature = "redis")]
+mod redis;
 mod store;
 
 use std::{
@@ -14,6 +16,8 @@ use std::{
 };
 
 use self::owed::{Debt, Owed};
+#[cfg(feature = "redis")]
+pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
     codec::Codec,
