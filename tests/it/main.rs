@@ -15,6 +15,7 @@ mod cases;
 mod close;
 mod coalescing;
 mod events;
+mod faults;
 mod fences;
 mod gates;
 mod globs;
