@@ -27,6 +27,7 @@ mod manifest;
 mod model;
 mod options;
 mod races;
+mod redis_store;
 mod runtimes;
 mod support;
 mod two_levels;

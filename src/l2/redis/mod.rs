@@ -8,6 +8,7 @@ mod options;
 mod runs;
 mod scripts;
 mod target;
+mod tls;
 mod walk;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use self::{
     names::Names,
     scripts::{EXCLUSIVE, Keys, Script, Scripts},
     target::Target,
+    tls::Certificates,
 };
 use super::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
@@ -69,6 +71,7 @@ pub struct RedisStore(Arc<Inner>);
 #[must_use = "nothing happens before build()"]
 pub struct RedisStoreBuilder {
     place: Place,
+    certificates: Certificates,
     options: RedisOptions,
 }
 
@@ -136,7 +139,7 @@ impl RedisStore {
 
 impl RedisStoreBuilder {
     fn new(place: Place) -> Self {
-        Self { place, options: RedisOptions::default() }
+        Self { place, certificates: Certificates::default(), options: RedisOptions::default() }
     }
 
     /// Replaces all options, for example by those read from a config file.
@@ -200,12 +203,12 @@ impl RedisStoreBuilder {
     /// A URL that is none, and options that contradict each other; the error names the option and
     /// the fix.
     pub fn build(self) -> Result<RedisStore, BuildError> {
-        let Self { place, options } = self;
+        let Self { place, certificates, options } = self;
         let timeout = options.connect_timeout;
         let target = match place {
-            Place::One(url) => Target::one(&url)?,
-            Place::Cluster(urls) => Target::cluster(&urls, timeout)?,
-            Place::Sentinel(urls, master) => Target::sentinel(&urls, &master)?,
+            Place::One(url) => Target::one(&url, &certificates)?,
+            Place::Cluster(urls) => Target::cluster(&urls, &certificates, timeout)?,
+            Place::Sentinel(urls, master) => Target::sentinel(&urls, &master, certificates)?,
             Place::Ready(target) => target,
         };
         let names = Names::new(options.prefix.clone());

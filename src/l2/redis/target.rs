@@ -11,11 +11,14 @@ use redis::{
     io::tcp::TcpSettings,
 };
 
-use super::connection::{Connection, Given};
+use super::{
+    connection::{Connection, Given},
+    tls::Certificates,
+};
 use crate::error::{BoxError, BuildError};
 
 pub(super) enum Target {
-    One(Box<ConnectionInfo>),
+    One(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Sentinel),
     Given(Arc<dyn Given>),
@@ -23,7 +26,8 @@ pub(super) enum Target {
 }
 
 pub(super) struct Sentinel {
-    sentinels: Vec<ConnectionInfo>,
+    sentinels: Vec<Client>,
+    certificates: Certificates,
     name: String,
     /// What to say to the master; its address is what the sentinels say.
     master: RedisConnectionInfo,
@@ -34,11 +38,15 @@ pub(super) struct Sentinel {
 const LONGEST_COMMAND: Duration = Duration::from_secs(60);
 
 impl Target {
-    pub(super) fn one(url: &str) -> Result<Self, BuildError> {
-        Ok(Self::One(Box::new(info(url)?)))
+    pub(super) fn one(url: &str, certificates: &Certificates) -> Result<Self, BuildError> {
+        Ok(Self::One(Box::new(client(url, certificates)?)))
     }
 
-    pub(super) fn cluster(urls: &[String], timeout: Duration) -> Result<Self, BuildError> {
+    pub(super) fn cluster(
+        urls: &[String],
+        certificates: &Certificates,
+        timeout: Duration,
+    ) -> Result<Self, BuildError> {
         let nodes = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
         if nodes.is_empty() {
             return Err(BuildError::new("redis.cluster", "names no node", "write one URL or more"));
@@ -51,13 +59,18 @@ impl Target {
             .retries(4)
             .min_retry_wait(10)
             .max_retry_wait(100)
-            .tcp_settings(tcp())
-            .build();
+            .tcp_settings(tcp());
+        let client = certificates.cluster(client).build();
         client.map(Box::new).map(Self::Cluster).map_err(|error| refused(&error))
     }
 
-    pub(super) fn sentinel(sentinels: &[String], master: &str) -> Result<Self, BuildError> {
-        let sentinels = sentinels.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn sentinel(
+        sentinels: &[String],
+        master: &str,
+        certificates: Certificates,
+    ) -> Result<Self, BuildError> {
+        let sentinels = sentinels.iter().map(|url| client(url, &certificates));
+        let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
         if sentinels.is_empty() {
             let fix = "write one URL or more";
             return Err(BuildError::new("redis.sentinel", "names no sentinel", fix));
@@ -75,12 +88,12 @@ impl Target {
             }
         };
         let master = master.redis_settings().clone();
-        Ok(Self::Sentinel(Sentinel { sentinels, name, master, with_tls }))
+        Ok(Self::Sentinel(Sentinel { sentinels, certificates, name, master, with_tls }))
     }
 
     pub(super) async fn connect(&self, timeout: Duration) -> Result<Connection, BoxError> {
         match self {
-            Self::One(info) => Ok(Connection::One(open((**info).clone(), timeout).await?)),
+            Self::One(client) => Ok(Connection::One(open(client, timeout).await?)),
             Self::Cluster(client) => Ok(Connection::Cluster(client.get_async_connection().await?)),
             Self::Sentinel(sentinel) => Ok(Connection::One(sentinel.connect(timeout).await?)),
             Self::Given(given) => Ok(Connection::Given(Arc::clone(given))),
@@ -113,10 +126,10 @@ impl Sentinel {
 
     async fn connect_by(
         &self,
-        sentinel: &ConnectionInfo,
+        sentinel: &Client,
         timeout: Duration,
     ) -> Result<MultiplexedConnection, BoxError> {
-        let mut asked = open(sentinel.clone(), timeout).await?;
+        let mut asked = open(sentinel, timeout).await?;
         let question =
             redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name).to_owned();
         let address: Option<(String, u16)> = question.query_async(&mut asked).await?;
@@ -128,7 +141,8 @@ impl Sentinel {
             ConnectionAddr::Tcp(host, port)
         };
         let info = address.into_connection_info()?.set_redis_settings(self.master.clone());
-        let mut master = open(info, timeout).await?;
+        let client = self.certificates.client(info.set_tcp_settings(tcp()))?;
+        let mut master = open(&client, timeout).await?;
         let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut master).await?;
         match role.first() {
             Some(redis::Value::BulkString(role)) if role == b"master" => Ok(master),
@@ -137,18 +151,22 @@ impl Sentinel {
     }
 }
 
-async fn open(info: ConnectionInfo, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeout))
         // Each call has its own deadline.
         .set_response_timeout(None);
-    let client = Client::open(info.set_tcp_settings(tcp()))?;
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// A small command is sent at once, and not held back to be sent with the next.
 fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
+}
+
+fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
+    let info = info(url)?.set_tcp_settings(tcp());
+    certificates.client(info).map_err(|error| refused(&error))
 }
 
 fn info(url: &str) -> Result<ConnectionInfo, BuildError> {
