@@ -96,8 +96,8 @@ pub use crate::{
     load::{IntoLoaded, Loaded, Loader},
     observe::{Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription},
     options::{
-        CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
-        NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
+        L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, SystemClock},
 };

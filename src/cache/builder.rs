@@ -21,8 +21,8 @@ use crate::{
     l2::{L2, Store},
     observe::Observer,
     options::{
-        CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
-        NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
+        L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, millis},
 };
@@ -121,6 +121,12 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// Coalescing of concurrent loads. Default: on.
     pub fn inflight(mut self, inflight: Inflight) -> Self {
         self.options.inflight = inflight;
+        self
+    }
+
+    /// One load at a time in the whole fleet, by a lock in the shared level. Default: off.
+    pub fn distributed_lock(mut self, lock: DistributedLock) -> Self {
+        self.options.distributed_lock = lock;
         self
     }
 

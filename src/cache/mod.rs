@@ -4,6 +4,7 @@ mod builder;
 mod close;
 mod flights;
 mod lead;
+mod lock;
 mod outcome;
 mod read;
 mod repay;

@@ -240,6 +240,68 @@ impl Inflight {
     }
 }
 
+/// One load at a time in the whole fleet, by a lock in the shared level. It saves loads; that
+/// nothing old is cached never depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct DistributedLock {
+    /// Default: false.
+    pub enabled: bool,
+    /// How long a lock outlives an owner that is killed. While its loader runs, the owner renews it
+    /// every third of this. Default: 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub ttl: Duration,
+    /// How long a caller waits for the owner's result, before it takes a stale copy if there is
+    /// one and loads without the lock if not. Default: 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub wait_timeout: Duration,
+    /// How often it looks meanwhile. Default: 50 ms.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub poll: Duration,
+}
+
+impl Default for DistributedLock {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            ttl: Duration::from_secs(10),
+            wait_timeout: Duration::from_secs(2),
+            poll: Duration::from_millis(50),
+        }
+    }
+}
+
+impl DistributedLock {
+    /// Switched on, with the other defaults.
+    #[must_use]
+    pub fn enabled() -> Self {
+        Self { enabled: true, ..Self::default() }
+    }
+
+    /// See the field [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// See the field [`wait_timeout`](Self::wait_timeout).
+    #[must_use]
+    pub fn wait_timeout(mut self, limit: Duration) -> Self {
+        self.wait_timeout = limit;
+        self
+    }
+
+    /// See the field [`poll`](Self::poll).
+    #[must_use]
+    pub fn poll(mut self, interval: Duration) -> Self {
+        self.poll = interval;
+        self
+    }
+}
+
 /// Remembering for a while that the loader found nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

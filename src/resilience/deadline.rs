@@ -41,6 +41,17 @@ pub(crate) async fn unless<F: Future>(
     .await
 }
 
+/// Runs `future` to its end, and `side` beside it for as long.
+pub(crate) async fn beside<F: Future>(side: impl Future<Output = ()>, future: F) -> F::Output {
+    let (mut side, mut future) = (pin!(side), pin!(future));
+    let mut is_over = false;
+    poll_fn(|context| {
+        is_over = is_over || side.as_mut().poll(context).is_ready();
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
 /// Tokio has no question for this: it panics where a timer is made and there is none.
 pub(crate) fn there_is_a_timer() -> bool {
     Handle::try_current().is_ok()

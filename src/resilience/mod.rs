@@ -7,5 +7,5 @@ mod deadline;
 pub(crate) use self::{
     backoff::Backoff,
     breaker::Breaker,
-    deadline::{Late, there_is_a_timer, unless, within},
+    deadline::{Late, beside, there_is_a_timer, unless, within},
 };
