@@ -2,7 +2,9 @@
 //! port, a directory of its own, and patience with a deadline.
 
 use std::{
+    ffi::OsString,
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
@@ -25,6 +27,11 @@ impl Process {
                 command.get_program().display()
             )
         });
+        Self(child)
+    }
+
+    /// With the pipes that it was started with.
+    pub(crate) fn of(child: Child) -> Self {
         Self(child)
     }
 
@@ -92,4 +99,11 @@ pub(crate) fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() 
         assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Where programs are looked for, these directories first.
+pub(crate) fn path_with(dirs: &[&str]) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = dirs.iter().map(PathBuf::from).chain(std::env::split_paths(&path));
+    std::env::join_paths(dirs).unwrap()
 }
