@@ -50,8 +50,10 @@ fn a_cluster_misses_a_node_that_is_killed() {
 fn a_failover_promotes_the_replica() {
     let group = Sentinel::start();
     assert_eq!(group.master_port(), group.first_master().port());
-    let () = group.first_master().connect().set("k", 1).unwrap();
-    cmd("WAIT").arg(1).arg(5_000).exec(&mut group.first_master().connect()).unwrap();
+    let mut old = group.first_master().connect();
+    let () = old.set("k", 1).unwrap();
+    // For the replica to have what this connection wrote.
+    assert_eq!(cmd("WAIT").arg(1).arg(10_000).query(&mut old), Ok(1));
     group.failover();
     assert_eq!(group.master_port(), group.first_replica().port());
     let mut promoted = group.first_replica().connect();

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 /// A process that does not outlive its owner.
@@ -49,6 +49,11 @@ impl Process {
     /// bytes for it.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        // The signal is only a request: the kernel tells when the last thread has come to rest.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        wait_for("a process at rest", Duration::from_secs(10), || {
+            waitid(WaitId::Pid(Pid::from_child(&self.0)), stopped).expect("the process runs")
+        });
     }
 
     pub(crate) fn thaw(&self) {
