@@ -2,13 +2,15 @@
 //! port, a directory of its own, and patience with a deadline.
 
 use std::{
+    ffi::OsString,
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 /// A process that does not outlive its owner.
@@ -28,6 +30,11 @@ impl Process {
         Self(child)
     }
 
+    /// With the pipes that it was started with.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     pub(crate) fn exited(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
@@ -42,6 +49,11 @@ impl Process {
     /// bytes for it.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        // The signal is only a request: the kernel tells when the last thread has come to rest.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        wait_for("a process at rest", Duration::from_secs(10), || {
+            waitid(WaitId::Pid(Pid::from_child(&self.0)), stopped).expect("the process runs")
+        });
     }
 
     pub(crate) fn thaw(&self) {
@@ -92,4 +104,11 @@ pub(crate) fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() 
         assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Where programs are looked for, these directories first.
+pub(crate) fn path_with(dirs: &[&str]) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = dirs.iter().map(PathBuf::from).chain(std::env::split_paths(&path));
+    std::env::join_paths(dirs).unwrap()
 }

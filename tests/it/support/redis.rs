@@ -267,15 +267,20 @@ impl RedisServer {
         line.split(',').find_map(|part| part.strip_prefix("calls=")).unwrap().parse().unwrap()
     }
 
-    fn info(&self, section: &str) -> String {
+    pub(crate) fn info(&self, section: &str) -> String {
         self.admin(|redis| redis::cmd("INFO").arg(section).query(redis))
     }
 
-    fn admin<T>(&self, ask: impl FnOnce(&mut Connection) -> redis::RedisResult<T>) -> T {
+    fn admin<T>(&self, ask: impl Fn(&mut Connection) -> redis::RedisResult<T>) -> T {
         let mut admin = self.lock();
         admin.asked += 1;
         let connection = admin.connection.get_or_insert_with(|| self.connect());
-        ask(connection).expect("the server does as it is told")
+        let mut answer = ask(connection);
+        // A sentinel hangs up on all clients of a replica that it promotes.
+        if answer.as_ref().is_err_and(redis::RedisError::is_connection_dropped) {
+            answer = ask(admin.connection.insert(self.connect()));
+        }
+        answer.expect("the server does as it is told")
     }
 
     fn lock(&self) -> MutexGuard<'_, Admin> {
