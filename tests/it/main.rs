@@ -29,3 +29,5 @@ mod races;
 mod runtimes;
 mod support;
 mod two_levels;
+mod wire;
+mod wire_fuzz;

@@ -180,7 +180,7 @@ impl WireCodec {
 
     /// What was written before there were prefixes.
     fn legacy<V: DeserializeOwned>(&self, bytes: &[u8]) -> Result<V, BoxError> {
-        if bytes == null()? {
+        if bytes == null()? || bytes == serde_json::to_vec(NULL)? {
             return self.unpack(&NIL);
         }
         let packed = match self.unpack(bytes) {

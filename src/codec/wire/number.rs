@@ -1,7 +1,8 @@
 //! Numbers as JavaScript has them: one kind, a double.
 
-/// As far as every integer is a double of its own.
+/// As far as every integer is a double of its own: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+const EXACT_INTEGER: u128 = 1 << 53;
 
 /// The double that says this integer in JavaScript's own encoding, which has no integers beyond
 /// 32 bits; `None` within them, and beyond what a double says exactly. (There a reader in
@@ -9,8 +10,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 it is not used")]
 pub(super) fn double(integer: i128) -> Option<f64> {
     let small = (i128::from(i32::MIN)..=i128::from(u32::MAX)).contains(&integer);
-    let double = integer as f64;
-    (!small && double.abs() <= EXACT).then_some(double)
+    (!small && integer.unsigned_abs() <= EXACT_INTEGER).then_some(integer as f64)
 }
 
 /// The integer that a double says, where it says one exactly.
@@ -35,7 +35,8 @@ mod tests {
         assert_eq!(double(i128::from(i32::MIN)), None);
         assert_eq!(double(i128::from(i32::MIN) - 1), Some(-2_147_483_649.0));
         assert_eq!(double(1 << 53), Some(EXACT));
-        assert_eq!(double((1 << 53) + 2), None);
+        assert_eq!(double((1 << 53) + 1), None);
+        assert_eq!(double(-(1 << 53) - 1), None);
         assert_eq!(whole(EXACT), Some(1 << 53));
         assert_eq!(whole(-EXACT), Some(-(1 << 53)));
         for other in [EXACT + 2.0, 0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {

@@ -32,8 +32,7 @@ pub(super) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError>
 }
 
 pub(super) fn decompress(body: &[u8], limit: usize) -> Result<Vec<u8>, BoxError> {
-    let frame = zstd_safe::find_frame_compressed_size(body)
-        .map_err(|code| zstd_safe::get_error_name(code))?;
+    let frame = zstd_safe::find_frame_compressed_size(body).map_err(zstd_safe::get_error_name)?;
     if frame != body.len() {
         return Err("bytes after the end of the zstd frame".into());
     }
