@@ -1,6 +1,8 @@
 //! What decoding may cost in memory, whatever the bytes say. In a binary of its own, because it
 //! counts every allocation.
 
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "that is how a test fails")]
+
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
@@ -41,7 +43,9 @@ fn lz4(content: &[u8]) -> Vec<u8> {
     [&b"HC1L"[..], &length, &block[..written]].concat()
 }
 
-const COMPRESSIONS: [(&str, fn(&[u8]) -> Vec<u8>); 4] =
+type Compress = fn(&[u8]) -> Vec<u8>;
+
+const COMPRESSIONS: [(&str, Compress); 4] =
     [("gzip", gzip), ("zstd", zstd), ("zstd stream", zstd_stream), ("lz4", lz4)];
 
 /// MessagePack of so many bytes that becomes an error only where all of it has been read: half a

@@ -67,7 +67,9 @@ use crate::error::BoxError;
 /// | records, which a `Packr` of msgpackr writes unless told `useRecords: false` | an error |
 ///
 /// Where a type asks for anything (`serde_json::Value`, untagged enums, `#[serde(flatten)]`), a
-/// double beyond 32 bits without a fraction is an integer and bytes are a list, as in JSON.
+/// double beyond 32 bits without a fraction is an integer and bytes are a list, as in JSON. In
+/// payloads that are JSON (`HC1J`) a `Date` is text for everyone and bytes are what JSON made of
+/// them.
 ///
 /// # Bytes are not trusted
 ///

@@ -92,3 +92,21 @@ fn room(content: usize, body: usize, best: usize, limit: usize) -> Result<Vec<u8
     }
     Ok(vec![0; content])
 }
+
+#[cfg(test)]
+mod without_lz4;
+#[cfg(test)]
+mod without_zstd;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_its_feature_a_compression_is_an_error() {
+        without_zstd::decompress(b"", 99).unwrap_err();
+        without_zstd::compress(b"", &mut Vec::new()).unwrap_err();
+        without_lz4::decompress(b"", 99).unwrap_err();
+        without_lz4::compress(b"", &mut Vec::new()).unwrap_err();
+    }
+}
