@@ -3,7 +3,7 @@
 use lz4_flex::block;
 
 use super::room;
-use crate::{WireCodec, error::BoxError};
+use crate::{codec::WireCodec, error::BoxError};
 
 /// A byte of a match's length stands for 255 bytes at most.
 const BEST: usize = 255;

@@ -5,7 +5,7 @@ use std::io::Read;
 use ::zstd::{bulk, stream::read::Decoder, zstd_safe};
 
 use super::super::limits::at_most;
-use crate::{WireCodec, error::BoxError};
+use crate::{codec::WireCodec, error::BoxError};
 
 /// Node's own default.
 const LEVEL: i32 = 3;
