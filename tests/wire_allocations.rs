@@ -3,10 +3,17 @@
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "that is how a test fails")]
 
-use std::io::Write;
+use std::{
+    fmt::{self, Formatter},
+    io::Write,
+};
 
 use flate2::{Compression, write::GzEncoder};
 use lazy_layers_cache::{Codec, WireCodec, WireLimits};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{SeqAccess, Visitor},
+};
 use serde_json::Value;
 
 const MIB: usize = 1 << 20;
@@ -133,4 +140,45 @@ fn values_that_take_more_in_memory_than_in_bytes_are_counted() {
     let codec = WireCodec::new().limits(WireLimits::default().values(MIB - 1));
     let (most, decoded) = peak(codec, &bytes);
     assert!(!decoded && most < 2 * MIB, "{most}");
+}
+
+/// Makes room for as many as are announced, as some containers do.
+struct Trusting;
+
+impl<'de> Deserialize<'de> for Trusting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Room;
+        impl<'de> Visitor<'de> for Room {
+            type Value = Trusting;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Trusting, A::Error> {
+                let mut room: Vec<[u64; 64]> = Vec::with_capacity(list.size_hint().unwrap());
+                while list.next_element::<()>()?.is_some() {
+                    room.truncate(1);
+                    room.push([0; 64]);
+                }
+                Ok(Trusting)
+            }
+        }
+        deserializer.deserialize_seq(Room)
+    }
+}
+
+impl Serialize for Trusting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+#[test]
+fn no_more_elements_are_announced_than_there_is_room_for() {
+    let bytes = [&b"HC1M\xdd"[..], &100_000_u32.to_be_bytes(), &[0xc0; 100_000]].concat();
+    let measured = allocation_counter::measure(|| {
+        Codec::<Trusting>::decode(&WireCodec::new(), &bytes).unwrap();
+    });
+    assert!(measured.bytes_max < MIB as u64, "{}", measured.bytes_max);
 }

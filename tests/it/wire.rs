@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     env, fs,
+    io::Write,
     net::IpAddr,
     process::Command,
 };
@@ -11,7 +12,7 @@ use std::{
 use lazy_layers_cache::{
     BoxError, Codec, WireCodec, WireEncoding, WireLimits, serialize_with_stats,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeSeq};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 
@@ -506,6 +507,53 @@ fn nothing_behind_the_end_and_no_end_too_early() {
             assert!(decode::<Value>(&bytes[..end]).is_err(), "{name} up to {end}");
         }
     }
+}
+
+#[test]
+fn frames_are_taken_one_at_a_time_whole_and_of_modest_windows() {
+    let empty_frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00];
+    decode::<Value>(&[&vector("zstd"), &empty_frame[..]].concat()).unwrap_err();
+
+    // A frame that says how long it is has no window to be remembered.
+    let content = encode(&text_of(100_000, false)).split_off(4);
+    let frame = |window| {
+        let mut encoder = zstd::stream::Encoder::new(b"HC1Z".to_vec(), 3).unwrap();
+        encoder.window_log(window).unwrap();
+        encoder.write_all(&content).unwrap();
+        encoder.finish().unwrap()
+    };
+    decode::<String>(&frame(23)).unwrap();
+    decode::<String>(&frame(24)).unwrap_err();
+
+    let mut bytes = vector("lz4");
+    let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
+    bytes[4..8].copy_from_slice(&(length + 1).to_le_bytes());
+    // Zeros behind what there is would be integers behind the value.
+    let error = decode::<Value>(&bytes).unwrap_err().to_string();
+    assert!(error.contains("announces"), "{error}");
+}
+
+#[test]
+fn what_is_longer_than_asked_for_is_refused_at_any_depth() {
+    assert_eq!(decode::<(u8, u8)>(b"HC1M\x92\x01\x02").unwrap(), (1, 2));
+    decode::<(u8, u8)>(b"HC1M\x93\x01\x02\x03").unwrap_err();
+    decode::<Vec<(u8, u8)>>(b"HC1M\x91\x93\x01\x02\x03").unwrap_err();
+    decode::<((u8, u8), u8)>(b"HC1M\x92\x93\x01\x02\x03\x04").unwrap_err();
+}
+
+#[test]
+fn a_type_that_announces_another_length_than_it_has_is_not_written() {
+    struct Liar(usize);
+    impl Serialize for Liar {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut seq = serializer.serialize_seq(Some(self.0))?;
+            seq.serialize_element(&1)?;
+            seq.end()
+        }
+    }
+    assert_eq!(serialize_with_stats(&Liar(1)).unwrap().bytes, packed(&[0x91, 1]));
+    assert!(serialize_with_stats(&Liar(0)).is_err());
+    assert!(serialize_with_stats(&Liar(2)).is_err());
 }
 
 #[test]

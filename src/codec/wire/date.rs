@@ -90,6 +90,11 @@ mod tests {
         large[..4].copy_from_slice(&999_000_000_u32.to_be_bytes());
         assert_eq!(text(&large).unwrap(), "1969-12-31T23:59:59.999Z");
         assert_eq!(Date::from_extension(&large).unwrap().millis(), -1);
+        for seconds in [FURTHEST + 1, -FURTHEST - 1, i64::MAX, i64::MIN] {
+            large[..4].fill(0);
+            large[4..].copy_from_slice(&seconds.to_be_bytes());
+            assert_eq!(text(&large), None, "{seconds}");
+        }
         for wrong in [&[][..], &[0xff], &[0; 5], &[0xff; 8], &[0xff; 12], &[0x7f; 12]] {
             assert_eq!(text(wrong), None, "{wrong:x?}");
         }
