@@ -60,6 +60,7 @@
 //!   succeed again.
 //! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
 //!   shared level asks of `V` that it can be serialized.
+//! - `zstd`, `lz4`: these compressions for `WireCodec`, beside gzip. `zstd` compiles C.
 //! - `redis`: `RedisStore`, a shared level in Redis; `redis-tls` for `rediss://` too.
 //! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
@@ -83,7 +84,7 @@ pub mod testing;
 mod time;
 
 #[cfg(feature = "wire")]
-pub use crate::codec::WireCodec;
+pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
 #[cfg(feature = "redis")]
 pub use crate::l2::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use crate::{

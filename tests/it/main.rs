@@ -31,3 +31,5 @@ mod redis_store;
 mod runtimes;
 mod support;
 mod two_levels;
+mod wire;
+mod wire_fuzz;
