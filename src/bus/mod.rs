@@ -1,6 +1,14 @@
 //! How events travel between instances: the contract, and the transport within one process.
 
+mod dedupe;
+mod fields;
+mod fingerprint;
+mod limits;
 mod local;
+mod message;
+mod pack;
+mod payload;
+mod refused;
 mod transport;
 
 pub use self::{

@@ -1,5 +1,8 @@
-//! Tools against failing dependencies: the circuit breaker, the deadline.
+//! Tools against failing dependencies: the circuit breaker, the deadline, the wait before trying
+//! again.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the cache does not listen to a bus yet"))]
+mod backoff;
 mod breaker;
 mod deadline;
 
