@@ -6,6 +6,7 @@ mod fingerprint;
 mod limits;
 mod local;
 mod message;
+mod outbox;
 mod pack;
 mod payload;
 mod refused;
