@@ -3,12 +3,14 @@
 mod dedupe;
 mod fields;
 mod fingerprint;
+mod gaps;
 mod limits;
 mod local;
 mod message;
 mod outbox;
 mod pack;
 mod payload;
+mod pulse;
 mod refused;
 mod transport;
 
