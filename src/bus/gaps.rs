@@ -19,6 +19,8 @@
 //!    `trust_timeout`. It may have died instead, right after it published; who can tell what it
 //!    said last? So that is a gap too. Who closes in order sends a last beacon that promises
 //!    nothing, and who goes while quiet has nothing outstanding: both leave without a gap.
+//!    (Beacons have no order among themselves, so one that arrives after the last is a promise
+//!    that will be broken, and costs a gap.)
 //! 4. **All of everything is lost**: nothing is heard from anyone for `trust_timeout`. Whoever has
 //!    heard nothing for a third of that sends a beacon, and hears at least that one. One probe
 //!    serves all who wait for a sign, so a quiet fleet of any size makes about one or two a second.

@@ -3,6 +3,8 @@
 mod dedupe;
 mod fields;
 mod fingerprint;
+#[cfg(test)]
+mod fleet;
 mod gaps;
 mod limits;
 mod local;
