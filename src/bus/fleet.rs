@@ -76,7 +76,7 @@ impl Fleet {
     fn publish(&mut self, from: usize, lost: &dyn Fn(usize, &Sent) -> bool) {
         let due = self.instances[from].pulse.promise(false);
         let seq = self.instances[from].seq;
-        self.send(Sent::new(from, seq, due), lost);
+        self.send(&Sent::new(from, seq, due), lost);
         self.instances[from].seq += 1;
         let now = self.now;
         self.instances[from].pulse.published(now);
@@ -86,12 +86,12 @@ impl Fleet {
         let Instance { pulse, seq, .. } = &mut self.instances[from];
         let sent = Sent { beacon: true, hello, ..Sent::new(from, *seq, pulse.promise(true)) };
         pulse.sent(self.now, self.random.f64());
-        self.send(sent, lost);
+        self.send(&sent, lost);
     }
 
-    fn send(&mut self, sent: Sent, lost: &dyn Fn(usize, &Sent) -> bool) {
+    fn send(&mut self, sent: &Sent, lost: &dyn Fn(usize, &Sent) -> bool) {
         self.sent += 1;
-        for to in (0..self.instances.len()).filter(|to| !lost(*to, &sent)) {
+        for to in (0..self.instances.len()).filter(|to| !lost(*to, sent)) {
             let at = self.now + self.random.u64(1..=self.slowest);
             let tie = self.random.u64(..);
             self.wire.insert((at, tie), (to, sent.clone()));
@@ -253,7 +253,7 @@ fn who_goes_in_silence_and_who_says_goodbye_goes_without_a_gap() {
         fleet.publish(0, &nothing);
         let goodbye = Sent { beacon: true, ..Sent::new(0, fleet.instances[0].seq, None) };
         fleet.run(400, &nothing);
-        fleet.send(goodbye, &nothing);
+        fleet.send(&goodbye, &nothing);
         fleet.instances[0].runs = false;
         fleet.run(40_000, &nothing);
         fleet.instances[1].runs = false;

@@ -464,6 +464,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_promised_to_a_subscription_that_ended_is_not_waited_for() {
+        for resumed in [false, true] {
+            let mut gaps = settled();
+            gaps.note(T, "a", &Mark { due: Some(1_000), ..mark("a1", 0) }, false);
+            gaps.unsubscribed();
+            gaps.subscribed(100_000, resumed);
+            gaps.heard(103_000);
+            assert_eq!(gaps.check(103_000), None);
+            assert_eq!(gaps.publishers.len(), 1, "not forgotten for what we could not hear");
+        }
+    }
+
+    #[test]
     fn an_event_delivered_again_renews_no_promise() {
         let mut gaps = settled();
         let old = Mark { due: Some(1_000), ..mark("a1", 0) };

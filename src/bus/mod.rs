@@ -1,4 +1,9 @@
-//! How events travel between instances: the contract, and the transport within one process.
+//! How events travel between instances.
+//!
+//! `transport.rs` is the contract of what carries them, `local.rs` carries them within one process.
+//! The rest is pure, told the time and given the bytes: `message.rs` is an event, `outbox.rs` what
+//! is to be published, `dedupe.rs` what was here before, and `gaps.rs` with `pulse.rs` notices what
+//! never came.
 
 mod dedupe;
 mod fields;

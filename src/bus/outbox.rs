@@ -374,8 +374,8 @@ impl Value {
 /// gives a meaning to matches as any byte, which needs no quoting that readers might not know.
 fn beginning(key: &str) -> Arc<str> {
     let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\' | '{' | '}');
-    let cut = key.floor_char_boundary(MAX_TEXT / 2);
-    let beginning = key.get(..cut).unwrap_or_default();
+    let cuts = (0..=MAX_TEXT / 2).rev();
+    let beginning = cuts.filter_map(|cut| key.get(..cut)).next().unwrap_or_default();
     Arc::from(beginning.replace(special, "?") + ALL)
 }
 
@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(drained(500, &both), ["-set"], "their time is over");
         let lasting =
             Change::Value { key: Arc::from("k"), value: Arc::new([1]), ttl_ms: None, prime: false };
-        assert_eq!(drained(999, &[lasting.clone()]), ["k=1"]);
+        assert_eq!(drained(999, std::slice::from_ref(&lasting)), ["k=1"]);
         assert_eq!(drained(1_000, &[lasting]), ["-k"]);
     }
 
