@@ -60,6 +60,7 @@
 //!   succeed again.
 //! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
 //!   shared level asks of `V` that it can be serialized.
+//! - `redis`: `RedisStore`, a shared level in Redis; `redis-tls` for `rediss://` too.
 //! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
 #[cfg_attr(not(test), expect(dead_code, reason = "the cache does not listen to a bus yet"))]
@@ -84,6 +85,8 @@ mod time;
 
 #[cfg(feature = "wire")]
 pub use crate::codec::WireCodec;
+#[cfg(feature = "redis")]
+pub use crate::l2::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use crate::{
     bus::{Delivery, Events, LocalTransport, Subscribed, Transport, TransportFuture},
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},

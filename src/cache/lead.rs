@@ -67,6 +67,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut lease = None;
         let mut l2_holds = false;
         if let Some(l2) = &self.l2 {
+            self.repay();
             match l2.begin(self.asker(&key), refresh, hard).await {
                 Start::Fresh(fresh) => {
                     let value = Some(Arc::clone(&fresh.value));

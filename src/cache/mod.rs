@@ -6,6 +6,7 @@ mod flights;
 mod lead;
 mod outcome;
 mod read;
+mod repay;
 mod request;
 mod running;
 mod shared;

@@ -59,7 +59,7 @@ impl L1Options {
 }
 
 /// The level that instances share.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
@@ -67,9 +67,25 @@ pub struct L2Options {
     /// How long a value is fresh there. Default: [`CacheOptions::ttl`](super::CacheOptions).
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
     pub ttl: Option<Duration>,
+    /// The longest key that it is asked about. A value under a longer one is kept in memory only,
+    /// and an `l2:error` event says so. Default: 65,536 bytes.
+    pub max_key_bytes: usize,
+}
+
+impl Default for L2Options {
+    fn default() -> Self {
+        Self { ttl: None, max_key_bytes: 64 << 10 }
+    }
 }
 
 impl L2Options {
+    /// See the field [`max_key_bytes`](Self::max_key_bytes).
+    #[must_use]
+    pub fn max_key_bytes(mut self, bytes: usize) -> Self {
+        self.max_key_bytes = bytes;
+        self
+    }
+
     /// See the field [`ttl`](Self::ttl).
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {

@@ -1,12 +1,11 @@
-//! Tools against failing dependencies: the circuit breaker, the deadline, the wait before trying
-//! again.
+//! Tools against failing dependencies: the circuit breaker, the deadline.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the cache does not listen to a bus yet"))]
 mod backoff;
 mod breaker;
 mod deadline;
 
 pub(crate) use self::{
+    backoff::Backoff,
     breaker::Breaker,
-    deadline::{Late, within},
+    deadline::{Late, there_is_a_timer, unless, within},
 };

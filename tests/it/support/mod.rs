@@ -1,5 +1,8 @@
 //! What the tests share: caches on paused time, loaders with a will of their own, a log of events.
 
+pub(crate) mod certificate;
+pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 
 use std::{
