@@ -52,7 +52,7 @@ impl Names {
 
     /// A Cluster hashes what is in the first pair of braces if there is anything in it, else the
     /// whole name. So the epoch has in braces what its value is hashed by; where that cannot be
-    /// put in braces, because it has a closing one itself, a number with the same slot.
+    /// put in braces, because it is empty or has a closing one itself, a number with the same slot.
     pub(super) fn epoch(&self, key: &str) -> String {
         let Self { prefix } = self;
         let value = self.value(key);
@@ -62,7 +62,9 @@ impl Names {
         }
         match tag(&value) {
             Some(tag) => format!("{prefix}{EPOCH}{{{tag}}}:{key}"),
-            None if !value.contains(['{', '}']) => format!("{prefix}{EPOCH}{{{value}}}"),
+            None if !value.is_empty() && !value.contains(['{', '}']) => {
+                format!("{prefix}{EPOCH}{{{value}}}")
+            }
             None => format!("{prefix}{EPOCH}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
         }
     }
