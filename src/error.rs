@@ -37,6 +37,7 @@ enum Cause {
     Absent,
     Abandoned,
     NoRuntime,
+    LockTimeout(Duration),
     Unreachable(Option<BoxError>),
     Closed,
 }
@@ -60,6 +61,9 @@ pub enum ErrorKind {
     Abandoned,
     /// The loader has to wait, and there is no tokio runtime to let it.
     NoRuntime,
+    /// Another instance has the lock and did not come to an end in time; and the stale copy that
+    /// was to serve instead had ended its time too, when this caller came to it.
+    LockTimeout,
     /// A delete or set did not get through to the shared level, or it is not known whether it
     /// did: an old value may still be there. [`source`](StdError::source) says why; none if the
     /// level was not asked because it failed just now.
@@ -80,6 +84,7 @@ impl Error {
             Cause::Absent => ErrorKind::Absent,
             Cause::Abandoned => ErrorKind::Abandoned,
             Cause::NoRuntime => ErrorKind::NoRuntime,
+            Cause::LockTimeout(_) => ErrorKind::LockTimeout,
             Cause::Unreachable(_) => ErrorKind::L2Unreachable,
             Cause::Closed => ErrorKind::Closed,
         }
@@ -134,6 +139,10 @@ impl Error {
         Self::about(key, Cause::NoRuntime)
     }
 
+    pub(crate) fn lock_timeout(key: &Arc<str>, limit: Duration) -> Self {
+        Self::about(key, Cause::LockTimeout(limit))
+    }
+
     pub(crate) fn unreachable(key: &str, cause: Option<BoxError>) -> Self {
         Self::about(&Arc::from(key), Cause::Unreachable(cause))
     }
@@ -170,6 +179,11 @@ impl fmt::Display for Error {
                 f,
                 "the loader of key `{key}` has to wait, which needs a tokio runtime: call from \
                  within one"
+            ),
+            Cause::LockTimeout(limit) => write!(
+                f,
+                "another instance has been loading key `{key}` for longer than {limit:?}, and there \
+                 is no stale copy any more"
             ),
             Cause::Unreachable(_) => write!(
                 f,

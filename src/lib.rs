@@ -62,8 +62,11 @@
 //!   succeed again.
 //! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
 //!   shared level asks of `V` that it can be serialized.
+//! - `zstd`, `lz4`: these compressions for `WireCodec`, beside gzip. `zstd` compiles C.
+//! - `redis`: `RedisStore`, a shared level in Redis; `redis-tls` for `rediss://` too.
 //! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the cache does not listen to a bus yet"))]
 mod bus;
 mod cache;
 mod codec;
@@ -88,7 +91,9 @@ pub use crate::bus::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
 pub use crate::bus::{NatsConnection, NatsOptions, NatsTransport, TlsOptions};
 #[cfg(feature = "wire")]
-pub use crate::codec::WireCodec;
+pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
+#[cfg(feature = "redis")]
+pub use crate::l2::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use crate::{
     bus::{Delivery, Events, LocalTransport, Subscribed, Transport, TransportFuture},
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
@@ -99,8 +104,8 @@ pub use crate::{
     load::{IntoLoaded, Loaded, Loader},
     observe::{Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription},
     options::{
-        CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
-        NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
+        L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, SystemClock},
 };

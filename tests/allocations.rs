@@ -24,9 +24,9 @@ fn a_hit_allocates_nothing() {
     let miss = allocations(|| drop(runtime.block_on(texts.get_or_set("new", some).into_future())));
     assert!(miss > 0, "the counter counts");
 
-    let hits = allocations(|| {
+    let hit = |times: usize| {
         runtime.block_on(async {
-            for _ in 0..100 {
+            for _ in 0..times {
                 assert!(texts.get_l1("key").is_some());
                 assert!(texts.get("key").await.is_some());
                 assert_eq!(*texts.get_or_set("key", some).await.unwrap(), 1);
@@ -36,6 +36,8 @@ fn a_hit_allocates_nothing() {
                 assert_eq!(*numbers.get_or_set(&u64::MAX, some).await.unwrap(), 1);
             }
         });
-    });
-    assert_eq!(hits, 0);
+    };
+    // The first hits of a process start the thread that keeps their time.
+    hit(100);
+    assert_eq!(allocations(|| hit(100)), 0);
 }

@@ -1,13 +1,31 @@
-//! How events travel between instances: the contract, the transport within one process, and those
-//! over brokers.
+//! How events travel between instances.
+//!
+//! `transport.rs` is the contract of what carries them, `local.rs` carries them within one process,
+//! `nats`, `jetstream` and `rabbitmq` by way of a broker.
+//! The rest is pure, told the time and given the bytes: `message.rs` is an event, `outbox.rs` what
+//! is to be published, `dedupe.rs` what was here before, and `gaps.rs` with `pulse.rs` notices what
+//! never came.
 
+mod dedupe;
+mod fields;
+mod fingerprint;
+#[cfg(test)]
+mod fleet;
+mod gaps;
 #[cfg(feature = "jetstream")]
 mod jetstream;
+mod limits;
 mod local;
+mod message;
 #[cfg(feature = "nats")]
 mod nats;
+mod outbox;
+mod pack;
+mod payload;
+mod pulse;
 #[cfg(feature = "nats")]
 mod queue;
+mod refused;
 #[cfg(feature = "nats")]
 mod task;
 #[cfg(feature = "nats")]

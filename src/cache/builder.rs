@@ -21,8 +21,8 @@ use crate::{
     l2::{L2, Store},
     observe::Observer,
     options::{
-        CacheOptions, CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
-        NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
+        L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, millis},
 };
@@ -124,6 +124,12 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
         self
     }
 
+    /// One load at a time in the whole fleet, by a lock in the shared level. Default: off.
+    pub fn distributed_lock(mut self, lock: DistributedLock) -> Self {
+        self.options.distributed_lock = lock;
+        self
+    }
+
     /// Remembering that a key does not exist. Default: off.
     pub fn negative_cache(mut self, negative_cache: NegativeCache) -> Self {
         self.options.negative_cache = negative_cache;
@@ -192,6 +198,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             observer: Observer::default(),
             running: running.clone(),
             closed: AtomicBool::new(false),
+            repaying: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::{
     flights::{Arrival, Failure, Ticket},
+    lock::Lock,
     running::Token,
     shared::Shared,
 };
@@ -23,6 +24,7 @@ use crate::{
     load::{Loaded, Loader, contained},
     observe::{Counter, Event, in_span},
     options::CallOptions,
+    resilience::beside,
     time::millis,
 };
 
@@ -66,8 +68,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let hard = self.options.timeouts(call.as_deref()).hard;
         let mut lease = None;
         let mut l2_holds = false;
+        let mut lock = None;
         if let Some(l2) = &self.l2 {
-            match l2.begin(self.asker(&key), refresh, hard).await {
+            self.repay();
+            let mut start = l2.begin(self.asker(&key), refresh, hard).await;
+            // A forced refresh loads whatever others have just found.
+            if self.options.distributed_lock.enabled && !refresh {
+                (start, lock) = self.lock(&ticket, start, hard).await;
+            }
+            match start {
                 Start::Fresh(fresh) => {
                     let value = Some(Arc::clone(&fresh.value));
                     self.promote(&mut ticket, fresh);
@@ -79,12 +88,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     self.take_along(&ticket, stale);
                 }
             }
+            if let Some(Lock::TimedOut) = lock
+                && let Some(copy) = self.at_hand(&key, ticket.flight())
+            {
+                let error = Error::lock_timeout(&key, self.options.distributed_lock.wait_timeout);
+                return ticket.land(Err(Failure { error, instead: Some(copy) }));
+            }
             self.report_miss(&key);
         }
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
-        let result = in_span(&key, within(link, contained(&key, loader, hard))).await;
+        let loading = in_span(&key, within(link, contained(&key, loader, hard)));
+        let result = match &lock {
+            Some(Lock::Held(held)) => beside(held.renew(), loading).await,
+            _ => loading.await,
+        };
         let now = self.now();
         self.observer.origin_answered(&key, result.as_ref().err(), now);
         match result {
@@ -99,6 +118,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             // Nobody else's fault: those who have a runtime load for themselves.
             Err(error) if error.kind() == ErrorKind::NoRuntime => drop(ticket),
             Err(error) => self.fail(ticket, error, hard),
+        }
+        if let Some(Lock::Held(held)) = lock {
+            held.give_back().await;
         }
     }
 

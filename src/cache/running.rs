@@ -3,17 +3,14 @@
 //! tokio-util has this as `TaskTracker` and `CancellationToken`. Together they bring twelve
 //! crates, a macro parser among them, into a cache that needs no other.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    task::Poll,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
+
+use crate::resilience::unless;
 
 /// Handles are one and the same.
 #[derive(Clone, Default)]
@@ -62,18 +59,11 @@ impl Token {
     /// Runs a load to its end, or until it is stopped.
     pub(super) async fn run(self, load: impl Future<Output = ()>) {
         let inner = &self.0.0;
-        let mut told = pin!(inner.stop.notified());
-        if inner.stopped.load(Ordering::SeqCst) {
-            return;
+        // Made before the question, it hears of a stop that comes after it.
+        let told = inner.stop.notified();
+        if !inner.stopped.load(Ordering::SeqCst) {
+            unless(told, load).await;
         }
-        let mut load = pin!(load);
-        poll_fn(|context| {
-            if told.as_mut().poll(context).is_ready() {
-                return Poll::Ready(());
-            }
-            load.as_mut().poll(context)
-        })
-        .await;
     }
 }
 

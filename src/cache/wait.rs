@@ -102,7 +102,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// What may be served while a flight is up: what memory holds, else the copy that the flight
     /// took along, unless something newer was published or anything deleted since.
-    fn at_hand(&self, key: &str, flight: &Flight<V>) -> Option<Entry<V>> {
+    pub(super) fn at_hand(&self, key: &str, flight: &Flight<V>) -> Option<Entry<V>> {
         let now = self.now();
         let held = self.usable(key, now, &mut None);
         let copy = flight.about.copy().filter(|copy| copy.is_usable(now));
@@ -126,10 +126,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 // A caller may come round late: the entry's time may be over.
                 match instead.filter(|entry| entry.is_usable(self.now())) {
                     Some(entry) => {
-                        let reason = if error.kind() == ErrorKind::HardTimeout {
-                            StaleReason::HardTimeout
-                        } else {
-                            StaleReason::LoaderError
+                        let reason = match error.kind() {
+                            ErrorKind::HardTimeout => StaleReason::HardTimeout,
+                            ErrorKind::LockTimeout => StaleReason::LockTimeout,
+                            _ => StaleReason::LoaderError,
                         };
                         Ok(Some(self.serve_copy(key, entry, reason)))
                     }

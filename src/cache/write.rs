@@ -18,7 +18,7 @@ const SWEEP_BATCH: usize = 512;
 
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) async fn set(
-        &self,
+        self: &Arc<Self>,
         key: &str,
         value: &Arc<V>,
         own: &CallOptions,
@@ -29,15 +29,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let text = Arc::from(key);
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let ttl = self.options.l2_ttl(own, None);
-            if let Err(failure) = l2.set(self.asker(key), value, ttl).await {
+            let told = l2.set(self.asker(key), value, ttl).await;
+            let published = told.map_err(|failure| {
                 self.void(key);
-                return Err(unreachable(key, failure));
-            }
+                self.repay();
+                unreachable(key, failure)
+            })?;
             let entry = self.entry(key, value, lifetime);
-            match ticket.overwrite(|| self.store(&text, entry)) {
+            let displaced = if published == l2::Published::Refused {
+                None
+            } else {
+                ticket.overwrite(|| self.store(&text, entry))
+            };
+            match displaced {
                 Some(displaced) => self.let_go(displaced?),
-                // Another write came in between, and which of the two the shared level has now is
-                // not known here: so memory has neither.
+                // Another write or delete came in between, here or elsewhere, and was the later.
                 None => self.void(key),
             }
         } else {
@@ -50,24 +56,26 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(())
     }
 
-    pub(super) async fn delete(&self, key: &str) -> Result<(), Error> {
+    pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         self.remove(key)?;
         if let Some(l2) = &self.l2 {
             let told = l2.delete(self.asker(key)).await;
             self.void(key);
+            self.repay();
             told.map_err(|failure| unreachable(key, failure))?;
         }
         self.observer.emit(|| Event::Delete { key });
         Ok(())
     }
 
-    pub(super) async fn delete_by_pattern(&self, glob: &str) -> Result<(), Error> {
+    pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
         self.sweep(&pattern).await;
         if let Some(l2) = &self.l2 {
             let told = l2.delete_matching(self.asker(glob)).await;
             self.sweep(&pattern).await;
+            self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
         }
         self.observer.emit(|| Event::DeletePattern { pattern: glob });

@@ -1,12 +1,10 @@
 //! Values as bytes. What the bytes are is the codec's business alone; levels hand them around.
 
 #[cfg(feature = "wire")]
-mod scan;
-#[cfg(feature = "wire")]
 mod wire;
 
 #[cfg(feature = "wire")]
-pub use self::wire::WireCodec;
+pub use self::wire::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
 use crate::error::BoxError;
 
 /// Turns values into the bytes that a [`Store`](crate::Store) keeps, and back.
@@ -31,4 +29,12 @@ pub trait Codec<V>: Send + Sync + 'static {
     /// Bytes that are no such value. They can be anything, made by anyone: an implementation
     /// bounds what it allocates and how deep it recurses.
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
+
+    /// Whether decoding these bytes takes so long that it should not happen on a thread that runs
+    /// tasks. Asked before each decoding, so it looks at a few bytes and their number. Default:
+    /// never.
+    fn is_heavy_to_decode(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
 }

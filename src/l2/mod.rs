@@ -4,6 +4,9 @@
 //! Only a delete or set that did not get through is told to the caller: nobody else can know that
 //! an old value may still be there.
 
+mod owed;
+#[cfg(feature = "redis")]
+mod redis;
 mod store;
 
 use std::{
@@ -12,6 +15,9 @@ use std::{
     time::Duration,
 };
 
+use self::owed::{Debt, Owed};
+#[cfg(feature = "redis")]
+pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
     codec::Codec,
@@ -31,6 +37,8 @@ pub(crate) struct L2<V> {
     pattern_limit: Duration,
     /// The end of a value's life in the store in which it is a stale copy.
     stale_for: Duration,
+    max_key_bytes: usize,
+    owed: Owed,
 }
 
 /// A value of the shared level and how long it is fresh; `None` for as long as anyone likes.
@@ -59,6 +67,15 @@ pub(crate) enum Published {
     Refused,
     /// It is not known to be in the store. No delete is known either.
     Unknown,
+}
+
+/// What became of an attempt to take a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locked {
+    Yes,
+    ByAnother,
+    /// Without the store nobody can tell.
+    NoAnswer,
 }
 
 /// Why a call of the store came to nothing.
@@ -103,12 +120,24 @@ impl<V: 'static> L2<V> {
             write_limit: options.l2_timeouts.write,
             pattern_limit: options.l2_timeouts.pattern,
             stale_for: options.stale_ttl(),
+            max_key_bytes: options.l2.max_key_bytes,
+            owed: Owed::default(),
         }
     }
 
     pub(crate) async fn get(&self, asker: Asker<'_>) -> Option<Fresh<V>> {
-        let read = self.guarded(asker, Some(self.read_limit), self.store.get(asker.key));
-        self.fresh(asker, &read.await.ok()??)
+        if !self.serves(asker) {
+            return None;
+        }
+        let read = self.guarded(asker, self.read_limit, || self.store.get(asker.key));
+        let stored = read.await.ok()??;
+        match self.fresh(asker, &stored) {
+            Ok(fresh) => fresh,
+            Err(Unreadable) => {
+                self.discard(asker, &stored.value).await;
+                None
+            }
+        }
     }
 
     /// Never fails: without the store a load begins with nothing.
@@ -125,24 +154,34 @@ impl<V: 'static> L2<V> {
         let mut is_sound = true;
         let mut begin = Begin { stale_for: self.stale_for, lease_for, refresh };
         for _ in 0..2 {
-            let begun = self.store.begin(asker.key, begin);
-            match self.guarded(asker, Some(self.read_limit), begun).await {
-                Ok(Begun::Fresh(stored)) => {
-                    if let Some(fresh) = self.fresh(asker, &stored) {
-                        return Start::Fresh(fresh);
+            if !self.serves(asker) {
+                break;
+            }
+            let begun = || self.store.begin(asker.key, begin);
+            match self.guarded(asker, self.read_limit, begun).await {
+                Ok(Begun::Fresh(stored)) => match self.fresh(asker, &stored) {
+                    Ok(Some(fresh)) => return Start::Fresh(fresh),
+                    // Bytes that are no value, or a store that judges otherwise: load, with the
+                    // right to replace them.
+                    unusable => {
+                        is_sound = false;
+                        begin.refresh = true;
+                        if unusable.is_err() {
+                            self.discard(asker, &stored.value).await;
+                        }
                     }
-                    // Bytes that are no value: load, with the right to replace them.
-                    begin.refresh = true;
-                    is_sound = false;
-                }
+                },
                 Ok(Begun::Load { lease, stale }) => {
                     let held = stale.is_some();
-                    let stale = stale.filter(|_| is_sound).and_then(|stored| {
+                    let mut copy = None;
+                    if let Some(stored) = stale.filter(|_| is_sound) {
                         let remaining = stored.remaining.unwrap_or(self.stale_for);
-                        let value = self.decode(asker, &stored.value)?;
-                        Some((value, remaining))
-                    });
-                    return Start::Load { lease, stale, held };
+                        match self.decode(asker, &stored.value) {
+                            Ok(value) => copy = Some((value, remaining)),
+                            Err(Unreadable) => self.discard(asker, &stored.value).await,
+                        }
+                    }
+                    return Start::Load { lease, stale: copy, held };
                 }
                 Err(_) => break,
             }
@@ -158,63 +197,172 @@ impl<V: 'static> L2<V> {
         ttl: Duration,
     ) -> Published {
         let Some(bytes) = self.encode(asker, value) else { return Published::Unknown };
-        let lives = ttl.saturating_add(self.stale_for);
-        let publish = self.store.publish(asker.key, lease, bytes, lives);
-        match self.guarded(asker, Some(self.write_limit), publish).await {
-            Ok(true) => Published::Yes,
-            Ok(false) => Published::Refused,
-            Err(_) => Published::Unknown,
-        }
+        self.publish_bytes(asker, lease, bytes, ttl).await.unwrap_or(Published::Unknown)
     }
 
-    /// A value that cannot be encoded is deleted instead: what there was is old now.
+    /// Writes a value that was given and not loaded. One that cannot be encoded, or that the store
+    /// has no room for, is deleted instead: what there was is old now.
     pub(crate) async fn set(
         &self,
         asker: Asker<'_>,
         value: &V,
         ttl: Duration,
-    ) -> Result<(), Failure> {
-        let lives = ttl.saturating_add(self.stale_for);
+    ) -> Result<Published, Failure> {
         let bytes = if ttl.is_zero() { None } else { self.encode(asker, value) };
-        match bytes {
-            Some(bytes) => {
-                let set = self.store.set(asker.key, bytes, lives);
-                self.guarded(asker, Some(self.write_limit), set).await
-            }
-            None => self.delete(asker).await,
+        let Some(bytes) = bytes else {
+            return self.delete(asker).await.map(|()| Published::Unknown);
+        };
+        if !self.has_place(asker) {
+            return Ok(Published::Unknown);
         }
+        // As long as the write can take, and a little more.
+        let lease_for = self.write_limit.saturating_mul(2);
+        let seize = || self.store.seize(asker.key, lease_for);
+        let set = async {
+            match self.guarded(asker, self.write_limit, seize).await? {
+                Some(lease) => self.publish_bytes(asker, &lease, bytes, ttl).await,
+                None => Ok(Published::Unknown),
+            }
+        };
+        let promise = self.owed.promise_key(asker.key);
+        let told = set.await?;
+        promise.kept();
+        Ok(told)
     }
 
+    /// One that does not get through, or whose caller goes away, is owed: until it does get
+    /// through, the store is not asked about the key.
     pub(crate) async fn delete(&self, asker: Asker<'_>) -> Result<(), Failure> {
-        self.guarded(asker, Some(self.write_limit), self.store.delete(asker.key)).await
+        if !self.has_place(asker) {
+            return Ok(());
+        }
+        let promise = self.owed.promise_key(asker.key);
+        self.guarded(asker, self.write_limit, || self.store.delete(asker.key)).await?;
+        promise.kept();
+        Ok(())
     }
 
-    /// `asker.key` is the pattern.
+    /// The same for a pattern, which is what `asker.key` is.
     pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
-        let delete = self.store.delete_matching(asker.key);
-        self.guarded(asker, Some(self.pattern_limit), delete).await
+        let promise = self.owed.promise_pattern(asker.key);
+        let delete = || self.store.delete_matching(asker.key);
+        self.guarded(asker, self.pattern_limit, delete).await?;
+        promise.kept();
+        Ok(())
+    }
+
+    /// How many deletes have not reached the store.
+    pub(crate) fn owes(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Makes up for the deletes that have not reached the store. Ends at the first that does not.
+    pub(crate) async fn repay(
+        &self,
+        observer: &Observer,
+        clock: &dyn Clock,
+    ) -> Result<(), Failure> {
+        while let Some(debt) = self.owed.next() {
+            match &debt {
+                Debt::Key(key, _) => {
+                    let asker = Asker { key, observer, clock };
+                    self.guarded(asker, self.write_limit, || self.store.delete(key)).await?;
+                }
+                Debt::Pattern(glob, _) => {
+                    let asker = Asker { key: glob, observer, clock };
+                    let delete = || self.store.delete_matching(glob);
+                    self.guarded(asker, self.pattern_limit, delete).await?;
+                }
+            }
+            self.owed.settle(&debt);
+        }
+        Ok(())
     }
 
     pub(crate) async fn size(&self, asker: Asker<'_>) -> Option<u64> {
-        self.guarded(asker, Some(self.read_limit), self.store.size()).await.ok()
+        self.guarded(asker, self.read_limit, || self.store.size()).await.ok()
+    }
+
+    pub(crate) async fn lock(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
+        if !self.serves(asker) {
+            return Locked::NoAnswer;
+        }
+        let lock = || self.store.lock(asker.key, owner, ttl);
+        match self.guarded(asker, self.write_limit, lock).await {
+            Ok(true) => Locked::Yes,
+            Ok(false) => Locked::ByAnother,
+            Err(_) => Locked::NoAnswer,
+        }
+    }
+
+    /// `false` if the lock is lost, or is not known to be kept.
+    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> bool {
+        let extend = || self.store.extend(asker.key, owner, ttl);
+        self.guarded(asker, self.write_limit, extend).await.unwrap_or(false)
+    }
+
+    pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {
+        // What does not get through ends with the lock's time.
+        let unlock = || self.store.unlock(asker.key, owner);
+        let _ = self.guarded(asker, self.write_limit, unlock).await;
     }
 
     pub(crate) fn is_skipped(&self) -> bool {
         self.breaker.is_open()
     }
 
-    fn fresh(&self, asker: Asker<'_>, stored: &Stored) -> Option<Fresh<V>> {
+    /// Whether the store may be asked about the key.
+    fn serves(&self, asker: Asker<'_>) -> bool {
+        self.has_place(asker) && !self.owed.covers(asker.key)
+    }
+
+    /// Whether the store can have the key at all.
+    fn has_place(&self, asker: Asker<'_>) -> bool {
+        let length = asker.key.len();
+        let refusal = if length > self.max_key_bytes {
+            let limit = self.max_key_bytes;
+            Some(format!("a key of {length} bytes, l2.max_key_bytes is {limit}").into())
+        } else {
+            self.store.refuses(asker.key)
+        };
+        refusal.map(|error| report(asker, &error)).is_none()
+    }
+
+    async fn publish_bytes(
+        &self,
+        asker: Asker<'_>,
+        lease: &Lease,
+        bytes: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<Published, Failure> {
+        let lives = ttl.saturating_add(self.stale_for);
+        let publish = || self.store.publish(asker.key, lease, bytes, lives);
+        let published = self.guarded(asker, self.write_limit, publish).await?;
+        Ok(if published { Published::Yes } else { Published::Refused })
+    }
+
+    /// Bytes that nobody can read make room for others.
+    async fn discard(&self, asker: Asker<'_>, bytes: &[u8]) {
+        let discard = || self.store.discard(asker.key, bytes);
+        let _ = self.guarded(asker, self.write_limit, discard).await;
+    }
+
+    /// `None`: what there is is not fresh any more.
+    fn fresh(&self, asker: Asker<'_>, stored: &Stored) -> Result<Option<Fresh<V>>, Unreadable> {
         let fresh_for = match stored.remaining {
-            Some(remaining) if remaining <= self.stale_for => return None,
+            Some(remaining) if remaining <= self.stale_for => return Ok(None),
             Some(remaining) => Some(remaining - self.stale_for),
             None => None,
         };
-        Some(Fresh { value: self.decode(asker, &stored.value)?, fresh_for })
+        Ok(Some(Fresh { value: self.decode(asker, &stored.value)?, fresh_for }))
     }
 
-    fn decode(&self, asker: Asker<'_>, bytes: &[u8]) -> Option<Arc<V>> {
+    fn decode(&self, asker: Asker<'_>, bytes: &[u8]) -> Result<Arc<V>, Unreadable> {
         let decoded = contained(|| self.codec.decode(bytes));
-        decoded.map(Arc::new).map_err(|error| report(asker, &error)).ok()
+        decoded.map(Arc::new).map_err(|error| {
+            report(asker, &error);
+            Unreadable
+        })
     }
 
     fn encode(&self, asker: Asker<'_>, value: &V) -> Option<Vec<u8>> {
@@ -222,19 +370,20 @@ impl<V: 'static> L2<V> {
     }
 
     /// The only place that calls a store: breaker, deadline, report.
-    async fn guarded<T>(
+    async fn guarded<'a, T>(
         &self,
         asker: Asker<'_>,
-        limit: Option<Duration>,
-        call: StoreFuture<'_, T>,
+        limit: Duration,
+        call: impl FnOnce() -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
-        let Some(permit) = self.breaker.permit(asker.clock.now()) else {
+        let permit = self.breaker.permit(asker.clock.now(), self.store.connection());
+        let Some(permit) = permit else {
             asker.observer.count(Counter::L2Skipped);
             asker.observer.emit(|| Event::L2Skipped { key: asker.key });
             return Err(Failure::Skipped);
         };
-        let answer = within(limit, call).await;
-        match answer.unwrap_or_else(|Late| Err(NoAnswer(limit.unwrap_or_default()).into())) {
+        let answer = within(Some(limit), call()).await;
+        match answer.unwrap_or_else(|Late| Err(NoAnswer(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
                     asker.observer.l2_recovered();
@@ -251,6 +400,9 @@ impl<V: 'static> L2<V> {
         }
     }
 }
+
+/// The bytes in the store are no value. It has been reported.
+struct Unreadable;
 
 /// How long a load that has no limit may take before its right to publish lapses.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);

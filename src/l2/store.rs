@@ -14,7 +14,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///
 /// What makes a shared level safe is that a load which began before a delete can never be seen
 /// after it, whichever instance each of them was on. So a load begins by taking a [`Lease`] and
-/// publishes under it, and a delete (or set) voids every lease of its key that is out. A store
+/// publishes under it, and a delete (or [`seize`](Self::seize), which begins a write) voids every
+/// lease of its key that is out. A store
 /// must
 ///
 /// - give callers that begin at once the same lease or each their own, but never one that was
@@ -49,8 +50,12 @@ pub trait Store: Send + Sync + 'static {
         lives: Duration,
     ) -> StoreFuture<'a, bool>;
 
-    /// Writes a value whatever there was, and voids the key's leases.
-    fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lives: Duration) -> StoreFuture<'a, ()>;
+    /// Removes a key, voids its leases and gives one that nobody else is given, for the value that
+    /// is to be written: who begins a load meanwhile gets none. `None` as in [`Begun::Load`].
+    ///
+    /// A value is written in these two steps, and not in one, so that a write which arrives late
+    /// (from a connection that hung, say) never undoes what came after it.
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>>;
 
     /// Removes a key and voids its leases. A key that is not there is not an error.
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()>;
@@ -58,8 +63,35 @@ pub trait Store: Send + Sync + 'static {
     /// The same for all keys that match a glob of Redis.
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
 
+    /// Removes a value if it still is this one: bytes that nobody can read.
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()>;
+
     /// How many values there are.
     fn size(&self) -> StoreFuture<'_, u64>;
+
+    /// Takes the key's lock for `ttl` unless somebody has it. It saves loads and protects nothing:
+    /// that is what leases are for.
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool>;
+
+    /// Keeps the lock for `ttl` from now on. `false` if it is not this owner's any more.
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool>;
+
+    /// Gives the lock back, if it still is this owner's.
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()>;
+
+    /// Why the store has no place for this key, whatever the value: a name that it keeps for
+    /// itself, say. The cache then keeps the key in memory only. `None`, the default: it has.
+    fn refuses(&self, key: &str) -> Option<BoxError> {
+        let _ = key;
+        None
+    }
+
+    /// A number that changes when there is a new connection. A cache that has stopped calling the
+    /// store tries again at once then, and not only after the circuit breaker's cooldown. The
+    /// default is always the same number.
+    fn connection(&self) -> u64 {
+        0
+    }
 }
 
 /// The right to publish the result of one load.

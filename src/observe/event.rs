@@ -26,6 +26,8 @@ pub enum StaleReason {
     HardTimeout,
     /// The last load failed just now, and the key is left alone for a while.
     Throttled,
+    /// Another instance has the lock and did not come to an end in time.
+    LockTimeout,
 }
 
 impl fmt::Display for StaleReason {
@@ -35,6 +37,7 @@ impl fmt::Display for StaleReason {
             Self::SoftTimeout => "soft-timeout",
             Self::HardTimeout => "hard-timeout",
             Self::Throttled => "throttled",
+            Self::LockTimeout => "lock-timeout",
         })
     }
 }
@@ -86,6 +89,17 @@ pub enum Event<'a> {
     /// `inflight:bypass`: a caller loads for itself, because coalescing is off or full.
     #[non_exhaustive]
     InflightBypass { key: &'a str },
+    /// `lock:wait`: another instance has the lock, and its result is waited for.
+    #[non_exhaustive]
+    LockWait { key: &'a str },
+    /// `lock:timeout`: it did not come in time. A stale copy serves, or else the key is loaded
+    /// without the lock.
+    #[non_exhaustive]
+    LockTimeout { key: &'a str, limit: Duration },
+    /// `lock:lost`: the lock could not be renewed while the loader runs, so another instance may
+    /// load too.
+    #[non_exhaustive]
+    LockLost { key: &'a str },
     /// `stale:hit`: a stale copy answered.
     #[non_exhaustive]
     StaleHit { key: &'a str, reason: StaleReason, age: Duration },
@@ -119,6 +133,9 @@ impl Event<'_> {
             Self::LoadSuperseded { .. } => "load:superseded",
             Self::InflightReuse { .. } => "inflight:reuse",
             Self::InflightBypass { .. } => "inflight:bypass",
+            Self::LockWait { .. } => "lock:wait",
+            Self::LockTimeout { .. } => "lock:timeout",
+            Self::LockLost { .. } => "lock:lost",
             Self::StaleHit { .. } => "stale:hit",
             Self::NegativeSet { .. } => "negative:set",
             Self::L2Error { .. } => "l2:error",
@@ -142,6 +159,9 @@ impl Event<'_> {
             | Self::LoadSuperseded { key }
             | Self::InflightReuse { key }
             | Self::InflightBypass { key }
+            | Self::LockWait { key }
+            | Self::LockTimeout { key, .. }
+            | Self::LockLost { key }
             | Self::StaleHit { key, .. }
             | Self::NegativeSet { key, .. }
             | Self::L2Error { key, .. }

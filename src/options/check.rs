@@ -1,5 +1,7 @@
 //! What `build()` refuses, each with the option's name and the fix.
 
+use std::time::Duration;
+
 use super::{CacheOptions, Timeouts};
 use crate::error::BuildError;
 
@@ -46,6 +48,18 @@ impl CacheOptions {
             "inflight.ttl",
             "is zero, so no load would ever be joined",
             "set inflight.enabled to false if that is meant",
+        )?;
+        refuse(
+            self.distributed_lock.enabled && self.distributed_lock.ttl < LEAST_LOCK,
+            "distributed_lock.ttl",
+            "is shorter than 30 ms, so it would be lost between two renewals",
+            "write a time such as 10 s",
+        )?;
+        refuse(
+            self.distributed_lock.enabled && self.distributed_lock.poll.is_zero(),
+            "distributed_lock.poll",
+            "is zero, so whoever waits would ask without a pause",
+            "write a time such as 50 ms",
         )?;
         refuse(
             self.negative_cache.enabled && self.negative_cache.ttl.is_zero(),
@@ -120,5 +134,7 @@ impl Timeouts {
         }
     }
 }
+
+const LEAST_LOCK: Duration = Duration::from_millis(30);
 
 const A_DURATION: &str = "write a time such as 60 s";

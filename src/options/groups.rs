@@ -59,7 +59,7 @@ impl L1Options {
 }
 
 /// The level that instances share.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
@@ -67,9 +67,25 @@ pub struct L2Options {
     /// How long a value is fresh there. Default: [`CacheOptions::ttl`](super::CacheOptions).
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
     pub ttl: Option<Duration>,
+    /// The longest key that it is asked about. A value under a longer one is kept in memory only,
+    /// and an `l2:error` event says so. Default: 65,536 bytes.
+    pub max_key_bytes: usize,
+}
+
+impl Default for L2Options {
+    fn default() -> Self {
+        Self { ttl: None, max_key_bytes: 64 << 10 }
+    }
 }
 
 impl L2Options {
+    /// See the field [`max_key_bytes`](Self::max_key_bytes).
+    #[must_use]
+    pub fn max_key_bytes(mut self, bytes: usize) -> Self {
+        self.max_key_bytes = bytes;
+        self
+    }
+
     /// See the field [`ttl`](Self::ttl).
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
@@ -220,6 +236,68 @@ impl Inflight {
     #[must_use]
     pub fn max_followers(mut self, followers: usize) -> Self {
         self.max_followers = followers;
+        self
+    }
+}
+
+/// One load at a time in the whole fleet, by a lock in the shared level. It saves loads; that
+/// nothing old is cached never depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct DistributedLock {
+    /// Default: false.
+    pub enabled: bool,
+    /// How long a lock outlives an owner that is killed. While its loader runs, the owner renews it
+    /// every third of this. Default: 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub ttl: Duration,
+    /// How long a caller waits for the owner's result, before it takes a stale copy if there is
+    /// one and loads without the lock if not. Default: 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub wait_timeout: Duration,
+    /// How often it looks meanwhile. Default: 50 ms.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub poll: Duration,
+}
+
+impl Default for DistributedLock {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            ttl: Duration::from_secs(10),
+            wait_timeout: Duration::from_secs(2),
+            poll: Duration::from_millis(50),
+        }
+    }
+}
+
+impl DistributedLock {
+    /// Switched on, with the other defaults.
+    #[must_use]
+    pub fn enabled() -> Self {
+        Self { enabled: true, ..Self::default() }
+    }
+
+    /// See the field [`ttl`](Self::ttl).
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// See the field [`wait_timeout`](Self::wait_timeout).
+    #[must_use]
+    pub fn wait_timeout(mut self, limit: Duration) -> Self {
+        self.wait_timeout = limit;
+        self
+    }
+
+    /// See the field [`poll`](Self::poll).
+    #[must_use]
+    pub fn poll(mut self, interval: Duration) -> Self {
+        self.poll = interval;
         self
     }
 }

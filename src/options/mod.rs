@@ -8,7 +8,8 @@ use std::time::Duration;
 
 pub(crate) use self::call::CallOptions;
 pub use self::groups::{
-    CircuitBreaker, FailSafe, Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
+    CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
+    NegativeCache, Timeouts,
 };
 
 /// All options of a cache that a config file can carry.
@@ -64,6 +65,8 @@ pub struct CacheOptions {
     pub l2: L2Options,
     /// Coalescing of concurrent loads.
     pub inflight: Inflight,
+    /// One load at a time in the whole fleet.
+    pub distributed_lock: DistributedLock,
     /// Remembering that a key does not exist.
     pub negative_cache: NegativeCache,
     /// Serving a stale copy when the loader fails.
@@ -88,6 +91,7 @@ impl Default for CacheOptions {
             l1: L1Options::default(),
             l2: L2Options::default(),
             inflight: Inflight::default(),
+            distributed_lock: DistributedLock::default(),
             negative_cache: NegativeCache::default(),
             fail_safe: FailSafe::default(),
             timeouts: Timeouts::default(),

@@ -27,6 +27,8 @@ enum State {
     },
     Open {
         until: u64,
+        /// The connection that failed.
+        connection: u64,
     },
     /// One call is out to see. If nothing is heard of it for as long as a cooldown, another goes.
     Probing {
@@ -42,6 +44,7 @@ pub(crate) struct Permit<'a> {
     breaker: &'a Breaker,
     /// The number of the probe that it is.
     probe: Option<u64>,
+    connection: u64,
 }
 
 impl Breaker {
@@ -54,12 +57,14 @@ impl Breaker {
         }
     }
 
-    /// `None`: do not call.
-    pub(crate) fn permit(&self, now: u64) -> Option<Permit<'_>> {
+    /// `None`: do not call. `connection` is the number of the connection that the call would use:
+    /// what failed on another says nothing about it.
+    pub(crate) fn permit(&self, now: u64, connection: u64) -> Option<Permit<'_>> {
         let mut state = self.state.lock();
         let due = match *state {
-            State::Closed { .. } => return Some(Permit { breaker: self, probe: None }),
-            State::Open { until } => until,
+            State::Closed { .. } => return Some(Permit { breaker: self, probe: None, connection }),
+            State::Open { connection: failed, .. } if failed != connection => now,
+            State::Open { until, .. } => until,
             State::Probing { since, .. } => since.saturating_add(self.cooldown),
         };
         if now < due {
@@ -67,7 +72,7 @@ impl Breaker {
         }
         let probe = self.probes.fetch_add(1, Ordering::Relaxed);
         *state = State::Probing { since: now, probe };
-        Some(Permit { breaker: self, probe: Some(probe) })
+        Some(Permit { breaker: self, probe: Some(probe), connection })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -98,17 +103,18 @@ impl Permit<'_> {
     pub(crate) fn failed(mut self, now: u64) -> bool {
         let mut state = self.breaker.state.lock();
         let until = now.saturating_add(self.breaker.cooldown);
+        let connection = self.connection;
         match *state {
             State::Closed { failures } if failures + 1 < self.breaker.threshold => {
                 *state = State::Closed { failures: failures + 1 };
                 false
             }
             State::Closed { .. } => {
-                *state = State::Open { until };
+                *state = State::Open { until, connection };
                 true
             }
             State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
-                *state = State::Open { until };
+                *state = State::Open { until, connection };
                 false
             }
             State::Open { .. } | State::Probing { .. } => false,
@@ -123,7 +129,7 @@ impl Drop for Permit<'_> {
         match *state {
             // Nothing was learned: the next caller may probe at once.
             State::Probing { since, probe } if probe == own => {
-                *state = State::Open { until: since };
+                *state = State::Open { until: since, connection: self.connection };
             }
             _ => {}
         }
@@ -137,7 +143,7 @@ mod tests {
     fn opened() -> Breaker {
         let breaker = Breaker::new(3, 100);
         for failure in 1..=3 {
-            assert_eq!(breaker.permit(0).unwrap().failed(0), failure == 3);
+            assert_eq!(breaker.permit(0, 7).unwrap().failed(0), failure == 3);
         }
         breaker
     }
@@ -146,37 +152,37 @@ mod tests {
     fn it_opens_at_the_threshold_and_only_for_failures_in_a_row() {
         let breaker = Breaker::new(3, 100);
         for _ in 0..10 {
-            assert!(!breaker.permit(0).unwrap().failed(0));
-            assert!(!breaker.permit(0).unwrap().failed(0));
-            assert!(!breaker.permit(0).unwrap().succeeded());
+            assert!(!breaker.permit(0, 7).unwrap().failed(0));
+            assert!(!breaker.permit(0, 7).unwrap().failed(0));
+            assert!(!breaker.permit(0, 7).unwrap().succeeded());
         }
         assert!(!breaker.is_open());
-        assert!(opened().permit(99).is_none());
+        assert!(opened().permit(99, 7).is_none());
     }
 
     #[test]
     fn one_call_at_a_time_probes() {
         let breaker = opened();
-        let probe = breaker.permit(100).unwrap();
-        assert!(breaker.permit(100).is_none() && breaker.permit(199).is_none());
+        let probe = breaker.permit(100, 7).unwrap();
+        assert!(breaker.permit(100, 7).is_none() && breaker.permit(199, 7).is_none());
         assert!(!probe.failed(150), "it was open before");
-        assert!(breaker.permit(249).is_none());
-        assert!(breaker.permit(250).unwrap().succeeded());
+        assert!(breaker.permit(249, 7).is_none());
+        assert!(breaker.permit(250, 7).unwrap().succeeded());
         assert!(!breaker.is_open());
     }
 
     #[test]
     fn a_probe_that_goes_away_lets_the_next_caller_probe() {
         let breaker = opened();
-        drop(breaker.permit(100).unwrap());
-        assert!(breaker.permit(100).unwrap().succeeded());
+        drop(breaker.permit(100, 7).unwrap());
+        assert!(breaker.permit(100, 7).unwrap().succeeded());
     }
 
     #[test]
     fn a_probe_that_nothing_is_heard_of_does_not_keep_the_next_from_going() {
         let breaker = opened();
-        let lost = breaker.permit(100).unwrap();
-        let next = breaker.permit(200).unwrap();
+        let lost = breaker.permit(100, 7).unwrap();
+        let next = breaker.permit(200, 7).unwrap();
         assert!(!lost.succeeded(), "too late to have a say");
         assert!(next.succeeded());
     }
@@ -184,9 +190,17 @@ mod tests {
     #[test]
     fn calls_from_before_it_opened_have_no_say() {
         let breaker = Breaker::new(1, 100);
-        let (early, late) = (breaker.permit(0).unwrap(), breaker.permit(0).unwrap());
-        assert!(breaker.permit(0).unwrap().failed(0));
+        let (early, late) = (breaker.permit(0, 7).unwrap(), breaker.permit(0, 7).unwrap());
+        assert!(breaker.permit(0, 7).unwrap().failed(0));
         assert!(!early.succeeded() && !late.failed(500));
-        assert!(breaker.is_open() && breaker.permit(100).is_some());
+        assert!(breaker.is_open() && breaker.permit(100, 7).is_some());
+    }
+
+    #[test]
+    fn a_new_connection_is_tried_at_once() {
+        let breaker = opened();
+        assert!(breaker.permit(1, 7).is_none());
+        assert!(breaker.permit(1, 8).unwrap().succeeded());
+        assert!(!breaker.is_open());
     }
 }

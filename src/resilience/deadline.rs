@@ -1,7 +1,10 @@
 //! Waiting no longer than so long.
 
 use std::{
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
     time::Duration,
 };
 
@@ -23,8 +26,34 @@ pub(crate) async fn within<F: Future>(
     timeout(limit, future).await.map_err(|_| Late)
 }
 
+/// Runs `future` until `stop` ends, whichever is first; `stop` if both are.
+pub(crate) async fn unless<F: Future>(
+    stop: impl Future<Output = ()>,
+    future: F,
+) -> Option<F::Output> {
+    let (mut stop, mut future) = (pin!(stop), pin!(future));
+    poll_fn(|context| {
+        if stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Runs `future` to its end, and `side` beside it for as long.
+pub(crate) async fn beside<F: Future>(side: impl Future<Output = ()>, future: F) -> F::Output {
+    let (mut side, mut future) = (pin!(side), pin!(future));
+    let mut is_over = false;
+    poll_fn(|context| {
+        is_over = is_over || side.as_mut().poll(context).is_ready();
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
 /// Tokio has no question for this: it panics where a timer is made and there is none.
-fn there_is_a_timer() -> bool {
+pub(crate) fn there_is_a_timer() -> bool {
     Handle::try_current().is_ok()
         && catch_unwind(AssertUnwindSafe(|| drop(tokio::time::sleep(Duration::ZERO)))).is_ok()
 }

@@ -30,6 +30,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     next_lease: AtomicU64,
+    connection: AtomicU64,
 }
 
 #[derive(Default)]
@@ -37,9 +38,18 @@ struct State {
     values: HashMap<String, Kept>,
     /// The lease of each key that is being loaded. Those who begin while it is out share it: it
     /// says that no delete has come since it was first given.
-    leases: HashMap<String, (Lease, u64)>,
+    leases: HashMap<String, Out>,
+    /// Who has each lock, until when.
+    locks: HashMap<String, (String, u64)>,
     weather: Weather,
     operations: u64,
+}
+
+struct Out {
+    lease: Lease,
+    until: u64,
+    /// Of a write: not to be shared with loads.
+    exclusive: bool,
 }
 
 struct Kept {
@@ -70,6 +80,7 @@ impl SharedStore {
             clock: Arc::new(clock),
             state: Mutex::default(),
             next_lease: AtomicU64::new(0),
+            connection: AtomicU64::new(0),
         }))
     }
 
@@ -83,6 +94,12 @@ impl SharedStore {
         let mut state = self.0.state.lock();
         state.values.clear();
         state.leases.clear();
+        state.locks.clear();
+    }
+
+    /// As if there were a new connection.
+    pub fn reconnect(&self) {
+        self.0.connection.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Puts bytes under a key, past all rules.
@@ -102,6 +119,10 @@ impl SharedStore {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.0.state.lock().operations
+    }
+
+    fn new_lease(&self) -> Lease {
+        Lease::new(self.0.next_lease.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     fn until(&self, lives: Duration) -> u64 {
@@ -149,7 +170,7 @@ impl Store for SharedStore {
     }
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        let token = self.0.next_lease.fetch_add(1, Ordering::Relaxed);
+        let new = self.new_lease();
         self.operate(move |state, now| {
             let stored = state.stored(key, now);
             let is_fresh = |stored: &Stored| {
@@ -159,12 +180,18 @@ impl Store for SharedStore {
                 return Begun::Fresh(fresh);
             }
             let until = now.saturating_add(millis(begin.lease_for));
-            let (lease, until) = match state.leases.get(key) {
-                Some((lease, good)) if now < *good => (lease.clone(), until.max(*good)),
-                _ => (Lease::new(token.to_string()), until),
-            };
-            state.leases.insert(key.to_owned(), (lease.clone(), until));
-            Begun::Load { lease: Some(lease), stale: stored }
+            let out = state.leases.entry(key.to_owned()).or_insert_with(|| Out {
+                lease: new.clone(),
+                until,
+                exclusive: false,
+            });
+            if now >= out.until {
+                *out = Out { lease: new, until, exclusive: false };
+            } else if !out.exclusive {
+                out.until = out.until.max(until);
+            }
+            let lease = (!out.exclusive).then(|| out.lease.clone());
+            Begun::Load { lease, stale: stored }
         })
     }
 
@@ -176,10 +203,8 @@ impl Store for SharedStore {
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
-            let good = state
-                .leases
-                .get(key)
-                .is_some_and(|(out, good_until)| out == lease && now < *good_until);
+            let good =
+                state.leases.get(key).is_some_and(|out| out.lease == *lease && now < out.until);
             if good {
                 state.leases.remove(key);
                 let until = now.saturating_add(millis(lives));
@@ -189,11 +214,14 @@ impl Store for SharedStore {
         })
     }
 
-    fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lives: Duration) -> StoreFuture<'a, ()> {
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        let lease = self.new_lease();
         self.operate(move |state, now| {
-            state.leases.remove(key);
-            let until = now.saturating_add(millis(lives));
-            state.values.insert(key.to_owned(), Kept { value, until });
+            state.values.remove(key);
+            let until = now.saturating_add(millis(lease_for));
+            let out = Out { lease: lease.clone(), until, exclusive: true };
+            state.leases.insert(key.to_owned(), out);
+            Some(lease)
         })
     }
 
@@ -212,10 +240,48 @@ impl Store for SharedStore {
         })
     }
 
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| {
+            if state.values.get(key).is_some_and(|kept| kept.value == value) {
+                state.values.remove(key);
+            }
+        })
+    }
+
     fn size(&self) -> StoreFuture<'_, u64> {
         self.operate(|state, now| {
             state.values.values().filter(|kept| now < kept.until).count() as u64
         })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.operate(move |state, now| {
+            let taken = state.locks.get(key).is_some_and(|(_, until)| now < *until);
+            if !taken {
+                let until = now.saturating_add(millis(ttl));
+                state.locks.insert(key.to_owned(), (owner.to_owned(), until));
+            }
+            !taken
+        })
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.operate(move |state, now| {
+            let own = state.locks.get_mut(key).filter(|(by, until)| by == owner && now < *until);
+            own.map(|(_, until)| *until = now.saturating_add(millis(ttl))).is_some()
+        })
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| {
+            if state.locks.get(key).is_some_and(|(by, _)| by == owner) {
+                state.locks.remove(key);
+            }
+        })
+    }
+
+    fn connection(&self) -> u64 {
+        self.0.connection.load(Ordering::Relaxed)
     }
 }
 

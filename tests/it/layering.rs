@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("codec", &["error"]),
     ("l1", &["entry", "options", "pattern"]),
     ("flight", &["sync"]),
-    ("l2", &["codec", "error", "observe", "options", "resilience", "time"]),
+    ("l2", &["codec", "error", "observe", "options", "pattern", "resilience", "time"]),
     ("load", &["error", "resilience"]),
     ("bus", &["error"]),
     (

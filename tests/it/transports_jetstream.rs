@@ -14,12 +14,12 @@ use lazy_layers_cache::{
 use tokio::time::timeout;
 
 use crate::support::{
-    broker::{
+    ms,
+    nats::NatsServer,
+    transports::{
         TRUST, a_subscription_begins_before_it_returns, event, everyone_gets_everything_in_order,
         expected, loss, next, no_task_is_left, publish, take, until_it_works,
     },
-    ms,
-    nats::NatsServer,
 };
 
 fn options(server: &NatsServer, name: &str) -> JetStreamOptions {

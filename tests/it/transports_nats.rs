@@ -7,13 +7,13 @@ use lazy_layers_cache::{
 };
 
 use crate::support::{
-    broker::{
+    ms,
+    nats::NatsServer,
+    transports::{
         PATIENCE, TRUST, a_subscription_begins_before_it_returns,
         everyone_gets_everything_in_order, expected, loss, next, no_task_is_left, publish, take,
         until_it_works,
     },
-    ms,
-    nats::NatsServer,
 };
 
 fn options(server: &NatsServer) -> NatsOptions {

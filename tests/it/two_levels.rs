@@ -246,6 +246,8 @@ async fn bytes_that_are_no_value_are_a_miss_and_are_replaced() {
     let log = Log::of(&left);
     assert_eq!(left.get("k").await, None);
     assert_eq!(log.take(), ["l2:error", "miss"]);
+    assert_eq!(store.peek("k"), None, "they make room");
+    store.plant("k", "seven", ms(60_000 + 5_000));
     assert_eq!(left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
     assert_eq!(log.take(), ["l2:error", "miss", "loader:start", "loader:success", "set"]);
     assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
@@ -356,17 +358,33 @@ impl Store for SlowRoad {
         value: Vec<u8>,
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
-        self.store.publish(key, lease, value, lives)
-    }
-
-    fn set<'a>(&'a self, key: &'a str, value: Vec<u8>, lives: Duration) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             tokio::time::sleep(ms((self.there)(&value))).await;
             let back = (self.back)(&value);
-            self.store.set(key, value, lives).await?;
+            let published = self.store.publish(key, lease, value, lives).await?;
             tokio::time::sleep(ms(back)).await;
-            Ok(())
+            Ok(published)
         })
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        self.store.seize(key, lease_for)
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.discard(key, value)
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.lock(key, owner, ttl)
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.extend(key, owner, ttl)
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner)
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
@@ -414,7 +432,7 @@ async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_level_the_other() {
-    // The first is long on its way, so the shared level has it last.
+    // The first is long on its way: it began before the other, so it comes to nothing.
     let there = |value: &[u8]| if value == b"1" { 200 } else { 0 };
     let store = SharedStore::new(TokioClock::new());
     let cache = over(SlowRoad { there, ..SlowRoad::to(&store) });
@@ -423,8 +441,8 @@ async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_l
     set(&cache, 2).await.unwrap();
     assert_eq!(cache.get_l1("k").as_deref(), Some(&2));
     first.await.unwrap();
-    assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
-    assert_eq!(cache.get("k").await.as_deref(), Some(&1));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"2"[..]));
+    assert_eq!(cache.get("k").await.as_deref(), Some(&2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -601,10 +619,91 @@ async fn a_set_that_did_not_get_through_leaves_nothing_in_memory() {
         async move { cache.set("k", 2).await }
     });
     tokio::time::sleep(ms(50)).await;
-    assert_eq!(get(&cache).await.unwrap(), Some(1));
+    assert_eq!(cache.get("k").await, None, "the old one is gone before the new one is there");
     assert_eq!(setting.await.unwrap().unwrap_err().kind(), ErrorKind::L2Unreachable);
-    assert_eq!(cache.get_l1("k"), None, "the level may have the new one, and has");
-    assert_eq!(cache.get("k").await.as_deref(), Some(&2));
+    assert_eq!(cache.get_l1("k"), None);
+    tokio::time::sleep(ms(500)).await;
+    assert_eq!(store.peek("k"), None, "which of the two is there nobody knew, so neither is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_asked_again() {
+    for pattern in [false, true] {
+        let (store, left, right, origin) = world();
+        left.set("k", 1).await.unwrap();
+        store.set_weather(Weather::Failing);
+        let told = if pattern { left.clear().await } else { left.delete("k").await };
+        assert_eq!(told.unwrap_err().kind(), ErrorKind::L2Unreachable);
+        store.set_weather(Weather::Fine);
+        assert_eq!(left.get("k").await, None, "what is there was deleted");
+        assert!(!left.has("k").await);
+        assert_eq!(right.get("k").await.as_deref(), Some(&1), "it is there, and nobody else knows");
+        let loaded = left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+        assert_eq!((loaded.as_deref(), store.peek("k").is_some()), (Some(&1), true));
+        tokio::time::sleep(ms(200)).await;
+        assert_eq!(store.peek("k"), None, "made up for, though nobody asked");
+        left.delete("k").await.unwrap();
+        left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+        assert!(store.peek("k").is_some(), "the level serves the key again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
+    let (store, left, _, _) = world();
+    left.set("k", 1).await.unwrap();
+    store.set_weather(Weather::Silent);
+    let gone = tokio::time::timeout(ms(10), left.delete("k")).await;
+    assert!(gone.is_err());
+    store.set_weather(Weather::Fine);
+    assert_eq!(left.get("k").await, None);
+    left.delete("other").await.unwrap();
+    tokio::time::sleep(ms(200)).await;
+    assert_eq!(store.peek("k"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_ends_the_breakers_cooldown_and_owed_deletes_go_first() {
+    let (store, left, _, _) = world();
+    left.set("k", 1).await.unwrap();
+    store.set_weather(Weather::Failing);
+    for _ in 0..3 {
+        left.delete("k").await.unwrap_err();
+    }
+    store.set_weather(Weather::Fine);
+    tokio::time::sleep(ms(5_000)).await;
+    assert!(store.peek("k").is_some(), "the breaker is open");
+    store.reconnect();
+    tokio::time::sleep(ms(1_100)).await;
+    assert_eq!(store.peek("k"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_too_long_for_the_level_is_kept_in_memory_only() {
+    let (store, left, right, origin) = world();
+    let long = "k".repeat((64 << 10) + 1);
+    let log = Log::of(&left);
+    left.get_or_set(&*long, origin.load(Gate::Ok)).await.unwrap();
+    assert!(log.take().contains(&"l2:error".to_owned()));
+    left.set(&*long, 7).await.unwrap();
+    assert_eq!(left.get(&*long).await.as_deref(), Some(&7));
+    left.delete(&*long).await.unwrap();
+    assert_eq!((left.get(&*long).await, right.get(&*long).await), (None, None));
+    assert_eq!(store.operations(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
+    let store = SharedStore::new(TokioClock::new());
+    let there = |value: &[u8]| if value == b"2" { 100 } else { 0 };
+    let setter = over(SlowRoad { there, ..SlowRoad::to(&store) });
+    let other = over(SlowRoad::to(&store));
+    let setting = set(&setter, 2);
+    tokio::time::sleep(ms(50)).await;
+    let loaded = other.get_or_set("k", || async { Ok::<_, std::io::Error>(1) }).await.unwrap();
+    assert_eq!(*loaded, 1);
+    setting.await.unwrap();
+    assert_eq!(store.peek("k").as_deref(), Some(&b"2"[..]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,10 +68,10 @@ impl JetStreamEvents {
         }
         loop {
             let (messages, stream) = self.source.as_mut()?;
-            let pulse = self.link.pulse();
+            let vitals = self.link.vitals();
             tokio::select! {
                 biased;
-                () = pulse.ended() => return None,
+                () = vitals.ended() => return None,
                 // An error ends it, although the client would try again: what to do is decided
                 // above, and costs one subscribe.
                 message = messages.next() => {
@@ -86,7 +86,7 @@ impl JetStreamEvents {
                 _ = self.look.tick() => {
                     let info = tokio::select! {
                         biased;
-                        () = pulse.ended() => return None,
+                        () = vitals.ended() => return None,
                         info = timeout(self.limit, stream.get_info()) => info.ok()?.ok()?,
                     };
                     if self.shows_a_gap(&info)? {

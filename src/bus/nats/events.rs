@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc};
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 
-use super::link::{Link, Pulse};
+use super::link::{Link, Vitals};
 use crate::{
     bus::{
         queue::Queue,
@@ -32,27 +32,27 @@ impl NatsEvents {
     ) -> Result<Self, BoxError> {
         let subscriber = link.client()?.subscribe(subject.to_owned()).await?;
         let queue = Queue::with_capacity(capacity);
-        let reading = read(subscriber, link.pulse().clone(), queue.clone());
+        let reading = read(subscriber, link.vitals().clone(), queue.clone());
         Ok(Self { queue, _reader: Task::on(&runtime()?, reading), _link: link })
     }
 }
 
-async fn read(mut subscriber: Subscriber, pulse: Pulse, queue: Queue) {
-    let mut dropped = pulse.dropped();
+async fn read(mut subscriber: Subscriber, vitals: Vitals, queue: Queue) {
+    let mut dropped = vitals.dropped();
     loop {
         tokio::select! {
             biased;
-            () = pulse.worse_than(dropped) => {}
+            () = vitals.worse_than(dropped) => {}
             message = subscriber.next() => match message {
-                Some(message) if !pulse.is_over() => queue.push(message.payload.to_vec()),
+                Some(message) if !vitals.is_over() => queue.push(message.payload.to_vec()),
                 _ => return queue.close(),
             },
         }
-        if pulse.is_over() {
+        if vitals.is_over() {
             return queue.close();
         }
-        if dropped != pulse.dropped() {
-            dropped = pulse.dropped();
+        if dropped != vitals.dropped() {
+            dropped = vitals.dropped();
             queue.gap();
         }
     }

@@ -32,14 +32,14 @@ pub(in crate::bus) struct Link {
     /// Gone when the link is over, so that the connection is closed then and not when the next
     /// one is asked for.
     client: Arc<Mutex<Option<Client>>>,
-    pulse: Pulse,
+    vitals: Vitals,
     echoes: Arc<Echoes>,
     _watch: Task,
 }
 
 /// What goes wrong, as far as it is known.
 #[derive(Clone)]
-pub(in crate::bus) struct Pulse {
+pub(in crate::bus) struct Vitals {
     signs: Arc<watch::Sender<Signs>>,
     /// What makes a reconnection visible that nobody told of.
     connection: Option<(Arc<Statistics>, u64)>,
@@ -52,7 +52,7 @@ struct Signs {
     dropped: u64,
 }
 
-impl Pulse {
+impl Vitals {
     pub(super) fn new() -> Self {
         Self { signs: Arc::new(watch::channel(Signs::default()).0), connection: None }
     }
@@ -107,7 +107,7 @@ impl Link {
     /// Takes a client that is connected and shows that it is.
     pub(super) async fn over(
         client: Client,
-        mut pulse: Pulse,
+        mut vitals: Vitals,
         heartbeat: Duration,
     ) -> Result<Self, BoxError> {
         let statistics = client.statistics();
@@ -115,31 +115,32 @@ impl Link {
         if client.connection_state() != State::Connected {
             return Err("the client is not connected just now".into());
         }
-        pulse.connection = Some((statistics, connects));
+        vitals.connection = Some((statistics, connects));
         let echoes = Arc::new(Echoes::to(client.new_inbox()));
         let subscriber = client.subscribe(echoes.subject(&"*")).await?;
         let shared = Arc::new(Mutex::new(Some(client.clone())));
         let watch = {
-            let (echoes, pulse, shared) = (Arc::clone(&echoes), pulse.clone(), Arc::clone(&shared));
+            let (echoes, vitals, shared) =
+                (Arc::clone(&echoes), vitals.clone(), Arc::clone(&shared));
             async move {
-                watch(&client, subscriber, &echoes, &pulse, heartbeat).await;
-                pulse.end();
+                watch(&client, subscriber, &echoes, &vitals, heartbeat).await;
+                vitals.end();
                 echoes.waiting.lock().clear();
                 shared.lock().take();
             }
         };
         let watch = Task::on(&runtime()?, watch);
-        let link = Self { client: shared, pulse, echoes, _watch: watch };
+        let link = Self { client: shared, vitals, echoes, _watch: watch };
         link.barrier().await?;
         Ok(link)
     }
 
     pub(in crate::bus) fn client(&self) -> Result<Client, BoxError> {
-        self.client.lock().clone().filter(|_| !self.pulse.is_over()).ok_or_else(broken)
+        self.client.lock().clone().filter(|_| !self.vitals.is_over()).ok_or_else(broken)
     }
 
-    pub(in crate::bus) fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub(in crate::bus) fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// Returns when the server has worked off all that was sent before.
@@ -169,13 +170,13 @@ impl Link {
     async fn arrived(&self, mut echo: Echo<'_>) -> Result<Message, BoxError> {
         let message = (&mut echo.receiver).await.map_err(|_| broken())?;
         // What came by way of a new connection proves nothing about what the old one had to write.
-        if self.pulse.is_over() { Err(broken()) } else { Ok(message) }
+        if self.vitals.is_over() { Err(broken()) } else { Ok(message) }
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.pulse.end();
+        self.vitals.end();
     }
 }
 
@@ -188,7 +189,7 @@ async fn watch(
     client: &Client,
     mut subscriber: Subscriber,
     echoes: &Echoes,
-    pulse: &Pulse,
+    vitals: &Vitals,
     heartbeat: Duration,
 ) {
     let mut asked = false;
@@ -203,7 +204,7 @@ async fn watch(
                 },
                 None => return,
             },
-            () = pulse.worse_than(pulse.dropped()) => {}
+            () = vitals.worse_than(vitals.dropped()) => {}
             () = sleep_until(next) => {
                 if asked {
                     return;
@@ -216,7 +217,7 @@ async fn watch(
                 let _ = timeout_at(next, asking).await;
             }
         }
-        if pulse.is_over() || client.connection_state() != State::Connected {
+        if vitals.is_over() || client.connection_state() != State::Connected {
             return;
         }
     }

@@ -6,7 +6,7 @@ use async_nats::{Client, ConnectOptions};
 use tokio::time::timeout;
 
 use super::{
-    link::{Link, Pulse},
+    link::{Link, Vitals},
     options::NatsConnection,
 };
 use crate::{bus::task::runtime, error::BoxError};
@@ -40,7 +40,7 @@ impl Links {
         let limit = self.options.connect_timeout;
         within(limit, "connect", async {
             let mut current = self.current.lock().await;
-            if let Some(link) = current.as_ref().filter(|link| !link.pulse().is_over()) {
+            if let Some(link) = current.as_ref().filter(|link| !link.vitals().is_over()) {
                 return Ok(Arc::clone(link));
             }
             *current = None;
@@ -54,22 +54,22 @@ impl Links {
     /// Ends the link, and with it what was subscribed by it.
     pub(in crate::bus) async fn drop_current(&self) {
         if let Some(link) = self.current.lock().await.take() {
-            link.pulse().end();
+            link.vitals().end();
         }
     }
 
     async fn open(&self) -> Result<Link, BoxError> {
-        let pulse = Pulse::new();
+        let vitals = Vitals::new();
         let client = match &self.origin {
             Origin::Client(client) => client.clone(),
-            Origin::Connect => self.connect(&pulse).await?,
+            Origin::Connect => self.connect(&vitals).await?,
         };
-        Link::over(client, pulse, self.options.heartbeat).await
+        Link::over(client, vitals, self.options.heartbeat).await
     }
 
-    async fn connect(&self, pulse: &Pulse) -> Result<Client, BoxError> {
+    async fn connect(&self, vitals: &Vitals) -> Result<Client, BoxError> {
         let options = &self.options;
-        let signs = pulse.clone();
+        let signs = vitals.clone();
         let mut connect = ConnectOptions::new()
             .tls_client_config(options.tls.config().await?)
             .require_tls(options.tls.required)

@@ -1,8 +1,15 @@
 //! What the tests share: caches on paused time, loaders with a will of their own, a log of events.
 
-pub(crate) mod broker;
+pub(crate) mod certificate;
+pub(crate) mod child;
+pub(crate) mod cluster;
 pub(crate) mod nats;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod rabbitmq;
 pub(crate) mod redis;
+pub(crate) mod sentinel;
+pub(crate) mod transports;
 
 use std::{
     future::pending,

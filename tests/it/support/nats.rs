@@ -1,24 +1,27 @@
-//! A real nats-server of a test's own, on a free loopback port, gone with the test.
+//! A real nats-server of a test's own, with JetStream or without, on a free loopback port.
 
 use std::{
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
     process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use super::broker::{PATIENCE, Process};
+use tempfile::TempDir;
+
+use super::process::{Process, free_port, own_dir};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct NatsServer {
     process: Process,
     port: u16,
-    dir: PathBuf,
+    dir: TempDir,
     jetstream: bool,
 }
 
 impl NatsServer {
-    /// With JetStream.
+    /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Self {
         Self::start_with(true)
     }
@@ -28,55 +31,78 @@ impl NatsServer {
     }
 
     fn start_with(jetstream: bool) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let dir = std::env::temp_dir().join(format!("llc-nats-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { process: launch(port, &dir, jetstream), port, dir, jetstream }
+        for _ in 0..10 {
+            let (dir, port) = (own_dir(), free_port());
+            let process = spawn(port, &dir, jetstream);
+            let mut server = Self { process, port, dir, jetstream };
+            if server.answers() {
+                return server;
+            }
+        }
+        panic!("nats-server started ten times and never answered");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// At once: connections break, streams in files stay.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// With what it had stored.
+    /// The same server again, on the same port, with the streams it had; killed first if it runs.
     pub(crate) fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch(self.port, &self.dir, self.jetstream);
+        self.kill();
+        self.process = spawn(self.port, &self.dir, self.jetstream);
+        assert!(self.answers(), "nats-server does not come back on port {}", self.port);
     }
 
     pub(crate) fn freeze(&self) {
-        self.process.signal("-STOP");
+        self.process.freeze();
     }
 
     pub(crate) fn thaw(&self) {
-        self.process.signal("-CONT");
+        self.process.thaw();
+    }
+
+    fn answers(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.process.exited() {
+                return false;
+            }
+            if self.greets().unwrap_or(false) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// It introduces itself, and answers a ping.
+    fn greets(&self) -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")?;
+        let mut lines = BufReader::new(stream).lines();
+        let info = lines.next().transpose()?.unwrap_or_default();
+        let pong = lines.next().transpose()?.unwrap_or_default();
+        Ok(info.contains("\"jetstream\":true") == self.jetstream && pong == "PONG")
     }
 }
 
-fn launch(port: u16, dir: &std::path::Path, jetstream: bool) -> Process {
+fn spawn(port: u16, dir: &TempDir, jetstream: bool) -> Process {
     let mut command = Command::new("nats-server");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
     if jetstream {
-        command.args(["-js", "-sd"]).arg(dir);
+        command.args(["-js", "-sd"]).arg(dir.path());
     }
-    let process = Process::start(&mut command, "nats-server");
-    let since = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(since.elapsed() < PATIENCE, "nats-server does not answer");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    process
-}
-
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        self.process.kill();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
+    // Debian keeps it where only root's PATH looks.
+    command.env("PATH", super::process::path_with(&["/usr/sbin"]));
+    Process::start(&mut command, "nats-server")
 }

@@ -1,9 +1,6 @@
-//! What is asked of every transport that goes by way of a broker, and a process to ask it of.
+//! What is asked of every transport that goes by way of a broker.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use lazy_layers_cache::{Delivery, Events, Transport};
 use tokio::time::timeout;
@@ -96,36 +93,5 @@ pub(crate) async fn no_task_is_left() {
     while metrics.num_alive_tasks() > 0 {
         assert!(since.elapsed() < PATIENCE, "{} tasks are left", metrics.num_alive_tasks());
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-pub(crate) struct Process(Child);
-
-impl Process {
-    pub(crate) fn start(command: &mut Command, package: &str) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap_or_else(|error| {
-            panic!(
-                "{} does not start ({error}): these tests need it; install it with \
-                 `apt-get install {package}`, or run scripts/test",
-                command.get_program().display()
-            )
-        }))
-    }
-
-    pub(crate) fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

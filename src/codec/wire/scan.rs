@@ -6,12 +6,14 @@
 
 /// What is wrong with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub(super) enum Malformed {
     /// They end before they should, or say that there is more in them than there is.
     Truncated,
     /// There is more after the value.
     Trailing,
     TooDeep,
+    /// More values, in all arrays and maps together, than allowed.
+    TooMany,
     /// The one byte that MessagePack never uses.
     Reserved,
 }
@@ -22,6 +24,7 @@ impl std::fmt::Display for Malformed {
             Self::Truncated => "MessagePack bytes end too early",
             Self::Trailing => "bytes after the end of the MessagePack value",
             Self::TooDeep => "MessagePack value nested too deeply",
+            Self::TooMany => "MessagePack value of too many values",
             Self::Reserved => "no MessagePack: byte 0xc1",
         })
     }
@@ -29,9 +32,11 @@ impl std::fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Whether the bytes are exactly one MessagePack value, nested no deeper than allowed.
-pub(crate) fn scan(bytes: &[u8], max_depth: usize) -> Result<(), Malformed> {
+/// Whether the bytes are exactly one MessagePack value, nested no deeper than allowed and made of
+/// no more values: in memory each may take many times its one byte.
+pub(super) fn scan(bytes: &[u8], max_depth: usize, max_values: usize) -> Result<(), Malformed> {
     let mut rest = bytes;
+    let mut left = max_values;
     // For each open array or map, how many values are still to come in it.
     let mut open: Vec<u64> = vec![1];
     while let Some(to_come) = open.last_mut() {
@@ -40,6 +45,7 @@ pub(crate) fn scan(bytes: &[u8], max_depth: usize) -> Result<(), Malformed> {
             continue;
         }
         *to_come -= 1;
+        left = left.checked_sub(1).ok_or(Malformed::TooMany)?;
         let values = skip_head(&mut rest)?;
         // Each takes a byte at least.
         if values > rest.len() as u64 {
@@ -53,6 +59,16 @@ pub(crate) fn scan(bytes: &[u8], max_depth: usize) -> Result<(), Malformed> {
         }
     }
     if rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+}
+
+/// Skips one value with all that it holds.
+pub(super) fn skip_value(rest: &mut &[u8]) -> Result<(), Malformed> {
+    // Depth and lengths do not matter where nothing is made of the values.
+    let mut to_come: u64 = 1;
+    while to_come > 0 {
+        to_come = (to_come - 1).saturating_add(skip_head(rest)?);
+    }
+    Ok(())
 }
 
 /// Skips a value that holds no others, or the head of one that does; says how many it holds.
@@ -101,7 +117,7 @@ fn skip(rest: &mut &[u8], bytes: u64) -> Result<u64, Malformed> {
 }
 
 /// A big-endian number of so many bytes.
-fn number(rest: &mut &[u8], bytes: usize) -> Result<u64, Malformed> {
+pub(super) fn number(rest: &mut &[u8], bytes: usize) -> Result<u64, Malformed> {
     let (digits, after) = rest.split_at_checked(bytes).ok_or(Malformed::Truncated)?;
     *rest = after;
     Ok(digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit)))
@@ -140,23 +156,32 @@ mod tests {
             &[0xdf, 0, 0, 0, 1, 1, 2],
         ];
         for bytes in whole {
-            assert_eq!(scan(bytes, 8), Ok(()), "{bytes:x?}");
+            assert_eq!(scan(bytes, 8, 99), Ok(()), "{bytes:x?}");
             for end in 0..bytes.len() {
-                assert_eq!(scan(&bytes[..end], 8), Err(Malformed::Truncated), "{bytes:x?}");
+                assert_eq!(scan(&bytes[..end], 8, 99), Err(Malformed::Truncated), "{bytes:x?}");
             }
+            let mut rest = bytes;
+            skip_value(&mut rest).unwrap();
+            assert!(rest.is_empty(), "{bytes:x?}");
             let more = [bytes, &[0]].concat();
-            assert_eq!(scan(&more, 8), Err(Malformed::Trailing), "{bytes:x?}");
+            assert_eq!(scan(&more, 8, 99), Err(Malformed::Trailing), "{bytes:x?}");
         }
     }
 
     #[test]
     fn depth_and_lengths_are_not_believed() {
-        assert_eq!(scan(&[vec![0x91; 100_000], vec![0]].concat(), 128), Err(Malformed::TooDeep));
-        assert_eq!(scan(&[vec![0x91; 128], vec![0]].concat(), 128), Ok(()));
+        assert_eq!(
+            scan(&[vec![0x91; 100_000], vec![0]].concat(), 128, 999),
+            Err(Malformed::TooDeep)
+        );
+        assert_eq!(scan(&[vec![0x91; 128], vec![0]].concat(), 128, 999), Ok(()));
         for gigabytes in [0xdb, 0xdd, 0xdf, 0xc6, 0xc9] {
             let bytes = [gigabytes, 0x40, 0, 0, 0, 0, 0];
-            assert_eq!(scan(&bytes, 128), Err(Malformed::Truncated));
+            assert_eq!(scan(&bytes, 128, 99), Err(Malformed::Truncated));
         }
-        assert_eq!(scan(&[0xc1], 128), Err(Malformed::Reserved));
+        let nils = [vec![0xdc, 0, 98], vec![0xc0; 98]].concat();
+        assert_eq!(scan(&nils, 128, 99), Ok(()));
+        assert_eq!(scan(&nils, 128, 98), Err(Malformed::TooMany));
+        assert_eq!(scan(&[0xc1], 128, 99), Err(Malformed::Reserved));
     }
 }

@@ -1,0 +1,195 @@
+//! The fields of an event, read and written one by one, each within its limits.
+
+use super::{
+    limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
+    pack::{Head, Reader, Writer},
+    payload::PREFIX,
+    refused::Refused,
+};
+
+const HELLO: &str = "hello";
+
+/// An event being written.
+pub(super) struct Out {
+    pub(super) bytes: Writer,
+    fields: u8,
+}
+
+impl Out {
+    pub(super) fn new() -> Self {
+        let mut bytes = Writer::default();
+        bytes.raw(PREFIX);
+        // How many fields there are is known in the end.
+        bytes.map(0);
+        Self { bytes, fields: 0 }
+    }
+
+    pub(super) fn field(&mut self, name: &str) {
+        self.bytes.text(name);
+        self.fields += 1;
+    }
+
+    pub(super) fn text(&mut self, name: &'static str, text: &str) -> Result<(), Refused> {
+        if text.len() > MAX_TEXT {
+            return Err(Refused::TooLong(name));
+        }
+        self.field(name);
+        self.bytes.text(text);
+        Ok(())
+    }
+
+    pub(super) fn number(&mut self, name: &str, number: u64) {
+        self.field(name);
+        self.bytes.number(number);
+    }
+
+    pub(super) fn keys(&mut self, keys: &[&str]) -> Result<(), Refused> {
+        if keys.len() > MAX_KEYS {
+            return Err(Refused::TooManyKeys);
+        }
+        if keys.iter().any(|key| key.len() > MAX_TEXT) {
+            return Err(Refused::TooLong("keys"));
+        }
+        self.field("keys");
+        self.bytes.array(keys.len());
+        keys.iter().for_each(|key| self.bytes.text(key));
+        Ok(())
+    }
+
+    pub(super) fn value(&mut self, value: &[u8]) -> Result<(), Refused> {
+        let mut reader = Reader::new(value);
+        reader.value(MAX_DEPTH)?;
+        reader.end()?;
+        self.field("value");
+        self.bytes.raw(value);
+        Ok(())
+    }
+
+    pub(super) fn beacon(&mut self, hello: bool) -> Result<(), Refused> {
+        if hello {
+            return self.text("beacon", HELLO);
+        }
+        self.field("beacon");
+        self.bytes.yes();
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<u8>, Refused> {
+        let mut bytes = self.bytes.0;
+        if bytes.len() > MAX_PAYLOAD {
+            return Err(Refused::TooLarge);
+        }
+        if let Some(fields) = bytes.get_mut(PREFIX.len() + 2) {
+            *fields = self.fields;
+        }
+        Ok(bytes)
+    }
+}
+
+/// What is in an event, each field by itself, whichever type the event has.
+#[derive(Default)]
+pub(super) struct Fields<'a> {
+    pub(super) id: Option<&'a str>,
+    pub(super) kind: Option<&'a str>,
+    pub(super) source: Option<&'a str>,
+    pub(super) ts: Option<u64>,
+    pub(super) generation: Option<u64>,
+    pub(super) namespace: Option<&'a str>,
+    pub(super) keys: Option<Vec<&'a str>>,
+    pub(super) pattern: Option<&'a str>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) incarnation: Option<&'a str>,
+    pub(super) seq: Option<u64>,
+    pub(super) due: Option<u64>,
+    /// Whether it is a hello.
+    pub(super) beacon: Option<bool>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, Refused> {
+        let mut fields = Self::default();
+        let mut reader = Reader::new(body);
+        let Head::Map(pairs) = reader.head()? else { return Err(Refused::NotAMap) };
+        for _ in 0..pairs {
+            let Head::Text(name) = reader.head()? else { return Err(Refused::NotAMap) };
+            let r = &mut reader;
+            match name {
+                b"id" => fields.id = text(r, "id")?,
+                b"type" => fields.kind = text(r, "type")?,
+                b"source" => fields.source = text(r, "source")?,
+                b"ts" => fields.ts = number(r, "ts")?,
+                b"generation" => fields.generation = number(r, "generation")?,
+                b"namespace" => fields.namespace = text(r, "namespace")?,
+                b"keys" => fields.keys = keys(r)?,
+                b"pattern" => fields.pattern = text(r, "pattern")?,
+                b"value" => fields.value = Some(r.value(MAX_DEPTH)?),
+                b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
+                b"inc" => fields.incarnation = lenient(r, text)?,
+                b"seq" => fields.seq = lenient(r, number)?,
+                b"due" => fields.due = lenient(r, number)?,
+                b"beacon" => fields.beacon = beacon(r)?,
+                _ => drop(r.value(MAX_DEPTH)?),
+            }
+        }
+        reader.end()?;
+        Ok(fields)
+    }
+}
+
+fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, Refused> {
+    match reader.head()? {
+        Head::Nothing => Ok(None),
+        Head::Text(bytes) if bytes.len() > MAX_TEXT => Err(Refused::TooLong(field)),
+        Head::Text(bytes) => {
+            std::str::from_utf8(bytes).map(Some).map_err(|_| Refused::WrongType(field))
+        }
+        _ => Err(Refused::WrongType(field)),
+    }
+}
+
+/// A number of things or of milliseconds. JavaScript writes large ones as floats, and may have
+/// computed a time below zero or between two milliseconds.
+fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, Refused> {
+    match reader.head()? {
+        Head::Nothing => Ok(None),
+        Head::Uint(number) => Ok(Some(number)),
+        Head::Negative => Ok(Some(0)),
+        Head::Float(number) if number.is_finite() => Ok(Some(number as u64)),
+        _ => Err(Refused::WrongType(field)),
+    }
+}
+
+fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, Refused> {
+    let count = match reader.head()? {
+        Head::Nothing => return Ok(None),
+        Head::Array(count) => count,
+        _ => return Err(Refused::WrongType("keys")),
+    };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count > MAX_KEYS {
+        return Err(Refused::TooManyKeys);
+    }
+    let mut keys = Vec::with_capacity(count);
+    for _ in 0..count {
+        keys.push(text(reader, "keys")?.ok_or(Refused::WrongType("keys"))?);
+    }
+    Ok(Some(keys))
+}
+
+/// What is ours only if it has the type that we give it, and else another's and none of ours.
+fn lenient<'a, T>(
+    reader: &mut Reader<'a>,
+    read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, Refused>,
+) -> Result<Option<T>, Refused> {
+    let mut whole = Reader::new(reader.value(MAX_DEPTH)?);
+    Ok(read(&mut whole, "").ok().flatten())
+}
+
+fn beacon(reader: &mut Reader<'_>) -> Result<Option<bool>, Refused> {
+    Ok(match Reader::new(reader.value(MAX_DEPTH)?).head()? {
+        Head::Bool(true) => Some(false),
+        Head::Text(text) if text == HELLO.as_bytes() => Some(true),
+        _ => None,
+    })
+}

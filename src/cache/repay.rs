@@ -1,0 +1,53 @@
+//! Deletes that did not reach the shared level are made up for in the background, as soon as it
+//! answers.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::sleep};
+
+use super::shared::Shared;
+use crate::{
+    resilience::{Backoff, there_is_a_timer},
+    time::SystemClock,
+};
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Sees to it that what is owed to the shared level is paid: by one task, which ends when it
+    /// is, or with the cache. To be called wherever something may have come to be owed, and where
+    /// the shared level is asked: for a caller that went away may have left a debt, or a runtime
+    /// that shut down the task.
+    pub(super) fn repay(self: &Arc<Self>) {
+        let Some(l2) = &self.l2 else { return };
+        if l2.owes() == 0 || !there_is_a_timer() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.repaying.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let token = self.running.token();
+        let ended = Ended(Arc::clone(self));
+        runtime.spawn(token.run(async move { ended.0.pay_back().await }));
+    }
+
+    async fn pay_back(&self) {
+        let Some(l2) = &self.l2 else { return };
+        let clock = self.clock.as_deref().unwrap_or(&SystemClock);
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        while l2.repay(&self.observer, clock).await.is_err() {
+            sleep(backoff.next(fastrand::f64())).await;
+        }
+    }
+}
+
+/// Lets the next task begin, however this one ended.
+struct Ended<V>(Arc<Shared<V>>);
+
+impl<V> Drop for Ended<V> {
+    fn drop(&mut self) {
+        self.0.repaying.store(false, Ordering::SeqCst);
+    }
+}

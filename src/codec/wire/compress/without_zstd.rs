@@ -1,0 +1,11 @@
+//! Without the feature `zstd`: nothing is written so, and what others wrote so is a miss.
+
+use crate::error::BoxError;
+
+pub(super) fn compress(_packed: &[u8], _out: &mut Vec<u8>) -> Result<(), BoxError> {
+    Err("the feature `zstd` is off".into())
+}
+
+pub(super) fn decompress(_body: &[u8], _limit: usize) -> Result<Vec<u8>, BoxError> {
+    Err("compressed with zstd, and the feature `zstd` is off".into())
+}

@@ -1,0 +1,97 @@
+//! Keys of maps: text, because the keys of an object in JavaScript are.
+
+use serde::de::value::Error;
+use serde::ser::{Error as _, Impossible, Serialize, Serializer};
+
+use super::write::Writer;
+
+pub(super) struct KeyWriter<'w, 'o>(pub(super) &'w mut Writer<'o>);
+
+/// What has one obvious text.
+macro_rules! texts {
+    ($($method:ident $type:ty)*) => {$(
+        fn $method(self, value: $type) -> Result<(), Error> {
+            self.0.text(&value.to_string())
+        }
+    )*};
+}
+
+/// What has none.
+macro_rules! refused {
+    ($($method:ident($($argument:ty),*) -> $result:ty;)*) => {$(
+        fn $method(self, $(_: $argument),*) -> Result<$result, Error> {
+            Err(no_key())
+        }
+    )*};
+}
+
+fn no_key() -> Error {
+    Error::custom("a key of a map has to be text, a number, a bool or a variant without fields")
+}
+
+impl Serializer for KeyWriter<'_, '_> {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Impossible<(), Error>;
+    type SerializeTuple = Impossible<(), Error>;
+    type SerializeTupleStruct = Impossible<(), Error>;
+    type SerializeTupleVariant = Impossible<(), Error>;
+    type SerializeMap = Impossible<(), Error>;
+    type SerializeStruct = Impossible<(), Error>;
+    type SerializeStructVariant = Impossible<(), Error>;
+
+    texts! {
+        serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64 serialize_i128 i128
+        serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64 serialize_u128 u128
+        serialize_bool bool serialize_char char serialize_f32 f32 serialize_f64 f64
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), Error> {
+        self.0.text(value)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+    ) -> Result<(), Error> {
+        self.0.text(name)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), Error> {
+        Err(no_key())
+    }
+
+    refused! {
+        serialize_bytes(&[u8]) -> ();
+        serialize_none() -> ();
+        serialize_unit() -> ();
+        serialize_unit_struct(&'static str) -> ();
+        serialize_seq(Option<usize>) -> Self::SerializeSeq;
+        serialize_tuple(usize) -> Self::SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
+        serialize_map(Option<usize>) -> Self::SerializeMap;
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+    }
+}

@@ -1,0 +1,101 @@
+//! What must be known of a Cluster beyond single keys: its nodes, and whether slots are on the
+//! move.
+
+use redis::{ErrorKind, RedisError, RedisResult};
+
+use super::connection::Connection;
+
+/// A master's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// Who has which slots, and which are being moved.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Empty where there is no Cluster: the one server there is has no name.
+    pub(super) masters: Vec<Node>,
+    slots: Vec<String>,
+    pub(super) is_moving: bool,
+}
+
+impl Layout {
+    pub(super) async fn of(connection: &Connection) -> RedisResult<Self> {
+        if !connection.is_cluster() {
+            return Ok(Self { masters: Vec::new(), slots: Vec::new(), is_moving: false });
+        }
+        let first = Self::seen_by(connection, None).await?;
+        // Only the two nodes that a slot moves between know that it is on the move.
+        let mut is_moving = first.is_moving;
+        for master in &first.masters {
+            is_moving |= Self::seen_by(connection, Some(master)).await?.is_moving;
+        }
+        Ok(Self { is_moving, ..first })
+    }
+
+    async fn seen_by(connection: &Connection, node: Option<&Node>) -> RedisResult<Self> {
+        let nodes = redis::cmd("CLUSTER").arg("NODES").to_owned();
+        let text: String = match node {
+            Some(node) => connection.run_on(Some(node), &nodes).await?,
+            None => connection.run_anywhere(&nodes).await?,
+        };
+        Self::parse(&text).ok_or_else(|| {
+            RedisError::from((ErrorKind::Parse, "the Cluster's nodes cannot be read"))
+        })
+    }
+
+    /// `id host:port@bus[,name] flags master ping pong epoch link slots..`, a line a node.
+    fn parse(text: &str) -> Option<Self> {
+        let (mut masters, mut slots, mut is_moving) = (Vec::new(), Vec::new(), false);
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let (id, address, flags) = (words.next()?, words.next()?, words.next()?);
+            let mut own: Vec<&str> = words.skip(5).collect();
+            is_moving |= own.iter().any(|slot| slot.starts_with('['));
+            own.retain(|slot| !slot.starts_with('['));
+            let is_dead = flags.split(',').any(|flag| matches!(flag, "fail" | "noaddr"));
+            if own.is_empty() || is_dead || !flags.contains("master") {
+                continue;
+            }
+            let (host, port) = address.split('@').next()?.rsplit_once(':')?;
+            masters.push(Node { host: host.to_owned(), port: port.parse().ok()? });
+            slots.push(format!("{id} {}", own.join(" ")));
+        }
+        slots.sort();
+        Some(Self { masters, slots, is_moving })
+    }
+
+    /// The nodes to walk over, one after the other.
+    pub(super) fn nodes(&self) -> Vec<Option<&Node>> {
+        if self.masters.is_empty() {
+            return vec![None];
+        }
+        self.masters.iter().map(Some).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: &str = "\
+a1 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-5460 [93-<-b2]
+b2 127.0.0.1:7002@17002,name master - 0 0 2 connected 5461-10922 93
+c3 ::1:7003@17003 master - 0 0 3 connected
+d4 127.0.0.1:7004@17004 slave a1 0 0 1 connected
+e5 :0@0 master,noaddr - 0 0 3 disconnected 10923-16383
+";
+
+    #[test]
+    fn masters_are_those_with_slots() {
+        let layout = Layout::parse(NODES).unwrap();
+        let node = |port| Node { host: "127.0.0.1".into(), port };
+        assert_eq!(layout.masters, [node(7_001), node(7_002)]);
+        assert!(layout.is_moving);
+        let later = Layout::parse(&NODES.replace(" [93-<-b2]", "")).unwrap();
+        assert!(!later.is_moving);
+        assert_eq!(later.slots, layout.slots);
+    }
+}

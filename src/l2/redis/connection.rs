@@ -1,0 +1,146 @@
+//! One connection, of whatever kind, and how commands go over it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use redis::{
+    Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
+};
+
+use super::{cluster::Node, scripts::Script};
+
+#[derive(Clone)]
+pub(super) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+    /// The user's own.
+    Given(Arc<dyn Given>),
+}
+
+/// A connection whose type only the user knows. A clone is made for each command, as commands
+/// need it for themselves.
+pub(super) trait Given: Send + Sync {
+    fn another(&self) -> Box<dyn ConnectionLike + Send>;
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Given for C {
+    fn another(&self) -> Box<dyn ConnectionLike + Send> {
+        Box::new(self.clone())
+    }
+}
+
+/// What can be said again on another connection.
+pub(super) enum Request<'a> {
+    Command(Cmd),
+    Pipeline(Pipeline),
+    /// A script, and its call by its hash.
+    Script(&'a Script, Cmd),
+}
+
+impl Connection {
+    pub(super) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let answer = match self {
+            Self::One(one) => one.clone().req_packed_command(command).await?,
+            Self::Cluster(cluster) => cluster.clone().req_packed_command(command).await?,
+            Self::Given(given) => given.another().req_packed_command(command).await?,
+        };
+        read(answer)
+    }
+
+    /// Commands about one key, in one round trip. An error among the answers is an answer.
+    async fn run_all(&self, pipeline: &Pipeline) -> RedisResult<Value> {
+        let count = pipeline.len();
+        let answers = match self {
+            Self::One(one) => one.clone().req_packed_commands(pipeline, 0, count).await?,
+            Self::Cluster(cluster) => {
+                cluster.clone().req_packed_commands(pipeline, 0, count).await?
+            }
+            Self::Given(given) => given.another().req_packed_commands(pipeline, 0, count).await?,
+        };
+        Ok(Value::Array(answers))
+    }
+
+    /// Runs a command on one node of a Cluster; elsewhere there is only one.
+    pub(super) async fn run_on<T: FromRedisValue>(
+        &self,
+        node: Option<&Node>,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        match (self, node) {
+            (Self::Cluster(cluster), Some(Node { host, port })) => {
+                let to = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
+                let to = RoutingInfo::SingleNode(to);
+                read(cluster.clone().route_command(command.clone(), to).await?)
+            }
+            _ => self.run(command).await,
+        }
+    }
+
+    /// Runs a command about no key on any node.
+    pub(super) async fn run_anywhere<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Cluster(cluster) => {
+                let to = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+                read(cluster.clone().route_command(command.clone(), to).await?)
+            }
+            _ => self.run(command).await,
+        }
+    }
+
+    /// The answers of all masters.
+    pub(super) async fn run_everywhere(&self, command: &Cmd) -> RedisResult<Vec<String>> {
+        match self {
+            Self::Cluster(cluster) => {
+                let to = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answer = cluster.clone().route_command(command.clone(), to).await?;
+                let by_node: HashMap<String, String> = read(answer)?;
+                Ok(by_node.into_values().collect())
+            }
+            _ => Ok(vec![self.run(command).await?]),
+        }
+    }
+
+    /// Runs a script that the server mostly knows already.
+    async fn run_script(&self, script: &Script, call: &Cmd) -> RedisResult<Value> {
+        match self.run(call).await {
+            // After a restart, a promotion, a flush of its scripts.
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                let mut eval = redis::cmd("EVAL");
+                eval.arg(script.source);
+                for arg in call.args_iter().skip(2) {
+                    if let Arg::Simple(arg) = arg {
+                        eval.arg(arg);
+                    }
+                }
+                self.run(&eval).await
+            }
+            answer => answer,
+        }
+    }
+
+    pub(super) async fn ask(&self, request: &Request<'_>) -> RedisResult<Value> {
+        match request {
+            Request::Command(command) => self.run(command).await,
+            Request::Pipeline(pipeline) => self.run_all(pipeline).await,
+            Request::Script(script, call) => self.run_script(script, call).await,
+        }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+}
+
+pub(super) fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
+    Ok(T::from_redis_value(answer.extract_error()?)?)
+}
+
+/// Whether the error says that this connection will not do: it is broken, or leads to a server
+/// that is not, or not yet, what it should be.
+pub(super) fn is_suspect(error: &RedisError) -> bool {
+    error.is_connection_dropped()
+        || error.is_io_error()
+        || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING" | "CLUSTERDOWN"))
+}

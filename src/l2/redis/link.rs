@@ -1,0 +1,172 @@
+//! The connection that lives: made, watched and made anew by one task, for as long as there is a
+//! store.
+//!
+//! The client's own reconnecting was refused: it keeps a connection whose server does not answer,
+//! stays with a master that was demoted, tells nobody that it reconnected, and so nobody can look
+//! whether the server has come back with what was deleted before.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use super::{Inner, connection::Connection, runs::Runs};
+use crate::{
+    error::BoxError,
+    resilience::{Backoff, unless},
+};
+
+#[derive(Default)]
+pub(super) struct Link {
+    /// `None` until the first call, or after the runtime has shut down that the task was on.
+    state: Mutex<Option<watch::Receiver<State>>>,
+    /// How many connections there have been.
+    number: Arc<AtomicU64>,
+    /// Told when a call found the connection broken.
+    suspicion: Arc<Notify>,
+}
+
+#[derive(Clone)]
+enum State {
+    /// For the first time, or after a connection that worked: worth waiting for.
+    Connecting,
+    Up(Connection),
+    Down(Arc<str>),
+}
+
+impl Link {
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn suspect(&self) {
+        self.suspicion.notify_one();
+    }
+
+    /// A connection: the one there is, or the one that is being made. An error if the last attempt
+    /// failed.
+    pub(super) async fn get(&self, inner: &Arc<Inner>) -> Result<Connection, BoxError> {
+        let mut receiver = self.receiver(inner)?;
+        let state = receiver.wait_for(|state| !matches!(state, State::Connecting)).await;
+        match state.as_deref() {
+            Ok(State::Up(connection)) => Ok(connection.clone()),
+            Ok(State::Down(reason)) => Err(format!("Redis is not there: {reason}").into()),
+            Ok(State::Connecting) | Err(_) => Err("the connection to Redis was given up".into()),
+        }
+    }
+
+    /// Waits for a connection later than `number`.
+    pub(super) async fn get_later(
+        &self,
+        inner: &Arc<Inner>,
+        number: u64,
+    ) -> Result<Connection, BoxError> {
+        let mut receiver = self.receiver(inner)?;
+        let current = Arc::clone(&self.number);
+        let is_later = move |state: &State| {
+            !matches!(state, State::Connecting)
+                && (current.load(Ordering::Relaxed) > number || matches!(state, State::Down(_)))
+        };
+        drop(receiver.wait_for(is_later).await);
+        self.get(inner).await
+    }
+
+    fn receiver(&self, inner: &Arc<Inner>) -> Result<watch::Receiver<State>, BoxError> {
+        let mut state = self.state.lock();
+        if let Some(receiver) = state.as_ref().filter(|it| it.has_changed().is_ok()) {
+            return Ok(receiver.clone());
+        }
+        let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
+        let (sender, receiver) = watch::channel(State::Connecting);
+        let keeper = Keeper {
+            inner: Inner::parts(inner),
+            number: Arc::clone(&self.number),
+            suspicion: Arc::clone(&self.suspicion),
+            sender,
+        };
+        runtime.spawn(keeper.keep());
+        *state = Some(receiver.clone());
+        Ok(receiver)
+    }
+}
+
+/// The task. It has what it needs of the store and not the store, so it ends with it: when nobody
+/// is left to be told.
+struct Keeper {
+    inner: Arc<super::Parts>,
+    number: Arc<AtomicU64>,
+    suspicion: Arc<Notify>,
+    sender: watch::Sender<State>,
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let sender = self.sender.clone();
+        unless(sender.closed(), self.run()).await;
+    }
+
+    async fn run(self) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
+        let mut runs = Runs::default();
+        loop {
+            match self.connect(&mut runs).await {
+                Ok(connection) => {
+                    self.number.fetch_add(1, Ordering::Relaxed);
+                    self.sender.send_replace(State::Up(connection.clone()));
+                    backoff.reset();
+                    let reason = self.watch(&connection, &mut runs).await;
+                    drop(reason);
+                    self.sender.send_replace(State::Connecting);
+                }
+                Err(error) => {
+                    self.sender.send_replace(State::Down(error.to_string().into()));
+                    sleep(backoff.next(fastrand::f64())).await;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, runs: &mut Runs) -> Result<Connection, BoxError> {
+        let limit = self.inner.options.connect_timeout;
+        let connecting = self.inner.target.connect(limit);
+        // A sentinel and the server that it names, or the nodes of a Cluster: one after the other.
+        let connection = timeout(limit.saturating_mul(3), connecting)
+            .await
+            .map_err(|_| format!("no connection within {:?}", limit.saturating_mul(3)))??;
+        timeout(limit, runs.read(&connection))
+            .await
+            .map_err(|_| format!("the server does not answer within {limit:?}"))??;
+        runs.vet(&connection, &self.inner).await?;
+        Ok(connection)
+    }
+
+    /// Returns when the connection is given up.
+    async fn watch(&self, connection: &Connection, runs: &mut Runs) -> BoxError {
+        let interval = self.inner.options.check_interval;
+        let mut silent = 0;
+        loop {
+            // A call that failed asks for a check at once.
+            let _ = timeout(interval, self.suspicion.notified()).await;
+            match timeout(interval, runs.read(connection)).await {
+                Ok(Ok(())) if runs.have_changed() => return "the server was restarted".into(),
+                Ok(Ok(())) => silent = 0,
+                Ok(Err(error)) if self.inner.target.is_given() => drop(error),
+                Ok(Err(error)) => return error.into(),
+                Err(_) if silent >= 1 && !self.inner.target.is_given() => {
+                    return "the server does not answer".into();
+                }
+                Err(_) => silent += 1,
+            }
+        }
+    }
+}

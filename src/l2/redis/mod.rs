@@ -1,0 +1,498 @@
+//! Redis as the level that instances share.
+
+mod cluster;
+mod connection;
+mod link;
+mod names;
+mod options;
+mod runs;
+mod scripts;
+mod target;
+mod tls;
+mod walk;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use redis::{
+    Cmd, FromRedisValue, RedisError, Value, aio::ConnectionLike, cluster_async::ClusterConnection,
+};
+
+pub use self::options::{AfterRestart, DeleteStrategy, RedisOptions};
+use self::{
+    connection::{Request, is_suspect, read},
+    link::Link,
+    names::Names,
+    scripts::{EXCLUSIVE, Keys, Script, Scripts},
+    target::Target,
+    tls::Certificates,
+};
+use super::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
+use crate::{
+    error::{BoxError, BuildError},
+    time::millis,
+};
+
+/// A [`Store`] in Redis: a single server, a Cluster, or whatever server a Sentinel names.
+///
+/// ```no_run
+/// use lazy_layers_cache::{LazyLayersCache, RedisStore, WireCodec};
+///
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct User;
+/// # fn main() -> Result<(), lazy_layers_cache::BuildError> {
+/// let users = LazyLayersCache::<u64, User>::builder()
+///     .l2(RedisStore::at("redis://127.0.0.1/").prefix("users:").build()?, WireCodec::new())
+///     .build()?;
+/// # Ok(()) }
+/// ```
+///
+/// Nothing is connected before the first call, and nothing waits for Redis that need not: where it
+/// is not there, the cache works without it, and with it as soon as it is there again. The
+/// connection is watched and made anew by a task on the runtime of the first call, which ends with
+/// the last clone of the store.
+///
+/// Needs Redis 5 or later, or what speaks like it. A hit and a delete take one round trip, a miss
+/// with its write two, a `set` two.
+///
+/// # What is where
+///
+/// `{prefix}{key}` is a value, in the bytes of the codec. Names that begin with `{prefix}__` are
+/// internal: the index, locks, the epochs by which loads are fenced. Keys that would have such
+/// names are kept in memory only.
+///
+/// # What may be lost
+///
+/// A server that is restarted or replaced by its replica may lose what it had confirmed, deletes
+/// too. It is noticed, and everything under the prefix is removed before any of it is served
+/// again, see [`AfterRestart`].
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+/// Makes a [`RedisStore`].
+#[must_use = "nothing happens before build()"]
+pub struct RedisStoreBuilder {
+    place: Place,
+    certificates: Certificates,
+    options: RedisOptions,
+}
+
+enum Place {
+    One(String),
+    Cluster(Vec<String>),
+    Sentinel(Vec<String>, String),
+    Ready(Target),
+}
+
+struct Inner {
+    parts: Arc<Parts>,
+    link: Link,
+}
+
+/// What the task that keeps the connection needs too.
+struct Parts {
+    target: Target,
+    options: RedisOptions,
+    names: Names,
+    scripts: Scripts,
+}
+
+impl Parts {
+    fn has_index(&self) -> bool {
+        self.options.use_index && !self.target.is_cluster()
+    }
+}
+
+impl RedisStore {
+    /// A single server, by its URL: `redis://[user:password@]host[:port][/database]`, or
+    /// `rediss://` for TLS with the feature `redis-tls`.
+    pub fn at(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::One(url.into()))
+    }
+
+    /// A Cluster, by the URLs of some of its nodes.
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::Cluster(urls.into_iter().map(Into::into).collect()))
+    }
+
+    /// The server that sentinels name, by their URLs and that of the master, which has its name as
+    /// the host: `redis://:password@mymaster/0`.
+    pub fn sentinel(
+        urls: impl IntoIterator<Item = impl Into<String>>,
+        master: impl Into<String>,
+    ) -> RedisStoreBuilder {
+        let urls = urls.into_iter().map(Into::into).collect();
+        RedisStoreBuilder::new(Place::Sentinel(urls, master.into()))
+    }
+
+    /// A connection that the application has: a `MultiplexedConnection`, or better a
+    /// `ConnectionManager`, for it is not made anew here when it breaks.
+    pub fn over(
+        connection: impl ConnectionLike + Clone + Send + Sync + 'static,
+    ) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::Ready(Target::Given(Arc::new(connection))))
+    }
+
+    /// The same for a connection to a Cluster.
+    pub fn over_cluster(connection: ClusterConnection) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::Ready(Target::GivenCluster(connection)))
+    }
+}
+
+impl RedisStoreBuilder {
+    fn new(place: Place) -> Self {
+        Self { place, certificates: Certificates::default(), options: RedisOptions::default() }
+    }
+
+    /// Replaces all options, for example by those read from a config file.
+    pub fn options(mut self, options: RedisOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// See [`RedisOptions::prefix`].
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.options.prefix = prefix.into();
+        self
+    }
+
+    /// See [`RedisOptions::use_index`].
+    pub fn use_index(mut self, use_index: bool) -> Self {
+        self.options.use_index = use_index;
+        self
+    }
+
+    /// See [`RedisOptions::scan_count`].
+    pub fn scan_count(mut self, count: usize) -> Self {
+        self.options.scan_count = count;
+        self
+    }
+
+    /// See [`RedisOptions::batch_size`].
+    pub fn batch_size(mut self, keys: usize) -> Self {
+        self.options.batch_size = keys;
+        self
+    }
+
+    /// See [`RedisOptions::delete_strategy`].
+    pub fn delete_strategy(mut self, strategy: DeleteStrategy) -> Self {
+        self.options.delete_strategy = strategy;
+        self
+    }
+
+    /// See [`RedisOptions::max_entries`].
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.options.max_entries = Some(entries);
+        self
+    }
+
+    /// See [`RedisOptions::max_payload_bytes`].
+    pub fn max_payload_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_payload_bytes = bytes;
+        self
+    }
+
+    /// See [`RedisOptions::after_restart`].
+    pub fn after_restart(mut self, after_restart: AfterRestart) -> Self {
+        self.options.after_restart = after_restart;
+        self
+    }
+
+    /// Builds the store. Connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// A URL that is none, and options that contradict each other; the error names the option and
+    /// the fix.
+    pub fn build(self) -> Result<RedisStore, BuildError> {
+        let Self { place, certificates, options } = self;
+        let timeout = options.connect_timeout;
+        let target = match place {
+            Place::One(url) => Target::one(&url, &certificates)?,
+            Place::Cluster(urls) => Target::cluster(&urls, &certificates, timeout)?,
+            Place::Sentinel(urls, master) => Target::sentinel(&urls, &master, certificates)?,
+            Place::Ready(target) => target,
+        };
+        let names = Names::new(options.prefix.clone());
+        options.check(&names, target.is_cluster())?;
+        let parts = Parts { target, options, names, scripts: Scripts::new() };
+        Ok(RedisStore(Arc::new(Inner { parts: Arc::new(parts), link: Link::default() })))
+    }
+}
+
+impl RedisOptions {
+    fn check(&self, names: &Names, is_cluster: bool) -> Result<(), BuildError> {
+        let refuse = |refused: bool, option, problem: &str, fix| {
+            if refused { Err(BuildError::new(option, problem, fix)) } else { Ok(()) }
+        };
+        refuse(
+            names.is_ambiguous(),
+            "redis.prefix",
+            "has an opening brace and nothing for it to enclose, so a Cluster would place names by \
+             what is in their keys",
+            "leave the brace out, or close it after at least one character",
+        )?;
+        for (option, number) in [
+            ("redis.scan_count", self.scan_count),
+            ("redis.batch_size", self.batch_size),
+            ("redis.max_payload_bytes", self.max_payload_bytes),
+        ] {
+            refuse(number == 0, option, "is 0", "write 1 or more")?;
+        }
+        for (option, time) in [
+            ("redis.connect_timeout", self.connect_timeout),
+            ("redis.check_interval", self.check_interval),
+        ] {
+            refuse(time.is_zero(), option, "is zero", "write a time such as 1 s")?;
+        }
+        refuse(
+            self.max_entries == Some(0),
+            "redis.max_entries",
+            "is 0, so nothing would be kept",
+            "write 1 or more, or leave the level out",
+        )?;
+        refuse(
+            self.max_entries.is_some() && (!self.use_index || is_cluster),
+            "redis.max_entries",
+            "needs the index, and there is none",
+            "set redis.use_index to true, which a Cluster cannot have, or bound the server's \
+             memory instead",
+        )
+    }
+}
+
+impl Inner {
+    fn parts(&self) -> Arc<Parts> {
+        Arc::clone(&self.parts)
+    }
+
+    /// Asks on the connection there is; once more on the next if that breaks under it, as one does
+    /// that was idle for too long. Says whether it was the second time.
+    async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
+        let mut connection = self.link.get(self).await?;
+        let mut is_second = false;
+        loop {
+            let number = self.link.number();
+            match connection.ask(&request).await {
+                Ok(answer) => return Ok((answer, is_second)),
+                Err(error) => {
+                    if is_suspect(&error) {
+                        self.link.suspect();
+                    }
+                    if is_second || !error.is_connection_dropped() {
+                        return Err(error.into());
+                    }
+                    is_second = true;
+                    connection = self.link.get_later(self, number).await?;
+                }
+            }
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, BoxError> {
+        let (answer, _) = self.ask_twice(request).await?;
+        read(answer).map_err(|error| {
+            // An error among several answers.
+            if is_suspect(&error) {
+                self.link.suspect();
+            }
+            error.into()
+        })
+    }
+
+    fn keys(&self, key: &str) -> Keys {
+        Keys::of(key, &self.parts.names, self.parts.has_index())
+    }
+
+    fn on_lock(&self, key: &str, owner: &str, script: &Script) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&script.hash).arg(1).arg(self.parts.names.lock(key)).arg(owner);
+        call
+    }
+
+    fn check_length(&self, bytes: usize) -> Result<(), BoxError> {
+        let most = self.parts.options.max_payload_bytes;
+        if bytes > most {
+            return Err(format!("{bytes} bytes, redis.max_payload_bytes is {most}").into());
+        }
+        Ok(())
+    }
+}
+
+impl Store for RedisStore {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        Box::pin(async move {
+            let parts = &self.0.parts;
+            let value = parts.names.value(key);
+            let most = parts.options.max_payload_bytes;
+            let mut get = redis::pipe();
+            // One byte more than is allowed shows that it is too long.
+            get.cmd("GETRANGE").arg(&value).arg(0).arg(most).cmd("PTTL").arg(&value);
+            let (value, remaining) = match self.0.ask(Request::Pipeline(get)).await {
+                Err(error) if is_of_wrong_type(&error) => return Ok(None),
+                answer => answer?,
+            };
+            let (value, remaining): (Vec<u8>, i64) = (value, remaining);
+            let is_value = !value.is_empty() && value.len() <= most;
+            Ok(is_value.then(|| stored(value, remaining)))
+        })
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        Box::pin(async move {
+            let parts = &self.0.parts;
+            let script = &parts.scripts.begin;
+            let mut call = self.0.keys(key).call(script);
+            call.arg(token()).arg(lifetime(begin.lease_for)).arg(lifetime(begin.stale_for));
+            call.arg(u8::from(begin.refresh)).arg(parts.options.max_payload_bytes);
+            let reply = self.0.ask(Request::Script(script, call)).await?;
+            let (is_fresh, value, remaining, lease): (bool, Option<Vec<u8>>, i64, String) = reply;
+            Ok(match value.map(|value| stored(value, remaining)) {
+                Some(fresh) if is_fresh => Begun::Fresh(fresh),
+                stale => {
+                    let lease = (!lease.is_empty()).then(|| Lease::new(lease));
+                    Begun::Load { lease, stale }
+                }
+            })
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let parts = &self.0.parts;
+            self.0.check_length(value.len())?;
+            let script = &parts.scripts.publish;
+            let mut call = self.0.keys(key).call(script);
+            let most = parts.options.max_entries.unwrap_or(0);
+            call.arg(lease.token()).arg(value).arg(lifetime(lives)).arg(most);
+            let (answer, is_second) = self.0.ask_twice(Request::Script(script, call)).await?;
+            match (read::<bool>(answer)?, is_second) {
+                // The first time may have been the one that used the lease up.
+                (false, true) => Err("it is not known whether the value was written".into()),
+                (published, _) => Ok(published),
+            }
+        })
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        Box::pin(async move {
+            let script = &self.0.parts.scripts.seize;
+            let token = format!("{EXCLUSIVE}{}", token());
+            let mut call = self.0.keys(key).call(script);
+            call.arg(&token).arg(lifetime(lease_for));
+            let planted: bool = self.0.ask(Request::Script(script, call)).await?;
+            Ok(planted.then(|| Lease::new(token)))
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let Keys { value, epoch, sets } = self.0.keys(key);
+            let mut delete = redis::pipe();
+            if let Some((index, epochs)) = &sets {
+                // Before the value, so that one written in between has its place in the index.
+                delete.cmd("ZREM").arg(index).arg(&value);
+                delete.cmd("ZREM").arg(epochs).arg(&epoch);
+            }
+            delete.cmd(self.0.parts.options.delete_strategy.command()).arg(value).arg(epoch);
+            self.0.ask(Request::Pipeline(delete)).await
+        })
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let connection = self.0.link.get(&self.0).await?;
+            let deleted = walk::delete_matching(&connection, &self.0.parts, pattern).await;
+            deleted.inspect_err(|_| self.0.link.suspect())
+        })
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let script = &self.0.parts.scripts.discard;
+            let mut call = self.0.keys(key).call(script);
+            call.arg(value);
+            self.0.ask(Request::Script(script, call)).await
+        })
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        Box::pin(async move {
+            let connection = self.0.link.get(&self.0).await?;
+            let size = walk::size(&connection, &self.0.parts).await;
+            size.inspect_err(|_| self.0.link.suspect())
+        })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let mut set = redis::cmd("SET");
+            set.arg(self.0.parts.names.lock(key)).arg(owner).arg("NX").arg("PX").arg(lifetime(ttl));
+            let taken: Option<String> = self.0.ask(Request::Command(set)).await?;
+            Ok(taken.is_some())
+        })
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let script = &self.0.parts.scripts.extend;
+            let mut call = self.0.on_lock(key, owner, script);
+            call.arg(lifetime(ttl));
+            self.0.ask(Request::Script(script, call)).await
+        })
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let script = &self.0.parts.scripts.unlock;
+            let call = self.0.on_lock(key, owner, script);
+            self.0.ask(Request::Script(script, call)).await
+        })
+    }
+
+    fn refuses(&self, key: &str) -> Option<BoxError> {
+        let is_internal = key.starts_with(names::INTERNAL);
+        is_internal.then(|| "names that begin with `__` are internal in Redis".into())
+    }
+
+    fn connection(&self) -> u64 {
+        self.0.link.number()
+    }
+}
+
+/// Something of another kind is under the name, which is no value.
+fn is_of_wrong_type(error: &BoxError) -> bool {
+    error.downcast_ref::<RedisError>().is_some_and(|error| error.code() == Some("WRONGTYPE"))
+}
+
+fn stored(value: Vec<u8>, remaining: i64) -> Stored {
+    // -1: it has no end.
+    Stored { value, remaining: u64::try_from(remaining).ok().map(Duration::from_millis) }
+}
+
+/// 128 random bits.
+fn token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// As Redis takes it: at least a millisecond, and no more than it can say.
+fn lifetime(span: Duration) -> u64 {
+    const LONGEST: u64 = 100 * 365 * 24 * 3_600 * 1_000;
+    millis(span).clamp(1, LONGEST)
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("options", &self.0.parts.options).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}

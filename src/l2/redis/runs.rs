@@ -1,0 +1,111 @@
+//! Which server it is: one that was restarted, or was a replica, may have lost deletes that it had
+//! confirmed, and be back with what was deleted.
+//!
+//! Each run of a server has an identity. Where one goes and another comes, everything under the
+//! prefix is removed before it is served. The run whose data is known to be good is noted in
+//! Redis itself, so that one instance does it for all, and so that an instance that has just
+//! started knows of it too.
+
+use std::collections::BTreeSet;
+
+use redis::RedisResult;
+
+use super::{Parts, connection::Connection, options::AfterRestart, walk};
+use crate::error::BoxError;
+
+#[derive(Default)]
+pub(super) struct Runs {
+    /// Those whose data may be served.
+    vetted: BTreeSet<String>,
+    /// Those that answered last. Empty where the server does not tell.
+    current: BTreeSet<String>,
+}
+
+impl Runs {
+    /// Asks the servers, which also shows that they live.
+    pub(super) async fn read(&mut self, connection: &Connection) -> RedisResult<()> {
+        let info = redis::cmd("INFO").arg("server").to_owned();
+        match connection.run_everywhere(&info).await {
+            Ok(answers) => {
+                self.current = answers.iter().filter_map(|info| field(info, "run_id")).collect();
+                Ok(())
+            }
+            // The user may not ask for it.
+            Err(error) if error.code() == Some("NOPERM") => {
+                self.current.clear();
+                connection.run_anywhere::<()>(&redis::cmd("PING")).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a server went and another came. One that merely came, into a Cluster that grows,
+    /// brings nothing back.
+    pub(super) fn have_changed(&self) -> bool {
+        !self.vetted.is_subset(&self.current) && !self.current.is_subset(&self.vetted)
+    }
+
+    /// Sees to it that nothing old is served.
+    pub(super) async fn vet(
+        &mut self,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<(), BoxError> {
+        let mut may_be_old = self.have_changed();
+        let mut to_be_noted = None;
+        // In a Cluster there is no one place for the note.
+        if let (false, Some(run)) = (connection.is_cluster(), self.current.first()) {
+            let get = redis::cmd("GET").arg(parts.names.run()).to_owned();
+            let noted: Option<String> = connection.run(&get).await?;
+            may_be_old = match noted.as_deref() {
+                Some(noted) => noted != run,
+                None => may_be_old,
+            };
+            to_be_noted = (noted.as_ref() != Some(run)).then(|| run.clone());
+        }
+        if may_be_old && parts.options.after_restart == AfterRestart::Clear {
+            walk::delete_matching(connection, parts, "*").await?;
+        }
+        if let Some(run) = to_be_noted {
+            let note = redis::cmd("SET").arg(parts.names.run()).arg(run).to_owned();
+            match connection.run::<()>(&note).await {
+                // A full server still serves.
+                Err(error) if error.code() != Some("OOM") => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.vetted.clone_from(&self.current);
+        Ok(())
+    }
+}
+
+/// A field of what `INFO` says.
+pub(super) fn field(info: &str, name: &str) -> Option<String> {
+    let lines = info.lines().filter_map(|line| line.split_once(':'));
+    lines.filter(|(field, _)| *field == name).map(|(_, value)| value.trim().to_owned()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(vetted: &str, current: &str) -> Runs {
+        let set = |text: &str| text.chars().map(String::from).collect();
+        Runs { vetted: set(vetted), current: set(current) }
+    }
+
+    #[test]
+    fn a_server_that_came_for_one_that_went_may_be_old() {
+        for (vetted, current, changed) in [
+            ("", "a", false),
+            ("a", "a", false),
+            ("a", "b", true),
+            ("abc", "bc", false),
+            ("abc", "bcd", true),
+            ("abc", "abcd", false),
+            ("a", "", false),
+        ] {
+            assert_eq!(runs(vetted, current).have_changed(), changed, "{vetted} {current}");
+        }
+    }
+}

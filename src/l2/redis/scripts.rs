@@ -1,0 +1,192 @@
+//! What Redis does in one step. Plain commands where they suffice: scripts are for decisions.
+//!
+//! The epoch of a key is a random token, planted by the first who begins a load and adopted by
+//! those who begin while it is there. Whoever has it knows that no delete has come since it was
+//! planted, for a delete removes it, and no two are ever the same. A counter was refused: it
+//! starts again where it was when Redis forgets it.
+//!
+//! A missing token refuses, whatever made it go: a delete, its time, an eviction, a restart.
+
+use redis::Cmd;
+
+use super::names::Names;
+
+pub(super) struct Scripts {
+    pub(super) begin: Script,
+    pub(super) publish: Script,
+    pub(super) seize: Script,
+    pub(super) discard: Script,
+    pub(super) extend: Script,
+    pub(super) unlock: Script,
+    pub(super) clean: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            begin: Script::new(BEGIN),
+            publish: Script::new(PUBLISH),
+            seize: Script::new(SEIZE),
+            discard: Script::new(DISCARD),
+            extend: Script::new(EXTEND),
+            unlock: Script::new(UNLOCK),
+            clean: Script::new(CLEAN),
+        }
+    }
+}
+
+/// A script, and the name that the server knows it by once it has run it.
+pub(super) struct Script {
+    pub(super) source: &'static str,
+    pub(super) hash: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, hash: redis::Script::new(source).get_hash().to_owned() }
+    }
+}
+
+/// The keys that a key's scripts touch, in their order.
+pub(super) struct Keys {
+    pub(super) value: String,
+    pub(super) epoch: String,
+    /// The index and the set of epochs, where they are kept.
+    pub(super) sets: Option<(String, String)>,
+}
+
+impl Keys {
+    pub(super) fn of(key: &str, names: &Names, with_index: bool) -> Self {
+        Self {
+            value: names.value(key),
+            epoch: names.epoch(key),
+            sets: with_index.then(|| (names.index(), names.epochs())),
+        }
+    }
+
+    /// The call of a script with these keys, to which arguments can be added.
+    pub(super) fn call(&self, script: &Script) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&script.hash);
+        match &self.sets {
+            Some((index, epochs)) => {
+                call.arg(4).arg(&self.value).arg(&self.epoch).arg(index).arg(epochs)
+            }
+            None => call.arg(2).arg(&self.value).arg(&self.epoch),
+        };
+        call
+    }
+}
+
+/// The token of a write that is on its way: nobody adopts it.
+pub(super) const EXCLUSIVE: &str = "w:";
+
+/// ARGV: a new token, how long it is good, the stale window, refresh (1) or not, the most bytes.
+/// Gives {fresh, value or false, remaining, token or ''}.
+///
+/// A value longer than allowed is not sent; what is no string is no value.
+const BEGIN: &str = "
+local length = redis.pcall('STRLEN', KEYS[1])
+local value, remaining = false, -2
+if type(length) == 'number' and length > 0 and length <= tonumber(ARGV[5]) then
+  value = redis.call('GET', KEYS[1])
+  remaining = redis.call('PTTL', KEYS[1])
+  if ARGV[4] == '0' and (remaining == -1 or remaining > tonumber(ARGV[3])) then
+    return {1, value, remaining, ''}
+  end
+end
+local token = redis.call('GET', KEYS[2])
+if not token then
+  local planted = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  if planted.err then return {0, value, remaining, ''} end
+  token = ARGV[1]
+  if KEYS[4] then
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+    redis.call('ZADD', KEYS[4], now + ARGV[2], KEYS[2])
+  end
+elseif string.sub(token, 1, 2) == 'w:' then
+  return {0, value, remaining, ''}
+elseif redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+  if KEYS[4] then
+    local time = redis.call('TIME')
+    redis.call('ZADD', KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], KEYS[2])
+  end
+end
+return {0, value, remaining, token}
+";
+
+/// ARGV: the token, the value, how long it lives, the most entries (0: any number).
+/// The first to publish under a token uses it up. Two names of the index are looked at each time,
+/// and go if their values have, so that it holds about twice what there is at most.
+const PUBLISH: &str = "
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[2])
+if KEYS[3] then
+  local time = redis.call('TIME')
+  redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000), KEYS[1])
+  redis.call('ZREM', KEYS[4], KEYS[2])
+  local some = redis.pcall('ZRANDMEMBER', KEYS[3], 2)
+  if not some.err then
+    for _, name in ipairs(some) do
+      if redis.call('EXISTS', name) == 0 then redis.call('ZREM', KEYS[3], name) end
+    end
+  end
+  local most = tonumber(ARGV[4])
+  if most > 0 then
+    local beyond = redis.call('ZCARD', KEYS[3]) - most
+    if beyond > 0 then
+      local oldest = redis.call('ZRANGE', KEYS[3], 0, math.min(beyond, 100) - 1)
+      redis.call('UNLINK', unpack(oldest))
+      redis.call('ZREM', KEYS[3], unpack(oldest))
+    end
+  end
+end
+return 1
+";
+
+/// ARGV: a new token, how long it is good. 1, or 0 where there is no room for it.
+const SEIZE: &str = "
+redis.call('DEL', KEYS[1], KEYS[2])
+if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
+local planted = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+if planted.err then return 0 end
+if KEYS[4] then
+  local time = redis.call('TIME')
+  redis.call('ZADD', KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], KEYS[2])
+end
+return 1
+";
+
+/// ARGV: the bytes.
+const DISCARD: &str = "
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
+return 1
+";
+
+/// KEYS: the lock. ARGV: the owner, for how long.
+const EXTEND: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+";
+
+/// KEYS: the lock. ARGV: the owner.
+const UNLOCK: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+";
+
+/// KEYS: the index. ARGV: names in it. Gives how many of them are there; the others go.
+const CLEAN: &str = "
+local there = 0
+for _, name in ipairs(ARGV) do
+  if redis.call('EXISTS', name) == 1 then there = there + 1
+  else redis.call('ZREM', KEYS[1], name) end
+end
+return there
+";

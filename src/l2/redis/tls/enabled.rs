@@ -1,0 +1,54 @@
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates,
+    cluster::ClusterClientBuilder,
+};
+
+use crate::l2::redis::RedisStoreBuilder;
+
+/// In PEM. Without any, the machine's own authorities are trusted.
+#[derive(Clone, Default)]
+pub(crate) struct Certificates {
+    root: Option<Vec<u8>>,
+    client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Certificates {
+    pub(crate) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        if is_tls { Client::build_with_tls(info, self.given()) } else { Client::open(info) }
+    }
+
+    pub(crate) fn cluster(&self, cluster: ClusterClientBuilder) -> ClusterClientBuilder {
+        if self.root.is_none() && self.client.is_none() {
+            return cluster;
+        }
+        cluster.certs(self.given())
+    }
+
+    fn given(&self) -> TlsCertificates {
+        let client_tls = self.client.clone();
+        TlsCertificates {
+            client_tls: client_tls
+                .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+            root_cert: self.root.clone(),
+        }
+    }
+}
+
+impl RedisStoreBuilder {
+    /// The authorities to trust instead of the machine's own, in PEM, for `rediss://`.
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.root = Some(pem.into());
+        self
+    }
+
+    /// The certificate to show and its key, in PEM, for `rediss://`.
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.certificates.client = Some((certificate.into(), key.into()));
+        self
+    }
+}

@@ -1,0 +1,159 @@
+//! A store with bad days: any store, with failures and delays put in at random.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use crate::{
+    error::BoxError,
+    l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
+};
+
+/// How often what goes wrong, from 0 (never) to 1 (always).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Chaos {
+    /// The call fails, and has not happened.
+    pub fails: f64,
+    /// The call fails, but has happened.
+    pub fails_afterwards: f64,
+    /// The call never answers.
+    pub hangs: f64,
+    /// The call takes a random part of [`longest_delay`](Self::longest_delay) longer.
+    pub delays: f64,
+    /// The most that is waited.
+    pub longest_delay: Duration,
+}
+
+/// A [`Store`] around another, that lets calls fail, hang and be late at random, the same each
+/// time for a seed and an order of calls. Clones are the same one.
+#[derive(Clone)]
+pub struct ChaosStore<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    store: S,
+    state: Mutex<(Chaos, fastrand::Rng)>,
+}
+
+#[derive(Clone, Copy)]
+enum Fate {
+    Fine,
+    Fails,
+    FailsAfterwards,
+    Hangs,
+}
+
+impl<S: Store> ChaosStore<S> {
+    /// Without chaos, until [`set`](Self::set) says otherwise.
+    pub fn new(store: S, seed: u64) -> Self {
+        let state = Mutex::new((Chaos::default(), fastrand::Rng::with_seed(seed)));
+        Self(Arc::new(Inner { store, state }))
+    }
+
+    /// From now on it is like this.
+    pub fn set(&self, chaos: Chaos) {
+        self.0.state.lock().0 = chaos;
+    }
+
+    fn roll(&self) -> (Duration, Fate) {
+        let (chaos, random) = &mut *self.0.state.lock();
+        let is_late = random.f64() < chaos.delays;
+        let delay =
+            if is_late { chaos.longest_delay.mul_f64(random.f64()) } else { Duration::ZERO };
+        let at = random.f64();
+        let fate = if at < chaos.fails {
+            Fate::Fails
+        } else if at < chaos.fails + chaos.fails_afterwards {
+            Fate::FailsAfterwards
+        } else if at < chaos.fails + chaos.fails_afterwards + chaos.hangs {
+            Fate::Hangs
+        } else {
+            Fate::Fine
+        };
+        (delay, fate)
+    }
+
+    fn meddle<'a, T: Send + 'a>(&'a self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        let (delay, fate) = self.roll();
+        Box::pin(async move {
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            match fate {
+                Fate::Fine => call.await,
+                Fate::Fails => Err(BoxError::from("chaos")),
+                Fate::FailsAfterwards => {
+                    call.await?;
+                    Err(BoxError::from("chaos, afterwards"))
+                }
+                Fate::Hangs => pending().await,
+            }
+        })
+    }
+}
+
+impl<S: Store> Store for ChaosStore<S> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.meddle(self.0.store.get(key))
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        self.meddle(self.0.store.begin(key, begin))
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.meddle(self.0.store.publish(key, lease, value, lives))
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        self.meddle(self.0.store.seize(key, lease_for))
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        self.meddle(self.0.store.delete(key))
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        self.meddle(self.0.store.delete_matching(pattern))
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.meddle(self.0.store.discard(key, value))
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.meddle(self.0.store.size())
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.meddle(self.0.store.lock(key, owner, ttl))
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.meddle(self.0.store.extend(key, owner, ttl))
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        self.meddle(self.0.store.unlock(key, owner))
+    }
+
+    fn refuses(&self, key: &str) -> Option<BoxError> {
+        self.0.store.refuses(key)
+    }
+
+    fn connection(&self) -> u64 {
+        self.0.store.connection()
+    }
+}
+
+impl<S> std::fmt::Debug for ChaosStore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChaosStore").field("chaos", &self.0.state.lock().0).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! The shared level in real Redis servers: the contract, the bytes, the round trips.
+
+use std::time::Duration;
+
+use lazy_layers_cache::{
+    AfterRestart, Begin, Begun, DeleteStrategy, LazyLayersCache, Lease, RedisStore, Store,
+    WireCodec,
+    testing::{SharedStore, TokioClock, check_store},
+};
+
+use crate::support::{ms, redis::RedisServer};
+
+fn store(server: &RedisServer) -> RedisStore {
+    RedisStore::at(server.url()).build().unwrap()
+}
+
+fn cache(store: RedisStore) -> LazyLayersCache<String, u32> {
+    LazyLayersCache::builder().l2(store, WireCodec::new()).build().unwrap()
+}
+
+async fn lease(store: &RedisStore, key: &str) -> Lease {
+    let begin = Begin { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
+    match store.begin(key, begin).await.unwrap() {
+        Begun::Load { lease: Some(lease), .. } => lease,
+        begun => panic!("{begun:?}"),
+    }
+}
+
+async fn write(store: &RedisStore, key: &str, value: &str, lives: Duration) {
+    let lease = store.seize(key, ms(1_000)).await.unwrap().unwrap();
+    assert!(store.publish(key, &lease, value.into(), lives).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_store_in_memory_keeps_the_contract() {
+    check_store(&SharedStore::new(TokioClock::new())).await;
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_with_an_index_and_without() {
+    let server = RedisServer::start();
+    for (prefix, use_index) in [("cache:", true), ("", true), ("odd*[x]:", false), ("{t}:", true)] {
+        let store = RedisStore::at(server.url()).prefix(prefix).use_index(use_index);
+        let store = store.delete_strategy(DeleteStrategy::Del).scan_count(3).batch_size(2);
+        check_store(&store.build().unwrap()).await;
+        redis::cmd("FLUSHALL").exec(&mut server.connect()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn names_and_bytes_are_those_of_the_typescript_package() {
+    let server = RedisServer::start();
+    let cache = cache(store(&server));
+    cache.set("user:1", 7).await.unwrap();
+    let mut redis = server.connect();
+    let bytes: Vec<u8> = redis::cmd("GET").arg("cache:user:1").query(&mut redis).unwrap();
+    assert_eq!(bytes, b"HC1M\x07");
+    let index: Vec<String> =
+        redis::cmd("ZRANGE").arg("cache:__index").arg(0).arg(-1).query(&mut redis).unwrap();
+    assert_eq!(index, ["cache:user:1"]);
+    assert!(store(&server).lock("user:1", "me", ms(5_000)).await.unwrap());
+    let owner: String = redis::cmd("GET").arg("cache:__lock:user:1").query(&mut redis).unwrap();
+    assert_eq!(owner, "me");
+    redis::cmd("SET").arg("cache:there").arg(b"HC1M\x09").exec(&mut redis).unwrap();
+    assert_eq!(cache.get("there").await.as_deref(), Some(&9), "without an end it is fresh");
+}
+
+#[tokio::test]
+async fn a_hit_and_a_delete_take_one_round_trip_a_miss_and_a_write_two() {
+    let server = RedisServer::start();
+    let without_l1 = LazyLayersCache::<String, u32>::builder().without_l1();
+    let cache = without_l1.l2(store(&server), WireCodec::new()).build().unwrap();
+    let load = || async { Ok::<_, std::io::Error>(1) };
+    // The connection is made, the scripts are known.
+    cache.get_or_set("warm", load).await.unwrap();
+    cache.set("warm", 2).await.unwrap();
+    let mut last = server.round_trips();
+    let mut trips = || {
+        let now = server.round_trips();
+        std::mem::replace(&mut last, now).abs_diff(now)
+    };
+    trips();
+    // What asking itself costs, and what the watch over the connection may add.
+    let asking = trips();
+    cache.get_or_set("k", load).await.unwrap();
+    assert!(trips() - asking <= 2 + 1, "a miss with its write");
+    for _ in 0..50 {
+        cache.get_or_set("k", load).await.unwrap();
+    }
+    assert!((50..=53).contains(&(trips() - asking)), "fifty hits");
+    for _ in 0..50 {
+        cache.get("k").await.unwrap();
+    }
+    assert!((50..=53).contains(&(trips() - asking)), "fifty reads");
+    for _ in 0..50 {
+        cache.set("k", 3).await.unwrap();
+    }
+    assert!((100..=103).contains(&(trips() - asking)), "fifty writes");
+    for _ in 0..50 {
+        cache.delete("k").await.unwrap();
+    }
+    assert!((50..=53).contains(&(trips() - asking)), "fifty deletes");
+}
+
+#[tokio::test]
+async fn internal_and_foreign_names_are_never_touched() {
+    let server = RedisServer::start();
+    let mut redis = server.connect();
+    let foreign = ["cache2:a", "cach", "other", "cache:__mine", "cacheX:a"];
+    for name in foreign {
+        redis::cmd("SET").arg(name).arg("x").exec(&mut redis).unwrap();
+    }
+    redis::cmd("LPUSH").arg("cache:list").arg("x").exec(&mut redis).unwrap();
+    for use_index in [true, false] {
+        let store = RedisStore::at(server.url()).use_index(use_index).build().unwrap();
+        write(&store, "a", "1", ms(60_000)).await;
+        store.delete_matching("*").await.unwrap();
+        assert_eq!(store.get("a").await.unwrap(), None);
+        let cache = cache(store);
+        cache.set("__mine", 1).await.unwrap();
+        cache.delete("__mine").await.unwrap();
+        cache.clear().await.unwrap();
+        for name in foreign {
+            let is_there: bool = redis::cmd("EXISTS").arg(name).query(&mut redis).unwrap();
+            assert!(is_there, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn something_of_another_kind_under_a_name_is_a_miss_and_is_replaced() {
+    let server = RedisServer::start();
+    let mut redis = server.connect();
+    let cache = cache(store(&server));
+    for round in 0..5 {
+        redis::cmd("DEL").arg("cache:k").exec(&mut redis).unwrap();
+        redis::cmd("LPUSH").arg("cache:k").arg("x").exec(&mut redis).unwrap();
+        assert_eq!(cache.get("k").await, None);
+        let loaded = cache
+            .get_or_set("k", move || async move { Ok::<_, std::io::Error>(round) })
+            .await
+            .unwrap();
+        assert_eq!(*loaded, round);
+        let bytes: Vec<u8> = redis::cmd("GET").arg("cache:k").query(&mut redis).unwrap();
+        assert_eq!(bytes, [b"HC1M".as_slice(), &[round as u8]].concat());
+        cache.delete("k").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
+    let server = RedisServer::start();
+    let mut redis = server.connect();
+    let store = RedisStore::at(server.url()).max_payload_bytes(100).build().unwrap();
+    redis::cmd("SET").arg("cache:k").arg("x".repeat(101)).exec(&mut redis).unwrap();
+    assert_eq!(store.get("k").await.unwrap(), None);
+    let lease = lease(&store, "k").await;
+    let begun =
+        store.begin("k", Begin { stale_for: ms(0), lease_for: ms(9), refresh: false }).await;
+    assert!(matches!(begun.unwrap(), Begun::Load { stale: None, .. }), "it is not sent at all");
+    let error = store.publish("k", &lease, vec![0; 101], ms(60_000)).await.unwrap_err();
+    assert!(error.to_string().contains("redis.max_payload_bytes is 100"), "{error}");
+    assert!(store.publish("k", &lease, vec![0; 100], ms(60_000)).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_oldest_make_room_where_entries_are_bounded() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).max_entries(10).build().unwrap();
+    for i in 0..30 {
+        write(&store, &i.to_string(), "x", ms(60_000)).await;
+        tokio::time::sleep(ms(2)).await;
+    }
+    assert_eq!(store.size().await.unwrap(), 10);
+    assert!(store.get("29").await.unwrap().is_some() && store.get("19").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_index_forgets_what_has_expired() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    for i in 0..500 {
+        write(&store, &i.to_string(), "x", ms(1)).await;
+    }
+    let members = |server: &RedisServer| -> u64 {
+        redis::cmd("ZCARD").arg("cache:__index").query(&mut server.connect()).unwrap()
+    };
+    // The last of them have a millisecond to live.
+    tokio::time::sleep(ms(5)).await;
+    assert!(members(&server) < 100, "{} names of values that are gone", members(&server));
+    assert_eq!(store.size().await.unwrap(), 0);
+    assert_eq!(members(&server), 0);
+    for i in 0..100 {
+        let begin = Begin { stale_for: ms(0), lease_for: ms(1), refresh: true };
+        store.begin(&format!("failing {i}"), begin).await.unwrap();
+    }
+    tokio::time::sleep(ms(5)).await;
+    lease(&store, "last").await;
+    let epochs: u64 =
+        redis::cmd("ZCARD").arg("cache:__epochs").query(&mut server.connect()).unwrap();
+    assert_eq!(epochs, 1, "loads that came to nothing leave nothing behind");
+}
+
+#[tokio::test]
+async fn a_password_a_user_and_a_connection_of_the_applications_own_will_do() {
+    let server = RedisServer::start_with_password("secret");
+    check_store(&store(&server)).await;
+    let rules = "~cache:* &* +@all -@dangerous";
+    let server = RedisServer::start_with_user("app", "secret", rules);
+    check_store(&store(&server)).await;
+    let server = RedisServer::start();
+    let client = redis::Client::open(server.url()).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+    check_store(&RedisStore::over(connection).build().unwrap()).await;
+}
+
+#[cfg(feature = "redis-tls")]
+#[tokio::test]
+async fn tls_with_an_authority_of_ones_own_will_do() {
+    let server = RedisServer::start_with_tls();
+    let authority = std::fs::read(server.authority()).unwrap();
+    let store = RedisStore::at(server.url()).root_certificates(authority).build().unwrap();
+    check_store(&store).await;
+    let stranger = self::store(&server);
+    let error = stranger.get("k").await.unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[test]
+fn what_is_refused_names_the_option_and_the_fix() {
+    let refused = |builder: lazy_layers_cache::RedisStoreBuilder| builder.build().unwrap_err();
+    let at = || RedisStore::at("redis://127.0.0.1/");
+    for (error, option) in [
+        (refused(RedisStore::at("http://127.0.0.1")), "redis.url"),
+        (refused(RedisStore::cluster(Vec::<String>::new())), "redis.cluster"),
+        (refused(RedisStore::sentinel(Vec::<String>::new(), "redis://m")), "redis.sentinel"),
+        (refused(at().prefix("a{b")), "redis.prefix"),
+        (refused(at().scan_count(0)), "redis.scan_count"),
+        (refused(at().batch_size(0)), "redis.batch_size"),
+        (refused(at().max_payload_bytes(0)), "redis.max_payload_bytes"),
+        (refused(at().max_entries(0)), "redis.max_entries"),
+        (refused(at().max_entries(1).use_index(false)), "redis.max_entries"),
+        (refused(RedisStore::cluster(["redis://h"]).max_entries(1)), "redis.max_entries"),
+    ] {
+        assert_eq!(error.option(), option, "{error}");
+    }
+    let kept = at().after_restart(AfterRestart::Keep).build().unwrap();
+    assert!(format!("{kept:?}").contains("Keep"));
+}

@@ -1,0 +1,102 @@
+//! Further processes of a test, which do what it says line by line: caches on other machines, as
+//! far as they can tell.
+//!
+//! A child is this test binary itself, run for one test only: [`child`], which returns at once
+//! unless it finds itself in a child. So children run the code under test without another binary
+//! to build. The harness writes to stdout as well, so answers begin with a mark.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::Duration,
+};
+
+use super::process::Process;
+
+const IN_A_CHILD: &str = "LAZY_LAYERS_CACHE_TEST_CHILD";
+const MARK: &str = "child: ";
+/// For an answer that is expected.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Child {
+    process: Process,
+    commands: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Child {
+    pub(crate) fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([concat!(module_path!(), "::child").split_once("::").unwrap().1, "--exact"])
+            .args(["--nocapture", "--test-threads=1"])
+            .env(IN_A_CHILD, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let commands = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, answers) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // The harness leaves its own first line unfinished.
+                if let Some((_, answer)) = line.split_once(MARK)
+                    && sender.send(answer.to_owned()).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Self { process: Process::of(child), commands, answers }
+    }
+
+    /// Sends a line and waits for the line that answers it.
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        self.send(command);
+        self.answer(PATIENCE).expect("the child answers")
+    }
+
+    /// Sends a line; its answer is for later, or for nobody.
+    pub(crate) fn send(&mut self, command: &str) {
+        assert!(!command.contains('\n'), "a command is one line: {command:?}");
+        writeln!(self.commands, "{command}").expect("the child listens");
+    }
+
+    /// The next answer, if it comes in time; an error tells silence from the end of the child.
+    pub(crate) fn answer(&mut self, patience: Duration) -> Result<String, RecvTimeoutError> {
+        self.answers.recv_timeout(patience)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
+    }
+}
+
+/// What a child does, until its parent hangs up or dies. In any other process: nothing.
+#[test]
+fn child() {
+    if std::env::var_os(IN_A_CHILD).is_none() {
+        return;
+    }
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        println!("{MARK}{}", obey(&line));
+    }
+}
+
+/// The commands of children.
+fn obey(line: &str) -> String {
+    match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["ping"] => "pong".to_owned(),
+        ["process"] => std::process::id().to_string(),
+        _ => format!("unknown command {line:?}"),
+    }
+}

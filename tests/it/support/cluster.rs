@@ -1,0 +1,129 @@
+//! A Redis Cluster of three masters, whose slots a test can move while clients use them.
+
+use std::time::Duration;
+
+use redis::{Connection, RedisResult, cmd};
+
+use super::{
+    process::{free_port, wait_for},
+    redis::RedisServer,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const SLOTS: u16 = 16_384;
+
+pub(crate) struct Cluster {
+    nodes: Vec<RedisServer>,
+}
+
+impl Cluster {
+    /// Three masters with a third of the slots each, in order; answers once all of them agree.
+    pub(crate) fn start() -> Self {
+        let (nodes, bus_ports): (Vec<_>, Vec<_>) = (0..3).map(|_| node()).unzip();
+        let cluster = Self { nodes };
+        let share = SLOTS / 3 + 1;
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            let first = index as u16 * share;
+            let last = (first + share).min(SLOTS) - 1;
+            let mut redis = node.connect();
+            cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last).exec(&mut redis).unwrap();
+            cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(index + 1).exec(&mut redis).unwrap();
+            for (other, bus) in cluster.nodes.iter().zip(&bus_ports) {
+                let meet = ["MEET", "127.0.0.1", &other.port().to_string(), &bus.to_string()];
+                cmd("CLUSTER").arg(&meet).exec(&mut redis).unwrap();
+            }
+        }
+        cluster.agrees();
+        cluster
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    pub(crate) fn node(&self, index: usize) -> &RedisServer {
+        &self.nodes[index]
+    }
+
+    /// The slots of that node are nobody's; after a second or so all nodes refuse to serve.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.nodes[index].kill();
+    }
+
+    /// The node is back with its slots but not its keys; answers once all nodes serve again.
+    pub(crate) fn restart(&mut self, index: usize) {
+        self.nodes[index].restart();
+        self.agrees();
+    }
+
+    /// Which slot a key lies in.
+    pub(crate) fn slot_of(&self, key: &str) -> u16 {
+        cmd("CLUSTER").arg("KEYSLOT").arg(key).query(&mut self.nodes[0].connect()).unwrap()
+    }
+
+    /// A slot changes hands, its keys with it, while the cluster goes on serving.
+    pub(crate) fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        self.begin_move(slot, from, to);
+        self.finish_move(slot, from, to);
+    }
+
+    /// The slot is under way: what is not in the old node any more is asked for at the new one
+    /// (ASK), and none of its keys has moved yet.
+    pub(crate) fn begin_move(&self, slot: u16, from: usize, to: usize) {
+        let (mut source, mut target) = (self.nodes[from].connect(), self.nodes[to].connect());
+        set_slot(&mut target, slot, "IMPORTING", &id_of(&mut source)).unwrap();
+        set_slot(&mut source, slot, "MIGRATING", &id_of(&mut target)).unwrap();
+    }
+
+    /// Moves the keys of a slot that is under way, and tells all nodes whose it is now.
+    pub(crate) fn finish_move(&self, slot: u16, from: usize, to: usize) {
+        let (mut source, mut target) = (self.nodes[from].connect(), self.nodes[to].connect());
+        loop {
+            let keys: Vec<Vec<u8>> =
+                cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(100).query(&mut source).unwrap();
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = cmd("MIGRATE");
+            migrate.arg("127.0.0.1").arg(self.nodes[to].port()).arg("").arg(0).arg(5_000);
+            migrate.arg("KEYS").arg(keys).exec(&mut source).unwrap();
+        }
+        // The new owner first: at no time is the slot nobody's.
+        let new = id_of(&mut target);
+        set_slot(&mut target, slot, "NODE", &new).unwrap();
+        set_slot(&mut source, slot, "NODE", &new).unwrap();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if index != from && index != to {
+                set_slot(&mut node.connect(), slot, "NODE", &new).unwrap();
+            }
+        }
+    }
+
+    /// Waits until all nodes know each other and whose each slot is.
+    fn agrees(&self) {
+        for node in &self.nodes {
+            let mut redis = node.connect();
+            wait_for("the cluster", PATIENCE, || {
+                let info: String = cmd("CLUSTER").arg("INFO").query(&mut redis).unwrap();
+                let says = |line: &str| info.lines().any(|said| said == line);
+                (says("cluster_state:ok") && says("cluster_known_nodes:3")).then_some(())
+            });
+        }
+    }
+}
+
+/// A node that knows nobody yet, and the port at which others talk to it.
+fn node() -> (RedisServer, u16) {
+    let bus = free_port();
+    let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()];
+    let more = ["--cluster-node-timeout", "1000", "--cluster-announce-ip", "127.0.0.1"];
+    (RedisServer::start_with(&[arguments, more].concat()), bus)
+}
+
+fn id_of(redis: &mut Connection) -> String {
+    cmd("CLUSTER").arg("MYID").query(redis).unwrap()
+}
+
+fn set_slot(redis: &mut Connection, slot: u16, state: &str, node: &str) -> RedisResult<()> {
+    cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(state).arg(node).exec(redis)
+}

@@ -1,0 +1,164 @@
+//! A real RabbitMQ of a test's own, on free loopback ports, beside as many others as run. It takes
+//! some seconds to start: share one where tests do not break it.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::process::{Process, free_port, own_dir, path_with};
+
+/// A slow machine with much else to do takes half a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub(crate) struct RabbitServer {
+    process: Process,
+    /// Erlang's book of nodes. A node would start one at a fixed port, and leave it behind.
+    _names: Process,
+    ports: Ports,
+    dir: TempDir,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    distribution: u16,
+    names: u16,
+}
+
+impl RabbitServer {
+    /// Starts a broker without plugins and waits until it speaks AMQP.
+    pub(crate) fn start() -> Self {
+        for _ in 0..3 {
+            let dir = own_dir();
+            let ports = Ports { amqp: free_port(), distribution: free_port(), names: free_port() };
+            std::fs::write(dir.path().join("plugins"), "[].\n").unwrap();
+            std::fs::write(dir.path().join("rabbit.conf"), "log.console = false\n").unwrap();
+            let mut names = Command::new("epmd");
+            names.args(["-port", &ports.names.to_string(), "-address", "127.0.0.1"]);
+            let names = Process::start(&mut names, "rabbitmq-server");
+            let process = spawn(ports, &dir);
+            let mut server = Self { process, _names: names, ports, dir };
+            if server.answers() {
+                return server;
+            }
+        }
+        panic!("rabbitmq-server started three times and never answered");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.amqp
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
+    }
+
+    /// At once: connections break, durable queues stay.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// The same broker again, on the same port, with its durable queues; killed first if it runs.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(self.ports, &self.dir);
+        assert!(self.answers(), "rabbitmq-server does not come back on port {}", self.port());
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.process.thaw();
+    }
+
+    /// What `rabbitmqctl` says to this, as `["list_queues", "name"]`; one row a line and
+    /// nothing else.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = configured("rabbitmqctl", self.ports, &self.dir)
+            .arg("--silent")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let (said, complained) =
+            (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr));
+        assert!(status.success(), "rabbitmqctl {arguments:?}: {said}{complained}");
+        said
+    }
+
+    fn answers(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.process.exited() {
+                return false;
+            }
+            if greets(self.ports.amqp).unwrap_or(false) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+}
+
+/// Whether a broker opens the conversation: a frame of the type "method".
+pub(crate) fn greets(port: u16) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+    let mut kind = [0];
+    stream.read_exact(&mut kind)?;
+    Ok(kind == [1])
+}
+
+fn spawn(ports: Ports, dir: &TempDir) -> Process {
+    let mut command = configured("rabbitmq-server", ports, dir);
+    // The script becomes the broker, instead of watching over it.
+    command.env("RUNNING_UNDER_SYSTEMD", "true");
+    // One scheduler of each kind, none of which spins: there are few cores and much else to do.
+    command.env(
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+        "+S 1:1 +SDcpu 1:1 +SDio 1 +sbwt none +sbwtdcpu none +sbwtdio none",
+    );
+    // Each feature that a new broker enables costs it a third of a second.
+    command.env("RABBITMQ_FEATURE_FLAGS", "quorum_queue");
+    Process::start(&mut command, "rabbitmq-server")
+}
+
+/// A program of RabbitMQ, told where everything of this broker is.
+fn configured(program: &str, ports: Ports, dir: &TempDir) -> Command {
+    let mut command = Command::new(program);
+    // Debian's wrappers in /usr/sbin change the user and lose the environment.
+    command.env("PATH", path_with(&["/usr/lib/rabbitmq/bin"]));
+    for (name, value) in [
+        ("RABBITMQ_NODENAME", format!("rabbit-{}@localhost", ports.amqp)),
+        ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
+        ("RABBITMQ_NODE_PORT", ports.amqp.to_string()),
+        ("RABBITMQ_DIST_PORT", ports.distribution.to_string()),
+        ("ERL_EPMD_PORT", ports.names.to_string()),
+        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+    ] {
+        command.env(name, value);
+    }
+    for (name, file) in [
+        // Of the cookie that lets rabbitmqctl in.
+        ("HOME", ""),
+        ("RABBITMQ_MNESIA_BASE", "store"),
+        ("RABBITMQ_LOG_BASE", "log"),
+        ("RABBITMQ_SCHEMA_DIR", "schema"),
+        ("RABBITMQ_GENERATED_CONFIG_DIR", "config"),
+        ("RABBITMQ_CONFIG_FILE", "rabbit"),
+        ("RABBITMQ_CONF_ENV_FILE", "none"),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", "plugins"),
+    ] {
+        command.env(name, dir.path().join(file));
+    }
+    command.env_remove("NOTIFY_SOCKET").current_dir(dir.path());
+    command
+}
