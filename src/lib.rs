@@ -57,6 +57,7 @@
 //!
 //! - `jetstream`: `JetStreamTransport`, events over NATS JetStream, and `nats`.
 //! - `nats`: `NatsTransport`, events over NATS core.
+//! - `rabbitmq`: `RabbitMqTransport`, events over RabbitMQ.
 //! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
 //! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
 //!   succeed again.
@@ -86,10 +87,14 @@ mod sync;
 pub mod testing;
 mod time;
 
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+pub use crate::bus::TlsOptions;
 #[cfg(feature = "jetstream")]
 pub use crate::bus::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
-pub use crate::bus::{NatsConnection, NatsOptions, NatsTransport, TlsOptions};
+pub use crate::bus::{NatsConnection, NatsOptions, NatsTransport};
+#[cfg(feature = "rabbitmq")]
+pub use crate::bus::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
 #[cfg(feature = "wire")]
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
 #[cfg(feature = "redis")]

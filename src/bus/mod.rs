@@ -25,10 +25,12 @@ mod payload;
 mod pulse;
 #[cfg(feature = "nats")]
 mod queue;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod refused;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod task;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod tls;
 mod transport;
 
@@ -36,7 +38,9 @@ mod transport;
 pub use self::jetstream::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
 pub use self::nats::{NatsConnection, NatsOptions, NatsTransport};
-#[cfg(feature = "nats")]
+#[cfg(feature = "rabbitmq")]
+pub use self::rabbitmq::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 pub use self::tls::TlsOptions;
 pub use self::{
     local::LocalTransport,

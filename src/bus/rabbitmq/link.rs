@@ -1,0 +1,155 @@
+//! A connection to RabbitMQ that can be given up.
+//!
+//! The client runs a thread for each connection and leaves it waiting where the broker does not
+//! answer: for ever while it greets, and until the missing heartbeats add up later. So each link
+//! keeps a handle of its socket and hangs up, and then the thread ends.
+
+use std::{
+    net::{Shutdown, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_compat::Compat;
+use lapin::{
+    AsyncTcpStream, Channel, Connection, ConnectionProperties,
+    tcp::RustlsConnector,
+    uri::{AMQPScheme, AMQPUri},
+};
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, time::timeout};
+
+use crate::{
+    bus::{task::runtime, tls::TlsOptions},
+    error::BoxError,
+};
+
+/// How to come to a connection.
+pub(super) enum Origin {
+    /// Ours: a new one for each link.
+    Connect { uri: Box<AMQPUri>, tls: TlsOptions, limit: Duration },
+    /// The user's, shared with others: never closed by us.
+    Connection(Arc<Connection>),
+}
+
+pub(super) struct Link {
+    connection: Arc<Connection>,
+    /// None if the connection is not ours to close.
+    hang_up: Option<HangUp>,
+    runtime: Handle,
+}
+
+impl Link {
+    /// Within the limit.
+    pub(super) async fn open(origin: &Origin) -> Result<Self, BoxError> {
+        let runtime = runtime()?;
+        let (uri, tls, limit) = match origin {
+            Origin::Connect { uri, tls, limit } => (uri, tls, *limit),
+            Origin::Connection(connection) => {
+                let connection = Arc::clone(connection);
+                return Ok(Self { connection, hang_up: None, runtime });
+            }
+        };
+        let tls = match uri.scheme {
+            AMQPScheme::AMQPS => Some(RustlsConnector::from(tls.config().await?)),
+            AMQPScheme::AMQP => None,
+        };
+        let hang_up = HangUp::default();
+        let socket = Arc::clone(&hang_up.0);
+        let connect = async move |uri: AMQPUri, _| {
+            // On the connection's own thread, which nobody else would call back from here.
+            let connecting = connect(&uri, tls.as_ref(), &socket);
+            let connected = timeout(limit, connecting).await;
+            connected.unwrap_or_else(|late| Err(late.into())).map_err(lapin::Error::from)
+        };
+        let properties =
+            ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into());
+        let connecting = Connection::connector(
+            (**uri).clone(),
+            lapin::runtime::default_runtime()?,
+            connect,
+            properties,
+        );
+        let connection = timeout(limit, connecting)
+            .await
+            .map_err(|_| format!("took longer than {limit:?} to connect"))??;
+        Ok(Self { connection: Arc::new(connection), hang_up: Some(hang_up), runtime })
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, BoxError> {
+        Ok(self.connection.create_channel().await?)
+    }
+
+    /// Whether the broker has asked for silence because memory or disk run out. The client sends
+    /// nothing then.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let Some(hang_up) = self.hang_up.take() else { return };
+        let connection = Arc::clone(&self.connection);
+        // Where the runtime is gone, it drops this at once.
+        self.runtime.spawn(async move {
+            let goodbye = connection.close(200, "goodbye".into());
+            let _ = timeout(GOODBYE, goodbye).await;
+            drop(hang_up);
+        });
+    }
+}
+
+/// How long a broker may take to say goodbye too.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+async fn connect(
+    uri: &AMQPUri,
+    tls: Option<&RustlsConnector>,
+    socket: &Mutex<Socket>,
+) -> std::io::Result<AsyncTcpStream<Compat<tokio::net::TcpStream>>> {
+    let host = uri.authority.host.as_str();
+    let stream = tokio::net::TcpStream::connect((host, uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = stream.into_std()?;
+    socket.lock().keep(stream.try_clone()?);
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let stream = AsyncTcpStream::Plain(Compat::new(stream));
+    match tls {
+        Some(tls) => stream.into_rustls(tls, host).await,
+        None => Ok(stream),
+    }
+}
+
+/// Hangs up when dropped.
+#[derive(Default)]
+struct HangUp(Arc<Mutex<Socket>>);
+
+#[derive(Default)]
+struct Socket {
+    stream: Option<TcpStream>,
+    hung_up: bool,
+}
+
+impl Socket {
+    fn keep(&mut self, stream: TcpStream) {
+        if self.hung_up {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        self.stream = Some(stream);
+    }
+}
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        let mut socket = self.0.lock();
+        socket.hung_up = true;
+        if let Some(stream) = socket.stream.take() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
