@@ -32,6 +32,8 @@ mod runtimes;
 mod support;
 mod transports_jetstream;
 mod transports_nats;
+mod transports_rabbitmq;
+mod transports_tls;
 mod two_levels;
 mod wire;
 mod wire_fuzz;

@@ -2,9 +2,11 @@
 //!
 //! The client runs a thread for each connection and leaves it waiting where the broker does not
 //! answer: for ever while it greets, and until the missing heartbeats add up later. So each link
-//! keeps a handle of its socket and hangs up, and then the thread ends.
+//! keeps a handle of its socket and hangs up, and then the thread ends. And where it cannot connect
+//! it leaves tasks behind. So it is given a socket that is connected.
 
 use std::{
+    io,
     net::{Shutdown, TcpStream},
     sync::Arc,
     time::Duration,
@@ -54,23 +56,21 @@ impl Link {
             AMQPScheme::AMQPS => Some(RustlsConnector::from(tls.config().await?)),
             AMQPScheme::AMQP => None,
         };
-        let hang_up = HangUp::default();
-        let socket = Arc::clone(&hang_up.0);
-        let connect = async move |uri: AMQPUri, _| {
-            // On the connection's own thread, which nobody else would call back from here.
-            let connecting = connect(&uri, tls.as_ref(), &socket);
-            let connected = timeout(limit, connecting).await;
-            connected.unwrap_or_else(|late| Err(late.into())).map_err(lapin::Error::from)
+        let opening = async {
+            let (hang_up, stream) = connect(uri, tls.as_ref()).await?;
+            let stream = Mutex::new(Some(stream));
+            let hand_over = async move |_, _| {
+                let again = || io::Error::from(io::ErrorKind::NotConnected).into();
+                stream.lock().take().ok_or_else(again)
+            };
+            let properties =
+                ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into());
+            let runtime = lapin::runtime::default_runtime()?;
+            let connection =
+                Connection::connector((**uri).clone(), runtime, hand_over, properties).await?;
+            Ok::<_, BoxError>((hang_up, connection))
         };
-        let properties =
-            ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into());
-        let connecting = Connection::connector(
-            (**uri).clone(),
-            lapin::runtime::default_runtime()?,
-            connect,
-            properties,
-        );
-        let connection = timeout(limit, connecting)
+        let (hang_up, connection) = timeout(limit, opening)
             .await
             .map_err(|_| format!("took longer than {limit:?} to connect"))??;
         Ok(Self { connection: Arc::new(connection), hang_up: Some(hang_up), runtime })
@@ -107,49 +107,28 @@ impl Drop for Link {
 /// How long a broker may take to say goodbye too.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-async fn connect(
-    uri: &AMQPUri,
-    tls: Option<&RustlsConnector>,
-    socket: &Mutex<Socket>,
-) -> std::io::Result<AsyncTcpStream<Compat<tokio::net::TcpStream>>> {
+type Stream = AsyncTcpStream<Compat<tokio::net::TcpStream>>;
+
+async fn connect(uri: &AMQPUri, tls: Option<&RustlsConnector>) -> io::Result<(HangUp, Stream)> {
     let host = uri.authority.host.as_str();
     let stream = tokio::net::TcpStream::connect((host, uri.authority.port)).await?;
     stream.set_nodelay(true)?;
     let stream = stream.into_std()?;
-    socket.lock().keep(stream.try_clone()?);
+    let hang_up = HangUp(stream.try_clone()?);
     let stream = tokio::net::TcpStream::from_std(stream)?;
     let stream = AsyncTcpStream::Plain(Compat::new(stream));
-    match tls {
-        Some(tls) => stream.into_rustls(tls, host).await,
-        None => Ok(stream),
-    }
+    let stream = match tls {
+        Some(tls) => stream.into_rustls(tls, host).await?,
+        None => stream,
+    };
+    Ok((hang_up, stream))
 }
 
 /// Hangs up when dropped.
-#[derive(Default)]
-struct HangUp(Arc<Mutex<Socket>>);
-
-#[derive(Default)]
-struct Socket {
-    stream: Option<TcpStream>,
-    hung_up: bool,
-}
-
-impl Socket {
-    fn keep(&mut self, stream: TcpStream) {
-        if self.hung_up {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        self.stream = Some(stream);
-    }
-}
+struct HangUp(TcpStream);
 
 impl Drop for HangUp {
     fn drop(&mut self) {
-        let mut socket = self.0.lock();
-        socket.hung_up = true;
-        if let Some(stream) = socket.stream.take() {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }

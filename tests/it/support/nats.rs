@@ -3,13 +3,17 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use super::process::{Process, free_port, own_dir};
+use super::{
+    certificate::Certificate,
+    process::{Process, free_port, own_dir},
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -17,24 +21,36 @@ pub(crate) struct NatsServer {
     process: Process,
     port: u16,
     dir: TempDir,
-    jetstream: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    JetStream,
+    Tls,
 }
 
 impl NatsServer {
     /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Self {
-        Self::start_with(true)
+        Self::start_with(Kind::JetStream)
     }
 
     pub(crate) fn start_without_jetstream() -> Self {
-        Self::start_with(false)
+        Self::start_with(Kind::Plain)
     }
 
-    fn start_with(jetstream: bool) -> Self {
+    /// With JetStream, and talks to nobody without TLS.
+    pub(crate) fn start_with_tls() -> Self {
+        Self::start_with(Kind::Tls)
+    }
+
+    fn start_with(kind: Kind) -> Self {
         for _ in 0..10 {
             let (dir, port) = (own_dir(), free_port());
-            let process = spawn(port, &dir, jetstream);
-            let mut server = Self { process, port, dir, jetstream };
+            let process = spawn(port, &dir, kind);
+            let mut server = Self { process, port, dir, kind };
             if server.answers() {
                 return server;
             }
@@ -50,6 +66,11 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The authority that clients of a server with TLS have to trust, in PEM.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.dir.path().join("authority.pem")
+    }
+
     /// At once: connections break, streams in files stay.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
@@ -58,7 +79,7 @@ impl NatsServer {
     /// The same server again, on the same port, with the streams it had; killed first if it runs.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.port, &self.dir, self.jetstream);
+        self.process = spawn(self.port, &self.dir, self.kind);
         assert!(self.answers(), "nats-server does not come back on port {}", self.port);
     }
 
@@ -91,16 +112,23 @@ impl NatsServer {
         stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")?;
         let mut lines = BufReader::new(stream).lines();
         let info = lines.next().transpose()?.unwrap_or_default();
+        if self.kind == Kind::Tls {
+            return Ok(info.contains("\"tls_required\":true"));
+        }
         let pong = lines.next().transpose()?.unwrap_or_default();
-        Ok(info.contains("\"jetstream\":true") == self.jetstream && pong == "PONG")
+        Ok(info.contains("\"jetstream\":true") == (self.kind == Kind::JetStream) && pong == "PONG")
     }
 }
 
-fn spawn(port: u16, dir: &TempDir, jetstream: bool) -> Process {
+fn spawn(port: u16, dir: &TempDir, kind: Kind) -> Process {
     let mut command = Command::new("nats-server");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-    if jetstream {
+    if kind != Kind::Plain {
         command.args(["-js", "-sd"]).arg(dir.path());
+    }
+    if kind == Kind::Tls {
+        let files = Certificate::written_to(dir.path());
+        command.arg("--tlscert").arg(files.certificate).arg("--tlskey").arg(files.key).arg("--tls");
     }
     // Debian keeps it where only root's PATH looks.
     command.env("PATH", super::process::path_with(&["/usr/sbin"]));

@@ -4,13 +4,18 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use super::process::{Process, free_port, own_dir, path_with};
+use super::{
+    certificate::Certificate,
+    process::{Process, free_port, own_dir, path_with},
+};
 
 /// A slow machine with much else to do takes half a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -31,13 +36,48 @@ struct Ports {
 }
 
 impl RabbitServer {
+    /// The one for tests that do not break it. It lives as long as any of them.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<RabbitServer>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap();
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
     /// Starts a broker without plugins and waits until it speaks AMQP.
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// Speaks TLS too, on the port that comes with it, with a certificate of the authority in the
+    /// file.
+    pub(crate) fn start_with_tls() -> (Self, u16, PathBuf) {
+        let port = free_port();
+        let server = Self::start_with(|dir| {
+            let files = Certificate::written_to(dir);
+            format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\n\
+                 ssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+                 ssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
+                files.authority.display(),
+                files.certificate.display(),
+                files.key.display(),
+            )
+        });
+        let authority = server.dir.path().join("authority.pem");
+        (server, port, authority)
+    }
+
+    fn start_with(more: impl Fn(&Path) -> String) -> Self {
         for _ in 0..3 {
             let dir = own_dir();
             let ports = Ports { amqp: free_port(), distribution: free_port(), names: free_port() };
             std::fs::write(dir.path().join("plugins"), "[].\n").unwrap();
-            std::fs::write(dir.path().join("rabbit.conf"), "log.console = false\n").unwrap();
+            let config = format!("log.console = false\n{}", more(dir.path()));
+            std::fs::write(dir.path().join("rabbit.conf"), config).unwrap();
             let mut names = Command::new("epmd");
             names.args(["-port", &ports.names.to_string(), "-address", "127.0.0.1"]);
             let names = Process::start(&mut names, "rabbitmq-server");
