@@ -27,6 +27,7 @@ mod logs;
 mod manifest;
 mod model;
 mod options;
+mod processes;
 mod races;
 mod redis_faults;
 mod redis_store;
