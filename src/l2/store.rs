@@ -86,7 +86,7 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// A number that changes when there is a new connection. A cache that has stopped calling the
+    /// A number that changes when there is a new connection, or the one there is answers again. A cache that has stopped calling the
     /// store tries again at once then, and not only after the circuit breaker's cooldown. The
     /// default is always the same number.
     fn connection(&self) -> u64 {

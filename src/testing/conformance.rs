@@ -219,6 +219,7 @@ impl Check<'_> {
         assert!(lock("b", LONG).await, "so it is free");
         self.store.unlock(key, "b").await.expect("unlock");
         assert!(lock("c", LONG).await, "b gave it back");
+        self.store.unlock(key, "c").await.expect("unlock");
     }
 
     async fn any_text_is_a_key(&self) {

@@ -137,10 +137,18 @@ pub(super) fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
     Ok(T::from_redis_value(answer.extract_error()?)?)
 }
 
-/// Whether the error says that this connection will not do: it is broken, or leads to a server
-/// that is not, or not yet, what it should be.
-pub(super) fn is_suspect(error: &RedisError) -> bool {
-    error.is_connection_dropped()
-        || error.is_io_error()
-        || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING" | "CLUSTERDOWN"))
+/// What an error says about the connection that it came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It may be broken.
+    Broken,
+    /// It leads to a server that is not, or not yet, what it should be.
+    Unfit,
+}
+
+pub(super) fn doubt(error: &RedisError) -> Option<Doubt> {
+    if matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING")) {
+        return Some(Doubt::Unfit);
+    }
+    (error.is_connection_dropped() || error.is_io_error()).then_some(Doubt::Broken)
 }

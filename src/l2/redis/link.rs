@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,14 @@ use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use super::{Inner, connection::Connection, runs::Runs};
+use super::{
+    Inner,
+    connection::{Connection, Doubt},
+    runs::Runs,
+};
 use crate::{
     error::BoxError,
     resilience::{Backoff, unless},
@@ -30,10 +34,34 @@ use crate::{
 pub(super) struct Link {
     /// `None` until the first call, or after the runtime has shut down that the task was on.
     state: Mutex<Option<watch::Receiver<State>>>,
-    /// How many connections there have been.
+    /// How many connections there have been, and how often one came to life again.
     number: Arc<AtomicU64>,
-    /// Told when a call found the connection broken.
-    suspicion: Arc<Notify>,
+    suspicion: Arc<Suspicion>,
+}
+
+/// What calls found wrong with the connection.
+#[derive(Default)]
+struct Suspicion {
+    told: Notify,
+    /// The server answers, but is not one to talk to.
+    is_unfit: AtomicBool,
+    /// Somebody gave up waiting for an answer.
+    is_unanswered: AtomicBool,
+}
+
+/// A call on its way. Dropped before its answer, it was given up.
+pub(super) struct Unanswered<'a>(&'a Suspicion);
+
+impl Unanswered<'_> {
+    pub(super) fn answered(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.is_unanswered.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone)]
@@ -49,8 +77,15 @@ impl Link {
         self.number.load(Ordering::Relaxed)
     }
 
-    pub(super) fn suspect(&self) {
-        self.suspicion.notify_one();
+    pub(super) fn unanswered(&self) -> Unanswered<'_> {
+        Unanswered(&self.suspicion)
+    }
+
+    pub(super) fn suspect(&self, doubt: Doubt) {
+        if doubt == Doubt::Unfit {
+            self.suspicion.is_unfit.store(true, Ordering::Relaxed);
+        }
+        self.suspicion.told.notify_one();
     }
 
     /// A connection: the one there is, or the one that is being made. An error if the last attempt
@@ -100,12 +135,15 @@ impl Link {
     }
 }
 
+/// A connection that lasted for this long was a good one.
+const PROVEN: Duration = Duration::from_secs(5);
+
 /// The task. It has what it needs of the store and not the store, so it ends with it: when nobody
 /// is left to be told.
 struct Keeper {
     inner: Arc<super::Parts>,
     number: Arc<AtomicU64>,
-    suspicion: Arc<Notify>,
+    suspicion: Arc<Suspicion>,
     sender: watch::Sender<State>,
 }
 
@@ -121,12 +159,19 @@ impl Keeper {
         loop {
             match self.connect(&mut runs).await {
                 Ok(connection) => {
+                    let begun = Instant::now();
+                    self.suspicion.is_unfit.store(false, Ordering::Relaxed);
                     self.number.fetch_add(1, Ordering::Relaxed);
                     self.sender.send_replace(State::Up(connection.clone()));
-                    backoff.reset();
                     let reason = self.watch(&connection, &mut runs).await;
-                    drop(reason);
-                    self.sender.send_replace(State::Connecting);
+                    if begun.elapsed() > PROVEN {
+                        backoff.reset();
+                        self.sender.send_replace(State::Connecting);
+                    } else {
+                        // One that fails as soon as it is there is not made in a hurry.
+                        self.sender.send_replace(State::Down(reason.to_string().into()));
+                        sleep(backoff.next(fastrand::f64())).await;
+                    }
                 }
                 Err(error) => {
                     self.sender.send_replace(State::Down(error.to_string().into()));
@@ -156,10 +201,26 @@ impl Keeper {
         let mut silent = 0;
         loop {
             // A call that failed asks for a check at once.
-            let _ = timeout(interval, self.suspicion.notified()).await;
+            let _ = timeout(interval, self.suspicion.told.notified()).await;
+            if self.suspicion.is_unfit.load(Ordering::Relaxed) && !self.inner.target.is_given() {
+                return "the server takes no writes".into();
+            }
+            let elsewhere = timeout(interval, self.inner.target.has_another(interval));
+            if elsewhere.await.unwrap_or(false) {
+                return "a sentinel names another master".into();
+            }
+            let asked = Instant::now();
             match timeout(interval, runs.read(connection)).await {
                 Ok(Ok(())) if runs.have_changed() => return "the server was restarted".into(),
-                Ok(Ok(())) => silent = 0,
+                Ok(Ok(())) => {
+                    silent = 0;
+                    // It is as quick as ever, though calls went unanswered: as good as a new one.
+                    if asked.elapsed() < interval / 10
+                        && self.suspicion.is_unanswered.swap(false, Ordering::Relaxed)
+                    {
+                        self.number.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Ok(Err(error)) if self.inner.target.is_given() => drop(error),
                 Ok(Err(error)) => return error.into(),
                 Err(_) if silent >= 1 && !self.inner.target.is_given() => {

@@ -19,7 +19,7 @@ use redis::{
 
 pub use self::options::{AfterRestart, DeleteStrategy, RedisOptions};
 use self::{
-    connection::{Request, is_suspect, read},
+    connection::{Doubt, Request, doubt, read},
     link::Link,
     names::Names,
     scripts::{EXCLUSIVE, Keys, Script, Scripts},
@@ -268,16 +268,21 @@ impl Inner {
     /// that was idle for too long. Says whether it was the second time.
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
         let mut connection = self.link.get(self).await?;
+        let unanswered = self.link.unanswered();
         let mut is_second = false;
         loop {
             let number = self.link.number();
             match connection.ask(&request).await {
-                Ok(answer) => return Ok((answer, is_second)),
+                Ok(answer) => {
+                    unanswered.answered();
+                    return Ok((answer, is_second));
+                }
                 Err(error) => {
-                    if is_suspect(&error) {
-                        self.link.suspect();
+                    if let Some(doubt) = doubt(&error) {
+                        self.link.suspect(doubt);
                     }
                     if is_second || !error.is_connection_dropped() {
+                        unanswered.answered();
                         return Err(error.into());
                     }
                     is_second = true;
@@ -291,8 +296,8 @@ impl Inner {
         let (answer, _) = self.ask_twice(request).await?;
         read(answer).map_err(|error| {
             // An error among several answers.
-            if is_suspect(&error) {
-                self.link.suspect();
+            if let Some(doubt) = doubt(&error) {
+                self.link.suspect(doubt);
             }
             error.into()
         })
@@ -407,7 +412,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let connection = self.0.link.get(&self.0).await?;
             let deleted = walk::delete_matching(&connection, &self.0.parts, pattern).await;
-            deleted.inspect_err(|_| self.0.link.suspect())
+            deleted.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
     }
 
@@ -424,7 +429,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let connection = self.0.link.get(&self.0).await?;
             let size = walk::size(&connection, &self.0.parts).await;
-            size.inspect_err(|_| self.0.link.suspect())
+            size.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
     }
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use redis::RedisResult;
+use redis::{ErrorKind, RedisResult, Value};
 
 use super::{Parts, connection::Connection, options::AfterRestart, walk};
 use crate::error::BoxError;
@@ -28,7 +28,7 @@ impl Runs {
         match connection.run_everywhere(&info).await {
             Ok(answers) => {
                 self.current = answers.iter().filter_map(|info| field(info, "run_id")).collect();
-                Ok(())
+                Self::check_role(connection).await
             }
             // The user may not ask for it.
             Err(error) if error.code() == Some("NOPERM") => {
@@ -36,6 +36,21 @@ impl Runs {
                 connection.run_anywhere::<()>(&redis::cmd("PING")).await
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// A replica has what its master had a while ago, deleted or not.
+    async fn check_role(connection: &Connection) -> RedisResult<()> {
+        if connection.is_cluster() {
+            // There the client sees to it.
+            return Ok(());
+        }
+        match connection.run::<Vec<Value>>(&redis::cmd("ROLE")).await {
+            Ok(role) if role.first() == Some(&Value::BulkString(b"slave".to_vec())) => {
+                Err((ErrorKind::Client, "the server is a replica").into())
+            }
+            Err(error) if error.code() != Some("NOPERM") => Err(error),
+            _ => Ok(()),
         }
     }
 

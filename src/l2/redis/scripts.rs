@@ -84,7 +84,8 @@ pub(super) const EXCLUSIVE: &str = "w:";
 /// ARGV: a new token, how long it is good, the stale window, refresh (1) or not, the most bytes.
 /// Gives {fresh, value or false, remaining, token or ''}.
 ///
-/// A value longer than allowed is not sent; what is no string is no value.
+/// A value longer than allowed is not sent; what is no string is no value. A full server gives no
+/// token; one that takes no writes is not the one to talk to, and says so.
 const BEGIN: &str = "
 local length = redis.pcall('STRLEN', KEYS[1])
 local value, remaining = false, -2
@@ -98,7 +99,10 @@ end
 local token = redis.call('GET', KEYS[2])
 if not token then
   local planted = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-  if planted.err then return {0, value, remaining, ''} end
+  if planted.err then
+    if string.sub(planted.err, 1, 3) ~= 'OOM' then return planted end
+    return {0, value, remaining, ''}
+  end
   token = ARGV[1]
   if KEYS[4] then
     local time = redis.call('TIME')
@@ -148,12 +152,16 @@ end
 return 1
 ";
 
-/// ARGV: a new token, how long it is good. 1, or 0 where there is no room for it.
+/// ARGV: a new token, how long it is good. 1, or 0 where there is no room for it. The token comes
+/// first: once a script has written anything, even a full server lets it write on.
 const SEIZE: &str = "
-redis.call('DEL', KEYS[1], KEYS[2])
-if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
 local planted = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if planted.err then return 0 end
+redis.call('DEL', KEYS[1])
+if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
+if planted.err then
+  redis.call('DEL', KEYS[2])
+  return 0
+end
 if KEYS[4] then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], KEYS[2])

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, RedisResult,
@@ -32,6 +33,8 @@ pub(super) struct Sentinel {
     /// What to say to the master; its address is what the sentinels say.
     master: RedisConnectionInfo,
     with_tls: bool,
+    /// Where the master was when it was last connected to.
+    address: Mutex<Option<(String, u16)>>,
 }
 
 /// What a command of a Cluster may take beyond our own deadlines, which come first.
@@ -88,7 +91,14 @@ impl Target {
             }
         };
         let master = master.redis_settings().clone();
-        Ok(Self::Sentinel(Sentinel { sentinels, certificates, name, master, with_tls }))
+        Ok(Self::Sentinel(Sentinel {
+            sentinels,
+            certificates,
+            name,
+            master,
+            with_tls,
+            address: Mutex::new(None),
+        }))
     }
 
     pub(super) async fn connect(&self, timeout: Duration) -> Result<Connection, BoxError> {
@@ -104,6 +114,14 @@ impl Target {
     /// Whether it is the user's connection, which nobody but the user can make anew.
     pub(super) fn is_given(&self) -> bool {
         matches!(self, Self::Given(_) | Self::GivenCluster(_))
+    }
+
+    /// Whether there is a better server by now than the one connected to.
+    pub(super) async fn has_another(&self, timeout: Duration) -> bool {
+        match self {
+            Self::Sentinel(sentinel) => sentinel.has_another(timeout).await,
+            _ => false,
+        }
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -124,17 +142,33 @@ impl Sentinel {
         Err(last)
     }
 
+    /// Whether a sentinel names another master: the one connected to may not know yet that it is
+    /// none any more, and for some seconds takes writes that will be lost.
+    async fn has_another(&self, timeout: Duration) -> bool {
+        let known = self.address.lock().clone();
+        for sentinel in &self.sentinels {
+            if let Ok(named) = self.ask(sentinel, timeout).await {
+                return known.is_some_and(|known| known != named);
+            }
+        }
+        false
+    }
+
+    async fn ask(&self, sentinel: &Client, timeout: Duration) -> Result<(String, u16), BoxError> {
+        let mut asked = open(sentinel, timeout).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
+        let address: Option<(String, u16)> = question.query_async(&mut asked).await?;
+        Ok(address.ok_or_else(|| format!("the sentinel knows no master named `{}`", self.name))?)
+    }
+
     async fn connect_by(
         &self,
         sentinel: &Client,
         timeout: Duration,
     ) -> Result<MultiplexedConnection, BoxError> {
-        let mut asked = open(sentinel, timeout).await?;
-        let question =
-            redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name).to_owned();
-        let address: Option<(String, u16)> = question.query_async(&mut asked).await?;
-        let (host, port) =
-            address.ok_or_else(|| format!("the sentinel knows no master named `{}`", self.name))?;
+        let (host, port) = self.ask(sentinel, timeout).await?;
+        let known = (host.clone(), port);
         let address = if self.with_tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -145,7 +179,10 @@ impl Sentinel {
         let mut master = open(&client, timeout).await?;
         let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut master).await?;
         match role.first() {
-            Some(redis::Value::BulkString(role)) if role == b"master" => Ok(master),
+            Some(redis::Value::BulkString(role)) if role == b"master" => {
+                *self.address.lock() = Some(known);
+                Ok(master)
+            }
             _ => Err("the server that the sentinel names is no master yet".into()),
         }
     }

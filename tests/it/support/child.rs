@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::process::Process;
+use super::{instance::Instance, process::Process};
 
 const IN_A_CHILD: &str = "LAZY_LAYERS_CACHE_TEST_CHILD";
 const MARK: &str = "child: ";
@@ -87,16 +87,25 @@ fn child() {
     if std::env::var_os(IN_A_CHILD).is_none() {
         return;
     }
+    let mut cache = None;
     for line in std::io::stdin().lines().map_while(Result::ok) {
-        println!("{MARK}{}", obey(&line));
+        println!("{MARK}{}", obey(&line, &mut cache));
     }
 }
 
-/// The commands of children.
-fn obey(line: &str) -> String {
+/// The commands of children. Their cache is in `cache`.
+fn obey(line: &str, cache: &mut Option<Instance>) -> String {
     match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         ["ping"] => "pong".to_owned(),
         ["process"] => std::process::id().to_string(),
+        ["cache", url, lock_ttl] => {
+            *cache = Some(Instance::over(url, lock_ttl.parse().unwrap()));
+            "ready".to_owned()
+        }
+        ["load", key, callers, takes] => {
+            let (callers, takes) = (callers.parse().unwrap(), takes.parse().unwrap());
+            cache.as_ref().unwrap().load(key, callers, takes)
+        }
         _ => format!("unknown command {line:?}"),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod certificate;
 pub(crate) mod child;
 pub(crate) mod cluster;
+pub(crate) mod instance;
 pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod proxy;

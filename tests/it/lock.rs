@@ -1,0 +1,129 @@
+//! One load in the whole fleet: instances over one shared level with a lock, on paused time.
+
+use lazy_layers_cache::{
+    DistributedLock, FailSafe, Source, StaleReason, Store, WireCodec,
+    testing::{SharedStore, TokioClock, Weather},
+};
+
+use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time};
+
+fn instance(store: &SharedStore, lock: DistributedLock) -> Cache {
+    on_tokio_time()
+        .ttl(ms(1_000))
+        .fail_safe(FailSafe::enabled().stale_ttl(ms(60_000)))
+        .distributed_lock(lock)
+        .l2(store.clone(), WireCodec::new())
+        .build()
+        .unwrap()
+}
+
+fn world() -> (SharedStore, Cache, Cache, Origin) {
+    let store = SharedStore::new(TokioClock::new());
+    let lock = DistributedLock::enabled;
+    let (left, right) = (instance(&store, lock()), instance(&store, lock()));
+    (store, left, right, Origin::default())
+}
+
+fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<Option<u32>> {
+    let (cache, load) = (cache.clone(), origin.load(gate));
+    tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap().as_deref().copied() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_wait_for_the_one_that_loads() {
+    let (store, left, right, origin) = world();
+    let log = Log::of(&right);
+    let first = load(&left, &origin, Gate::Slow);
+    tokio::time::sleep(ms(1)).await;
+    let second = load(&right, &origin, Gate::Slow);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Some(1), Some(1)));
+    assert_eq!(origin.loads(), 1);
+    assert_eq!(log.take(), ["lock:wait", "hit"]);
+    tokio::time::sleep(ms(1)).await;
+    assert!(store.lock("k", "another", ms(1)).await.unwrap(), "the lock was given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_given_back_whatever_becomes_of_the_load() {
+    for gate in [Gate::Err, Gate::Panic, Gate::None, Gate::SlowErr] {
+        let (store, left, _, origin) = world();
+        let _ = left.get_or_set("k", origin.load(gate)).await;
+        tokio::time::sleep(ms(1)).await;
+        assert!(store.lock("k", "another", ms(1)).await.unwrap(), "{gate:?}");
+    }
+    let (store, left, _, origin) = world();
+    let loading = load(&left, &origin, Gate::Never);
+    tokio::time::sleep(ms(10)).await;
+    assert!(!store.lock("k", "another", ms(1)).await.unwrap());
+    loading.abort();
+    drop(left);
+    tokio::time::sleep(ms(10)).await;
+    assert!(store.lock("k", "another", ms(1)).await.unwrap(), "the cache was dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_kept_for_as_long_as_the_loader_runs() {
+    let store = SharedStore::new(TokioClock::new());
+    let lock = || DistributedLock::enabled().ttl(ms(90)).wait_timeout(ms(10_000));
+    let (left, right) = (instance(&store, lock()), instance(&store, lock()));
+    let origin = Origin::default();
+    let first = load(&left, &origin, Gate::Slow);
+    tokio::time::sleep(ms(1)).await;
+    let second = load(&right, &origin, Gate::Slow);
+    assert!(SLOW > ms(180));
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Some(1), Some(1)));
+    assert_eq!(origin.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_too_long_takes_a_stale_copy_or_loads_without_the_lock() {
+    let (_, left, right, origin) = world();
+    left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    tokio::time::sleep(ms(1_500)).await;
+    let stuck = load(&left, &origin, Gate::Never);
+    tokio::time::sleep(ms(1)).await;
+    let log = Log::of(&right);
+    let begun = tokio::time::Instant::now();
+    let outcome = right.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
+    assert_eq!(
+        (outcome.value.as_deref(), outcome.stale),
+        (Some(&1), Some(StaleReason::LockTimeout))
+    );
+    assert!((ms(2_000)..ms(2_100)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert_eq!(log.take(), ["lock:wait", "lock:timeout", "stale:hit(lock-timeout)"]);
+    stuck.abort();
+
+    let (_, left, right, origin) = world();
+    let stuck = load(&left, &origin, Gate::Never);
+    tokio::time::sleep(ms(1)).await;
+    let outcome = right.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
+    assert_eq!((outcome.value.as_deref(), outcome.source), (Some(&2), Source::Loader));
+    stuck.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_lost_is_told_of_and_the_load_goes_on() {
+    let (store, left, _, origin) = world();
+    let log = Log::of(&left);
+    let cache = left.clone();
+    let slow = origin.load(Gate::Ok);
+    let loading = tokio::spawn(async move {
+        let load = move || async move {
+            tokio::time::sleep(ms(5_000)).await;
+            slow().await
+        };
+        cache.get_or_set("k", load).await.unwrap().as_deref().copied()
+    });
+    tokio::time::sleep(ms(10)).await;
+    store.restart();
+    assert_eq!(loading.await.unwrap(), Some(1));
+    assert!(log.take().contains(&"lock:lost".to_owned()));
+    assert_eq!(store.peek("k"), None, "its lease was lost as well, and that is what counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_about_the_lock_there_is_none() {
+    let (store, left, _, origin) = world();
+    store.set_weather(Weather::Failing);
+    assert_eq!(load(&left, &origin, Gate::Ok).await.unwrap(), Some(1));
+}
