@@ -55,8 +55,8 @@
 //!
 //! None is on by default, and none changes what is there without it.
 //!
-//! - `jetstream`: `JetStreamTransport`, events over NATS JetStream, and `nats`.
-//! - `nats`: `NatsTransport`, events over NATS core.
+//! - `nats`: `NatsTransport`, events over NATS core, and `JetStreamTransport`, which keeps them for
+//!   who is away.
 //! - `rabbitmq`: `RabbitMqTransport`, events over RabbitMQ.
 //! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
 //! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
@@ -89,10 +89,11 @@ mod time;
 
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 pub use crate::bus::TlsOptions;
-#[cfg(feature = "jetstream")]
-pub use crate::bus::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
-pub use crate::bus::{NatsConnection, NatsOptions, NatsTransport};
+pub use crate::bus::{
+    JetStreamOptions, JetStreamStorage, JetStreamTransport, NatsConnection, NatsOptions,
+    NatsTransport,
+};
 #[cfg(feature = "rabbitmq")]
 pub use crate::bus::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
 #[cfg(feature = "wire")]

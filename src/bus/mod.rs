@@ -1,10 +1,10 @@
 //! How events travel between instances.
 //!
-//! `transport.rs` is the contract of what carries them, `local.rs` carries them within one process,
-//! `nats`, `jetstream` and `rabbitmq` by way of a broker.
-//! The rest is pure, told the time and given the bytes: `message.rs` is an event, `outbox.rs` what
-//! is to be published, `dedupe.rs` what was here before, and `gaps.rs` with `pulse.rs` notices what
-//! never came.
+//! `transport.rs` is the contract of what carries them, `local.rs` carries them within one process;
+//! `nats`, `jetstream` and `rabbitmq` do by way of a broker, with `queue.rs`, `task.rs` and `tls.rs`
+//! as what they share. The rest is pure, told the time and given the bytes: `message.rs` is an
+//! event, `outbox.rs` what is to be published, `dedupe.rs` what was here before, and `gaps.rs` with
+//! `pulse.rs` notices what never came.
 
 mod dedupe;
 mod fields;
@@ -12,7 +12,7 @@ mod fingerprint;
 #[cfg(test)]
 mod fleet;
 mod gaps;
-#[cfg(feature = "jetstream")]
+#[cfg(feature = "nats")]
 mod jetstream;
 mod limits;
 mod local;
@@ -34,7 +34,7 @@ mod task;
 mod tls;
 mod transport;
 
-#[cfg(feature = "jetstream")]
+#[cfg(feature = "nats")]
 pub use self::jetstream::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
 #[cfg(feature = "nats")]
 pub use self::nats::{NatsConnection, NatsOptions, NatsTransport};

@@ -1,8 +1,11 @@
-//! A task that ends with what it works for.
+//! Work for the sake of a broker: tasks that end with what they work for, and waiting that ends.
+
+use std::time::Duration;
 
 use tokio::{
     runtime::Handle,
     task::{AbortHandle, JoinHandle},
+    time::timeout,
 };
 
 use crate::error::BoxError;
@@ -27,4 +30,15 @@ impl Drop for Task {
 /// The runtime that this is called in. Clients of brokers need one and panic without.
 pub(super) fn runtime() -> Result<Handle, BoxError> {
     Handle::try_current().map_err(|_| "a broker can only be reached inside a tokio runtime".into())
+}
+
+/// Everything that waits for the broker does so by way of this.
+pub(super) async fn within<T>(
+    limit: Duration,
+    act: &str,
+    work: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, BoxError> {
+    timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("took longer than {limit:?} to {act}").into()))
 }

@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use self::cursor::Cursor;
 pub use self::options::{JetStreamOptions, JetStreamStorage};
 use super::{
-    nats::{Link, Links, within},
+    nats::{Link, Links},
+    task::within,
     transport::{Subscribed, Transport, TransportFuture},
 };
 use crate::error::{BoxError, BuildError};

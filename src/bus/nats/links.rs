@@ -1,15 +1,17 @@
 //! Where links come from: made when one is needed, and shared until it is over.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_nats::{Client, ConnectOptions};
-use tokio::time::timeout;
 
 use super::{
     link::{Link, Vitals},
     options::NatsConnection,
 };
-use crate::{bus::task::runtime, error::BoxError};
+use crate::{
+    bus::task::{runtime, within},
+    error::BoxError,
+};
 
 pub(in crate::bus) struct Links {
     origin: Origin,
@@ -97,15 +99,4 @@ impl Links {
         }
         Ok(connect.connect(options.servers.clone()).await?)
     }
-}
-
-/// Everything that waits for the broker does so by way of this.
-pub(in crate::bus) async fn within<T>(
-    limit: Duration,
-    act: &str,
-    work: impl Future<Output = Result<T, BoxError>>,
-) -> Result<T, BoxError> {
-    timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(format!("took longer than {limit:?} to {act}").into()))
 }

@@ -11,10 +11,13 @@ use self::events::NatsEvents;
 pub use self::options::{NatsConnection, NatsOptions};
 pub(super) use self::{
     link::Link,
-    links::{Links, within},
+    links::Links,
     options::{SUBJECT, check_subject},
 };
-use super::transport::{Subscribed, Transport, TransportFuture};
+use super::{
+    task::within,
+    transport::{Subscribed, Transport, TransportFuture},
+};
 use crate::error::BuildError;
 
 /// A [`Transport`] over NATS core.

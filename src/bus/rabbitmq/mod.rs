@@ -7,14 +7,11 @@ mod publish;
 mod subscribe;
 mod topology;
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use lapin::Connection;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
@@ -25,7 +22,7 @@ use self::{
     topology::Topology,
 };
 use super::{
-    task::runtime,
+    task::{runtime, within},
     transport::{Subscribed, Transport, TransportFuture},
 };
 use crate::error::{BoxError, BuildError};
@@ -131,16 +128,6 @@ impl RabbitMqTransport {
     fn live_subscription(&self) -> Option<End> {
         self.subscription.lock().end.upgrade().filter(|end| !*end.borrow())
     }
-}
-
-async fn within<T>(
-    limit: Duration,
-    act: &str,
-    work: impl Future<Output = Result<T, BoxError>>,
-) -> Result<T, BoxError> {
-    timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(format!("took longer than {limit:?} to {act}").into()))
 }
 
 impl std::fmt::Debug for RabbitMqTransport {
