@@ -67,7 +67,6 @@
 //! - `redis`: `RedisStore`, a shared level in Redis; `redis-tls` for `rediss://` too.
 //! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the cache does not listen to a bus yet"))]
 mod bus;
 mod cache;
 mod codec;
@@ -101,17 +100,22 @@ pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serializ
 #[cfg(feature = "redis")]
 pub use crate::l2::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use crate::{
-    bus::{Delivery, Events, LocalTransport, Subscribed, Transport, TransportFuture},
+    bus::{
+        Delivery, EventBus, EventBusHealth, Events, LocalTransport, Subscribed, Transport,
+        TransportFuture,
+    },
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
     l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
     load::{IntoLoaded, Loaded, Loader},
-    observe::{Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription},
+    observe::{
+        BusHealth, Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription,
+    },
     options::{
-        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
-        L2Timeouts, NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, EventDedupe, FailSafe,
+        Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, SystemClock},
 };

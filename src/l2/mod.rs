@@ -9,18 +9,14 @@ mod owed;
 mod redis;
 mod store;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use self::owed::{Debt, Owed};
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
-    codec::Codec,
+    codec::{Codec, contained},
     error::BoxError,
     observe::{Counter, Event, Observer},
     options::CacheOptions,
@@ -406,11 +402,6 @@ struct Unreadable;
 
 /// How long a load that has no limit may take before its right to publish lapses.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);
-
-/// Runs the user's codec. What it panics with has been told by the panic hook.
-fn contained<T>(convert: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
-}
 
 fn report(asker: Asker<'_>, error: &BoxError) {
     asker.observer.count(Counter::L2Errors);

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cache",
         &[
+            "bus",
             "codec",
             "entry",
             "error",
@@ -42,7 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("testing", &["error", "l2", "pattern", "time"]),
+    ("testing", &["bus", "error", "l2", "pattern", "resilience", "time"]),
 ];
 
 #[test]

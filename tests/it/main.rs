@@ -17,6 +17,7 @@ mod coalescing;
 mod events;
 mod faults;
 mod fences;
+mod fleet;
 mod gates;
 mod globs;
 mod layering;
