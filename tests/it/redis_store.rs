@@ -202,6 +202,30 @@ async fn the_index_forgets_what_has_expired() {
 }
 
 #[tokio::test]
+async fn a_delete_that_is_refused_halfway_leaves_the_value_where_the_next_one_finds_it() {
+    let server = RedisServer::start_with_user("app", "secret", "~cache:* &* +@all");
+    let may = |rule: &str| {
+        let mut allow = redis::cmd("ACL");
+        allow.arg("SETUSER").arg("app").arg(rule).exec(&mut server.connect()).unwrap();
+    };
+    let store = store(&server);
+    for pattern in [false, true] {
+        write(&store, "k", "1", ms(60_000)).await;
+        let load = lease(&store, "k").await;
+        may("-unlink");
+        if pattern {
+            store.delete_matching("k*").await.unwrap_err();
+        } else {
+            store.delete("k").await.unwrap_err();
+        }
+        may("+unlink");
+        store.delete_matching("k*").await.unwrap();
+        assert_eq!(store.get("k").await.unwrap(), None, "by pattern: {pattern}");
+        assert!(!store.publish("k", &load, b"old".to_vec(), ms(60_000)).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_password_a_user_and_a_connection_of_the_applications_own_will_do() {
     let server = RedisServer::start_with_password("secret");
     check_store(&store(&server)).await;

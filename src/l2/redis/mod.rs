@@ -396,15 +396,17 @@ impl Store for RedisStore {
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let Keys { value, epoch, sets } = self.0.keys(key);
-            let mut delete = redis::pipe();
-            if let Some((index, epochs)) = &sets {
-                // Before the value, so that one written in between has its place in the index.
-                delete.cmd("ZREM").arg(index).arg(&value);
-                delete.cmd("ZREM").arg(epochs).arg(&epoch);
-            }
-            delete.cmd(self.0.parts.options.delete_strategy.command()).arg(value).arg(epoch);
-            self.0.ask(Request::Pipeline(delete)).await
+            let parts = &self.0.parts;
+            let (keys, command) = (self.0.keys(key), parts.options.delete_strategy.command());
+            let request = if keys.sets.is_some() {
+                let script = &parts.scripts.delete;
+                let mut call = keys.call(script);
+                call.arg(command);
+                Request::Script(script, call)
+            } else {
+                Request::Command(redis::cmd(command).arg(keys.value).arg(keys.epoch).to_owned())
+            };
+            self.0.ask(request).await
         })
     }
 

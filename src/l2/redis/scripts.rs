@@ -15,9 +15,11 @@ pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) publish: Script,
     pub(super) seize: Script,
+    pub(super) delete: Script,
     pub(super) discard: Script,
     pub(super) extend: Script,
     pub(super) unlock: Script,
+    pub(super) remove: Script,
     pub(super) clean: Script,
 }
 
@@ -27,9 +29,11 @@ impl Scripts {
             begin: Script::new(BEGIN),
             publish: Script::new(PUBLISH),
             seize: Script::new(SEIZE),
+            delete: Script::new(DELETE),
             discard: Script::new(DISCARD),
             extend: Script::new(EXTEND),
             unlock: Script::new(UNLOCK),
+            remove: Script::new(REMOVE),
             clean: Script::new(CLEAN),
         }
     }
@@ -169,6 +173,15 @@ end
 return 1
 ";
 
+/// ARGV: the command that removes. Only where there is an index, which must not forget a value that
+/// stays: where there is none, the command alone will do. A transaction was refused: a full server
+/// takes no command for one, and deletes must work there.
+const DELETE: &str = "
+redis.call(ARGV[1], KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], KEYS[1])
+return redis.call('ZREM', KEYS[4], KEYS[2])
+";
+
 /// ARGV: the bytes.
 const DISCARD: &str = "
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -187,6 +200,16 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 const UNLOCK: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
+";
+
+/// KEYS: the index or the set of epochs, names in it. ARGV: the command that removes. One name at
+/// a time, for there may be more of them than Lua can pass on at once.
+const REMOVE: &str = "
+for i = 2, #KEYS do
+  redis.call(ARGV[1], KEYS[i])
+  redis.call('ZREM', KEYS[1], KEYS[i])
+end
+return 0
 ";
 
 /// KEYS: the index. ARGV: names in it. Gives how many of them are there; the others go.
