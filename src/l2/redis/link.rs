@@ -191,8 +191,27 @@ impl Keeper {
         timeout(limit, runs.read(&connection))
             .await
             .map_err(|_| format!("the server does not answer within {limit:?}"))??;
-        runs.vet(&connection, &self.inner).await?;
+        // It may take as long as it takes to look at every key, while the servers answer.
+        let vetting = runs.vet(&connection, &self.inner);
+        unless(self.silence(&connection), vetting)
+            .await
+            .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
         Ok(connection)
+    }
+
+    /// Ends when the servers have not answered twice.
+    async fn silence(&self, connection: &Connection) {
+        let interval = self.inner.options.check_interval;
+        let ping = redis::cmd("PING");
+        let mut silent = 0;
+        while silent < 2 {
+            sleep(interval).await;
+            // An error is an answer: whoever works with the connection gets one too.
+            match timeout(interval, connection.run_everywhere(&ping)).await {
+                Ok(_) => silent = 0,
+                Err(_) => silent += 1,
+            }
+        }
     }
 
     /// Returns when the connection is given up.

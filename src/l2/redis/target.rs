@@ -9,7 +9,7 @@ use redis::{
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    io::tcp::TcpSettings,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use super::{
@@ -196,9 +196,26 @@ async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConn
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// A small command is sent at once, and not held back to be sent with the next.
+/// A small command is sent at once, and not held back to be sent with the next. A peer that is gone
+/// without a word is noticed by the kernel too, where nobody asks: by a Cluster's connections to
+/// nodes that are not in use, say.
 fn tcp() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
+    let probes = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2);
+    with_user_timeout(TcpSettings::default().set_nodelay(true).set_keepalive(probes))
+}
+
+/// How long a connection is idle before it is probed.
+const IDLE: Duration = Duration::from_secs(10);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
+    settings.set_user_timeout(IDLE * 2)
+}
+
+/// Elsewhere the system has no such setting, or the client does not know it.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
+    settings
 }
 
 fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
@@ -214,4 +231,17 @@ fn refused(error: &RedisError) -> BuildError {
     let fix = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS, which \
                needs the feature `redis-tls`";
     BuildError::new("redis.url", format!("is refused ({error})"), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_probed_and_given_up_by_the_kernel_too() {
+        let settings = tcp();
+        assert!(settings.nodelay() && settings.keepalive().is_some());
+        #[cfg(target_os = "linux")]
+        assert_eq!(settings.user_timeout(), Some(IDLE * 2));
+    }
 }
