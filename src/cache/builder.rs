@@ -198,7 +198,6 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             observer: Observer::default(),
             running: running.clone(),
             closed: AtomicBool::new(false),
-            repaying: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,

@@ -36,8 +36,6 @@ pub(super) struct Shared<V> {
     pub(super) running: Running,
     /// Set by `close`, read by whatever would load or write.
     pub(super) closed: AtomicBool,
-    /// Whether there is a task that pays what is owed to the shared level.
-    pub(super) repaying: AtomicBool,
 }
 
 /// Held by the handles and not by the loads, so that it knows when the last handle goes.

@@ -14,6 +14,7 @@ mod basics;
 mod cases;
 mod close;
 mod coalescing;
+mod debts;
 mod events;
 mod faults;
 mod fences;

@@ -1,0 +1,168 @@
+//! Writes that do not get through, or whose callers do not wait for them: what is owed to the shared
+//! level is paid, whatever stands in the way, and memory never has what it should not.
+
+use std::{future::pending, time::Duration};
+
+use lazy_layers_cache::{
+    Begin, Begun, ErrorKind, L2Health, L2Timeouts, Lease, Store, StoreFuture, Stored, WireCodec,
+    testing::{SharedStore, TokioClock, Weather},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::support::{Cache, ms, on_tokio_time};
+
+/// A store to which some writes are long on their way, or never arrive.
+#[derive(Clone)]
+struct Road {
+    store: SharedStore,
+    delete: fn(&str) -> Fate,
+    pattern: fn(&str) -> Fate,
+    seize: fn(&str) -> Fate,
+}
+
+#[derive(Clone, Copy)]
+enum Fate {
+    Arrives(u64),
+    IsRefused,
+    IsLost,
+}
+
+impl Fate {
+    async fn pass(self) -> Result<(), lazy_layers_cache::BoxError> {
+        match self {
+            Self::Arrives(after) => {
+                sleep(ms(after)).await;
+                Ok(())
+            }
+            Self::IsRefused => Err("not this one".into()),
+            Self::IsLost => pending().await,
+        }
+    }
+}
+
+impl Road {
+    fn to(store: &SharedStore) -> Self {
+        let well: fn(&str) -> Fate = |_| Fate::Arrives(0);
+        Self { store: store.clone(), delete: well, pattern: well, seize: well }
+    }
+}
+
+impl Store for Road {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.store.get(key)
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        self.store.begin(key, begin)
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.store.publish(key, lease, value, lives)
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        Box::pin(async move {
+            (self.seize)(key).pass().await?;
+            self.store.seize(key, lease_for).await
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            (self.delete)(key).pass().await?;
+            self.store.delete(key).await
+        })
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            (self.pattern)(pattern).pass().await?;
+            self.store.delete_matching(pattern).await
+        })
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.discard(key, value)
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.store.size()
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.lock(key, owner, ttl)
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.extend(key, owner, ttl)
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner)
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.connection()
+    }
+}
+
+fn over(road: Road) -> Cache {
+    on_tokio_time().ttl(ms(3_600_000)).l2(road, WireCodec::new()).build().unwrap()
+}
+
+const LONG: Duration = ms(3_600_000);
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_always_fails_keeps_no_other_from_being_made_up_for() {
+    let store = SharedStore::new(TokioClock::new());
+    let is_bad: fn(&str) -> Fate =
+        |key| if key.starts_with("bad") { Fate::IsRefused } else { Fate::Arrives(0) };
+    let cache = over(Road { delete: is_bad, pattern: is_bad, ..Road::to(&store) });
+    for key in ["bad", "bad1", "bad2", "good", "well"] {
+        store.plant(key, b"HC1M\x07", LONG);
+    }
+    store.set_weather(Weather::Failing);
+    for key in ["bad", "bad1", "good"] {
+        cache.delete(key).await.unwrap_err();
+    }
+    cache.delete_by_pattern("bad*").await.unwrap_err();
+    cache.delete_by_pattern("wel*").await.unwrap_err();
+    store.set_weather(Weather::Fine);
+    store.reconnect();
+    // Five of them and a pause after each third, of a second at most.
+    sleep(ms(5_000)).await;
+    assert_eq!((store.peek("good"), store.peek("well")), (None, None));
+    assert!(store.peek("bad").is_some());
+    sleep(ms(600_000)).await;
+    assert_eq!(cache.get("bad2").await, None, "it was deleted, though it is there");
+    cache.set("good", 8).await.unwrap();
+    assert!(store.peek("good").is_some());
+    assert_eq!(cache.health().l2, Some(L2Health::Answering), "what always fails is passed over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_takes_long_is_given_longer_and_says_nothing_of_the_level() {
+    let store = SharedStore::new(TokioClock::new());
+    let long: fn(&str) -> Fate = |_| Fate::Arrives(300);
+    let cache = on_tokio_time()
+        .l2_timeouts(L2Timeouts::default().pattern(ms(100)))
+        .l2(Road { pattern: long, ..Road::to(&store) }, WireCodec::new())
+        .build()
+        .unwrap();
+    store.plant("a", b"HC1M\x07", LONG);
+    store.plant("other", b"HC1M\x07", LONG);
+    for _ in 0..4 {
+        let told = cache.delete_by_pattern("a*").await.unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::L2Unreachable);
+    }
+    assert_eq!(cache.health().l2, Some(L2Health::Answering));
+    assert!(cache.get("other").await.is_some());
+    sleep(ms(1_000)).await;
+    assert_eq!(store.peek("a"), None);
+}
