@@ -74,7 +74,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// A value that the shared level has, which memory then has too.
-    pub(super) async fn get_beyond_l1(&self, key: Arc<str>) -> Option<Arc<V>> {
+    pub(super) async fn get_beyond_l1(self: &Arc<Self>, key: Arc<str>) -> Option<Arc<V>> {
         let found = self.get_l2(&key).await;
         if found.is_none() {
             self.report_miss(&key);
@@ -82,8 +82,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         found
     }
 
-    async fn get_l2(&self, key: &Arc<str>) -> Option<Arc<V>> {
+    async fn get_l2(self: &Arc<Self>, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
+        self.repay();
         // Taken before the read: what is deleted from now on must not come back. And before the
         // question whether the cache is open, so that `close` takes it back.
         let mut ticket = self.flights.ticket(key, About::of_a_write());
@@ -94,13 +95,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Some(value)
     }
 
-    pub(super) async fn has(&self, key: &str) -> bool {
+    pub(super) async fn has(self: &Arc<Self>, key: &str) -> bool {
         let now = self.now();
         if self.l1.peek(key).is_some_and(|entry| entry.is_fresh(now)) {
             return true;
         }
         match &self.l2 {
             Some(l2) if !self.l1.is_known_missing(key, now) && self.check_open().is_ok() => {
+                self.repay();
                 l2.get(self.asker(key)).await.is_some()
             }
             _ => false,

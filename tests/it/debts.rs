@@ -1,7 +1,7 @@
 //! Writes that do not get through, or whose callers do not wait for them: what is owed to the shared
 //! level is paid, whatever stands in the way, and memory never has what it should not.
 
-use std::{future::pending, time::Duration};
+use std::time::Duration;
 
 use lazy_layers_cache::{
     Begin, Begun, ErrorKind, L2Health, L2Timeouts, Lease, Store, StoreFuture, Stored, WireCodec,
@@ -9,7 +9,7 @@ use lazy_layers_cache::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Cache, ms, on_tokio_time};
+use crate::support::{Cache, ms, on_tokio_time, settle};
 
 /// A store to which some writes are long on their way, or never arrive.
 #[derive(Clone)]
@@ -24,7 +24,6 @@ struct Road {
 enum Fate {
     Arrives(u64),
     IsRefused,
-    IsLost,
 }
 
 impl Fate {
@@ -35,7 +34,6 @@ impl Fate {
                 Ok(())
             }
             Self::IsRefused => Err("not this one".into()),
-            Self::IsLost => pending().await,
         }
     }
 }
@@ -165,4 +163,85 @@ async fn a_pattern_that_takes_long_is_given_longer_and_says_nothing_of_the_level
     assert!(cache.get("other").await.is_some());
     sleep(ms(1_000)).await;
     assert_eq!(store.peek("a"), None);
+}
+
+/// A write of "k", or what else covers it.
+#[derive(Debug, Clone, Copy)]
+enum Write {
+    Delete,
+    Set,
+    Pattern,
+}
+
+impl Write {
+    async fn of(self, cache: &Cache) {
+        let told = match self {
+            Self::Delete => cache.delete("k").await,
+            Self::Set => cache.set("k", 8).await,
+            Self::Pattern => cache.delete_by_pattern("k*").await,
+        };
+        told.unwrap();
+    }
+}
+
+const WRITES: [Write; 3] = [Write::Delete, Write::Set, Write::Pattern];
+
+fn over_a_long_road(store: &SharedStore) -> Cache {
+    let long: fn(&str) -> Fate = |_| Fate::Arrives(200);
+    over(Road { delete: long, pattern: long, seize: long, ..Road::to(store) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_not_waited_for_leaves_nothing_old_anywhere() {
+    for write in WRITES {
+        let store = SharedStore::new(TokioClock::new());
+        let cache = over_a_long_road(&store);
+        store.plant("k", b"HC1M\x07", LONG);
+        let writing = tokio::spawn({
+            let cache = cache.clone();
+            async move { timeout(ms(50), write.of(&cache)).await.unwrap_err() }
+        });
+        sleep(ms(20)).await;
+        assert_eq!(cache.get("k").await.as_deref(), Some(&7), "it has not arrived yet");
+        assert!(cache.get_l1("k").is_some());
+        writing.await.unwrap();
+        settle().await;
+        assert_eq!(cache.get_l1("k"), None, "{write:?}");
+        assert_eq!(cache.get("k").await, None, "{write:?}");
+        sleep(ms(300)).await;
+        assert_eq!(store.peek("k"), None, "{write:?}");
+    }
+}
+
+#[test]
+fn what_is_owed_since_there_was_no_runtime_is_paid_as_soon_as_there_is_one() {
+    for write in WRITES {
+        for has in [false, true] {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+            let (store, cache) = runtime.block_on(async {
+                let store = SharedStore::new(TokioClock::new());
+                (store.clone(), over_a_long_road(&store))
+            });
+            runtime.block_on(async { store.plant("k", b"HC1M\x07", LONG) });
+            let mut writing = Box::pin(write.of(&cache));
+            runtime.block_on(async {
+                timeout(ms(50), &mut writing).await.unwrap_err();
+                cache.get("k").await.unwrap();
+            });
+            drop(writing);
+            runtime.block_on(async {
+                assert_eq!(cache.get_l1("k"), None, "{write:?}");
+                sleep(ms(1_000)).await;
+                assert!(store.peek("k").is_some(), "nobody has asked for anything");
+                if has {
+                    cache.has("other").await;
+                } else {
+                    cache.get("other").await;
+                }
+                sleep(ms(300)).await;
+                assert_eq!(store.peek("k"), None, "{write:?}");
+            });
+        }
+    }
 }
