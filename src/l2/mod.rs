@@ -74,8 +74,21 @@ pub(crate) enum Published {
 pub(crate) enum Locked {
     Yes,
     ByAnother,
-    /// Without the store nobody can tell.
+    /// Taken or not: without the store nobody can tell.
     NoAnswer,
+    /// The store was not asked.
+    NotAsked,
+}
+
+impl Locked {
+    fn of(answer: Result<bool, Failure>) -> Self {
+        match answer {
+            Ok(true) => Self::Yes,
+            Ok(false) => Self::ByAnother,
+            Err(Failure::Failed(_)) => Self::NoAnswer,
+            Err(Failure::Skipped) => Self::NotAsked,
+        }
+    }
 }
 
 /// Why a call of the store came to nothing.
@@ -320,28 +333,26 @@ impl<V: 'static> L2<V> {
         self.guarded(asker, self.read_limit, || self.store.size()).await.ok()
     }
 
+    /// Again by the same owner, it is kept.
     pub(crate) async fn lock(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
         if !self.serves(asker) {
-            return Locked::NoAnswer;
+            return Locked::NotAsked;
         }
         let lock = || self.store.lock(asker.key, owner, ttl);
-        match self.guarded(asker, self.write_limit, lock).await {
-            Ok(true) => Locked::Yes,
-            Ok(false) => Locked::ByAnother,
-            Err(_) => Locked::NoAnswer,
-        }
+        Locked::of(self.guarded(asker, self.write_limit, lock).await)
     }
 
-    /// `false` if the lock is lost, or is not known to be kept.
-    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> bool {
+    /// [`ByAnother`](Locked::ByAnother) also where it is nobody's any more.
+    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
+        // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
         let extend = || self.store.extend(asker.key, owner, ttl);
-        self.guarded(asker, self.write_limit, extend).await.unwrap_or(false)
+        Locked::of(self.called(asker, self.write_limit, Blame::Nothing, extend).await)
     }
 
     pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {
         // What does not get through ends with the lock's time.
         let unlock = || self.store.unlock(asker.key, owner);
-        let _ = self.guarded(asker, self.write_limit, unlock).await;
+        let _ = self.called(asker, self.write_limit, Blame::Nothing, unlock).await;
     }
 
     pub(crate) fn is_skipped(&self) -> bool {

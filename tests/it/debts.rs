@@ -4,111 +4,16 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    Begin, Begun, ErrorKind, L2Health, L2Timeouts, Lease, Store, StoreFuture, Stored, WireCodec,
+    ErrorKind, L2Health, L2Timeouts, WireCodec,
     testing::{SharedStore, TokioClock, Weather},
 };
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Cache, ms, on_tokio_time, settle};
-
-/// A store to which some writes are long on their way, or never arrive.
-#[derive(Clone)]
-struct Road {
-    store: SharedStore,
-    delete: fn(&str) -> Fate,
-    pattern: fn(&str) -> Fate,
-    seize: fn(&str) -> Fate,
-}
-
-#[derive(Clone, Copy)]
-enum Fate {
-    Arrives(u64),
-    IsRefused,
-}
-
-impl Fate {
-    async fn pass(self) -> Result<(), lazy_layers_cache::BoxError> {
-        match self {
-            Self::Arrives(after) => {
-                sleep(ms(after)).await;
-                Ok(())
-            }
-            Self::IsRefused => Err("not this one".into()),
-        }
-    }
-}
-
-impl Road {
-    fn to(store: &SharedStore) -> Self {
-        let well: fn(&str) -> Fate = |_| Fate::Arrives(0);
-        Self { store: store.clone(), delete: well, pattern: well, seize: well }
-    }
-}
-
-impl Store for Road {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
-        self.store.get(key)
-    }
-
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        self.store.begin(key, begin)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        value: Vec<u8>,
-        lives: Duration,
-    ) -> StoreFuture<'a, bool> {
-        self.store.publish(key, lease, value, lives)
-    }
-
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        Box::pin(async move {
-            (self.seize)(key).pass().await?;
-            self.store.seize(key, lease_for).await
-        })
-    }
-
-    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            (self.delete)(key).pass().await?;
-            self.store.delete(key).await
-        })
-    }
-
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        Box::pin(async move {
-            (self.pattern)(pattern).pass().await?;
-            self.store.delete_matching(pattern).await
-        })
-    }
-
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.discard(key, value)
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.store.size()
-    }
-
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.lock(key, owner, ttl)
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.extend(key, owner, ttl)
-    }
-
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner)
-    }
-
-    fn connection(&self) -> u64 {
-        self.store.connection()
-    }
-}
+use crate::support::{
+    Cache, ms, on_tokio_time,
+    road::{Fate, Road},
+    settle,
+};
 
 fn over(road: Road) -> Cache {
     on_tokio_time().ttl(ms(3_600_000)).l2(road, WireCodec::new()).build().unwrap()

@@ -437,10 +437,10 @@ impl Store for RedisStore {
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let mut set = redis::cmd("SET");
-            set.arg(self.0.parts.names.lock(key)).arg(owner).arg("NX").arg("PX").arg(lifetime(ttl));
-            let taken: Option<String> = self.0.ask(Request::Command(set)).await?;
-            Ok(taken.is_some())
+            let script = &self.0.parts.scripts.lock;
+            let mut call = self.0.on_lock(key, owner, script);
+            call.arg(lifetime(ttl));
+            self.0.ask(Request::Script(script, call)).await
         })
     }
 

@@ -17,6 +17,7 @@ pub(super) struct Scripts {
     pub(super) seize: Script,
     pub(super) delete: Script,
     pub(super) discard: Script,
+    pub(super) lock: Script,
     pub(super) extend: Script,
     pub(super) unlock: Script,
     pub(super) remove: Script,
@@ -31,6 +32,7 @@ impl Scripts {
             seize: Script::new(SEIZE),
             delete: Script::new(DELETE),
             discard: Script::new(DISCARD),
+            lock: Script::new(LOCK),
             extend: Script::new(EXTEND),
             unlock: Script::new(UNLOCK),
             remove: Script::new(REMOVE),
@@ -188,6 +190,14 @@ if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
 return 1
+";
+
+/// KEYS: the lock. ARGV: the owner, for how long. The owner may ask again: the first time may have
+/// had no answer.
+const LOCK: &str = "
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
 /// KEYS: the lock. ARGV: the owner, for how long.
