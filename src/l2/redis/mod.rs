@@ -267,11 +267,10 @@ impl Inner {
     /// Asks on the connection there is; once more on the next if that breaks under it, as one does
     /// that was idle for too long. Says whether it was the second time.
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
-        let mut connection = self.link.get(self).await?;
+        let (mut connection, number) = self.link.get(self).await?;
         let unanswered = self.link.unanswered();
         let mut is_second = false;
         loop {
-            let number = self.link.number();
             match connection.ask(&request).await {
                 Ok(answer) => {
                     unanswered.answered();
@@ -286,7 +285,7 @@ impl Inner {
                         return Err(error.into());
                     }
                     is_second = true;
-                    connection = self.link.get_later(self, number).await?;
+                    (connection, _) = self.link.get_later(self, number).await?;
                 }
             }
         }
@@ -386,11 +385,10 @@ impl Store for RedisStore {
     fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
             let script = &self.0.parts.scripts.seize;
-            let token = format!("{EXCLUSIVE}{}", token());
             let mut call = self.0.keys(key).call(script);
-            call.arg(&token).arg(lifetime(lease_for));
-            let planted: bool = self.0.ask(Request::Script(script, call)).await?;
-            Ok(planted.then(|| Lease::new(token)))
+            call.arg(format!("{EXCLUSIVE}{}", token())).arg(lifetime(lease_for));
+            let planted: String = self.0.ask(Request::Script(script, call)).await?;
+            Ok((!planted.is_empty()).then(|| Lease::new(planted)))
         })
     }
 
@@ -412,7 +410,7 @@ impl Store for RedisStore {
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let connection = self.0.link.get(&self.0).await?;
+            let (connection, _) = self.0.link.get(&self.0).await?;
             let deleted = walk::delete_matching(&connection, &self.0.parts, pattern).await;
             deleted.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
@@ -429,7 +427,7 @@ impl Store for RedisStore {
 
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
-            let connection = self.0.link.get(&self.0).await?;
+            let (connection, _) = self.0.link.get(&self.0).await?;
             let size = walk::size(&connection, &self.0.parts).await;
             size.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
