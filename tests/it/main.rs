@@ -33,6 +33,7 @@ mod races;
 mod redis_faults;
 mod redis_store;
 mod runtimes;
+mod sentinels;
 mod support;
 mod transports_jetstream;
 mod transports_nats;

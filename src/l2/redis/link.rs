@@ -231,8 +231,7 @@ impl Keeper {
             if self.suspicion.is_unfit.load(Ordering::Relaxed) && !self.inner.target.is_given() {
                 return "the server takes no writes".into();
             }
-            let elsewhere = timeout(interval, self.inner.target.has_another(interval));
-            if elsewhere.await.unwrap_or(false) {
+            if self.inner.target.has_another(interval).await {
                 return "a sentinel names another master".into();
             }
             let asked = Instant::now();

@@ -7,6 +7,7 @@ mod names;
 mod options;
 mod runs;
 mod scripts;
+mod sentinel;
 mod target;
 mod tls;
 mod walk;

@@ -5,6 +5,7 @@ pub(crate) mod child;
 pub(crate) mod cluster;
 pub(crate) mod instance;
 pub(crate) mod nats;
+pub(crate) mod oracle;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq;
