@@ -80,7 +80,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
             let told = l2.delete_matching(self.asker(glob)).await;
             self.sweep(&pattern).await;
-            on_its_way.is_done();
+            on_its_way.has_arrived();
             self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
         }
@@ -159,7 +159,7 @@ struct SweepOnItsWay<'a, V: Send + Sync + 'static> {
 }
 
 impl<V: Send + Sync + 'static> SweepOnItsWay<'_, V> {
-    fn is_done(self) {
+    fn has_arrived(self) {
         std::mem::forget(self);
     }
 }

@@ -81,7 +81,7 @@ pub(crate) enum Locked {
 }
 
 impl Locked {
-    fn of(answer: Result<bool, Failure>) -> Self {
+    fn of(answer: &Result<bool, Failure>) -> Self {
         match answer {
             Ok(true) => Self::Yes,
             Ok(false) => Self::ByAnother,
@@ -339,14 +339,14 @@ impl<V: 'static> L2<V> {
             return Locked::NotAsked;
         }
         let lock = || self.store.lock(asker.key, owner, ttl);
-        Locked::of(self.guarded(asker, self.write_limit, lock).await)
+        Locked::of(&self.guarded(asker, self.write_limit, lock).await)
     }
 
     /// [`ByAnother`](Locked::ByAnother) also where it is nobody's any more.
     pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
         // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
         let extend = || self.store.extend(asker.key, owner, ttl);
-        Locked::of(self.called(asker, self.write_limit, Blame::Nothing, extend).await)
+        Locked::of(&self.called(asker, self.write_limit, Blame::Nothing, extend).await)
     }
 
     pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {

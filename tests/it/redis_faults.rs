@@ -326,6 +326,32 @@ async fn a_pattern_delete_fences_loads_that_are_running() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_load_that_ends_while_a_pattern_delete_walks_outlasts_it() {
+    let server = RedisServer::start();
+    // So that the walk takes a step for each of so many names.
+    let store = RedisStore::at(server.url()).use_index(false).scan_count(1).batch_size(1);
+    let store = store.build().unwrap();
+    let mut loads = Vec::new();
+    for i in 0..300 {
+        let key = format!("user:{i}");
+        loads.push((lease(&store, &key).await, key));
+    }
+    let walk = tokio::spawn({
+        let store = store.clone();
+        async move { store.delete_matching("user:*").await }
+    });
+    // One load after the other ends, for as long as the walk takes.
+    for (lease, key) in loads {
+        let _ = store.publish(&key, &lease, b"old".to_vec(), ms(60_000)).await.unwrap();
+        if !walk.is_finished() {
+            sleep(ms(1)).await;
+        }
+    }
+    walk.await.unwrap().unwrap();
+    assert_eq!(store.size().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_became_a_replica_is_left() {
     let server = RedisServer::start();
     let other = RedisServer::start();

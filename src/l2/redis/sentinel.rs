@@ -44,7 +44,7 @@ impl Sentinel {
     /// `master` has its name for a host.
     pub(super) fn new(
         sentinels: Vec<Client>,
-        master: ConnectionInfo,
+        master: &ConnectionInfo,
         certificates: Certificates,
     ) -> Result<Self, BuildError> {
         let (name, with_tls) = match master.addr() {

@@ -66,7 +66,7 @@ impl Target {
             let fix = "write one URL or more";
             return Err(BuildError::new("redis.sentinel", "names no sentinel", fix));
         }
-        Sentinel::new(sentinels, info(master)?, certificates).map(Self::Sentinel)
+        Sentinel::new(sentinels, &info(master)?, certificates).map(Self::Sentinel)
     }
 
     pub(super) async fn connect(&self, timeout: Duration) -> Result<Connection, BoxError> {
