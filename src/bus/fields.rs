@@ -7,6 +7,8 @@ use super::{
     refused::Refused,
 };
 
+/// Above it a double does not say every integer.
+const MAX_NUMBER: u64 = 1 << 53;
 const HELLO: &str = "hello";
 
 /// An event being written.
@@ -133,7 +135,7 @@ impl<'a> Fields<'a> {
                 b"value" => fields.value = Some(r.value(MAX_DEPTH)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
                 b"prime" => {
-                    fields.prime = Reader::new(r.value(MAX_DEPTH)?).head()? == Head::Bool(true)
+                    fields.prime = Reader::new(r.value(MAX_DEPTH)?).head()? == Head::Bool(true);
                 }
                 b"seen" => fields.seen = Some(r.value(MAX_DEPTH)?),
                 b"inc" => fields.incarnation = lenient(r, text)?,
@@ -160,13 +162,14 @@ fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a s
 }
 
 /// A number of things or of milliseconds. JavaScript writes large ones as floats, and may have
-/// computed a time below zero or between two milliseconds.
+/// computed a time below zero or between two milliseconds. What it could not write without loss is
+/// as much as can be.
 fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, Refused> {
     match reader.head()? {
         Head::Nothing => Ok(None),
-        Head::Uint(number) => Ok(Some(number)),
+        Head::Uint(number) => Ok(Some(number.min(MAX_NUMBER))),
         Head::Negative => Ok(Some(0)),
-        Head::Float(number) if number.is_finite() => Ok(Some(number as u64)),
+        Head::Float(number) if number.is_finite() => Ok(Some((number as u64).min(MAX_NUMBER))),
         _ => Err(Refused::WrongType(field)),
     }
 }

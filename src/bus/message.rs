@@ -408,10 +408,7 @@ mod tests {
         assert_eq!(deleted(vec![&long]).encode(), Err(Refused::TooLong("keys")));
         assert_eq!(deleted(vec!["k"; MAX_KEYS + 1]).encode(), Err(Refused::TooManyKeys));
         assert!(deleted(vec!["k"; MAX_KEYS]).encode().is_ok());
-        let set = |value| Message {
-            kind: Kind::Set { keys: vec!["k"], value, ttl_ms: None },
-            ..deleted(vec![])
-        };
+        let set = |value| Message { kind: set(value, None), ..deleted(vec![]) };
         for value in [&b""[..], b"\x01\x01", b"\x91", b"\xc1"] {
             assert!(matches!(set(value).encode(), Err(Refused::NotMessagePack(_))));
         }

@@ -403,7 +403,7 @@ mod tests {
     use crate::pattern::Pattern;
 
     fn outbox() -> Outbox {
-        Outbox::new(Outbox::MAX_ENTRIES, Outbox::MAX_BYTES)
+        Outbox::new(10_000, 8 << 20)
     }
 
     fn delete(key: &str) -> Change {
@@ -480,10 +480,10 @@ mod tests {
     fn values_do_not_wait_and_are_tried_once() {
         let mut outbox = outbox();
         outbox.push(0, value("set", 1, false));
-        let Some(What::Set(value)) = outbox.next(200).map(|out| out.what.clone()) else {
+        let Some(What::Set(first)) = outbox.next(200).map(|out| out.what.clone()) else {
             panic!("a value goes out")
         };
-        assert_eq!(value.ttl_ms, Some(300), "what is left of it");
+        assert_eq!(first.ttl_ms, Some(300), "what is left of it");
         outbox.failed();
         let again = outbox.next(200).unwrap();
         assert_eq!((again.seq, again.kind()), (0, Kind::Delete { keys: vec!["set"] }));

@@ -13,6 +13,7 @@ use super::{
     running::Running,
     shared::{Owner, Shared, Weigher},
     sweeps::Sweeps,
+    wakes::Wakes,
 };
 use crate::{
     bus::EventBus,
@@ -254,10 +255,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             l2: self.l2.map(|(store, codec)| L2::new(store, codec, &self.options)),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             sweeps: Sweeps::default(),
+            wakes: Wakes::default(),
             observer: Observer::default(),
             running: running.clone(),
             closed: AtomicBool::new(false),
-            repaying: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,

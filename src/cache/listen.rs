@@ -18,7 +18,6 @@ use crate::{
     bus::{self, Delivery, GapReason, Kind, Message, Standing, Subscribed},
     codec::contained,
     entry::Lifetime,
-    error::BoxError,
     observe::{Counter, Event},
     options::CallOptions,
     pattern::Pattern,
@@ -58,8 +57,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut pause = pauses();
         let mut is_reported = false;
         loop {
-            match within(Some(SUBSCRIBE_LIMIT), fleet.bus.transport().subscribe()).await {
-                Ok(Ok(subscribed)) => {
+            let subscribe = fleet.bus.transport().subscribe();
+            let attempt = within(Some(SUBSCRIBE_LIMIT), subscribe).await;
+            match attempt
+                .unwrap_or_else(|Late| Err("the subscription did not begin in time".into()))
+            {
+                Ok(subscribed) => {
                     if std::mem::take(&mut is_reported) {
                         self.observer.bus_recovered();
                     }
@@ -72,12 +75,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         pause = pauses();
                     }
                 }
-                failed => {
-                    let late = |Late| BoxError::from("the subscription did not begin in time");
-                    let error = match failed.map_err(late) {
-                        Ok(Err(error)) | Err(error) => error,
-                        Ok(Ok(_)) => continue,
-                    };
+                Err(error) => {
                     self.observer.count(Counter::BusErrors);
                     self.observer.emit(|| Event::BusSubscribeError { error: &*error });
                     if !std::mem::replace(&mut is_reported, true) {
@@ -218,7 +216,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         match &message.kind {
             Kind::Beacon { .. } => {}
-            Kind::Delete { keys } => keys.iter().for_each(|key| self.void(key)),
+            Kind::Delete { keys } => {
+                for key in keys {
+                    self.void(key);
+                    self.wakes.wake(key);
+                }
+            }
             Kind::Pattern { pattern } => self.sweep(&Arc::new(Pattern::new(pattern))).await,
             Kind::Set { keys, value, ttl_ms, prime, .. } => {
                 let value = if is_good { decode(fleet, value) } else { None };
@@ -236,6 +239,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     if !is_good {
                         self.observer.emit(|| Event::InvalidationStale { key, source });
                     }
+                    self.wakes.wake(key);
                 }
             }
         }

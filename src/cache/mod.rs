@@ -17,6 +17,7 @@ mod sweeps;
 mod tell;
 mod trust;
 mod wait;
+mod wakes;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
@@ -184,7 +185,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// # Cancel safety
     ///
     /// Nothing happens before the first poll. Dropped later, the old value is gone from memory,
-    /// and whether the shared level has the new one is not known.
+    /// and soon neither it nor the new one is in the shared level, which this instance does not ask
+    /// about the key until then.
     #[doc(alias = "insert")]
     pub fn set<'a, Q>(&'a self, key: &'a Q, value: impl Into<Arc<V>>) -> SetRequest<'a, Q, V>
     where
@@ -225,8 +227,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// # Cancel safety
     ///
-    /// Nothing happens before the first poll. Dropped later, the key is gone from memory, and
-    /// whether it is from the shared level is not known.
+    /// Nothing happens before the first poll. Dropped later, the key is gone from memory and soon
+    /// from the shared level, which this instance does not ask about it until then.
     #[doc(alias = "remove")]
     #[doc(alias = "invalidate")]
     pub async fn delete<Q: CacheKey + ?Sized>(&self, key: &Q) -> Result<(), Error>

@@ -83,8 +83,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         found
     }
 
-    async fn get_l2(&self, key: &Arc<str>) -> Option<Arc<V>> {
+    async fn get_l2(self: &Arc<Self>, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
+        self.repay();
         // Taken before the read: what is deleted from now on must not come back. And before the
         // question whether the cache is open, so that `close` takes it back.
         let mut ticket = self.flights.ticket(key, About::of_a_write());
@@ -95,13 +96,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Some(value)
     }
 
-    pub(super) async fn has(&self, key: &str) -> bool {
+    pub(super) async fn has(self: &Arc<Self>, key: &str) -> bool {
         let now = self.now();
         if self.l1.peek(key).is_some_and(|entry| self.is_served(&entry, now)) {
             return true;
         }
         match &self.l2 {
             Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
+                self.repay();
                 l2.get(self.asker(key)).await.is_some()
             }
             _ => false,

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{fleet::Fleet, flights::Flights, running::Running, sweeps::Sweeps};
+use super::{fleet::Fleet, flights::Flights, running::Running, sweeps::Sweeps, wakes::Wakes};
 use crate::{
     entry::{Entry, Lifetime},
     error::Error,
@@ -31,14 +31,13 @@ pub(super) struct Shared<V> {
     pub(super) fleet: Option<Fleet<V>>,
     pub(super) flights: Arc<Flights<V>>,
     pub(super) sweeps: Sweeps,
+    pub(super) wakes: Wakes,
     pub(super) observer: Observer,
     /// The loads that are running. Begun by reads, awaited by `close`; stopped by `close` at its
     /// deadline and by the last handle's drop.
     pub(super) running: Running,
     /// Set by `close`, read by whatever would load or write.
     pub(super) closed: AtomicBool,
-    /// Whether there is a task that pays what is owed to the shared level.
-    pub(super) repaying: AtomicBool,
 }
 
 /// Held by the handles and not by the loads, so that it knows when the last handle goes.

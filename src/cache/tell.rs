@@ -197,13 +197,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Some(permit) = fleet.breaker.permit(self.now(), connection) else { return false };
         let limit = self.options.event_bus.publish_timeout;
         let sent = within(Some(limit), fleet.bus.transport().publish(bytes)).await;
-        let late = |Late| BoxError::from(format!("no confirmation within {limit:?}"));
-        match sent.map_err(late) {
-            Ok(Ok(())) => {
+        let late = |Late| Err(BoxError::from(format!("no confirmation within {limit:?}")));
+        match sent.unwrap_or_else(late) {
+            Ok(()) => {
                 permit.succeeded();
                 true
             }
-            Ok(Err(error)) | Err(error) => {
+            Err(error) => {
                 permit.failed(self.now());
                 self.observer.count(Counter::BusErrors);
                 self.observer.emit(|| Event::BusPublishError { error: &*error });

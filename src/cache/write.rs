@@ -2,10 +2,16 @@
 //!
 //! Memory first, so that whoever reads here while the shared level is told does not get the old
 //! value; again afterwards, because such a reader may have fetched it from the shared level just
-//! before it was told. In memory each takes the right to publish from the key's running loads in
+//! before it was told. Again also where the caller goes away meanwhile. In memory each takes the right to publish from the key's running loads in
 //! the same step in which it changes the entry, so no reader finds the one without the other.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use tokio::runtime::Handle;
 
 use super::{flights::About, shared::Shared};
 use crate::{
@@ -35,12 +41,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let ttl = self.options.l2_ttl(own, None);
+            let on_its_way = OnItsWay { shared: self, key };
             let told = l2.set(self.asker(key), value, ttl).await;
-            let published = told.map_err(|failure| {
-                self.void(key);
-                self.repay();
-                unreachable(key, failure)
-            })?;
+            let published = told.map_err(|failure| unreachable(key, failure))?;
+            on_its_way.has_arrived();
             let entry = self.entry(key, value, lifetime);
             let displaced = if published == l2::Published::Refused {
                 None
@@ -79,9 +83,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return Err(closed);
         }
         if let Some(l2) = &self.l2 {
+            let on_its_way = OnItsWay { shared: self, key };
             let told = l2.delete(self.asker(key)).await;
-            self.void(key);
-            self.repay();
+            drop(on_its_way);
             told.map_err(|failure| unreachable(key, failure))?;
         }
         self.observer.emit(|| Event::Delete { key });
@@ -94,8 +98,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let announcement = self.announce_pattern(glob);
         self.sweep(&pattern).await;
         if let Some(l2) = &self.l2 {
+            let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
             let told = l2.delete_matching(self.asker(glob)).await;
             self.sweep(&pattern).await;
+            on_its_way.has_arrived();
             self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
         }
@@ -145,6 +151,57 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         drop(sweep);
     }
+}
+
+/// A write that the shared level is being told of. Where it fails, or its caller does not wait for
+/// its end, memory forgets the key again all the same, and what is owed is paid.
+struct OnItsWay<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    key: &'a str,
+}
+
+impl<V: Send + Sync + 'static> OnItsWay<'_, V> {
+    fn has_arrived(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for OnItsWay<'_, V> {
+    fn drop(&mut self) {
+        self.shared.void(self.key);
+        self.shared.repay();
+    }
+}
+
+/// The same for a pattern.
+struct SweepOnItsWay<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    pattern: &'a Arc<Pattern>,
+}
+
+impl<V: Send + Sync + 'static> SweepOnItsWay<'_, V> {
+    fn has_arrived(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for SweepOnItsWay<'_, V> {
+    fn drop(&mut self) {
+        let (shared, pattern) = (Arc::clone(self.shared), Arc::clone(self.pattern));
+        shared.repay();
+        let token = shared.running.token();
+        let sweep = token.run(async move { shared.sweep(&pattern).await });
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(sweep)),
+            // To yield is all that it would wait for, and there is nobody to yield to.
+            Err(_) => while_it_is_pending(sweep),
+        }
+    }
+}
+
+fn while_it_is_pending(future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    while future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
 }
 
 fn unreachable(key: &str, failure: l2::Failure) -> Error {

@@ -11,7 +11,8 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
-use self::owed::{Debt, Owed};
+pub(crate) use self::owed::Debt;
+use self::owed::Owed;
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
@@ -70,8 +71,21 @@ pub(crate) enum Published {
 pub(crate) enum Locked {
     Yes,
     ByAnother,
-    /// Without the store nobody can tell.
+    /// Taken or not: without the store nobody can tell.
     NoAnswer,
+    /// The store was not asked.
+    NotAsked,
+}
+
+impl Locked {
+    fn of(answer: &Result<bool, Failure>) -> Self {
+        match answer {
+            Ok(true) => Self::Yes,
+            Ok(false) => Self::ByAnother,
+            Err(Failure::Failed(_)) => Self::NoAnswer,
+            Err(Failure::Skipped) => Self::NotAsked,
+        }
+    }
 }
 
 /// Why a call of the store came to nothing.
@@ -80,6 +94,15 @@ pub(crate) enum Failure {
     /// The breaker is open: it was not called.
     Skipped,
     Failed(BoxError),
+}
+
+/// Which failures of a call say that the store fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    Everything,
+    /// Not that there was no answer in time.
+    Errors,
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -242,7 +265,8 @@ impl<V: 'static> L2<V> {
     pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
         let promise = self.owed.promise_pattern(asker.key);
         let delete = || self.store.delete_matching(asker.key);
-        self.guarded(asker, self.pattern_limit, delete).await?;
+        // One that takes too long says that there is much to look at, and not that nobody is there.
+        self.called(asker, self.pattern_limit, Blame::Errors, delete).await?;
         promise.kept();
         Ok(())
     }
@@ -252,25 +276,54 @@ impl<V: 'static> L2<V> {
         self.owed.len()
     }
 
-    /// Makes up for the deletes that have not reached the store. Ends at the first that does not.
+    /// Whether the caller is to [`repay`](Self::repay), and nobody else.
+    pub(crate) fn take_over_debts(&self) -> bool {
+        self.owed.take_over()
+    }
+
+    /// They will not be repaid by who has taken them over.
+    pub(crate) fn give_up_debts(&self) {
+        self.owed.give_up();
+    }
+
+    /// Makes up for the deletes that have not reached the store, and tells of each that has. One that fails is passed over; at
+    /// the third in a row it ends.
+    ///
+    /// The breaker hears of no failure: one delete that always fails must not keep the store from
+    /// serving everything else.
     pub(crate) async fn repay(
         &self,
         observer: &Observer,
         clock: &dyn Clock,
+        paid_for: impl Fn(&Debt),
     ) -> Result<(), Failure> {
+        let mut failures = 0;
         while let Some(debt) = self.owed.next() {
-            match &debt {
-                Debt::Key(key, _) => {
-                    let asker = Asker { key, observer, clock };
-                    self.guarded(asker, self.write_limit, || self.store.delete(key)).await?;
+            let name = &*debt.name;
+            let asker = Asker { key: name, observer, clock };
+            let paid = if debt.is_pattern {
+                // Nobody waits for it, and what took too long once would again.
+                let limit = self.pattern_limit.saturating_mul(10);
+                self.called(asker, limit, Blame::Nothing, || self.store.delete_matching(name)).await
+            } else {
+                let limit = self.write_limit;
+                self.called(asker, limit, Blame::Nothing, || self.store.delete(name)).await
+            };
+            match paid {
+                Ok(()) => {
+                    failures = 0;
+                    self.owed.settle(&debt);
+                    paid_for(&debt);
                 }
-                Debt::Pattern(glob, _) => {
-                    let asker = Asker { key: glob, observer, clock };
-                    let delete = || self.store.delete_matching(glob);
-                    self.guarded(asker, self.pattern_limit, delete).await?;
+                Err(Failure::Skipped) => return Err(Failure::Skipped),
+                Err(failure) => {
+                    failures += 1;
+                    self.owed.postpone(&debt);
+                    if failures >= self.owed.len().min(3) {
+                        return Err(failure);
+                    }
                 }
             }
-            self.owed.settle(&debt);
         }
         Ok(())
     }
@@ -279,28 +332,26 @@ impl<V: 'static> L2<V> {
         self.guarded(asker, self.read_limit, || self.store.size()).await.ok()
     }
 
+    /// Again by the same owner, it is kept.
     pub(crate) async fn lock(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
         if !self.serves(asker) {
-            return Locked::NoAnswer;
+            return Locked::NotAsked;
         }
         let lock = || self.store.lock(asker.key, owner, ttl);
-        match self.guarded(asker, self.write_limit, lock).await {
-            Ok(true) => Locked::Yes,
-            Ok(false) => Locked::ByAnother,
-            Err(_) => Locked::NoAnswer,
-        }
+        Locked::of(&self.guarded(asker, self.write_limit, lock).await)
     }
 
-    /// `false` if the lock is lost, or is not known to be kept.
-    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> bool {
+    /// [`ByAnother`](Locked::ByAnother) also where it is nobody's any more.
+    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
+        // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
         let extend = || self.store.extend(asker.key, owner, ttl);
-        self.guarded(asker, self.write_limit, extend).await.unwrap_or(false)
+        Locked::of(&self.called(asker, self.write_limit, Blame::Nothing, extend).await)
     }
 
     pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {
         // What does not get through ends with the lock's time.
         let unlock = || self.store.unlock(asker.key, owner);
-        let _ = self.guarded(asker, self.write_limit, unlock).await;
+        let _ = self.called(asker, self.write_limit, Blame::Nothing, unlock).await;
     }
 
     pub(crate) fn is_skipped(&self) -> bool {
@@ -365,11 +416,21 @@ impl<V: 'static> L2<V> {
         contained(|| self.codec.encode(value)).map_err(|error| report(asker, &error)).ok()
     }
 
-    /// The only place that calls a store: breaker, deadline, report.
     async fn guarded<'a, T>(
         &self,
         asker: Asker<'_>,
         limit: Duration,
+        call: impl FnOnce() -> StoreFuture<'a, T>,
+    ) -> Result<T, Failure> {
+        self.called(asker, limit, Blame::Everything, call).await
+    }
+
+    /// The only place that calls a store: breaker, deadline, report.
+    async fn called<'a, T>(
+        &self,
+        asker: Asker<'_>,
+        limit: Duration,
+        blame: Blame,
         call: impl FnOnce() -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
         let permit = self.breaker.permit(asker.clock.now(), self.store.connection());
@@ -379,6 +440,11 @@ impl<V: 'static> L2<V> {
             return Err(Failure::Skipped);
         };
         let answer = within(Some(limit), call()).await;
+        let is_blamed = match blame {
+            Blame::Everything => true,
+            Blame::Errors => answer.is_ok(),
+            Blame::Nothing => false,
+        };
         match answer.unwrap_or_else(|Late| Err(NoAnswer(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
@@ -388,7 +454,7 @@ impl<V: 'static> L2<V> {
             }
             Err(error) => {
                 report(asker, &error);
-                if permit.failed(asker.clock.now()) {
+                if is_blamed && permit.failed(asker.clock.now()) {
                     asker.observer.l2_fails(&error);
                 }
                 Err(Failure::Failed(error))

@@ -2,18 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    io::tcp::TcpSettings,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use super::{
     connection::{Connection, Given},
+    sentinel::Sentinel,
     tls::Certificates,
 };
 use crate::error::{BoxError, BuildError};
@@ -24,17 +23,6 @@ pub(super) enum Target {
     Sentinel(Sentinel),
     Given(Arc<dyn Given>),
     GivenCluster(ClusterConnection),
-}
-
-pub(super) struct Sentinel {
-    sentinels: Vec<Client>,
-    certificates: Certificates,
-    name: String,
-    /// What to say to the master; its address is what the sentinels say.
-    master: RedisConnectionInfo,
-    with_tls: bool,
-    /// Where the master was when it was last connected to.
-    address: Mutex<Option<(String, u16)>>,
 }
 
 /// What a command of a Cluster may take beyond our own deadlines, which come first.
@@ -78,27 +66,7 @@ impl Target {
             let fix = "write one URL or more";
             return Err(BuildError::new("redis.sentinel", "names no sentinel", fix));
         }
-        let master = info(master)?;
-        let (name, with_tls) = match master.addr() {
-            ConnectionAddr::Tcp(name, _) => (name.clone(), false),
-            ConnectionAddr::TcpTls { host, .. } => (host.clone(), true),
-            _ => {
-                return Err(BuildError::new(
-                    "redis.sentinel",
-                    "needs the master's name",
-                    "write it as the host of a URL, as in redis://:password@mymaster/0",
-                ));
-            }
-        };
-        let master = master.redis_settings().clone();
-        Ok(Self::Sentinel(Sentinel {
-            sentinels,
-            certificates,
-            name,
-            master,
-            with_tls,
-            address: Mutex::new(None),
-        }))
+        Sentinel::new(sentinels, &info(master)?, certificates).map(Self::Sentinel)
     }
 
     pub(super) async fn connect(&self, timeout: Duration) -> Result<Connection, BoxError> {
@@ -116,7 +84,8 @@ impl Target {
         matches!(self, Self::Given(_) | Self::GivenCluster(_))
     }
 
-    /// Whether there is a better server by now than the one connected to.
+    /// Whether there is a better server by now than the one connected to. Takes no longer than
+    /// `timeout` to find out.
     pub(super) async fn has_another(&self, timeout: Duration) -> bool {
         match self {
             Self::Sentinel(sentinel) => sentinel.has_another(timeout).await,
@@ -129,66 +98,7 @@ impl Target {
     }
 }
 
-impl Sentinel {
-    /// Asks one sentinel after the other who the master is, and the master whether it is.
-    async fn connect(&self, timeout: Duration) -> Result<MultiplexedConnection, BoxError> {
-        let mut last: BoxError = "no sentinel was asked".into();
-        for sentinel in &self.sentinels {
-            match self.connect_by(sentinel, timeout).await {
-                Ok(master) => return Ok(master),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// Whether a sentinel names another master: the one connected to may not know yet that it is
-    /// none any more, and for some seconds takes writes that will be lost.
-    async fn has_another(&self, timeout: Duration) -> bool {
-        let known = self.address.lock().clone();
-        for sentinel in &self.sentinels {
-            if let Ok(named) = self.ask(sentinel, timeout).await {
-                return known.is_some_and(|known| known != named);
-            }
-        }
-        false
-    }
-
-    async fn ask(&self, sentinel: &Client, timeout: Duration) -> Result<(String, u16), BoxError> {
-        let mut asked = open(sentinel, timeout).await?;
-        let mut question = redis::cmd("SENTINEL");
-        question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
-        let address: Option<(String, u16)> = question.query_async(&mut asked).await?;
-        Ok(address.ok_or_else(|| format!("the sentinel knows no master named `{}`", self.name))?)
-    }
-
-    async fn connect_by(
-        &self,
-        sentinel: &Client,
-        timeout: Duration,
-    ) -> Result<MultiplexedConnection, BoxError> {
-        let (host, port) = self.ask(sentinel, timeout).await?;
-        let known = (host.clone(), port);
-        let address = if self.with_tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        };
-        let info = address.into_connection_info()?.set_redis_settings(self.master.clone());
-        let client = self.certificates.client(info.set_tcp_settings(tcp()))?;
-        let mut master = open(&client, timeout).await?;
-        let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut master).await?;
-        match role.first() {
-            Some(redis::Value::BulkString(role)) if role == b"master" => {
-                *self.address.lock() = Some(known);
-                Ok(master)
-            }
-            _ => Err("the server that the sentinel names is no master yet".into()),
-        }
-    }
-}
-
-async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+pub(super) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeout))
         // Each call has its own deadline.
@@ -196,9 +106,26 @@ async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConn
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// A small command is sent at once, and not held back to be sent with the next.
-fn tcp() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
+/// A small command is sent at once, and not held back to be sent with the next. A peer that is gone
+/// without a word is noticed by the kernel too, where nobody asks: by a Cluster's connections to
+/// nodes that are not in use, say.
+pub(super) fn tcp() -> TcpSettings {
+    let probes = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2);
+    with_user_timeout(TcpSettings::default().set_nodelay(true).set_keepalive(probes))
+}
+
+/// How long a connection is idle before it is probed.
+const IDLE: Duration = Duration::from_secs(10);
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
+    settings.set_user_timeout(IDLE * 2)
+}
+
+/// Elsewhere the system has no such setting, or the client does not know it.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
+    settings
 }
 
 fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
@@ -214,4 +141,17 @@ fn refused(error: &RedisError) -> BuildError {
     let fix = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS, which \
                needs the feature `redis-tls`";
     BuildError::new("redis.url", format!("is refused ({error})"), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_probed_and_given_up_by_the_kernel_too() {
+        let settings = tcp();
+        assert!(settings.nodelay() && settings.keepalive().is_some());
+        #[cfg(target_os = "linux")]
+        assert_eq!(settings.user_timeout(), Some(IDLE * 2));
+    }
 }
