@@ -8,6 +8,7 @@ mod options;
 mod runs;
 mod scripts;
 mod target;
+#[cfg(feature = "redis-tls")]
 mod tls;
 mod walk;
 
@@ -24,11 +25,11 @@ use self::{
     names::Names,
     scripts::{EXCLUSIVE, Keys, Script, Scripts},
     target::Target,
-    tls::Certificates,
 };
 use super::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
     error::{BoxError, BuildError},
+    redis_server::Certificates,
     time::millis,
 };
 

@@ -1,0 +1,54 @@
+//! Where Redis is and how to connect to it: for the level that instances share, and for events.
+
+mod given;
+mod sentinel;
+mod tls;
+
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
+    aio::MultiplexedConnection, io::tcp::TcpSettings,
+};
+
+pub(crate) use self::{
+    given::Given,
+    sentinel::{Address, Sentinel},
+    tls::Certificates,
+};
+use crate::error::BuildError;
+
+pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        // Each call has its own deadline.
+        .set_response_timeout(None);
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// A small command is sent at once, and not held back to be sent with the next.
+pub(crate) fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+pub(crate) fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
+    let info = info(url)?.set_tcp_settings(tcp());
+    certificates.client(info).map_err(|error| refused(&error))
+}
+
+pub(crate) fn info(url: &str) -> Result<ConnectionInfo, BuildError> {
+    url.into_connection_info().map_err(|error| refused(&error))
+}
+
+pub(crate) fn check_nodes(urls: &[String]) -> Result<(), BuildError> {
+    if urls.is_empty() {
+        return Err(BuildError::new("redis.cluster", "names no node", "write one URL or more"));
+    }
+    Ok(())
+}
+
+pub(crate) fn refused(error: &RedisError) -> BuildError {
+    let fix = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS, which \
+               needs the feature `redis-tls`";
+    BuildError::new("redis.url", format!("is refused ({error})"), fix)
+}
