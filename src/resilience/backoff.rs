@@ -24,6 +24,7 @@ impl Backoff {
     }
 
     /// It worked: the next failure starts anew.
+    #[cfg_attr(not(any(test, feature = "redis")), expect(dead_code, reason = "only links reset"))]
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }
