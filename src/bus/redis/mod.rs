@@ -36,7 +36,7 @@ use crate::error::BoxError;
 ///
 /// A publish that has returned was worked off by the server. Nobody has confirmed that it was
 /// received: whoever was not subscribed at that moment never gets it, and a subscription never
-/// resumes. Per publisher events arrive in order.
+/// resumes. Per publisher events arrive in order, for as long as its connection lasts.
 ///
 /// Publishing has a connection of its own, and so has each subscription. They are made when
 /// needed, and given up at their first weakness: a subscription that breaks, or whose server does
