@@ -64,7 +64,8 @@
 //! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
 //!   shared level asks of `V` that it can be serialized.
 //! - `zstd`, `lz4`: these compressions for `WireCodec`, beside gzip. `zstd` compiles C.
-//! - `redis`: `RedisStore`, a shared level in Redis; `redis-tls` for `rediss://` too.
+//! - `redis`: `RedisStore`, a shared level in Redis, and `RedisTransport`, events over its Pub/Sub;
+//!   `redis-tls` for `rediss://` too.
 //! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
 mod bus;
@@ -80,6 +81,8 @@ mod load;
 mod observe;
 mod options;
 mod pattern;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod resilience;
 mod sync;
 #[cfg(feature = "testing")]
@@ -95,6 +98,8 @@ pub use crate::bus::{
 };
 #[cfg(feature = "rabbitmq")]
 pub use crate::bus::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
+#[cfg(feature = "redis")]
+pub use crate::bus::{RedisTransport, RedisTransportBuilder, RedisTransportOptions};
 #[cfg(feature = "wire")]
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
 #[cfg(feature = "redis")]

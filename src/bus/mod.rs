@@ -1,7 +1,7 @@
 //! How events travel between instances.
 //!
 //! `transport.rs` is the contract of what carries them, `local.rs` carries them within one process;
-//! `nats`, `jetstream` and `rabbitmq` do by way of a broker, with `queue.rs`, `task.rs` and `tls.rs`
+//! `nats`, `jetstream`, `rabbitmq` and `redis` do by way of a broker, with `queue.rs`, `task.rs` and `tls.rs`
 //! as what they share. The rest is pure, told the time and given the bytes: `message.rs` is an
 //! event, `outbox.rs` what is to be published, `dedupe.rs` what was here before, `order.rs` whether a
 //! value may be older than a delete, and `gaps.rs` with `pulse.rs` notices what never came.
@@ -27,12 +27,14 @@ mod outbox;
 mod pack;
 mod payload;
 mod pulse;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod queue;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+#[cfg(feature = "redis")]
+mod redis;
 mod refused;
-#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod task;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod tls;
@@ -44,6 +46,8 @@ pub use self::jetstream::{JetStreamOptions, JetStreamStorage, JetStreamTransport
 pub use self::nats::{NatsConnection, NatsOptions, NatsTransport};
 #[cfg(feature = "rabbitmq")]
 pub use self::rabbitmq::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisTransport, RedisTransportBuilder, RedisTransportOptions};
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 pub use self::tls::TlsOptions;
 pub use self::{

@@ -39,6 +39,7 @@ mod support;
 mod transports_jetstream;
 mod transports_nats;
 mod transports_rabbitmq;
+mod transports_redis;
 mod transports_tls;
 mod two_levels;
 mod wire;
