@@ -94,14 +94,14 @@ struct Feed(Queue);
 impl Feed {
     async fn fill(&self, mut stream: PubSubStream) {
         while let Some(message) = stream.next().await {
-            self.0.push(message.get_payload_bytes().to_vec());
+            self.0.put(Delivery::Event(message.get_payload_bytes().to_vec()));
         }
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.put(Delivery::Closed);
     }
 }
 
