@@ -416,7 +416,10 @@ async fn a_server_that_became_a_replica_is_left() {
     let cache = cache(RedisStore::at(server.url()));
     serves(&cache, "k").await;
     let port = other.port().to_string();
+    let reader = RedisStore::at(server.url()).build().unwrap();
+    reader.get("k").await.unwrap();
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut server.connect()).unwrap();
+    soon("who only reads leaves it too", async || reader.get("k").await.is_err()).await;
     answers_in_time(&cache, 3).await;
     redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut server.connect()).unwrap();
     serves(&cache, "k").await;
