@@ -14,7 +14,7 @@ use super::{flights::Ticket, shared::Shared};
 use crate::{
     l2::{Locked, Start},
     observe::Event,
-    resilience::there_is_a_timer,
+    resilience::{there_is_a_timer, unless},
 };
 
 /// What became of the wish for the lock, where there was an answer.
@@ -48,6 +48,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let options = &self.options.distributed_lock;
         let key = ticket.key();
         let mut held = Held::new(self, key);
+        let sleeper = self.wakes.sleeper(key);
         let mut begun = None;
         loop {
             match held.take().await {
@@ -73,7 +74,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         self.observer.emit(|| Event::LockTimeout { key, limit });
                         return (start, Some(Lock::TimedOut));
                     }
-                    sleep(options.poll.min(left)).await;
+                    unless(sleeper.called.notified(), sleep(options.poll.min(left))).await;
                     start = l2.begin(self.asker(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
                         return (start, None);

@@ -2,8 +2,10 @@
 
 mod builder;
 mod close;
+mod fleet;
 mod flights;
 mod lead;
+mod listen;
 mod lock;
 mod outcome;
 mod read;
@@ -12,7 +14,10 @@ mod request;
 mod running;
 mod shared;
 mod sweeps;
+mod tell;
+mod trust;
 mod wait;
+mod wakes;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
@@ -290,8 +295,11 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         self.shared.health()
     }
 
-    /// Waits until everything is connected that invalidations from other instances come by. There
-    /// is nothing of the kind yet: a cache is ready once it is built.
+    /// Waits until what other instances tell is heard: at once without a bus, or where it is not
+    /// to be listened to.
+    ///
+    /// A cache serves without waiting for this. Until then it hears of no deletes, and so believes
+    /// its memory for [`trust_timeout`](crate::EventBusOptions::trust_timeout) only.
     ///
     /// # Errors
     ///
@@ -301,7 +309,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// Dropping the future changes nothing.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.shared.check_open()
+        self.shared.ready().await
     }
 
     /// Calls `handler` for each event from now on, until the returned guard is dropped.

@@ -7,6 +7,8 @@ use tokio::{runtime::Handle, time::sleep};
 
 use super::shared::Shared;
 use crate::{
+    bus::Change,
+    l2::Debt,
     resilience::{Backoff, there_is_a_timer},
     time::SystemClock,
 };
@@ -33,11 +35,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }));
     }
 
-    async fn pay_back(&self) {
+    async fn pay_back(self: &Arc<Self>) {
         let Some(l2) = &self.l2 else { return };
         let clock = self.clock.as_deref().unwrap_or(&SystemClock);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        while l2.repay(&self.observer, clock).await.is_err() {
+        // Others were told at once, and may have read the old value since.
+        let paid_for = |debt: &Debt| {
+            let name = Arc::clone(&debt.name);
+            self.tell_again(if debt.is_pattern {
+                Change::Pattern(name)
+            } else {
+                Change::Delete(name)
+            });
+        };
+        while l2.repay(&self.observer, clock, paid_for).await.is_err() {
             sleep(backoff.next(fastrand::f64())).await;
         }
     }

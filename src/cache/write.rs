@@ -30,9 +30,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         own: &CallOptions,
     ) -> Result<(), Error> {
         let lifetime = self.options.l1_lifetime(own, None, fastrand::f64);
+        let text: Arc<str> = Arc::from(key);
+        let announcement = self.announce(key);
+        let seen = self.seen();
+        let mut is_last = true;
         if let Some(l2) = &self.l2 {
-            self.remove(key)?;
-            let text = Arc::from(key);
+            if let Err(closed) = self.remove(key) {
+                announcement.withdrawn();
+                return Err(closed);
+            }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let ttl = self.options.l2_ttl(own, None);
             let on_its_way = OnItsWay { shared: self, key };
@@ -48,20 +54,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
             match displaced {
                 Some(displaced) => self.let_go(displaced?),
                 // Another write or delete came in between, here or elsewhere, and was the later.
-                None => self.void(key),
+                None => {
+                    is_last = false;
+                    self.void(key);
+                }
             }
         } else {
-            let text = Arc::from(key);
             let entry = self.entry(key, value, lifetime);
-            let displaced = self.flights.invalidate(key, || self.store(&text, entry))?;
-            self.let_go(displaced);
+            match self.flights.invalidate(key, || self.store(&text, entry)) {
+                Ok(displaced) => self.let_go(displaced),
+                Err(closed) => {
+                    announcement.withdrawn();
+                    return Err(closed);
+                }
+            }
         }
         self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
-        Ok(())
+        let ttl = self.options.l2_ttl(own, None);
+        let is_kept = is_last && !ttl.is_zero();
+        let value = if is_kept { self.value_change(&text, value, ttl, false, seen) } else { None };
+        announcement.told(value).await
     }
 
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        self.remove(key)?;
+        let announcement = self.announce(key);
+        if let Err(closed) = self.remove(key) {
+            announcement.withdrawn();
+            return Err(closed);
+        }
         if let Some(l2) = &self.l2 {
             let on_its_way = OnItsWay { shared: self, key };
             let told = l2.delete(self.asker(key)).await;
@@ -69,12 +89,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
             told.map_err(|failure| unreachable(key, failure))?;
         }
         self.observer.emit(|| Event::Delete { key });
-        Ok(())
+        announcement.told(None).await
     }
 
     pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
+        let announcement = self.announce_pattern(glob);
         self.sweep(&pattern).await;
         if let Some(l2) = &self.l2 {
             let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
@@ -85,7 +106,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             told.map_err(|failure| unreachable(glob, failure))?;
         }
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
-        Ok(())
+        announcement.told(None).await
     }
 
     pub(super) async fn size(&self) -> u64 {
@@ -116,11 +137,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The same, whether the cache is open or not.
-    fn void(&self, key: &str) {
+    pub(super) fn void(&self, key: &str) {
         self.let_go(self.flights.invalidate(key, || self.l1.remove(key)));
     }
 
-    async fn sweep(&self, pattern: &Arc<Pattern>) {
+    pub(super) async fn sweep(&self, pattern: &Arc<Pattern>) {
         let sweep = self.sweeps.begin(Arc::clone(pattern));
         self.flights.invalidate_matching(|key| pattern.matches(key));
         for (looked_at, ()) in self.l1.sweep(pattern).enumerate() {

@@ -9,18 +9,15 @@ mod owed;
 mod redis;
 mod store;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+pub(crate) use self::owed::Debt;
 use self::owed::Owed;
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
-    codec::Codec,
+    codec::{Codec, contained},
     error::BoxError,
     observe::{Counter, Event, Observer},
     options::CacheOptions,
@@ -289,7 +286,7 @@ impl<V: 'static> L2<V> {
         self.owed.give_up();
     }
 
-    /// Makes up for the deletes that have not reached the store. One that fails is passed over; at
+    /// Makes up for the deletes that have not reached the store, and tells of each that has. One that fails is passed over; at
     /// the third in a row it ends.
     ///
     /// The breaker hears of no failure: one delete that always fails must not keep the store from
@@ -298,6 +295,7 @@ impl<V: 'static> L2<V> {
         &self,
         observer: &Observer,
         clock: &dyn Clock,
+        paid_for: impl Fn(&Debt),
     ) -> Result<(), Failure> {
         let mut failures = 0;
         while let Some(debt) = self.owed.next() {
@@ -315,6 +313,7 @@ impl<V: 'static> L2<V> {
                 Ok(()) => {
                     failures = 0;
                     self.owed.settle(&debt);
+                    paid_for(&debt);
                 }
                 Err(Failure::Skipped) => return Err(Failure::Skipped),
                 Err(failure) => {
@@ -469,11 +468,6 @@ struct Unreadable;
 
 /// How long a load that has no limit may take before its right to publish lapses.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);
-
-/// Runs the user's codec. What it panics with has been told by the panic hook.
-fn contained<T>(convert: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
-}
 
 fn report(asker: Asker<'_>, error: &BoxError) {
     asker.observer.count(Counter::L2Errors);

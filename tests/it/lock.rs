@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lazy_layers_cache::{
     DistributedLock, FailSafe, Source, StaleReason, Store, WireCodec,
-    testing::{SharedStore, TokioClock, Weather},
+    testing::{SharedBus, SharedStore, TokioClock, Weather},
 };
 
 use crate::support::{
@@ -181,4 +181,32 @@ async fn who_waits_without_end_waits_for_the_result() {
     tokio::time::sleep(ms(1)).await;
     let second = load(&right, &origin, Gate::Slow);
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (Some(1), Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_lock_is_woken_by_the_bus() {
+    let store = SharedStore::new(TokioClock::new());
+    let bus = SharedBus::new(1);
+    let lock = DistributedLock::enabled().poll(ms(60_000)).wait_timeout(ms(120_000));
+    let build = || {
+        on_tokio_time()
+            .l2(store.clone(), WireCodec::new())
+            .event_bus(bus.link(), WireCodec::new())
+            .distributed_lock(lock.clone())
+            .build()
+            .unwrap()
+    };
+    let (left, right, origin) = (build(), build(), Origin::default());
+    left.ready().await.unwrap();
+    right.ready().await.unwrap();
+    let loads = [&left, &right].map(|cache| {
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
+    });
+    let began = tokio::time::Instant::now();
+    for load in loads {
+        load.await.unwrap();
+    }
+    assert!(began.elapsed() < SLOW + ms(10), "{:?}", began.elapsed());
+    assert_eq!(left.stats().loads + right.stats().loads, 1);
 }

@@ -7,8 +7,8 @@ mod names;
 mod options;
 mod runs;
 mod scripts;
-mod sentinel;
 mod target;
+#[cfg(feature = "redis-tls")]
 mod tls;
 mod walk;
 
@@ -25,11 +25,11 @@ use self::{
     names::Names,
     scripts::{EXCLUSIVE, Keys, Script, Scripts},
     target::Target,
-    tls::Certificates,
 };
 use super::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
     error::{BoxError, BuildError},
+    redis_server::Certificates,
     time::millis,
 };
 

@@ -2,27 +2,33 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
-    aio::MultiplexedConnection,
+    Client,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
-use super::{
-    connection::{Connection, Given},
-    sentinel::Sentinel,
-    tls::Certificates,
+use super::connection::Connection;
+use crate::{
+    error::{BoxError, BuildError},
+    redis_server::{
+        Address, Certificates, Given, Sentinel, check_nodes, client, info, open, refused, tcp,
+    },
 };
-use crate::error::{BoxError, BuildError};
 
 pub(super) enum Target {
     One(Box<Client>),
     Cluster(Box<ClusterClient>),
-    Sentinel(Sentinel),
+    Sentinel(Followed),
     Given(Arc<dyn Given>),
     GivenCluster(ClusterConnection),
+}
+
+pub(super) struct Followed {
+    sentinel: Sentinel,
+    /// Where the master was when it was last connected to.
+    address: Mutex<Option<Address>>,
 }
 
 /// What a command of a Cluster may take beyond our own deadlines, which come first.
@@ -38,10 +44,8 @@ impl Target {
         certificates: &Certificates,
         timeout: Duration,
     ) -> Result<Self, BuildError> {
+        check_nodes(urls)?;
         let nodes = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
-        if nodes.is_empty() {
-            return Err(BuildError::new("redis.cluster", "names no node", "write one URL or more"));
-        }
         let client = ClusterClientBuilder::new(nodes)
             .connection_timeout(timeout)
             // Half of what a read may take at most; what fails is tried anew by our own rules.
@@ -60,20 +64,19 @@ impl Target {
         master: &str,
         certificates: Certificates,
     ) -> Result<Self, BuildError> {
-        let sentinels = sentinels.iter().map(|url| client(url, &certificates));
-        let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
-        if sentinels.is_empty() {
-            let fix = "write one URL or more";
-            return Err(BuildError::new("redis.sentinel", "names no sentinel", fix));
-        }
-        Sentinel::new(sentinels, &info(master)?, certificates).map(Self::Sentinel)
+        let sentinel = Sentinel::new(sentinels, master, certificates)?;
+        Ok(Self::Sentinel(Followed { sentinel, address: Mutex::new(None) }))
     }
 
     pub(super) async fn connect(&self, timeout: Duration) -> Result<Connection, BoxError> {
         match self {
             Self::One(client) => Ok(Connection::One(open(client, timeout).await?)),
             Self::Cluster(client) => Ok(Connection::Cluster(client.get_async_connection().await?)),
-            Self::Sentinel(sentinel) => Ok(Connection::One(sentinel.connect(timeout).await?)),
+            Self::Sentinel(Followed { sentinel, address }) => {
+                let master = sentinel.master(timeout).await?;
+                *address.lock() = Some(master.address);
+                Ok(Connection::One(master.connection))
+            }
             Self::Given(given) => Ok(Connection::Given(Arc::clone(given))),
             Self::GivenCluster(cluster) => Ok(Connection::Cluster(cluster.clone())),
         }
@@ -87,71 +90,15 @@ impl Target {
     /// Whether there is a better server by now than the one connected to. Takes no longer than
     /// `timeout` to find out.
     pub(super) async fn has_another(&self, timeout: Duration) -> bool {
-        match self {
-            Self::Sentinel(sentinel) => sentinel.has_another(timeout).await,
-            _ => false,
+        let Self::Sentinel(Followed { sentinel, address }) = self else { return false };
+        let known = address.lock().clone();
+        match known {
+            Some(known) => sentinel.has_another(&known, timeout).await,
+            None => false,
         }
     }
 
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_) | Self::GivenCluster(_))
-    }
-}
-
-pub(super) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        // Each call has its own deadline.
-        .set_response_timeout(None);
-    client.get_multiplexed_async_connection_with_config(&config).await
-}
-
-/// A small command is sent at once, and not held back to be sent with the next. A peer that is gone
-/// without a word is noticed by the kernel too, where nobody asks: by a Cluster's connections to
-/// nodes that are not in use, say.
-pub(super) fn tcp() -> TcpSettings {
-    let probes = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2);
-    with_user_timeout(TcpSettings::default().set_nodelay(true).set_keepalive(probes))
-}
-
-/// How long a connection is idle before it is probed.
-const IDLE: Duration = Duration::from_secs(10);
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
-    settings.set_user_timeout(IDLE * 2)
-}
-
-/// Elsewhere the system has no such setting, or the client does not know it.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
-    settings
-}
-
-fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
-    let info = info(url)?.set_tcp_settings(tcp());
-    certificates.client(info).map_err(|error| refused(&error))
-}
-
-fn info(url: &str) -> Result<ConnectionInfo, BuildError> {
-    url.into_connection_info().map_err(|error| refused(&error))
-}
-
-fn refused(error: &RedisError) -> BuildError {
-    let fix = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS, which \
-               needs the feature `redis-tls`";
-    BuildError::new("redis.url", format!("is refused ({error})"), fix)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_are_probed_and_given_up_by_the_kernel_too() {
-        let settings = tcp();
-        assert!(settings.nodelay() && settings.keepalive().is_some());
-        #[cfg(target_os = "linux")]
-        assert_eq!(settings.user_timeout(), Some(IDLE * 2));
     }
 }

@@ -7,9 +7,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, Value,
+    Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisResult,
+    Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
@@ -17,36 +17,45 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{
-    connection::read,
-    target::{open, tcp},
-    tls::Certificates,
-};
+use super::{Certificates, client, info, open, tcp};
 use crate::error::{BoxError, BuildError};
 
-pub(super) struct Sentinel {
+pub(crate) struct Sentinel {
     sentinels: Vec<Client>,
     certificates: Certificates,
     name: Arc<str>,
     /// What to say to the master; its address is what the sentinels say.
     master: RedisConnectionInfo,
     with_tls: bool,
-    /// Where the master was when it was last connected to.
-    address: Mutex<Option<Address>>,
 }
 
-type Address = (String, u16);
+/// The server that the sentinels name, and that agrees.
+pub(crate) struct Master {
+    pub(crate) client: Client,
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) address: Address,
+}
+
+/// Host and port of a master, as the sentinels say it.
+pub(crate) type Address = (String, u16);
 
 /// Whom a sentinel names, and the number of the agreement by which it does.
 type Named = (Address, u64);
 
 impl Sentinel {
     /// `master` has its name for a host.
-    pub(super) fn new(
-        sentinels: Vec<Client>,
-        master: &ConnectionInfo,
+    pub(crate) fn new(
+        sentinels: &[String],
+        master: &str,
         certificates: Certificates,
     ) -> Result<Self, BuildError> {
+        let sentinels = sentinels.iter().map(|url| client(url, &certificates));
+        let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
+        if sentinels.is_empty() {
+            let fix = "write one URL or more";
+            return Err(BuildError::new("redis.sentinel", "names no sentinel", fix));
+        }
+        let master = info(master)?;
         let (name, with_tls) = match master.addr() {
             ConnectionAddr::Tcp(name, _) => (Arc::from(&**name), false),
             ConnectionAddr::TcpTls { host, .. } => (Arc::from(&**host), true),
@@ -59,32 +68,27 @@ impl Sentinel {
             }
         };
         let master = master.redis_settings().clone();
-        let address = Mutex::new(None);
-        Ok(Self { sentinels, certificates, name, master, with_tls, address })
+        Ok(Self { sentinels, certificates, name, master, with_tls })
     }
 
     /// Each sentinel, and each server that is named, has `limit` to answer.
-    pub(super) async fn connect(&self, limit: Duration) -> Result<MultiplexedConnection, BoxError> {
+    pub(crate) async fn master(&self, limit: Duration) -> Result<Master, BoxError> {
         let mut last: BoxError = "no sentinel answers".into();
         for address in ranked(self.ask_all(limit, &mut last).await) {
-            match self.connect_to(&address, limit).await {
-                Ok(master) => {
-                    *self.address.lock() = Some(address);
-                    return Ok(master);
-                }
+            match self.connect_to(address, limit).await {
+                Ok(master) => return Ok(master),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    /// Whether there is another master: the one connected to may not know yet that it is none any
-    /// more, and for some seconds takes writes that will be lost. Known within `limit`.
-    pub(super) async fn has_another(&self, limit: Duration) -> bool {
-        let known = self.address.lock().clone();
+    /// Whether there is another master than the one known: that may not know yet that it is none
+    /// any more, and for some seconds takes writes that will be lost. Known within `limit`.
+    pub(crate) async fn has_another(&self, known: &Address, limit: Duration) -> bool {
         let named = self.ask_all(limit / 2, &mut BoxError::from("")).await;
-        match ranked(named).into_iter().next().filter(|named| known.as_ref() != Some(named)) {
-            Some(other) => self.connect_to(&other, limit / 2).await.is_ok(),
+        match ranked(named).into_iter().next().filter(|named| known != named) {
+            Some(other) => self.connect_to(other, limit / 2).await.is_ok(),
             None => false,
         }
     }
@@ -111,24 +115,22 @@ impl Sentinel {
         named
     }
 
-    async fn connect_to(
-        &self,
-        (host, port): &Address,
-        limit: Duration,
-    ) -> Result<MultiplexedConnection, BoxError> {
-        let (host, port) = (host.clone(), *port);
-        let address = if self.with_tls {
+    async fn connect_to(&self, address: Address, limit: Duration) -> Result<Master, BoxError> {
+        let (host, port) = address.clone();
+        let server = if self.with_tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
             ConnectionAddr::Tcp(host, port)
         };
-        let info = address.into_connection_info()?.set_redis_settings(self.master.clone());
+        let info = server.into_connection_info()?.set_redis_settings(self.master.clone());
         let client = self.certificates.client(info.set_tcp_settings(tcp()))?;
         let asking = async {
-            let mut master = open(&client, limit).await?;
-            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut master).await?;
+            let mut connection = open(&client, limit).await?;
+            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
             match role.first() {
-                Some(Value::BulkString(role)) if role == b"master" => Ok(master),
+                Some(Value::BulkString(role)) if role == b"master" => {
+                    Ok(Master { client, connection, address })
+                }
                 _ => Err("the server that the sentinels name is no master yet".into()),
             }
         };
@@ -154,6 +156,10 @@ async fn ask(sentinel: Client, name: Arc<str>, limit: Duration) -> Result<Named,
         Ok((address, agreement.unwrap_or(0)))
     };
     timeout(limit, asking).await.map_err(|_| "a sentinel does not answer")?
+}
+
+fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
+    Ok(T::from_redis_value(answer.extract_error()?)?)
 }
 
 /// By the latest agreement first, and of one agreement whom most name.
