@@ -211,6 +211,53 @@ async fn a_process_that_starts_after_the_restart_is_not_served_the_old_either() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_old_is_not_served_before_it_could_be_removed() {
+    let mut server = RedisServer::start_with_user("app", "secret", "~cache:* &* +@all");
+    let before = RedisStore::at(server.url()).build().unwrap();
+    let lease = lease(&before, "k").await;
+    assert!(before.publish("k", &lease, b"1".to_vec(), ms(60_000)).await.unwrap());
+    drop(before);
+    server.save();
+    server.restart();
+    let may = |rule: &str| {
+        let mut allow = redis::cmd("ACL");
+        allow.arg("SETUSER").arg("app").arg(rule).exec(&mut server.connect()).unwrap();
+    };
+    may("-unlink");
+    let after = RedisStore::at(server.url()).build().unwrap();
+    for _ in 0..5 {
+        after.get("k").await.unwrap_err();
+    }
+    may("+unlink");
+    soon("it answers", async || after.get("k").await.is_ok_and(|found| found.is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_node_that_comes_back_with_what_was_deleted_is_cleared() {
+    let mut cluster = Cluster::start();
+    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
+    // A key in a slot of the second node.
+    let key = (0..).map(|i| i.to_string()).find(|key| {
+        let slot = cluster.slot_of(&format!("cache:{key}"));
+        (5_462..10_924).contains(&slot)
+    });
+    let key = key.unwrap();
+    let lease = lease(&store, &key).await;
+    assert!(store.publish(&key, &lease, b"1".to_vec(), ms(600_000)).await.unwrap());
+    cluster.node(1).save();
+    store.delete(&key).await.unwrap();
+    cluster.kill(1);
+    cluster.restart(1);
+    let mut node = cluster.node(1).connect();
+    let name = format!("cache:{key}");
+    soon("it is removed", async || {
+        !redis::cmd("EXISTS").arg(&name).query::<bool>(&mut node).unwrap()
+    })
+    .await;
+    soon("it answers", async || store.get(&key).await.is_ok_and(|found| found.is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_falls_silent_while_it_is_looked_at_is_given_up() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
@@ -265,6 +312,17 @@ async fn deletes_work_when_redis_is_out_of_memory_and_loads_go_on() {
     assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
     assert_eq!(load(&cache, "k", 4).await, 4);
     assert_eq!(cache.get("k").await.as_deref(), Some(&4), "the breaker never opened");
+}
+
+#[tokio::test]
+async fn a_write_that_a_full_redis_has_no_room_for_voids_what_began_before() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).build().unwrap();
+    let old = lease(&store, "k").await;
+    server.config_set("maxmemory", "1");
+    assert_eq!(store.seize("k", ms(60_000)).await.unwrap(), None);
+    server.config_set("maxmemory", "0");
+    assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
 }
 
 #[tokio::test]
@@ -358,7 +416,10 @@ async fn a_server_that_became_a_replica_is_left() {
     let cache = cache(RedisStore::at(server.url()));
     serves(&cache, "k").await;
     let port = other.port().to_string();
+    let reader = RedisStore::at(server.url()).build().unwrap();
+    reader.get("k").await.unwrap();
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut server.connect()).unwrap();
+    soon("who only reads leaves it too", async || reader.get("k").await.is_err()).await;
     answers_in_time(&cache, 3).await;
     redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut server.connect()).unwrap();
     serves(&cache, "k").await;
