@@ -10,6 +10,7 @@
     reason = "a bench that cannot run may stop"
 )]
 
+mod bus;
 mod growth;
 mod hit;
 mod measure;
@@ -23,13 +24,14 @@ use report::Report;
 
 type Table = (&'static str, fn(&mut Report));
 
-const TABLES: [Table; 6] = [
+const TABLES: [Table; 7] = [
     ("hit", hit::run),
     ("miss", miss::run),
     ("stampede", stampede::run),
     ("memory", memory::run),
     ("policy", policy::run),
     ("growth", growth::run),
+    ("bus", bus::run),
 ];
 
 fn main() -> std::process::ExitCode {

@@ -219,7 +219,8 @@ async fn a_lost_binding_fails_the_publish_and_ends_the_subscription() {
 async fn what_a_slow_subscriber_does_not_take_stays_at_the_broker() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    let transport = transport(place.durable("a").prefetch(10));
+    // A broker that is asked for its queues while the machine is busy may answer late.
+    let transport = transport(place.durable("a").prefetch(10).heartbeat(PATIENCE));
     let mut events = transport.subscribe().await.unwrap().events;
     publish(&transport, 0..200).await;
     let arguments = ["list_queues", "name", "messages_unacknowledged", "messages_ready"];
@@ -367,14 +368,18 @@ async fn a_broker_that_does_not_answer_fails_in_time_and_is_hung_up_on() {
     no_task_is_left().await;
 }
 
+/// One whose broker may take three seconds to answer: `rabbitmqctl` keeps a small machine busy.
+fn patient(options: RabbitMqOptions) -> RabbitMqTransport {
+    transport(options.heartbeat(ms(2_000)))
+}
+
 /// One test, since each part breaks the broker and it takes seconds to come back.
 #[tokio::test]
 async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_again() {
     let mut server = RabbitServer::start();
     let place = Place::on(&server);
     // Of the options of the exchange the two must agree.
-    let (durable, passing) =
-        (transport(place.durable("a")), transport(place.passing().durable_too()));
+    let (durable, passing) = (patient(place.durable("a")), patient(place.passing().durable_too()));
     let mut kept = durable.subscribe().await.unwrap().events;
     let mut passed = passing.subscribe().await.unwrap().events;
     publish(&durable, 0..3).await;
@@ -408,7 +413,8 @@ async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_a
     for events in [&mut kept, &mut passed] {
         assert_eq!(loss(&mut **events).await.0, Delivery::Closed);
     }
-    assert!(since.elapsed() < TRUST + ms(500), "{:?}", since.elapsed());
+    // Two and a half heartbeats.
+    assert!(since.elapsed() < ms(5_500), "{:?}", since.elapsed());
     let since = Instant::now();
     durable.publish(b"nobody answers").await.unwrap_err();
     durable.subscribe().await.err().unwrap();
