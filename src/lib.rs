@@ -109,7 +109,10 @@ pub use crate::{
         Delivery, EventBus, EventBusHealth, Events, LocalTransport, Subscribed, Transport,
         TransportFuture,
     },
-    cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
+    cache::{
+        Builder, DeleteMeans, GetOrSet, GetOrSetFuture, Guarantees, LazyLayersCache, Outcome,
+        SetRequest, Source,
+    },
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
