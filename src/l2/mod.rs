@@ -4,21 +4,22 @@
 //! Only a delete or set that did not get through is told to the caller: nobody else can know that
 //! an old value may still be there.
 
+mod aside;
+mod convert;
 mod owed;
 #[cfg(feature = "redis")]
 mod redis;
 mod store;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use self::owed::{Debt, Owed};
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
+use self::{
+    convert::{Convert, Unreadable},
+    owed::{Debt, Owed},
+};
 use crate::{
     codec::Codec,
     error::BoxError,
@@ -30,7 +31,7 @@ use crate::{
 
 pub(crate) struct L2<V> {
     store: Arc<dyn Store>,
-    codec: Arc<dyn Codec<V>>,
+    convert: Convert<V>,
     breaker: Breaker,
     read_limit: Duration,
     write_limit: Duration,
@@ -105,7 +106,13 @@ pub(crate) struct Asker<'a> {
     pub(crate) clock: &'a dyn Clock,
 }
 
-impl<V: 'static> L2<V> {
+impl<V> L2<V> {
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.breaker.is_open()
+    }
+}
+
+impl<V: Send + Sync + 'static> L2<V> {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         codec: Arc<dyn Codec<V>>,
@@ -114,7 +121,7 @@ impl<V: 'static> L2<V> {
         let breaker = &options.l2_circuit_breaker;
         Self {
             store,
-            codec,
+            convert: Convert::new(codec),
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             read_limit: options.l2_timeouts.read,
             write_limit: options.l2_timeouts.write,
@@ -131,13 +138,7 @@ impl<V: 'static> L2<V> {
         }
         let read = self.guarded(asker, self.read_limit, || self.store.get(asker.key));
         let stored = read.await.ok()??;
-        match self.fresh(asker, &stored) {
-            Ok(fresh) => fresh,
-            Err(Unreadable) => {
-                self.discard(asker, &stored.value).await;
-                None
-            }
-        }
+        self.fresh(asker, stored).await
     }
 
     /// Never fails: without the store a load begins with nothing.
@@ -159,16 +160,13 @@ impl<V: 'static> L2<V> {
             }
             let begun = || self.store.begin(asker.key, begin);
             match self.guarded(asker, self.read_limit, begun).await {
-                Ok(Begun::Fresh(stored)) => match self.fresh(asker, &stored) {
-                    Ok(Some(fresh)) => return Start::Fresh(fresh),
+                Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored).await {
+                    Some(fresh) => return Start::Fresh(fresh),
                     // Bytes that are no value, or a store that judges otherwise: load, with the
                     // right to replace them.
-                    unusable => {
+                    None => {
                         is_sound = false;
                         begin.refresh = true;
-                        if unusable.is_err() {
-                            self.discard(asker, &stored.value).await;
-                        }
                     }
                 },
                 Ok(Begun::Load { lease, stale }) => {
@@ -176,10 +174,8 @@ impl<V: 'static> L2<V> {
                     let mut copy = None;
                     if let Some(stored) = stale.filter(|_| is_sound) {
                         let remaining = stored.remaining.unwrap_or(self.stale_for);
-                        match self.decode(asker, &stored.value) {
-                            Ok(value) => copy = Some((value, remaining)),
-                            Err(Unreadable) => self.discard(asker, &stored.value).await,
-                        }
+                        let value = self.decode(asker, stored.value).await;
+                        copy = value.map(|value| (value, remaining));
                     }
                     return Start::Load { lease, stale: copy, held };
                 }
@@ -193,10 +189,10 @@ impl<V: 'static> L2<V> {
         &self,
         asker: Asker<'_>,
         lease: &Lease,
-        value: &V,
+        value: &Arc<V>,
         ttl: Duration,
     ) -> Published {
-        let Some(bytes) = self.encode(asker, value) else { return Published::Unknown };
+        let Some(bytes) = self.encode(asker, value).await else { return Published::Unknown };
         self.publish_bytes(asker, lease, bytes, ttl).await.unwrap_or(Published::Unknown)
     }
 
@@ -205,29 +201,36 @@ impl<V: 'static> L2<V> {
     pub(crate) async fn set(
         &self,
         asker: Asker<'_>,
-        value: &V,
+        value: &Arc<V>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
-        let bytes = if ttl.is_zero() { None } else { self.encode(asker, value) };
-        let Some(bytes) = bytes else {
-            return self.delete(asker).await.map(|()| Published::Unknown);
-        };
         if !self.has_place(asker) {
             return Ok(Published::Unknown);
         }
+        // From here on: encoding may take a while, and its caller may go away meanwhile.
+        let promise = self.owed.promise_key(asker.key);
+        let bytes = if ttl.is_zero() { None } else { self.encode(asker, value).await };
+        let told = match bytes {
+            Some(bytes) => self.seize_and_publish(asker, bytes, ttl).await?,
+            None => self.delete(asker).await.map(|()| Published::Unknown)?,
+        };
+        promise.kept();
+        Ok(told)
+    }
+
+    async fn seize_and_publish(
+        &self,
+        asker: Asker<'_>,
+        bytes: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<Published, Failure> {
         // As long as the write can take, and a little more.
         let lease_for = self.write_limit.saturating_mul(2);
         let seize = || self.store.seize(asker.key, lease_for);
-        let set = async {
-            match self.guarded(asker, self.write_limit, seize).await? {
-                Some(lease) => self.publish_bytes(asker, &lease, bytes, ttl).await,
-                None => Ok(Published::Unknown),
-            }
-        };
-        let promise = self.owed.promise_key(asker.key);
-        let told = set.await?;
-        promise.kept();
-        Ok(told)
+        match self.guarded(asker, self.write_limit, seize).await? {
+            Some(lease) => self.publish_bytes(asker, &lease, bytes, ttl).await,
+            None => Ok(Published::Unknown),
+        }
     }
 
     /// One that does not get through, or whose caller goes away, is owed: until it does get
@@ -307,10 +310,6 @@ impl<V: 'static> L2<V> {
         let _ = self.guarded(asker, self.write_limit, unlock).await;
     }
 
-    pub(crate) fn is_skipped(&self) -> bool {
-        self.breaker.is_open()
-    }
-
     /// Whether the store may be asked about the key.
     fn serves(&self, asker: Asker<'_>) -> bool {
         self.has_place(asker) && !self.owed.covers(asker.key)
@@ -347,26 +346,32 @@ impl<V: 'static> L2<V> {
         let _ = self.guarded(asker, self.write_limit, discard).await;
     }
 
-    /// `None`: what there is is not fresh any more.
-    fn fresh(&self, asker: Asker<'_>, stored: &Stored) -> Result<Option<Fresh<V>>, Unreadable> {
+    /// `None`: what there is is not fresh any more, or no value.
+    async fn fresh(&self, asker: Asker<'_>, stored: Stored) -> Option<Fresh<V>> {
         let fresh_for = match stored.remaining {
-            Some(remaining) if remaining <= self.stale_for => return Ok(None),
+            Some(remaining) if remaining <= self.stale_for => return None,
             Some(remaining) => Some(remaining - self.stale_for),
             None => None,
         };
-        Ok(Some(Fresh { value: self.decode(asker, &stored.value)?, fresh_for }))
+        Some(Fresh { value: self.decode(asker, stored.value).await?, fresh_for })
     }
 
-    fn decode(&self, asker: Asker<'_>, bytes: &[u8]) -> Result<Arc<V>, Unreadable> {
-        let decoded = contained(|| self.codec.decode(bytes));
-        decoded.map(Arc::new).map_err(|error| {
-            report(asker, &error);
-            Unreadable
-        })
+    /// Bytes that are no value are reported and go.
+    async fn decode(&self, asker: Asker<'_>, bytes: Vec<u8>) -> Option<Arc<V>> {
+        match self.convert.decode(bytes).await {
+            Ok(value) => Some(Arc::new(value)),
+            Err(Unreadable(error, bytes)) => {
+                report(asker, &error);
+                if let Some(bytes) = bytes {
+                    self.discard(asker, &bytes).await;
+                }
+                None
+            }
+        }
     }
 
-    fn encode(&self, asker: Asker<'_>, value: &V) -> Option<Vec<u8>> {
-        contained(|| self.codec.encode(value)).map_err(|error| report(asker, &error)).ok()
+    async fn encode(&self, asker: Asker<'_>, value: &Arc<V>) -> Option<Vec<u8>> {
+        self.convert.encode(value).await.inspect_err(|error| report(asker, error)).ok()
     }
 
     /// The only place that calls a store: breaker, deadline, report.
@@ -401,16 +406,8 @@ impl<V: 'static> L2<V> {
     }
 }
 
-/// The bytes in the store are no value. It has been reported.
-struct Unreadable;
-
 /// How long a load that has no limit may take before its right to publish lapses.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);
-
-/// Runs the user's codec. What it panics with has been told by the panic hook.
-fn contained<T>(convert: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
-}
 
 fn report(asker: Asker<'_>, error: &BoxError) {
     asker.observer.count(Counter::L2Errors);

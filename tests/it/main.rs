@@ -19,6 +19,7 @@ mod faults;
 mod fences;
 mod gates;
 mod globs;
+mod heavy;
 mod layering;
 mod lifetimes;
 mod local_transport;
