@@ -10,8 +10,9 @@ mod owed;
 #[cfg(feature = "redis")]
 mod redis;
 mod store;
+mod versions;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
@@ -19,6 +20,7 @@ pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use self::{
     convert::{Convert, Unreadable},
     owed::{Debt, Owed},
+    versions::Versions,
 };
 use crate::{
     codec::Codec,
@@ -40,6 +42,8 @@ pub(crate) struct L2<V> {
     stale_for: Duration,
     max_key_bytes: usize,
     owed: Owed,
+    /// `None`: names are not versioned.
+    versions: Option<Versions>,
 }
 
 /// A value of the shared level and how long it is fresh; `None` for as long as anyone likes.
@@ -52,12 +56,18 @@ pub(crate) struct Fresh<V> {
 pub(crate) enum Start<V> {
     Fresh(Fresh<V>),
     Load {
-        lease: Option<Lease>,
+        lease: Option<Leased>,
         /// A stale copy, and how much longer it may serve.
         stale: Option<(Arc<V>, Duration)>,
         /// Whether there is something in the store, of use or not.
         held: bool,
     },
+}
+
+/// The right to publish a load's result, under the name that it was given for.
+pub(crate) struct Leased {
+    lease: Lease,
+    name: String,
 }
 
 /// What became of a publication.
@@ -129,6 +139,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             stale_for: options.stale_ttl(),
             max_key_bytes: options.l2.max_key_bytes,
             owed: Owed::default(),
+            versions: options.l2.versioning.then(Versions::default),
         }
     }
 
@@ -136,7 +147,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         if !self.serves(asker) {
             return None;
         }
-        let read = self.guarded(asker, self.read_limit, || self.store.get(asker.key));
+        let name = self.name(asker.key);
+        let read = self.guarded(asker, self.read_limit, || self.store.get(&name));
         let stored = read.await.ok()??;
         self.fresh(asker, stored).await
     }
@@ -158,7 +170,8 @@ impl<V: Send + Sync + 'static> L2<V> {
             if !self.serves(asker) {
                 break;
             }
-            let begun = || self.store.begin(asker.key, begin);
+            let name = self.name(asker.key);
+            let begun = || self.store.begin(&name, begin);
             match self.guarded(asker, self.read_limit, begun).await {
                 Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored).await {
                     Some(fresh) => return Start::Fresh(fresh),
@@ -177,6 +190,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                         let value = self.decode(asker, stored.value).await;
                         copy = value.map(|value| (value, remaining));
                     }
+                    let lease = lease.map(|lease| Leased { lease, name: name.into_owned() });
                     return Start::Load { lease, stale: copy, held };
                 }
                 Err(_) => break,
@@ -188,12 +202,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(crate) async fn publish(
         &self,
         asker: Asker<'_>,
-        lease: &Lease,
+        leased: &Leased,
         value: &Arc<V>,
         ttl: Duration,
     ) -> Published {
         let Some(bytes) = self.encode(asker, value).await else { return Published::Unknown };
-        self.publish_bytes(asker, lease, bytes, ttl).await.unwrap_or(Published::Unknown)
+        self.publish_bytes(asker, leased, bytes, ttl).await.unwrap_or(Published::Unknown)
     }
 
     /// Writes a value that was given and not loaded. One that cannot be encoded, or that the store
@@ -212,7 +226,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         let bytes = if ttl.is_zero() { None } else { self.encode(asker, value).await };
         let told = match bytes {
             Some(bytes) => self.seize_and_publish(asker, bytes, ttl).await?,
-            None => self.delete(asker).await.map(|()| Published::Unknown)?,
+            None => self.remove(asker).await.map(|()| Published::Unknown)?,
         };
         promise.kept();
         Ok(told)
@@ -226,30 +240,59 @@ impl<V: Send + Sync + 'static> L2<V> {
     ) -> Result<Published, Failure> {
         // As long as the write can take, and a little more.
         let lease_for = self.write_limit.saturating_mul(2);
-        let seize = || self.store.seize(asker.key, lease_for);
-        match self.guarded(asker, self.write_limit, seize).await? {
-            Some(lease) => self.publish_bytes(asker, &lease, bytes, ttl).await,
-            None => Ok(Published::Unknown),
+        if self.versions.is_some() {
+            // Who is at another version must not go on with what there is.
+            self.remove_versions(asker).await?;
         }
+        let name = self.name(asker.key);
+        let seize = || self.store.seize(&name, lease_for);
+        let Some(lease) = self.guarded(asker, self.write_limit, seize).await? else {
+            return Ok(Published::Unknown);
+        };
+        let leased = Leased { lease, name: name.into_owned() };
+        self.publish_bytes(asker, &leased, bytes, ttl).await
     }
 
     /// One that does not get through, or whose caller goes away, is owed: until it does get
     /// through, the store is not asked about the key.
     pub(crate) async fn delete(&self, asker: Asker<'_>) -> Result<(), Failure> {
+        if let Some(versions) = &self.versions {
+            versions.advance(asker.key);
+        }
+        self.remove(asker).await
+    }
+
+    /// The same for what nobody deleted, but must not stay. Its version does.
+    pub(crate) async fn remove(&self, asker: Asker<'_>) -> Result<(), Failure> {
         if !self.has_place(asker) {
             return Ok(());
         }
         let promise = self.owed.promise_key(asker.key);
-        self.guarded(asker, self.write_limit, || self.store.delete(asker.key)).await?;
+        self.remove_versions(asker).await?;
         promise.kept();
         Ok(())
+    }
+
+    async fn remove_versions(&self, asker: Asker<'_>) -> Result<(), Failure> {
+        let Some(versions) = &self.versions else {
+            return self.guarded(asker, self.write_limit, || self.store.delete(asker.key)).await;
+        };
+        let names = versions.names(asker.key);
+        self.guarded(asker, self.write_limit, || self.store.delete_all(&names)).await
+    }
+
+    async fn remove_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
+        let glob = match self.versions {
+            Some(_) => Cow::Owned(Versions::glob(asker.key)),
+            None => Cow::Borrowed(asker.key),
+        };
+        self.guarded(asker, self.pattern_limit, || self.store.delete_matching(&glob)).await
     }
 
     /// The same for a pattern, which is what `asker.key` is.
     pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
         let promise = self.owed.promise_pattern(asker.key);
-        let delete = || self.store.delete_matching(asker.key);
-        self.guarded(asker, self.pattern_limit, delete).await?;
+        self.remove_matching(asker).await?;
         promise.kept();
         Ok(())
     }
@@ -267,14 +310,9 @@ impl<V: Send + Sync + 'static> L2<V> {
     ) -> Result<(), Failure> {
         while let Some(debt) = self.owed.next() {
             match &debt {
-                Debt::Key(key, _) => {
-                    let asker = Asker { key, observer, clock };
-                    self.guarded(asker, self.write_limit, || self.store.delete(key)).await?;
-                }
-                Debt::Pattern(glob, _) => {
-                    let asker = Asker { key: glob, observer, clock };
-                    let delete = || self.store.delete_matching(glob);
-                    self.guarded(asker, self.pattern_limit, delete).await?;
+                Debt::Key(key, _) => self.remove_versions(Asker { key, observer, clock }).await?,
+                Debt::Pattern(key, _) => {
+                    self.remove_matching(Asker { key, observer, clock }).await?;
                 }
             }
             self.owed.settle(&debt);
@@ -310,6 +348,14 @@ impl<V: Send + Sync + 'static> L2<V> {
         let _ = self.guarded(asker, self.write_limit, unlock).await;
     }
 
+    /// What a key's value is called in the store.
+    fn name<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        match &self.versions {
+            Some(versions) => Cow::Owned(versions.name(key)),
+            None => Cow::Borrowed(key),
+        }
+    }
+
     /// Whether the store may be asked about the key.
     fn serves(&self, asker: Asker<'_>) -> bool {
         self.has_place(asker) && !self.owed.covers(asker.key)
@@ -330,19 +376,20 @@ impl<V: Send + Sync + 'static> L2<V> {
     async fn publish_bytes(
         &self,
         asker: Asker<'_>,
-        lease: &Lease,
+        Leased { lease, name }: &Leased,
         bytes: Vec<u8>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
         let lives = ttl.saturating_add(self.stale_for);
-        let publish = || self.store.publish(asker.key, lease, bytes, lives);
+        let publish = || self.store.publish(name, lease, bytes, lives);
         let published = self.guarded(asker, self.write_limit, publish).await?;
         Ok(if published { Published::Yes } else { Published::Refused })
     }
 
     /// Bytes that nobody can read make room for others.
     async fn discard(&self, asker: Asker<'_>, bytes: &[u8]) {
-        let discard = || self.store.discard(asker.key, bytes);
+        let name = self.name(asker.key);
+        let discard = || self.store.discard(&name, bytes);
         let _ = self.guarded(asker, self.write_limit, discard).await;
     }
 

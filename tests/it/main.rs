@@ -39,5 +39,6 @@ mod transports_nats;
 mod transports_rabbitmq;
 mod transports_tls;
 mod two_levels;
+mod versions;
 mod wire;
 mod wire_fuzz;

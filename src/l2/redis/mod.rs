@@ -408,6 +408,35 @@ impl Store for RedisStore {
         })
     }
 
+    fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            if self.0.parts.target.is_cluster() {
+                // They lie on different nodes.
+                for key in keys {
+                    self.delete(key).await?;
+                }
+                return Ok(());
+            }
+            let (mut values, mut epochs, mut sets) = (Vec::new(), Vec::new(), None);
+            for key in keys {
+                let of_key = self.0.keys(key);
+                values.push(of_key.value);
+                epochs.push(of_key.epoch);
+                sets = of_key.sets;
+            }
+            if values.is_empty() {
+                return Ok(());
+            }
+            let mut delete = redis::pipe();
+            if let Some((index, all_epochs)) = &sets {
+                delete.cmd("ZREM").arg(index).arg(&values);
+                delete.cmd("ZREM").arg(all_epochs).arg(&epochs);
+            }
+            delete.cmd(self.0.parts.options.delete_strategy.command()).arg(values).arg(epochs);
+            self.0.ask(Request::Pipeline(delete)).await
+        })
+    }
+
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let connection = self.0.link.get(&self.0).await?;
