@@ -417,23 +417,30 @@ impl Store for RedisStore {
                 }
                 return Ok(());
             }
-            let (mut values, mut epochs, mut sets) = (Vec::new(), Vec::new(), None);
-            for key in keys {
-                let of_key = self.0.keys(key);
-                values.push(of_key.value);
-                epochs.push(of_key.epoch);
-                sets = of_key.sets;
-            }
-            if values.is_empty() {
+            if keys.is_empty() {
                 return Ok(());
             }
-            let mut delete = redis::pipe();
-            if let Some((index, all_epochs)) = &sets {
-                delete.cmd("ZREM").arg(index).arg(&values);
-                delete.cmd("ZREM").arg(all_epochs).arg(&epochs);
-            }
-            delete.cmd(self.0.parts.options.delete_strategy.command()).arg(values).arg(epochs);
-            self.0.ask(Request::Pipeline(delete)).await
+            let parts = &self.0.parts;
+            let command = parts.options.delete_strategy.command();
+            let names = keys.iter().flat_map(|key| {
+                let Keys { value, epoch, .. } = self.0.keys(key);
+                [value, epoch]
+            });
+            let request = if parts.has_index() {
+                let script = &parts.scripts.delete_all;
+                let mut call = redis::cmd("EVALSHA");
+                call.arg(&script.hash).arg(2 + 2 * keys.len());
+                call.arg(parts.names.index()).arg(parts.names.epochs());
+                for name in names {
+                    call.arg(name);
+                }
+                call.arg(command);
+                Request::Script(script, call)
+            } else {
+                let names: Vec<String> = names.collect();
+                Request::Command(redis::cmd(command).arg(names).to_owned())
+            };
+            self.0.ask(request).await
         })
     }
 

@@ -15,6 +15,7 @@ pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) publish: Script,
     pub(super) seize: Script,
+    pub(super) delete_all: Script,
     pub(super) discard: Script,
     pub(super) extend: Script,
     pub(super) unlock: Script,
@@ -27,6 +28,7 @@ impl Scripts {
             begin: Script::new(BEGIN),
             publish: Script::new(PUBLISH),
             seize: Script::new(SEIZE),
+            delete_all: Script::new(DELETE_ALL),
             discard: Script::new(DISCARD),
             extend: Script::new(EXTEND),
             unlock: Script::new(UNLOCK),
@@ -167,6 +169,17 @@ if KEYS[4] then
   redis.call('ZADD', KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], KEYS[2])
 end
 return 1
+";
+
+/// KEYS: the index, the set of epochs, and each value with its epoch behind it. ARGV: the command
+/// that removes. What is not removed, for whatever reason, keeps its place in the index.
+const DELETE_ALL: &str = "
+for i = 3, #KEYS, 2 do
+  redis.call(ARGV[1], KEYS[i], KEYS[i + 1])
+  redis.call('ZREM', KEYS[1], KEYS[i])
+  redis.call('ZREM', KEYS[2], KEYS[i + 1])
+end
+return 0
 ";
 
 /// ARGV: the bytes.
