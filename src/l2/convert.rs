@@ -36,7 +36,8 @@ impl<V: Send + Sync + 'static> Convert<V> {
         }
         self.expect(is_heavy);
         let codec = Arc::clone(&self.codec);
-        let decoded = aside(move || decode(&*codec, bytes)).await;
+        // Boxed, so that the future of a small value does not hold room for it.
+        let decoded = Box::pin(aside(move || decode(&*codec, bytes))).await;
         decoded.unwrap_or_else(|| Err(Unreadable("the runtime is shutting down".into(), None)))
     }
 
@@ -51,7 +52,7 @@ impl<V: Send + Sync + 'static> Convert<V> {
             encode(&*self.codec, value)
         } else {
             let (codec, value) = (Arc::clone(&self.codec), Arc::clone(value));
-            let encoded = aside(move || encode(&*codec, &value)).await;
+            let encoded = Box::pin(aside(move || encode(&*codec, &value))).await;
             encoded.unwrap_or_else(|| Err("the runtime is shutting down".into()))
         };
         let (bytes, is_heavy) = encoded?;

@@ -410,7 +410,8 @@ impl<V: Send + Sync + 'static> L2<V> {
             Err(Unreadable(error, bytes)) => {
                 report(asker, &error);
                 if let Some(bytes) = bytes {
-                    self.discard(asker, &bytes).await;
+                    // Boxed, so that the future of a hit does not hold room for it.
+                    Box::pin(self.discard(asker, &bytes)).await;
                 }
                 None
             }

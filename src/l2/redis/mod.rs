@@ -267,12 +267,15 @@ impl Inner {
     /// Asks on the connection there is; once more on the next if that breaks under it, as one does
     /// that was idle for too long. Says whether it was the second time.
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
-        let mut connection = self.link.get(self).await?;
+        let mut connection = match self.link.connected() {
+            Some(connection) => connection,
+            None => Box::pin(self.link.get(self)).await?,
+        };
         let unanswered = self.link.unanswered();
         let mut is_second = false;
         loop {
             let number = self.link.number();
-            match connection.ask(&request).await {
+            match connection.ask_only(&request).await {
                 Ok(answer) => {
                     unanswered.answered();
                     return Ok((answer, is_second));
@@ -286,7 +289,7 @@ impl Inner {
                         return Err(error.into());
                     }
                     is_second = true;
-                    connection = self.link.get_later(self, number).await?;
+                    connection = Box::pin(self.link.get_later(self, number)).await?;
                 }
             }
         }
