@@ -22,11 +22,6 @@ impl Backoff {
         self.attempts = self.attempts.saturating_add(1);
         due.mul_f64(random.clamp(0.0, 1.0) / 2.0 + 0.5)
     }
-
-    /// It worked: the next failure starts anew.
-    pub(crate) fn reset(&mut self) {
-        self.attempts = 0;
-    }
 }
 
 #[cfg(test)]
@@ -34,13 +29,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_grows_to_its_bound_and_starts_anew() {
+    fn it_grows_to_its_bound() {
         let (first, longest) = (Duration::from_millis(50), Duration::from_secs(1));
         let mut backoff = Backoff::new(first, longest);
         let waits: Vec<u128> = (0..7).map(|_| backoff.next(1.0).as_millis()).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1_000, 1_000]);
         assert_eq!((0..100).map(|_| backoff.next(0.0)).max(), Some(longest / 2));
-        backoff.reset();
+        let mut backoff = Backoff::new(first, longest);
         assert_eq!(backoff.next(0.5), first.mul_f64(0.75));
     }
 }

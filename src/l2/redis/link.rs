@@ -164,7 +164,8 @@ impl Keeper {
     }
 
     async fn run(self) {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
+        let backoff = || Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
+        let mut pauses = backoff();
         let mut runs = Runs::default();
         loop {
             match self.connect(&mut runs).await {
@@ -175,17 +176,17 @@ impl Keeper {
                     self.sender.send_replace(State::Up(connection.clone()));
                     let reason = self.watch(&connection, &mut runs).await;
                     if begun.elapsed() > PROVEN {
-                        backoff.reset();
+                        pauses = backoff();
                         self.sender.send_replace(State::Connecting);
                     } else {
                         // One that fails as soon as it is there is not made in a hurry.
                         self.sender.send_replace(State::Down(reason.to_string().into()));
-                        sleep(backoff.next(fastrand::f64())).await;
+                        sleep(pauses.next(fastrand::f64())).await;
                     }
                 }
                 Err(error) => {
                     self.sender.send_replace(State::Down(error.to_string().into()));
-                    sleep(backoff.next(fastrand::f64())).await;
+                    sleep(pauses.next(fastrand::f64())).await;
                 }
             }
         }

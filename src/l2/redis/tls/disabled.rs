@@ -1,7 +1,7 @@
 use redis::{Client, ConnectionInfo, RedisResult, cluster::ClusterClientBuilder};
 
 #[derive(Clone, Default)]
-pub(crate) struct Certificates;
+pub(crate) struct Certificates {}
 
 impl Certificates {
     #[expect(clippy::unused_self, reason = "the same as with certificates")]
