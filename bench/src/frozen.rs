@@ -10,8 +10,8 @@ use crate::{report::Report, server::Server};
 type Cache = LazyLayersCache<String, String>;
 
 const LOADER: Duration = Duration::from_millis(5);
-const CALLS: usize = 400;
 const TASKS: usize = 8;
+const ROUNDS: usize = 40;
 
 pub(crate) fn run(report: &mut Report) {
     let server = Server::start();
@@ -34,8 +34,8 @@ pub(crate) fn run(report: &mut Report) {
         }
         let opened = begun.elapsed();
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
-        // Half a second of each in turns, as the machine has good and bad moments.
-        for round in 0..CALLS / TASKS / 10 {
+        // In turns, as the machine has good and bad moments.
+        for round in 0..ROUNDS {
             bare.extend(side_by_side(|_| async { drop(load().await) }).await);
             let calls = side_by_side(|number| {
                 let (cache, key) = (cache.clone(), format!("{round}:{number}"));

@@ -89,10 +89,10 @@ pub(super) const EXCLUSIVE: &str = "w:";
 /// A value longer than allowed is not sent; what is no string is no value. A full server gives no
 /// token; one that takes no writes is not the one to talk to, and says so.
 const BEGIN: &str = "
-local length = redis.pcall('STRLEN', KEYS[1])
-local value, remaining = false, -2
-if type(length) == 'number' and length > 0 and length <= tonumber(ARGV[5]) then
-  value = redis.call('GET', KEYS[1])
+local value, remaining = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5]), -2
+if type(value) ~= 'string' or #value == 0 or #value > tonumber(ARGV[5]) then
+  value = false
+else
   remaining = redis.call('PTTL', KEYS[1])
   if ARGV[4] == '0' and (remaining == -1 or remaining > tonumber(ARGV[3])) then
     return {1, value, remaining, ''}

@@ -196,9 +196,12 @@ async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConn
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// A small command is sent at once, and not held back to be sent with the next.
+/// Without `TCP_NODELAY`: of calls that overlap, the kernel sends those together that come while
+/// the one before is not acknowledged yet, as its answer does. It costs such a call a round trip at
+/// most. With it the client sends each command in a packet of its own, and 64 tasks on loopback
+/// get a third fewer answers, each of them later.
 fn tcp() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
+    TcpSettings::default()
 }
 
 fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
