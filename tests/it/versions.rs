@@ -75,22 +75,20 @@ async fn nothing_old_after_a_delete_or_a_set_by_an_instance_at_another_version()
     for use_index in [true, false] {
         let store = || RedisStore::at(server.url()).use_index(use_index).build().unwrap();
         let (ahead, behind) = (instance(store()), instance(store()));
-        (ahead.delete("k").await.unwrap(), ahead.delete("k").await.unwrap());
+        ahead.delete("k").await.unwrap();
+        ahead.delete("k").await.unwrap();
         for writer in [&ahead, &behind] {
-            (ahead.set("k", 1).await.unwrap(), behind.delete("other").await.unwrap());
+            ahead.set("k", 1).await.unwrap();
+            behind.delete("other").await.unwrap();
             let load = || async { Ok::<_, std::io::Error>(1) };
-            (
-                ahead.get_or_set("k", load).await.unwrap(),
-                behind.get_or_set("k", load).await.unwrap(),
-            );
+            ahead.get_or_set("k", load).await.unwrap();
+            behind.get_or_set("k", load).await.unwrap();
             writer.set("k", 2).await.unwrap();
             for reader in [&ahead, &behind] {
                 assert_ne!(reader.get("k").await.as_deref(), Some(&1));
             }
-            (
-                ahead.get_or_set("k", load).await.unwrap(),
-                behind.get_or_set("k", load).await.unwrap(),
-            );
+            ahead.get_or_set("k", load).await.unwrap();
+            behind.get_or_set("k", load).await.unwrap();
             writer.delete("k").await.unwrap();
             assert!(ahead.get("k").await.is_none() && behind.get("k").await.is_none());
             assert_eq!(ahead.size().await, 0);

@@ -81,9 +81,9 @@ pub(crate) async fn play() -> Outcome {
         database.reprice(PRODUCT, price).await?;
         let changed = Instant::now();
         if verb == "delete" {
-            writer.delete(PRODUCT)?
+            writer.delete(PRODUCT)?;
         } else {
-            writer.set(PRODUCT)?
+            writer.set(PRODUCT)?;
         }
         let at_writer = writer.price(PRODUCT)?;
         let at_once = reader.price(PRODUCT)?;
