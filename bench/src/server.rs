@@ -1,7 +1,7 @@
 //! A redis-server of a table's own: on a free loopback port, saving nothing, gone with the table.
 
 #[path = "../../tests/it/support/process.rs"]
-#[expect(dead_code, reason = "what only tests need")]
+#[expect(dead_code, clippy::unwrap_used, reason = "a file of the tests")]
 mod process;
 
 use std::{process::Command, time::Duration};
