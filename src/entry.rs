@@ -57,6 +57,12 @@ impl<V> Entry<V> {
         now.wrapping_add(BEHIND).wrapping_sub(self.stored) < u64::from(self.fresh_for) + BEHIND
     }
 
+    /// Whether it was stored at this time or later.
+    #[inline]
+    pub(crate) fn is_since(&self, floor: u64) -> bool {
+        self.stored & !THROTTLED >= floor
+    }
+
     /// Fresh or stale, it may still be handed out.
     pub(crate) fn is_usable(&self, now: u64) -> bool {
         self.age_millis(now) < u64::from(self.usable_for)

@@ -39,6 +39,7 @@ enum Cause {
     NoRuntime,
     LockTimeout(Duration),
     Unreachable(Option<BoxError>),
+    Unconfirmed,
     Closed,
 }
 
@@ -68,6 +69,9 @@ pub enum ErrorKind {
     /// did: an old value may still be there. [`source`](StdError::source) says why; none if the
     /// level was not asked because it failed just now.
     L2Unreachable,
+    /// The bus did not confirm a delete or set in time, where that was asked for: other instances
+    /// may still hold an old value in memory. They hear of it once the bus answers.
+    Unconfirmed,
     /// The cache was closed.
     Closed,
 }
@@ -86,6 +90,7 @@ impl Error {
             Cause::NoRuntime => ErrorKind::NoRuntime,
             Cause::LockTimeout(_) => ErrorKind::LockTimeout,
             Cause::Unreachable(_) => ErrorKind::L2Unreachable,
+            Cause::Unconfirmed => ErrorKind::Unconfirmed,
             Cause::Closed => ErrorKind::Closed,
         }
     }
@@ -147,6 +152,10 @@ impl Error {
         Self::about(&Arc::from(key), Cause::Unreachable(cause))
     }
 
+    pub(crate) fn unconfirmed(key: &str) -> Self {
+        Self::about(&Arc::from(key), Cause::Unconfirmed)
+    }
+
     pub(crate) fn closed() -> Self {
         Self(Arc::new(Inner { key: None, cause: Cause::Closed }))
     }
@@ -189,6 +198,11 @@ impl fmt::Display for Error {
                 f,
                 "the shared level could not be told that `{key}` has changed: an old value may \
                  still be there"
+            ),
+            Cause::Unconfirmed => write!(
+                f,
+                "the bus did not confirm that `{key}` has changed: other instances will hear of it \
+                 as soon as the bus answers"
             ),
             Cause::Closed => write!(f, "the cache is closed"),
         }

@@ -64,10 +64,10 @@
 //! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
 //!   shared level asks of `V` that it can be serialized.
 //! - `zstd`, `lz4`: these compressions for `WireCodec`, beside gzip. `zstd` compiles C.
-//! - `redis`: `RedisStore`, a shared level in Redis; `redis-tls` for `rediss://` too.
+//! - `redis`: `RedisStore`, a shared level in Redis, and `RedisTransport`, events over its Pub/Sub;
+//!   `redis-tls` for `rediss://` too.
 //! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the cache does not listen to a bus yet"))]
 mod bus;
 mod cache;
 mod codec;
@@ -81,6 +81,8 @@ mod load;
 mod observe;
 mod options;
 mod pattern;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod resilience;
 mod sync;
 #[cfg(feature = "testing")]
@@ -96,22 +98,29 @@ pub use crate::bus::{
 };
 #[cfg(feature = "rabbitmq")]
 pub use crate::bus::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
+#[cfg(feature = "redis")]
+pub use crate::bus::{RedisTransport, RedisTransportBuilder, RedisTransportOptions};
 #[cfg(feature = "wire")]
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
 #[cfg(feature = "redis")]
 pub use crate::l2::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use crate::{
-    bus::{Delivery, Events, LocalTransport, Subscribed, Transport, TransportFuture},
+    bus::{
+        Delivery, EventBus, EventBusHealth, Events, LocalTransport, Subscribed, Transport,
+        TransportFuture,
+    },
     cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
     l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
     load::{IntoLoaded, Loaded, Loader},
-    observe::{Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription},
+    observe::{
+        BusHealth, Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription,
+    },
     options::{
-        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
-        L2Timeouts, NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, EventDedupe, FailSafe,
+        Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, SystemClock},
 };

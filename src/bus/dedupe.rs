@@ -29,6 +29,12 @@ impl Dedupe {
         }
     }
 
+    /// Whether the event was here before.
+    pub(crate) fn knows(&mut self, now: u64, source: &str, id: &str) -> bool {
+        self.expire(now);
+        self.seen.contains(&self.prints.of(source, id))
+    }
+
     /// Whether the event is seen for the first time, and remembers it.
     ///
     /// The id is taken together with its source: two publishers may number alike.
@@ -36,11 +42,7 @@ impl Dedupe {
         if self.max_entries == 0 || self.ttl == 0 {
             return true;
         }
-        while let Some((until, print)) = self.order.front().copied()
-            && until <= now
-        {
-            self.forget(print);
-        }
+        self.expire(now);
         let print = self.prints.of(source, id);
         if self.seen.contains(&print) {
             return false;
@@ -53,6 +55,14 @@ impl Dedupe {
         self.seen.insert(print);
         self.order.push_back((now.saturating_add(self.ttl), print));
         true
+    }
+
+    fn expire(&mut self, now: u64) {
+        while let Some((until, print)) = self.order.front().copied()
+            && until <= now
+        {
+            self.forget(print);
+        }
     }
 
     fn forget(&mut self, oldest: u128) {
@@ -70,6 +80,7 @@ mod tests {
         let mut dedupe = Dedupe::new(10, 300);
         assert!(dedupe.is_new(0, "a", "1"));
         assert!(!dedupe.is_new(0, "a", "1"));
+        assert!(dedupe.knows(299, "a", "1") && !dedupe.knows(299, "a", "2"));
         assert!(dedupe.is_new(0, "b", "1"), "of another source");
         assert!(!dedupe.is_new(299, "a", "1"));
         assert!(dedupe.is_new(300, "a", "1"), "seeing it again does not prolong it");

@@ -7,6 +7,8 @@ use super::{
     refused::Refused,
 };
 
+/// Above it a double does not say every integer.
+const MAX_NUMBER: u64 = 1 << 53;
 const HELLO: &str = "hello";
 
 /// An event being written.
@@ -56,11 +58,11 @@ impl Out {
         Ok(())
     }
 
-    pub(super) fn value(&mut self, value: &[u8]) -> Result<(), Refused> {
+    pub(super) fn value(&mut self, name: &str, value: &[u8]) -> Result<(), Refused> {
         let mut reader = Reader::new(value);
         reader.value(MAX_DEPTH)?;
         reader.end()?;
-        self.field("value");
+        self.field(name);
         self.bytes.raw(value);
         Ok(())
     }
@@ -69,9 +71,13 @@ impl Out {
         if hello {
             return self.text("beacon", HELLO);
         }
-        self.field("beacon");
-        self.bytes.yes();
+        self.yes("beacon");
         Ok(())
+    }
+
+    pub(super) fn yes(&mut self, name: &str) {
+        self.field(name);
+        self.bytes.yes();
     }
 
     pub(super) fn finish(self) -> Result<Vec<u8>, Refused> {
@@ -99,6 +105,9 @@ pub(super) struct Fields<'a> {
     pub(super) pattern: Option<&'a str>,
     pub(super) value: Option<&'a [u8]>,
     pub(super) ttl_ms: Option<u64>,
+    pub(super) prime: bool,
+    /// Whatever it is: it is read where it is needed.
+    pub(super) seen: Option<&'a [u8]>,
     pub(super) incarnation: Option<&'a str>,
     pub(super) seq: Option<u64>,
     pub(super) due: Option<u64>,
@@ -125,6 +134,10 @@ impl<'a> Fields<'a> {
                 b"pattern" => fields.pattern = text(r, "pattern")?,
                 b"value" => fields.value = Some(r.value(MAX_DEPTH)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
+                b"prime" => {
+                    fields.prime = Reader::new(r.value(MAX_DEPTH)?).head()? == Head::Bool(true);
+                }
+                b"seen" => fields.seen = Some(r.value(MAX_DEPTH)?),
                 b"inc" => fields.incarnation = lenient(r, text)?,
                 b"seq" => fields.seq = lenient(r, number)?,
                 b"due" => fields.due = lenient(r, number)?,
@@ -149,13 +162,14 @@ fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a s
 }
 
 /// A number of things or of milliseconds. JavaScript writes large ones as floats, and may have
-/// computed a time below zero or between two milliseconds.
+/// computed a time below zero or between two milliseconds. What it could not write without loss is
+/// as much as can be.
 fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, Refused> {
     match reader.head()? {
         Head::Nothing => Ok(None),
-        Head::Uint(number) => Ok(Some(number)),
+        Head::Uint(number) => Ok(Some(number.min(MAX_NUMBER))),
         Head::Negative => Ok(Some(0)),
-        Head::Float(number) if number.is_finite() => Ok(Some(number as u64)),
+        Head::Float(number) if number.is_finite() => Ok(Some((number as u64).min(MAX_NUMBER))),
         _ => Err(Refused::WrongType(field)),
     }
 }

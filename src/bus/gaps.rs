@@ -46,7 +46,7 @@
 //!   all that it sent only this event was lost.
 //! - A publisher that is cut off from the bus. Its events wait in its outbox, and it knows.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{fingerprint::Fingerprints, message::Mark, pulse::SLOW_BEAT};
 
@@ -107,6 +107,9 @@ pub(crate) struct Gaps {
 }
 
 struct Publisher {
+    incarnation: Arc<str>,
+    /// What was deleted below this number is not known one by one, see [`order`](super::order).
+    floor: u64,
     /// All numbers below are here.
     next: u64,
     /// What is here above, in order, with holes before each.
@@ -193,7 +196,9 @@ impl Gaps {
             self.unwatched = true;
             return Verdict::Unwatched;
         }
-        let publisher = self.publishers.entry(print).or_insert(Publisher {
+        let publisher = self.publishers.entry(print).or_insert_with(|| Publisher {
+            incarnation: Arc::from(mark.incarnation),
+            floor: 0,
             next: 0,
             pieces: Vec::new(),
             // Not yet in this one.
@@ -202,12 +207,12 @@ impl Gaps {
             overdue: None,
         });
         publisher.last_heard = now;
-        if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription
-            && joining
-            && mark.seq > publisher.next
-        {
-            publisher.settle(mark.seq);
-            self.learned = true;
+        if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
+            publisher.floor = publisher.floor.max(mark.seq);
+            if joining && mark.seq > publisher.next {
+                publisher.settle(mark.seq);
+                self.learned = true;
+            }
         }
         let end = mark.seq.saturating_add(u64::from(!is_beacon));
         let verdict = publisher.arrived(Piece { from: mark.seq, to: end, since: now });
@@ -229,13 +234,44 @@ impl Gaps {
             return None;
         }
         let reason = self.find(now)?;
+        self.alarmed(now);
+        Some(reason)
+    }
+
+    /// Events were lost, says the transport. The caller distrusts memory now.
+    pub(crate) fn alarmed(&mut self, now: u64) {
         self.last_alarm = now;
         self.learned = false;
         for publisher in self.publishers.values_mut() {
             publisher.settle(publisher.end());
+            publisher.floor = publisher.floor.max(publisher.next);
             publisher.overdue = publisher.overdue.filter(|at| now < *at);
         }
-        Some(reason)
+    }
+
+    /// Whether it is known well enough what was deleted of late: not soon after a subscription
+    /// began or events were lost.
+    pub(crate) fn knows_the_present(&self, now: u64) -> bool {
+        self.listening && now.saturating_sub(self.last_alarm) >= self.trust_timeout
+    }
+
+    /// Each publisher, and the number below which all of its events are here.
+    pub(crate) fn heard_of(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.publishers.values().map(|publisher| (&*publisher.incarnation, publisher.next))
+    }
+
+    /// Each publisher, and the number below which it is not known what was deleted.
+    pub(crate) fn floors(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.publishers.values().map(|publisher| (&*publisher.incarnation, publisher.floor))
+    }
+
+    /// What the publisher deleted with this number, or before, is not remembered one by one.
+    pub(crate) fn raise_floor(&mut self, incarnation: &str, seq: u64) {
+        for publisher in self.publishers.values_mut() {
+            if *publisher.incarnation == *incarnation {
+                publisher.floor = publisher.floor.max(seq.saturating_add(1));
+            }
+        }
     }
 
     fn find(&mut self, now: u64) -> Option<GapReason> {

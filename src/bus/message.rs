@@ -7,6 +7,8 @@
 //! | `keys` | `del`, `set` | `keyTypes` beside it is passed over: every key is text here |
 //! | `pattern` | `pattern` | |
 //! | `value`, `ttlMs` | `set` | the value itself, not bytes of it |
+//! | `prime` | ours, in `set` | `true`: it comes of a load, and changes nothing where it is not wanted |
+//! | `seen` | ours, in `set` | what its publisher had heard of before, see [`order`](super::order) |
 //! | `inc` | all that we write | the publisher's incarnation: random, new with every start |
 //! | `seq` | all that we write | the event's number in its incarnation, from 0 without holes |
 //! | `due` | ours, optional | the publisher will be heard again within so many milliseconds |
@@ -73,11 +75,13 @@ pub(crate) enum Kind<'a> {
     Pattern {
         pattern: &'a str,
     },
-    /// `value` is exactly one value in MessagePack.
+    /// `value` is exactly one value in MessagePack, and so is what was seen.
     Set {
         keys: Vec<&'a str>,
         value: &'a [u8],
         ttl_ms: Option<u64>,
+        prime: bool,
+        seen: Option<&'a [u8]>,
     },
     Beacon {
         hello: bool,
@@ -105,6 +109,8 @@ impl<'a> Message<'a> {
                 keys: fields.keys.ok_or(Refused::Missing("keys"))?,
                 value: fields.value.ok_or(Refused::Missing("value"))?,
                 ttl_ms: fields.ttl_ms,
+                prime: fields.prime,
+                seen: fields.seen,
             },
             _ => return Err(Refused::UnknownType),
         };
@@ -156,10 +162,16 @@ impl<'a> Message<'a> {
                 out.text("type", "pattern")?;
                 out.text("pattern", pattern)?;
             }
-            Kind::Set { keys, value, ttl_ms } => {
+            Kind::Set { keys, value, ttl_ms, prime, seen } => {
                 out.text("type", "set")?;
                 out.keys(keys)?;
-                out.value(value)?;
+                out.value("value", value)?;
+                if *prime {
+                    out.yes("prime");
+                }
+                if let Some(seen) = seen {
+                    out.value("seen", seen)?;
+                }
                 if let Some(ttl_ms) = ttl_ms {
                     out.number("ttlMs", *ttl_ms);
                 }
@@ -182,7 +194,7 @@ mod tests {
     use crate::bus::{
         limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
         pack::Malformed,
-        payload::{body, unpack_nothing},
+        payload::body,
     };
 
     const NIL: &[u8] = b"\xc0";
@@ -199,13 +211,24 @@ mod tests {
         }
     }
 
+    fn set(value: &[u8], ttl_ms: Option<u64>) -> Kind<'_> {
+        Kind::Set { keys: vec!["k"], value, ttl_ms, prime: false, seen: None }
+    }
+
     fn samples() -> Vec<Vec<u8>> {
         let mark = Some(Mark { incarnation: "i7", seq: 5_000_000_000, due: Some(1_000) });
         let kinds = [
             Kind::Delete { keys: vec!["user:1", "", "é"] },
             Kind::Pattern { pattern: "user:*" },
-            Kind::Set { keys: vec!["k"], value: b"\x81\xa1a\x92\x01\xc0", ttl_ms: Some(60_000) },
-            Kind::Set { keys: vec!["k"], value: NIL, ttl_ms: None },
+            set(b"\x81\xa1a\x92\x01\xc0", Some(60_000)),
+            set(NIL, None),
+            Kind::Set {
+                keys: vec!["k"],
+                value: NIL,
+                ttl_ms: None,
+                prime: true,
+                seen: Some(b"\x92\xa2i7\x05"),
+            },
             Kind::Beacon { hello: false },
             Kind::Beacon { hello: true },
         ];
@@ -220,7 +243,7 @@ mod tests {
     }
 
     fn decode(payload: &[u8]) -> Result<Message<'_>, Refused> {
-        match body(payload, unpack_nothing)? {
+        match body(payload, |_, _| None)? {
             Cow::Borrowed(body) => Message::decode(body, Some("shop")),
             Cow::Owned(_) => panic!("nothing is unpacked here"),
         }
@@ -286,7 +309,13 @@ mod tests {
         let expected = Message {
             id: "x",
             source: "ts",
-            kind: Kind::Set { keys: vec!["42"], value: b"\xd4\0\0", ttl_ms: Some(1_500) },
+            kind: Kind::Set {
+                keys: vec!["42"],
+                value: b"\xd4\0\0",
+                ttl_ms: Some(1_500),
+                prime: false,
+                seen: None,
+            },
             ..deleted(vec![])
         };
         assert_eq!(decode(&payload), Ok(expected.clone()));
@@ -379,10 +408,7 @@ mod tests {
         assert_eq!(deleted(vec![&long]).encode(), Err(Refused::TooLong("keys")));
         assert_eq!(deleted(vec!["k"; MAX_KEYS + 1]).encode(), Err(Refused::TooManyKeys));
         assert!(deleted(vec!["k"; MAX_KEYS]).encode().is_ok());
-        let set = |value| Message {
-            kind: Kind::Set { keys: vec!["k"], value, ttl_ms: None },
-            ..deleted(vec![])
-        };
+        let set = |value| Message { kind: set(value, None), ..deleted(vec![]) };
         for value in [&b""[..], b"\x01\x01", b"\x91", b"\xc1"] {
             assert!(matches!(set(value).encode(), Err(Refused::NotMessagePack(_))));
         }

@@ -52,6 +52,8 @@ pub(crate) enum Change {
         value: Arc<[u8]>,
         ttl_ms: Option<u64>,
         prime: bool,
+        /// What had been heard of when it was taken, see [`order`](super::order).
+        seen: Option<Arc<[u8]>>,
     },
 }
 
@@ -68,7 +70,7 @@ pub(crate) struct Outgoing {
 enum What {
     Delete(Vec<Arc<str>>),
     Pattern(Arc<str>),
-    Set { key: Arc<str>, value: Arc<[u8]>, ttl_ms: Option<u64> },
+    Set(Value),
 }
 
 #[derive(Debug)]
@@ -78,12 +80,13 @@ enum Entry {
     Value(Value),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Value {
     key: Arc<str>,
     value: Arc<[u8]>,
     ttl_ms: Option<u64>,
     prime: bool,
+    seen: Option<Arc<[u8]>>,
     since: u64,
 }
 
@@ -108,19 +111,18 @@ impl Outgoing {
         match &self.what {
             What::Delete(keys) => Kind::Delete { keys: keys.iter().map(|key| &**key).collect() },
             What::Pattern(pattern) => Kind::Pattern { pattern },
-            What::Set { key, value, ttl_ms } => {
-                Kind::Set { keys: vec![key], value, ttl_ms: *ttl_ms }
-            }
+            What::Set(Value { key, value, ttl_ms, prime, seen, .. }) => Kind::Set {
+                keys: vec![key],
+                value,
+                ttl_ms: *ttl_ms,
+                prime: *prime,
+                seen: seen.as_deref(),
+            },
         }
     }
 }
 
 impl Outbox {
-    /// How many entries wait at most by default.
-    pub(crate) const MAX_ENTRIES: usize = 10_000;
-    /// How many bytes they take at most by default.
-    pub(crate) const MAX_BYTES: usize = 8 << 20;
-
     /// Bounds on what waits. What is out counts in neither: it is one message.
     pub(crate) fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
@@ -149,10 +151,11 @@ impl Outbox {
             Change::Pattern(pattern) if pattern.len() > MAX_TEXT => self.pattern(&Arc::from(ALL)),
             Change::Delete(key) => self.delete(&key),
             Change::Pattern(pattern) => self.pattern(&pattern),
-            Change::Value { key, value, ttl_ms, prime } => {
+            Change::Value { key, value, ttl_ms, prime, seen } => {
                 self.retire(&key);
                 let turn = self.turn();
-                self.insert(turn, Entry::Value(Value { key, value, ttl_ms, prime, since: now }));
+                let value = Value { key, value, ttl_ms, prime, seen, since: now };
+                self.insert(turn, Entry::Value(value));
                 turn
             }
         };
@@ -181,9 +184,9 @@ impl Outbox {
     /// the key since waits here.)
     pub(crate) fn failed(&mut self) {
         if let Some(out) = &mut self.out
-            && let What::Set { key, .. } = &out.what
+            && let What::Set(value) = &out.what
         {
-            out.what = What::Delete(vec![Arc::clone(key)]);
+            out.what = What::Delete(vec![Arc::clone(&value.key)]);
         }
     }
 
@@ -196,6 +199,17 @@ impl Outbox {
     /// The number of the first message that is not confirmed: what a beacon says.
     pub(crate) fn confirmed_seq(&self) -> u64 {
         self.out.as_ref().map_or(self.next_seq, |out| out.seq)
+    }
+
+    /// The number of the next message that is made: whatever is taken in from now on has it, or a
+    /// higher one.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Whether everything that was taken in is out and confirmed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_none() && self.waiting.is_empty()
     }
 
     /// Entries that wait.
@@ -348,7 +362,11 @@ impl Entry {
         OVERHEAD
             + match self {
                 Self::Delete(text) | Self::Pattern(text) => text.len(),
-                Self::Value(value) => value.key.len() + value.value.len(),
+                Self::Value(value) => {
+                    value.key.len()
+                        + value.value.len()
+                        + value.seen.as_ref().map_or(0, |it| it.len())
+                }
             }
     }
 }
@@ -366,7 +384,7 @@ impl Value {
     fn at(self, now: u64) -> What {
         let waited = self.waited(now);
         let ttl_ms = self.ttl_ms.map(|ttl| ttl.saturating_sub(waited));
-        What::Set { key: self.key, value: self.value, ttl_ms }
+        What::Set(Self { ttl_ms, ..self })
     }
 }
 
@@ -385,7 +403,7 @@ mod tests {
     use crate::pattern::Pattern;
 
     fn outbox() -> Outbox {
-        Outbox::new(Outbox::MAX_ENTRIES, Outbox::MAX_BYTES)
+        Outbox::new(10_000, 8 << 20)
     }
 
     fn delete(key: &str) -> Change {
@@ -397,7 +415,13 @@ mod tests {
     }
 
     fn value(key: &str, value: u8, prime: bool) -> Change {
-        Change::Value { key: Arc::from(key), value: Arc::new([value]), ttl_ms: Some(500), prime }
+        Change::Value {
+            key: Arc::from(key),
+            value: Arc::new([value]),
+            ttl_ms: Some(500),
+            prime,
+            seen: None,
+        }
     }
 
     /// All that comes out, in short.
@@ -456,18 +480,20 @@ mod tests {
     fn values_do_not_wait_and_are_tried_once() {
         let mut outbox = outbox();
         outbox.push(0, value("set", 1, false));
-        let Some(What::Set { ttl_ms, .. }) = outbox.next(200).map(|out| out.what.clone()) else {
+        let Some(What::Set(first)) = outbox.next(200).map(|out| out.what.clone()) else {
             panic!("a value goes out")
         };
-        assert_eq!(ttl_ms, Some(300), "what is left of it");
+        assert_eq!(first.ttl_ms, Some(300), "what is left of it");
         outbox.failed();
         let again = outbox.next(200).unwrap();
         assert_eq!((again.seq, again.kind()), (0, Kind::Delete { keys: vec!["set"] }));
         let both = [value("set", 1, false), value("prime", 1, true)];
         assert_eq!(drained(499, &both), ["set=1", "prime=1"]);
         assert_eq!(drained(500, &both), ["-set"], "their time is over");
-        let lasting =
-            Change::Value { key: Arc::from("k"), value: Arc::new([1]), ttl_ms: None, prime: false };
+        let mut lasting = value("k", 1, false);
+        if let Change::Value { ttl_ms, .. } = &mut lasting {
+            *ttl_ms = None;
+        }
         assert_eq!(drained(999, std::slice::from_ref(&lasting)), ["k=1"]);
         assert_eq!(drained(1_000, &[lasting]), ["-k"]);
     }

@@ -12,20 +12,12 @@ pub(super) const PREFIX: &[u8; 4] = b"HC1M";
 const NULL: &[u8] = b"\xb4__hybridcache_null__";
 const NIL: &[u8] = b"\xc0";
 
-/// Turns a payload that is neither `HC1M` nor bare MessagePack into the MessagePack that it stands
-/// for, of at most so many bytes.
-pub(crate) type Unpack = fn(payload: &[u8], max: usize) -> Result<Cow<'_, [u8]>, Refused>;
-
-/// The [`Unpack`] of a build that knows no other packing.
-pub(crate) fn unpack_nothing(payload: &[u8], _: usize) -> Result<Cow<'_, [u8]>, Refused> {
-    match payload {
-        [b'H', b'C', b'1', tag, ..] => Err(Refused::UnknownTag(*tag)),
-        _ => Err(Refused::NotAMap),
-    }
-}
-
-/// The MessagePack of a payload.
-pub(crate) fn body(payload: &[u8], unpack: Unpack) -> Result<Cow<'_, [u8]>, Refused> {
+/// The MessagePack of a payload. `unpack` turns what is neither `HC1M` nor bare MessagePack into
+/// the MessagePack that it stands for, of at most so many bytes, if it knows how.
+pub(crate) fn body(
+    payload: &[u8],
+    unpack: impl FnOnce(&[u8], usize) -> Option<Vec<u8>>,
+) -> Result<Cow<'_, [u8]>, Refused> {
     if payload.len() > MAX_PAYLOAD {
         return Err(Refused::TooLarge);
     }
@@ -33,7 +25,10 @@ pub(crate) fn body(payload: &[u8], unpack: Unpack) -> Result<Cow<'_, [u8]>, Refu
         (Some(body), _) => Cow::Borrowed(body),
         // Of before there were prefixes, if it begins as a map does.
         (None, Some(0x80..=0x8f | 0xde | 0xdf)) => Cow::Borrowed(payload),
-        _ => unpack(payload, MAX_BODY)?,
+        _ => Cow::Owned(unpack(payload, MAX_BODY).ok_or(match payload {
+            [b'H', b'C', b'1', tag, ..] => Refused::UnknownTag(*tag),
+            _ => Refused::NotAMap,
+        })?),
     };
     if body.len() > MAX_BODY { Err(Refused::TooLarge) } else { Ok(body) }
 }
@@ -70,17 +65,16 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_to_who_knows_it() {
-        fn unpack(payload: &[u8], max: usize) -> Result<Cow<'_, [u8]>, Refused> {
+        fn unpack(payload: &[u8], max: usize) -> Option<Vec<u8>> {
             assert_eq!(max, MAX_BODY);
-            Ok(Cow::Owned(vec![payload[3]]))
+            Some(vec![payload[3]])
         }
         assert_eq!(body(b"HC1M\x80", unpack).unwrap().as_ref(), b"\x80");
         assert_eq!(body(b"\x80", unpack).unwrap().as_ref(), b"\x80");
         assert_eq!(body(b"HC1J{}", unpack).unwrap().as_ref(), b"J");
         assert_eq!(body(b"{ \"id\"", unpack).unwrap().as_ref(), b"i");
-        assert_eq!(body(b"HC1G", unpack_nothing), Err(Refused::UnknownTag(b'G')));
-        assert_eq!(body(b"HC1", unpack_nothing), Err(Refused::NotAMap));
-        let bomb: Unpack = |_, max| Ok(Cow::Owned(vec![0; max + 1]));
-        assert_eq!(body(b"HC1G", bomb), Err(Refused::TooLarge));
+        assert_eq!(body(b"HC1G", |_, _| None), Err(Refused::UnknownTag(b'G')));
+        assert_eq!(body(b"HC1", |_, _| None), Err(Refused::NotAMap));
+        assert_eq!(body(b"HC1G", |_, max| Some(vec![0; max + 1])), Err(Refused::TooLarge));
     }
 }

@@ -35,31 +35,20 @@ impl Queue {
         })))
     }
 
-    /// Beyond the bound all of it becomes one gap.
-    pub(super) fn push(&self, event: Vec<u8>) {
+    /// Events beyond the bound become one gap. A gap, or the end, covers what was queued, which is
+    /// dropped: an end is not to wait for a reader who is busy with it.
+    pub(super) fn put(&self, delivery: Delivery) {
         self.change(|inner| {
-            if inner.events.len() >= inner.capacity {
+            let is_over = inner.events.len() >= inner.capacity;
+            if is_over || !matches!(delivery, Delivery::Event(_)) {
                 inner.events.clear();
-                inner.gap = true;
             }
-            inner.events.push_back(event);
-        });
-    }
-
-    /// What was queued is dropped: the gap covers it.
-    pub(super) fn gap(&self) {
-        self.change(|inner| {
-            inner.events.clear();
-            inner.gap = true;
-        });
-    }
-
-    /// Nothing comes any more. What was queued is dropped: the end covers it, and is not to wait
-    /// for a reader who is busy with it.
-    pub(super) fn close(&self) {
-        self.change(|inner| {
-            inner.events.clear();
-            inner.closed = true;
+            inner.gap |= is_over || delivery == Delivery::Gap;
+            match delivery {
+                Delivery::Event(event) => inner.events.push_back(event),
+                Delivery::Gap => {}
+                Delivery::Closed => inner.closed = true,
+            }
         });
     }
 

@@ -9,11 +9,14 @@ use std::{
 
 use super::{
     LazyLayersCache,
+    fleet::Fleet,
     running::Running,
     shared::{Owner, Shared, Weigher},
     sweeps::Sweeps,
+    wakes::Wakes,
 };
 use crate::{
+    bus::EventBus,
     codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
@@ -21,8 +24,8 @@ use crate::{
     l2::{L2, Store},
     observe::Observer,
     options::{
-        CacheOptions, CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options,
-        L2Timeouts, NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, EventDedupe, FailSafe,
+        Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, millis},
 };
@@ -34,6 +37,7 @@ pub struct Builder<K: ?Sized, V> {
     clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
     l2: Option<SharedLevel<V>>,
+    fleet: Option<(EventBus, Arc<dyn Codec<V>>)>,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -49,6 +53,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             clock: None,
             weigher: None,
             l2: None,
+            fleet: None,
             keys: PhantomData,
         }
     }
@@ -107,6 +112,58 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// Needs neither to answer now nor ever: without it the cache works as if it had none.
     pub fn l2(mut self, store: impl Store, codec: impl Codec<V>) -> Self {
         self.l2 = Some((Arc::new(store), Arc::new(codec)));
+        self
+    }
+
+    /// The bus by which instances tell each other what has changed, and how values become what is
+    /// sent over it (the [`WireCodec`](crate::Codec), as a rule). Default: none.
+    ///
+    /// Needs neither to answer now nor ever. A cache with a bus listens from the first call on
+    /// that has to leave memory, or from [`ready`](LazyLayersCache::ready).
+    pub fn event_bus(mut self, bus: impl Into<EventBus>, codec: impl Codec<V>) -> Self {
+        self.fleet = Some((bus.into(), Arc::new(codec)));
+        self
+    }
+
+    /// The name of this instance in what it tells others. Default: random per process.
+    pub fn source(mut self, name: impl Into<String>) -> Self {
+        self.options.source = Some(name.into());
+        self
+    }
+
+    /// Whether what others tell is listened to. Default: true.
+    pub fn subscribe_to_events(mut self, subscribe: bool) -> Self {
+        self.options.subscribe_to_events = subscribe;
+        self
+    }
+
+    /// Whether loaded and given values are sent to the others. Default: true.
+    pub fn broadcast_set(mut self, broadcast: bool) -> Self {
+        self.options.broadcast_set = broadcast;
+        self
+    }
+
+    /// The longest value, encoded, that is sent to the others. Default: none.
+    pub fn broadcast_set_max_bytes(mut self, bytes: usize) -> Self {
+        self.options.broadcast_set_max_bytes = Some(bytes);
+        self
+    }
+
+    /// Remembering which events were here before. Default: 10,000 for 300 s.
+    pub fn event_dedupe(mut self, dedupe: EventDedupe) -> Self {
+        self.options.event_dedupe = dedupe;
+        self
+    }
+
+    /// When the bus is left alone. Default: after 3 failures, for 30 s.
+    pub fn event_bus_circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
+        self.options.event_bus_circuit_breaker = breaker;
+        self
+    }
+
+    /// How events travel, and how their loss is dealt with.
+    pub fn event_bus_options(mut self, options: EventBusOptions) -> Self {
+        self.options.event_bus = options;
         self
     }
 
@@ -190,22 +247,25 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             max_flights: if inflight.enabled { inflight.max_entries } else { 0 },
             max_followers: inflight.max_followers,
         };
+        let tasks = Running::default();
+        let fleet = |(bus, codec)| Fleet::new(bus, codec, &self.options, tasks.clone());
         let shared = Shared {
+            fleet: self.fleet.map(fleet),
             l1: L1::new(&self.options),
             l2: self.l2.map(|(store, codec)| L2::new(store, codec, &self.options)),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             sweeps: Sweeps::default(),
+            wakes: Wakes::default(),
             observer: Observer::default(),
             running: running.clone(),
             closed: AtomicBool::new(false),
-            repaying: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,
         };
         Ok(LazyLayersCache {
             shared: Arc::new(shared),
-            owner: Arc::new(Owner { running }),
+            owner: Arc::new(Owner { running, fleet: tasks }),
             keys: PhantomData,
         })
     }

@@ -10,6 +10,9 @@ use crate::{pattern::Pattern, resilience::within};
 impl<V: Send + Sync + 'static> Shared<V> {
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        if let Some(fleet) = &self.fleet {
+            fleet.closed.notify_waiters();
+        }
         // Whoever begins a load has its token once it has let go of the lock.
         self.flights.settle();
         self.drained_within(self.options.close_timeout).await;
@@ -17,6 +20,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // What is left ends at its next poll. A loader that blocks its thread has no next poll,
         // and must not hold up whoever closes the cache.
         self.drained_within(GRACE).await;
+        if Handle::try_current().is_ok() {
+            self.leave_the_fleet(self.options.close_timeout).await;
+        }
         // From here on nothing is begun (see `Look::Closed`), and nothing that began is published.
         self.flights.invalidate_matching(|_| true);
         self.l1.sweep(&Pattern::new("*")).for_each(drop);

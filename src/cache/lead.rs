@@ -148,7 +148,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Publishes what was loaded, in the shared level under its lease and then in memory, and
     /// lands.
     async fn publish(
-        &self,
+        self: &Arc<Self>,
         mut ticket: Ticket<V>,
         loaded: Loaded<V>,
         call: Option<&CallOptions>,
@@ -158,8 +158,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Loaded { value, ttl, stale_for } = loaded;
         let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
         let mut refused = false;
+        let ttl = self.options.l2_ttl(&own, call);
+        // Before the right to publish is checked, so that it says no more than is true.
+        let seen = self.seen();
         let displaced = if let Some(value) = &value {
-            let ttl = self.options.l2_ttl(&own, call);
             let published = self.publish_l2(&mut ticket, value, ttl, lease).await;
             refused = published == Published::Refused;
             if refused { None } else { self.fill(&mut ticket, value, &own, call) }
@@ -169,9 +171,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if displaced.is_none() {
             self.report_superseded(&key);
         }
-        ticket.land(Ok(Arrival { value, from_l2: false, refused }));
+        ticket.land(Ok(Arrival { value: value.clone(), from_l2: false, refused }));
         if let Some(displaced) = displaced {
             self.let_go(displaced);
+            if let Some(value) = value {
+                self.prime_fleet(&key, &value, ttl, seen);
+            }
         }
     }
 
@@ -224,8 +229,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Option<Displaced<V>> {
         let key = Arc::clone(ticket.key());
         let ttl = own_ttl.unwrap_or(self.options.negative_cache.ttl);
-        let until = self.now().saturating_add(millis(ttl));
-        let displaced = ticket.publish(|| self.l1.insert_missing(&key, until))?;
+        let now = self.now();
+        let until = now.saturating_add(millis(ttl));
+        let displaced = ticket.publish(|| self.l1.insert_missing(&key, now, until))?;
         if self.l1.remembers_missing() && !ttl.is_zero() {
             self.observer.emit(|| Event::NegativeSet { key: &key, ttl });
         }
@@ -265,7 +271,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let Some(entry) = Entry::longer_usable(held, copy, now) else {
                 return (None, None);
             };
-            let displaced = (standing.may_write && !entry.is_fresh(now)).then(|| {
+            let displaced = (standing.may_write && !self.is_served(&entry, now)).then(|| {
                 self.l1.insert(&key, entry.throttled(now, self.options.fail_safe.throttle))
             });
             (Some(entry), displaced)

@@ -14,7 +14,7 @@ use super::{flights::Ticket, shared::Shared};
 use crate::{
     l2::{Locked, Start},
     observe::Event,
-    resilience::there_is_a_timer,
+    resilience::{there_is_a_timer, unless},
 };
 
 /// What became of the wish for the lock, where there was an answer.
@@ -29,7 +29,10 @@ pub(super) struct Held<V: Send + Sync + 'static> {
     shared: Arc<Shared<V>>,
     key: Arc<str>,
     owner: String,
-    is_given_back: bool,
+    /// Whether it has to be given back: it is held, or nobody said that it is not.
+    may_be_held: bool,
+    /// When it was last asked for.
+    since: Instant,
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -44,13 +47,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let (Some(l2), Start::Load { .. }) = (&self.l2, &start) else { return (start, None) };
         let options = &self.options.distributed_lock;
         let key = ticket.key();
-        let owner = format!("{:032x}", fastrand::u128(..));
-        let mut until = None;
+        let mut held = Held::new(self, key);
+        let sleeper = self.wakes.sleeper(key);
+        let mut begun = None;
         loop {
-            match l2.lock(self.asker(key), &owner, options.ttl).await {
-                Locked::NoAnswer => return (start, None),
+            match held.take().await {
+                // Taken or not: `held` gives it back.
+                Locked::NoAnswer | Locked::NotAsked => return (start, None),
                 Locked::Yes => {
-                    let held = Held::new(self, key, owner);
                     // Whoever had it before may have come to an end since the last look.
                     start = l2.begin(self.asker(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
@@ -60,17 +64,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     return (start, Some(Lock::Held(held)));
                 }
                 Locked::ByAnother => {
-                    if until.is_none() {
+                    if begun.is_none() {
                         self.observer.emit(|| Event::LockWait { key });
                     }
-                    let until = *until.get_or_insert_with(|| Instant::now() + options.wait_timeout);
-                    let left = until.saturating_duration_since(Instant::now());
+                    let waited = begun.get_or_insert_with(Instant::now).elapsed();
+                    let left = options.wait_timeout.saturating_sub(waited);
                     if left.is_zero() || !there_is_a_timer() {
                         let limit = options.wait_timeout;
                         self.observer.emit(|| Event::LockTimeout { key, limit });
                         return (start, Some(Lock::TimedOut));
                     }
-                    sleep(options.poll.min(left)).await;
+                    unless(sleeper.called.notified(), sleep(options.poll.min(left))).await;
                     start = l2.begin(self.asker(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
                         return (start, None);
@@ -82,21 +86,42 @@ impl<V: Send + Sync + 'static> Shared<V> {
 }
 
 impl<V: Send + Sync + 'static> Held<V> {
-    fn new(shared: &Arc<Shared<V>>, key: &Arc<str>, owner: String) -> Self {
+    fn new(shared: &Arc<Shared<V>>, key: &Arc<str>) -> Self {
         let (shared, key) = (Arc::clone(shared), Arc::clone(key));
-        Self { shared, key, owner, is_given_back: false }
+        let owner = format!("{:032x}", fastrand::u128(..));
+        Self { shared, key, owner, may_be_held: false, since: Instant::now() }
     }
 
-    /// Keeps the lock until it is lost. To be run beside the loader.
+    async fn take(&mut self) -> Locked {
+        let Some(l2) = &self.shared.l2 else { return Locked::NotAsked };
+        let ttl = self.shared.options.distributed_lock.ttl;
+        self.since = Instant::now();
+        // Before the answer, which may never come, or find nobody.
+        self.may_be_held = true;
+        let locked = l2.lock(self.shared.asker(&self.key), &self.owner, ttl).await;
+        self.may_be_held = matches!(locked, Locked::Yes | Locked::NoAnswer);
+        locked
+    }
+
+    /// Keeps the lock until it is lost: another's, or not known to be kept for as long as it lasts
+    /// by itself. To be run beside the loader.
     pub(super) async fn renew(&self) {
         let Some(l2) = self.shared.l2.as_ref().filter(|_| there_is_a_timer()) else { return };
         let ttl = self.shared.options.distributed_lock.ttl;
         let key = &self.key;
+        let mut since = self.since;
+        let mut pause = ttl / 3;
         loop {
-            sleep(ttl / 3).await;
-            if !l2.extend(self.shared.asker(key), &self.owner, ttl).await {
-                return self.shared.observer.emit(|| Event::LockLost { key });
-            }
+            sleep(pause).await;
+            let asked = Instant::now();
+            pause = match l2.extend(self.shared.asker(key), &self.owner, ttl).await {
+                Locked::Yes => {
+                    since = asked;
+                    ttl / 3
+                }
+                Locked::NoAnswer | Locked::NotAsked if since.elapsed() < ttl => ttl / 10,
+                _ => return self.shared.observer.emit(|| Event::LockLost { key }),
+            };
         }
     }
 
@@ -104,15 +129,15 @@ impl<V: Send + Sync + 'static> Held<V> {
         if let Some(l2) = &self.shared.l2 {
             l2.unlock(self.shared.asker(&self.key), &self.owner).await;
         }
-        self.is_given_back = true;
+        self.may_be_held = false;
     }
 }
 
-/// The load was dropped, with the cache say. What cannot be given back ends with its time.
+/// The load was dropped, with the cache say, or there was no answer. What cannot be given back ends with its time.
 impl<V: Send + Sync + 'static> Drop for Held<V> {
     fn drop(&mut self) {
         let Ok(runtime) = Handle::try_current() else { return };
-        if self.is_given_back {
+        if !self.may_be_held {
             return;
         }
         let (shared, key) = (Arc::clone(&self.shared), Arc::clone(&self.key));

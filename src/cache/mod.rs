@@ -2,8 +2,10 @@
 
 mod builder;
 mod close;
+mod fleet;
 mod flights;
 mod lead;
+mod listen;
 mod lock;
 mod outcome;
 mod read;
@@ -12,7 +14,10 @@ mod request;
 mod running;
 mod shared;
 mod sweeps;
+mod tell;
+mod trust;
 mod wait;
+mod wakes;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
@@ -180,7 +185,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// # Cancel safety
     ///
     /// Nothing happens before the first poll. Dropped later, the old value is gone from memory,
-    /// and whether the shared level has the new one is not known.
+    /// and soon neither it nor the new one is in the shared level, which this instance does not ask
+    /// about the key until then.
     #[doc(alias = "insert")]
     pub fn set<'a, Q>(&'a self, key: &'a Q, value: impl Into<Arc<V>>) -> SetRequest<'a, Q, V>
     where
@@ -221,8 +227,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// # Cancel safety
     ///
-    /// Nothing happens before the first poll. Dropped later, the key is gone from memory, and
-    /// whether it is from the shared level is not known.
+    /// Nothing happens before the first poll. Dropped later, the key is gone from memory and soon
+    /// from the shared level, which this instance does not ask about it until then.
     #[doc(alias = "remove")]
     #[doc(alias = "invalidate")]
     pub async fn delete<Q: CacheKey + ?Sized>(&self, key: &Q) -> Result<(), Error>
@@ -289,8 +295,11 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         self.shared.health()
     }
 
-    /// Waits until everything is connected that invalidations from other instances come by. There
-    /// is nothing of the kind yet: a cache is ready once it is built.
+    /// Waits until what other instances tell is heard: at once without a bus, or where it is not
+    /// to be listened to.
+    ///
+    /// A cache serves without waiting for this. Until then it hears of no deletes, and so believes
+    /// its memory for [`trust_timeout`](crate::EventBusOptions::trust_timeout) only.
     ///
     /// # Errors
     ///
@@ -300,7 +309,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// Dropping the future changes nothing.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.shared.check_open()
+        self.shared.ready().await
     }
 
     /// Calls `handler` for each event from now on, until the returned guard is dropped.

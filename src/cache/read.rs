@@ -42,7 +42,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The hottest path: a fresh value from memory.
     #[inline]
     pub(super) fn hit(&self, key: &str) -> Option<Arc<V>> {
-        let value = self.l1.fresh(key, self.last_tick())?;
+        let now = self.last_tick();
+        let value = self.l1.fresh(key, now, self.floor(now))?;
         self.report_hit(key, Level::L1, false);
         Some(value)
     }
@@ -54,8 +55,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Some(value) = self.hit(key) {
             return Some(Some(value));
         }
-        if accepts_none && self.l1.remembers_missing() && self.l1.is_known_missing(key, self.now())
-        {
+        if accepts_none && self.l1.remembers_missing() && self.is_known_missing(key, self.now()) {
             self.report_hit(key, Level::L1, true);
             return Some(None);
         }
@@ -65,7 +65,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The same, with all that is known about it.
     pub(super) fn look<L: Loader<V>>(&self, key: &Arc<str>) -> Option<Found<V>> {
         let now = self.now();
-        if let Some(entry) = self.l1.get(key).filter(|entry| entry.is_fresh(now)) {
+        if let Some(entry) = self.l1.get(key).filter(|entry| self.is_served(entry, now)) {
             self.report_hit(key, Level::L1, false);
             return Some(Found::in_l1(Arc::clone(key), entry, now, None));
         }
@@ -74,7 +74,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// A value that the shared level has, which memory then has too.
-    pub(super) async fn get_beyond_l1(&self, key: Arc<str>) -> Option<Arc<V>> {
+    pub(super) async fn get_beyond_l1(self: &Arc<Self>, key: Arc<str>) -> Option<Arc<V>> {
+        self.meet_the_fleet();
         let found = self.get_l2(&key).await;
         if found.is_none() {
             self.report_miss(&key);
@@ -82,8 +83,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         found
     }
 
-    async fn get_l2(&self, key: &Arc<str>) -> Option<Arc<V>> {
+    async fn get_l2(self: &Arc<Self>, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
+        self.repay();
         // Taken before the read: what is deleted from now on must not come back. And before the
         // question whether the cache is open, so that `close` takes it back.
         let mut ticket = self.flights.ticket(key, About::of_a_write());
@@ -94,13 +96,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Some(value)
     }
 
-    pub(super) async fn has(&self, key: &str) -> bool {
+    pub(super) async fn has(self: &Arc<Self>, key: &str) -> bool {
         let now = self.now();
-        if self.l1.peek(key).is_some_and(|entry| entry.is_fresh(now)) {
+        if self.l1.peek(key).is_some_and(|entry| self.is_served(&entry, now)) {
             return true;
         }
         match &self.l2 {
-            Some(l2) if !self.l1.is_known_missing(key, now) && self.check_open().is_ok() => {
+            Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
+                self.repay();
                 l2.get(self.asker(key)).await.is_some()
             }
             _ => false,
@@ -139,6 +142,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Some(link) = Link::to(self.flights.id(), &key) else {
             return Err(Error::recursion(&key));
         };
+        self.meet_the_fleet();
         let mut running = None;
         let mut joins = 0;
         let ticket = loop {
@@ -208,13 +212,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let now = self.now();
         let held = self.usable(key, now, rejected);
         if let Some(entry) = held.clone().filter(|_| !refresh) {
-            if entry.is_fresh(now) {
+            if self.is_served(&entry, now) {
                 return Err(Look::Fresh(entry));
             }
             if entry.is_throttled(now) {
                 return Err(Look::Throttled(entry));
             }
-        } else if !refresh && accepts_none && self.l1.is_known_missing(key, now) {
+        } else if !refresh && accepts_none && self.is_known_missing(key, now) {
             return Err(Look::Missing);
         }
         Ok(About::new(link.node, now, held))
@@ -230,11 +234,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
         rejected: &mut Option<Entry<V>>,
     ) -> Option<Entry<V>> {
         let entry = self.l1.peek(key)?;
-        if entry.is_usable(now) && !self.sweeps.cover(key) {
+        // What is suspect is at most a stale copy.
+        let may_serve = self.options.fail_safe.enabled || entry.is_since(self.floor(now));
+        if entry.is_usable(now) && may_serve && !self.sweeps.cover(key) {
             return Some(entry);
         }
         *rejected = Some(entry);
         None
+    }
+
+    fn is_known_missing(&self, key: &str, now: u64) -> bool {
+        self.l1.is_known_missing(key, now, self.floor(now))
     }
 
     fn found(&self, key: Arc<str>, look: Look<V>) -> Result<Found<V>, Error> {

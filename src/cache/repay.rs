@@ -1,15 +1,14 @@
 //! Deletes that did not reach the shared level are made up for in the background, as soon as it
 //! answers.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::sleep};
 
 use super::shared::Shared;
 use crate::{
+    bus::Change,
+    l2::Debt,
     resilience::{Backoff, there_is_a_timer},
     time::SystemClock,
 };
@@ -25,29 +24,52 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        if self.repaying.swap(true, Ordering::SeqCst) {
+        if !l2.take_over_debts() {
             return;
         }
         let token = self.running.token();
-        let ended = Ended(Arc::clone(self));
-        runtime.spawn(token.run(async move { ended.0.pay_back().await }));
+        let payer = Payer { shared: Arc::clone(self), has_paid: false };
+        runtime.spawn(token.run(async move {
+            payer.shared.pay_back().await;
+            payer.has_paid();
+        }));
     }
 
-    async fn pay_back(&self) {
+    async fn pay_back(self: &Arc<Self>) {
         let Some(l2) = &self.l2 else { return };
         let clock = self.clock.as_deref().unwrap_or(&SystemClock);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        while l2.repay(&self.observer, clock).await.is_err() {
+        // Others were told at once, and may have read the old value since.
+        let paid_for = |debt: &Debt| {
+            let name = Arc::clone(&debt.name);
+            self.tell_again(if debt.is_pattern {
+                Change::Pattern(name)
+            } else {
+                Change::Delete(name)
+            });
+        };
+        while l2.repay(&self.observer, clock, paid_for).await.is_err() {
             sleep(backoff.next(fastrand::f64())).await;
         }
     }
 }
 
-/// Lets the next task begin, however this one ended.
-struct Ended<V>(Arc<Shared<V>>);
+/// Lets another task take over where this one was dropped before its end: with its runtime, say.
+struct Payer<V: Send + Sync + 'static> {
+    shared: Arc<Shared<V>>,
+    has_paid: bool,
+}
 
-impl<V> Drop for Ended<V> {
+impl<V: Send + Sync + 'static> Payer<V> {
+    fn has_paid(mut self) {
+        self.has_paid = true;
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for Payer<V> {
     fn drop(&mut self) {
-        self.0.repaying.store(false, Ordering::SeqCst);
+        if let Some(l2) = self.shared.l2.as_ref().filter(|_| !self.has_paid) {
+            l2.give_up_debts();
+        }
     }
 }

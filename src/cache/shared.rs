@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{flights::Flights, running::Running, sweeps::Sweeps};
+use super::{fleet::Fleet, flights::Flights, running::Running, sweeps::Sweeps, wakes::Wakes};
 use crate::{
     entry::{Entry, Lifetime},
     error::Error,
@@ -28,26 +28,29 @@ pub(super) struct Shared<V> {
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
     pub(super) l2: Option<L2<V>>,
+    pub(super) fleet: Option<Fleet<V>>,
     pub(super) flights: Arc<Flights<V>>,
     pub(super) sweeps: Sweeps,
+    pub(super) wakes: Wakes,
     pub(super) observer: Observer,
     /// The loads that are running. Begun by reads, awaited by `close`; stopped by `close` at its
     /// deadline and by the last handle's drop.
     pub(super) running: Running,
     /// Set by `close`, read by whatever would load or write.
     pub(super) closed: AtomicBool,
-    /// Whether there is a task that pays what is owed to the shared level.
-    pub(super) repaying: AtomicBool,
 }
 
 /// Held by the handles and not by the loads, so that it knows when the last handle goes.
 pub(super) struct Owner {
     pub(super) running: Running,
+    /// The tasks of the bus.
+    pub(super) fleet: Running,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.running.stop();
+        self.fleet.stop();
     }
 }
 
@@ -67,6 +70,17 @@ impl<V: 'static> Shared<V> {
             None => last_tick(),
             Some(clock) => clock.now(),
         }
+    }
+
+    /// When an entry must have been stored, at least, to be believed.
+    #[inline]
+    pub(super) fn floor(&self, now: u64) -> u64 {
+        self.fleet.as_ref().map_or(0, |fleet| fleet.trust.floor(now))
+    }
+
+    /// Whether an entry answers without a further question.
+    pub(super) fn is_served(&self, entry: &Entry<V>, now: u64) -> bool {
+        entry.is_fresh(now) && entry.is_since(self.floor(now))
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -115,6 +129,7 @@ impl<V: 'static> Shared<V> {
                 .l2
                 .as_ref()
                 .map(|l2| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering }),
+            event_bus: self.fleet.as_ref().map(|fleet| fleet.health(self.now())),
             loads_in_flight: self.flights.running(),
             closed: self.closed.load(Ordering::Acquire),
         }

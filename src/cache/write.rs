@@ -2,10 +2,16 @@
 //!
 //! Memory first, so that whoever reads here while the shared level is told does not get the old
 //! value; again afterwards, because such a reader may have fetched it from the shared level just
-//! before it was told. In memory each takes the right to publish from the key's running loads in
+//! before it was told. Again also where the caller goes away meanwhile. In memory each takes the right to publish from the key's running loads in
 //! the same step in which it changes the entry, so no reader finds the one without the other.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use tokio::runtime::Handle;
 
 use super::{flights::About, shared::Shared};
 use crate::{
@@ -24,17 +30,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         own: &CallOptions,
     ) -> Result<(), Error> {
         let lifetime = self.options.l1_lifetime(own, None, fastrand::f64);
+        let text: Arc<str> = Arc::from(key);
+        let announcement = self.announce(key);
+        let seen = self.seen();
+        let mut is_last = true;
         if let Some(l2) = &self.l2 {
-            self.remove(key)?;
-            let text = Arc::from(key);
+            if let Err(closed) = self.remove(key) {
+                announcement.withdrawn();
+                return Err(closed);
+            }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let ttl = self.options.l2_ttl(own, None);
+            let on_its_way = OnItsWay { shared: self, key };
             let told = l2.set(self.asker(key), value, ttl).await;
-            let published = told.map_err(|failure| {
-                self.void(key);
-                self.repay();
-                unreachable(key, failure)
-            })?;
+            let published = told.map_err(|failure| unreachable(key, failure))?;
+            on_its_way.has_arrived();
             let entry = self.entry(key, value, lifetime);
             let displaced = if published == l2::Published::Refused {
                 None
@@ -44,42 +54,59 @@ impl<V: Send + Sync + 'static> Shared<V> {
             match displaced {
                 Some(displaced) => self.let_go(displaced?),
                 // Another write or delete came in between, here or elsewhere, and was the later.
-                None => self.void(key),
+                None => {
+                    is_last = false;
+                    self.void(key);
+                }
             }
         } else {
-            let text = Arc::from(key);
             let entry = self.entry(key, value, lifetime);
-            let displaced = self.flights.invalidate(key, || self.store(&text, entry))?;
-            self.let_go(displaced);
+            match self.flights.invalidate(key, || self.store(&text, entry)) {
+                Ok(displaced) => self.let_go(displaced),
+                Err(closed) => {
+                    announcement.withdrawn();
+                    return Err(closed);
+                }
+            }
         }
         self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
-        Ok(())
+        let ttl = self.options.l2_ttl(own, None);
+        let is_kept = is_last && !ttl.is_zero();
+        let value = if is_kept { self.value_change(&text, value, ttl, false, seen) } else { None };
+        announcement.told(value).await
     }
 
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        self.remove(key)?;
+        let announcement = self.announce(key);
+        if let Err(closed) = self.remove(key) {
+            announcement.withdrawn();
+            return Err(closed);
+        }
         if let Some(l2) = &self.l2 {
+            let on_its_way = OnItsWay { shared: self, key };
             let told = l2.delete(self.asker(key)).await;
-            self.void(key);
-            self.repay();
+            drop(on_its_way);
             told.map_err(|failure| unreachable(key, failure))?;
         }
         self.observer.emit(|| Event::Delete { key });
-        Ok(())
+        announcement.told(None).await
     }
 
     pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
+        let announcement = self.announce_pattern(glob);
         self.sweep(&pattern).await;
         if let Some(l2) = &self.l2 {
+            let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
             let told = l2.delete_matching(self.asker(glob)).await;
             self.sweep(&pattern).await;
+            on_its_way.has_arrived();
             self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
         }
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
-        Ok(())
+        announcement.told(None).await
     }
 
     pub(super) async fn size(&self) -> u64 {
@@ -110,11 +137,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// The same, whether the cache is open or not.
-    fn void(&self, key: &str) {
+    pub(super) fn void(&self, key: &str) {
         self.let_go(self.flights.invalidate(key, || self.l1.remove(key)));
     }
 
-    async fn sweep(&self, pattern: &Arc<Pattern>) {
+    pub(super) async fn sweep(&self, pattern: &Arc<Pattern>) {
         let sweep = self.sweeps.begin(Arc::clone(pattern));
         self.flights.invalidate_matching(|key| pattern.matches(key));
         for (looked_at, ()) in self.l1.sweep(pattern).enumerate() {
@@ -124,6 +151,57 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         drop(sweep);
     }
+}
+
+/// A write that the shared level is being told of. Where it fails, or its caller does not wait for
+/// its end, memory forgets the key again all the same, and what is owed is paid.
+struct OnItsWay<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    key: &'a str,
+}
+
+impl<V: Send + Sync + 'static> OnItsWay<'_, V> {
+    fn has_arrived(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for OnItsWay<'_, V> {
+    fn drop(&mut self) {
+        self.shared.void(self.key);
+        self.shared.repay();
+    }
+}
+
+/// The same for a pattern.
+struct SweepOnItsWay<'a, V: Send + Sync + 'static> {
+    shared: &'a Arc<Shared<V>>,
+    pattern: &'a Arc<Pattern>,
+}
+
+impl<V: Send + Sync + 'static> SweepOnItsWay<'_, V> {
+    fn has_arrived(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for SweepOnItsWay<'_, V> {
+    fn drop(&mut self) {
+        let (shared, pattern) = (Arc::clone(self.shared), Arc::clone(self.pattern));
+        shared.repay();
+        let token = shared.running.token();
+        let sweep = token.run(async move { shared.sweep(&pattern).await });
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(sweep)),
+            // To yield is all that it would wait for, and there is nobody to yield to.
+            Err(_) => while_it_is_pending(sweep),
+        }
+    }
+}
+
+fn while_it_is_pending(future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    while future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
 }
 
 fn unreachable(key: &str, failure: l2::Failure) -> Error {

@@ -24,6 +24,7 @@ pub(crate) struct L1<V> {
 /// A key known not to exist.
 #[derive(Debug, Clone, Copy)]
 struct Missing {
+    since: u64,
     until: u64,
 }
 
@@ -96,11 +97,11 @@ impl<V> L1<V> {
         self.values.as_ref().is_none_or(fits)
     }
 
-    /// The hit path: a fresh value, or nothing.
+    /// The hit path: a fresh value that was stored at `floor` or later, or nothing.
     #[inline]
-    pub(crate) fn fresh(&self, key: &str, now: u64) -> Option<Arc<V>> {
+    pub(crate) fn fresh(&self, key: &str, now: u64, floor: u64) -> Option<Arc<V>> {
         let entry = self.values.as_ref()?.get(key)?;
-        entry.is_fresh(now).then(|| entry.into_value())
+        (entry.is_fresh(now) && entry.is_since(floor)).then(|| entry.into_value())
     }
 
     /// Whatever is held for the key, fresh or stale.
@@ -113,8 +114,9 @@ impl<V> L1<V> {
         self.values.as_ref()?.peek(key)
     }
 
-    pub(crate) fn is_known_missing(&self, key: &str, now: u64) -> bool {
-        self.missing.as_ref().and_then(|keys| keys.get(key)).is_some_and(|it| now < it.until)
+    pub(crate) fn is_known_missing(&self, key: &str, now: u64, floor: u64) -> bool {
+        let missing = self.missing.as_ref().and_then(|keys| keys.get(key));
+        missing.is_some_and(|it| now < it.until && it.since >= floor)
     }
 
     /// Whether [`insert_missing`](Self::insert_missing) remembers anything.
@@ -131,9 +133,9 @@ impl<V> L1<V> {
     }
 
     /// The key does not exist: any copy goes, and that is remembered for as long as asked.
-    pub(crate) fn insert_missing(&self, key: &Arc<str>, until: u64) -> Displaced<V> {
+    pub(crate) fn insert_missing(&self, key: &Arc<str>, since: u64, until: u64) -> Displaced<V> {
         if let Some(missing) = &self.missing {
-            missing.insert(key, Missing { until });
+            missing.insert(key, Missing { since, until });
         }
         Displaced::removed(self.remove_value(key))
     }

@@ -1,16 +1,16 @@
 //! Values to bytes and back, by the user's codec: what it panics with is contained, and what takes
 //! it long is done aside.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use super::aside::aside;
-use crate::{codec::Codec, error::BoxError};
+use crate::{
+    codec::{Codec, contained},
+    error::BoxError,
+};
 
 pub(super) struct Convert<V> {
     codec: Arc<dyn Codec<V>>,
@@ -81,9 +81,4 @@ fn encode<V: 'static>(codec: &dyn Codec<V>, value: &V) -> Result<(Vec<u8>, bool)
         let is_heavy = codec.is_heavy_to_decode(&bytes);
         Ok((bytes, is_heavy))
     })
-}
-
-/// Runs the user's codec. What it panics with has been told by the panic hook.
-fn contained<T>(convert: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
 }

@@ -14,12 +14,13 @@ mod versions;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+pub(crate) use self::owed::Debt;
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use self::{
     convert::{Convert, Unreadable},
-    owed::{Debt, Owed},
+    owed::Owed,
     versions::Versions,
 };
 use crate::{
@@ -85,8 +86,21 @@ pub(crate) enum Published {
 pub(crate) enum Locked {
     Yes,
     ByAnother,
-    /// Without the store nobody can tell.
+    /// Taken or not: without the store nobody can tell.
     NoAnswer,
+    /// The store was not asked.
+    NotAsked,
+}
+
+impl Locked {
+    fn of(answer: &Result<bool, Failure>) -> Self {
+        match answer {
+            Ok(true) => Self::Yes,
+            Ok(false) => Self::ByAnother,
+            Err(Failure::Failed(_)) => Self::NoAnswer,
+            Err(Failure::Skipped) => Self::NotAsked,
+        }
+    }
 }
 
 /// Why a call of the store came to nothing.
@@ -95,6 +109,15 @@ pub(crate) enum Failure {
     /// The breaker is open: it was not called.
     Skipped,
     Failed(BoxError),
+}
+
+/// Which failures of a call say that the store fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    Everything,
+    /// Not that there was no answer in time.
+    Errors,
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -242,7 +265,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         let lease_for = self.write_limit.saturating_mul(2);
         if self.versions.is_some() {
             // Who is at another version must not go on with what there is.
-            self.remove_versions(asker).await?;
+            self.remove_versions(asker, Blame::Everything).await?;
         }
         let name = self.name(asker.key);
         let seize = || self.store.seize(&name, lease_for);
@@ -268,31 +291,38 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Ok(());
         }
         let promise = self.owed.promise_key(asker.key);
-        self.remove_versions(asker).await?;
+        self.remove_versions(asker, Blame::Everything).await?;
         promise.kept();
         Ok(())
     }
 
-    async fn remove_versions(&self, asker: Asker<'_>) -> Result<(), Failure> {
+    async fn remove_versions(&self, asker: Asker<'_>, blame: Blame) -> Result<(), Failure> {
+        let limit = self.write_limit;
         let Some(versions) = &self.versions else {
-            return self.guarded(asker, self.write_limit, || self.store.delete(asker.key)).await;
+            return self.called(asker, limit, blame, || self.store.delete(asker.key)).await;
         };
         let names = versions.names(asker.key);
-        self.guarded(asker, self.write_limit, || self.store.delete_all(&names)).await
+        self.called(asker, limit, blame, || self.store.delete_all(&names)).await
     }
 
-    async fn remove_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
+    async fn remove_matching(
+        &self,
+        asker: Asker<'_>,
+        limit: Duration,
+        blame: Blame,
+    ) -> Result<(), Failure> {
         let glob = match self.versions {
             Some(_) => Cow::Owned(Versions::glob(asker.key)),
             None => Cow::Borrowed(asker.key),
         };
-        self.guarded(asker, self.pattern_limit, || self.store.delete_matching(&glob)).await
+        self.called(asker, limit, blame, || self.store.delete_matching(&glob)).await
     }
 
     /// The same for a pattern, which is what `asker.key` is.
     pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
         let promise = self.owed.promise_pattern(asker.key);
-        self.remove_matching(asker).await?;
+        // One that takes too long says that there is much to look at, and not that nobody is there.
+        self.remove_matching(asker, self.pattern_limit, Blame::Errors).await?;
         promise.kept();
         Ok(())
     }
@@ -302,20 +332,52 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.owed.len()
     }
 
-    /// Makes up for the deletes that have not reached the store. Ends at the first that does not.
+    /// Whether the caller is to [`repay`](Self::repay), and nobody else.
+    pub(crate) fn take_over_debts(&self) -> bool {
+        self.owed.take_over()
+    }
+
+    /// They will not be repaid by who has taken them over.
+    pub(crate) fn give_up_debts(&self) {
+        self.owed.give_up();
+    }
+
+    /// Makes up for the deletes that have not reached the store, and tells of each that has. One that fails is passed over; at
+    /// the third in a row it ends.
+    ///
+    /// The breaker hears of no failure: one delete that always fails must not keep the store from
+    /// serving everything else.
     pub(crate) async fn repay(
         &self,
         observer: &Observer,
         clock: &dyn Clock,
+        paid_for: impl Fn(&Debt),
     ) -> Result<(), Failure> {
+        let mut failures = 0;
         while let Some(debt) = self.owed.next() {
-            match &debt {
-                Debt::Key(key, _) => self.remove_versions(Asker { key, observer, clock }).await?,
-                Debt::Pattern(key, _) => {
-                    self.remove_matching(Asker { key, observer, clock }).await?;
+            let asker = Asker { key: &debt.name, observer, clock };
+            let paid = if debt.is_pattern {
+                // Nobody waits for it, and what took too long once would again.
+                let limit = self.pattern_limit.saturating_mul(10);
+                self.remove_matching(asker, limit, Blame::Nothing).await
+            } else {
+                self.remove_versions(asker, Blame::Nothing).await
+            };
+            match paid {
+                Ok(()) => {
+                    failures = 0;
+                    self.owed.settle(&debt);
+                    paid_for(&debt);
+                }
+                Err(Failure::Skipped) => return Err(Failure::Skipped),
+                Err(failure) => {
+                    failures += 1;
+                    self.owed.postpone(&debt);
+                    if failures >= self.owed.len().min(3) {
+                        return Err(failure);
+                    }
                 }
             }
-            self.owed.settle(&debt);
         }
         Ok(())
     }
@@ -324,28 +386,26 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.guarded(asker, self.read_limit, || self.store.size()).await.ok()
     }
 
+    /// Again by the same owner, it is kept.
     pub(crate) async fn lock(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
         if !self.serves(asker) {
-            return Locked::NoAnswer;
+            return Locked::NotAsked;
         }
         let lock = || self.store.lock(asker.key, owner, ttl);
-        match self.guarded(asker, self.write_limit, lock).await {
-            Ok(true) => Locked::Yes,
-            Ok(false) => Locked::ByAnother,
-            Err(_) => Locked::NoAnswer,
-        }
+        Locked::of(&self.guarded(asker, self.write_limit, lock).await)
     }
 
-    /// `false` if the lock is lost, or is not known to be kept.
-    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> bool {
+    /// [`ByAnother`](Locked::ByAnother) also where it is nobody's any more.
+    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
+        // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
         let extend = || self.store.extend(asker.key, owner, ttl);
-        self.guarded(asker, self.write_limit, extend).await.unwrap_or(false)
+        Locked::of(&self.called(asker, self.write_limit, Blame::Nothing, extend).await)
     }
 
     pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {
         // What does not get through ends with the lock's time.
         let unlock = || self.store.unlock(asker.key, owner);
-        let _ = self.guarded(asker, self.write_limit, unlock).await;
+        let _ = self.called(asker, self.write_limit, Blame::Nothing, unlock).await;
     }
 
     /// What a key's value is called in the store.
@@ -422,11 +482,21 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.convert.encode(value).await.inspect_err(|error| report(asker, error)).ok()
     }
 
-    /// The only place that calls a store: breaker, deadline, report.
     async fn guarded<'a, T>(
         &self,
         asker: Asker<'_>,
         limit: Duration,
+        call: impl FnOnce() -> StoreFuture<'a, T>,
+    ) -> Result<T, Failure> {
+        self.called(asker, limit, Blame::Everything, call).await
+    }
+
+    /// The only place that calls a store: breaker, deadline, report.
+    async fn called<'a, T>(
+        &self,
+        asker: Asker<'_>,
+        limit: Duration,
+        blame: Blame,
         call: impl FnOnce() -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
         let permit = self.breaker.permit(asker.clock.now(), self.store.connection());
@@ -436,6 +506,11 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Err(Failure::Skipped);
         };
         let answer = within(Some(limit), call()).await;
+        let is_blamed = match blame {
+            Blame::Everything => true,
+            Blame::Errors => answer.is_ok(),
+            Blame::Nothing => false,
+        };
         match answer.unwrap_or_else(|Late| Err(NoAnswer(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
@@ -445,7 +520,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             }
             Err(error) => {
                 report(asker, &error);
-                if permit.failed(asker.clock.now()) {
+                if is_blamed && permit.failed(asker.clock.now()) {
                     asker.observer.l2_fails(&error);
                 }
                 Err(Failure::Failed(error))

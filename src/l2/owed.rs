@@ -4,7 +4,7 @@
 //! Bounded, and what is too much becomes less precise instead of lost: too many keys become "all".
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,9 +26,13 @@ pub(crate) struct Owed {
 struct State {
     keys: HashMap<Arc<str>, u64>,
     patterns: Vec<(Arc<str>, Pattern, u64)>,
+    /// All of them, in the order in which they are to be paid.
+    queue: BTreeMap<u64, Debt>,
     /// The number of the next debt. One that is made again while it is being paid has a new
     /// number, and so is not settled by the payment.
     next: u64,
+    /// Whether there is somebody who pays.
+    is_being_paid: bool,
 }
 
 const MOST_KEYS: usize = 10_000;
@@ -61,9 +65,10 @@ impl Drop for Promise<'_> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Debt {
-    Key(Arc<str>, u64),
-    Pattern(Arc<str>, u64),
+pub(crate) struct Debt {
+    pub(crate) name: Arc<str>,
+    pub(crate) is_pattern: bool,
+    number: u64,
 }
 
 impl Owed {
@@ -77,27 +82,28 @@ impl Owed {
 
     fn remember_key(&self, key: &str) {
         let state = &mut *self.state.lock();
-        let number = state.number();
-        if state.keys.len() < MOST_KEYS || state.keys.contains_key(key) {
-            state.keys.insert(Arc::from(key), number);
-        } else {
-            state.remember_all(number);
+        if let Some(known) = state.keys.get(key) {
+            state.queue.remove(known);
+        } else if state.keys.len() == MOST_KEYS {
+            state.remember_all();
+            return self.count.store(state.len(), Ordering::SeqCst);
         }
+        let debt = state.add(Arc::from(key), false);
+        state.keys.insert(debt.name, debt.number);
         self.count.store(state.len(), Ordering::SeqCst);
     }
 
     fn remember_pattern(&self, glob: &str) {
         let state = &mut *self.state.lock();
-        let number = state.number();
-        if glob == ALL {
-            state.remember_all(number);
+        if let Some(known) = state.patterns.iter().position(|(known, ..)| &**known == glob) {
+            let (.., number) = state.patterns.remove(known);
+            state.queue.remove(&number);
+        }
+        if glob == ALL || state.patterns.len() == MOST_PATTERNS {
+            state.remember_all();
         } else {
-            state.patterns.retain(|(known, ..)| &**known != glob);
-            if state.patterns.len() < MOST_PATTERNS {
-                state.patterns.push((Arc::from(glob), Pattern::new(glob), number));
-            } else {
-                state.remember_all(number);
-            }
+            let debt = state.add(Arc::from(glob), true);
+            state.patterns.push((debt.name, Pattern::new(glob), debt.number));
         }
         self.count.store(state.len(), Ordering::SeqCst);
     }
@@ -120,41 +126,76 @@ impl Owed {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// One of them, the widest first.
+    /// Whether the caller is to pay: something is owed, and nobody else does. It is theirs until
+    /// [`next`](Self::next) has nothing more, or they give it up.
+    pub(crate) fn take_over(&self) -> bool {
+        let state = &mut *self.state.lock();
+        let is_mine = !state.is_being_paid && !state.queue.is_empty();
+        state.is_being_paid |= is_mine;
+        is_mine
+    }
+
+    pub(crate) fn give_up(&self) {
+        self.state.lock().is_being_paid = false;
+    }
+
+    /// The one whose turn it is. Where there is none, in the same step there is nobody any more who
+    /// pays, so that what comes to be owed later finds somebody to take it over.
     pub(crate) fn next(&self) -> Option<Debt> {
-        let state = self.state.lock();
-        let pattern = state.patterns.first().map(|(glob, _, it)| Debt::Pattern(glob.clone(), *it));
-        pattern.or_else(|| state.keys.iter().next().map(|(key, it)| Debt::Key(key.clone(), *it)))
+        let state = &mut *self.state.lock();
+        let first = state.queue.values().next().cloned();
+        state.is_being_paid &= first.is_some();
+        first
     }
 
     /// The store has it now, unless it was made again since.
     pub(crate) fn settle(&self, debt: &Debt) {
         let state = &mut *self.state.lock();
-        match debt {
-            Debt::Key(key, number) => {
-                if state.keys.get(key) == Some(number) {
-                    state.keys.remove(key);
-                }
-            }
-            Debt::Pattern(_, number) => state.patterns.retain(|(.., it)| it != number),
+        if state.queue.remove(&debt.number).is_none() {
+            return;
+        }
+        if debt.is_pattern {
+            state.patterns.retain(|(.., number)| *number != debt.number);
+        } else {
+            state.keys.remove(&debt.name);
         }
         self.count.store(state.len(), Ordering::SeqCst);
+    }
+
+    /// It could not be paid: all others go first.
+    pub(crate) fn postpone(&self, debt: &Debt) {
+        let state = &mut *self.state.lock();
+        if state.queue.remove(&debt.number).is_none() {
+            return;
+        }
+        let later = state.add(Arc::clone(&debt.name), debt.is_pattern).number;
+        if debt.is_pattern {
+            let known = state.patterns.iter_mut().find(|(.., number)| *number == debt.number);
+            known.into_iter().for_each(|(.., number)| *number = later);
+        } else {
+            state.keys.insert(Arc::clone(&debt.name), later);
+        }
     }
 }
 
 impl State {
-    fn number(&mut self) -> u64 {
+    /// At the end of the queue.
+    fn add(&mut self, name: Arc<str>, is_pattern: bool) -> Debt {
         self.next += 1;
-        self.next
+        let debt = Debt { name, is_pattern, number: self.next };
+        self.queue.insert(debt.number, debt.clone());
+        debt
     }
 
-    fn remember_all(&mut self, number: u64) {
+    fn remember_all(&mut self) {
         self.keys.clear();
-        self.patterns = vec![(Arc::from(ALL), Pattern::new(ALL), number)];
+        self.queue.clear();
+        let debt = self.add(Arc::from(ALL), true);
+        self.patterns = vec![(debt.name, Pattern::new(ALL), debt.number)];
     }
 
     fn len(&self) -> usize {
-        self.keys.len() + self.patterns.len()
+        self.queue.len()
     }
 }
 
@@ -199,6 +240,42 @@ mod tests {
             owed.settle(&owed.next().unwrap());
             assert!(owed.is_empty());
         }
+    }
+
+    #[test]
+    fn what_cannot_be_paid_goes_to_the_back() {
+        let owed = Owed::default();
+        owed.remember_pattern("a*");
+        owed.remember_key("b");
+        for _ in 0..2 {
+            owed.postpone(&owed.next().unwrap());
+        }
+        assert_eq!((owed.len(), owed.covers("a"), owed.covers("b")), (2, true, true));
+        owed.postpone(&owed.next().unwrap());
+        let turn = owed.next().unwrap();
+        assert_eq!(&*turn.name, "b");
+        owed.settle(&turn);
+        assert_eq!(&*owed.next().unwrap().name, "a*");
+        owed.settle(&owed.next().unwrap());
+        assert!(owed.is_empty());
+    }
+
+    #[test]
+    fn one_pays_and_when_nothing_is_owed_any_more_nobody_does() {
+        let owed = Owed::default();
+        assert!(!owed.take_over());
+        owed.remember_key("a");
+        assert!(owed.take_over() && !owed.take_over());
+        owed.give_up();
+        assert!(owed.take_over());
+        owed.settle(&owed.next().unwrap());
+        // Whoever pays has not looked again: what comes now is theirs.
+        owed.remember_key("b");
+        assert!(!owed.take_over());
+        owed.settle(&owed.next().unwrap());
+        assert_eq!(owed.next(), None);
+        owed.remember_key("c");
+        assert!(owed.take_over());
     }
 
     #[test]

@@ -80,8 +80,8 @@ pub trait Store: Send + Sync + 'static {
     /// How many values there are.
     fn size(&self) -> StoreFuture<'_, u64>;
 
-    /// Takes the key's lock for `ttl` unless somebody has it. It saves loads and protects nothing:
-    /// that is what leases are for.
+    /// Takes the key's lock for `ttl` unless another has it; who has it already keeps it, for it
+    /// may have had no answer. It saves loads and protects nothing: that is what leases are for.
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool>;
 
     /// Keeps the lock for `ttl` from now on. `false` if it is not this owner's any more.

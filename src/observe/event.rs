@@ -113,6 +113,47 @@ pub enum Event<'a> {
     /// `l2:skipped`: the shared level was not asked, because it failed just now.
     #[non_exhaustive]
     L2Skipped { key: &'a str },
+    /// `invalidation:received`: another instance deleted or set so many keys, or a pattern.
+    #[non_exhaustive]
+    InvalidationReceived { source: &'a str, keys: &'a [&'a str], pattern: Option<&'a str> },
+    /// `invalidation:duplicate`: an event that was here before came again.
+    #[non_exhaustive]
+    InvalidationDuplicate { source: &'a str },
+    /// `invalidation:stale`: a value that was received may be older than a delete, and was not
+    /// kept.
+    #[non_exhaustive]
+    InvalidationStale { key: &'a str, source: &'a str },
+    /// `invalidation:refused`: bytes that are no event. What they would have said is lost, so
+    /// memory is suspect.
+    #[non_exhaustive]
+    InvalidationRefused { error: &'a (dyn std::error::Error + Send + Sync + 'static) },
+    /// `set:broadcast`: a value is told to the other instances.
+    #[non_exhaustive]
+    SetBroadcast { key: &'a str, bytes: usize },
+    /// `set:broadcast-skipped`: it is not, because it is too long or cannot be encoded.
+    #[non_exhaustive]
+    SetBroadcastSkipped { key: &'a str },
+    /// `set:received`: a value of another instance is in memory now.
+    #[non_exhaustive]
+    SetReceived { key: &'a str, source: &'a str },
+    /// `event-bus:publish-error`: an event did not get through. It goes on waiting.
+    #[non_exhaustive]
+    BusPublishError { error: &'a (dyn std::error::Error + Send + Sync + 'static) },
+    /// `event-bus:publish-skipped`: a change waits, because the bus failed just now.
+    #[non_exhaustive]
+    BusPublishSkipped { key: &'a str },
+    /// `event-bus:subscribed`: events of others are heard from now on. `resumed` if none can have
+    /// been missed since the last time.
+    #[non_exhaustive]
+    BusSubscribed { resumed: bool },
+    /// `event-bus:subscribe-error`: an attempt to listen failed. There will be another.
+    #[non_exhaustive]
+    BusSubscribeError { error: &'a (dyn std::error::Error + Send + Sync + 'static) },
+    /// `event-bus:disconnected`: events are not heard any more.
+    BusDisconnected,
+    /// `event-bus:gap`: events were lost, or may have been. What memory holds is suspect.
+    #[non_exhaustive]
+    BusGap { reason: &'a str },
 }
 
 impl Event<'_> {
@@ -140,10 +181,23 @@ impl Event<'_> {
             Self::NegativeSet { .. } => "negative:set",
             Self::L2Error { .. } => "l2:error",
             Self::L2Skipped { .. } => "l2:skipped",
+            Self::InvalidationReceived { .. } => "invalidation:received",
+            Self::InvalidationDuplicate { .. } => "invalidation:duplicate",
+            Self::InvalidationStale { .. } => "invalidation:stale",
+            Self::InvalidationRefused { .. } => "invalidation:refused",
+            Self::SetBroadcast { .. } => "set:broadcast",
+            Self::SetBroadcastSkipped { .. } => "set:broadcast-skipped",
+            Self::SetReceived { .. } => "set:received",
+            Self::BusPublishError { .. } => "event-bus:publish-error",
+            Self::BusPublishSkipped { .. } => "event-bus:publish-skipped",
+            Self::BusSubscribed { .. } => "event-bus:subscribed",
+            Self::BusSubscribeError { .. } => "event-bus:subscribe-error",
+            Self::BusDisconnected => "event-bus:disconnected",
+            Self::BusGap { .. } => "event-bus:gap",
         }
     }
 
-    /// The key it is about; none for `delete-pattern`.
+    /// The key it is about, if it is about one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
@@ -165,8 +219,21 @@ impl Event<'_> {
             | Self::StaleHit { key, .. }
             | Self::NegativeSet { key, .. }
             | Self::L2Error { key, .. }
-            | Self::L2Skipped { key } => Some(key),
-            Self::DeletePattern { .. } => None,
+            | Self::L2Skipped { key }
+            | Self::InvalidationStale { key, .. }
+            | Self::SetBroadcast { key, .. }
+            | Self::SetBroadcastSkipped { key }
+            | Self::SetReceived { key, .. }
+            | Self::BusPublishSkipped { key } => Some(key),
+            Self::DeletePattern { .. }
+            | Self::InvalidationReceived { .. }
+            | Self::InvalidationDuplicate { .. }
+            | Self::InvalidationRefused { .. }
+            | Self::BusPublishError { .. }
+            | Self::BusSubscribed { .. }
+            | Self::BusSubscribeError { .. }
+            | Self::BusDisconnected
+            | Self::BusGap { .. } => None,
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Health {
     pub origin: OriginHealth,
     /// The shared level; `None` if there is none.
     pub l2: Option<L2Health>,
+    /// The bus; `None` if there is none.
+    pub event_bus: Option<BusHealth>,
     /// Loads that are running.
     pub loads_in_flight: usize,
     /// Whether [`close`](crate::LazyLayersCache::close) was called.
@@ -40,6 +42,24 @@ pub enum L2Health {
     Answering,
     /// It failed several times in a row and is left alone, but for one call now and then.
     Skipped,
+}
+
+/// How the bus is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BusHealth {
+    /// The transport's name.
+    pub transport: &'static str,
+    /// Whether events of others are being listened to. (`false` too if they are not to be, see
+    /// [`subscribe_to_events`](crate::CacheOptions::subscribe_to_events).)
+    pub subscribed: bool,
+    /// Whether memory is believed. If not, entries are looked up again after
+    /// [`trust_timeout`](crate::EventBusOptions::trust_timeout).
+    pub trusted: bool,
+    /// Whether publishing failed several times in a row and waits for the bus to answer.
+    pub publishing_skipped: bool,
+    /// Changes that other instances are still to be told.
+    pub waiting: usize,
 }
 
 /// Zero while answering, else one more than the clock at the first failure.

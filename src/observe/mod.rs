@@ -11,7 +11,7 @@ mod trace;
 pub use self::{
     event::{Event, Level, StaleReason},
     handlers::Subscription,
-    health::{Health, L2Health, OriginHealth},
+    health::{BusHealth, Health, L2Health, OriginHealth},
     stats::Stats,
 };
 pub(crate) use self::{health::OriginState, stats::Counter, trace::in_span};
@@ -72,6 +72,15 @@ impl Observer {
 
     pub(crate) fn l2_recovered(&self) {
         trace::l2_recovered();
+    }
+
+    /// Events of others are not heard any more, which is logged once.
+    pub(crate) fn bus_fails(&self, error: Option<&crate::error::BoxError>) {
+        trace::bus_fails(error);
+    }
+
+    pub(crate) fn bus_recovered(&self) {
+        trace::bus_recovered();
     }
 
     pub(crate) fn origin_health(&self, now: u64) -> OriginHealth {

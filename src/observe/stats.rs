@@ -44,6 +44,20 @@ pub struct Stats {
     pub l2_errors: u64,
     /// Calls of the shared level that were not made because it failed just now.
     pub l2_skipped: u64,
+    /// Events of other instances that were applied: deletes, patterns and values.
+    pub events_received: u64,
+    /// Events that were here before.
+    pub events_duplicate: u64,
+    /// Bytes on the bus that are no events.
+    pub events_refused: u64,
+    /// Values handed over to be told to other instances.
+    pub values_sent: u64,
+    /// Values of other instances put into memory.
+    pub values_received: u64,
+    /// Attempts to publish or to subscribe that failed.
+    pub bus_errors: u64,
+    /// Times at which events were lost, or may have been, and memory became suspect.
+    pub bus_gaps: u64,
     /// Entries in memory now, stale copies included.
     pub l1_entries: u64,
     /// What these weigh: the sum of the weigher's answers, or their number.
@@ -67,9 +81,16 @@ pub(crate) enum Counter {
     L2Hits,
     L2Errors,
     L2Skipped,
+    EventsReceived,
+    EventsDuplicate,
+    EventsRefused,
+    ValuesSent,
+    ValuesReceived,
+    BusErrors,
+    BusGaps,
 }
 
-const COUNTERS: usize = 13;
+const COUNTERS: usize = 20;
 /// Threads get a stripe each; those for whom there is none share the last.
 const STRIPES: usize = 32;
 const SHARED: usize = STRIPES - 1;
@@ -178,6 +199,13 @@ impl Counters {
             l2_hits,
             l2_errors,
             l2_skipped,
+            events_received,
+            events_duplicate,
+            events_refused,
+            values_sent,
+            values_received,
+            bus_errors,
+            bus_gaps,
         ] = sums;
         Stats {
             l1_hits,
@@ -193,6 +221,13 @@ impl Counters {
             l2_hits,
             l2_errors,
             l2_skipped,
+            events_received,
+            events_duplicate,
+            events_refused,
+            values_sent,
+            values_received,
+            bus_errors,
+            bus_gaps,
             ..Stats::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CacheOptions, Timeouts};
+use super::{CacheOptions, Timeouts, events::LONGEST_NAME};
 use crate::error::BuildError;
 
 impl CacheOptions {
@@ -85,6 +85,19 @@ impl CacheOptions {
             "is zero, so no stale copy would be kept",
             "set fail_safe.enabled to false if that is meant",
         )?;
+        refuse(
+            self.event_bus_circuit_breaker.failure_threshold == 0,
+            "event_bus_circuit_breaker.failure_threshold",
+            "is 0, so nothing would ever be told",
+            "write how many failures in a row open it, 1 or more",
+        )?;
+        refuse(
+            self.source.as_ref().is_some_and(|name| name.is_empty() || name.len() > LONGEST_NAME),
+            "source",
+            "is empty, or longer than 1,024 bytes",
+            "write a short name that no other instance has, or leave it out",
+        )?;
+        self.event_bus.check()?;
         self.timeouts.check()
     }
 

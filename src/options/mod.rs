@@ -2,14 +2,18 @@
 
 mod call;
 mod check;
+mod events;
 mod groups;
 
 use std::time::Duration;
 
 pub(crate) use self::call::CallOptions;
-pub use self::groups::{
-    CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
-    NegativeCache, Timeouts,
+pub use self::{
+    events::{EventBusOptions, EventDedupe},
+    groups::{
+        CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
+        NegativeCache, Timeouts,
+    },
 };
 
 /// All options of a cache that a config file can carry.
@@ -77,6 +81,26 @@ pub struct CacheOptions {
     pub l2_timeouts: L2Timeouts,
     /// When the shared level is left alone.
     pub l2_circuit_breaker: CircuitBreaker,
+    /// The name of this instance in what it tells others. Events of an instance of the
+    /// TypeScript package with the same name are taken for our own. Default: random per process.
+    pub source: Option<String>,
+    /// Whether what others tell is listened to. An instance that does not only tells: its memory
+    /// is behind by up to its own time to live. Default: true.
+    pub subscribe_to_events: bool,
+    /// Whether loaded and given values are sent to the others, so that they need not load them.
+    /// Without, others hear that a key was set, and look it up or load it when it is asked for.
+    /// Default: true.
+    pub broadcast_set: bool,
+    /// The longest value, encoded, that is sent. Default: none. (A broker may refuse long ones: a
+    /// NATS server those above 1 MiB.)
+    pub broadcast_set_max_bytes: Option<usize>,
+    /// Remembering which events were here before.
+    pub event_dedupe: EventDedupe,
+    /// When the bus is left alone. What is to be told waits meanwhile; and as soon as the bus
+    /// answers again it is told, whatever is left of the cooldown.
+    pub event_bus_circuit_breaker: CircuitBreaker,
+    /// How events travel, and how their loss is dealt with.
+    pub event_bus: EventBusOptions,
     /// How long [`close`](crate::LazyLayersCache::close) lets running loads finish before it
     /// drops them. Default: 5 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
@@ -97,6 +121,13 @@ impl Default for CacheOptions {
             timeouts: Timeouts::default(),
             l2_timeouts: L2Timeouts::default(),
             l2_circuit_breaker: CircuitBreaker::default(),
+            source: None,
+            subscribe_to_events: true,
+            broadcast_set: true,
+            broadcast_set_max_bytes: None,
+            event_dedupe: EventDedupe::default(),
+            event_bus_circuit_breaker: CircuitBreaker::default(),
+            event_bus: EventBusOptions::default(),
             close_timeout: Duration::from_secs(5),
         }
     }

@@ -1,13 +1,15 @@
-//! For tests, of this crate and of its users: clocks that a test can move, a shared level that
-//! lives in memory and fails on demand, one that fails at random, and a check of what any shared
-//! level must do.
+//! For tests, of this crate and of its users: clocks that a test can move; a shared level and a bus
+//! that live in memory and fail on demand; a shared level that fails at random, and a check of what
+//! any shared level must do.
 
+mod bus;
 mod chaos;
 mod clock;
 mod conformance;
 mod store;
 
 pub use self::{
+    bus::{BusLink, BusWeather, SharedBus},
     chaos::{Chaos, ChaosStore},
     clock::{ManualClock, TokioClock},
     conformance::check_store,

@@ -256,12 +256,13 @@ impl Store for SharedStore {
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
-            let taken = state.locks.get(key).is_some_and(|(_, until)| now < *until);
-            if !taken {
+            let by_another =
+                state.locks.get(key).is_some_and(|(by, until)| by != owner && now < *until);
+            if !by_another {
                 let until = now.saturating_add(millis(ttl));
                 state.locks.insert(key.to_owned(), (owner.to_owned(), until));
             }
-            !taken
+            !by_another
         })
     }
 

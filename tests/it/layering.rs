@@ -19,14 +19,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("observe", &["error"]),
     ("resilience", &[]),
     ("codec", &["error"]),
+    ("redis_server", &["error"]),
     ("l1", &["entry", "options", "pattern"]),
     ("flight", &["sync"]),
-    ("l2", &["codec", "error", "observe", "options", "pattern", "resilience", "time"]),
+    (
+        "l2",
+        &["codec", "error", "observe", "options", "pattern", "redis_server", "resilience", "time"],
+    ),
     ("load", &["error", "resilience"]),
-    ("bus", &["error"]),
+    ("bus", &["error", "redis_server"]),
     (
         "cache",
         &[
+            "bus",
             "codec",
             "entry",
             "error",
@@ -42,7 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("testing", &["error", "l2", "pattern", "time"]),
+    ("testing", &["bus", "error", "l2", "pattern", "resilience", "time"]),
 ];
 
 #[test]

@@ -1,18 +1,23 @@
 //! One load in the whole fleet: instances over one shared level with a lock, on paused time.
 
+use std::time::Duration;
+
 use lazy_layers_cache::{
     DistributedLock, FailSafe, Source, StaleReason, Store, WireCodec,
-    testing::{SharedStore, TokioClock, Weather},
+    testing::{SharedBus, SharedStore, TokioClock, Weather},
 };
 
-use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time};
+use crate::support::{
+    Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time,
+    road::{Fate, Road},
+};
 
-fn instance(store: &SharedStore, lock: DistributedLock) -> Cache {
+fn instance(store: impl Store, lock: DistributedLock) -> Cache {
     on_tokio_time()
         .ttl(ms(1_000))
         .fail_safe(FailSafe::enabled().stale_ttl(ms(60_000)))
         .distributed_lock(lock)
-        .l2(store.clone(), WireCodec::new())
+        .l2(store, WireCodec::new())
         .build()
         .unwrap()
 }
@@ -20,7 +25,7 @@ fn instance(store: &SharedStore, lock: DistributedLock) -> Cache {
 fn world() -> (SharedStore, Cache, Cache, Origin) {
     let store = SharedStore::new(TokioClock::new());
     let lock = DistributedLock::enabled;
-    let (left, right) = (instance(&store, lock()), instance(&store, lock()));
+    let (left, right) = (instance(store.clone(), lock()), instance(store.clone(), lock()));
     (store, left, right, Origin::default())
 }
 
@@ -65,7 +70,7 @@ async fn a_lock_is_given_back_whatever_becomes_of_the_load() {
 async fn a_lock_is_kept_for_as_long_as_the_loader_runs() {
     let store = SharedStore::new(TokioClock::new());
     let lock = || DistributedLock::enabled().ttl(ms(90)).wait_timeout(ms(10_000));
-    let (left, right) = (instance(&store, lock()), instance(&store, lock()));
+    let (left, right) = (instance(store.clone(), lock()), instance(store.clone(), lock()));
     let origin = Origin::default();
     let first = load(&left, &origin, Gate::Slow);
     tokio::time::sleep(ms(1)).await;
@@ -126,4 +131,82 @@ async fn without_an_answer_about_the_lock_there_is_none() {
     let (store, left, _, origin) = world();
     store.set_weather(Weather::Failing);
     assert_eq!(load(&left, &origin, Gate::Ok).await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_nobody_said_was_taken_is_given_back_too() {
+    for goes_away in [false, true] {
+        let store = SharedStore::new(TokioClock::new());
+        let road = Road { lock: |_| Fate::IsNotAnswered, ..Road::to(&store) };
+        let cache = instance(road, DistributedLock::enabled());
+        let loading = load(&cache, &Origin::default(), Gate::Ok);
+        tokio::time::sleep(ms(10)).await;
+        assert!(!store.lock("k", "another", ms(1)).await.unwrap());
+        if goes_away {
+            loading.abort();
+        } else {
+            assert_eq!(loading.await.unwrap(), Some(1));
+        }
+        drop(cache);
+        tokio::time::sleep(ms(10)).await;
+        assert!(store.lock("k", "another", ms(1)).await.unwrap(), "goes away: {goes_away}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_not_lost_before_its_time_because_the_level_did_not_answer() {
+    for (ends, is_lost) in [(800, false), (3_000, true)] {
+        let store = SharedStore::new(TokioClock::new());
+        let cache = instance(store.clone(), DistributedLock::enabled().ttl(ms(900)));
+        let log = Log::of(&cache);
+        let loading = load(&cache, &Origin::default(), Gate::Never);
+        tokio::time::sleep(ms(200)).await;
+        store.set_weather(Weather::Failing);
+        tokio::time::sleep(ms(ends - 200)).await;
+        store.set_weather(Weather::Fine);
+        tokio::time::sleep(ms(3_000)).await;
+        assert_eq!(log.take().contains(&"lock:lost".to_owned()), is_lost, "after {ends} ms");
+        assert_eq!(store.lock("k", "another", ms(1)).await.unwrap(), is_lost);
+        loading.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_without_end_waits_for_the_result() {
+    let store = SharedStore::new(TokioClock::new());
+    let lock = || DistributedLock::enabled().wait_timeout(Duration::MAX);
+    let (left, right) = (instance(store.clone(), lock()), instance(store, lock()));
+    let origin = Origin::default();
+    let first = load(&left, &origin, Gate::Slow);
+    tokio::time::sleep(ms(1)).await;
+    let second = load(&right, &origin, Gate::Slow);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Some(1), Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_lock_is_woken_by_the_bus() {
+    let store = SharedStore::new(TokioClock::new());
+    let bus = SharedBus::new(1);
+    let lock = DistributedLock::enabled().poll(ms(60_000)).wait_timeout(ms(120_000));
+    let build = || {
+        on_tokio_time()
+            .l2(store.clone(), WireCodec::new())
+            .event_bus(bus.link(), WireCodec::new())
+            .distributed_lock(lock.clone())
+            .build()
+            .unwrap()
+    };
+    let (left, right, origin) = (build(), build(), Origin::default());
+    left.ready().await.unwrap();
+    right.ready().await.unwrap();
+    let loads = [&left, &right].map(|cache| {
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
+    });
+    let began = tokio::time::Instant::now();
+    for load in loads {
+        load.await.unwrap();
+    }
+    assert!(began.elapsed() < SLOW + ms(10), "{:?}", began.elapsed());
+    assert_eq!(left.stats().loads + right.stats().loads, 1);
 }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::{
     cluster::Cluster,
     ms,
+    process::wait_for,
     proxy::{Mode, Proxy},
     redis::RedisServer,
     sentinel::Sentinel,
@@ -209,6 +210,79 @@ async fn a_process_that_starts_after_the_restart_is_not_served_the_old_either() 
     assert_eq!(after.get("k").await, None);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_old_is_not_served_before_it_could_be_removed() {
+    let mut server = RedisServer::start_with_user("app", "secret", "~cache:* &* +@all");
+    let before = RedisStore::at(server.url()).build().unwrap();
+    let lease = lease(&before, "k").await;
+    assert!(before.publish("k", &lease, b"1".to_vec(), ms(60_000)).await.unwrap());
+    drop(before);
+    server.save();
+    server.restart();
+    let may = |rule: &str| {
+        let mut allow = redis::cmd("ACL");
+        allow.arg("SETUSER").arg("app").arg(rule).exec(&mut server.connect()).unwrap();
+    };
+    may("-unlink");
+    let after = RedisStore::at(server.url()).build().unwrap();
+    for _ in 0..5 {
+        after.get("k").await.unwrap_err();
+    }
+    may("+unlink");
+    soon("it answers", async || after.get("k").await.is_ok_and(|found| found.is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_node_that_comes_back_with_what_was_deleted_is_cleared() {
+    let mut cluster = Cluster::start();
+    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
+    // A key in a slot of the second node.
+    let key = (0..).map(|i| i.to_string()).find(|key| {
+        let slot = cluster.slot_of(&format!("cache:{key}"));
+        (5_462..10_924).contains(&slot)
+    });
+    let key = key.unwrap();
+    let lease = lease(&store, &key).await;
+    assert!(store.publish(&key, &lease, b"1".to_vec(), ms(600_000)).await.unwrap());
+    cluster.node(1).save();
+    store.delete(&key).await.unwrap();
+    cluster.kill(1);
+    cluster.restart(1);
+    let mut node = cluster.node(1).connect();
+    let name = format!("cache:{key}");
+    soon("it is removed", async || {
+        !redis::cmd("EXISTS").arg(&name).query::<bool>(&mut node).unwrap()
+    })
+    .await;
+    soon("it answers", async || store.get(&key).await.is_ok_and(|found| found.is_none())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_falls_silent_while_it_is_looked_at_is_given_up() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let url = format!("redis://127.0.0.1:{}/", proxy.port());
+    let store = RedisStore::at(url).options({
+        let mut options = lazy_layers_cache::RedisOptions::default();
+        options.check_interval = ms(100);
+        options
+    });
+    let store = store.build().unwrap();
+    // It answers, but the note of its run is not taken: the look at it stands still.
+    let mut admin = server.connect();
+    redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").exec(&mut admin).unwrap();
+    let asking = tokio::spawn({
+        let store = store.clone();
+        async move { store.get("k").await }
+    });
+    wait_for("the look", SOON, || (server.calls("get") == 1).then_some(()));
+    proxy.set(Mode::Blackhole);
+    proxy.set_for_new(Mode::Pass);
+    redis::cmd("CLIENT").arg("UNPAUSE").exec(&mut admin).unwrap();
+    drop(timeout(SOON, asking).await.expect("it is not waited for without end"));
+    soon("a new connection serves", async || store.get("k").await.is_ok()).await;
+}
+
 #[tokio::test]
 async fn a_redis_restarted_empty_refuses_what_began_before() {
     let mut server = RedisServer::start();
@@ -238,6 +312,17 @@ async fn deletes_work_when_redis_is_out_of_memory_and_loads_go_on() {
     assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
     assert_eq!(load(&cache, "k", 4).await, 4);
     assert_eq!(cache.get("k").await.as_deref(), Some(&4), "the breaker never opened");
+}
+
+#[tokio::test]
+async fn a_write_that_a_full_redis_has_no_room_for_voids_what_began_before() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).build().unwrap();
+    let old = lease(&store, "k").await;
+    server.config_set("maxmemory", "1");
+    assert_eq!(store.seize("k", ms(60_000)).await.unwrap(), None);
+    server.config_set("maxmemory", "0");
+    assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
 }
 
 #[tokio::test]
@@ -299,13 +384,42 @@ async fn a_pattern_delete_fences_loads_that_are_running() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_load_that_ends_while_a_pattern_delete_walks_outlasts_it() {
+    let server = RedisServer::start();
+    // So that the walk takes a step for each of so many names.
+    let store = RedisStore::at(server.url()).use_index(false).scan_count(1).batch_size(1);
+    let store = store.build().unwrap();
+    let mut loads = Vec::new();
+    for i in 0..300 {
+        let key = format!("user:{i}");
+        loads.push((lease(&store, &key).await, key));
+    }
+    let walk = tokio::spawn({
+        let store = store.clone();
+        async move { store.delete_matching("user:*").await }
+    });
+    // One load after the other ends, for as long as the walk takes.
+    for (lease, key) in loads {
+        let _ = store.publish(&key, &lease, b"old".to_vec(), ms(60_000)).await.unwrap();
+        if !walk.is_finished() {
+            sleep(ms(1)).await;
+        }
+    }
+    walk.await.unwrap().unwrap();
+    assert_eq!(store.size().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_became_a_replica_is_left() {
     let server = RedisServer::start();
     let other = RedisServer::start();
     let cache = cache(RedisStore::at(server.url()));
     serves(&cache, "k").await;
     let port = other.port().to_string();
+    let reader = RedisStore::at(server.url()).build().unwrap();
+    reader.get("k").await.unwrap();
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut server.connect()).unwrap();
+    soon("who only reads leaves it too", async || reader.get("k").await.is_err()).await;
     answers_in_time(&cache, 3).await;
     redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut server.connect()).unwrap();
     serves(&cache, "k").await;
@@ -315,6 +429,26 @@ async fn a_server_that_became_a_replica_is_left() {
 async fn a_cluster_keeps_the_contract() {
     let cluster = Cluster::start();
     check_store(&RedisStore::cluster(cluster.urls()).build().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_delete_that_some_master_did_not_hear_of_is_an_error() {
+    let mut cluster = Cluster::start();
+    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
+    store.delete_matching("*").await.unwrap();
+    cluster.kill(1);
+    let mut other = cluster.node(0).connect();
+    let mut nodes = || redis::cmd("CLUSTER").arg("NODES").query::<String>(&mut other).unwrap();
+    wait_for("the others' notice", Duration::from_secs(20), || {
+        nodes().contains("master,fail ").then_some(())
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < ms(1_500) {
+        store.delete_matching("*").await.unwrap_err();
+        sleep(ms(50)).await;
+    }
+    cluster.restart(1);
+    soon("it is done", async || store.delete_matching("*").await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -201,6 +201,64 @@ async fn the_index_forgets_what_has_expired() {
     assert_eq!(epochs, 1, "loads that came to nothing leave nothing behind");
 }
 
+/// The last call of a script about the key, as the server got it.
+fn last_call(server: &RedisServer, key: &str) -> redis::Cmd {
+    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    let log = redis::cmd("SLOWLOG").arg("GET").arg(-1).query(&mut server.connect());
+    let entries: Vec<Entry> = log.unwrap();
+    let is_it = |args: &Vec<String>| args[0] == "EVALSHA" && args.contains(&key.to_owned());
+    let args = entries.into_iter().map(|(.., args, _, _)| args).find(is_it).unwrap();
+    redis::cmd(&args[0]).arg(&args[1..]).to_owned()
+}
+
+#[tokio::test]
+async fn a_call_that_arrives_twice_gives_nobody_back_what_a_delete_took() {
+    let server = RedisServer::start();
+    server.config_set("slowlog-log-slower-than", "0");
+    server.config_set("slowlog-max-len", "1000");
+    let store = store(&server);
+    // The scripts are known.
+    write(&store, "warm", "1", ms(60_000)).await;
+    lease(&store, "warm").await;
+    for writes in [false, true] {
+        let voided = if writes {
+            store.seize("k", ms(60_000)).await.unwrap().unwrap()
+        } else {
+            lease(&store, "k").await
+        };
+        let copy = last_call(&server, "cache:k");
+        store.delete("k").await.unwrap();
+        copy.exec(&mut server.connect()).unwrap();
+        let published = store.publish("k", &voided, b"old".to_vec(), ms(60_000)).await;
+        assert!(!published.unwrap(), "of a write: {writes}");
+        store.delete("k").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_is_refused_halfway_leaves_the_value_where_the_next_one_finds_it() {
+    let server = RedisServer::start_with_user("app", "secret", "~cache:* &* +@all");
+    let may = |rule: &str| {
+        let mut allow = redis::cmd("ACL");
+        allow.arg("SETUSER").arg("app").arg(rule).exec(&mut server.connect()).unwrap();
+    };
+    let store = store(&server);
+    for pattern in [false, true] {
+        write(&store, "k", "1", ms(60_000)).await;
+        let load = lease(&store, "k").await;
+        may("-unlink");
+        if pattern {
+            store.delete_matching("k*").await.unwrap_err();
+        } else {
+            store.delete("k").await.unwrap_err();
+        }
+        may("+unlink");
+        store.delete_matching("k*").await.unwrap();
+        assert_eq!(store.get("k").await.unwrap(), None, "by pattern: {pattern}");
+        assert!(!store.publish("k", &load, b"old".to_vec(), ms(60_000)).await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn a_password_a_user_and_a_connection_of_the_applications_own_will_do() {
     let server = RedisServer::start_with_password("secret");

@@ -65,6 +65,21 @@ async fn rabbitmq_is_reached_by_tls() {
     no_task_is_left().await;
 }
 
+#[cfg(feature = "redis-tls")]
+#[tokio::test]
+async fn redis_is_reached_by_tls() {
+    use crate::support::redis::RedisServer;
+    use lazy_layers_cache::RedisTransport;
+
+    let server = RedisServer::start_with_tls();
+    let authority = std::fs::read(server.authority()).unwrap();
+    let at = || RedisTransport::at(server.url());
+    let told = at().root_certificates(authority).build().unwrap();
+    trusts_only_whom_it_is_told_to(&told, &at().build().unwrap()).await;
+    drop(told);
+    no_task_is_left().await;
+}
+
 #[tokio::test]
 async fn a_file_that_holds_no_certificate_is_named() {
     let tls = TlsOptions::required().ca_file("/dev/null");

@@ -44,16 +44,16 @@ async fn read(mut subscriber: Subscriber, vitals: Vitals, queue: Queue) {
             biased;
             () = vitals.worse_than(dropped) => {}
             message = subscriber.next() => match message {
-                Some(message) if !vitals.is_over() => queue.push(message.payload.to_vec()),
-                _ => return queue.close(),
+                Some(message) if !vitals.is_over() => queue.put(Delivery::Event(message.payload.to_vec())),
+                _ => return queue.put(Delivery::Closed),
             },
         }
         if vitals.is_over() {
-            return queue.close();
+            return queue.put(Delivery::Closed);
         }
         if dropped != vitals.dropped() {
             dropped = vitals.dropped();
-            queue.gap();
+            queue.put(Delivery::Gap);
         }
     }
 }

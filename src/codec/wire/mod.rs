@@ -173,7 +173,12 @@ impl WireCodec {
         })
     }
 
-    fn unpack<V: DeserializeOwned>(&self, packed: &[u8]) -> Result<V, BoxError> {
+    fn without_tiers(&self) -> Self {
+        let never = Tiers { gzip: usize::MAX, zstd: usize::MAX, lz4: usize::MAX };
+        Self { tiers: never, ..*self }
+    }
+
+    fn read<V: DeserializeOwned>(&self, packed: &[u8]) -> Result<V, BoxError> {
         let limits = self.limits;
         at_most(packed.len(), limits.unpacked)?;
         scan(packed, limits.nesting, limits.values)?;
@@ -183,9 +188,9 @@ impl WireCodec {
     /// What was written before there were prefixes.
     fn legacy<V: DeserializeOwned>(&self, bytes: &[u8]) -> Result<V, BoxError> {
         if bytes == null()? || bytes == serde_json::to_vec(NULL)? {
-            return self.unpack(&NIL);
+            return self.read(&NIL);
         }
-        let packed = match self.unpack(bytes) {
+        let packed = match self.read(bytes) {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -206,12 +211,31 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
         };
         match encoding.map_err(|tag| format!("tag {tag:?} is not known here"))? {
             WireEncoding::Json => Ok(serde_json::from_slice(body)?),
-            WireEncoding::MessagePack if body == null()? => self.unpack(&NIL),
+            WireEncoding::MessagePack if body == null()? => self.read(&NIL),
             encoding => match decompress(encoding, body, self.limits.unpacked)? {
-                Some(packed) => self.unpack(&packed),
-                None => self.unpack(body),
+                Some(packed) => self.read(&packed),
+                None => self.read(body),
             },
         }
+    }
+
+    fn encode_plain(&self, value: &V) -> Result<Vec<u8>, BoxError> {
+        Ok(self.without_tiers().serialize_with_stats(value)?.bytes)
+    }
+
+    /// What is compressed, and JSON.
+    fn unpack(&self, bytes: &[u8], limit: usize) -> Option<Vec<u8>> {
+        let (encoding, body) = match WireEncoding::split(bytes) {
+            Some((encoding, body)) => (encoding.ok()?, body),
+            None => (WireEncoding::Json, bytes),
+        };
+        if encoding != WireEncoding::Json {
+            return decompress(encoding, body, limit).ok().flatten();
+        }
+        let event: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let mut packed = Vec::new();
+        write(&mut packed, &event, self.limits.nesting).ok()?;
+        Some(packed)
     }
 
     /// What is compressed or longer than 64 KiB.

@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, RedisResult};
 use super::connection::Connection;
 
 /// A master's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Node {
     pub(super) host: String,
     pub(super) port: u16,
@@ -15,13 +15,16 @@ pub(super) struct Node {
 /// Who has which slots, and which are being moved.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Empty where there is no Cluster: the one server there is has no name.
+    /// In order. Empty where there is no Cluster: the one server there is has no name.
     pub(super) masters: Vec<Node>,
     slots: Vec<String>,
     pub(super) is_moving: bool,
 }
 
+const SLOTS: u32 = 16_384;
+
 impl Layout {
+    /// Fails where a slot has no master that is there.
     pub(super) async fn of(connection: &Connection) -> RedisResult<Self> {
         if !connection.is_cluster() {
             return Ok(Self { masters: Vec::new(), slots: Vec::new(), is_moving: false });
@@ -41,13 +44,20 @@ impl Layout {
             Some(node) => connection.run_on(Some(node), &nodes).await?,
             None => connection.run_anywhere(&nodes).await?,
         };
-        Self::parse(&text).ok_or_else(|| {
+        let (layout, slots) = Self::parse(&text).ok_or_else(|| {
             RedisError::from((ErrorKind::Parse, "the Cluster's nodes cannot be read"))
-        })
+        })?;
+        if slots != SLOTS {
+            // What they hold would be passed over, and be there again with its master.
+            return Err((ErrorKind::Client, "some slots of the Cluster have no master").into());
+        }
+        Ok(layout)
     }
 
-    /// `id host:port@bus[,name] flags master ping pong epoch link slots..`, a line a node.
-    fn parse(text: &str) -> Option<Self> {
+    /// `id host:port@bus[,name] flags master ping pong epoch link slots..`, a line a node. Says how
+    /// many slots the masters have that are there: to one node a slot has one master at most.
+    fn parse(text: &str) -> Option<(Self, u32)> {
+        let mut covered = 0;
         let (mut masters, mut slots, mut is_moving) = (Vec::new(), Vec::new(), false);
         for line in text.lines() {
             let mut words = line.split(' ');
@@ -61,10 +71,16 @@ impl Layout {
             }
             let (host, port) = address.split('@').next()?.rsplit_once(':')?;
             masters.push(Node { host: host.to_owned(), port: port.parse().ok()? });
+            for range in &own {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+                covered += (last + 1).checked_sub(first)?;
+            }
             slots.push(format!("{id} {}", own.join(" ")));
         }
+        masters.sort();
         slots.sort();
-        Some(Self { masters, slots, is_moving })
+        Some((Self { masters, slots, is_moving }, covered))
     }
 
     /// The nodes to walk over, one after the other.
@@ -81,21 +97,37 @@ mod tests {
     use super::*;
 
     const NODES: &str = "\
-a1 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-5460 [93-<-b2]
-b2 127.0.0.1:7002@17002,name master - 0 0 2 connected 5461-10922 93
+a1 127.0.0.1:7002@17002 myself,master - 0 0 1 connected 0-5460 [93-<-b2]
+b2 127.0.0.1:7001@17001,name master - 0 0 2 connected 5461-10922
 c3 ::1:7003@17003 master - 0 0 3 connected
 d4 127.0.0.1:7004@17004 slave a1 0 0 1 connected
-e5 :0@0 master,noaddr - 0 0 3 disconnected 10923-16383
+e5 127.0.0.1:7005@17005 master,fail? - 0 0 3 connected 10923 10925-16383
+f6 127.0.0.1:7006@17006 master - 0 0 4 connected 10924
 ";
 
     #[test]
     fn masters_are_those_with_slots() {
-        let layout = Layout::parse(NODES).unwrap();
+        let (layout, slots) = Layout::parse(NODES).unwrap();
         let node = |port| Node { host: "127.0.0.1".into(), port };
-        assert_eq!(layout.masters, [node(7_001), node(7_002)]);
+        assert_eq!(layout.masters, [node(7_001), node(7_002), node(7_005), node(7_006)]);
         assert!(layout.is_moving);
-        let later = Layout::parse(&NODES.replace(" [93-<-b2]", "")).unwrap();
+        assert_eq!(slots, SLOTS);
+        let later = Layout::parse(&NODES.replace(" [93-<-b2]", "")).unwrap().0;
         assert!(!later.is_moving);
         assert_eq!(later.slots, layout.slots);
+    }
+
+    #[test]
+    fn the_order_in_which_a_node_names_them_is_no_change() {
+        let reversed: Vec<&str> = NODES.lines().rev().collect();
+        assert_eq!(Layout::parse(&reversed.join("\n")), Layout::parse(NODES));
+    }
+
+    #[test]
+    fn the_slots_of_a_master_that_is_not_there_are_missed() {
+        for gone in ["master,fail -", "master,noaddr -"] {
+            let nodes = NODES.replace("master,fail? -", gone);
+            assert_eq!(Layout::parse(&nodes).unwrap().1, 10_924);
+        }
     }
 }

@@ -10,6 +10,7 @@ use redis::{
 };
 
 use super::{cluster::Node, scripts::Script};
+use crate::redis_server::Given;
 
 #[derive(Clone)]
 pub(super) enum Connection {
@@ -17,18 +18,6 @@ pub(super) enum Connection {
     Cluster(ClusterConnection),
     /// The user's own.
     Given(Arc<dyn Given>),
-}
-
-/// A connection whose type only the user knows. A clone is made for each command, as commands
-/// need it for themselves.
-pub(super) trait Given: Send + Sync {
-    fn another(&self) -> Box<dyn ConnectionLike + Send>;
-}
-
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Given for C {
-    fn another(&self) -> Box<dyn ConnectionLike + Send> {
-        Box::new(self.clone())
-    }
 }
 
 /// What can be said again on another connection.

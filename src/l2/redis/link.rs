@@ -68,7 +68,8 @@ impl Drop for Unanswered<'_> {
 enum State {
     /// For the first time, or after a connection that worked: worth waiting for.
     Connecting,
-    Up(Connection),
+    /// And its number.
+    Up(Connection, u64),
     Down(Arc<str>),
 }
 
@@ -88,16 +89,10 @@ impl Link {
         self.suspicion.told.notify_one();
     }
 
-    /// A connection: the one there is, or the one that is being made. An error if the last attempt
-    /// failed.
-    pub(super) async fn get(&self, inner: &Arc<Inner>) -> Result<Connection, BoxError> {
-        let mut receiver = self.receiver(inner)?;
-        let state = receiver.wait_for(|state| !matches!(state, State::Connecting)).await;
-        match state.as_deref() {
-            Ok(State::Up(connection)) => Ok(connection.clone()),
-            Ok(State::Down(reason)) => Err(format!("Redis is not there: {reason}").into()),
-            Ok(State::Connecting) | Err(_) => Err("the connection to Redis was given up".into()),
-        }
+    /// A connection, with its number: the one there is, or the one that is being made. An error if
+    /// the last attempt failed.
+    pub(super) async fn get(&self, inner: &Arc<Inner>) -> Result<(Connection, u64), BoxError> {
+        self.get_if(inner, |_| true).await
     }
 
     /// Waits for a connection later than `number`.
@@ -105,23 +100,35 @@ impl Link {
         &self,
         inner: &Arc<Inner>,
         number: u64,
-    ) -> Result<Connection, BoxError> {
+    ) -> Result<(Connection, u64), BoxError> {
+        self.get_if(inner, |own| own > number).await
+    }
+
+    async fn get_if(
+        &self,
+        inner: &Arc<Inner>,
+        will_do: impl Fn(u64) -> bool,
+    ) -> Result<(Connection, u64), BoxError> {
         let mut receiver = self.receiver(inner)?;
-        let current = Arc::clone(&self.number);
-        let is_later = move |state: &State| {
-            !matches!(state, State::Connecting)
-                && (current.load(Ordering::Relaxed) > number || matches!(state, State::Down(_)))
+        let is_settled = |state: &State| match state {
+            State::Connecting => false,
+            State::Up(_, number) => will_do(*number),
+            State::Down(_) => true,
         };
-        drop(receiver.wait_for(is_later).await);
-        self.get(inner).await
+        let state = receiver.wait_for(is_settled).await;
+        match state.as_deref() {
+            Ok(State::Up(connection, number)) => Ok((connection.clone(), *number)),
+            Ok(State::Down(reason)) => Err(format!("Redis is not there: {reason}").into()),
+            Ok(State::Connecting) | Err(_) => Err("the connection to Redis was given up".into()),
+        }
     }
 
     /// What nearly every call needs: no receiver of its own, and no wait.
-    pub(super) fn connected(&self) -> Option<Connection> {
+    pub(super) fn connected(&self) -> Option<(Connection, u64)> {
         let state = self.state.read();
         let receiver = state.as_ref().filter(|it| it.has_changed().is_ok())?;
         match &*receiver.borrow() {
-            State::Up(connection) => Some(connection.clone()),
+            State::Up(connection, number) => Some((connection.clone(), *number)),
             State::Connecting | State::Down(_) => None,
         }
     }
@@ -172,8 +179,8 @@ impl Keeper {
                 Ok(connection) => {
                     let begun = Instant::now();
                     self.suspicion.is_unfit.store(false, Ordering::Relaxed);
-                    self.number.fetch_add(1, Ordering::Relaxed);
-                    self.sender.send_replace(State::Up(connection.clone()));
+                    let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.sender.send_replace(State::Up(connection.clone(), number));
                     let reason = self.watch(&connection, &mut runs).await;
                     if begun.elapsed() > PROVEN {
                         pauses = backoff();
@@ -202,8 +209,27 @@ impl Keeper {
         timeout(limit, runs.read(&connection))
             .await
             .map_err(|_| format!("the server does not answer within {limit:?}"))??;
-        runs.vet(&connection, &self.inner).await?;
+        // It may take as long as it takes to look at every key, while the servers answer.
+        let vetting = runs.vet(&connection, &self.inner);
+        unless(self.silence(&connection), vetting)
+            .await
+            .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
         Ok(connection)
+    }
+
+    /// Ends when the servers have not answered twice.
+    async fn silence(&self, connection: &Connection) {
+        let interval = self.inner.options.check_interval;
+        let ping = redis::cmd("PING");
+        let mut silent = 0;
+        while silent < 2 {
+            sleep(interval).await;
+            // An error is an answer: whoever works with the connection gets one too.
+            match timeout(interval, connection.run_everywhere(&ping)).await {
+                Ok(_) => silent = 0,
+                Err(_) => silent += 1,
+            }
+        }
     }
 
     /// Returns when the connection is given up.
@@ -216,8 +242,7 @@ impl Keeper {
             if self.suspicion.is_unfit.load(Ordering::Relaxed) && !self.inner.target.is_given() {
                 return "the server takes no writes".into();
             }
-            let elsewhere = timeout(interval, self.inner.target.has_another(interval));
-            if elsewhere.await.unwrap_or(false) {
+            if self.inner.target.has_another(interval).await {
                 return "a sentinel names another master".into();
             }
             let asked = Instant::now();

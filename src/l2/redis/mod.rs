@@ -8,6 +8,7 @@ mod options;
 mod runs;
 mod scripts;
 mod target;
+#[cfg(feature = "redis-tls")]
 mod tls;
 mod walk;
 
@@ -24,11 +25,11 @@ use self::{
     names::Names,
     scripts::{EXCLUSIVE, Keys, Script, Scripts},
     target::Target,
-    tls::Certificates,
 };
 use super::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
     error::{BoxError, BuildError},
+    redis_server::Certificates,
     time::millis,
 };
 
@@ -267,14 +268,13 @@ impl Inner {
     /// Asks on the connection there is; once more on the next if that breaks under it, as one does
     /// that was idle for too long. Says whether it was the second time.
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
-        let mut connection = match self.link.connected() {
-            Some(connection) => connection,
+        let (mut connection, number) = match self.link.connected() {
+            Some(connected) => connected,
             None => Box::pin(self.link.get(self)).await?,
         };
         let unanswered = self.link.unanswered();
         let mut is_second = false;
         loop {
-            let number = self.link.number();
             match connection.ask_only(&request).await {
                 Ok(answer) => {
                     unanswered.answered();
@@ -289,7 +289,7 @@ impl Inner {
                         return Err(error.into());
                     }
                     is_second = true;
-                    connection = Box::pin(self.link.get_later(self, number)).await?;
+                    (connection, _) = Box::pin(self.link.get_later(self, number)).await?;
                 }
             }
         }
@@ -389,25 +389,26 @@ impl Store for RedisStore {
     fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
             let script = &self.0.parts.scripts.seize;
-            let token = format!("{EXCLUSIVE}{}", token());
             let mut call = self.0.keys(key).call(script);
-            call.arg(&token).arg(lifetime(lease_for));
-            let planted: bool = self.0.ask(Request::Script(script, call)).await?;
-            Ok(planted.then(|| Lease::new(token)))
+            call.arg(format!("{EXCLUSIVE}{}", token())).arg(lifetime(lease_for));
+            let planted: String = self.0.ask(Request::Script(script, call)).await?;
+            Ok((!planted.is_empty()).then(|| Lease::new(planted)))
         })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let Keys { value, epoch, sets } = self.0.keys(key);
-            let mut delete = redis::pipe();
-            if let Some((index, epochs)) = &sets {
-                // Before the value, so that one written in between has its place in the index.
-                delete.cmd("ZREM").arg(index).arg(&value);
-                delete.cmd("ZREM").arg(epochs).arg(&epoch);
-            }
-            delete.cmd(self.0.parts.options.delete_strategy.command()).arg(value).arg(epoch);
-            self.0.ask(Request::Pipeline(delete)).await
+            let parts = &self.0.parts;
+            let (keys, command) = (self.0.keys(key), parts.options.delete_strategy.command());
+            let request = if keys.sets.is_some() {
+                let script = &parts.scripts.delete;
+                let mut call = keys.call(script);
+                call.arg(command);
+                Request::Script(script, call)
+            } else {
+                Request::Command(redis::cmd(command).arg(keys.value).arg(keys.epoch).to_owned())
+            };
+            self.0.ask(request).await
         })
     }
 
@@ -449,7 +450,7 @@ impl Store for RedisStore {
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let connection = self.0.link.get(&self.0).await?;
+            let (connection, _) = self.0.link.get(&self.0).await?;
             let deleted = walk::delete_matching(&connection, &self.0.parts, pattern).await;
             deleted.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
@@ -466,7 +467,7 @@ impl Store for RedisStore {
 
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
-            let connection = self.0.link.get(&self.0).await?;
+            let (connection, _) = self.0.link.get(&self.0).await?;
             let size = walk::size(&connection, &self.0.parts).await;
             size.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
@@ -474,10 +475,10 @@ impl Store for RedisStore {
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let mut set = redis::cmd("SET");
-            set.arg(self.0.parts.names.lock(key)).arg(owner).arg("NX").arg("PX").arg(lifetime(ttl));
-            let taken: Option<String> = self.0.ask(Request::Command(set)).await?;
-            Ok(taken.is_some())
+            let script = &self.0.parts.scripts.lock;
+            let mut call = self.0.on_lock(key, owner, script);
+            call.arg(lifetime(ttl));
+            self.0.ask(Request::Script(script, call)).await
         })
     }
 

@@ -27,16 +27,25 @@ impl Runs {
         let info = redis::cmd("INFO").arg("server").to_owned();
         match connection.run_everywhere(&info).await {
             Ok(answers) => {
-                self.current = answers.iter().filter_map(|info| field(info, "run_id")).collect();
+                self.seen(answers.iter().filter_map(|info| field(info, "run_id")).collect());
                 Self::check_role(connection).await
             }
             // The user may not ask for it.
             Err(error) if error.code() == Some("NOPERM") => {
-                self.current.clear();
+                self.seen(BTreeSet::new());
                 connection.run_anywhere::<()>(&redis::cmd("PING")).await
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// One that merely came, into a Cluster that grows, brings nothing back: from now on it is one
+    /// of those whose going would tell.
+    fn seen(&mut self, current: BTreeSet<String>) {
+        if self.vetted.is_subset(&current) {
+            self.vetted.clone_from(&current);
+        }
+        self.current = current;
     }
 
     /// A replica has what its master had a while ago, deleted or not.
@@ -54,8 +63,7 @@ impl Runs {
         }
     }
 
-    /// Whether a server went and another came. One that merely came, into a Cluster that grows,
-    /// brings nothing back.
+    /// Whether a server went and another came.
     pub(super) fn have_changed(&self) -> bool {
         !self.vetted.is_subset(&self.current) && !self.current.is_subset(&self.vetted)
     }
@@ -104,9 +112,8 @@ pub(super) fn field(info: &str, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn runs(vetted: &str, current: &str) -> Runs {
-        let set = |text: &str| text.chars().map(String::from).collect();
-        Runs { vetted: set(vetted), current: set(current) }
+    fn set(text: &str) -> BTreeSet<String> {
+        text.chars().map(String::from).collect()
     }
 
     #[test]
@@ -120,7 +127,22 @@ mod tests {
             ("abc", "abcd", false),
             ("a", "", false),
         ] {
-            assert_eq!(runs(vetted, current).have_changed(), changed, "{vetted} {current}");
+            let mut runs = Runs { vetted: set(vetted), current: set(vetted) };
+            runs.seen(set(current));
+            assert_eq!(runs.have_changed(), changed, "{vetted} {current}");
+        }
+    }
+
+    #[test]
+    fn one_that_came_later_is_missed_when_it_goes_and_one_that_was_away_is_not_forgotten() {
+        for (seen, changed) in [
+            (["abc", "abcd", "abce"], true),
+            (["abc", "ab", "abd"], true),
+            (["abc", "ab", "abc"], false),
+        ] {
+            let mut runs = Runs::default();
+            seen.into_iter().for_each(|current| runs.seen(set(current)));
+            assert_eq!(runs.have_changed(), changed, "{seen:?}");
         }
     }
 }

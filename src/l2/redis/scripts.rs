@@ -6,6 +6,10 @@
 //! starts again where it was when Redis forgets it.
 //!
 //! A missing token refuses, whatever made it go: a delete, its time, an eviction, a restart.
+//!
+//! The server's time is part of a token, so that a call which is made again, by us or by the client
+//! of a Cluster, or whose first copy hung somewhere and arrives at last, never plants what a delete
+//! has removed.
 
 use redis::Cmd;
 
@@ -16,9 +20,12 @@ pub(super) struct Scripts {
     pub(super) publish: Script,
     pub(super) seize: Script,
     pub(super) delete_all: Script,
+    pub(super) delete: Script,
     pub(super) discard: Script,
+    pub(super) lock: Script,
     pub(super) extend: Script,
     pub(super) unlock: Script,
+    pub(super) remove: Script,
     pub(super) clean: Script,
 }
 
@@ -29,9 +36,12 @@ impl Scripts {
             publish: Script::new(PUBLISH),
             seize: Script::new(SEIZE),
             delete_all: Script::new(DELETE_ALL),
+            delete: Script::new(DELETE),
             discard: Script::new(DISCARD),
+            lock: Script::new(LOCK),
             extend: Script::new(EXTEND),
             unlock: Script::new(UNLOCK),
+            remove: Script::new(REMOVE),
             clean: Script::new(CLEAN),
         }
     }
@@ -83,8 +93,8 @@ impl Keys {
 /// The token of a write that is on its way: nobody adopts it.
 pub(super) const EXCLUSIVE: &str = "w:";
 
-/// ARGV: a new token, how long it is good, the stale window, refresh (1) or not, the most bytes.
-/// Gives {fresh, value or false, remaining, token or ''}.
+/// ARGV: the beginning of a new token, how long it is good, the stale window, refresh (1) or not,
+/// the most bytes. Gives {fresh, value or false, remaining, token or ''}.
 ///
 /// A value longer than allowed is not sent; what is no string is no value. A full server gives no
 /// token; one that takes no writes is not the one to talk to, and says so.
@@ -100,14 +110,14 @@ else
 end
 local token = redis.call('GET', KEYS[2])
 if not token then
-  local planted = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  local time = redis.call('TIME')
+  token = ARGV[1] .. time[1] .. '.' .. time[2]
+  local planted = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[2])
   if planted.err then
     if string.sub(planted.err, 1, 3) ~= 'OOM' then return planted end
     return {0, value, remaining, ''}
   end
-  token = ARGV[1]
   if KEYS[4] then
-    local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
     redis.call('ZADD', KEYS[4], now + ARGV[2], KEYS[2])
@@ -154,21 +164,31 @@ end
 return 1
 ";
 
-/// ARGV: a new token, how long it is good. 1, or 0 where there is no room for it. The token comes
-/// first: once a script has written anything, even a full server lets it write on.
+/// ARGV: the beginning of a new token, how long it is good. The token, or '' where there is no room
+/// for it. It comes first: once a script has written anything, even a full server lets it write on.
 const SEIZE: &str = "
-local planted = redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+local time = redis.call('TIME')
+local token = ARGV[1] .. time[1] .. '.' .. time[2]
+local planted = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[2])
 redis.call('DEL', KEYS[1])
 if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
 if planted.err then
   redis.call('DEL', KEYS[2])
-  return 0
+  return ''
 end
 if KEYS[4] then
-  local time = redis.call('TIME')
   redis.call('ZADD', KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], KEYS[2])
 end
-return 1
+return token
+";
+
+/// ARGV: the command that removes. Only where there is an index, which must not forget a value that
+/// stays: where there is none, the command alone will do. A transaction was refused: a full server
+/// takes no command for one, and deletes must work there.
+const DELETE: &str = "
+redis.call(ARGV[1], KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], KEYS[1])
+return redis.call('ZREM', KEYS[4], KEYS[2])
 ";
 
 /// KEYS: the index, the set of epochs, and each value with its epoch behind it. ARGV: the command
@@ -190,6 +210,14 @@ if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
 return 1
 ";
 
+/// KEYS: the lock. ARGV: the owner, for how long. The owner may ask again: the first time may have
+/// had no answer.
+const LOCK: &str = "
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+";
+
 /// KEYS: the lock. ARGV: the owner, for how long.
 const EXTEND: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -200,6 +228,16 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 const UNLOCK: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
+";
+
+/// KEYS: the index or the set of epochs, names in it. ARGV: the command that removes. One name at
+/// a time, for there may be more of them than Lua can pass on at once.
+const REMOVE: &str = "
+for i = 2, #KEYS do
+  redis.call(ARGV[1], KEYS[i])
+  redis.call('ZREM', KEYS[1], KEYS[i])
+end
+return 0
 ";
 
 /// KEYS: the index. ARGV: names in it. Gives how many of them are there; the others go.

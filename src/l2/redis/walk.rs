@@ -118,9 +118,11 @@ async fn sweep_index(
     while let Some(names) = walk.next(connection, None).await? {
         let names = matching(parts, kind, pattern, names);
         for names in names.chunks(parts.options.batch_size.max(1)) {
-            // In this order: a value that is written in between has its place in the index.
-            connection.run::<()>(redis::cmd("ZREM").arg(&set).arg(names)).await?;
-            remove(connection, parts, names).await?;
+            let remove = &parts.scripts.remove;
+            let mut call = redis::cmd("EVALSHA");
+            call.arg(&remove.hash).arg(names.len() + 1).arg(&set).arg(names);
+            call.arg(parts.options.delete_strategy.command());
+            read::<()>(connection.ask(&Request::Script(remove, call)).await?)?;
         }
     }
     Ok(())

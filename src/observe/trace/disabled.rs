@@ -12,4 +12,8 @@ pub(crate) fn l2_fails(_error: &crate::error::BoxError) {}
 
 pub(crate) fn l2_recovered() {}
 
+pub(crate) fn bus_fails(_error: Option<&crate::error::BoxError>) {}
+
+pub(crate) fn bus_recovered() {}
+
 pub(crate) fn handler_panicked(_event: &str) {}

@@ -44,6 +44,18 @@ pub(crate) fn l2_recovered() {
     tracing::info!(target: "lazy_layers_cache", "the shared level answers again");
 }
 
+pub(crate) fn bus_fails(error: Option<&crate::error::BoxError>) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cause = error.map(tracing::field::display),
+        "events of other instances are not heard: what memory holds is looked up again",
+    );
+}
+
+pub(crate) fn bus_recovered() {
+    tracing::info!(target: "lazy_layers_cache", "events of other instances are heard again");
+}
+
 pub(crate) fn handler_panicked(event: &str) {
     tracing::error!(target: "lazy_layers_cache", event, "an event handler panicked");
 }

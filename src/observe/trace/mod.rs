@@ -7,5 +7,6 @@
 mod chosen;
 
 pub(crate) use self::chosen::{
-    handler_panicked, in_span, l2_fails, l2_recovered, origin_fails, origin_recovered,
+    bus_fails, bus_recovered, handler_panicked, in_span, l2_fails, l2_recovered, origin_fails,
+    origin_recovered,
 };

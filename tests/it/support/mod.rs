@@ -5,10 +5,12 @@ pub(crate) mod child;
 pub(crate) mod cluster;
 pub(crate) mod instance;
 pub(crate) mod nats;
+pub(crate) mod oracle;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;
+pub(crate) mod road;
 pub(crate) mod sentinel;
 pub(crate) mod transports;
 

@@ -3,8 +3,6 @@ use redis::{
     cluster::ClusterClientBuilder,
 };
 
-use crate::l2::redis::RedisStoreBuilder;
-
 /// In PEM. Without any, the machine's own authorities are trusted.
 #[derive(Clone, Default)]
 pub(crate) struct Certificates {
@@ -25,6 +23,14 @@ impl Certificates {
         cluster.certs(self.given())
     }
 
+    pub(crate) fn trust(&mut self, root: Vec<u8>) {
+        self.root = Some(root);
+    }
+
+    pub(crate) fn show(&mut self, certificate: Vec<u8>, key: Vec<u8>) {
+        self.client = Some((certificate, key));
+    }
+
     fn given(&self) -> TlsCertificates {
         let client_tls = self.client.clone();
         TlsCertificates {
@@ -32,23 +38,5 @@ impl Certificates {
                 .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
             root_cert: self.root.clone(),
         }
-    }
-}
-
-impl RedisStoreBuilder {
-    /// The authorities to trust instead of the machine's own, in PEM, for `rediss://`.
-    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.certificates.root = Some(pem.into());
-        self
-    }
-
-    /// The certificate to show and its key, in PEM, for `rediss://`.
-    pub fn client_certificate(
-        mut self,
-        certificate: impl Into<Vec<u8>>,
-        key: impl Into<Vec<u8>>,
-    ) -> Self {
-        self.certificates.client = Some((certificate.into(), key.into()));
-        self
     }
 }

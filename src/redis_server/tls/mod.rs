@@ -4,4 +4,4 @@
 #[cfg_attr(not(feature = "redis-tls"), path = "disabled.rs")]
 mod chosen;
 
-pub(super) use self::chosen::Certificates;
+pub(crate) use self::chosen::Certificates;

@@ -1,0 +1,323 @@
+//! An instance's place in the fleet: what it tells and what it has heard, under one lock.
+//!
+//! Pure but for the lock: it is told the time, given what came and asked what to send. Who sends
+//! and receives is the cache's business.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::{
+    dedupe::Dedupe,
+    gaps::{GapReason, Gaps},
+    message::{Kind, Mark, Message},
+    order::Order,
+    outbox::{Change, Outbox},
+    pulse::Pulse,
+    refused::Refused,
+};
+
+/// What a member is, and its bounds. Times are milliseconds.
+#[derive(Debug)]
+pub(crate) struct Manner {
+    pub(crate) source: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) trust_timeout: u64,
+    pub(crate) dedupe_entries: usize,
+    pub(crate) dedupe_ttl: u64,
+    pub(crate) outbox_entries: usize,
+    pub(crate) outbox_bytes: usize,
+}
+
+pub(crate) struct Member {
+    source: Arc<str>,
+    namespace: Option<String>,
+    /// New with every start, so that numbers may begin at 0.
+    incarnation: Arc<str>,
+    state: Mutex<State>,
+    /// Told when there is something to send.
+    pub(crate) work: Notify,
+    /// All changes of turns below this are out.
+    covered: watch::Sender<u64>,
+}
+
+struct State {
+    outbox: Outbox,
+    gaps: Gaps,
+    pulse: Pulse,
+    dedupe: Dedupe,
+    order: Order,
+    /// Whether peers are to be asked where they are.
+    says_hello: bool,
+}
+
+/// What there is to do for who sends.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Errand {
+    Event(Vec<u8>),
+    Beacon(Vec<u8>),
+    /// Nothing, until so late, or until there is [`work`](Member::work).
+    Wait(Option<u64>),
+}
+
+/// What an event is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Whether its value, if it has one, can be no older than any delete that was heard of.
+    New { is_good: bool },
+    /// Was here before.
+    Known,
+    /// Comes of ourselves.
+    Own,
+}
+
+impl Member {
+    pub(crate) fn new(manner: Manner) -> Self {
+        let random = || format!("{:016x}", fastrand::u64(..));
+        let incarnation: Arc<str> = Arc::from(random());
+        Self {
+            source: Arc::from(manner.source.unwrap_or_else(random)),
+            namespace: manner.namespace,
+            state: Mutex::new(State {
+                outbox: Outbox::new(manner.outbox_entries, manner.outbox_bytes),
+                gaps: Gaps::new(&incarnation, manner.trust_timeout),
+                pulse: Pulse::new(manner.trust_timeout),
+                dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
+                order: Order::new(&incarnation, Order::MAX_KEYS),
+                says_hello: false,
+            }),
+            incarnation,
+            work: Notify::new(),
+            covered: watch::Sender::new(0),
+        }
+    }
+
+    /// A key is about to be deleted or set: to be called before memory is changed.
+    pub(crate) fn deleting(&self, now: u64, key: &str) {
+        let State { order, gaps, .. } = &mut *self.state.lock();
+        order.deleting(gaps, now, key);
+    }
+
+    /// The same for a pattern.
+    pub(crate) fn deleting_many(&self) {
+        self.state.lock().order.deleting_many();
+    }
+
+    /// What a value that is taken now has to say for itself. To be called before the right to
+    /// publish it is checked.
+    pub(crate) fn seen(&self) -> Option<Arc<[u8]>> {
+        let State { order, gaps, outbox, .. } = &*self.state.lock();
+        order.seen(gaps, outbox.next_seq())
+    }
+
+    /// Takes in a change for the peers, and gives its turn.
+    pub(crate) fn tell(&self, now: u64, change: Change) -> u64 {
+        let turn = self.state.lock().outbox.push(now, change);
+        self.work.notify_one();
+        turn
+    }
+
+    /// Waits until all of a turn is out.
+    pub(crate) async fn is_out(&self, turn: u64) {
+        // The sender is ours, so there is no end of it.
+        let _ = self.covered.subscribe().wait_for(|covered| *covered > turn).await;
+    }
+
+    /// Waits until everything is out.
+    pub(crate) async fn all_is_out(&self) {
+        let is_empty = |_: &u64| self.state.lock().outbox.is_empty();
+        let _ = self.covered.subscribe().wait_for(is_empty).await;
+    }
+
+    /// What is to be sent now.
+    pub(crate) fn next(&self, now: u64) -> Errand {
+        let state = &mut *self.state.lock();
+        // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
+        for _ in 0..2 {
+            let State { outbox, order, pulse, .. } = state;
+            let Some(out) = outbox.next(now) else { break };
+            let (seq, kind) = (out.seq, out.kind());
+            let mark = self.mark(seq, pulse.promise(false));
+            let written = self.write(&mark.id(), mark, kind.clone());
+            let kind = match kind {
+                Kind::Delete { .. } | Kind::Set { prime: false, .. } | Kind::Pattern { .. } => {
+                    Some(kind)
+                }
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                // Whether more waits is not known while the message borrows the outbox: the floor
+                // is lowered once it is confirmed.
+                order.sent(seq, &kind, false);
+            }
+            match written {
+                Ok(bytes) => return Errand::Event(bytes),
+                Err(_) => outbox.failed(),
+            }
+        }
+        let hello = state.says_hello;
+        match state.pulse.due_at() {
+            due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
+            _ => {
+                let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
+                self.beacon(mark, hello).map_or(Errand::Wait(None), Errand::Beacon)
+            }
+        }
+    }
+
+    /// The event that was given last is out.
+    pub(crate) fn sent_event(&self, now: u64) {
+        let State { outbox, pulse, order, .. } = &mut *self.state.lock();
+        outbox.confirm();
+        pulse.published(now);
+        if outbox.is_empty()
+            && let Some(last) = outbox.next_seq().checked_sub(1)
+        {
+            order.sent(last, &Kind::Beacon { hello: false }, true);
+        }
+        self.covered.send_replace(outbox.covered());
+    }
+
+    /// It is not, or nobody knows.
+    pub(crate) fn failed_event(&self) {
+        self.state.lock().outbox.failed();
+    }
+
+    pub(crate) fn sent_beacon(&self, now: u64, random: f64) {
+        let state = &mut *self.state.lock();
+        state.says_hello = false;
+        state.pulse.sent(now, random);
+    }
+
+    /// The last word of a member that leaves in order: it promises nothing more. `None` if it has
+    /// never said anything.
+    pub(crate) fn goodbye(&self) -> Option<Vec<u8>> {
+        let seq = self.state.lock().outbox.confirmed_seq();
+        if seq > 0 { self.beacon(self.mark(seq, None), false) } else { None }
+    }
+
+    /// A subscription began.
+    pub(crate) fn subscribed(&self, now: u64, resumed: bool, random: f64) {
+        let state = &mut *self.state.lock();
+        state.gaps.subscribed(now, resumed);
+        state.pulse.heard(now, random);
+        state.says_hello = true;
+        self.work.notify_one();
+    }
+
+    pub(crate) fn unsubscribed(&self) {
+        let state = &mut *self.state.lock();
+        state.gaps.unsubscribed();
+        state.pulse.deaf();
+    }
+
+    /// Whether events must be taken to be lost. To be asked a few times a second.
+    pub(crate) fn check(&self, now: u64) -> Option<GapReason> {
+        self.state.lock().gaps.check(now)
+    }
+
+    /// Events were lost: memory is distrusted now.
+    pub(crate) fn lost_events(&self, now: u64) {
+        self.state.lock().gaps.alarmed(now);
+    }
+
+    /// Until when memory may be trusted; 0 where there is no subscription.
+    pub(crate) fn trusted_until(&self) -> u64 {
+        self.state.lock().gaps.trusted_until().unwrap_or(0)
+    }
+
+    /// What to think of an event, before it is applied. Once it is, [`heard`](Self::heard): not
+    /// before, for what was heard of counts as applied in what is [`seen`](Self::seen).
+    ///
+    /// To be asked when the right to write its value is held already: what is deleted here from
+    /// then on takes that right.
+    pub(crate) fn standing(&self, now: u64, message: &Message<'_>) -> Standing {
+        let is_own = match &message.mark {
+            Some(mark) => *mark.incarnation == *self.incarnation,
+            None => *message.source == *self.source,
+        };
+        let State { order, gaps, dedupe, .. } = &mut *self.state.lock();
+        if is_own {
+            return Standing::Own;
+        }
+        let mark = message.mark.as_ref();
+        let mut is_good = false;
+        match &message.kind {
+            Kind::Beacon { .. } => {}
+            _ if dedupe.knows(now, message.source, message.id) => return Standing::Known,
+            Kind::Delete { keys } => order.deleted(gaps, now, keys, mark),
+            Kind::Pattern { .. } => order.deleted_many(gaps, now, mark),
+            Kind::Set { keys, prime, seen, .. } => {
+                is_good = keys.iter().all(|key| order.allows(gaps, now, key, mark, *prime, *seen));
+                if !prime {
+                    // It stands for a delete of what there was.
+                    order.deleted(gaps, now, keys, mark);
+                }
+            }
+        }
+        Standing::New { is_good }
+    }
+
+    /// An event was applied, or needs not to be.
+    pub(crate) fn heard(&self, now: u64, message: &Message<'_>, standing: Standing, random: f64) {
+        let State { gaps, pulse, dedupe, .. } = &mut *self.state.lock();
+        let beacon = match message.kind {
+            Kind::Beacon { hello } => Some(hello),
+            _ => None,
+        };
+        if matches!(standing, Standing::New { .. }) && beacon.is_none() {
+            dedupe.is_new(now, message.source, message.id);
+        }
+        match &message.mark {
+            Some(mark) => drop(gaps.note(now, message.source, mark, beacon.is_some())),
+            None => gaps.heard(now),
+        }
+        pulse.heard(now, random);
+        if beacon == Some(true) && standing != Standing::Own {
+            pulse.asked(now, random);
+            self.work.notify_one();
+        }
+    }
+
+    /// Something came that is not for us, or nothing that can be read.
+    pub(crate) fn heard_something(&self, now: u64, random: f64) {
+        let State { gaps, pulse, .. } = &mut *self.state.lock();
+        gaps.heard(now);
+        pulse.heard(now, random);
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Changes that are not out yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state.lock().outbox.len()
+    }
+
+    fn mark(&self, seq: u64, due: Option<u64>) -> Mark<'_> {
+        Mark { incarnation: &self.incarnation, seq, due }
+    }
+
+    fn beacon(&self, mark: Mark<'_>, hello: bool) -> Option<Vec<u8>> {
+        self.write(&mark.beacon_id(), mark, Kind::Beacon { hello }).ok()
+    }
+
+    fn write(&self, id: &str, mark: Mark<'_>, kind: Kind<'_>) -> Result<Vec<u8>, Refused> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let message = Message {
+            id,
+            source: &self.source,
+            ts: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            generation: None,
+            namespace: self.namespace(),
+            mark: Some(mark),
+            kind,
+        };
+        message.encode()
+    }
+}

@@ -1,0 +1,152 @@
+//! Writes that do not get through, or whose callers do not wait for them: what is owed to the shared
+//! level is paid, whatever stands in the way, and memory never has what it should not.
+
+use std::time::Duration;
+
+use lazy_layers_cache::{
+    ErrorKind, L2Health, L2Timeouts, WireCodec,
+    testing::{SharedStore, TokioClock, Weather},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::support::{
+    Cache, ms, on_tokio_time,
+    road::{Fate, Road},
+    settle,
+};
+
+fn over(road: Road) -> Cache {
+    on_tokio_time().ttl(ms(3_600_000)).l2(road, WireCodec::new()).build().unwrap()
+}
+
+const LONG: Duration = ms(3_600_000);
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_always_fails_keeps_no_other_from_being_made_up_for() {
+    let store = SharedStore::new(TokioClock::new());
+    let is_bad: fn(&str) -> Fate =
+        |key| if key.starts_with("bad") { Fate::IsRefused } else { Fate::Arrives(0) };
+    let cache = over(Road { delete: is_bad, pattern: is_bad, ..Road::to(&store) });
+    for key in ["bad", "bad1", "bad2", "good", "well"] {
+        store.plant(key, b"HC1M\x07", LONG);
+    }
+    store.set_weather(Weather::Failing);
+    for key in ["bad", "bad1", "good"] {
+        cache.delete(key).await.unwrap_err();
+    }
+    cache.delete_by_pattern("bad*").await.unwrap_err();
+    cache.delete_by_pattern("wel*").await.unwrap_err();
+    store.set_weather(Weather::Fine);
+    store.reconnect();
+    // Five of them and a pause after each third, of a second at most.
+    sleep(ms(5_000)).await;
+    assert_eq!((store.peek("good"), store.peek("well")), (None, None));
+    assert!(store.peek("bad").is_some());
+    sleep(ms(600_000)).await;
+    assert_eq!(cache.get("bad2").await, None, "it was deleted, though it is there");
+    cache.set("good", 8).await.unwrap();
+    assert!(store.peek("good").is_some());
+    assert_eq!(cache.health().l2, Some(L2Health::Answering), "what always fails is passed over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_takes_long_is_given_longer_and_says_nothing_of_the_level() {
+    let store = SharedStore::new(TokioClock::new());
+    let long: fn(&str) -> Fate = |_| Fate::Arrives(300);
+    let cache = on_tokio_time()
+        .l2_timeouts(L2Timeouts::default().pattern(ms(100)))
+        .l2(Road { pattern: long, ..Road::to(&store) }, WireCodec::new())
+        .build()
+        .unwrap();
+    store.plant("a", b"HC1M\x07", LONG);
+    store.plant("other", b"HC1M\x07", LONG);
+    for _ in 0..4 {
+        let told = cache.delete_by_pattern("a*").await.unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::L2Unreachable);
+    }
+    assert_eq!(cache.health().l2, Some(L2Health::Answering));
+    assert!(cache.get("other").await.is_some());
+    sleep(ms(1_000)).await;
+    assert_eq!(store.peek("a"), None);
+}
+
+/// A write of "k", or what else covers it.
+#[derive(Debug, Clone, Copy)]
+enum Write {
+    Delete,
+    Set,
+    Pattern,
+}
+
+impl Write {
+    async fn of(self, cache: &Cache) {
+        let told = match self {
+            Self::Delete => cache.delete("k").await,
+            Self::Set => cache.set("k", 8).await,
+            Self::Pattern => cache.delete_by_pattern("k*").await,
+        };
+        told.unwrap();
+    }
+}
+
+const WRITES: [Write; 3] = [Write::Delete, Write::Set, Write::Pattern];
+
+fn over_a_long_road(store: &SharedStore) -> Cache {
+    let long: fn(&str) -> Fate = |_| Fate::Arrives(200);
+    over(Road { delete: long, pattern: long, seize: long, ..Road::to(store) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_not_waited_for_leaves_nothing_old_anywhere() {
+    for write in WRITES {
+        let store = SharedStore::new(TokioClock::new());
+        let cache = over_a_long_road(&store);
+        store.plant("k", b"HC1M\x07", LONG);
+        let writing = tokio::spawn({
+            let cache = cache.clone();
+            async move { timeout(ms(50), write.of(&cache)).await.unwrap_err() }
+        });
+        sleep(ms(20)).await;
+        assert_eq!(cache.get("k").await.as_deref(), Some(&7), "it has not arrived yet");
+        assert!(cache.get_l1("k").is_some());
+        writing.await.unwrap();
+        settle().await;
+        assert_eq!(cache.get_l1("k"), None, "{write:?}");
+        assert_eq!(cache.get("k").await, None, "{write:?}");
+        sleep(ms(300)).await;
+        assert_eq!(store.peek("k"), None, "{write:?}");
+    }
+}
+
+#[test]
+fn what_is_owed_since_there_was_no_runtime_is_paid_as_soon_as_there_is_one() {
+    for write in WRITES {
+        for has in [false, true] {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+            let (store, cache) = runtime.block_on(async {
+                let store = SharedStore::new(TokioClock::new());
+                (store.clone(), over_a_long_road(&store))
+            });
+            runtime.block_on(async { store.plant("k", b"HC1M\x07", LONG) });
+            let mut writing = Box::pin(write.of(&cache));
+            runtime.block_on(async {
+                timeout(ms(50), &mut writing).await.unwrap_err();
+                cache.get("k").await.unwrap();
+            });
+            drop(writing);
+            runtime.block_on(async {
+                assert_eq!(cache.get_l1("k"), None, "{write:?}");
+                sleep(ms(1_000)).await;
+                assert!(store.peek("k").is_some(), "nobody has asked for anything");
+                if has {
+                    cache.has("other").await;
+                } else {
+                    cache.get("other").await;
+                }
+                sleep(ms(300)).await;
+                assert_eq!(store.peek("k"), None, "{write:?}");
+            });
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A store in memory, and the road to it, on which some calls are long or come to nothing.
+
+use std::{future::pending, time::Duration};
+
+use lazy_layers_cache::{Begin, Begun, Lease, Store, StoreFuture, Stored, testing::SharedStore};
+use tokio::time::sleep;
+
+use super::ms;
+
+#[derive(Clone)]
+pub(crate) struct Road {
+    pub(crate) store: SharedStore,
+    /// What becomes of a call about that key or pattern.
+    pub(crate) delete: fn(&str) -> Fate,
+    pub(crate) pattern: fn(&str) -> Fate,
+    pub(crate) seize: fn(&str) -> Fate,
+    pub(crate) lock: fn(&str) -> Fate,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Fate {
+    /// After so many milliseconds.
+    Arrives(u64),
+    IsRefused,
+    /// It happens, and nobody hears of it.
+    IsNotAnswered,
+}
+
+impl Fate {
+    fn of<'a, T: Send + 'a>(self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            match self {
+                Self::Arrives(after) => {
+                    sleep(ms(after)).await;
+                    call.await
+                }
+                Self::IsRefused => Err("not this one".into()),
+                Self::IsNotAnswered => {
+                    call.await?;
+                    pending().await
+                }
+            }
+        })
+    }
+}
+
+impl Road {
+    pub(crate) fn to(store: &SharedStore) -> Self {
+        let well: fn(&str) -> Fate = |_| Fate::Arrives(0);
+        Self { store: store.clone(), delete: well, pattern: well, seize: well, lock: well }
+    }
+}
+
+impl Store for Road {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.store.get(key)
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        self.store.begin(key, begin)
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.store.publish(key, lease, value, lives)
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        (self.seize)(key).of(self.store.seize(key, lease_for))
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        (self.delete)(key).of(self.store.delete(key))
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        (self.pattern)(pattern).of(self.store.delete_matching(pattern))
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.discard(key, value)
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.store.size()
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        (self.lock)(key).of(self.store.lock(key, owner, ttl))
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.extend(key, owner, ttl)
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner)
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.connection()
+    }
+}
