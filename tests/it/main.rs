@@ -11,6 +11,7 @@
 )]
 
 mod basics;
+mod bus_matrix;
 mod cases;
 mod close;
 mod coalescing;
@@ -29,6 +30,7 @@ mod logs;
 mod manifest;
 mod model;
 mod options;
+mod outages;
 mod processes;
 mod races;
 mod redis_faults;
@@ -36,6 +38,7 @@ mod redis_store;
 mod runtimes;
 mod sentinels;
 mod support;
+mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;
 mod transports_rabbitmq;
