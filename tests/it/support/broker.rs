@@ -32,7 +32,7 @@ pub(crate) struct Broker {
 }
 
 pub(crate) enum Server {
-    Redis(RedisServer),
+    Redis(Box<RedisServer>),
     Nats(NatsServer),
     Rabbit(Box<RabbitServer>),
 }
@@ -51,7 +51,7 @@ macro_rules! server {
 impl Broker {
     pub(crate) fn start(kind: Kind) -> Self {
         let server = match kind {
-            Kind::Redis => Server::Redis(RedisServer::start()),
+            Kind::Redis => Server::Redis(Box::new(RedisServer::start())),
             Kind::Nats => Server::Nats(NatsServer::start_without_jetstream()),
             Kind::JetStream => Server::Nats(NatsServer::start()),
             Kind::Passing | Kind::Durable => Server::Rabbit(Box::new(RabbitServer::start())),

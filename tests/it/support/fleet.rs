@@ -268,7 +268,7 @@ impl Worker {
             self.took("a read", asked, SLACK);
             let behind = self.truth.behind(key, read, self.instance, asked);
             if behind > TRUST + SLACK {
-                self.complain(format!("read {read} of {key}, which was deleted {behind:?} before"));
+                self.complain(&format!("read {read} of {key}, which was deleted {behind:?} before"));
             }
             sleep(ms(1)).await;
         }
@@ -292,11 +292,11 @@ impl Worker {
     fn took(&self, what: &str, since: Instant, limit: Duration) {
         let took = since.elapsed();
         if took > limit {
-            self.complain(format!("{what} took {took:?}"));
+            self.complain(&format!("{what} took {took:?}"));
         }
     }
 
-    fn complain(&self, what: String) {
+    fn complain(&self, what: &str) {
         self.wrong.lock().unwrap().push(format!("instance {}: {what}", self.instance));
     }
 }
