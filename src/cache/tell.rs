@@ -22,6 +22,9 @@ use crate::{
     resilience::{Backoff, Late, beside, there_is_a_timer, unless, within},
 };
 
+/// How long it may take to ask whether the bus is back: longer than transports' own limits.
+const CHECK_LIMIT: Duration = Duration::from_secs(20);
+
 /// A change that the others will be told, whatever becomes of the call that makes it: dropped
 /// before it is told, it is told as a delete.
 #[must_use]
@@ -248,7 +251,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// an answer too.
     async fn wait_for_the_bus(&self, fleet: &Fleet<V>, pause: Duration) {
         let before = fleet.signs_of_life.load(Ordering::Relaxed);
-        let is_back = async {
+        let is_back = || async {
             let mut work = pin!(fleet.member.work.notified());
             loop {
                 work.as_mut().await;
@@ -258,9 +261,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 work.set(fleet.member.work.notified());
             }
         };
-        if unless(sleep(pause), is_back).await.is_none() && fleet.breaker.is_open() {
-            let limit = self.options.event_bus.publish_timeout;
-            if let Ok(Ok(())) = within(Some(limit), fleet.bus.transport().check()).await {
+        if unless(sleep(pause), is_back()).await.is_none() && fleet.breaker.is_open() {
+            // Within the transport's own limits: to connect may take longer than to publish.
+            let check = within(Some(CHECK_LIMIT), fleet.bus.transport().check());
+            if let Some(Ok(Ok(()))) = unless(is_back(), check).await {
                 fleet.is_alive();
             }
         }

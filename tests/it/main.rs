@@ -11,6 +11,7 @@
 )]
 
 mod basics;
+mod bus_matrix;
 mod cases;
 mod close;
 mod coalescing;
@@ -30,6 +31,7 @@ mod logs;
 mod manifest;
 mod model;
 mod options;
+mod outages;
 mod processes;
 mod races;
 mod redis_faults;
@@ -37,6 +39,7 @@ mod redis_store;
 mod runtimes;
 mod sentinels;
 mod support;
+mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;
 mod transports_rabbitmq;
