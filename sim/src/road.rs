@@ -1,0 +1,235 @@
+//! An instance's way to the shared level: what is asked takes its time, fails, hangs, and goes on
+//! at the other side whether anybody still waits for the answer or not.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use lazy_layers_cache::{
+    Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored, testing::SharedStore,
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{oneshot, watch},
+    time::sleep,
+};
+
+use crate::{
+    history::History,
+    plan::{KEYS, LevelWeather},
+};
+
+/// Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Road {
+    store: SharedStore,
+    by: usize,
+    history: History,
+    state: Arc<Mutex<(LevelWeather, fastrand::Rng)>>,
+    standing: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Well,
+    Fails,
+    FailsAfterwards,
+    Hangs,
+    HappensLate,
+}
+
+/// By how much later what was asked may happen when nobody waits for it any more.
+const LATER: u64 = 3_000;
+
+impl Road {
+    pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        let state = Arc::new(Mutex::new((LevelWeather::default(), random)));
+        Self { store, by, history: history.clone(), state, standing: watch::Sender::new(false) }
+    }
+
+    pub(crate) fn set(&self, weather: LevelWeather) {
+        self.state.lock().0 = weather;
+    }
+
+    /// Nothing gets through from now on, in either direction.
+    pub(crate) fn stand_still(&self, standing: bool) {
+        self.standing.send_replace(standing);
+    }
+
+    /// Ends when the instance does not stand still.
+    pub(crate) async fn passes(&self) {
+        // The sender is ours.
+        let _ = self.standing.subscribe().wait_for(|standing| !standing).await;
+    }
+
+    fn roll(&self) -> (Fate, Duration, Duration, Duration) {
+        let (weather, random) = &mut *self.state.lock();
+        let mut at = random.f64();
+        let mut is = |chance: f64| {
+            at -= chance;
+            at < 0.0
+        };
+        let fate = if is(weather.fails) {
+            Fate::Fails
+        } else if is(weather.fails_afterwards) {
+            Fate::FailsAfterwards
+        } else if is(weather.hangs) {
+            Fate::Hangs
+        } else if is(weather.happens_late) {
+            Fate::HappensLate
+        } else {
+            Fate::Well
+        };
+        let mut span = |most| Duration::from_millis(random.u64(0..=most));
+        (fate, span(weather.slowest), span(weather.slowest), span(LATER))
+    }
+
+    /// Asks the store something, under these conditions.
+    fn ask<T, F, A>(&self, act: A) -> StoreFuture<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, BoxError>> + Send,
+        A: FnOnce(SharedStore) -> F + Send + 'static,
+    {
+        let road = self.clone();
+        Box::pin(async move {
+            let (fate, there, back, later) = road.roll();
+            let (tell, told) = oneshot::channel();
+            let (store, way) = (road.store.clone(), road.clone());
+            // On its own: what was sent is not taken back by who does not wait.
+            let work = async move {
+                if !there.is_zero() {
+                    sleep(there).await;
+                }
+                way.passes().await;
+                match fate {
+                    Fate::Fails | Fate::Hangs => {}
+                    Fate::HappensLate => {
+                        sleep(later).await;
+                        let _ = act(store).await;
+                    }
+                    Fate::Well | Fate::FailsAfterwards => drop(tell.send(act(store).await)),
+                }
+            };
+            tokio::spawn(work);
+            let answer = told.await;
+            if !back.is_zero() {
+                sleep(back).await;
+            }
+            road.passes().await;
+            match (fate, answer) {
+                (Fate::Well, Ok(answer)) => answer,
+                (Fate::Hangs | Fate::HappensLate, _) => pending().await,
+                _ => Err(BoxError::from("bad weather")),
+            }
+        })
+    }
+}
+
+fn key_of(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| *key == name)
+}
+
+impl Store for Road {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.get(&key).await })
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        let name = key.to_owned();
+        let asked = self.ask(move |store| async move { store.begin(&name, begin).await });
+        Box::pin(async move {
+            let key = key_of(key).ok_or("a key of nobody")?;
+            self.history.leased(self.by, key, false);
+            let begun = asked.await?;
+            let leased = matches!(begun, Begun::Load { lease: Some(_), .. });
+            self.history.leased(self.by, key, leased);
+            Ok(begun)
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        let (key, lease, bytes) = (key.to_owned(), lease.clone(), value.clone());
+        let asked =
+            self.ask(move |store| async move { store.publish(&key, &lease, bytes, lives).await });
+        Box::pin(async move {
+            let published = asked.await?;
+            let (_, write) = parts(Plain.decode(&value)?);
+            self.history.published(write, published);
+            Ok(published)
+        })
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.seize(&key, lease_for).await })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.delete(&key).await })
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        let pattern = pattern.to_owned();
+        self.ask(move |store| async move { store.delete_matching(&pattern).await })
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.ask(move |store| async move { store.discard(&key, &value).await })
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.ask(move |store| async move { store.size().await })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        self.ask(move |store| async move { store.lock(&key, &owner, ttl).await })
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        self.ask(move |store| async move { store.extend(&key, &owner, ttl).await })
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        self.ask(move |store| async move { store.unlock(&key, &owner).await })
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.connection()
+    }
+}
+
+/// A value says which version it is, and which write brought it.
+pub(crate) fn value(version: u32, write: usize) -> u64 {
+    u64::from(version) << 32 | u64::try_from(write).expect("few writes")
+}
+
+/// See [`value`].
+pub(crate) fn parts(value: u64) -> (u32, usize) {
+    let write = usize::try_from(value & u64::from(u32::MAX)).expect("32 bits");
+    (u32::try_from(value >> 32).expect("32 bits"), write)
+}
+
+/// Values as eight bytes, which can be looked into on their way.
+pub(crate) struct Plain;
+
+impl Codec<u64> for Plain {
+    fn encode(&self, value: &u64) -> Result<Vec<u8>, BoxError> {
+        Ok(value.to_le_bytes().to_vec())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<u64, BoxError> {
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    }
+}
