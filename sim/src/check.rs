@@ -95,7 +95,8 @@ fn breaks(
     }
     if read.last {
         let lived = record.incarnations[change.by].ended.is_none();
-        let is_owed = change.done || lived;
+        // A pattern that is owed may hang for ten times its limit before it is tried again.
+        let is_owed = change.done || lived && !change.of_many;
         return (is_owed && reaches(record, read, change).is_some()).then_some("R4");
     }
     if !change.done || end.seq >= read.begin.seq {
@@ -117,7 +118,7 @@ fn breaks(
     match read.place {
         Place::Level | Place::Loader => return Some("R1"),
         Place::Joined if is_sure && found.is_some() => return Some("R1"),
-        Place::Joined | Place::Memory => {}
+        Place::Joined | Place::JoinedLevel | Place::Memory => {}
     }
     let told = reaches(record, read, change)?;
     let slot = Some(record.incarnations[read.by].slot);

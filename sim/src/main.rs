@@ -118,6 +118,9 @@ fn replay(seed: u64, calls: usize) -> ExitCode {
     for violation in check(&record) {
         println!("{} at {} ms: {}", violation.rule, violation.at, violation.how);
     }
+    for read in &record.reads {
+        println!("{read:?}");
+    }
     for (number, change) in record.changes.iter().enumerate() {
         println!("change {number}: {change:?}");
     }

@@ -23,8 +23,15 @@ pub(crate) struct Road {
     store: SharedStore,
     by: usize,
     history: History,
-    state: Arc<Mutex<(LevelWeather, fastrand::Rng)>>,
+    state: Arc<Mutex<State>>,
+    seed: u64,
     standing: watch::Sender<bool>,
+}
+
+struct State {
+    weather: LevelWeather,
+    /// When something was asked last, and how often since then.
+    asked: (u64, u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,13 +48,13 @@ const LATER: u64 = 3_000;
 
 impl Road {
     pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
-        let random = fastrand::Rng::with_seed(seed);
-        let state = Arc::new(Mutex::new((LevelWeather::default(), random)));
-        Self { store, by, history: history.clone(), state, standing: watch::Sender::new(false) }
+        let state = State { weather: LevelWeather::default(), asked: (0, 0) };
+        let (state, standing) = (Arc::new(Mutex::new(state)), watch::Sender::new(false));
+        Self { store, by, history: history.clone(), state, seed, standing }
     }
 
     pub(crate) fn set(&self, weather: LevelWeather) {
-        self.state.lock().0 = weather;
+        self.state.lock().weather = weather;
     }
 
     /// Nothing gets through from now on, in either direction.
@@ -62,7 +69,13 @@ impl Road {
     }
 
     fn roll(&self) -> (Fate, Duration, Duration, Duration) {
-        let (weather, random) = &mut *self.state.lock();
+        let now = self.history.now();
+        let State { weather, asked } = &mut *self.state.lock();
+        *asked = if asked.0 == now { (now, asked.1 + 1) } else { (now, 0) };
+        // By when it is asked and not by what was asked before: so that a history of which a part
+        // is left out stays what it is.
+        let random = &mut fastrand::Rng::with_seed(self.seed ^ (now << 8 | asked.1));
+        random.u64(..);
         let mut at = random.f64();
         let mut is = |chance: f64| {
             at -= chance;

@@ -1,6 +1,7 @@
 //! A plan, lived through: instances, what connects them, callers, faults.
 
 use std::{
+    cell::Cell,
     future::poll_fn,
     pin::pin,
     sync::{
@@ -45,7 +46,7 @@ const fn ms(millis: u64) -> Duration {
 
 struct World {
     setup: Setup,
-    random: fastrand::Rng,
+    seed: u64,
     history: History,
     bus: SharedBus,
     store: SharedStore,
@@ -103,7 +104,7 @@ impl World {
     fn new(plan: &Plan) -> Self {
         Self {
             setup: plan.setup,
-            random: fastrand::Rng::with_seed(!plan.seed),
+            seed: fastrand::Rng::with_seed(!plan.seed).u64(..),
             history: History::new(),
             bus: SharedBus::new(plan.seed),
             store: SharedStore::new(TokioClock::new()),
@@ -155,7 +156,7 @@ impl World {
             record.troubles.push(new);
         });
         let (setup, link) = (self.setup, self.bus.link());
-        let seed = self.random.u64(..);
+        let seed = self.seed ^ (by as u64) << 40;
         let road = Road::new(self.store.clone(), by, &self.history, seed);
         road.set(self.levels[slot]);
         let ahead = Ahead(TokioClock::new(), Arc::default());
@@ -421,6 +422,7 @@ fn hears(history: &History, by: usize, event: &Event<'_>) {
         | Event::BusGap { .. }
         | Event::BusSubscribed { .. } => history.void_all(by),
         Event::InvalidationReceived { keys, .. } => keys.iter().for_each(|key| void(key)),
+        Event::InflightReuse { .. } => JOINED.set(true),
         Event::SetReceived { key, .. } | Event::InflightBypass { key, .. } => void(key),
         _ => {}
     }
@@ -453,7 +455,7 @@ impl Caller {
             Call::Load(key, load) => self.load(key, load, false).await,
             Call::Delete { key, exists } => {
                 let version = self.history.commit(key, exists);
-                let change = self.history.changes(self.by, key, version);
+                let change = self.history.changes(self.by, key, version, false);
                 let mut changing =
                     Changing { history: &self.history, all: vec![change], done: false };
                 let begin = self.history.now();
@@ -462,7 +464,7 @@ impl Caller {
             }
             Call::Set(key) => {
                 let version = self.history.commit(key, true);
-                let change = self.history.changes(self.by, key, version);
+                let change = self.history.changes(self.by, key, version, false);
                 let mut changing =
                     Changing { history: &self.history, all: vec![change], done: false };
                 let write = self.history.with(|record| {
@@ -479,7 +481,7 @@ impl Caller {
                 let mut changing = Changing { history: &self.history, all: vec![], done: false };
                 for key in keys.iter().filter(|key| **key < self.setup.keys) {
                     let version = self.history.commit(*key, true);
-                    changing.all.push(self.history.changes(self.by, *key, version));
+                    changing.all.push(self.history.changes(self.by, *key, version, true));
                 }
                 let begin = self.history.now();
                 changing.done = match glob {
@@ -537,12 +539,15 @@ impl Caller {
         if load.refresh {
             request = request.refresh();
         }
-        let answer = request.outcome().await;
+        let (answer, joined) = noticing_joins(request.outcome()).await;
         keeps(&self.history, by, "a load", begin.at, load.hard.unwrap_or(WITHOUT_HARD));
         match answer {
             Ok(outcome) => {
                 let place = match outcome.source {
                     Source::L1 => Place::Memory,
+                    // What the load of another found there, before this call began perhaps: that is
+                    // in memory now, and as good as from there.
+                    Source::L2 if joined => Place::JoinedLevel,
                     Source::L2 => Place::Level,
                     Source::Loader => Place::Loader,
                     _ => Place::Joined,
@@ -571,6 +576,23 @@ impl Caller {
         let read = Read { by: self.by, key, begin, end, found, place, stale, last };
         self.history.with(|record| record.reads.push(read));
     }
+}
+
+thread_local! {
+    static JOINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the call joined the load of another.
+async fn noticing_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
+    let mut call = pin!(call);
+    let mut joined = false;
+    let answer = poll_fn(|context| {
+        JOINED.set(false);
+        let polled = call.as_mut().poll(context);
+        joined |= JOINED.get();
+        polled
+    });
+    (answer.await, joined)
 }
 
 async fn pass(millis: u64) {
