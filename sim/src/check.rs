@@ -95,8 +95,7 @@ fn breaks(
     }
     if read.last {
         let lived = record.incarnations[change.by].ended.is_none();
-        // A pattern that is owed may hang for ten times its limit before it is tried again.
-        let is_owed = change.done || lived && !change.of_many;
+        let is_owed = change.done || lived;
         return (is_owed && reaches(record, read, change).is_some()).then_some("R4");
     }
     if !change.done || end.seq >= read.begin.seq {

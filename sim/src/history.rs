@@ -61,8 +61,6 @@ pub struct Change {
     pub key: usize,
     /// The version that the origin had when it began.
     pub version: u32,
-    /// Whether it is of a pattern.
-    pub of_many: bool,
     /// When it began.
     pub begin: Stamp,
     /// When it returned, or was dropped.
@@ -240,12 +238,12 @@ impl History {
         u32::try_from(versions.len() - 1).expect("few versions")
     }
 
-    pub(crate) fn changes(&self, by: usize, key: usize, version: u32, of_many: bool) -> usize {
+    pub(crate) fn changes(&self, by: usize, key: usize, version: u32) -> usize {
         let begin = self.stamp();
         self.void(by, key);
         let mut record = self.record.lock();
         *record.changing.entry((by, key)).or_default() += 1;
-        record.changes.push(Change { by, key, version, of_many, begin, end: None, done: false });
+        record.changes.push(Change { by, key, version, begin, end: None, done: false });
         record.changes.len() - 1
     }
 

@@ -21,3 +21,31 @@ pub mod shrink;
 mod world;
 
 pub use world::run;
+
+#[cfg(test)]
+mod tests {
+    use super::{check::check, plan::Plan, run};
+
+    const CALLS: usize = 600;
+
+    #[test]
+    fn a_seed_is_one_history() {
+        for seed in 0..20 {
+            let plan = Plan::new(seed, CALLS);
+            let first = run(&plan);
+            assert!(first.calls > 0 && !first.reads.is_empty() && !first.changes.is_empty());
+            assert_eq!(first.digest(), run(&plan).digest(), "seed {seed}");
+        }
+        assert_ne!(run(&Plan::new(1, CALLS)).digest(), run(&Plan::new(2, CALLS)).digest());
+    }
+
+    #[test]
+    fn no_promise_is_broken() {
+        for seed in 0..150 {
+            let record = run(&Plan::new(seed, CALLS));
+            if let Some(first) = check(&record).first() {
+                panic!("seed {seed} breaks {}: {}", first.rule, first.how);
+            }
+        }
+    }
+}

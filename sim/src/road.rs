@@ -1,7 +1,7 @@
 //! An instance's way to the shared level: what is asked takes its time, fails, hangs, and goes on
 //! at the other side whether anybody still waits for the answer or not.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
     Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored, testing::SharedStore,
@@ -26,6 +26,8 @@ pub(crate) struct Road {
     state: Arc<Mutex<State>>,
     seed: u64,
     standing: watch::Sender<bool>,
+    /// Told when the weather changes.
+    weathers: watch::Sender<()>,
 }
 
 struct State {
@@ -49,12 +51,14 @@ const LATER: u64 = 3_000;
 impl Road {
     pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
         let state = State { weather: LevelWeather::default(), asked: (0, 0) };
-        let (state, standing) = (Arc::new(Mutex::new(state)), watch::Sender::new(false));
-        Self { store, by, history: history.clone(), state, seed, standing }
+        let (standing, weathers) = (watch::Sender::new(false), watch::Sender::new(()));
+        let (history, state) = (history.clone(), Arc::new(Mutex::new(state)));
+        Self { store, by, history, state, seed, standing, weathers }
     }
 
     pub(crate) fn set(&self, weather: LevelWeather) {
         self.state.lock().weather = weather;
+        self.weathers.send_replace(());
     }
 
     /// Nothing gets through from now on, in either direction.
@@ -131,7 +135,11 @@ impl Road {
             road.passes().await;
             match (fate, answer) {
                 (Fate::Well, Ok(answer)) => answer,
-                (Fate::Hangs | Fate::HappensLate, _) => pending().await,
+                // Until the connection is found to be dead.
+                (Fate::Hangs | Fate::HappensLate, _) => {
+                    let _ = road.weathers.subscribe().changed().await;
+                    Err(BoxError::from("the connection was reset"))
+                }
                 _ => Err(BoxError::from("bad weather")),
             }
         })

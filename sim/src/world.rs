@@ -455,7 +455,7 @@ impl Caller {
             Call::Load(key, load) => self.load(key, load, false).await,
             Call::Delete { key, exists } => {
                 let version = self.history.commit(key, exists);
-                let change = self.history.changes(self.by, key, version, false);
+                let change = self.history.changes(self.by, key, version);
                 let mut changing =
                     Changing { history: &self.history, all: vec![change], done: false };
                 let begin = self.history.now();
@@ -464,7 +464,7 @@ impl Caller {
             }
             Call::Set(key) => {
                 let version = self.history.commit(key, true);
-                let change = self.history.changes(self.by, key, version, false);
+                let change = self.history.changes(self.by, key, version);
                 let mut changing =
                     Changing { history: &self.history, all: vec![change], done: false };
                 let write = self.history.with(|record| {
@@ -481,7 +481,7 @@ impl Caller {
                 let mut changing = Changing { history: &self.history, all: vec![], done: false };
                 for key in keys.iter().filter(|key| **key < self.setup.keys) {
                     let version = self.history.commit(*key, true);
-                    changing.all.push(self.history.changes(self.by, *key, version, true));
+                    changing.all.push(self.history.changes(self.by, *key, version));
                 }
                 let begin = self.history.now();
                 changing.done = match glob {
