@@ -15,6 +15,7 @@
 
 pub mod check;
 pub mod history;
+mod line;
 pub mod plan;
 mod road;
 pub mod shrink;

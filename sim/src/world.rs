@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     history::{History, Incarnation, Place, Read, Record, Trouble, Way, Write},
+    line::Line,
     plan::{Act, Break, Call, Fault, KEYS, LevelWeather, Load, LoadEnd, PATTERNS, Plan, Setup},
     road::{Plain, Road, parts, value},
 };
@@ -151,7 +152,7 @@ impl World {
             record.incarnations.len() - 1
         });
         self.history.with(|record| {
-            let to = began + 200;
+            let to = began + 400;
             let new = Trouble { slot: Some(slot), from: began, to, holds_up: false, cut: true };
             record.troubles.push(new);
         });
@@ -164,7 +165,7 @@ impl World {
         let mut builder = Cache::builder()
             .clock(ahead.clone())
             .ttl(setup.ttl)
-            .event_bus(link.clone(), WireCodec::new())
+            .event_bus(Line(link.clone(), seed), WireCodec::new())
             .event_bus_options(EventBusOptions::default().confirm_deletes(setup.confirms))
             .event_bus_circuit_breaker(breaker())
             .l2_circuit_breaker(breaker())
