@@ -268,7 +268,9 @@ impl Worker {
             self.took("a read", asked, SLACK);
             let behind = self.truth.behind(key, read, self.instance, asked);
             if behind > TRUST + SLACK {
-                self.complain(&format!("read {read} of {key}, which was deleted {behind:?} before"));
+                self.complain(&format!(
+                    "read {read} of {key}, which was deleted {behind:?} before"
+                ));
             }
             sleep(ms(1)).await;
         }
