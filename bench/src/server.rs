@@ -65,7 +65,7 @@ impl Server {
         self.process.thaw();
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 }
