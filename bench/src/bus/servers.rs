@@ -1,0 +1,12 @@
+//! The servers of the tests: on free loopback ports, gone with their table.
+
+#[path = "../../../tests/it/support/certificate.rs"]
+mod certificate;
+#[path = "../../../tests/it/support/nats.rs"]
+pub(crate) mod nats;
+#[path = "../../../tests/it/support/process.rs"]
+mod process;
+#[path = "../../../tests/it/support/rabbitmq.rs"]
+pub(crate) mod rabbitmq;
+#[path = "../../../tests/it/support/redis.rs"]
+pub(crate) mod redis;
