@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     flights::{About, Ticket},
@@ -137,7 +137,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<Found<V>, Error> {
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
         let accepts_none = L::Loaded::output(None).is_some();
-        let timeouts = self.options.timeouts(call.as_deref()).clone();
+        let mut timeouts = self.options.timeouts(call.as_deref()).clone();
+        let deadline = timeouts.hard.and_then(|hard| Instant::now().checked_add(hard));
         // What a loader would have to wait for: itself.
         let Some(link) = Link::to(self.flights.id(), &key) else {
             return Err(Error::recursion(&key));
@@ -176,6 +177,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         // The load was dropped, with its runtime say.
                         None => {}
                     }
+                    // What was waited in vain counts as well.
+                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    timeouts.hard = left.or(timeouts.hard);
                 }
             }
         };
@@ -188,7 +192,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return Err(Error::no_runtime(&key));
         }
         // The loader keeps to the hard timeout itself; what is before and after it does not.
-        let timeouts = if self.l2.is_some() { timeouts } else { timeouts.without_hard() };
+        let is_bounded = self.l2.is_none() && joins == 0;
+        let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
         let found = self.wait(&key, &flight, &timeouts, Source::Loader).await?;
         found.ok_or_else(|| match Handle::try_current() {
             Ok(_) => Error::abandoned(&key),

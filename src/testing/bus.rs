@@ -2,7 +2,7 @@
 //! random for what it does not.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     future::pending,
     pin::Pin,
     sync::{Arc, Weak},
@@ -26,6 +26,9 @@ use crate::{
 pub struct BusWeather {
     /// An event does not arrive at one of its receivers, and nobody says so.
     pub loses: f64,
+    /// How many events of one sender do not arrive at one receiver in a row, at most. `None`: any
+    /// number.
+    pub most_lost_in_a_row: Option<u32>,
     /// It arrives there twice.
     pub duplicates: f64,
     /// A publish fails, and has not happened.
@@ -51,9 +54,14 @@ struct State {
     queues: Vec<(usize, Weak<Queue>)>,
     /// Links to which nothing gets.
     deaf: HashSet<usize>,
+    /// How many of a sender's events were lost to a receiver since one arrived.
+    lost: HashMap<(usize, usize), u32>,
     links: usize,
     published: u64,
 }
+
+/// The sender of bytes that come of no link.
+const NO_LINK: usize = 0;
 
 /// The subscription of a link.
 #[derive(Default)]
@@ -93,6 +101,7 @@ impl SharedBus {
             delays: VecDeque::new(),
             queues: Vec::new(),
             deaf: HashSet::new(),
+            lost: HashMap::new(),
             links: 0,
             published: 0,
         })))
@@ -125,7 +134,7 @@ impl SharedBus {
 
     /// Publishes bytes that come of no link.
     pub fn inject(&self, event: &[u8]) {
-        self.0.lock().publish(event);
+        self.0.lock().publish(NO_LINK, event);
     }
 }
 
@@ -172,16 +181,20 @@ impl State {
         self.queues.iter().filter(move |(of, _)| *of == name).filter_map(|(_, it)| it.upgrade())
     }
 
-    fn publish(&mut self, event: &[u8]) {
-        let Self { random, weather, delays, queues, deaf, published, .. } = self;
+    fn publish(&mut self, from: usize, event: &[u8]) {
+        let Self { random, weather, delays, queues, deaf, lost, published, .. } = self;
         let delay = delays.pop_front();
         queues.retain(|(_, queue)| queue.strong_count() > 0);
         *published += 1;
         for (name, queue) in queues {
             let Some(queue) = queue.upgrade().filter(|_| !deaf.contains(name)) else { continue };
-            if random.f64() < weather.loses {
+            let lost = lost.entry((from, *name)).or_default();
+            let may_lose = weather.most_lost_in_a_row.is_none_or(|most| *lost < most);
+            if random.f64() < weather.loses && may_lose {
+                *lost += 1;
                 continue;
             }
+            *lost = 0;
             let copies = if random.f64() < weather.duplicates { 2 } else { 1 };
             for copy in 0..copies {
                 let late = delay.unwrap_or_else(|| weather.longest_delay.mul_f64(random.f64()));
@@ -209,7 +222,7 @@ impl Transport for BusLink {
             if state.random.f64() < weather.fails {
                 return Err("bad weather".into());
             }
-            state.publish(event);
+            state.publish(self.name, event);
             if state.random.f64() < weather.fails_afterwards {
                 return Err("bad weather afterwards".into());
             }

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::support::{
     ms,
+    proxy::{Mode, Proxy},
     rabbitmq::RabbitServer,
     transports::{
         PATIENCE, TRUST, a_subscription_begins_before_it_returns, event,
@@ -530,5 +531,28 @@ impl DurableToo for RabbitMqOptions {
     fn durable_too(mut self) -> Self {
         self.durable = Some(true);
         self
+    }
+}
+
+/// Whoever waits above has limits of its own, which may be shorter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
+    let server = RabbitServer::shared();
+    let place = Place::on(&server);
+    let proxy = Proxy::to(server.port());
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", proxy.port());
+    let options = RabbitMqOptions::new(url).exchange(&place.name).confirm_timeout(ms(2_000));
+    let transport = transport(options);
+    for asks in [true, false] {
+        transport.publish(b"before").await.unwrap();
+        proxy.set(Mode::Blackhole);
+        let limit = ms(50);
+        let stopped = match asks {
+            true => timeout(limit, transport.check()).await.is_err(),
+            false => timeout(limit, transport.publish(b"lost")).await.is_err(),
+        };
+        assert!(stopped, "nobody answers");
+        proxy.set(Mode::Pass);
+        transport.publish(b"after").await.unwrap();
     }
 }

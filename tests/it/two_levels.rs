@@ -582,6 +582,20 @@ async fn the_hard_timeout_bounds_the_call_whatever_the_level_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_waited_for_in_vain_counts_for_the_hard_timeout() {
+    let (_, left, right, origin) = world();
+    let refused = load(&left, &origin, Gate::Slow);
+    tokio::time::sleep(ms(100)).await;
+    right.delete("k").await.unwrap();
+    // Joined, comes to nothing after 200 ms, and what is left is for a load of its own.
+    let begun = tokio::time::Instant::now();
+    let limits = Timeouts::none().hard(ms(400));
+    let error = left.get_or_set("k", origin.load(Gate::Never)).timeouts(limits).await.unwrap_err();
+    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::HardTimeout, ms(400)));
+    refused.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_that_comes_along_after_the_soft_timeout_is_served_at_once() {
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time()

@@ -1,0 +1,52 @@
+//! Fleets of this cache in simulated weather.
+//!
+//! A seed is a history: some instances of the real cache on one runtime with paused time, a shared
+//! level and a bus in memory, an origin whose versions only rise, calls and faults at times that
+//! the seed says. Everything is written down and then checked against the promises: see
+//! [`check`](check::check). The same seed is the same history, bit for bit, so one that fails can
+//! be run again, and made shorter.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a simulation that cannot go on may stop"
+)]
+
+pub mod check;
+pub mod history;
+mod line;
+pub mod plan;
+mod road;
+pub mod shrink;
+mod world;
+
+pub use world::run;
+
+#[cfg(test)]
+mod tests {
+    use super::{check::check, plan::Plan, run};
+
+    const CALLS: usize = 600;
+
+    #[test]
+    fn a_seed_is_one_history() {
+        for seed in 0..20 {
+            let plan = Plan::new(seed, CALLS);
+            let first = run(&plan);
+            assert!(first.calls > 0 && !first.reads.is_empty() && !first.changes.is_empty());
+            assert_eq!(first.digest(), run(&plan).digest(), "seed {seed}");
+        }
+        assert_ne!(run(&Plan::new(1, CALLS)).digest(), run(&Plan::new(2, CALLS)).digest());
+    }
+
+    #[test]
+    fn no_promise_is_broken() {
+        for seed in 0..150 {
+            let record = run(&Plan::new(seed, CALLS));
+            if let Some(first) = check(&record).first() {
+                panic!("seed {seed} breaks {}: {}", first.rule, first.how);
+            }
+        }
+    }
+}

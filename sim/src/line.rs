@@ -1,0 +1,42 @@
+//! An instance's way to the bus: to begin to listen takes its time, before and after it is true.
+
+use std::time::Duration;
+
+use lazy_layers_cache::{Subscribed, Transport, TransportFuture, testing::BusLink};
+use tokio::time::sleep;
+
+/// With a seed.
+pub(crate) struct Line(pub(crate) BusLink, pub(crate) u64);
+
+/// Milliseconds, at most, for each of the two.
+const SLOWEST: u64 = 100;
+
+impl Transport for Line {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.publish(event)
+    }
+
+    fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
+        Box::pin(async move {
+            let random = &mut fastrand::Rng::with_seed(self.1);
+            let mut span = || Duration::from_millis(random.u64(0..SLOWEST));
+            let (before, after) = (span(), span());
+            sleep(before).await;
+            let subscribed = self.0.subscribe().await?;
+            sleep(after).await;
+            Ok(subscribed)
+        })
+    }
+
+    fn check(&self) -> TransportFuture<'_, ()> {
+        self.0.check()
+    }
+
+    fn disconnect(&self) -> TransportFuture<'_, ()> {
+        self.0.disconnect()
+    }
+}

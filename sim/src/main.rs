@@ -1,0 +1,131 @@
+//! `sim [--seeds n] [--from n] [--calls n] [--threads n] [--seed n] [--for seconds]`: see `scripts/simulate`.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a simulation that cannot go on may stop")]
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use sim::{check::check, history::Violation, plan::Plan, run, shrink::shrink};
+
+struct Orders {
+    from: u64,
+    seeds: u64,
+    calls: usize,
+    threads: usize,
+    /// Only this one, and what happened in it.
+    seed: Option<u64>,
+    /// Whether to go on after one that failed.
+    goes_on: bool,
+    /// No more is begun after this.
+    limit: Duration,
+}
+
+fn orders() -> Orders {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let limit = Duration::MAX;
+    let mut orders =
+        Orders { from: 0, seeds: 2_000, calls: 2_000, threads, seed: None, goes_on: false, limit };
+    let mut words = std::env::args().skip(1);
+    while let Some(name) = words.next() {
+        let number: u64 = words
+            .next()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or_else(|| panic!("{name} what?"));
+        match &*name {
+            "--from" => orders.from = number,
+            "--seeds" => orders.seeds = number,
+            "--calls" => orders.calls = usize::try_from(number).expect("a number"),
+            "--threads" => orders.threads = usize::try_from(number).expect("a number"),
+            "--seed" => orders.seed = Some(number),
+            "--goes-on" => orders.goes_on = number > 0,
+            "--for" => orders.limit = Duration::from_secs(number),
+            _ => panic!("there is no {name}"),
+        }
+    }
+    orders
+}
+
+fn main() -> ExitCode {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload().downcast_ref::<&str>() != Some(&"as the plan wants") {
+            before(panic);
+        }
+    }));
+    let orders = orders();
+    if let Some(seed) = orders.seed {
+        return replay(seed, orders.calls);
+    }
+    let begun = Instant::now();
+    let (next, done, calls) = (AtomicU64::new(orders.from), AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..orders.threads {
+            scope.spawn(|| {
+                while (orders.goes_on || !failed.load(Ordering::Relaxed))
+                    && begun.elapsed() < orders.limit
+                {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= orders.from + orders.seeds {
+                        return;
+                    }
+                    let record = run(&Plan::new(seed, orders.calls));
+                    done.fetch_add(1, Ordering::Relaxed);
+                    calls.fetch_add(record.calls, Ordering::Relaxed);
+                    let violations = check(&record);
+                    if let Some(first) = violations.first() {
+                        if orders.goes_on || !failed.load(Ordering::Relaxed) {
+                            tell(seed, orders.calls, first);
+                        }
+                        failed.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    println!(
+        "{} histories, {} calls, {:.1} s",
+        done.load(Ordering::Relaxed),
+        calls.load(Ordering::Relaxed),
+        begun.elapsed().as_secs_f64()
+    );
+    if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn tell(seed: u64, calls: usize, violation: &Violation) {
+    println!("seed {seed} breaks {} at {} ms:\n  {}", violation.rule, violation.at, violation.how);
+    println!("replay: cargo run --release -p sim -- --seed {seed} --calls {calls}");
+}
+
+/// One history, and what little of it is enough to fail.
+fn replay(seed: u64, calls: usize) -> ExitCode {
+    let plan = Plan::new(seed, calls);
+    println!("{:?}", plan.setup);
+    let record = run(&plan);
+    println!("digest {:016x}, {} calls", record.digest(), record.calls);
+    let violations = check(&record);
+    let Some(first) = violations.first() else { return ExitCode::SUCCESS };
+    tell(seed, calls, first);
+    println!("and {} more; shrinking", violations.len() - 1);
+    let shorter = shrink(&plan, first.rule);
+    for step in &shorter.steps {
+        println!("  {:>7} {:?}", step.at, step.act);
+    }
+    let record = run(&shorter);
+    for violation in check(&record) {
+        println!("{} at {} ms: {}", violation.rule, violation.at, violation.how);
+    }
+    for read in &record.reads {
+        println!("{read:?}");
+    }
+    for (number, change) in record.changes.iter().enumerate() {
+        println!("change {number}: {change:?}");
+    }
+    for (number, write) in record.writes.iter().enumerate() {
+        println!("write {number}: {write:?}");
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,335 @@
+//! What a seed stands for: an arrangement, and what happens when. Made before anything runs, so
+//! that a part of it can be left out and the rest stays what it is.
+
+use std::time::Duration;
+
+use lazy_layers_cache::testing::BusWeather;
+
+/// Keys, few, so that everything meets.
+pub const KEYS: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
+
+/// Globs, with what they match of [`KEYS`].
+pub const PATTERNS: [(&str, &[usize]); 5] = [
+    ("a*", &[0, 1]),
+    ("?1", &[0, 2, 4]),
+    ("[ab]2", &[1, 3]),
+    ("c2", &[5]),
+    ("*", &[0, 1, 2, 3, 4, 5]),
+];
+
+/// A history that is to happen.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// All that is random follows from it.
+    pub seed: u64,
+    /// How the fleet is set up.
+    pub setup: Setup,
+    /// In the order of time.
+    pub steps: Vec<Step>,
+}
+
+/// How the fleet is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// Instances at a time.
+    pub instances: usize,
+    /// How many of [`KEYS`] are used.
+    pub keys: usize,
+    /// Whether there is a shared level.
+    pub shared_level: bool,
+    /// Whether stale copies may serve.
+    pub fail_safe: bool,
+    /// Whether deletes wait for the bus.
+    pub confirms: bool,
+    /// Whether loads take the lock of the shared level.
+    pub locks: bool,
+    /// Whether missing keys are remembered.
+    pub remembers_missing: bool,
+    /// Whether values are told.
+    pub broadcasts: bool,
+    /// How long a value is fresh.
+    pub ttl: Duration,
+    /// The slowest request of the shared level in fair weather, one way, in milliseconds.
+    pub level_latency: u64,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Milliseconds from the start.
+    pub at: u64,
+    /// What.
+    pub act: Act,
+}
+
+/// What happens.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// A call of an instance, perhaps by a caller that goes away after so many milliseconds.
+    Call {
+        /// Whose.
+        slot: usize,
+        /// What is called.
+        call: Call,
+        /// When the caller goes away.
+        leaves: Option<u64>,
+    },
+    /// Something breaks.
+    Fault(Fault),
+}
+
+/// A call; keys are indices into [`KEYS`].
+#[derive(Debug, Clone, Copy)]
+pub enum Call {
+    /// `get_l1`
+    GetL1(usize),
+    /// `get`
+    Get(usize),
+    /// `has`
+    Has(usize),
+    /// `get_or_set`
+    Load(usize, Load),
+    /// The origin changes, then `delete`. `exists`: whether the key is there afterwards.
+    Delete {
+        /// Of this key.
+        key: usize,
+        /// Whether the origin has a value after it.
+        exists: bool,
+    },
+    /// The origin changes, then `set`.
+    Set(usize),
+    /// The origin changes for all keys that match, then `delete_by_pattern` of [`PATTERNS`].
+    Pattern(usize),
+}
+
+/// How a key is loaded, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Until the origin is read.
+    pub before: u64,
+    /// From then on.
+    pub after: u64,
+    /// How it ends.
+    pub end: LoadEnd,
+    /// The caller's soft timeout.
+    pub soft: Option<u64>,
+    /// The caller's hard timeout.
+    pub hard: Option<u64>,
+    /// Whether it is to be loaded in any case.
+    pub refresh: bool,
+}
+
+/// How a loader ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadEnd {
+    /// With what the origin has.
+    Well,
+    /// With an error.
+    Fails,
+    /// With a panic.
+    Panics,
+    /// Not.
+    Hangs,
+}
+
+/// What breaks, and for how many milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The bus loses, repeats, delays or refuses.
+    Bus(BusWeather, u64),
+    /// One instance's way to the bus.
+    Link(usize, Break, u64),
+    /// The shared level, for one instance or all.
+    Level(Option<usize>, LevelWeather, u64),
+    /// The shared level comes back empty.
+    LevelRestarts,
+    /// An instance is killed, and another takes its place.
+    Kill(usize),
+    /// An instance is closed, and another takes its place.
+    Close(usize),
+    /// An instance stands still: nothing of it gets out, and nothing in.
+    Pause(usize, u64),
+    /// The clock of an instance jumps.
+    Jump(usize, u64),
+    /// Bytes on the bus that are no event.
+    Garbage,
+}
+
+/// How a way to the bus breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// At once, and noticed.
+    Cut,
+    /// Nothing arrives any more.
+    Deaf,
+    /// Nothing arrives and nothing ends.
+    Frozen,
+}
+
+/// How often what goes wrong with a request of the shared level, from 0 to 1.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LevelWeather {
+    /// It fails and has not happened.
+    pub fails: f64,
+    /// It fails and has happened.
+    pub fails_afterwards: f64,
+    /// It is never answered and does not happen.
+    pub hangs: f64,
+    /// It is never answered, and happens later.
+    pub happens_late: f64,
+    /// The slowest, one way, in milliseconds.
+    pub slowest: u64,
+}
+
+/// What a history needs to begin with, in milliseconds.
+const START: u64 = 500;
+
+impl Plan {
+    /// The plan of a seed, with so many calls.
+    #[must_use]
+    pub fn new(seed: u64, calls: usize) -> Self {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let shared_level = random.f64() < 0.8;
+        let setup = Setup {
+            instances: random.usize(3..=5),
+            keys: random.usize(2..=KEYS.len()),
+            shared_level,
+            fail_safe: random.bool(),
+            confirms: random.bool(),
+            locks: shared_level && random.f64() < 0.25,
+            remembers_missing: random.bool(),
+            broadcasts: random.f64() < 0.8,
+            ttl: Duration::from_millis(*pick(random, &[1_500, 60_000, 600_000])),
+            level_latency: *pick(random, &[0, 2, 20, 60]),
+        };
+        let paces: [&[u64]; 3] = [&[0, 0, 5, 20, 60, 120], &[0, 1, 2, 5], &[0, 30, 200]];
+        let pauses = *pick(random, &paces);
+        let mut steps = Vec::with_capacity(calls + 64);
+        let mut at = START;
+        for _ in 0..calls {
+            at += *pick(random, pauses);
+            let slot = random.usize(..setup.instances);
+            let call = call(random, &setup);
+            let leaves = (random.f64() < 0.05).then(|| random.u64(0..80));
+            steps.push(Step { at, act: Act::Call { slot, call, leaves } });
+        }
+        let end = at;
+        let mut strew = |chance: f64, calm: u64, fault: &dyn Fn(&mut fastrand::Rng) -> Fault| {
+            if random.f64() >= chance {
+                return;
+            }
+            let mut at = START + random.u64(0..calm);
+            while at < end {
+                let fault = fault(random);
+                steps.push(Step { at, act: Act::Fault(fault) });
+                at += fault.lasts() + calm + random.u64(0..calm);
+            }
+        };
+        // So far apart that each can be told from the one before it.
+        strew(0.75, 6_000, &|random| bus_fault(random, &setup));
+        if shared_level {
+            strew(0.7, 2_000, &|random| level_fault(random, &setup));
+        }
+        strew(0.6, 6_000, &|random| instance_fault(random, &setup));
+        steps.sort_by_key(|step| step.at);
+        Self { seed, setup, steps }
+    }
+}
+
+impl Fault {
+    /// For how long, in milliseconds.
+    #[must_use]
+    pub fn lasts(&self) -> u64 {
+        match self {
+            Self::Bus(_, lasts)
+            | Self::Link(_, _, lasts)
+            | Self::Level(_, _, lasts)
+            | Self::Pause(_, lasts) => *lasts,
+            _ => 0,
+        }
+    }
+}
+
+fn pick<'a, T>(random: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
+    &from[random.usize(..from.len())]
+}
+
+fn call(random: &mut fastrand::Rng, setup: &Setup) -> Call {
+    let key = random.usize(..setup.keys);
+    match random.u32(0..100) {
+        0..=7 => Call::GetL1(key),
+        8..=21 => Call::Get(key),
+        22..=24 => Call::Has(key),
+        25..=72 => Call::Load(key, load(random)),
+        73..=87 => Call::Delete { key, exists: random.f64() < 0.9 },
+        88..=95 => Call::Set(key),
+        _ => Call::Pattern(random.usize(..PATTERNS.len())),
+    }
+}
+
+fn load(random: &mut fastrand::Rng) -> Load {
+    let takes = [0, 0, 1, 10, 50, 200, 900];
+    let (before, after) = (*pick(random, &takes), *pick(random, &takes));
+    let soft = (random.f64() < 0.3).then(|| random.u64(0..200));
+    let mut hard = (random.f64() < 0.4).then(|| random.u64(200..1_500));
+    let end = match random.u32(0..100) {
+        0..=84 => LoadEnd::Well,
+        85..=94 => LoadEnd::Fails,
+        95..=96 => LoadEnd::Panics,
+        _ => LoadEnd::Hangs,
+    };
+    if end == LoadEnd::Hangs {
+        hard = Some(random.u64(200..1_500));
+    }
+    Load { before, after, end, soft, hard, refresh: random.f64() < 0.1 }
+}
+
+fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
+    let slot = random.usize(..setup.instances);
+    let lasts = random.u64(100..4_000);
+    let longest_delay = Duration::from_millis(*pick(random, &[0, 0, 50, 400]));
+    let fair = BusWeather { longest_delay, ..BusWeather::default() };
+    match random.u32(0..100) {
+        0..=29 => {
+            let loses = *pick(random, &[0.05, 0.3, 1.0]);
+            // An event and the beacon after it: what is promised to be noticed in time.
+            let most_lost_in_a_row = Some(2);
+            Fault::Bus(BusWeather { loses, most_lost_in_a_row, duplicates: 0.1, ..fair }, lasts)
+        }
+        30..=44 => Fault::Bus(BusWeather { duplicates: 0.5, ..fair }, lasts),
+        45..=54 => {
+            let weather = BusWeather { fails: 0.5, fails_afterwards: 0.2, ..fair };
+            Fault::Bus(weather, lasts)
+        }
+        55..=69 => Fault::Link(slot, Break::Cut, random.u64(1..12_000)),
+        70..=79 => Fault::Link(slot, Break::Deaf, random.u64(1..8_000)),
+        80..=87 => Fault::Link(slot, Break::Frozen, random.u64(1..8_000)),
+        88..=94 => Fault::Pause(slot, random.u64(1..8_000)),
+        _ => Fault::Garbage,
+    }
+}
+
+fn level_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
+    let slot = random.bool().then(|| random.usize(..setup.instances));
+    let slowest = *pick(random, &[setup.level_latency, 100, 400]);
+    let fair = LevelWeather { slowest, ..LevelWeather::default() };
+    let weather = match random.u32(0..7) {
+        0 => LevelWeather { fails: 1.0, ..fair },
+        1 => LevelWeather { hangs: 1.0, ..fair },
+        2 => LevelWeather { happens_late: 0.5, ..fair },
+        3 => LevelWeather { fails_afterwards: 0.5, ..fair },
+        4 => LevelWeather { fails: 0.2, fails_afterwards: 0.2, happens_late: 0.2, ..fair },
+        5 => LevelWeather { slowest: 800, ..fair },
+        _ => return Fault::LevelRestarts,
+    };
+    Fault::Level(slot, weather, random.u64(100..4_000))
+}
+
+fn instance_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
+    let slot = random.usize(..setup.instances);
+    match random.u32(0..10) {
+        0..=3 => Fault::Kill(slot),
+        4..=6 => Fault::Close(slot),
+        _ => Fault::Jump(slot, *pick(random, &[10, 2_000, 10_000, 3_600_000])),
+    }
+}

@@ -1,0 +1,256 @@
+//! An instance's way to the shared level: what is asked takes its time, fails, hangs, and goes on
+//! at the other side whether anybody still waits for the answer or not.
+
+use std::{sync::Arc, time::Duration};
+
+use lazy_layers_cache::{
+    Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored, testing::SharedStore,
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{oneshot, watch},
+    time::sleep,
+};
+
+use crate::{
+    history::History,
+    plan::{KEYS, LevelWeather},
+};
+
+/// Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Road {
+    store: SharedStore,
+    by: usize,
+    history: History,
+    state: Arc<Mutex<State>>,
+    seed: u64,
+    standing: watch::Sender<bool>,
+    /// Told when the weather changes.
+    weathers: watch::Sender<()>,
+}
+
+struct State {
+    weather: LevelWeather,
+    /// When something was asked last, and how often since then.
+    asked: (u64, u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Well,
+    Fails,
+    FailsAfterwards,
+    Hangs,
+    HappensLate,
+}
+
+/// By how much later what was asked may happen when nobody waits for it any more.
+const LATER: u64 = 3_000;
+
+impl Road {
+    pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
+        let state = State { weather: LevelWeather::default(), asked: (0, 0) };
+        let (standing, weathers) = (watch::Sender::new(false), watch::Sender::new(()));
+        let (history, state) = (history.clone(), Arc::new(Mutex::new(state)));
+        Self { store, by, history, state, seed, standing, weathers }
+    }
+
+    pub(crate) fn set(&self, weather: LevelWeather) {
+        self.state.lock().weather = weather;
+        self.weathers.send_replace(());
+    }
+
+    /// Nothing gets through from now on, in either direction.
+    pub(crate) fn stand_still(&self, standing: bool) {
+        self.standing.send_replace(standing);
+    }
+
+    /// Ends when the instance does not stand still.
+    pub(crate) async fn passes(&self) {
+        // The sender is ours.
+        let _ = self.standing.subscribe().wait_for(|standing| !standing).await;
+    }
+
+    fn roll(&self) -> (Fate, Duration, Duration, Duration) {
+        let now = self.history.now();
+        let State { weather, asked } = &mut *self.state.lock();
+        *asked = if asked.0 == now { (now, asked.1 + 1) } else { (now, 0) };
+        // By when it is asked and not by what was asked before: so that a history of which a part
+        // is left out stays what it is.
+        let random = &mut fastrand::Rng::with_seed(self.seed ^ (now << 8 | asked.1));
+        random.u64(..);
+        let mut at = random.f64();
+        let mut is = |chance: f64| {
+            at -= chance;
+            at < 0.0
+        };
+        let fate = if is(weather.fails) {
+            Fate::Fails
+        } else if is(weather.fails_afterwards) {
+            Fate::FailsAfterwards
+        } else if is(weather.hangs) {
+            Fate::Hangs
+        } else if is(weather.happens_late) {
+            Fate::HappensLate
+        } else {
+            Fate::Well
+        };
+        let mut span = |most| Duration::from_millis(random.u64(0..=most));
+        (fate, span(weather.slowest), span(weather.slowest), span(LATER))
+    }
+
+    /// Asks the store something, under these conditions.
+    fn ask<T, F, A>(&self, act: A) -> StoreFuture<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, BoxError>> + Send,
+        A: FnOnce(SharedStore) -> F + Send + 'static,
+    {
+        let road = self.clone();
+        Box::pin(async move {
+            let (fate, there, back, later) = road.roll();
+            let (tell, told) = oneshot::channel();
+            let (store, way) = (road.store.clone(), road.clone());
+            // On its own: what was sent is not taken back by who does not wait.
+            let work = async move {
+                if !there.is_zero() {
+                    sleep(there).await;
+                }
+                way.passes().await;
+                match fate {
+                    Fate::Fails | Fate::Hangs => {}
+                    Fate::HappensLate => {
+                        sleep(later).await;
+                        let _ = act(store).await;
+                    }
+                    Fate::Well | Fate::FailsAfterwards => drop(tell.send(act(store).await)),
+                }
+            };
+            tokio::spawn(work);
+            let answer = told.await;
+            if !back.is_zero() {
+                sleep(back).await;
+            }
+            road.passes().await;
+            match (fate, answer) {
+                (Fate::Well, Ok(answer)) => answer,
+                // Until the connection is found to be dead.
+                (Fate::Hangs | Fate::HappensLate, _) => {
+                    let _ = road.weathers.subscribe().changed().await;
+                    Err(BoxError::from("the connection was reset"))
+                }
+                _ => Err(BoxError::from("bad weather")),
+            }
+        })
+    }
+}
+
+fn key_of(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| *key == name)
+}
+
+impl Store for Road {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.get(&key).await })
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        let name = key.to_owned();
+        let asked = self.ask(move |store| async move { store.begin(&name, begin).await });
+        Box::pin(async move {
+            let key = key_of(key).ok_or("a key of nobody")?;
+            self.history.leased(self.by, key, false);
+            let begun = asked.await?;
+            let leased = matches!(begun, Begun::Load { lease: Some(_), .. });
+            self.history.leased(self.by, key, leased);
+            Ok(begun)
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        let (key, lease, bytes) = (key.to_owned(), lease.clone(), value.clone());
+        let asked =
+            self.ask(move |store| async move { store.publish(&key, &lease, bytes, lives).await });
+        Box::pin(async move {
+            let published = asked.await?;
+            let (_, write) = parts(Plain.decode(&value)?);
+            self.history.published(write, published);
+            Ok(published)
+        })
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.seize(&key, lease_for).await })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.delete(&key).await })
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        let pattern = pattern.to_owned();
+        self.ask(move |store| async move { store.delete_matching(&pattern).await })
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.ask(move |store| async move { store.discard(&key, &value).await })
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.ask(move |store| async move { store.size().await })
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        self.ask(move |store| async move { store.lock(&key, &owner, ttl).await })
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        self.ask(move |store| async move { store.extend(&key, &owner, ttl).await })
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        self.ask(move |store| async move { store.unlock(&key, &owner).await })
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.connection()
+    }
+}
+
+/// A value says which version it is, and which write brought it.
+pub(crate) fn value(version: u32, write: usize) -> u64 {
+    u64::from(version) << 32 | u64::try_from(write).expect("few writes")
+}
+
+/// See [`value`].
+pub(crate) fn parts(value: u64) -> (u32, usize) {
+    let write = usize::try_from(value & u64::from(u32::MAX)).expect("32 bits");
+    (u32::try_from(value >> 32).expect("32 bits"), write)
+}
+
+/// Values as eight bytes, which can be looked into on their way.
+pub(crate) struct Plain;
+
+impl Codec<u64> for Plain {
+    fn encode(&self, value: &u64) -> Result<Vec<u8>, BoxError> {
+        Ok(value.to_le_bytes().to_vec())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<u64, BoxError> {
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    }
+}

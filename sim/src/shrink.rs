@@ -1,0 +1,32 @@
+//! A shorter plan that breaks the same promise.
+
+use crate::{check::check, plan::Plan, world::run};
+
+/// Leaves out what is not needed, in ever smaller pieces, for as long as it is cheap.
+#[must_use]
+pub fn shrink(plan: &Plan, rule: &str) -> Plan {
+    let still_fails = |plan: &Plan| check(&run(plan)).iter().any(|it| it.rule == rule);
+    let mut plan = plan.clone();
+    let mut piece = plan.steps.len().div_ceil(2);
+    let mut attempts = 0;
+    while piece > 0 && attempts < MOST_ATTEMPTS {
+        let mut from = 0;
+        let mut shrunk = false;
+        while from < plan.steps.len() && attempts < MOST_ATTEMPTS {
+            let to = (from + piece).min(plan.steps.len());
+            let mut shorter = plan.clone();
+            shorter.steps.drain(from..to);
+            attempts += 1;
+            if still_fails(&shorter) {
+                plan = shorter;
+                shrunk = true;
+            } else {
+                from = to;
+            }
+        }
+        piece = if piece == 1 && shrunk { 1 } else { piece / 2 };
+    }
+    plan
+}
+
+const MOST_ATTEMPTS: usize = 600;
