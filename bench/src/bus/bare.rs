@@ -29,6 +29,7 @@ const NAME: &str = "bare";
 /// As many bytes as the event of a delete has.
 const EVENT: [u8; 150] = [7; 150];
 
+type Ear = Box<dyn Fn() + Send>;
 type Publishing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A publisher, which returns when its event is confirmed; and when the other side had each.
@@ -231,7 +232,7 @@ impl Bare {
 
 /// What the two listeners call when something comes: the one beside the publisher, of which
 /// nothing is wanted, and the other.
-fn ears() -> ([Box<dyn Fn() + Send>; 2], UnboundedReceiver<Instant>) {
+fn ears() -> ([Ear; 2], UnboundedReceiver<Instant>) {
     let (sender, received) = unbounded_channel();
     let note = move || {
         // Nobody waits for what comes when the table is done.

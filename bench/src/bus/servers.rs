@@ -4,9 +4,10 @@
 mod certificate;
 #[path = "../../../tests/it/support/nats.rs"]
 pub(crate) mod nats;
-#[path = "../../../tests/it/support/process.rs"]
-mod process;
 #[path = "../../../tests/it/support/rabbitmq.rs"]
 pub(crate) mod rabbitmq;
 #[path = "../../../tests/it/support/redis.rs"]
 pub(crate) mod redis;
+
+// Of these files, what the others look for beside them.
+use crate::server::process;
