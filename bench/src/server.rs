@@ -2,7 +2,7 @@
 
 #[path = "../../tests/it/support/process.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "a file of the tests")]
-mod process;
+pub(crate) mod process;
 
 use std::{process::Command, time::Duration};
 
