@@ -158,6 +158,8 @@ pub struct Record {
     pub violations: Vec<Violation>,
     /// Calls that were made and ended.
     pub calls: u64,
+    /// Whether there is a shared level, which has forgotten nothing.
+    pub agrees: bool,
     /// Whether changes that are done have been confirmed by the bus.
     pub confirms: bool,
     /// Leases that were given and whose load has not been called yet.
@@ -284,7 +286,7 @@ impl History {
     /// A loader is called, for a call that began then: the number of what it will give.
     pub(crate) fn called(&self, by: usize, key: usize, begin: Stamp) -> usize {
         let called = self.stamp();
-        let number = self.with(|record| {
+        self.with(|record| {
             let leased = record.leases.remove(&(by, key)).is_some();
             let voided = record.voided.get(&(by, key)).copied();
             let Voided { seq, until } = voided.unwrap_or(Voided { seq: 0, until: 0 });
@@ -308,8 +310,7 @@ impl History {
             let way = Way::Load { called, ended: None, leased, published: None };
             record.writes.push(Write { key, version: 0, way });
             record.writes.len() - 1
-        });
-        number
+        })
     }
 
     /// The loader reads the origin: the version, and whether there is a value.
