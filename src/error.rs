@@ -144,6 +144,10 @@ impl Error {
         Self::about(key, Cause::NoRuntime)
     }
 
+    pub(crate) fn cannot_listen() -> Self {
+        Self(Arc::new(Inner { key: None, cause: Cause::NoRuntime }))
+    }
+
     pub(crate) fn lock_timeout(key: &Arc<str>, limit: Duration) -> Self {
         Self::about(key, Cause::LockTimeout(limit))
     }
@@ -183,6 +187,11 @@ impl fmt::Display for Error {
                 f,
                 "the load of key `{key}` was dropped before it ended (its runtime shut down, or \
                  the cache was closed)"
+            ),
+            Cause::NoRuntime if self.key().is_none() => write!(
+                f,
+                "listening to other instances needs a tokio runtime with its timer: call from \
+                 within one"
             ),
             Cause::NoRuntime => write!(
                 f,

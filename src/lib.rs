@@ -66,7 +66,8 @@
 //! - `zstd`, `lz4`: these compressions for `WireCodec`, beside gzip. `zstd` compiles C.
 //! - `redis`: `RedisStore`, a shared level in Redis, and `RedisTransport`, events over its Pub/Sub;
 //!   `redis-tls` for `rediss://` too.
-//! - `testing`: clocks that a test can move, and a shared level in memory that fails on demand.
+//! - `testing`: clocks that a test can move; a shared level and a bus in memory that fail on
+//!   demand; checks for a store or a transport of your own.
 
 mod bus;
 mod cache;
@@ -109,7 +110,10 @@ pub use crate::{
         Delivery, EventBus, EventBusHealth, Events, LocalTransport, Subscribed, Transport,
         TransportFuture,
     },
-    cache::{Builder, GetOrSet, GetOrSetFuture, LazyLayersCache, Outcome, SetRequest, Source},
+    cache::{
+        Builder, DeleteMeans, GetOrSet, GetOrSetFuture, Guarantees, LazyLayersCache, Outcome,
+        SetRequest, Source,
+    },
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},

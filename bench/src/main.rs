@@ -1,6 +1,8 @@
 //! The figures: this cache beside its peers, in one process, interleaved, as medians and ratios.
 //!
 //! `cargo run --release -p bench` runs all of it; names of tables after `--` run those only.
+//! Tables of the shared level need the program redis-server, and `payloads` python3, whose zlib is
+//! the one in C.
 //! A ratio with a limit that does not hold is marked, and the exit code says so.
 
 #![expect(
@@ -10,26 +12,38 @@
     reason = "a bench that cannot run may stop"
 )]
 
+mod bus;
+mod frozen;
 mod growth;
 mod hit;
+mod listings;
 mod measure;
 mod memory;
 mod miss;
+mod payloads;
 mod policy;
 mod report;
+mod server;
+mod shared;
 mod stampede;
+mod trips;
 
 use report::Report;
 
 type Table = (&'static str, fn(&mut Report));
 
-const TABLES: [Table; 6] = [
+const TABLES: [Table; 11] = [
     ("hit", hit::run),
     ("miss", miss::run),
     ("stampede", stampede::run),
     ("memory", memory::run),
     ("policy", policy::run),
     ("growth", growth::run),
+    ("bus", bus::run),
+    ("shared", shared::run),
+    ("trips", trips::run),
+    ("payloads", payloads::run),
+    ("frozen", frozen::run),
 ];
 
 fn main() -> std::process::ExitCode {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,6 +14,10 @@ use crate::error::BoxError;
 
 /// A bus that instances tell each other by what has changed: a [`Transport`] behind a handle that
 /// can be kept and asked, while a cache has a clone of it.
+///
+/// Caches of different [namespaces](crate::EventBusOptions::namespace) can share one, except where
+/// its subscription has a name that the broker remembers (JetStream, RabbitMQ with a queue of that
+/// name): that is one cache's.
 ///
 /// ```
 /// # use lazy_layers_cache::{EventBus, LocalTransport};
@@ -24,7 +31,13 @@ use crate::error::BoxError;
 #[doc(alias = "RabbitMQEventBus")]
 #[doc(alias = "NatsEventBus")]
 #[doc(alias = "LocalEventBus")]
-pub struct EventBus(Arc<dyn Transport>);
+pub struct EventBus(Arc<Inner>);
+
+struct Inner {
+    transport: Box<dyn Transport>,
+    /// Caches that have not closed.
+    users: AtomicUsize,
+}
 
 /// What a bus answered.
 #[derive(Debug)]
@@ -41,7 +54,7 @@ pub struct EventBusHealth {
 impl EventBus {
     /// A bus over a transport. Nothing is connected yet.
     pub fn new(transport: impl Transport) -> Self {
-        Self(Arc::new(transport))
+        Self(Arc::new(Inner { transport: Box::new(transport), users: AtomicUsize::new(0) }))
     }
 
     /// Connects, so that a service can refuse to start without its bus. A cache needs no call of
@@ -55,7 +68,7 @@ impl EventBus {
     ///
     /// Dropping the future leaves no half of a connection behind.
     pub async fn connect(&self) -> Result<(), BoxError> {
-        self.0.check().await
+        self.transport().check().await
     }
 
     /// Asks the other side for a sign of life, within the transport's own time limits.
@@ -65,8 +78,8 @@ impl EventBus {
     /// Dropping the future changes nothing.
     pub async fn health_check(&self) -> EventBusHealth {
         let asked = Instant::now();
-        let error = self.0.check().await.err();
-        EventBusHealth { transport: self.0.name(), took: asked.elapsed(), error }
+        let error = self.transport().check().await.err();
+        EventBusHealth { transport: self.transport().name(), took: asked.elapsed(), error }
     }
 
     /// Lets go of connections. A cache that still uses the bus connects anew.
@@ -79,11 +92,24 @@ impl EventBus {
     ///
     /// Connections may be left open; calling it again closes them.
     pub async fn disconnect(&self) -> Result<(), BoxError> {
-        self.0.disconnect().await
+        self.transport().disconnect().await
     }
 
-    pub(crate) fn transport(&self) -> &Arc<dyn Transport> {
-        &self.0
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.0.transport
+    }
+
+    pub(crate) fn begin_use(&self) {
+        self.0.users.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Lets go of connections if no other cache uses them.
+    pub(crate) async fn end_use(&self) -> Result<(), BoxError> {
+        if self.0.users.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.disconnect().await
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -95,6 +121,6 @@ impl<T: Transport> From<T> for EventBus {
 
 impl fmt::Debug for EventBus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EventBus").field(&self.0.name()).finish()
+        f.debug_tuple("EventBus").field(&self.transport().name()).finish()
     }
 }

@@ -72,6 +72,8 @@ pub(crate) enum GapReason {
     Joined,
     /// There are more publishers than are watched.
     TooManyPublishers,
+    /// Something came that is no event that is known here.
+    Unreadable,
 }
 
 /// What the number of an event says. Whether it is applied is decided by its id, not by this.
@@ -104,6 +106,7 @@ pub(crate) struct Gaps {
     last_heard: u64,
     last_alarm: u64,
     unwatched: bool,
+    unread: bool,
 }
 
 struct Publisher {
@@ -146,6 +149,7 @@ impl Gaps {
             last_heard: 0,
             last_alarm: 0,
             unwatched: false,
+            unread: false,
         }
     }
 
@@ -207,14 +211,15 @@ impl Gaps {
             overdue: None,
         });
         publisher.last_heard = now;
+        let end = mark.seq.saturating_add(u64::from(!is_beacon));
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
-            publisher.floor = publisher.floor.max(mark.seq);
+            // Of what came before, nothing was heard one by one; nor, if this is a pattern, of it.
+            publisher.floor = publisher.floor.max(end);
             if joining && mark.seq > publisher.next {
                 publisher.settle(mark.seq);
                 self.learned = true;
             }
         }
-        let end = mark.seq.saturating_add(u64::from(!is_beacon));
         let verdict = publisher.arrived(Piece { from: mark.seq, to: end, since: now });
         // What is known may be an old event delivered again, and its promise was kept or broken
         // long ago. A beacon that says what is known is the very sign that was promised.
@@ -227,21 +232,25 @@ impl Gaps {
         verdict
     }
 
-    /// Whether events must be taken to be lost. To be asked a few times a second. What was lost
-    /// before it says so is dealt with by distrusting memory then, so it says it once.
-    pub(crate) fn check(&mut self, now: u64) -> Option<GapReason> {
-        if !self.listening {
-            return None;
-        }
-        let reason = self.find(now)?;
-        self.alarmed(now);
-        Some(reason)
+    /// Whether events must be taken to be lost. To be asked a few times a second; then memory is
+    /// distrusted, and then this [`alarmed`](Self::alarmed): in this order, because from then on
+    /// what was lost counts as heard of.
+    pub(crate) fn lost_any(&mut self, now: u64) -> Option<GapReason> {
+        if self.listening { self.find(now) } else { None }
     }
 
-    /// Events were lost, says the transport. The caller distrusts memory now.
+    /// Something came that cannot be read. What it would have said is lost, which
+    /// [`lost_any`](Self::lost_any) says: not for each, as they may be many.
+    pub(crate) fn unreadable(&mut self, now: u64) {
+        self.last_heard = now;
+        self.unread = true;
+    }
+
+    /// Memory is distrusted, because events were lost: that is dealt with now, and not said again.
     pub(crate) fn alarmed(&mut self, now: u64) {
         self.last_alarm = now;
         self.learned = false;
+        self.unread = false;
         for publisher in self.publishers.values_mut() {
             publisher.settle(publisher.end());
             publisher.floor = publisher.floor.max(publisher.next);
@@ -253,6 +262,11 @@ impl Gaps {
     /// began or events were lost.
     pub(crate) fn knows_the_present(&self, now: u64) -> bool {
         self.listening && now.saturating_sub(self.last_alarm) >= self.trust_timeout
+    }
+
+    /// Whether a publisher was heard of in the last minute.
+    pub(crate) fn remembers(&self, incarnation: &str) -> bool {
+        self.publishers.values().any(|publisher| *publisher.incarnation == *incarnation)
     }
 
     /// Each publisher, and the number below which all of its events are here.
@@ -289,6 +303,9 @@ impl Gaps {
         }
         if self.publishers.values().any(|it| it.overdue.is_some_and(|at| at <= now)) {
             return Some(GapReason::PublisherSilent);
+        }
+        if self.unread && since(self.last_alarm) >= self.trust_timeout / 2 {
+            return Some(GapReason::Unreadable);
         }
         if self.unwatched && since(self.last_alarm) >= self.trust_timeout {
             self.unwatched = false;
@@ -355,6 +372,16 @@ impl Publisher {
             (_, None) => self.pieces.push(new),
         }
         Verdict::Early
+    }
+}
+
+#[cfg(test)]
+impl Gaps {
+    /// As who listens does it.
+    pub(super) fn check(&mut self, now: u64) -> Option<GapReason> {
+        let reason = self.lost_any(now)?;
+        self.alarmed(now);
+        Some(reason)
     }
 }
 

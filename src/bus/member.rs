@@ -15,7 +15,7 @@ use super::{
     dedupe::Dedupe,
     gaps::{GapReason, Gaps},
     message::{Kind, Mark, Message},
-    order::Order,
+    order::{Claim, Order, Out},
     outbox::{Change, Outbox},
     pulse::Pulse,
     refused::Refused,
@@ -53,6 +53,17 @@ struct State {
     order: Order,
     /// Whether peers are to be asked where they are.
     says_hello: bool,
+    /// Counts subscriptions.
+    subscriptions: u64,
+    /// Whether there is an older part of this subscription to be worked off, until a beacon of its
+    /// own comes by.
+    catches_up: bool,
+}
+
+impl State {
+    fn out(&self) -> Out {
+        Out { covered: self.outbox.covered(), next_seq: self.outbox.next_seq() }
+    }
 }
 
 /// What there is to do for who sends.
@@ -89,6 +100,8 @@ impl Member {
                 dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
                 order: Order::new(&incarnation, Order::MAX_KEYS),
                 says_hello: false,
+                subscriptions: 0,
+                catches_up: false,
             }),
             incarnation,
             work: Notify::new(),
@@ -96,7 +109,8 @@ impl Member {
         }
     }
 
-    /// A key is about to be deleted or set: to be called before memory is changed.
+    /// A key is about to be deleted or set: to be called before memory is changed. Then, once,
+    /// [`tell_own`](Self::tell_own).
     pub(crate) fn deleting(&self, now: u64, key: &str) {
         let State { order, gaps, .. } = &mut *self.state.lock();
         order.deleting(gaps, now, key);
@@ -107,10 +121,38 @@ impl Member {
         self.state.lock().order.deleting_many();
     }
 
-    /// What a value that is taken now has to say for itself. To be called before the right to
-    /// publish it is checked.
-    pub(crate) fn seen(&self) -> Option<Arc<[u8]>> {
+    /// What [`deleting`](Self::deleting) spoke of, for the peers; nothing if it did not happen.
+    /// Gives its turn.
+    pub(crate) fn tell_own(
+        &self,
+        now: u64,
+        name: &str,
+        pattern: bool,
+        told: Option<Change>,
+    ) -> u64 {
+        let State { outbox, order, .. } = &mut *self.state.lock();
+        let turn = told.map(|change| outbox.push(now, change));
+        if pattern {
+            order.told_many(turn);
+        } else {
+            order.told(name, turn);
+        }
+        self.work.notify_one();
+        turn.unwrap_or(0)
+    }
+
+    /// What a value that was loaded has to say for itself. To be called before the right to publish
+    /// it is checked. `None` if too little is known: then it is not to be told.
+    pub(crate) fn seen(&self, now: u64) -> Option<Arc<[u8]>> {
         let State { order, gaps, outbox, .. } = &*self.state.lock();
+        let knows = gaps.knows_the_present(now);
+        if knows { order.seen(Some(gaps), outbox.next_seq()) } else { None }
+    }
+
+    /// The same for a value that is given, which is told in any case.
+    pub(crate) fn seen_by_given(&self, now: u64) -> Option<Arc<[u8]>> {
+        let State { order, gaps, outbox, .. } = &*self.state.lock();
+        let gaps = Some(gaps).filter(|gaps| gaps.knows_the_present(now));
         order.seen(gaps, outbox.next_seq())
     }
 
@@ -129,57 +171,59 @@ impl Member {
 
     /// Waits until everything is out.
     pub(crate) async fn all_is_out(&self) {
-        let is_empty = |_: &u64| self.state.lock().outbox.is_empty();
-        let _ = self.covered.subscribe().wait_for(is_empty).await;
+        let mut covered = self.covered.subscribe();
+        // Not within `wait_for`, which asks under a lock that whoever says so needs, under ours.
+        while !self.state.lock().outbox.is_empty() {
+            if covered.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// What is to be sent now.
     pub(crate) fn next(&self, now: u64) -> Errand {
-        let state = &mut *self.state.lock();
+        let mut state = self.state.lock();
         // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
         for _ in 0..2 {
-            let State { outbox, order, pulse, .. } = state;
+            let State { outbox, pulse, .. } = &mut *state;
             let Some(out) = outbox.next(now) else { break };
-            let (seq, kind) = (out.seq, out.kind());
-            let mark = self.mark(seq, pulse.promise(false));
-            let written = self.write(&mark.id(), mark, kind.clone());
-            let kind = match kind {
-                Kind::Delete { .. } | Kind::Set { prime: false, .. } | Kind::Pattern { .. } => {
-                    Some(kind)
-                }
-                _ => None,
-            };
-            if let Some(kind) = kind {
-                // Whether more waits is not known while the message borrows the outbox: the floor
-                // is lowered once it is confirmed.
-                order.sent(seq, &kind, false);
-            }
-            match written {
+            let mark = self.mark(out.seq, pulse.promise(false));
+            match self.write(&mark.id(), mark, None, out.kind()) {
                 Ok(bytes) => return Errand::Event(bytes),
                 Err(_) => outbox.failed(),
             }
         }
         let hello = state.says_hello;
-        match state.pulse.due_at() {
+        let covered = state.outbox.covered();
+        let errand = match state.pulse.due_at() {
             due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
             _ => {
                 let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
-                self.beacon(mark, hello).map_or(Errand::Wait(None), Errand::Beacon)
+                self.beacon(mark, state.subscriptions, hello)
+                    .map_or(Errand::Wait(None), Errand::Beacon)
             }
-        }
+        };
+        drop(state);
+        // What had become too old for it may have been all that waited.
+        self.cover(covered);
+        errand
     }
 
     /// The event that was given last is out.
     pub(crate) fn sent_event(&self, now: u64) {
-        let State { outbox, pulse, order, .. } = &mut *self.state.lock();
-        outbox.confirm();
-        pulse.published(now);
-        if outbox.is_empty()
-            && let Some(last) = outbox.next_seq().checked_sub(1)
-        {
-            order.sent(last, &Kind::Beacon { hello: false }, true);
+        let mut state = self.state.lock();
+        let sent = state.outbox.confirm();
+        state.pulse.published(now);
+        let out = state.out();
+        if let Some(sent) = &sent {
+            let keys = match sent.kind() {
+                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => keys,
+                _ => Vec::new(),
+            };
+            state.order.sent(sent.seq, &keys, out);
         }
-        self.covered.send_replace(outbox.covered());
+        drop(state);
+        self.cover(out.covered);
     }
 
     /// It is not, or nobody knows.
@@ -187,17 +231,20 @@ impl Member {
         self.state.lock().outbox.failed();
     }
 
-    pub(crate) fn sent_beacon(&self, now: u64, random: f64) {
+    /// A beacon was sent, or tried.
+    pub(crate) fn tried_beacon(&self, now: u64, sent: bool, random: f64) {
         let state = &mut *self.state.lock();
-        state.says_hello = false;
+        state.says_hello &= !sent;
         state.pulse.sent(now, random);
     }
 
     /// The last word of a member that leaves in order: it promises nothing more. `None` if it has
-    /// never said anything.
+    /// never said anything, or not all that it had to say.
     pub(crate) fn goodbye(&self) -> Option<Vec<u8>> {
-        let seq = self.state.lock().outbox.confirmed_seq();
-        if seq > 0 { self.beacon(self.mark(seq, None), false) } else { None }
+        let state = self.state.lock();
+        let seq = state.outbox.confirmed_seq();
+        let may_go = seq > 0 && state.outbox.is_empty();
+        if may_go { self.beacon(self.mark(seq, None), state.subscriptions, false) } else { None }
     }
 
     /// A subscription began.
@@ -206,6 +253,8 @@ impl Member {
         state.gaps.subscribed(now, resumed);
         state.pulse.heard(now, random);
         state.says_hello = true;
+        state.subscriptions += 1;
+        state.catches_up = resumed;
         self.work.notify_one();
     }
 
@@ -215,19 +264,23 @@ impl Member {
         state.pulse.deaf();
     }
 
-    /// Whether events must be taken to be lost. To be asked a few times a second.
-    pub(crate) fn check(&self, now: u64) -> Option<GapReason> {
-        self.state.lock().gaps.check(now)
+    /// Whether events must be taken to be lost. To be asked a few times a second. If so, memory is
+    /// to be distrusted, and then [`gave_up_on_events`](Self::gave_up_on_events).
+    pub(crate) fn lost_any(&self, now: u64) -> Option<GapReason> {
+        self.state.lock().gaps.lost_any(now)
     }
 
-    /// Events were lost: memory is distrusted now.
-    pub(crate) fn lost_events(&self, now: u64) {
+    /// Memory has been distrusted, because events were lost.
+    pub(crate) fn gave_up_on_events(&self, now: u64) {
         self.state.lock().gaps.alarmed(now);
     }
 
-    /// Until when memory may be trusted; 0 where there is no subscription.
+    /// Until when memory may be trusted; 0 where there is no subscription, or what was kept for it
+    /// is still to be heard.
     pub(crate) fn trusted_until(&self) -> u64 {
-        self.state.lock().gaps.trusted_until().unwrap_or(0)
+        let state = self.state.lock();
+        let until = state.gaps.trusted_until().filter(|_| !state.catches_up);
+        until.unwrap_or(0)
     }
 
     /// What to think of an event, before it is applied. Once it is, [`heard`](Self::heard): not
@@ -240,10 +293,12 @@ impl Member {
             Some(mark) => *mark.incarnation == *self.incarnation,
             None => *message.source == *self.source,
         };
-        let State { order, gaps, dedupe, .. } = &mut *self.state.lock();
         if is_own {
             return Standing::Own;
         }
+        let mut state = self.state.lock();
+        let out = state.out();
+        let State { order, gaps, dedupe, .. } = &mut *state;
         let mark = message.mark.as_ref();
         let mut is_good = false;
         match &message.kind {
@@ -252,7 +307,8 @@ impl Member {
             Kind::Delete { keys } => order.deleted(gaps, now, keys, mark),
             Kind::Pattern { .. } => order.deleted_many(gaps, now, mark),
             Kind::Set { keys, prime, seen, .. } => {
-                is_good = keys.iter().all(|key| order.allows(gaps, now, key, mark, *prime, *seen));
+                let claim = Claim { keys, mark, prime: *prime, seen: *seen };
+                is_good = order.allows(gaps, now, out, claim);
                 if !prime {
                     // It stands for a delete of what there was.
                     order.deleted(gaps, now, keys, mark);
@@ -264,7 +320,12 @@ impl Member {
 
     /// An event was applied, or needs not to be.
     pub(crate) fn heard(&self, now: u64, message: &Message<'_>, standing: Standing, random: f64) {
-        let State { gaps, pulse, dedupe, .. } = &mut *self.state.lock();
+        let state = &mut *self.state.lock();
+        let is_own_of_now = standing == Standing::Own
+            && message.generation == Some(state.subscriptions)
+            && matches!(message.kind, Kind::Beacon { .. });
+        state.catches_up &= !is_own_of_now;
+        let State { gaps, pulse, dedupe, .. } = state;
         let beacon = match message.kind {
             Kind::Beacon { hello } => Some(hello),
             _ => None,
@@ -283,10 +344,14 @@ impl Member {
         }
     }
 
-    /// Something came that is not for us, or nothing that can be read.
-    pub(crate) fn heard_something(&self, now: u64, random: f64) {
+    /// Something came that is not for us; or that cannot be read, so that what it says is lost.
+    pub(crate) fn heard_something(&self, now: u64, is_readable: bool, random: f64) {
         let State { gaps, pulse, .. } = &mut *self.state.lock();
-        gaps.heard(now);
+        if is_readable {
+            gaps.heard(now);
+        } else {
+            gaps.unreadable(now);
+        }
         pulse.heard(now, random);
     }
 
@@ -303,17 +368,32 @@ impl Member {
         Mark { incarnation: &self.incarnation, seq, due }
     }
 
-    fn beacon(&self, mark: Mark<'_>, hello: bool) -> Option<Vec<u8>> {
-        self.write(&mark.beacon_id(), mark, Kind::Beacon { hello }).ok()
+    fn cover(&self, covered: u64) {
+        self.covered.send_if_modified(|known| {
+            let is_news = *known < covered;
+            *known = covered.max(*known);
+            is_news
+        });
     }
 
-    fn write(&self, id: &str, mark: Mark<'_>, kind: Kind<'_>) -> Result<Vec<u8>, Refused> {
+    /// Beacons have no generation of a key to tell, so theirs is the subscription's.
+    fn beacon(&self, mark: Mark<'_>, subscription: u64, hello: bool) -> Option<Vec<u8>> {
+        self.write(&mark.beacon_id(), mark, Some(subscription), Kind::Beacon { hello }).ok()
+    }
+
+    fn write(
+        &self,
+        id: &str,
+        mark: Mark<'_>,
+        generation: Option<u64>,
+        kind: Kind<'_>,
+    ) -> Result<Vec<u8>, Refused> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let message = Message {
             id,
             source: &self.source,
             ts: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            generation: None,
+            generation,
             namespace: self.namespace(),
             mark: Some(mark),
             kind,

@@ -32,6 +32,9 @@ use super::{
     refused::Refused,
 };
 
+/// Bytes of an incarnation.
+const LONGEST_INCARNATION: usize = 64;
+
 /// An event, borrowed from its bytes or from what it will be written of.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Message<'a> {
@@ -115,7 +118,10 @@ impl<'a> Message<'a> {
             _ => return Err(Refused::UnknownType),
         };
         let mark = match (fields.incarnation, fields.seq) {
-            (Some(incarnation), Some(seq)) => Some(Mark { incarnation, seq, due: fields.due }),
+            // Longer than anybody needs it, and it would have to be remembered.
+            (Some(incarnation), Some(seq)) if incarnation.len() <= LONGEST_INCARNATION => {
+                Some(Mark { incarnation, seq, due: fields.due })
+            }
             _ => None,
         };
         Ok(Self {
@@ -344,9 +350,13 @@ mod tests {
 
     #[test]
     fn names_that_others_use_for_something_else_are_no_mark() {
-        for (inc, seq) in
-            [(&b"\x01"[..], &b"\x01"[..]), (b"\xa1i", b"\x91\xa1x"), (b"\x80", b"\x07")]
-        {
+        let long = [&b"\xd9\x41"[..], &[b'x'; 65]].concat();
+        for (inc, seq) in [
+            (&b"\x01"[..], &b"\x01"[..]),
+            (b"\xa1i", b"\x91\xa1x"),
+            (b"\x80", b"\x07"),
+            (&long, b"\x07"),
+        ] {
             let payload = map(&[
                 ("inc", inc),
                 ("seq", seq),

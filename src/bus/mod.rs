@@ -8,6 +8,8 @@
 //! `member.rs` is all of it under one lock, for one instance.
 
 mod dedupe;
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+mod doubt;
 mod event_bus;
 mod fields;
 mod fingerprint;

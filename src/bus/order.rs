@@ -19,14 +19,14 @@
 //! seconds after them, which is no proof; their own design has none either.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::BuildHasher,
     sync::Arc,
 };
 
 use super::{
     gaps::Gaps,
-    message::{Kind, Mark},
+    message::Mark,
     pack::{Head, Reader, Writer},
 };
 
@@ -34,13 +34,15 @@ use super::{
 const UNNUMBERED_STANDS: u64 = 5_000;
 /// Publishers in what a value knows. In a larger fleet no values are sent.
 const MAX_SEEN: usize = 256;
-/// A number that no message has: of what has not been sent yet.
-const UNSENT: u64 = u64::MAX;
 
 pub(crate) struct Order {
     own: Arc<str>,
     /// See the module; of ourselves.
     own_floor: u64,
+    /// Patterns of ours that are not told yet.
+    untold_patterns: usize,
+    /// The last turn in the outbox of what raises our own floor, until it is out.
+    floor_turn: Option<u64>,
     max_keys: usize,
     hasher: foldhash::fast::RandomState,
     /// The last delete of each key. Two keys of one hash only refuse more.
@@ -52,10 +54,27 @@ pub(crate) struct Order {
 }
 
 struct Last {
-    /// `None`: of an event without a number.
-    by: Option<Arc<str>>,
-    seq: u64,
+    by: By,
     at: u64,
+}
+
+enum By {
+    Peer {
+        incarnation: Arc<str>,
+        seq: u64,
+    },
+    /// An event without a number.
+    Unnumbered,
+    /// Ourselves, and it is out.
+    Own {
+        seq: u64,
+    },
+    /// Ourselves: by so many calls that have not told it yet, and with this turn of those that
+    /// have. No value can know of it.
+    OwnOnItsWay {
+        untold: usize,
+        turn: u64,
+    },
 }
 
 impl Order {
@@ -66,6 +85,8 @@ impl Order {
         Self {
             own: Arc::clone(own),
             own_floor: 0,
+            untold_patterns: 0,
+            floor_turn: None,
             max_keys: max_keys.max(1),
             hasher: foldhash::fast::RandomState::default(),
             last: HashMap::default(),
@@ -75,29 +96,49 @@ impl Order {
     }
 
     /// A key is about to be deleted or set here. To be called before memory is changed, so that no
-    /// value of before comes in after it.
+    /// value of before comes in after it; and then, once, [`told`](Self::told).
     pub(crate) fn deleting(&mut self, gaps: &mut Gaps, now: u64, key: &str) {
-        let last = Last { by: Some(Arc::clone(&self.own)), seq: UNSENT, at: now };
-        self.remember(gaps, key, last);
+        let print = self.hasher.hash_one(key);
+        if let Some(Last { by: By::OwnOnItsWay { untold, .. }, .. }) = self.last.get_mut(&print) {
+            *untold += 1;
+            return;
+        }
+        let last = Last { by: By::OwnOnItsWay { untold: 1, turn: 0 }, at: now };
+        self.remember(gaps, print, last);
     }
 
-    /// The same for a pattern.
+    /// It has this turn in the outbox; none if nothing was deleted after all.
+    pub(crate) fn told(&mut self, key: &str, told: Option<u64>) {
+        let print = self.hasher.hash_one(key);
+        if let Some(Last { by: By::OwnOnItsWay { untold, turn }, .. }) = self.last.get_mut(&print) {
+            *untold = untold.saturating_sub(1);
+            *turn = told.map_or(*turn, |told| told.max(*turn));
+        }
+    }
+
+    /// As [`deleting`](Self::deleting), by a pattern.
     pub(crate) fn deleting_many(&mut self) {
-        self.own_floor = UNSENT;
+        self.untold_patterns += 1;
     }
 
-    /// What was deleted or set here goes out under this number; `is_last` if nothing else waits.
-    pub(crate) fn sent(&mut self, seq: u64, kind: &Kind<'_>, is_last: bool) {
-        if let Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } = kind {
-            for key in keys {
-                let print = self.hasher.hash_one(key);
-                if let Some(last) = self.last.get_mut(&print).filter(|last| last.seq == UNSENT) {
-                    last.seq = seq;
-                }
+    /// As [`told`](Self::told), by a pattern.
+    pub(crate) fn told_many(&mut self, told: Option<u64>) {
+        self.untold_patterns = self.untold_patterns.saturating_sub(1);
+        self.floor_turn = self.floor_turn.max(told);
+    }
+
+    /// A message of ours is out.
+    pub(crate) fn sent(&mut self, seq: u64, keys: &[&str], out: Out) {
+        for key in keys {
+            let print = self.hasher.hash_one(key);
+            if let Some(last) = self.last.get_mut(&print)
+                && last.by.is_out(out)
+            {
+                last.by = By::Own { seq };
             }
         }
-        if self.own_floor == UNSENT && is_last {
-            self.own_floor = seq.saturating_add(1);
+        if self.floor_turn.take_if(|turn| *turn < out.covered).is_some() {
+            self.own_floor = self.own_floor.max(out.next_seq);
         }
     }
 
@@ -110,9 +151,13 @@ impl Order {
         mark: Option<&Mark<'_>>,
     ) {
         let by: Option<Arc<str>> = mark.map(|mark| Arc::from(mark.incarnation));
-        let seq = mark.map_or(UNSENT, |mark| mark.seq);
         for key in keys {
-            self.remember(gaps, key, Last { by: by.clone(), seq, at: now });
+            let print = self.hasher.hash_one(key);
+            let by = match (&by, mark) {
+                (Some(by), Some(mark)) => By::Peer { incarnation: Arc::clone(by), seq: mark.seq },
+                _ => By::Unnumbered,
+            };
+            self.remember(gaps, print, Last { by, at: now });
         }
     }
 
@@ -126,8 +171,12 @@ impl Order {
 
     /// What a value that is taken now will have to say for itself; `next_seq` is the number of
     /// the next message. `None` if it would be too much.
-    pub(crate) fn seen(&self, gaps: &Gaps, next_seq: u64) -> Option<Arc<[u8]>> {
-        let peers = gaps.heard_of().filter(|(who, _)| **who != *self.own);
+    ///
+    /// Of a value that was given it need not say more than of ourselves: where it is not enough,
+    /// the value stands for a delete.
+    pub(crate) fn seen(&self, gaps: Option<&Gaps>, next_seq: u64) -> Option<Arc<[u8]>> {
+        let peers = gaps.into_iter().flat_map(Gaps::heard_of);
+        let peers = peers.filter(|(who, _)| **who != *self.own);
         let all: Vec<_> = peers.chain([(&*self.own, next_seq)]).collect();
         if all.len() > MAX_SEEN {
             return None;
@@ -142,71 +191,122 @@ impl Order {
     }
 
     /// Whether no delete that was heard of here can have come after the value was loaded.
-    /// `mark`, `prime` and `seen` are those of its event. (A value that was given is newer than
-    /// whatever its publisher told before it; one that was loaded need not be.)
-    pub(crate) fn allows(
-        &self,
-        gaps: &Gaps,
-        now: u64,
-        key: &str,
-        mark: Option<&Mark<'_>>,
-        prime: bool,
-        seen: Option<&[u8]>,
-    ) -> bool {
-        if !gaps.knows_the_present(now) || now < self.blunt_until {
+    /// (One that was given is newer than whatever its publisher told before it; one that was loaded
+    /// need not be.)
+    pub(crate) fn allows(&self, gaps: &Gaps, now: u64, out: Out, value: Claim<'_>) -> bool {
+        let Claim { keys, mark, prime, seen } = value;
+        if !gaps.knows_the_present(now)
+            || now < self.blunt_until
+            || self.untold_patterns > 0
+            || self.floor_turn.is_some()
+        {
             return false;
         }
-        let last = self.last.get(&self.hasher.hash_one(key));
         let is_long_ago = |last: &Last| now.saturating_sub(last.at) >= UNNUMBERED_STANDS;
-        let Some(mark) = mark else { return last.is_none_or(is_long_ago) };
+        let mut lasts = keys.iter().filter_map(|key| self.last.get(&self.hasher.hash_one(key)));
+        let Some(mark) = mark else { return lasts.all(is_long_ago) };
         let Some(seen) = seen.and_then(read) else { return false };
         let knows = |who: &str, below: u64| {
             let is_own = !prime && *who == *mark.incarnation && mark.seq >= below;
             below == 0 || is_own || seen.get(who).is_some_and(|known| *known >= below)
         };
-        let knows_last = last.is_none_or(|last| match &last.by {
-            Some(by) => last.seq != UNSENT && knows(by, last.seq.saturating_add(1)),
-            None => is_long_ago(last),
-        });
-        knows_last
-            && knows(&self.own, self.own_floor)
+        lasts.all(|last| match &last.by {
+            By::Peer { incarnation, seq } => {
+                // Who is forgotten is in nobody's list any more, and was silent for a minute.
+                knows(incarnation, seq.saturating_add(1)) || !gaps.remembers(incarnation)
+            }
+            By::Unnumbered => is_long_ago(last),
+            By::Own { seq } => knows(&self.own, seq.saturating_add(1)),
+            // Out, but under what number is not known: it went as part of a pattern, say.
+            by @ By::OwnOnItsWay { .. } => by.is_out(out) && knows(&self.own, out.next_seq),
+        }) && knows(&self.own, self.own_floor)
             && gaps.floors().all(|(who, floor)| *who == *self.own || knows(who, floor))
     }
 
-    fn remember(&mut self, gaps: &mut Gaps, key: &str, last: Last) {
-        let print = self.hasher.hash_one(key);
+    fn remember(&mut self, gaps: &mut Gaps, print: u64, last: Last) {
         if let Some(known) = self.last.get_mut(&print) {
-            if known.by == last.by {
+            match (&mut known.by, &last.by) {
                 // They may arrive in any order.
-                let seq = known.seq.max(last.seq);
-                *known = Last { seq, ..last };
-            } else {
-                let old = std::mem::replace(known, last);
-                self.forget(gaps, old);
+                (By::Peer { incarnation, seq }, By::Peer { incarnation: same, seq: other })
+                    if incarnation == same =>
+                {
+                    *seq = (*seq).max(*other);
+                    known.at = last.at;
+                }
+                // Ours stays, as no value can know of it.
+                (By::OwnOnItsWay { .. }, By::Peer { .. } | By::Unnumbered) => {
+                    self.forget(gaps, last);
+                }
+                _ => {
+                    let old = std::mem::replace(known, last);
+                    self.forget(gaps, old);
+                }
             }
             return;
         }
         self.last.insert(print, last);
         self.oldest.push_back(print);
-        if self.oldest.len() > self.max_keys
-            && let Some(old) = self.oldest.pop_front().and_then(|print| self.last.remove(&print))
-        {
-            self.forget(gaps, old);
+        self.make_room(gaps);
+    }
+
+    fn make_room(&mut self, gaps: &mut Gaps) {
+        // Those of calls that are on their way are kept, and are as many as there are such calls.
+        for _ in 0..self.oldest.len() {
+            if self.oldest.len() <= self.max_keys {
+                return;
+            }
+            let Some(print) = self.oldest.pop_front() else { return };
+            match self.last.entry(print) {
+                Entry::Occupied(last) if last.get().by.is_untold() => self.oldest.push_back(print),
+                Entry::Occupied(last) => {
+                    let old = last.remove();
+                    self.forget(gaps, old);
+                }
+                Entry::Vacant(_) => {}
+            }
         }
     }
 
+    /// What is not remembered key by key any more raises a floor.
     fn forget(&mut self, gaps: &mut Gaps, old: Last) {
         match old.by {
-            Some(by) if by == self.own => {
-                self.own_floor = self.own_floor.max(old.seq.saturating_add(1));
-            }
-            Some(by) => gaps.raise_floor(&by, old.seq),
-            None => {
+            By::Peer { incarnation, seq } => gaps.raise_floor(&incarnation, seq),
+            By::Own { seq } => self.own_floor = self.own_floor.max(seq.saturating_add(1)),
+            By::OwnOnItsWay { turn, .. } => self.floor_turn = self.floor_turn.max(Some(turn)),
+            By::Unnumbered => {
                 let until = old.at.saturating_add(UNNUMBERED_STANDS);
                 self.blunt_until = self.blunt_until.max(until);
             }
         }
     }
+}
+
+impl By {
+    fn is_untold(&self) -> bool {
+        matches!(self, Self::OwnOnItsWay { untold: 1.., .. })
+    }
+
+    fn is_out(&self, out: Out) -> bool {
+        matches!(self, Self::OwnOnItsWay { untold: 0, turn } if *turn < out.covered)
+    }
+}
+
+/// How far our outbox is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Out {
+    /// Turns below are out.
+    pub(crate) covered: u64,
+    /// The number of the next message that is made.
+    pub(crate) next_seq: u64,
+}
+
+/// A value of a peer, and what it says for itself: what is in its event.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) keys: &'a [&'a str],
+    pub(crate) mark: Option<&'a Mark<'a>>,
+    pub(crate) prime: bool,
+    pub(crate) seen: Option<&'a [u8]>,
 }
 
 fn read(seen: &[u8]) -> Option<HashMap<&str, u64>> {
@@ -257,9 +357,21 @@ mod tests {
         out.0
     }
 
-    /// Whether a value of `k` by `a` that had seen this is taken.
+    /// Whether a value of `k` by `a` that had seen this is taken at some time.
+    fn allows_at(order: &Order, gaps: &Gaps, now: u64, all: &[(&str, u64)]) -> bool {
+        let seen = Some(seen(all));
+        let (seen, mark) = (seen.as_deref(), Some(&mark("a", 9)));
+        order.allows(gaps, now, OUT, Claim { keys: &["k"], mark, prime: true, seen })
+    }
+
     fn allows(order: &Order, gaps: &Gaps, all: &[(&str, u64)]) -> bool {
-        order.allows(gaps, NOW, "k", Some(&mark("a", 9)), true, Some(&seen(all)))
+        allows_at(order, gaps, NOW, all)
+    }
+
+    const OUT: Out = out(5, 50);
+
+    const fn out(covered: u64, next_seq: u64) -> Out {
+        Out { covered, next_seq }
     }
 
     #[test]
@@ -273,8 +385,8 @@ mod tests {
         assert!(!allows(&order, &gaps, &[("b", 6)]), "one that comes late is not the last");
         order.deleted(&mut gaps, NOW, &["other"], Some(&mark("b", 8)));
         assert!(allows(&order, &gaps, &[("b", 7)]), "of another key");
-        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("c", 0)));
         gaps.note(NOW, "c", &mark("c", 0), false);
+        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("c", 0)));
         assert!(!allows(&order, &gaps, &[("b", 7)]));
         assert!(allows(&order, &gaps, &[("b", 7), ("c", 1)]));
         assert!(!allows(&order, &gaps, &[("b", 6), ("c", 1)]), "the delete before counts too");
@@ -282,11 +394,18 @@ mod tests {
 
     #[test]
     fn what_was_before_we_listened_must_be_known() {
-        let (order, gaps) = settled();
+        let (order, mut gaps) = settled();
         assert!(!allows(&order, &gaps, &[("b", 3)]));
         assert!(!allows(&order, &gaps, &[]));
-        assert!(!order.allows(&gaps, NOW, "k", Some(&mark("a", 9)), true, None));
-        assert!(!order.allows(&gaps, NOW, "k", Some(&mark("a", 9)), true, Some(b"\xc3")));
+        let (keys, mark_of_a) = (&["k"][..], mark("a", 9));
+        for seen in [None, Some(&b"\xc3"[..])] {
+            let claim = Claim { keys, mark: Some(&mark_of_a), prime: true, seen };
+            assert!(!order.allows(&gaps, NOW, OUT, claim));
+        }
+        // One whose very first event it is.
+        gaps.note(NOW, "c", &mark("c", 0), false);
+        assert!(!allows(&order, &gaps, &[("b", 4)]));
+        assert!(allows(&order, &gaps, &[("b", 4), ("c", 1)]));
     }
 
     #[test]
@@ -303,62 +422,117 @@ mod tests {
         gaps.note(NOW, "b", &mark("b", 20), false);
         gaps.alarmed(NOW);
         assert!(!allows(&order, &gaps, &[("b", 99)]), "for a while");
-        let later = |known| {
-            let seen = seen(&[("b", known)]);
-            order.allows(&gaps, NOW + T, "k", Some(&mark("a", 9)), true, Some(&seen))
-        };
-        assert!(!later(20) && later(21));
+        assert!(!allows_at(&order, &gaps, NOW + T, &[("b", 20)]));
+        assert!(allows_at(&order, &gaps, NOW + T, &[("b", 21)]));
     }
 
     #[test]
-    fn our_own_deletes_must_be_known_and_cannot_be_before_they_are_sent() {
+    fn our_own_deletes_must_be_known_and_cannot_be_before_they_are_out() {
+        let (mut order, mut gaps) = settled();
+        let all = |own| [("b", 4), ("own", own)];
+        order.deleting(&mut gaps, NOW, "k");
+        assert!(!allows(&order, &gaps, &all(1_000)));
+        // An older message of the key is out, or out again; another delete is on its way.
+        order.sent(7, &["k"], OUT);
+        assert!(!allows(&order, &gaps, &all(1_000)));
+        order.deleting(&mut gaps, NOW, "k");
+        order.told("k", Some(4));
+        order.sent(7, &["k"], OUT);
+        assert!(!allows(&order, &gaps, &all(1_000)));
+        // What a peer deletes meanwhile hides none of it.
+        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("b", 4)));
+        order.told("k", Some(6));
+        order.sent(8, &["k"], OUT);
+        assert!(!allows(&order, &gaps, &[("b", 5), ("own", 1_000)]));
+        order.sent(9, &["k"], out(7, 10));
+        assert!(!allows(&order, &gaps, &[("b", 5), ("own", 9)]));
+        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 10)]));
+        assert!(allows(&order, &gaps, &[("b", 5), ("own", 10)]));
+    }
+
+    #[test]
+    fn our_own_patterns_raise_the_floor_once_they_are_out() {
+        let (mut order, gaps) = settled();
+        let all = |own| [("b", 4), ("own", own)];
+        order.deleting_many();
+        order.sent(7, &[], out(7, 8));
+        assert!(!allows(&order, &gaps, &all(1_000)), "it is not told yet");
+        order.told_many(Some(7));
+        order.sent(8, &[], out(7, 9));
+        assert!(!allows(&order, &gaps, &all(1_000)), "nor out");
+        order.sent(9, &[], out(8, 10));
+        assert!(!allows(&order, &gaps, &all(9)));
+        assert!(allows(&order, &gaps, &all(10)));
+    }
+
+    #[test]
+    fn what_went_out_as_part_of_a_pattern_needs_all_that_is_out() {
         let (mut order, mut gaps) = settled();
         order.deleting(&mut gaps, NOW, "k");
-        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 1_000)]));
-        order.sent(7, &Kind::Delete { keys: vec!["k"] }, false);
-        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 7)]));
-        assert!(allows(&order, &gaps, &[("b", 4), ("own", 8)]));
-        order.deleting_many();
-        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 1_000)]));
-        order.sent(8, &Kind::Pattern { pattern: "x*" }, false);
-        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 1_000)]), "another may wait");
-        order.sent(9, &Kind::Pattern { pattern: "y*" }, true);
-        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 9)]));
-        assert!(allows(&order, &gaps, &[("b", 4), ("own", 10)]));
+        order.told("k", Some(4));
+        assert!(!allows(&order, &gaps, &[("b", 4), ("own", 49)]));
+        assert!(allows(&order, &gaps, &[("b", 4), ("own", 50)]));
+        // A call that came to nothing.
+        order.deleting(&mut gaps, NOW, "k");
+        order.told("k", None);
+        assert!(allows(&order, &gaps, &[("b", 4), ("own", 50)]));
     }
 
     #[test]
-    fn a_given_value_is_newer_than_what_its_publisher_told_before() {
+    fn a_call_that_has_not_told_yet_is_not_pushed_out() {
         let (mut order, mut gaps) = settled();
-        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("a", 8)));
-        let allows = |order: &Order, prime| {
-            let seen = seen(&[("b", 4), ("a", 8)]);
-            order.allows(&gaps, NOW, "k", Some(&mark("a", 9)), prime, Some(&seen))
-        };
-        assert!(allows(&order, false) && !allows(&order, true));
-        let mut gaps = Gaps::new("own", T);
-        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("a", 10)));
-        assert!(!allows(&order, false), "what it told later came first");
+        order.deleting(&mut gaps, NOW, "k");
+        for number in 0..100 {
+            order.deleted(&mut gaps, NOW, &[&number.to_string()], Some(&mark("b", 4)));
+        }
+        assert!(!allows(&order, &gaps, &[("b", 1_000), ("own", 1_000)]));
+        assert!(order.last.len() <= 5);
     }
 
     #[test]
     fn one_without_numbers_stands_for_a_while() {
         let (mut order, mut gaps) = settled();
         order.deleted(&mut gaps, NOW, &["k"], None);
-        let at = |now, mark: Option<&Mark<'_>>| {
-            order.allows(&gaps, now, "k", mark, true, Some(&seen(&[("b", 4)])))
+        let unnumbered = |order: &Order, gaps: &Gaps, now| {
+            let claim = Claim { keys: &["k"], mark: None, prime: false, seen: None };
+            order.allows(gaps, now, OUT, claim)
         };
-        assert!(!at(NOW + 4_999, None) && !at(NOW + 4_999, Some(&mark("a", 9))));
-        assert!(at(NOW + 5_000, None) && at(NOW + 5_000, Some(&mark("a", 9))));
-        order.deleted_many(&mut gaps, NOW, None);
-        assert!(!order.allows(&gaps, NOW + 4_999, "other", None, true, None));
-        assert!(order.allows(&gaps, NOW + 5_000, "other", None, true, None));
+        for (now, is_allowed) in [(NOW + 4_999, false), (NOW + 5_000, true)] {
+            assert_eq!(unnumbered(&order, &gaps, now), is_allowed);
+            assert_eq!(allows_at(&order, &gaps, now, &[("b", 4)]), is_allowed);
+        }
+        order.deleted_many(&mut gaps, NOW + 5_000, None);
+        for (now, is_allowed) in [(NOW + 9_999, false), (NOW + 10_000, true)] {
+            assert_eq!(unnumbered(&order, &gaps, now), is_allowed);
+        }
+    }
+
+    #[test]
+    fn a_given_value_is_newer_than_what_its_publisher_told_before() {
+        let (mut order, mut gaps) = settled();
+        gaps.note(NOW, "a", &mark("a", 8), false);
+        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("a", 8)));
+        let allows = |order: &Order, gaps: &Gaps, prime| {
+            let (mark, seen) = (mark("a", 9), seen(&[("b", 4), ("a", 8)]));
+            let claim = Claim { keys: &["k"], mark: Some(&mark), prime, seen: Some(&seen) };
+            order.allows(gaps, NOW, OUT, claim)
+        };
+        assert!(allows(&order, &gaps, false) && !allows(&order, &gaps, true));
+        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("a", 10)));
+        assert!(!allows(&order, &gaps, false), "what it told later came first");
+    }
+
+    #[test]
+    fn who_is_forgotten_stands_in_nobodys_way() {
+        let (mut order, mut gaps) = settled();
+        order.deleted(&mut gaps, NOW, &["k"], Some(&mark("long ago", 6)));
+        assert!(allows(&order, &gaps, &[("b", 4)]));
     }
 
     #[test]
     fn what_is_seen_here_is_what_others_read() {
         let (order, gaps) = settled();
-        let seen = order.seen(&gaps, 12).unwrap();
+        let seen = order.seen(Some(&gaps), 12).unwrap();
         let read = read(&seen).unwrap();
         assert_eq!((read.get("b"), read.get("own"), read.len()), (Some(&4), Some(&12), 2));
     }

@@ -175,18 +175,21 @@ impl Outbox {
     }
 
     /// What is out has been published.
-    pub(crate) fn confirm(&mut self) {
-        self.out = None;
+    pub(crate) fn confirm(&mut self) -> Option<Outgoing> {
+        self.out.take()
     }
 
-    /// It has not, or nobody knows. Its number stays; a value becomes a delete. (Peers that have
+    /// It has not, or nobody knows. Its number stays; a value that was given becomes a delete, and
+    /// one that was loaded a delete of nothing: a bus that does not take it is not to cost others
+    /// what they hold. (Peers that have
     /// the value after all take the delete for a repetition, which does no harm: what happened to
     /// the key since waits here.)
     pub(crate) fn failed(&mut self) {
         if let Some(out) = &mut self.out
             && let What::Set(value) = &out.what
         {
-            out.what = What::Delete(vec![Arc::clone(&value.key)]);
+            let keys = if value.prime { Vec::new() } else { vec![Arc::clone(&value.key)] };
+            out.what = What::Delete(keys);
         }
     }
 
@@ -212,9 +215,9 @@ impl Outbox {
         self.out.is_none() && self.waiting.is_empty()
     }
 
-    /// Entries that wait.
+    /// Entries that wait, and the message that is out.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + usize::from(self.out.is_some())
     }
 
     fn delete(&mut self, key: &Arc<str>) -> u64 {
@@ -664,7 +667,9 @@ mod tests {
                         assert_eq!(outbox.confirmed_seq(), next_seq);
                     }
                 }
-                assert!(outbox.len() <= outbox.max_entries && outbox.bytes <= outbox.max_bytes);
+                assert!(
+                    outbox.waiting.len() <= outbox.max_entries && outbox.bytes <= outbox.max_bytes
+                );
                 peer.open.retain(|open| {
                     let is_out = open.turn < outbox.covered();
                     assert!(!is_out || open.heard, "{} of seed {seed}", open.key);

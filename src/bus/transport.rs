@@ -9,9 +9,12 @@ pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError
 
 /// A way for events to reach every instance.
 ///
-/// Events are bytes here. A transport need not keep them in order, may deliver one twice, and may
-/// deliver an instance's own back to it: the cache knows its own events, and each by its id. What
-/// it must not do is lose one in silence: see [`Delivery::Gap`].
+/// Events are bytes here. A transport need not keep them in order and may deliver one twice: the
+/// cache knows each by its id. An instance's own must come back to it: that is how one that is
+/// alone, or hears of nothing, knows that it would hear. What a transport must not do is lose one in
+/// silence: see [`Delivery::Gap`].
+///
+/// `testing::check_transport` asks one of your own for all of this.
 ///
 /// It neither reconnects nor retries on its own account. When something breaks, it says so, by an
 /// error or a gap, and is asked to subscribe anew; so there is one place that knows what was

@@ -4,9 +4,12 @@
 //! The tasks begin with the first call that has to leave memory, because a cache is built without
 //! a runtime; and begin anew if the runtime that they were on has shut down.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -21,7 +24,7 @@ use crate::{
     error::Error,
     observe::BusHealth,
     options::CacheOptions,
-    resilience::{Breaker, there_is_a_timer, unless},
+    resilience::{Breaker, Late, there_is_a_timer, unless, within},
     time::millis,
 };
 
@@ -62,6 +65,7 @@ impl<V> Fleet<V> {
             outbox_entries: events.outbox_max_entries,
             outbox_bytes: events.outbox_max_bytes,
         };
+        bus.begin_use();
         let trust = options.subscribe_to_events.then(|| millis(events.trust_timeout));
         Self {
             bus,
@@ -83,6 +87,12 @@ impl<V> Fleet<V> {
         self.signs_of_life.fetch_add(1, Ordering::Relaxed);
         // Who waits to publish again need not wait for longer.
         self.member.work.notify_one();
+    }
+
+    /// The place of who tells, if there is nobody; left when it is dropped.
+    pub(super) fn tell_instead(&self) -> Option<Telling<'_>> {
+        let is_free = !self.tells.swap(true, Ordering::SeqCst);
+        is_free.then_some(Telling(&self.tells))
     }
 
     pub(super) fn health(&self, now: u64) -> BusHealth {
@@ -128,12 +138,33 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.meet_the_fleet();
         if let Some(fleet) = self.fleet.as_ref().filter(|_| self.options.subscribe_to_events) {
             let mut subscribed = fleet.subscribed.subscribe();
-            // Ended by the close of the cache, which stops the task that would say so.
-            let closed = fleet.closed.notified();
-            self.check_open()?;
-            unless(closed, subscribed.wait_for(|subscribed| *subscribed)).await;
+            if !there_is_a_timer() {
+                return Err(Error::cannot_listen());
+            }
+            loop {
+                // Ended by the close of the cache, which stops the task that would say so.
+                let closed = fleet.closed.notified();
+                self.check_open()?;
+                let begun = subscribed.wait_for(|subscribed| *subscribed);
+                match within(Some(LOOK), unless(closed, begun)).await {
+                    // Whoever listened may have gone with its runtime.
+                    Err(Late) => self.meet_the_fleet(),
+                    Ok(_) => break,
+                }
+            }
         }
         self.check_open()
+    }
+}
+
+/// How long to wait for a subscription before it is looked whether anybody sees to it.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) struct Telling<'a>(&'a AtomicBool);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 

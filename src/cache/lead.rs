@@ -20,7 +20,7 @@ use crate::{
     error::{Error, ErrorKind},
     flight::{Link, within},
     l1::Displaced,
-    l2::{Lease, Published, Start},
+    l2::{Leased, Published, Start},
     load::{Loaded, Loader, contained},
     observe::{Counter, Event, in_span},
     options::CallOptions,
@@ -141,7 +141,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             && ticket.seal()
         {
             // If it does not get through, it was reported; the copy there ends with its time.
-            let _ = l2.delete(self.asker(ticket.key())).await;
+            let _ = l2.remove(self.asker(ticket.key())).await;
         }
     }
 
@@ -152,7 +152,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         mut ticket: Ticket<V>,
         loaded: Loaded<V>,
         call: Option<&CallOptions>,
-        lease: Option<Lease>,
+        lease: Option<Leased>,
     ) {
         let key = Arc::clone(ticket.key());
         let Loaded { value, ttl, stale_for } = loaded;
@@ -185,7 +185,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         ticket: &mut Ticket<V>,
         value: &Arc<V>,
         ttl: Duration,
-        lease: Option<Lease>,
+        lease: Option<Leased>,
     ) -> Published {
         let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return Published::Unknown };
         if ttl.is_zero() {

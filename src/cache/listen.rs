@@ -116,7 +116,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             };
             match call {
                 Call::Check => {
-                    if let Some(reason) = fleet.member.check(self.now()) {
+                    if let Some(reason) = fleet.member.lost_any(self.now()) {
                         self.lost_events(fleet, told(reason));
                     }
                 }
@@ -128,7 +128,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     }
                 }
                 Call::Delivery(Delivery::Gap) => {
-                    fleet.member.lost_events(self.now());
                     self.lost_events(fleet, "the transport lost events");
                 }
                 Call::Delivery(_) => return,
@@ -141,6 +140,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.observer.count(Counter::BusGaps);
         self.observer.emit(|| Event::BusGap { reason });
         self.distrust(fleet, self.now());
+        fleet.member.gave_up_on_events(self.now());
     }
 
     /// What memory holds is suspect, and what running loads bring too. First the one, then the
@@ -164,13 +164,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let message = match message {
             Ok(message) => message,
             Err(refused) => {
-                let now = self.now();
-                fleet.member.heard_something(now, fastrand::f64());
-                if refused != bus::Refused::OtherNamespace {
+                let is_readable = refused == bus::Refused::OtherNamespace;
+                fleet.member.heard_something(self.now(), is_readable, fastrand::f64());
+                if !is_readable {
                     self.observer.count(Counter::EventsRefused);
                     self.observer.emit(|| Event::InvalidationRefused { error: &refused });
-                    fleet.member.lost_events(now);
-                    self.lost_events(fleet, "an event could not be read");
                 }
                 return;
             }
@@ -281,6 +279,7 @@ fn told(reason: GapReason) -> &'static str {
         GapReason::PublisherSilent => "an instance fell silent",
         GapReason::Silent => "nothing is heard from anyone",
         GapReason::Joined => "what was told while the subscription began is not known",
+        GapReason::Unreadable => "an event could not be read",
         GapReason::TooManyPublishers => "there are more instances than are watched",
     }
 }

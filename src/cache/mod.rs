@@ -4,6 +4,7 @@ mod builder;
 mod close;
 mod fleet;
 mod flights;
+mod guarantees;
 mod lead;
 mod listen;
 mod lock;
@@ -25,6 +26,7 @@ use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
 use self::shared::{Owner, Shared};
 pub use self::{
     builder::Builder,
+    guarantees::{DeleteMeans, Guarantees},
     outcome::{Outcome, Source},
     request::{GetOrSet, GetOrSetFuture, SetRequest},
 };
@@ -293,6 +295,23 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     #[must_use]
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// What is promised by a cache that is configured as this one is.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use lazy_layers_cache::{L1Options, LazyLayersCache};
+    /// let cache = LazyLayersCache::<String, u32>::builder()
+    ///     .l1(L1Options::default().ttl(Duration::from_secs(10)))
+    ///     .build()?;
+    /// assert_eq!(cache.guarantees().behind_others, Duration::from_secs(10));
+    /// println!("{}", cache.guarantees());
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn guarantees(&self) -> Guarantees {
+        self.shared.guarantees()
     }
 
     /// Waits until what other instances tell is heard: at once without a bus, or where it is not

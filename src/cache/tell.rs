@@ -19,56 +19,77 @@ use crate::{
     codec::contained,
     error::{BoxError, Error},
     observe::{Counter, Event},
-    resilience::{Backoff, Late, unless, within},
+    resilience::{Backoff, Late, beside, there_is_a_timer, unless, within},
 };
 
+/// How long it may take to ask whether the bus is back: longer than transports' own limits.
+const CHECK_LIMIT: Duration = Duration::from_secs(20);
+
 /// A change that the others will be told, whatever becomes of the call that makes it: dropped
-/// before it is [`told`](Self::told), it is told as a delete.
+/// before it is told, it is told as a delete.
 #[must_use]
 pub(super) struct Announcement<'a, V: Send + Sync + 'static> {
     shared: &'a Arc<Shared<V>>,
     name: &'a str,
     is_pattern: bool,
-    is_told: bool,
+    /// Whether it was told, or is not to be.
+    is_over: bool,
+    turn: u64,
 }
 
 impl<V: Send + Sync + 'static> Announcement<'_, V> {
     /// Nothing has changed.
-    pub(super) fn withdrawn(mut self) {
-        self.is_told = true;
+    pub(super) fn withdraw(mut self) {
+        self.end(None);
     }
 
-    /// Tells it, and if that is wanted waits until it is confirmed.
+    /// Tells it: this, or that it was deleted. A value is told in the step that puts it into
+    /// memory, so that no later change is told before it: this takes no time and calls no user.
+    pub(super) fn tell(&mut self, change: Option<Change>) {
+        let name = || Arc::from(self.name);
+        let delete =
+            || if self.is_pattern { Change::Pattern(name()) } else { Change::Delete(name()) };
+        let change = change.unwrap_or_else(delete);
+        self.end(Some(change));
+    }
+
+    /// If that is wanted, waits until what was told is confirmed.
     ///
     /// # Errors
     ///
     /// That it was not confirmed in time.
-    pub(super) async fn told(mut self, change: Option<Change>) -> Result<(), Error> {
+    pub(super) async fn confirmed(self) -> Result<(), Error> {
         let Some(fleet) = &self.shared.fleet else { return Ok(()) };
-        self.is_told = true;
-        let turn = self.shared.tell_fleet(fleet, change.unwrap_or_else(|| self.delete()));
         let options = &self.shared.options.event_bus;
+        let is_skipped = fleet.breaker.is_open();
+        if is_skipped {
+            self.shared.observer.emit(|| Event::BusPublishSkipped { key: self.name });
+        }
         if !options.confirm_deletes {
             return Ok(());
         }
         let unconfirmed = || Error::unconfirmed(self.name);
-        if fleet.breaker.is_open() {
+        // Where nothing tells the time nobody sends either.
+        if is_skipped || !there_is_a_timer() {
             return Err(unconfirmed());
         }
-        let out = within(Some(options.publish_timeout), fleet.member.is_out(turn)).await;
+        let out = within(Some(options.publish_timeout), fleet.member.is_out(self.turn)).await;
         out.map_err(|Late| unconfirmed())
     }
 
-    fn delete(&self) -> Change {
-        let name = Arc::from(self.name);
-        if self.is_pattern { Change::Pattern(name) } else { Change::Delete(name) }
+    fn end(&mut self, told: Option<Change>) {
+        self.is_over = true;
+        if let Some(fleet) = &self.shared.fleet {
+            let now = self.shared.now();
+            self.turn = fleet.member.tell_own(now, self.name, self.is_pattern, told);
+        }
     }
 }
 
 impl<V: Send + Sync + 'static> Drop for Announcement<'_, V> {
     fn drop(&mut self) {
-        if let Some(fleet) = self.shared.fleet.as_ref().filter(|_| !self.is_told) {
-            self.shared.tell_fleet(fleet, self.delete());
+        if !self.is_over {
+            self.tell(None);
         }
     }
 }
@@ -79,7 +100,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Some(fleet) = &self.fleet {
             fleet.member.deleting(self.now(), key);
         }
-        Announcement { shared: self, name: key, is_pattern: false, is_told: false }
+        self.announcement(key, false)
     }
 
     /// The same for a pattern.
@@ -87,17 +108,33 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Some(fleet) = &self.fleet {
             fleet.member.deleting_many();
         }
-        Announcement { shared: self, name: glob, is_pattern: true, is_told: false }
+        self.announcement(glob, true)
     }
 
-    /// What a value that is about to be published has to say for itself, if it is to be told.
+    fn announcement<'a>(
+        self: &'a Arc<Self>,
+        name: &'a str,
+        is_pattern: bool,
+    ) -> Announcement<'a, V> {
+        self.meet_the_fleet();
+        Announcement { shared: self, name, is_pattern, is_over: false, turn: 0 }
+    }
+
+    /// What a value that is loaded and about to be published has to say for itself, if it is to be
+    /// told.
     pub(super) fn seen(&self) -> Option<Arc<[u8]>> {
         let fleet = self.fleet.as_ref().filter(|_| self.options.broadcast_set)?;
-        fleet.member.seen()
+        fleet.member.seen(self.now())
+    }
+
+    /// The change that tells a value that was given, if it is to be told.
+    pub(super) fn given(&self, key: &Arc<str>, value: &V, ttl: Duration) -> Option<Change> {
+        let seen = self.fleet.as_ref()?.member.seen_by_given(self.now());
+        if ttl.is_zero() { None } else { self.value_change(key, value, ttl, false, seen) }
     }
 
     /// The change that tells a value, if it can be told.
-    pub(super) fn value_change(
+    fn value_change(
         &self,
         key: &Arc<str>,
         value: &V,
@@ -106,10 +143,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         seen: Option<Arc<[u8]>>,
     ) -> Option<Change> {
         let fleet = self.fleet.as_ref().filter(|_| self.options.broadcast_set)?;
+        let seen = seen?;
         let payload = contained(|| fleet.codec.encode_plain(value)).ok();
         let encoded = payload.as_deref().and_then(bus::value_of_payload);
         let most = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX);
-        let Some(bytes) = encoded.filter(|bytes| bytes.len() <= most && seen.is_some()) else {
+        let Some(bytes) = encoded.filter(|bytes| bytes.len() <= most) else {
             self.observer.emit(|| Event::SetBroadcastSkipped { key });
             return None;
         };
@@ -120,7 +158,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             value: Arc::from(bytes),
             ttl_ms: Some(crate::time::millis(ttl)),
             prime,
-            seen,
+            seen: Some(seen),
         })
     }
 
@@ -145,13 +183,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
     }
 
-    fn tell_fleet(self: &Arc<Self>, fleet: &Fleet<V>, change: Change) -> u64 {
+    fn tell_fleet(self: &Arc<Self>, fleet: &Fleet<V>, change: Change) {
         self.meet_the_fleet();
-        if fleet.breaker.is_open() {
-            let (Change::Delete(key) | Change::Pattern(key) | Change::Value { key, .. }) = &change;
-            self.observer.emit(|| Event::BusPublishSkipped { key });
-        }
-        fleet.member.tell(self.now(), change)
+        fleet.member.tell(self.now(), change);
     }
 
     pub(super) async fn tell(&self) {
@@ -179,7 +213,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
                 Errand::Beacon(bytes) => {
                     let sent = self.send(fleet, &bytes).await;
-                    fleet.member.sent_beacon(self.now(), fastrand::f64());
+                    fleet.member.tried_beacon(self.now(), sent, fastrand::f64());
                     sent
                 }
             };
@@ -217,7 +251,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// an answer too.
     async fn wait_for_the_bus(&self, fleet: &Fleet<V>, pause: Duration) {
         let before = fleet.signs_of_life.load(Ordering::Relaxed);
-        let is_back = async {
+        let is_back = || async {
             let mut work = pin!(fleet.member.work.notified());
             loop {
                 work.as_mut().await;
@@ -227,28 +261,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 work.set(fleet.member.work.notified());
             }
         };
-        if unless(sleep(pause), is_back).await.is_none() && fleet.breaker.is_open() {
-            let limit = self.options.event_bus.publish_timeout;
-            if let Ok(Ok(())) = within(Some(limit), fleet.bus.transport().check()).await {
+        if unless(sleep(pause), is_back()).await.is_none() && fleet.breaker.is_open() {
+            // Within the transport's own limits: to connect may take longer than to publish.
+            let check = within(Some(CHECK_LIMIT), fleet.bus.transport().check());
+            if let Some(Ok(Ok(()))) = unless(is_back(), check).await {
                 fleet.is_alive();
             }
         }
     }
 
-    /// The end: what waits is told, within what is left of the time; then goodbye.
+    /// The end, as far as others are concerned: what waits is told, within what is left of the
+    /// time; then goodbye.
     pub(super) async fn leave_the_fleet(&self, limit: Duration) {
         let Some(fleet) = &self.fleet else { return };
         let leave = || async {
-            let _ = within(Some(limit), fleet.member.all_is_out()).await;
-            fleet.tasks.stop();
-            let transport = fleet.bus.transport();
-            let goodbye = async {
-                if let Some(bytes) = fleet.member.goodbye()
-                    && fleet.member.waiting() == 0
-                {
-                    transport.publish(&bytes).await?;
+            let told = async {
+                // Nobody may have told it so far: it was changed where there was no runtime.
+                match fleet.tell_instead() {
+                    Some(_turn) => beside(self.tell(), fleet.member.all_is_out()).await,
+                    None => fleet.member.all_is_out().await,
                 }
-                transport.disconnect().await
+            };
+            let _ = within(Some(limit), told).await;
+            fleet.tasks.stop();
+            let goodbye = async {
+                if let Some(bytes) = fleet.member.goodbye() {
+                    let _ = fleet.bus.transport().publish(&bytes).await;
+                }
+                fleet.bus.end_use().await
             };
             // What does not get through is noticed by the others as silence.
             let _ = within(Some(self.options.event_bus.publish_timeout), goodbye).await;

@@ -30,16 +30,19 @@ impl Trust {
     /// The time at or after which an entry must have been stored.
     #[inline]
     pub(super) fn floor(&self, now: u64) -> u64 {
+        // In this order: who sees that there is trust again sees what is suspect since.
+        let is_whole = self.is_whole(now);
         let suspect = self.suspect.load(Ordering::Relaxed);
-        if now < self.until.load(Ordering::Relaxed) {
+        if is_whole {
             return suspect;
         }
         // An entry is believed for less than the timeout.
         suspect.max(now.saturating_sub(self.timeout).saturating_add(1))
     }
 
+    #[inline]
     pub(super) fn is_whole(&self, now: u64) -> bool {
-        now < self.until.load(Ordering::Relaxed)
+        now < self.until.load(Ordering::Acquire)
     }
 
     /// Something was heard.
@@ -47,7 +50,7 @@ impl Trust {
         // Written seldom: every hit reads it.
         let known = self.until.load(Ordering::Relaxed);
         if until < known || until.saturating_sub(known) >= self.timeout / 16 {
-            self.until.store(until, Ordering::Relaxed);
+            self.until.store(until, Ordering::Release);
         }
     }
 

@@ -31,55 +31,58 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<(), Error> {
         let lifetime = self.options.l1_lifetime(own, None, fastrand::f64);
         let text: Arc<str> = Arc::from(key);
-        let announcement = self.announce(key);
-        let seen = self.seen();
-        let mut is_last = true;
+        let ttl = self.options.l2_ttl(own, None);
+        let mut announcement = self.announce(key);
+        let given = self.given(&text, value, ttl);
         if let Some(l2) = &self.l2 {
             if let Err(closed) = self.remove(key) {
-                announcement.withdrawn();
+                announcement.withdraw();
                 return Err(closed);
             }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
-            let ttl = self.options.l2_ttl(own, None);
             let on_its_way = OnItsWay { shared: self, key };
             let told = l2.set(self.asker(key), value, ttl).await;
             let published = told.map_err(|failure| unreachable(key, failure))?;
             on_its_way.has_arrived();
             let entry = self.entry(key, value, lifetime);
-            let displaced = if published == l2::Published::Refused {
-                None
-            } else {
-                ticket.overwrite(|| self.store(&text, entry))
+            let store = || {
+                let displaced = self.store(&text, entry)?;
+                announcement.tell(given);
+                Ok::<_, Error>(displaced)
             };
+            let is_refused = published == l2::Published::Refused;
+            let displaced = if is_refused { None } else { ticket.overwrite(store) };
             match displaced {
                 Some(displaced) => self.let_go(displaced?),
                 // Another write or delete came in between, here or elsewhere, and was the later.
                 None => {
-                    is_last = false;
                     self.void(key);
+                    announcement.tell(None);
                 }
             }
         } else {
             let entry = self.entry(key, value, lifetime);
-            match self.flights.invalidate(key, || self.store(&text, entry)) {
+            let stored = self.flights.invalidate(key, || {
+                let displaced = self.store(&text, entry)?;
+                announcement.tell(given);
+                Ok(displaced)
+            });
+            match stored {
                 Ok(displaced) => self.let_go(displaced),
                 Err(closed) => {
-                    announcement.withdrawn();
+                    announcement.withdraw();
                     return Err(closed);
                 }
             }
         }
         self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
-        let ttl = self.options.l2_ttl(own, None);
-        let is_kept = is_last && !ttl.is_zero();
-        let value = if is_kept { self.value_change(&text, value, ttl, false, seen) } else { None };
-        announcement.told(value).await
+        announcement.confirmed().await
     }
 
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        let announcement = self.announce(key);
+        let mut announcement = self.announce(key);
         if let Err(closed) = self.remove(key) {
-            announcement.withdrawn();
+            announcement.withdraw();
             return Err(closed);
         }
         if let Some(l2) = &self.l2 {
@@ -88,14 +91,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
             drop(on_its_way);
             told.map_err(|failure| unreachable(key, failure))?;
         }
+        announcement.tell(None);
         self.observer.emit(|| Event::Delete { key });
-        announcement.told(None).await
+        announcement.confirmed().await
     }
 
     pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
-        let announcement = self.announce_pattern(glob);
+        let mut announcement = self.announce_pattern(glob);
         self.sweep(&pattern).await;
         if let Some(l2) = &self.l2 {
             let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
@@ -105,8 +109,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
         }
+        announcement.tell(None);
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
-        announcement.told(None).await
+        announcement.confirmed().await
     }
 
     pub(super) async fn size(&self) -> u64 {

@@ -55,8 +55,9 @@ pub trait Codec<V>: Send + Sync + 'static {
     }
 
     /// Whether decoding these bytes takes so long that it should not happen on a thread that runs
-    /// tasks. Asked before each decoding, so it looks at a few bytes and their number. Default:
-    /// never.
+    /// tasks: then it happens on one of those that the runtime has for blocking work. Asked before
+    /// each decoding, so it looks at a few bytes and their number. Values whose bytes are so are
+    /// encoded there too, from the second one on. Default: never.
     fn is_heavy_to_decode(&self, bytes: &[u8]) -> bool {
         let _ = bytes;
         false

@@ -4,20 +4,27 @@
 //! Only a delete or set that did not get through is told to the caller: nobody else can know that
 //! an old value may still be there.
 
+mod aside;
+mod convert;
 mod owed;
 #[cfg(feature = "redis")]
 mod redis;
 mod store;
+mod versions;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 pub(crate) use self::owed::Debt;
-use self::owed::Owed;
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
+use self::{
+    convert::{Convert, Unreadable},
+    owed::Owed,
+    versions::Versions,
+};
 use crate::{
-    codec::{Codec, contained},
+    codec::Codec,
     error::BoxError,
     observe::{Counter, Event, Observer},
     options::CacheOptions,
@@ -27,7 +34,7 @@ use crate::{
 
 pub(crate) struct L2<V> {
     store: Arc<dyn Store>,
-    codec: Arc<dyn Codec<V>>,
+    convert: Convert<V>,
     breaker: Breaker,
     read_limit: Duration,
     write_limit: Duration,
@@ -36,6 +43,8 @@ pub(crate) struct L2<V> {
     stale_for: Duration,
     max_key_bytes: usize,
     owed: Owed,
+    /// `None`: names are not versioned.
+    versions: Option<Versions>,
 }
 
 /// A value of the shared level and how long it is fresh; `None` for as long as anyone likes.
@@ -48,12 +57,18 @@ pub(crate) struct Fresh<V> {
 pub(crate) enum Start<V> {
     Fresh(Fresh<V>),
     Load {
-        lease: Option<Lease>,
+        lease: Option<Leased>,
         /// A stale copy, and how much longer it may serve.
         stale: Option<(Arc<V>, Duration)>,
         /// Whether there is something in the store, of use or not.
         held: bool,
     },
+}
+
+/// The right to publish a load's result, under the name that it was given for.
+pub(crate) struct Leased {
+    lease: Lease,
+    name: String,
 }
 
 /// What became of a publication.
@@ -124,7 +139,13 @@ pub(crate) struct Asker<'a> {
     pub(crate) clock: &'a dyn Clock,
 }
 
-impl<V: 'static> L2<V> {
+impl<V> L2<V> {
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.breaker.is_open()
+    }
+}
+
+impl<V: Send + Sync + 'static> L2<V> {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         codec: Arc<dyn Codec<V>>,
@@ -133,7 +154,7 @@ impl<V: 'static> L2<V> {
         let breaker = &options.l2_circuit_breaker;
         Self {
             store,
-            codec,
+            convert: Convert::new(codec),
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             read_limit: options.l2_timeouts.read,
             write_limit: options.l2_timeouts.write,
@@ -141,6 +162,7 @@ impl<V: 'static> L2<V> {
             stale_for: options.stale_ttl(),
             max_key_bytes: options.l2.max_key_bytes,
             owed: Owed::default(),
+            versions: options.l2.versioning.then(Versions::default),
         }
     }
 
@@ -148,15 +170,10 @@ impl<V: 'static> L2<V> {
         if !self.serves(asker) {
             return None;
         }
-        let read = self.guarded(asker, self.read_limit, || self.store.get(asker.key));
+        let name = self.name(asker.key);
+        let read = self.guarded(asker, self.read_limit, || self.store.get(&name));
         let stored = read.await.ok()??;
-        match self.fresh(asker, &stored) {
-            Ok(fresh) => fresh,
-            Err(Unreadable) => {
-                self.discard(asker, &stored.value).await;
-                None
-            }
-        }
+        self.fresh(asker, stored).await
     }
 
     /// Never fails: without the store a load begins with nothing.
@@ -176,18 +193,16 @@ impl<V: 'static> L2<V> {
             if !self.serves(asker) {
                 break;
             }
-            let begun = || self.store.begin(asker.key, begin);
+            let name = self.name(asker.key);
+            let begun = || self.store.begin(&name, begin);
             match self.guarded(asker, self.read_limit, begun).await {
-                Ok(Begun::Fresh(stored)) => match self.fresh(asker, &stored) {
-                    Ok(Some(fresh)) => return Start::Fresh(fresh),
+                Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored).await {
+                    Some(fresh) => return Start::Fresh(fresh),
                     // Bytes that are no value, or a store that judges otherwise: load, with the
                     // right to replace them.
-                    unusable => {
+                    None => {
                         is_sound = false;
                         begin.refresh = true;
-                        if unusable.is_err() {
-                            self.discard(asker, &stored.value).await;
-                        }
                     }
                 },
                 Ok(Begun::Load { lease, stale }) => {
@@ -195,11 +210,10 @@ impl<V: 'static> L2<V> {
                     let mut copy = None;
                     if let Some(stored) = stale.filter(|_| is_sound) {
                         let remaining = stored.remaining.unwrap_or(self.stale_for);
-                        match self.decode(asker, &stored.value) {
-                            Ok(value) => copy = Some((value, remaining)),
-                            Err(Unreadable) => self.discard(asker, &stored.value).await,
-                        }
+                        let value = self.decode(asker, stored.value).await;
+                        copy = value.map(|value| (value, remaining));
                     }
+                    let lease = lease.map(|lease| Leased { lease, name: name.into_owned() });
                     return Start::Load { lease, stale: copy, held };
                 }
                 Err(_) => break,
@@ -211,12 +225,12 @@ impl<V: 'static> L2<V> {
     pub(crate) async fn publish(
         &self,
         asker: Asker<'_>,
-        lease: &Lease,
-        value: &V,
+        leased: &Leased,
+        value: &Arc<V>,
         ttl: Duration,
     ) -> Published {
-        let Some(bytes) = self.encode(asker, value) else { return Published::Unknown };
-        self.publish_bytes(asker, lease, bytes, ttl).await.unwrap_or(Published::Unknown)
+        let Some(bytes) = self.encode(asker, value).await else { return Published::Unknown };
+        self.publish_bytes(asker, leased, bytes, ttl).await.unwrap_or(Published::Unknown)
     }
 
     /// Writes a value that was given and not loaded. One that cannot be encoded, or that the store
@@ -224,49 +238,91 @@ impl<V: 'static> L2<V> {
     pub(crate) async fn set(
         &self,
         asker: Asker<'_>,
-        value: &V,
+        value: &Arc<V>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
-        let bytes = if ttl.is_zero() { None } else { self.encode(asker, value) };
-        let Some(bytes) = bytes else {
-            return self.delete(asker).await.map(|()| Published::Unknown);
-        };
         if !self.has_place(asker) {
             return Ok(Published::Unknown);
         }
-        // As long as the write can take, and a little more.
-        let lease_for = self.write_limit.saturating_mul(2);
-        let seize = || self.store.seize(asker.key, lease_for);
-        let set = async {
-            match self.guarded(asker, self.write_limit, seize).await? {
-                Some(lease) => self.publish_bytes(asker, &lease, bytes, ttl).await,
-                None => Ok(Published::Unknown),
-            }
-        };
+        // From here on: encoding may take a while, and its caller may go away meanwhile.
         let promise = self.owed.promise_key(asker.key);
-        let told = set.await?;
+        let bytes = if ttl.is_zero() { None } else { self.encode(asker, value).await };
+        let told = match bytes {
+            Some(bytes) => self.seize_and_publish(asker, bytes, ttl).await?,
+            None => self.remove(asker).await.map(|()| Published::Unknown)?,
+        };
         promise.kept();
         Ok(told)
+    }
+
+    async fn seize_and_publish(
+        &self,
+        asker: Asker<'_>,
+        bytes: Vec<u8>,
+        ttl: Duration,
+    ) -> Result<Published, Failure> {
+        // As long as the write can take, and a little more.
+        let lease_for = self.write_limit.saturating_mul(2);
+        if self.versions.is_some() {
+            // Who is at another version must not go on with what there is.
+            self.remove_versions(asker, Blame::Everything).await?;
+        }
+        let name = self.name(asker.key);
+        let seize = || self.store.seize(&name, lease_for);
+        let Some(lease) = self.guarded(asker, self.write_limit, seize).await? else {
+            return Ok(Published::Unknown);
+        };
+        let leased = Leased { lease, name: name.into_owned() };
+        self.publish_bytes(asker, &leased, bytes, ttl).await
     }
 
     /// One that does not get through, or whose caller goes away, is owed: until it does get
     /// through, the store is not asked about the key.
     pub(crate) async fn delete(&self, asker: Asker<'_>) -> Result<(), Failure> {
+        if let Some(versions) = &self.versions {
+            versions.advance(asker.key);
+        }
+        self.remove(asker).await
+    }
+
+    /// The same for what nobody deleted, but must not stay. Its version does.
+    pub(crate) async fn remove(&self, asker: Asker<'_>) -> Result<(), Failure> {
         if !self.has_place(asker) {
             return Ok(());
         }
         let promise = self.owed.promise_key(asker.key);
-        self.guarded(asker, self.write_limit, || self.store.delete(asker.key)).await?;
+        self.remove_versions(asker, Blame::Everything).await?;
         promise.kept();
         Ok(())
+    }
+
+    async fn remove_versions(&self, asker: Asker<'_>, blame: Blame) -> Result<(), Failure> {
+        let limit = self.write_limit;
+        let Some(versions) = &self.versions else {
+            return self.called(asker, limit, blame, || self.store.delete(asker.key)).await;
+        };
+        let names = versions.names(asker.key);
+        self.called(asker, limit, blame, || self.store.delete_all(&names)).await
+    }
+
+    async fn remove_matching(
+        &self,
+        asker: Asker<'_>,
+        limit: Duration,
+        blame: Blame,
+    ) -> Result<(), Failure> {
+        let glob = match self.versions {
+            Some(_) => Cow::Owned(Versions::glob(asker.key)),
+            None => Cow::Borrowed(asker.key),
+        };
+        self.called(asker, limit, blame, || self.store.delete_matching(&glob)).await
     }
 
     /// The same for a pattern, which is what `asker.key` is.
     pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
         let promise = self.owed.promise_pattern(asker.key);
-        let delete = || self.store.delete_matching(asker.key);
         // One that takes too long says that there is much to look at, and not that nobody is there.
-        self.called(asker, self.pattern_limit, Blame::Errors, delete).await?;
+        self.remove_matching(asker, self.pattern_limit, Blame::Errors).await?;
         promise.kept();
         Ok(())
     }
@@ -299,15 +355,13 @@ impl<V: 'static> L2<V> {
     ) -> Result<(), Failure> {
         let mut failures = 0;
         while let Some(debt) = self.owed.next() {
-            let name = &*debt.name;
-            let asker = Asker { key: name, observer, clock };
+            let asker = Asker { key: &debt.name, observer, clock };
             let paid = if debt.is_pattern {
                 // Nobody waits for it, and what took too long once would again.
                 let limit = self.pattern_limit.saturating_mul(10);
-                self.called(asker, limit, Blame::Nothing, || self.store.delete_matching(name)).await
+                self.remove_matching(asker, limit, Blame::Nothing).await
             } else {
-                let limit = self.write_limit;
-                self.called(asker, limit, Blame::Nothing, || self.store.delete(name)).await
+                self.remove_versions(asker, Blame::Nothing).await
             };
             match paid {
                 Ok(()) => {
@@ -354,8 +408,12 @@ impl<V: 'static> L2<V> {
         let _ = self.called(asker, self.write_limit, Blame::Nothing, unlock).await;
     }
 
-    pub(crate) fn is_skipped(&self) -> bool {
-        self.breaker.is_open()
+    /// What a key's value is called in the store.
+    fn name<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        match &self.versions {
+            Some(versions) => Cow::Owned(versions.name(key)),
+            None => Cow::Borrowed(key),
+        }
     }
 
     /// Whether the store may be asked about the key.
@@ -378,42 +436,50 @@ impl<V: 'static> L2<V> {
     async fn publish_bytes(
         &self,
         asker: Asker<'_>,
-        lease: &Lease,
+        Leased { lease, name }: &Leased,
         bytes: Vec<u8>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
         let lives = ttl.saturating_add(self.stale_for);
-        let publish = || self.store.publish(asker.key, lease, bytes, lives);
+        let publish = || self.store.publish(name, lease, bytes, lives);
         let published = self.guarded(asker, self.write_limit, publish).await?;
         Ok(if published { Published::Yes } else { Published::Refused })
     }
 
     /// Bytes that nobody can read make room for others.
     async fn discard(&self, asker: Asker<'_>, bytes: &[u8]) {
-        let discard = || self.store.discard(asker.key, bytes);
+        let name = self.name(asker.key);
+        let discard = || self.store.discard(&name, bytes);
         let _ = self.guarded(asker, self.write_limit, discard).await;
     }
 
-    /// `None`: what there is is not fresh any more.
-    fn fresh(&self, asker: Asker<'_>, stored: &Stored) -> Result<Option<Fresh<V>>, Unreadable> {
+    /// `None`: what there is is not fresh any more, or no value.
+    async fn fresh(&self, asker: Asker<'_>, stored: Stored) -> Option<Fresh<V>> {
         let fresh_for = match stored.remaining {
-            Some(remaining) if remaining <= self.stale_for => return Ok(None),
+            Some(remaining) if remaining <= self.stale_for => return None,
             Some(remaining) => Some(remaining - self.stale_for),
             None => None,
         };
-        Ok(Some(Fresh { value: self.decode(asker, &stored.value)?, fresh_for }))
+        Some(Fresh { value: self.decode(asker, stored.value).await?, fresh_for })
     }
 
-    fn decode(&self, asker: Asker<'_>, bytes: &[u8]) -> Result<Arc<V>, Unreadable> {
-        let decoded = contained(|| self.codec.decode(bytes));
-        decoded.map(Arc::new).map_err(|error| {
-            report(asker, &error);
-            Unreadable
-        })
+    /// Bytes that are no value are reported and go.
+    async fn decode(&self, asker: Asker<'_>, bytes: Vec<u8>) -> Option<Arc<V>> {
+        match self.convert.decode(bytes).await {
+            Ok(value) => Some(Arc::new(value)),
+            Err(Unreadable(error, bytes)) => {
+                report(asker, &error);
+                if let Some(bytes) = bytes {
+                    // Boxed, so that the future of a hit does not hold room for it.
+                    Box::pin(self.discard(asker, &bytes)).await;
+                }
+                None
+            }
+        }
     }
 
-    fn encode(&self, asker: Asker<'_>, value: &V) -> Option<Vec<u8>> {
-        contained(|| self.codec.encode(value)).map_err(|error| report(asker, &error)).ok()
+    async fn encode(&self, asker: Asker<'_>, value: &Arc<V>) -> Option<Vec<u8>> {
+        self.convert.encode(value).await.inspect_err(|error| report(asker, error)).ok()
     }
 
     async fn guarded<'a, T>(
@@ -462,9 +528,6 @@ impl<V: 'static> L2<V> {
         }
     }
 }
-
-/// The bytes in the store are no value. It has been reported.
-struct Unreadable;
 
 /// How long a load that has no limit may take before its right to publish lapses.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);

@@ -60,7 +60,18 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a key and voids its leases. A key that is not there is not an error.
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()>;
 
-    /// The same for all keys that match a glob of Redis.
+    /// Removes several keys, each as [`delete`](Self::delete) does. The default takes one after the
+    /// other.
+    fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            for key in keys {
+                self.delete(key).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes all keys that match a glob of Redis, and voids their leases.
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
 
     /// Removes a value if it still is this one: bytes that nobody can read.

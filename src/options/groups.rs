@@ -70,11 +70,20 @@ pub struct L2Options {
     /// The longest key that it is asked about. A value under a longer one is kept in memory only,
     /// and an `l2:error` event says so. Default: 65,536 bytes.
     pub max_key_bytes: usize,
+    /// Whether names in the level end with how often this instance has deleted the key,
+    /// `{key}::v{n}`, as those of the TypeScript package do under `versioning`. Default: false.
+    ///
+    /// For sharing with instances of that package that have it on, and for nothing else: that no
+    /// old value is published needs no versions. Instances at different versions of a key do not
+    /// see each other's values, so each loads for itself; a `set` takes a round trip more. A delete
+    /// or `set` removes version 0 and those up to 8 from its own. What an instance further away
+    /// wrote stays until its time to live ends, for others at that version.
+    pub versioning: bool,
 }
 
 impl Default for L2Options {
     fn default() -> Self {
-        Self { ttl: None, max_key_bytes: 64 << 10 }
+        Self { ttl: None, max_key_bytes: 64 << 10, versioning: false }
     }
 }
 
@@ -83,6 +92,13 @@ impl L2Options {
     #[must_use]
     pub fn max_key_bytes(mut self, bytes: usize) -> Self {
         self.max_key_bytes = bytes;
+        self
+    }
+
+    /// See the field [`versioning`](Self::versioning).
+    #[must_use]
+    pub fn versioning(mut self, versioning: bool) -> Self {
+        self.versioning = versioning;
         self
     }
 

@@ -5,7 +5,7 @@
 //! *rate* instead was refused: it needs a window to keep, and what is guarded here either answers
 //! or does not.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -17,6 +17,9 @@ pub(crate) struct Breaker {
     /// How long it stays open.
     cooldown: u64,
     state: Mutex<State>,
+    /// Whether it is closed and the last call succeeded: then neither leave nor success takes the
+    /// lock. Written under it.
+    is_quiet: AtomicBool,
     probes: AtomicU64,
 }
 
@@ -53,6 +56,7 @@ impl Breaker {
             threshold,
             cooldown,
             state: Mutex::new(State::Closed { failures: 0 }),
+            is_quiet: AtomicBool::new(true),
             probes: AtomicU64::new(0),
         }
     }
@@ -60,6 +64,9 @@ impl Breaker {
     /// `None`: do not call. `connection` is the number of the connection that the call would use:
     /// what failed on another says nothing about it.
     pub(crate) fn permit(&self, now: u64, connection: u64) -> Option<Permit<'_>> {
+        if self.is_quiet.load(Ordering::Relaxed) {
+            return Some(Permit { breaker: self, probe: None, connection });
+        }
         let mut state = self.state.lock();
         let due = match *state {
             State::Closed { .. } => return Some(Permit { breaker: self, probe: None, connection }),
@@ -71,8 +78,14 @@ impl Breaker {
             return None;
         }
         let probe = self.probes.fetch_add(1, Ordering::Relaxed);
-        *state = State::Probing { since: now, probe };
+        self.put(&mut state, State::Probing { since: now, probe });
         Some(Permit { breaker: self, probe: Some(probe), connection })
+    }
+
+    fn put(&self, state: &mut State, next: State) {
+        *state = next;
+        let is_quiet = matches!(next, State::Closed { failures: 0 });
+        self.is_quiet.store(is_quiet, Ordering::Relaxed);
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -83,16 +96,19 @@ impl Breaker {
 impl Permit<'_> {
     /// Whether this closed the breaker.
     pub(crate) fn succeeded(mut self) -> bool {
+        if self.probe.is_none() && self.breaker.is_quiet.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut state = self.breaker.state.lock();
         match *state {
             State::Closed { failures: 0 } => false,
             State::Closed { .. } => {
-                *state = State::Closed { failures: 0 };
+                self.breaker.put(&mut state, State::Closed { failures: 0 });
                 false
             }
             // Only the probe's word counts: others set out before it opened.
             State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
-                *state = State::Closed { failures: 0 };
+                self.breaker.put(&mut state, State::Closed { failures: 0 });
                 true
             }
             State::Open { .. } | State::Probing { .. } => false,
@@ -106,15 +122,15 @@ impl Permit<'_> {
         let connection = self.connection;
         match *state {
             State::Closed { failures } if failures + 1 < self.breaker.threshold => {
-                *state = State::Closed { failures: failures + 1 };
+                self.breaker.put(&mut state, State::Closed { failures: failures + 1 });
                 false
             }
             State::Closed { .. } => {
-                *state = State::Open { until, connection };
+                self.breaker.put(&mut state, State::Open { until, connection });
                 true
             }
             State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
-                *state = State::Open { until, connection };
+                self.breaker.put(&mut state, State::Open { until, connection });
                 false
             }
             State::Open { .. } | State::Probing { .. } => false,
@@ -129,7 +145,8 @@ impl Drop for Permit<'_> {
         match *state {
             // Nothing was learned: the next caller may probe at once.
             State::Probing { since, probe } if probe == own => {
-                *state = State::Open { until: since, connection: self.connection };
+                self.breaker
+                    .put(&mut state, State::Open { until: since, connection: self.connection });
             }
             _ => {}
         }

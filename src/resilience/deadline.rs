@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::unconstrained,
+    time::{Sleep, sleep},
+};
 
 /// The time was over first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +26,14 @@ pub(crate) async fn within<F: Future>(
     limit: Option<Duration>,
     future: F,
 ) -> Result<F::Output, Late> {
-    let Some(limit) = limit.filter(|_| there_is_a_timer()) else { return Ok(future.await) };
-    timeout(limit, future).await.map_err(|_| Late)
+    let Some(timer) = limit.and_then(timer) else { return Ok(future.await) };
+    // One that has used up its turn must not put the timer off too.
+    let (mut timer, mut future) = (pin!(unconstrained(timer)), pin!(future));
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| Err(Late)),
+    })
+    .await
 }
 
 /// Runs `future` until `stop` ends, whichever is first; `stop` if both are.
@@ -52,8 +62,12 @@ pub(crate) async fn beside<F: Future>(side: impl Future<Output = ()>, future: F)
     .await
 }
 
-/// Tokio has no question for this: it panics where a timer is made and there is none.
 pub(crate) fn there_is_a_timer() -> bool {
-    Handle::try_current().is_ok()
-        && catch_unwind(AssertUnwindSafe(|| drop(tokio::time::sleep(Duration::ZERO)))).is_ok()
+    timer(Duration::ZERO).is_some()
+}
+
+/// Tokio has no question whether there is one: it panics where it is made and there is none.
+fn timer(limit: Duration) -> Option<Sleep> {
+    Handle::try_current().ok()?;
+    catch_unwind(AssertUnwindSafe(|| sleep(limit))).ok()
 }

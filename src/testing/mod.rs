@@ -1,12 +1,13 @@
 //! For tests, of this crate and of its users: clocks that a test can move; a shared level and a bus
-//! that live in memory and fail on demand; a shared level that fails at random, and a check of what
-//! any shared level must do.
+//! that live in memory and fail on demand; a shared level that fails at random, and checks of what
+//! any shared level and any transport must do.
 
 mod bus;
 mod chaos;
 mod clock;
 mod conformance;
 mod store;
+mod transport_conformance;
 
 pub use self::{
     bus::{BusLink, BusWeather, SharedBus},
@@ -14,4 +15,5 @@ pub use self::{
     clock::{ManualClock, TokioClock},
     conformance::check_store,
     store::{SharedStore, Weather},
+    transport_conformance::check_transport,
 };

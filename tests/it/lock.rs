@@ -199,6 +199,8 @@ async fn who_waits_for_the_lock_is_woken_by_the_bus() {
     let (left, right, origin) = (build(), build(), Origin::default());
     left.ready().await.unwrap();
     right.ready().await.unwrap();
+    // Until they know each other.
+    tokio::time::sleep(ms(3_200)).await;
     let loads = [&left, &right].map(|cache| {
         let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
         tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })

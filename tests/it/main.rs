@@ -11,6 +11,7 @@
 )]
 
 mod basics;
+mod bus_matrix;
 mod cases;
 mod close;
 mod coalescing;
@@ -21,6 +22,7 @@ mod fences;
 mod fleet;
 mod gates;
 mod globs;
+mod heavy;
 mod layering;
 mod lifetimes;
 mod local_transport;
@@ -29,6 +31,7 @@ mod logs;
 mod manifest;
 mod model;
 mod options;
+mod outages;
 mod processes;
 mod races;
 mod redis_faults;
@@ -36,11 +39,13 @@ mod redis_store;
 mod runtimes;
 mod sentinels;
 mod support;
+mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;
 mod transports_rabbitmq;
 mod transports_redis;
 mod transports_tls;
 mod two_levels;
+mod versions;
 mod wire;
 mod wire_fuzz;

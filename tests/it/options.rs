@@ -1,7 +1,9 @@
 //! Options: what `build()` refuses, and how a config file says them.
 
 use lazy_layers_cache::{
-    Builder, CacheOptions, FailSafe, Inflight, L1Options, NegativeCache, Timeouts,
+    Builder, CacheOptions, CircuitBreaker, DeleteMeans, DistributedLock, EventBusOptions, FailSafe,
+    Inflight, L1Options, L2Options, L2Timeouts, LocalTransport, NegativeCache, Timeouts, WireCodec,
+    testing::{SharedStore, TokioClock},
 };
 
 use crate::support::{Cache, ms};
@@ -10,7 +12,7 @@ use crate::support::{Cache, ms};
 fn wrong_options_are_refused_by_name_and_with_the_fix() {
     type Build = Builder<String, u32>;
     type Wrong = fn(Build) -> Build;
-    let refused: [(&str, Wrong); 15] = [
+    let refused: [(&str, Wrong); 28] = [
         ("ttl", |it| it.ttl(ms(0))),
         ("ttl_jitter", |it| it.ttl_jitter(1.0)),
         ("ttl_jitter", |it| it.ttl_jitter(-0.1)),
@@ -26,6 +28,29 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
             it.negative_cache(NegativeCache::enabled().max_entries(0))
         }),
         ("fail_safe.stale_ttl", |it| it.fail_safe(FailSafe::enabled().stale_ttl(ms(0)))),
+        ("l2.ttl", |it| it.l2_options(L2Options::default().ttl(ms(0)))),
+        ("l2_timeouts.read", |it| it.l2_timeouts(L2Timeouts::default().read(ms(0)))),
+        ("l2_timeouts.write", |it| it.l2_timeouts(L2Timeouts::default().write(ms(0)))),
+        ("l2_timeouts.pattern", |it| it.l2_timeouts(L2Timeouts::default().pattern(ms(0)))),
+        ("l2_circuit_breaker.failure_threshold", |it| {
+            it.l2_circuit_breaker(CircuitBreaker::default().failure_threshold(0))
+        }),
+        ("distributed_lock.ttl", |it| it.distributed_lock(DistributedLock::enabled().ttl(ms(29)))),
+        ("distributed_lock.poll", |it| it.distributed_lock(DistributedLock::enabled().poll(ms(0)))),
+        ("event_bus_circuit_breaker.failure_threshold", |it| {
+            it.event_bus_circuit_breaker(CircuitBreaker::default().failure_threshold(0))
+        }),
+        ("source", |it| it.source("")),
+        ("source", |it| it.source("x".repeat(1_025))),
+        ("event_bus.trust_timeout", |it| {
+            it.event_bus_options(EventBusOptions::default().trust_timeout(ms(299)))
+        }),
+        ("event_bus.publish_timeout", |it| {
+            it.event_bus_options(EventBusOptions::default().publish_timeout(ms(0)))
+        }),
+        ("event_bus.namespace", |it| {
+            it.event_bus_options(EventBusOptions::default().namespace("x".repeat(1_025)))
+        }),
         ("timeouts.hard", |it| it.timeouts(Timeouts::none().hard(ms(0)))),
         ("timeouts.soft", |it| it.timeouts(Timeouts::none().soft(ms(2)).hard(ms(1)))),
     ];
@@ -64,6 +89,20 @@ fn the_defaults_are_those_of_the_documents() {
     let fail_safe = &options.fail_safe;
     assert_eq!((fail_safe.stale_ttl, fail_safe.throttle), (ms(300_000), ms(5_000)));
     assert_eq!(options.timeouts, Timeouts::none());
+    assert!(options.source.is_none() && options.subscribe_to_events && options.broadcast_set);
+    assert_eq!(options.broadcast_set_max_bytes, None);
+    let dedupe = &options.event_dedupe;
+    assert_eq!((dedupe.max_entries, dedupe.ttl), (10_000, ms(300_000)));
+    for breaker in [&options.l2_circuit_breaker, &options.event_bus_circuit_breaker] {
+        assert_eq!((breaker.failure_threshold, breaker.cooldown), (3, ms(30_000)));
+    }
+    let lock = &options.distributed_lock;
+    assert_eq!((lock.enabled, lock.ttl), (false, ms(10_000)));
+    assert_eq!((lock.wait_timeout, lock.poll), (ms(2_000), ms(50)));
+    assert_eq!((options.l2_timeouts.read, options.l2_timeouts.write), (ms(500), ms(1_000)));
+    let bus = &options.event_bus;
+    assert_eq!((bus.trust_timeout, bus.publish_timeout), (ms(3_000), ms(1_000)));
+    assert_eq!((bus.outbox_max_entries, bus.confirm_deletes), (10_000, false));
 }
 
 #[tokio::test]
@@ -121,4 +160,32 @@ fn a_config_file_may_say_any_of_it_and_nothing_else() {
         toml::from_str::<CacheOptions>(wrong).unwrap_err();
     }
     assert_eq!(toml::from_str::<CacheOptions>("").unwrap(), CacheOptions::default());
+}
+
+#[tokio::test]
+async fn what_is_promised_follows_from_the_configuration() {
+    let alone = Cache::builder().build().unwrap().guarantees();
+    assert_eq!((alone.behind_others, alone.fleet_fence), (ms(60_000), false));
+    assert_eq!(alone.a_delete_that_returned, DeleteMeans::Local);
+    let shared = || {
+        let store = SharedStore::new(TokioClock::new());
+        Cache::builder()
+            .l2(store, WireCodec::new())
+            .distributed_lock(DistributedLock::enabled())
+            .fail_safe(FailSafe::enabled())
+    };
+    let with_l2 = shared().build().unwrap().guarantees();
+    assert!(with_l2.fleet_fence && with_l2.one_load_per_fleet);
+    assert_eq!(with_l2.a_delete_that_returned, DeleteMeans::Shared);
+    let told = || shared().event_bus(LocalTransport::new(), WireCodec::new());
+    let with_bus = told().build().unwrap().guarantees();
+    assert_eq!(with_bus.behind_others, ms(3_000));
+    assert_eq!(with_bus.a_delete_that_returned, DeleteMeans::Told);
+    let deaf = told().subscribe_to_events(false).build().unwrap().guarantees();
+    assert_eq!(deaf.behind_others, ms(60_000));
+    let confirmed = EventBusOptions::default().confirm_deletes(true);
+    let confirmed = told().event_bus_options(confirmed).build().unwrap().guarantees();
+    assert_eq!(confirmed.a_delete_that_returned, DeleteMeans::Confirmed);
+    assert!(confirmed.to_string().contains("at most 3s behind"));
+    assert_eq!(told().without_l1().build().unwrap().guarantees().behind_others, ms(0));
 }

@@ -1,5 +1,6 @@
-//! Several processes over one Redis, with a lock: one load for all of them, and what becomes of a
-//! load whose process is killed or frozen.
+//! Several processes over one Redis. With a lock: one load for all of them, and what becomes of a
+//! load whose process is killed or frozen. On a bus: what becomes of those who stay when others are
+//! killed while they write.
 
 use std::time::{Duration, Instant};
 
@@ -76,4 +77,83 @@ fn an_owner_frozen_beyond_its_time_and_woken_publishes_nothing() {
     assert_eq!(loads, 1);
     assert_ne!(own, published, "its own callers get what it loaded");
     assert_eq!(bytes(), before, "and nobody else");
+}
+
+const KEYS: usize = 50;
+
+fn on_the_bus(server: &RedisServer) -> Child {
+    let mut child = Child::start();
+    assert_eq!(child.ask(&format!("join {}", server.url())), "ready");
+    child
+}
+
+/// What it knows that is older than the origin.
+fn old(child: &mut Child, server: &RedisServer) -> usize {
+    let known = child.ask(&format!("read 0 {KEYS}"));
+    let mut get = redis::cmd("MGET");
+    get.arg((0..KEYS).map(|key| format!("origin:{key}")).collect::<Vec<_>>());
+    let truth: Vec<Option<u32>> = get.query(&mut server.connect()).unwrap();
+    let known = known.split(' ').map(|it| it.parse::<u32>().unwrap());
+    known.zip(truth).filter(|(known, truth)| *known < truth.unwrap_or_default()).count()
+}
+
+fn version(key: usize, server: &RedisServer) -> u32 {
+    let get = redis::cmd("GET").arg(format!("origin:{key}")).take();
+    get.query::<Option<u32>>(&mut server.connect()).unwrap().unwrap_or_default()
+}
+
+/// A writer may die between its write and the delete that goes with it: then nobody hears of it,
+/// and what saves the others is that it fell silent.
+#[test]
+fn who_stays_is_up_to_date_after_others_were_killed_while_they_wrote() {
+    let server = RedisServer::start();
+    let (mut one, mut other) = (on_the_bus(&server), on_the_bus(&server));
+    let mut latest = Duration::ZERO;
+    for round in 0..5 {
+        let mut writer = on_the_bus(&server);
+        for child in [&mut one, &mut other, &mut writer] {
+            child.ask(&format!("read 0 {KEYS}"));
+        }
+        let before = version(5 + round * 8, &server);
+        writer.send(&format!("write 0 {KEYS}"));
+        // In the midst of it: later every time.
+        let asked = Instant::now();
+        while version(5 + round * 8, &server) <= before {
+            assert!(asked.elapsed() < PATIENCE, "it does not write");
+        }
+        writer.kill();
+        let killed = Instant::now();
+        for child in [&mut one, &mut other] {
+            while old(child, &server) > 0 {
+                assert!(killed.elapsed() < ms(5_000), "{} are old", old(child, &server));
+                std::thread::sleep(ms(20));
+            }
+        }
+        latest = latest.max(killed.elapsed());
+    }
+    println!("five writers killed: the others are up to date after {latest:.2?} at the latest");
+    // And hear each other, as ever.
+    one.ask(&format!("read 0 {KEYS}"));
+    other.ask(&format!("write 0 {KEYS}"));
+    let written = Instant::now();
+    while old(&mut one, &server) > 0 {
+        assert!(written.elapsed() < ms(5_000), "not heard");
+    }
+    assert!(other.ask("health").ends_with("true"), "it believes its memory");
+}
+
+#[test]
+fn who_was_frozen_believes_nothing_of_before() {
+    let server = RedisServer::start();
+    let (mut frozen, mut writer) = (on_the_bus(&server), on_the_bus(&server));
+    frozen.ask(&format!("read 0 {KEYS}"));
+    frozen.freeze();
+    writer.ask(&format!("write 0 {KEYS}"));
+    std::thread::sleep(ms(3_500));
+    frozen.thaw();
+    let thawed = Instant::now();
+    while old(&mut frozen, &server) > 0 {
+        assert!(thawed.elapsed() < ms(5_000), "it still believes what is old");
+    }
+    println!("thawed: up to date after {:.2?}", thawed.elapsed());
 }

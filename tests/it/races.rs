@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use lazy_layers_cache::{FailSafe, L1Options, LazyLayersCache};
+use lazy_layers_cache::{
+    EventBusOptions, FailSafe, L1Options, LazyLayersCache, LocalTransport, WireCodec,
+};
 
 use crate::support::{Broken, ms};
 
@@ -136,4 +138,95 @@ async fn a_value_may_use_the_cache_when_it_is_dropped() {
         }
     };
     tokio::time::timeout(ms(60_000), all).await.expect("no deadlock");
+}
+
+/// Two instances that prime each other, on real threads: who has deleted on one of them reads
+/// nothing older there, however late a value of the other comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_value_of_a_peer_undoes_a_delete() {
+    let versions: Arc<[AtomicU64; KEYS]> = Arc::default();
+    let bus = LocalTransport::new();
+    let instances: Vec<_> = (0..2).map(|_| member(&bus)).collect();
+    for instance in &instances {
+        instance.ready().await.unwrap();
+    }
+    // Until they know each other.
+    tokio::time::sleep(ms(1_000)).await;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|seed| {
+            let (versions, cache) = (Arc::clone(&versions), instances[seed as usize % 2].clone());
+            tokio::spawn(async move {
+                let mut random = fastrand::Rng::with_seed(seed);
+                for step in 0..STEPS / 4 {
+                    let key = random.usize(0..KEYS);
+                    let mut at_least = 0;
+                    if random.u8(0..8) == 0 {
+                        at_least = versions[key].fetch_add(1, Ordering::SeqCst) + 1;
+                        if random.u8(0..8) == 0 {
+                            cache.clear().await.unwrap();
+                        } else {
+                            cache.delete(&key).await.unwrap();
+                        }
+                    }
+                    let origin = Arc::clone(&versions);
+                    let load = move || async move {
+                        let version = origin[key].load(Ordering::SeqCst);
+                        tokio::task::yield_now().await;
+                        Ok::<_, Broken>(version)
+                    };
+                    let read = *cache.get_or_set(&key, load).await.unwrap();
+                    assert!(read >= at_least, "{read} after {at_least} of key {key}, step {step}");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let received: u64 = instances.iter().map(|it| it.stats().values_received).sum();
+    assert!(received > 0, "values were taken");
+    // And in the end both are current.
+    tokio::time::sleep(ms(1_000)).await;
+    for (key, version) in versions.iter().enumerate() {
+        for instance in &instances {
+            let held = instance.get_l1(&key);
+            let newest = version.load(Ordering::SeqCst);
+            assert!(held.as_deref().is_none_or(|held| *held == newest), "{held:?}, not {newest}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn closing_while_others_change_things_ends() {
+    for _ in 0..50 {
+        let bus = LocalTransport::new();
+        let instances = [member(&bus), member(&bus)];
+        let writers = instances.clone().map(|cache| {
+            tokio::spawn(async move {
+                for key in 0.. {
+                    if cache.set(&(key % 100), key as u64).await.is_err() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        tokio::time::sleep(ms(5)).await;
+        for instance in &instances {
+            let closed = tokio::time::timeout(ms(20_000), instance.close()).await;
+            closed.expect("it ends");
+            assert_eq!(instance.stats().l1_entries, 0);
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+    }
+}
+
+fn member(bus: &LocalTransport) -> LazyLayersCache<usize, u64> {
+    LazyLayersCache::builder()
+        .event_bus(bus.clone(), WireCodec::new())
+        .event_bus_options(EventBusOptions::default().trust_timeout(ms(300)))
+        .build()
+        .unwrap()
 }

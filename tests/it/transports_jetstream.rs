@@ -205,6 +205,19 @@ async fn a_deleted_stream_ends_the_subscription_and_a_new_one_does_not_resume() 
     while next(&mut *subscribed.events).await != Delivery::Event(event(9)) {}
 }
 
+/// The server removes its files after it has freed its name.
+#[tokio::test]
+async fn a_deleted_stream_is_left_alone_for_a_while_before_it_is_made_anew() {
+    let server = NatsServer::start();
+    let transport = transport(&server, "a");
+    publish(&transport, 0..3).await;
+    admin(&server).await.delete_stream("CACHE_INVALIDATIONS").await.unwrap();
+    let since = Instant::now();
+    publish(&transport, 3..4).await;
+    assert!(since.elapsed() >= ms(500), "{:?}", since.elapsed());
+    assert_eq!(stream(&server).await.get_info().await.unwrap().state.messages, 1);
+}
+
 #[tokio::test]
 async fn what_the_stream_did_not_keep_is_told_as_a_gap() {
     let server = NatsServer::start();

@@ -692,3 +692,23 @@ fn options_can_be_read_from_a_config_file_and_show_no_secret() {
     assert!(!format!("{builder:?}").contains("hunter2"));
     assert!(!format!("{:?}", builder.build().unwrap()).contains("hunter2"));
 }
+
+/// Whoever waits above has limits of its own, which may be shorter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let transport = by_way_of(&proxy);
+    for asks in [true, false] {
+        transport.publish(b"before").await.unwrap();
+        proxy.set(Mode::Blackhole);
+        let limit = ms(50);
+        let stopped = match asks {
+            true => tokio::time::timeout(limit, transport.check()).await.is_err(),
+            false => tokio::time::timeout(limit, transport.publish(b"lost")).await.is_err(),
+        };
+        assert!(stopped, "nobody answers");
+        proxy.set(Mode::Pass);
+        transport.publish(b"after").await.unwrap();
+    }
+}

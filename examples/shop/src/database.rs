@@ -11,12 +11,13 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{catalogue, screen};
 
 /// What a product page shows.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Page {
     pub(crate) name: String,
     pub(crate) vendor: String,
@@ -56,6 +57,7 @@ struct Inner {
 }
 
 const CONNECTIONS: usize = 4;
+const FILE: &str = "shop.sqlite";
 
 const PAGE: &str = "
     SELECT product.name, vendor.name || ', ' || vendor.country, category.name, product.price,
@@ -68,7 +70,7 @@ const REVIEWS: &str = "SELECT words FROM review WHERE product = ? ORDER BY stars
 impl Database {
     pub(crate) fn create(folder: &Path) -> Result<Self, rusqlite::Error> {
         let begun = Instant::now();
-        let path = folder.join("shop.sqlite");
+        let path = folder.join(FILE);
         let mut connection = Connection::open(&path)?;
         // A rollback journal, so that a writer's lock is felt by readers: that is our bad weather.
         connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF;")?;
@@ -89,6 +91,12 @@ impl Database {
                 vec!["written in".into(), screen::time(begun.elapsed())],
             ],
         );
+        Self::open(folder)
+    }
+
+    /// The database that another process has created.
+    pub(crate) fn open(folder: &Path) -> Result<Self, rusqlite::Error> {
+        let path = folder.join(FILE);
         let open = |_| Ok(Arc::new(Mutex::new(Connection::open(&path)?)));
         let connections = (0..CONNECTIONS).map(open).collect::<Result<_, rusqlite::Error>>()?;
         Ok(Self(Arc::new(Inner {
@@ -105,6 +113,14 @@ impl Database {
         let connection = self.connection().await;
         let query = tokio::task::spawn_blocking(move || read_page(&connection, product));
         query.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    /// Changes what a product costs.
+    pub(crate) async fn reprice(&self, product: u64, price: u64) -> Result<(), rusqlite::Error> {
+        let connection = self.connection().await;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.execute("UPDATE product SET price = ? WHERE id = ?", [price, product])?;
+        Ok(())
     }
 
     /// Queries since this was last asked.

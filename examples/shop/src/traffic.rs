@@ -70,12 +70,21 @@ where
     F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send,
 {
+    read_as(0, zipf, until, get).await
+}
+
+/// The same by another crowd, which asks for other products, as popular on the whole.
+pub(crate) async fn read_as<F, Fut, E>(crowd: usize, zipf: &Arc<Zipf>, until: Until, get: F) -> Seen
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), E>> + Send,
+{
     let begun = Instant::now();
     let readers: Vec<_> = (0..READERS)
         .map(|reader| {
             let (zipf, get) = (Arc::clone(zipf), get.clone());
             tokio::spawn(async move {
-                let mut random = fastrand::Rng::with_seed(reader as u64);
+                let mut random = fastrand::Rng::with_seed((crowd * READERS + reader) as u64);
                 let mut latencies = Vec::new();
                 let mut errors = 0;
                 while match until {

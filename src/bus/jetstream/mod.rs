@@ -5,7 +5,13 @@ mod events;
 mod options;
 mod subscribe;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{
     Client, StatusCode,
@@ -16,6 +22,7 @@ use async_nats::{
     },
 };
 use parking_lot::Mutex;
+use tokio::time::sleep;
 
 use self::cursor::Cursor;
 pub use self::options::{JetStreamOptions, JetStreamStorage};
@@ -44,7 +51,14 @@ pub struct JetStreamTransport {
     options: JetStreamOptions,
     durable_name: String,
     cursor: Arc<Mutex<Option<Cursor>>>,
+    /// Whether there was a stream.
+    found: AtomicBool,
 }
+
+/// How long a stream that is gone is left alone before it is made anew. The server frees its name
+/// before it has removed its files, and would remove those of a new one with them: then events are
+/// taken and never brought, or not even taken.
+const REMOVAL: Duration = Duration::from_millis(500);
 
 impl JetStreamTransport {
     /// With a connection of its own.
@@ -56,7 +70,7 @@ impl JetStreamTransport {
     pub fn new(options: JetStreamOptions) -> Result<Self, BuildError> {
         let durable_name = options.check()?;
         let links = Links::connecting(options.connection.clone());
-        Ok(Self { links, options, durable_name, cursor: Arc::default() })
+        Ok(Self::over(links, options, durable_name))
     }
 
     /// With a client of the user's, which is never closed. Of
@@ -68,7 +82,11 @@ impl JetStreamTransport {
     pub fn with_client(client: Client, options: JetStreamOptions) -> Result<Self, BuildError> {
         let durable_name = options.check()?;
         let links = Links::of(client, options.connection.clone());
-        Ok(Self { links, options, durable_name, cursor: Arc::default() })
+        Ok(Self::over(links, options, durable_name))
+    }
+
+    fn over(links: Links, options: JetStreamOptions, durable_name: String) -> Self {
+        Self { links, options, durable_name, cursor: Arc::default(), found: AtomicBool::new(false) }
     }
 
     /// It has a task of its own, which ends with the last of its clones: so there is one where
@@ -85,6 +103,12 @@ impl JetStreamTransport {
                 let stream = &options.stream;
                 format!("stream {stream}: {error}; create it, or set ensure_stream").into()
             });
+        }
+        if self.found.load(Ordering::Relaxed) {
+            if let Ok(stream) = context.get_stream(&options.stream).await {
+                return Ok(stream);
+            }
+            sleep(REMOVAL).await;
         }
         let config = Config {
             name: options.stream.clone(),
@@ -104,6 +128,7 @@ impl JetStreamTransport {
         let stream = context.get_or_create_stream(config).await.map_err(|error| {
             format!("stream {}: {error}; JetStream is on with `nats-server -js`", options.stream)
         })?;
+        self.found.store(true, Ordering::Relaxed);
         Ok(stream)
     }
 
@@ -120,6 +145,7 @@ impl JetStreamTransport {
         }
         let stream = answer.get("stream").and_then(|it| it.as_str()).unwrap_or_default();
         if stream == self.options.stream {
+            self.found.store(true, Ordering::Relaxed);
             return Ok(true);
         }
         let (subject, ours) = (&self.options.subject, &self.options.stream);

@@ -22,6 +22,7 @@ use self::{
     topology::Topology,
 };
 use super::{
+    doubt::Call,
     task::{runtime, within},
     transport::{Subscribed, Transport, TransportFuture},
 };
@@ -146,7 +147,11 @@ impl Transport for RabbitMqTransport {
             let publisher = self.publisher().await?;
             let subscription = self.live_subscription();
             let publishing = publisher.publish(&self.topology, event, subscription.is_some());
-            match within(self.options.confirm_timeout, "confirm an event", publishing).await {
+            let call = Call::on(&publisher.in_doubt);
+            let published =
+                within(self.options.confirm_timeout, "confirm an event", publishing).await;
+            call.over();
+            match published {
                 Ok(Published::Taken) => Ok(()),
                 Ok(Published::Unroutable) => {
                     // Ours at least should have been bound.
@@ -191,7 +196,9 @@ impl Transport for RabbitMqTransport {
         Box::pin(async move {
             let publisher = self.publisher().await?;
             let checking = publisher.check(&self.topology);
+            let call = Call::on(&publisher.in_doubt);
             let checked = within(self.options.confirm_timeout, "answer", checking).await;
+            call.over();
             if checked.is_err() {
                 self.give_up(&publisher).await;
             }

@@ -1,6 +1,8 @@
 //! The way out: one channel with confirmations, on a connection of its own. A broker that runs out
 //! of memory stops reading from who publishes, and must not stop what is received by that.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lapin::{
     BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
@@ -16,6 +18,8 @@ use crate::error::BoxError;
 pub(super) struct Publisher {
     channel: Channel,
     link: Link,
+    /// Whether somebody stopped waiting for an answer.
+    pub(super) in_doubt: AtomicBool,
 }
 
 /// What became of an event.
@@ -32,11 +36,13 @@ impl Publisher {
         let channel = link.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         declare_exchange(&channel, topology).await?;
-        Ok(Self { channel, link })
+        Ok(Self { channel, link, in_doubt: AtomicBool::new(false) })
     }
 
     pub(super) fn works(&self) -> bool {
-        self.link.is_connected() && self.channel.status().connected()
+        // That a blocked broker does not answer proves nothing against the connection.
+        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
+        !in_doubt && self.link.is_connected() && self.channel.status().connected()
     }
 
     pub(super) fn is_blocked(&self) -> bool {

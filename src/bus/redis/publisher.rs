@@ -15,7 +15,10 @@ use redis::{
 
 use super::place::Place;
 use crate::{
-    bus::task::{Task, runtime, within},
+    bus::{
+        doubt::Call,
+        task::{Task, runtime, within},
+    },
     error::BoxError,
     redis_server::{Given, open},
 };
@@ -63,7 +66,9 @@ impl Publisher {
             Ok(link)
         })
         .await?;
+        let call = Call::on(&link.in_doubt);
         let answer = within(limits.confirm, "answer", link.ask(command)).await;
+        call.over();
         if !matches!(answer, Ok(Answer::Done | Answer::Refused(_))) {
             let mut current = current.lock().await;
             if current.as_ref().is_some_and(|it| Arc::ptr_eq(it, &link)) {
@@ -99,6 +104,8 @@ pub(super) struct Link {
     asks_role: bool,
     /// Whether a sentinel names another master by now.
     moved: Arc<AtomicBool>,
+    /// Whether somebody stopped waiting for an answer.
+    in_doubt: AtomicBool,
     _watch: Task,
 }
 
@@ -129,11 +136,12 @@ impl Link {
                 moved.store(true, Ordering::Relaxed);
             }
         };
-        Ok(Self { connection, asks_role, moved, _watch: Task::on(&runtime()?, watch) })
+        let (in_doubt, watch) = (AtomicBool::new(false), Task::on(&runtime()?, watch));
+        Ok(Self { connection, asks_role, moved, in_doubt, _watch: watch })
     }
 
     fn is_over(&self) -> bool {
-        self.moved.load(Ordering::Relaxed)
+        self.moved.load(Ordering::Relaxed) || self.in_doubt.load(Ordering::Relaxed)
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Answer, BoxError> {

@@ -87,6 +87,9 @@ pub struct WireCodec {
 const NULL: &str = "__hybridcache_null__";
 const NIL: [u8; 1] = [0xc0];
 
+/// JSON is for people who look into a bus.
+const LONGEST_JSON_EVENT: usize = 1 << 20;
+
 /// From here on, decoding is worth a thread of its own.
 const HEAVY: usize = 64 << 10;
 
@@ -232,7 +235,9 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
         if encoding != WireEncoding::Json {
             return decompress(encoding, body, limit).ok().flatten();
         }
-        let event: serde_json::Value = serde_json::from_slice(body).ok()?;
+        // What is built of it takes a multiple of its length.
+        let event: serde_json::Value =
+            (body.len() <= LONGEST_JSON_EVENT).then(|| serde_json::from_slice(body).ok())??;
         let mut packed = Vec::new();
         write(&mut packed, &event, self.limits.nesting).ok()?;
         Some(packed)

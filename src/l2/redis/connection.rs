@@ -117,6 +117,21 @@ impl Connection {
         }
     }
 
+    /// The same by the last user of this clone, which saves the one that commands need otherwise.
+    pub(super) async fn ask_only(self, request: &Request<'_>) -> RedisResult<Value> {
+        match (self, request) {
+            (Self::One(mut one), Request::Command(command)) => {
+                read(one.req_packed_command(command).await?)
+            }
+            (Self::One(mut one), Request::Pipeline(pipeline)) => {
+                let answers = one.req_packed_commands(pipeline, 0, pipeline.len()).await?;
+                Ok(Value::Array(answers))
+            }
+            // Boxed, as all that is rare here: calls are short of room, not of time for that.
+            (connection, request) => Box::pin(connection.ask(request)).await,
+        }
+    }
+
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Link {
     /// `None` until the first call, or after the runtime has shut down that the task was on.
-    state: Mutex<Option<watch::Receiver<State>>>,
+    state: RwLock<Option<watch::Receiver<State>>>,
     /// How many connections there have been, and how often one came to life again.
     number: Arc<AtomicU64>,
     suspicion: Arc<Suspicion>,
@@ -123,8 +123,18 @@ impl Link {
         }
     }
 
+    /// What nearly every call needs: no receiver of its own, and no wait.
+    pub(super) fn connected(&self) -> Option<(Connection, u64)> {
+        let state = self.state.read();
+        let receiver = state.as_ref().filter(|it| it.has_changed().is_ok())?;
+        match &*receiver.borrow() {
+            State::Up(connection, number) => Some((connection.clone(), *number)),
+            State::Connecting | State::Down(_) => None,
+        }
+    }
+
     fn receiver(&self, inner: &Arc<Inner>) -> Result<watch::Receiver<State>, BoxError> {
-        let mut state = self.state.lock();
+        let mut state = self.state.write();
         if let Some(receiver) = state.as_ref().filter(|it| it.has_changed().is_ok()) {
             return Ok(receiver.clone());
         }

@@ -268,11 +268,14 @@ impl Inner {
     /// Asks on the connection there is; once more on the next if that breaks under it, as one does
     /// that was idle for too long. Says whether it was the second time.
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
-        let (mut connection, number) = self.link.get(self).await?;
+        let (mut connection, number) = match self.link.connected() {
+            Some(connected) => connected,
+            None => Box::pin(self.link.get(self)).await?,
+        };
         let unanswered = self.link.unanswered();
         let mut is_second = false;
         loop {
-            match connection.ask(&request).await {
+            match connection.ask_only(&request).await {
                 Ok(answer) => {
                     unanswered.answered();
                     return Ok((answer, is_second));
@@ -286,7 +289,7 @@ impl Inner {
                         return Err(error.into());
                     }
                     is_second = true;
-                    (connection, _) = self.link.get_later(self, number).await?;
+                    (connection, _) = Box::pin(self.link.get_later(self, number)).await?;
                 }
             }
         }
@@ -404,6 +407,42 @@ impl Store for RedisStore {
                 Request::Script(script, call)
             } else {
                 Request::Command(redis::cmd(command).arg(keys.value).arg(keys.epoch).to_owned())
+            };
+            self.0.ask(request).await
+        })
+    }
+
+    fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            if self.0.parts.target.is_cluster() {
+                // They lie on different nodes.
+                for key in keys {
+                    self.delete(key).await?;
+                }
+                return Ok(());
+            }
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let parts = &self.0.parts;
+            let command = parts.options.delete_strategy.command();
+            let names = keys.iter().flat_map(|key| {
+                let Keys { value, epoch, .. } = self.0.keys(key);
+                [value, epoch]
+            });
+            let request = if parts.has_index() {
+                let script = &parts.scripts.delete_all;
+                let mut call = redis::cmd("EVALSHA");
+                call.arg(&script.hash).arg(2 + 2 * keys.len());
+                call.arg(parts.names.index()).arg(parts.names.epochs());
+                for name in names {
+                    call.arg(name);
+                }
+                call.arg(command);
+                Request::Script(script, call)
+            } else {
+                let names: Vec<String> = names.collect();
+                Request::Command(redis::cmd(command).arg(names).to_owned())
             };
             self.0.ask(request).await
         })

@@ -19,6 +19,7 @@ pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) publish: Script,
     pub(super) seize: Script,
+    pub(super) delete_all: Script,
     pub(super) delete: Script,
     pub(super) discard: Script,
     pub(super) lock: Script,
@@ -34,6 +35,7 @@ impl Scripts {
             begin: Script::new(BEGIN),
             publish: Script::new(PUBLISH),
             seize: Script::new(SEIZE),
+            delete_all: Script::new(DELETE_ALL),
             delete: Script::new(DELETE),
             discard: Script::new(DISCARD),
             lock: Script::new(LOCK),
@@ -97,10 +99,10 @@ pub(super) const EXCLUSIVE: &str = "w:";
 /// A value longer than allowed is not sent; what is no string is no value. A full server gives no
 /// token; one that takes no writes is not the one to talk to, and says so.
 const BEGIN: &str = "
-local length = redis.pcall('STRLEN', KEYS[1])
-local value, remaining = false, -2
-if type(length) == 'number' and length > 0 and length <= tonumber(ARGV[5]) then
-  value = redis.call('GET', KEYS[1])
+local value, remaining = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5]), -2
+if type(value) ~= 'string' or #value == 0 or #value > tonumber(ARGV[5]) then
+  value = false
+else
   remaining = redis.call('PTTL', KEYS[1])
   if ARGV[4] == '0' and (remaining == -1 or remaining > tonumber(ARGV[3])) then
     return {1, value, remaining, ''}
@@ -187,6 +189,17 @@ const DELETE: &str = "
 redis.call(ARGV[1], KEYS[1], KEYS[2])
 redis.call('ZREM', KEYS[3], KEYS[1])
 return redis.call('ZREM', KEYS[4], KEYS[2])
+";
+
+/// KEYS: the index, the set of epochs, and each value with its epoch behind it. ARGV: the command
+/// that removes. What is not removed, for whatever reason, keeps its place in the index.
+const DELETE_ALL: &str = "
+for i = 3, #KEYS, 2 do
+  redis.call(ARGV[1], KEYS[i], KEYS[i + 1])
+  redis.call('ZREM', KEYS[1], KEYS[i])
+  redis.call('ZREM', KEYS[2], KEYS[i + 1])
+end
+return 0
 ";
 
 /// ARGV: the bytes.

@@ -106,6 +106,17 @@ fn obey(line: &str, cache: &mut Option<Instance>) -> String {
             let (callers, takes) = (callers.parse().unwrap(), takes.parse().unwrap());
             cache.as_ref().unwrap().load(key, callers, takes)
         }
+        ["join", url] => {
+            *cache = Some(Instance::on_the_bus_of(url));
+            "ready".to_owned()
+        }
+        ["read", from, to] => {
+            cache.as_ref().unwrap().read(from.parse().unwrap(), to.parse().unwrap())
+        }
+        ["write", from, to] => {
+            cache.as_ref().unwrap().write(from.parse().unwrap(), to.parse().unwrap())
+        }
+        ["health"] => cache.as_ref().unwrap().health(),
         _ => format!("unknown command {line:?}"),
     }
 }

@@ -5,14 +5,24 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use lazy_layers_cache::{DistributedLock, LazyLayersCache, RedisStore, WireCodec};
+use lazy_layers_cache::{DistributedLock, LazyLayersCache, RedisStore, RedisTransport, WireCodec};
 use tokio::runtime::Runtime;
 
 use super::ms;
 
+/// Where the versions are that everybody loads from, in the Redis that is the bus too.
+fn origin(key: u32) -> String {
+    format!("origin:{key}")
+}
+
+fn name(key: u32) -> String {
+    format!("key:{key}")
+}
+
 pub(crate) struct Instance {
     runtime: Runtime,
     cache: LazyLayersCache<String, u32>,
+    origin: Option<redis::Client>,
 }
 
 impl Instance {
@@ -23,7 +33,61 @@ impl Instance {
             .l2(RedisStore::at(url).build().unwrap(), WireCodec::new())
             .build()
             .unwrap();
-        Self { runtime: Runtime::new().unwrap(), cache }
+        Self { runtime: Runtime::new().unwrap(), cache, origin: None }
+    }
+
+    /// Without a shared level: what instances know of each other they have from the bus of that
+    /// Redis, which is their origin too.
+    pub(crate) fn on_the_bus_of(url: &str) -> Self {
+        let cache = LazyLayersCache::builder()
+            .ttl(ms(600_000))
+            .event_bus(RedisTransport::at(url).build().unwrap(), WireCodec::new())
+            .build()
+            .unwrap();
+        let runtime = Runtime::new().unwrap();
+        runtime.block_on(cache.ready()).unwrap();
+        let origin = Some(redis::Client::open(url).unwrap());
+        Self { runtime, cache, origin }
+    }
+
+    /// The versions of these keys, as this instance knows them.
+    pub(crate) fn read(&self, from: u32, to: u32) -> String {
+        let client = self.origin.as_ref().unwrap();
+        let read = self.runtime.block_on(async {
+            let redis = client.get_multiplexed_async_connection().await.unwrap();
+            let mut read = Vec::new();
+            for key in from..to {
+                let mut redis = redis.clone();
+                let load = move || async move {
+                    let get = redis::cmd("GET").arg(origin(key)).take();
+                    get.query_async::<Option<u32>>(&mut redis).await.map(Option::unwrap_or_default)
+                };
+                read.push(self.cache.get_or_set(&name(key), load).await.unwrap().to_string());
+            }
+            read
+        });
+        read.join(" ")
+    }
+
+    /// A new version of each of these keys, one after the other, each followed by its delete.
+    pub(crate) fn write(&self, from: u32, to: u32) -> String {
+        let client = self.origin.as_ref().unwrap();
+        self.runtime.block_on(async {
+            let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+            for key in from..to {
+                let incr = redis::cmd("INCR").arg(origin(key)).take();
+                let () = incr.query_async(&mut redis).await.unwrap();
+                self.cache.delete(&name(key)).await.unwrap();
+                tokio::time::sleep(ms(1)).await;
+            }
+        });
+        "written".to_owned()
+    }
+
+    /// How often events were lost, and whether memory is believed.
+    pub(crate) fn health(&self) -> String {
+        let is_trusted = self.cache.health().event_bus.is_some_and(|bus| bus.trusted);
+        format!("{} {is_trusted}", self.cache.stats().bus_gaps)
     }
 
     /// Lets so many callers ask for a key whose loader takes so many milliseconds and gives this

@@ -1,9 +1,12 @@
 //! What the tests share: caches on paused time, loaders with a will of their own, a log of events.
 
+pub(crate) mod broker;
 pub(crate) mod certificate;
 pub(crate) mod child;
 pub(crate) mod cluster;
+pub(crate) mod fleet;
 pub(crate) mod instance;
+pub(crate) mod matrix;
 pub(crate) mod nats;
 pub(crate) mod oracle;
 pub(crate) mod process;
@@ -12,7 +15,9 @@ pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 pub(crate) mod road;
 pub(crate) mod sentinel;
+pub(crate) mod storm;
 pub(crate) mod transports;
+pub(crate) mod truth;
 
 use std::{
     future::pending,

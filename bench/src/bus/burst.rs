@@ -1,0 +1,88 @@
+//! 100,000 deletes, each an event of its own, at once for one instance: how fast they are applied,
+//! on the one thread that the instance has, and what memory they take meanwhile.
+
+use std::time::{Duration, Instant};
+
+use lazy_layers_cache::{Codec, LazyLayersCache, LocalTransport, Transport, WireCodec};
+use serde::{Deserialize, Serialize};
+
+use super::resident;
+use crate::{
+    measure::{block_on, median},
+    report::Report,
+};
+
+const EVENTS: usize = 100_000;
+const ROUNDS: usize = 5;
+const MIB: f64 = (1 << 20) as f64;
+
+/// An event as another instance writes it.
+#[derive(Serialize, Deserialize)]
+struct Delete {
+    id: String,
+    source: String,
+    ts: u64,
+    inc: String,
+    seq: u64,
+    #[serde(rename = "type")]
+    kind: String,
+    keys: Vec<String>,
+}
+
+pub(crate) fn run(report: &mut Report) {
+    report.title("100,000 events at once, local transport, one thread");
+    let mut rates = Vec::new();
+    let mut most_grown = 0f64;
+    for round in 0..ROUNDS {
+        let (rate, grown) = block_on(burst(round));
+        rates.push(rate);
+        most_grown = most_grown.max(grown);
+    }
+    let rate = median(rates);
+    report.check(&format!("{rate:>9.0} events/s applied, at least 200,000"), rate >= 200_000.0);
+    let grown = most_grown / MIB;
+    report.check(&format!("{grown:>9.1} MiB more memory, at most 64"), grown <= 64.0);
+    report.end();
+}
+
+/// Events per second, and by how many bytes memory has grown while all of them waited.
+async fn burst(round: usize) -> (f64, f64) {
+    let transport = LocalTransport::with_capacity(2 * EVENTS);
+    let cache = LazyLayersCache::<String, u32>::builder()
+        .event_bus(transport.clone(), WireCodec::new())
+        .build()
+        .expect("valid options");
+    cache.ready().await.expect("it listens");
+    for key in 0..10_000 {
+        cache.set(&key.to_string(), 7u32).await.expect("it is open");
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let events: Vec<Vec<u8>> = (0..EVENTS).map(|number| event(round, number)).collect();
+    let before = (resident(), cache.stats().events_received);
+    for event in &events {
+        transport.publish(event).await.expect("it takes all");
+    }
+    let begun = Instant::now();
+    let mut most = resident();
+    while cache.stats().events_received - before.1 < EVENTS as u64 {
+        most = most.max(resident());
+        tokio::task::yield_now().await;
+    }
+    let took = begun.elapsed().as_secs_f64();
+    assert_eq!(cache.stats().bus_gaps, 0, "nothing was lost");
+    cache.close().await;
+    (EVENTS as f64 / took, most - before.0)
+}
+
+fn event(round: usize, number: usize) -> Vec<u8> {
+    let event = Delete {
+        id: format!("{round}:{number}"),
+        source: "another".into(),
+        ts: 1_800_000_000_000,
+        inc: format!("incarnation{round}"),
+        seq: number as u64,
+        kind: "del".into(),
+        keys: vec![format!("{}", number % 20_000)],
+    };
+    WireCodec::new().encode(&event).expect("it can be said")
+}

@@ -1,0 +1,25 @@
+//! The bus: what a burst costs, and what an idle instance does.
+
+mod burst;
+mod idle;
+
+use crate::report::Report;
+
+pub(crate) fn run(report: &mut Report) {
+    burst::run(report);
+    idle::run(report);
+}
+
+/// Bytes of memory that this process has in use.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) * 1024.0
+}
+
+/// Processor time that this process has used.
+fn processor_seconds() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9
+}

@@ -1,0 +1,205 @@
+//! A process of the shop: a copy of this program that is told what to do, a line each, and answers
+//! each with a line.
+
+use std::{
+    error::Error,
+    io::{BufRead, BufReader, Write, stdin},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use lazy_layers_cache::{L1Options, LazyLayersCache, RedisStore, Source, WireCodec};
+
+use super::MEMORY;
+use crate::{
+    catalogue::PRODUCTS,
+    database::{Database, Page},
+    traffic::{Until, Zipf, read_as},
+};
+
+pub(crate) const CHILD: &str = "--process";
+/// Instead of a Redis' URL: none.
+pub(super) const ALONE: &str = "-";
+
+type Answer<T> = Result<T, Box<dyn Error>>;
+
+/// What a process saw of its readers.
+pub(super) struct Report {
+    pub(super) requests: u64,
+    pub(super) loads: u64,
+    pub(super) l1_hits: u64,
+    pub(super) l2_hits: u64,
+    /// In nanoseconds, as the next.
+    pub(super) p50: u64,
+    pub(super) p99: u64,
+    pub(super) per_second: u64,
+}
+
+/// The parent's end.
+pub(super) struct Process {
+    child: Child,
+    tell: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Process {
+    pub(super) fn start(folder: &Path, place: &str) -> Answer<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(CHILD)
+            .arg(folder)
+            .arg(place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let tell = child.stdin.take().ok_or("no way to tell it")?;
+        let answers = BufReader::new(child.stdout.take().ok_or("no way to hear it")?);
+        Ok(Self { child, tell, answers })
+    }
+
+    pub(super) fn begin_to_read(&mut self, crowd: usize, requests: usize) -> Answer<()> {
+        Ok(writeln!(self.tell, "read {crowd} {requests}")?)
+    }
+
+    pub(super) fn report(&mut self) -> Answer<Report> {
+        let answer = self.answer()?;
+        let numbers: Vec<u64> =
+            answer.split(' ').map(str::parse).collect::<Result<_, _>>().map_err(|_| answer)?;
+        let [requests, loads, l1_hits, l2_hits, p50, p99, per_second] = numbers[..] else {
+            return Err("a report of another length".into());
+        };
+        Ok(Report { requests, loads, l1_hits, l2_hits, p50, p99, per_second })
+    }
+
+    pub(super) fn read(&mut self, crowd: usize, requests: usize) -> Answer<Report> {
+        self.begin_to_read(crowd, requests)?;
+        self.report()
+    }
+
+    /// What a product costs, and where that was found.
+    pub(super) fn price(&mut self, product: u64) -> Answer<(u64, String)> {
+        writeln!(self.tell, "price {product}")?;
+        let answer = self.answer()?;
+        let (price, source) = answer.split_once(' ').ok_or_else(|| answer.clone())?;
+        Ok((price.parse()?, source.to_owned()))
+    }
+
+    pub(super) fn delete(&mut self, product: u64) -> Answer<()> {
+        writeln!(self.tell, "delete {product}")?;
+        self.answer().map(drop)
+    }
+
+    /// Reads the product anew and puts it into the cache.
+    pub(super) fn set(&mut self, product: u64) -> Answer<()> {
+        writeln!(self.tell, "set {product}")?;
+        self.answer().map(drop)
+    }
+
+    /// Removes everything; says how much it was.
+    pub(super) fn clear(&mut self) -> Answer<u64> {
+        writeln!(self.tell, "clear")?;
+        Ok(self.answer()?.parse()?)
+    }
+
+    fn answer(&mut self) -> Answer<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.is_empty() {
+            return Err("a process ended before its time".into());
+        }
+        Ok(line.trim().to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The child.
+pub(crate) async fn child(folder: &str, place: &str) -> Answer<()> {
+    let database = Database::open(Path::new(folder))?;
+    let mut builder = LazyLayersCache::<u64, Page>::builder();
+    if place != ALONE {
+        let redis = RedisStore::at(place).prefix(prefix("shop", folder)).build()?;
+        builder = builder.l2(redis, WireCodec::new());
+    }
+    // Prices are in a cache of their own, whose memory keeps them for a second only.
+    let pages = builder.build()?;
+    let prices = if place == ALONE { pages.clone() } else { prices(folder, place)? };
+    let zipf = Zipf::new(PRODUCTS, 1.0);
+    for line in stdin().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["read", crowd, requests] => {
+                let before = pages.stats();
+                let until = Until::Requests(requests.parse()?);
+                let (cache, origin) = (pages.clone(), database.clone());
+                let seen = read_as(crowd.parse()?, &zipf, until, move |product| {
+                    let (cache, origin) = (cache.clone(), origin.clone());
+                    async move {
+                        let load = move || async move { origin.page(product).await };
+                        cache.get_or_set(&product, load).await.map(drop)
+                    }
+                })
+                .await;
+                let after = pages.stats();
+                println!(
+                    "{} {} {} {} {} {} {}",
+                    seen.requests,
+                    after.loads - before.loads,
+                    after.l1_hits - before.l1_hits,
+                    after.l2_hits - before.l2_hits,
+                    seen.latency(0.5).as_nanos(),
+                    seen.latency(0.99).as_nanos(),
+                    seen.per_second(),
+                );
+            }
+            ["price", product] => {
+                let product = product.parse()?;
+                let origin = database.clone();
+                let load = move || async move { origin.page(product).await };
+                let found = prices.get_or_set(&product, load).outcome().await?;
+                let price = found.value.ok_or("no such product")?.price;
+                let source = match found.source {
+                    Source::L1 => "memory",
+                    Source::L2 => "Redis",
+                    _ => "database",
+                };
+                println!("{price} {source}");
+            }
+            ["delete", product] => {
+                prices.delete(&product.parse()?).await?;
+                println!("deleted");
+            }
+            ["set", product] => {
+                let product = product.parse()?;
+                let page = database.page(product).await?.ok_or("no such product")?;
+                prices.set(&product, page).await?;
+                println!("set");
+            }
+            ["clear"] => {
+                let size = pages.size().await;
+                pages.clear().await?;
+                prices.clear().await?;
+                println!("{size}");
+            }
+            _ => return Err(format!("`{line}` is nothing that a process is told").into()),
+        }
+    }
+    Ok(())
+}
+
+/// The folder's name is new in each run, and so no other run's keys are ours.
+fn prefix(name: &str, folder: &str) -> String {
+    let run = Path::new(folder).file_name().unwrap_or_default();
+    format!("{name}:{}:", run.to_string_lossy())
+}
+
+fn prices(folder: &str, place: &str) -> Answer<LazyLayersCache<u64, Page>> {
+    let redis = RedisStore::at(place).prefix(prefix("prices", folder)).build()?;
+    let builder = LazyLayersCache::builder().l1(L1Options::default().ttl(MEMORY));
+    Ok(builder.l2(redis, WireCodec::new()).build()?)
+}

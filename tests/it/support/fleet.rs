@@ -1,0 +1,304 @@
+//! Three instances on one broker, that read and write all the time and are watched: whether what
+//! they read may be that old, whether each call keeps to its time, and what they hear of the bus.
+//!
+//! The last of them goes by way of a proxy, so that it can be cut off alone.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lazy_layers_cache::{Event, EventBusOptions, Subscription, WireCodec};
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::{
+    Broken, Cache,
+    broker::{Broker, Way},
+    ms,
+    proxy::Proxy,
+    truth::Truth,
+};
+
+pub(crate) const ALL: &[usize] = &[0, 1, 2];
+/// The instance behind the proxy.
+pub(crate) const FAR: &[usize] = &[2];
+/// The cache's own, which is the default.
+const TRUST: Duration = ms(3_000);
+const PUBLISH: Duration = ms(1_000);
+/// What a machine with few cores and much else to do may add to any time.
+const SLACK: Duration = ms(1_000);
+/// After a fault everybody is up to date within this.
+const RECOVERY: Duration = ms(5_000);
+const KEYS: usize = 100;
+
+pub(crate) struct Fleet {
+    name: String,
+    pub(crate) caches: Vec<Cache>,
+    pub(crate) proxy: Proxy,
+    truth: Arc<Truth>,
+    heard: Vec<Heard>,
+    wrong: Arc<Mutex<Vec<String>>>,
+    writes: Arc<AtomicBool>,
+    runs: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+    /// When the fault had begun at the latest.
+    struck: Mutex<Instant>,
+}
+
+/// When it was heard that events may be lost.
+struct Heard(Arc<Mutex<Vec<Instant>>>, #[expect(dead_code, reason = "held")] Subscription);
+
+impl Fleet {
+    pub(crate) async fn on(broker: &Broker) -> Self {
+        let proxy = Proxy::to(broker.port());
+        let ways = [
+            broker.transport("fleet-0"),
+            broker.transport("fleet-1"),
+            broker.transport_by(proxy.port(), "fleet-2"),
+        ];
+        let caches: Vec<Cache> = ways.into_iter().map(cache).collect();
+        let heard = caches.iter().map(Heard::of).collect();
+        for cache in &caches {
+            cache.ready().await.unwrap();
+        }
+        let mut fleet = Self {
+            name: format!("{:?}", broker.kind),
+            caches,
+            proxy,
+            truth: Arc::new(Truth::about(KEYS)),
+            heard,
+            wrong: Arc::default(),
+            writes: Arc::default(),
+            runs: Arc::new(AtomicBool::new(true)),
+            tasks: Vec::new(),
+            struck: Mutex::new(Instant::now()),
+        };
+        for instance in 0..fleet.caches.len() {
+            fleet.tasks.push(tokio::spawn(fleet.worker(instance).read()));
+            fleet.tasks.push(tokio::spawn(fleet.worker(instance).write()));
+        }
+        fleet
+    }
+
+    /// Goes through a fault while everybody reads and writes; `struck` are those that it cuts off
+    /// from the bus. Then asks for all that must hold afterwards.
+    pub(crate) async fn survives(&self, what: &str, struck: &[usize], fault: impl Future) {
+        self.all_are_well(what).await;
+        if struck.len() < self.caches.len() {
+            self.truth.cut(struck);
+        }
+        self.writes.store(true, Ordering::SeqCst);
+        sleep(ms(200)).await;
+        let begun = Instant::now();
+        *self.struck.lock().unwrap() = begun;
+        fault.await;
+        let struck_at = *self.struck.lock().unwrap();
+        let ended = Instant::now();
+        self.writes.store(false, Ordering::SeqCst);
+        self.until(what, "is up to date", ended + RECOVERY + SLACK, || self.behind()).await;
+        let recovered = ended.elapsed();
+        self.all_are_well(what).await;
+        let well = ended.elapsed();
+        self.truth.cut(&[]);
+        self.everybody_hears_everybody(what).await;
+        assert_eq!(self.behind(), None, "{}, {what}: old values came back", self.name);
+        let mut noticed = Vec::new();
+        for instance in struck {
+            let heard = self.heard[*instance].0.lock().unwrap();
+            let first = heard.iter().find(|at| **at >= begun);
+            let first = first.unwrap_or_else(|| {
+                panic!("{}, {what}: instance {instance} noticed nothing", self.name)
+            });
+            noticed.push(first.saturating_duration_since(struck_at));
+        }
+        let latest = noticed.iter().max().unwrap();
+        println!(
+            "{}, {what}: lasted {:.1?}, noticed after {latest:.2?}, current {recovered:.2?} and \
+             well {well:.2?} after it",
+            self.name,
+            ended - begun,
+        );
+        assert!(*latest <= TRUST + SLACK, "{}, {what}: noticed after {latest:?}", self.name);
+        self.nothing_was_wrong(what);
+    }
+
+    /// To be said by a fault that takes its time to begin.
+    pub(crate) fn was_struck(&self) {
+        *self.struck.lock().unwrap() = Instant::now();
+    }
+
+    fn nothing_was_wrong(&self, what: &str) {
+        let wrong = self.wrong.lock().unwrap();
+        let first: Vec<_> = wrong.iter().take(5).collect();
+        assert!(wrong.is_empty(), "{}, {what}: {} times, as {first:#?}", self.name, wrong.len());
+    }
+
+    /// Subscribed, believing, with nothing left to tell.
+    async fn all_are_well(&self, what: &str) {
+        let deadline = Instant::now() + RECOVERY * 2;
+        let unwell = || {
+            self.caches.iter().map(|it| it.health().event_bus.unwrap()).find(|health| {
+                let is_well = health.subscribed && health.trusted && !health.publishing_skipped;
+                !is_well || health.waiting > 0
+            })
+        };
+        self.until(what, "is well", deadline, || unwell().map(|it| format!("{it:?}"))).await;
+    }
+
+    /// A delete of each arrives at all others: as an event, not as the notice of a loss.
+    async fn everybody_hears_everybody(&self, what: &str) {
+        for (writer, cache) in self.caches.iter().enumerate() {
+            let others = || self.caches.iter().enumerate().filter(|(it, _)| *it != writer);
+            let before: Vec<u64> = others().map(|(_, it)| it.stats().events_received).collect();
+            let key = writer % KEYS;
+            let version = self.truth.write(key);
+            if let Err(error) = cache.delete(&name(key)).await {
+                panic!("{}, {what}: {writer} tells nobody: {error}", self.name);
+            }
+            self.truth.deleted(key, version, writer);
+            let deaf = || {
+                let mut all = others().zip(&before);
+                let (deaf, _) =
+                    all.find(|((_, it), before)| it.stats().events_received == **before)?;
+                Some(format!("{} does not hear {writer}", deaf.0))
+            };
+            self.until(what, "hears", Instant::now() + RECOVERY, deaf).await;
+        }
+        self.until(what, "is up to date", Instant::now() + RECOVERY, || self.behind()).await;
+    }
+
+    /// Who has an old value in memory.
+    fn behind(&self) -> Option<String> {
+        let all = self.caches.iter().enumerate();
+        all.flat_map(|(instance, cache)| (0..KEYS).map(move |key| (instance, cache, key))).find_map(
+            |(instance, cache, key)| {
+                let held = cache.get_l1(&name(key))?;
+                let now = self.truth.version(key);
+                (*held != now).then(|| format!("{instance} has {held} of {key}, which is {now}"))
+            },
+        )
+    }
+
+    async fn until(
+        &self,
+        what: &str,
+        wanted: &str,
+        deadline: Instant,
+        missing: impl Fn() -> Option<String>,
+    ) {
+        while let Some(missing) = missing() {
+            if Instant::now() > deadline {
+                panic!("{}, {what}: not everybody {wanted} in time: {missing}", self.name);
+            }
+            sleep(ms(5)).await;
+        }
+    }
+
+    fn worker(&self, instance: usize) -> Worker {
+        Worker {
+            instance,
+            cache: self.caches[instance].clone(),
+            truth: Arc::clone(&self.truth),
+            wrong: Arc::clone(&self.wrong),
+            writes: Arc::clone(&self.writes),
+            runs: Arc::clone(&self.runs),
+        }
+    }
+
+    pub(crate) async fn close(self) {
+        self.runs.store(false, Ordering::SeqCst);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        for cache in &self.caches {
+            cache.close().await;
+        }
+    }
+}
+
+fn cache(way: Way) -> Cache {
+    let options = EventBusOptions::default().confirm_deletes(true).publish_timeout(PUBLISH);
+    assert_eq!(options.trust_timeout, TRUST);
+    Cache::builder()
+        .ttl(ms(600_000))
+        .event_bus(way, WireCodec::new())
+        .event_bus_options(options.namespace("fleet"))
+        .build()
+        .unwrap()
+}
+
+fn name(key: usize) -> String {
+    format!("fleet:{key}")
+}
+
+impl Heard {
+    fn of(cache: &Cache) -> Self {
+        let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let log = Arc::clone(&times);
+        let subscription = cache.on(move |event| {
+            if let Event::BusGap { .. } | Event::BusDisconnected = event {
+                log.lock().unwrap().push(Instant::now());
+            }
+        });
+        Self(times, subscription)
+    }
+}
+
+/// What one instance does all the time.
+struct Worker {
+    instance: usize,
+    cache: Cache,
+    truth: Arc<Truth>,
+    wrong: Arc<Mutex<Vec<String>>>,
+    writes: Arc<AtomicBool>,
+    runs: Arc<AtomicBool>,
+}
+
+impl Worker {
+    async fn read(self) {
+        while self.runs.load(Ordering::SeqCst) {
+            let key = fastrand::usize(..self.truth.keys());
+            let truth = Arc::clone(&self.truth);
+            let load = move || async move { Ok::<_, Broken>(truth.version(key)) };
+            let asked = Instant::now();
+            let read = *self.cache.get_or_set(&name(key), load).await.unwrap();
+            self.took("a read", asked, SLACK);
+            let behind = self.truth.behind(key, read, self.instance, asked);
+            if behind > TRUST + SLACK {
+                self.complain(&format!(
+                    "read {read} of {key}, which was deleted {behind:?} before"
+                ));
+            }
+            sleep(ms(1)).await;
+        }
+    }
+
+    async fn write(self) {
+        while self.runs.load(Ordering::SeqCst) {
+            if self.writes.load(Ordering::SeqCst) {
+                let key = fastrand::usize(..self.truth.keys());
+                let version = self.truth.write(key);
+                let asked = Instant::now();
+                // That it was not confirmed is to be expected now.
+                let _ = self.cache.delete(&name(key)).await;
+                self.took("a delete", asked, PUBLISH + SLACK);
+                self.truth.deleted(key, version, self.instance);
+            }
+            sleep(ms(4)).await;
+        }
+    }
+
+    fn took(&self, what: &str, since: Instant, limit: Duration) {
+        let took = since.elapsed();
+        if took > limit {
+            self.complain(&format!("{what} took {took:?}"));
+        }
+    }
+
+    fn complain(&self, what: &str) {
+        self.wrong.lock().unwrap().push(format!("instance {}: {what}", self.instance));
+    }
+}

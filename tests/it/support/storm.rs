@@ -1,0 +1,163 @@
+//! Twenty thousand deletes while the broker is killed and comes back: each that was confirmed
+//! arrives, where the bus keeps what it confirms; and where it does not, it is as if it had.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lazy_layers_cache::{Event, EventBusOptions, L1Options, Subscription, WireCodec};
+use tokio::{
+    task::{JoinSet, block_in_place},
+    time::sleep,
+};
+
+use super::{Broken, Cache, broker::Broker, ms, truth::Truth};
+
+const KEYS: usize = 20_000;
+const DELETERS: usize = 64;
+
+pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
+    let caches: Vec<Cache> = ["storm-0", "storm-1", "storm-2"]
+        .map(|instance| {
+            let options = EventBusOptions::default().namespace("storm").confirm_deletes(true);
+            Cache::builder()
+                .ttl(ms(600_000))
+                .l1(L1Options::default().max_entries(10 * KEYS))
+                .event_bus(broker.transport(instance), WireCodec::new())
+                .event_bus_options(options)
+                .broadcast_set(false)
+                .build()
+                .unwrap()
+        })
+        .into();
+    for cache in &caches {
+        cache.ready().await.unwrap();
+    }
+    let heard: Vec<Heard> = caches.iter().map(Heard::of).collect();
+    let truth = Arc::new(Truth::about(KEYS));
+    for cache in &caches {
+        for key in 0..KEYS {
+            cache.get_or_set(&name(key), || async { Ok::<_, Broken>(0u32) }).await.unwrap();
+        }
+    }
+
+    let next = Arc::new(AtomicUsize::new(0));
+    let confirmed: Arc<Mutex<HashMap<String, (Instant, usize)>>> = Arc::default();
+    let mut deleters = JoinSet::new();
+    for deleter in 0..DELETERS {
+        // The third only listens.
+        let by = deleter % 2;
+        let (cache, truth, next) = (caches[by].clone(), Arc::clone(&truth), Arc::clone(&next));
+        let confirmed = Arc::clone(&confirmed);
+        deleters.spawn(async move {
+            loop {
+                let key = next.fetch_add(1, Ordering::SeqCst);
+                if key >= KEYS {
+                    return;
+                }
+                truth.write(key);
+                let name = name(key);
+                match cache.delete(&name).await {
+                    Ok(()) => drop(confirmed.lock().unwrap().insert(name, (Instant::now(), by))),
+                    // It will be told all the same; who has to say so takes a moment.
+                    Err(_) => sleep(ms(100)).await,
+                }
+            }
+        });
+    }
+    while next.load(Ordering::SeqCst) < KEYS / 4 {
+        sleep(ms(1)).await;
+    }
+    let (begun, at) = (Instant::now(), next.load(Ordering::SeqCst));
+    block_in_place(|| broker.kill());
+    sleep(outage).await;
+    let meanwhile = next.load(Ordering::SeqCst) - at;
+    block_in_place(|| broker.restart());
+    let back = Instant::now();
+    while let Some(deleter) = deleters.join_next().await {
+        deleter.unwrap();
+    }
+    let done = Instant::now();
+    let kind = broker.kind;
+    loop {
+        let all = caches.iter().flat_map(|cache| (0..KEYS).map(move |key| (cache, key)));
+        let mut old = all.filter(|(cache, key)| {
+            cache.get_l1(&name(*key)).is_some_and(|held| *held < truth.version(*key))
+        });
+        let Some((_, key)) = old.next() else { break };
+        let late = done.max(back).elapsed();
+        assert!(late < ms(6_000), "{kind:?}, storm: {key} and {} more are old", old.count());
+        sleep(ms(20)).await;
+    }
+    let recovered = done.max(back).elapsed();
+    let confirmed = confirmed.lock().unwrap().clone();
+    let is_missing = |heard: &Heard, key: &str, at: Instant| !heard.has(key, at);
+    let missing = || {
+        let all = confirmed.iter().flat_map(|(key, (at, by))| {
+            let others = heard.iter().enumerate().filter(move |(it, _)| it != by);
+            others.map(move |(_, heard)| (key, *at, heard))
+        });
+        all.filter(|(key, at, heard)| is_missing(heard, key, *at)).count()
+    };
+    while kind.keeps() && missing() > 0 {
+        let late = back.elapsed();
+        assert!(late < ms(20_000), "{kind:?}, storm: {} confirmed ones are lost", missing());
+        sleep(ms(50)).await;
+    }
+    println!(
+        "{kind:?}, storm: {KEYS} deletes, {} confirmed, {meanwhile} during {outage:?} without; \
+         {} of the confirmed ones lost; away {:.2?}, current {recovered:.2?} after it",
+        confirmed.len(),
+        missing(),
+        back - begun,
+    );
+    for (instance, cache) in caches.iter().enumerate() {
+        let gaps = heard[instance].losses.load(Ordering::SeqCst);
+        assert!(gaps > 0, "{kind:?}, storm: {instance} noticed nothing");
+        cache.close().await;
+    }
+}
+
+fn name(key: usize) -> String {
+    format!("storm:{key}")
+}
+
+/// What an instance was told: keys, and when it was told to drop everything.
+struct Heard {
+    keys: Arc<Mutex<HashMap<String, Instant>>>,
+    losses: Arc<AtomicUsize>,
+    _subscription: Subscription,
+}
+
+impl Heard {
+    fn of(cache: &Cache) -> Self {
+        let keys: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+        let losses = Arc::new(AtomicUsize::new(0));
+        let (log, lost) = (Arc::clone(&keys), Arc::clone(&losses));
+        let subscription = cache.on(move |event| match event {
+            Event::InvalidationReceived { keys, pattern, .. } => {
+                let now = Instant::now();
+                let named = keys.iter().copied().chain(*pattern);
+                log.lock().unwrap().extend(named.map(|it| (it.to_owned(), now)));
+            }
+            Event::BusGap { .. } | Event::BusDisconnected => {
+                lost.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
+        });
+        Self { keys, losses, _subscription: subscription }
+    }
+
+    /// Whether the key was named, or all of them were and that was not before.
+    fn has(&self, key: &str, confirmed: Instant) -> bool {
+        let keys = self.keys.lock().unwrap();
+        // What is confirmed may have been heard a little before.
+        let about_then = |at: &Instant| *at + ms(2_000) > confirmed;
+        keys.contains_key(key) || keys.get("*").is_some_and(about_then)
+    }
+}

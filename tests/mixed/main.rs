@@ -1,0 +1,17 @@
+//! A fleet of two languages: an instance of ours and one that does what those of the TypeScript
+//! package do, on one Redis. Needs Node.js and packages of npm, so it is not among the tests that
+//! `cargo test` runs: `scripts/mixed` does.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "that is how a test fails"
+)]
+
+mod deletes;
+mod events;
+#[expect(dead_code, reason = "files of the other tests, of which some is not needed here")]
+mod support;
+mod values;
+mod work;
