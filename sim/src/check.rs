@@ -8,7 +8,7 @@
 //! | R1 | from the shared level or a load | no time at all |
 //! | R2 | from the memory of another instance | the latency of the bus; in trouble the trust timeout, and a little |
 //! | R3 | from the instance that made the change, stale copies included | no time at all |
-//! | R4 | from anywhere, some seconds after all is well again | no time at all |
+//! | R4 | from anywhere, some seconds after all is well again, when all agree | no time at all |
 //!
 //! While it happens it is noticed that calls keep their deadlines (R6), that a key is loaded once
 //! at a time (R7), and that nothing is left behind.
@@ -70,8 +70,26 @@ pub fn check(record: &Record) -> Vec<Violation> {
             }
         }
     }
+    all.extend(disagreement(record));
     all.sort_by_key(|violation| violation.at);
     all
+}
+
+/// When all is well again, memory never has the one and the shared level the other.
+fn disagreement(record: &Record) -> Option<Violation> {
+    let mut seen = vec![None; KEYS.len()];
+    for read in record.reads.iter().filter(|read| read.last && !read.stale && record.agrees) {
+        let Some(found) = read.found else { continue };
+        let version = record.writes[found].version;
+        match seen[read.key].replace((version, *read)) {
+            Some((other, before)) if other != version => {
+                let how = format!("{version} of {read:?}\n  and {other} of {before:?}");
+                return Some(Violation { rule: "R4", at: read.end.at, how });
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn nothing_since(record: &Record, key: usize, version: u32) -> bool {
@@ -93,9 +111,9 @@ fn breaks(
             return None;
         }
     }
-    if read.last {
-        let lived = record.incarnations[change.by].ended.is_none();
-        let is_owed = change.done || lived;
+    // Where the owner of a lock was killed, a stale copy serves until the lock's time is over.
+    if read.last && !read.stale {
+        let is_owed = change.done || record.incarnations[change.by].ended.is_none();
         return (is_owed && reaches(record, read, change).is_some()).then_some("R4");
     }
     if !change.done || end.seq >= read.begin.seq {

@@ -158,6 +158,8 @@ pub struct Record {
     pub violations: Vec<Violation>,
     /// Calls that were made and ended.
     pub calls: u64,
+    /// Whether there is a shared level, which has forgotten nothing.
+    pub agrees: bool,
     /// Whether changes that are done have been confirmed by the bus.
     pub confirms: bool,
     /// Leases that were given and whose load has not been called yet.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{Subscribed, Transport, TransportFuture, testing::BusLink};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// With a seed.
 pub(crate) struct Line(pub(crate) BusLink, pub(crate) u64);
 
 /// Milliseconds, at most, for each of the two.
 const SLOWEST: u64 = 100;
+/// As transports have one of their own.
+const LIMIT: Duration = Duration::from_secs(1);
 
 impl Transport for Line {
     fn name(&self) -> &'static str {
@@ -26,7 +28,7 @@ impl Transport for Line {
             let mut span = || Duration::from_millis(random.u64(0..SLOWEST));
             let (before, after) = (span(), span());
             sleep(before).await;
-            let subscribed = self.0.subscribe().await?;
+            let subscribed = timeout(LIMIT, self.0.subscribe()).await??;
             sleep(after).await;
             Ok(subscribed)
         })

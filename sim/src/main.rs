@@ -1,4 +1,5 @@
-//! `sim [--seeds n] [--from n] [--calls n] [--threads n] [--seed n] [--for seconds]`: see `scripts/simulate`.
+//! `sim [--seeds n] [--from n] [--calls n] [--threads n] [--for seconds] [--only digits]
+//! [--goes-on 1]` or `sim --seed n [--calls n]`: see `scripts/simulate`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a simulation that cannot go on may stop")]
 
@@ -17,6 +18,8 @@ struct Orders {
     threads: usize,
     /// Only this one, and what happened in it.
     seed: Option<u64>,
+    /// The digits of the rules that count; 0 for all.
+    only: u64,
     /// Whether to go on after one that failed.
     goes_on: bool,
     /// No more is begun after this.
@@ -26,8 +29,16 @@ struct Orders {
 fn orders() -> Orders {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let limit = Duration::MAX;
-    let mut orders =
-        Orders { from: 0, seeds: 2_000, calls: 2_000, threads, seed: None, goes_on: false, limit };
+    let mut orders = Orders {
+        from: 0,
+        seeds: 2_000,
+        calls: 2_000,
+        threads,
+        seed: None,
+        only: 0,
+        goes_on: false,
+        limit,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(name) = words.next() {
         let number: u64 = words
@@ -40,6 +51,7 @@ fn orders() -> Orders {
             "--calls" => orders.calls = usize::try_from(number).expect("a number"),
             "--threads" => orders.threads = usize::try_from(number).expect("a number"),
             "--seed" => orders.seed = Some(number),
+            "--only" => orders.only = number,
             "--goes-on" => orders.goes_on = number > 0,
             "--for" => orders.limit = Duration::from_secs(number),
             _ => panic!("there is no {name}"),
@@ -76,7 +88,11 @@ fn main() -> ExitCode {
                     done.fetch_add(1, Ordering::Relaxed);
                     calls.fetch_add(record.calls, Ordering::Relaxed);
                     let violations = check(&record);
-                    if let Some(first) = violations.first() {
+                    let counts = |violation: &&Violation| {
+                        let only = orders.only.to_string();
+                        orders.only == 0 || only.chars().any(|it| violation.rule.ends_with(it))
+                    };
+                    if let Some(first) = violations.iter().find(counts) {
                         if orders.goes_on || !failed.load(Ordering::Relaxed) {
                             tell(seed, orders.calls, first);
                         }

@@ -269,7 +269,10 @@ fn call(random: &mut fastrand::Rng, setup: &Setup) -> Call {
 
 fn load(random: &mut fastrand::Rng) -> Load {
     let takes = [0, 0, 1, 10, 50, 200, 900];
-    let (before, after) = (*pick(random, &takes), *pick(random, &takes));
+    let (before, mut after) = (*pick(random, &takes), *pick(random, &takes));
+    if random.f64() < 0.02 {
+        after = 4_000;
+    }
     let soft = (random.f64() < 0.3).then(|| random.u64(0..200));
     let mut hard = (random.f64() < 0.4).then(|| random.u64(200..1_500));
     let end = match random.u32(0..100) {

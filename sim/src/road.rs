@@ -110,6 +110,7 @@ impl Road {
         let road = self.clone();
         Box::pin(async move {
             let (fate, there, back, later) = road.roll();
+            let mut weathers = road.weathers.subscribe();
             let (tell, told) = oneshot::channel();
             let (store, way) = (road.store.clone(), road.clone());
             // On its own: what was sent is not taken back by who does not wait.
@@ -137,7 +138,7 @@ impl Road {
                 (Fate::Well, Ok(answer)) => answer,
                 // Until the connection is found to be dead.
                 (Fate::Hangs | Fate::HappensLate, _) => {
-                    let _ = road.weathers.subscribe().changed().await;
+                    let _ = weathers.changed().await;
                     Err(BoxError::from("the connection was reset"))
                 }
                 _ => Err(BoxError::from("bad weather")),

@@ -89,11 +89,13 @@ const CLOSE: u64 = 2_000;
 const SLACK: u64 = 150;
 /// A load without a hard timeout: three that are joined and come to nothing, and its own, each
 /// with the lock and the shared level around it; and as long as an instance stands still.
-const WITHOUT_HARD: u64 = 4 * (3 * LEVEL_READ + 6_000 + 1_800 + LEVEL_WRITE) + 8_000;
+const WITHOUT_HARD: u64 = 4 * (3 * LEVEL_READ + 6_000 + 8_000 + LEVEL_WRITE) + 8_000;
 /// Until all instances are current when all is well again.
 const MENDS: u64 = 5_000;
 /// How long a subscription takes to begin again.
 const RESUBSCRIBES: u64 = 1_500;
+/// How long an attempt at it may hang.
+const SUBSCRIBING: u64 = 1_000;
 
 #[derive(Clone, Copy)]
 enum Moment<'a> {
@@ -117,7 +119,10 @@ impl World {
 
     async fn live(mut self, plan: &Plan) -> Record {
         let fair = LevelWeather { slowest: self.setup.level_latency, ..LevelWeather::default() };
-        self.history.with(|record| record.confirms = self.setup.confirms);
+        self.history.with(|record| {
+            record.confirms = self.setup.confirms;
+            record.agrees = self.setup.shared_level;
+        });
         self.levels = vec![fair; self.setup.instances];
         for slot in 0..self.setup.instances {
             let new = self.begin(slot);
@@ -245,13 +250,13 @@ impl World {
                         link.deafen();
                     }
                     Break::Frozen => {
-                        trouble(Some(slot), end, true, false);
+                        trouble(Some(slot), end + SUBSCRIBING + RESUBSCRIBES, true, true);
                         link.freeze();
                     }
                 }
             }
             Fault::Pause(slot, _) => {
-                trouble(Some(slot), end, true, false);
+                trouble(Some(slot), end + SUBSCRIBING + RESUBSCRIBES, true, true);
                 let slot = &mut self.slots[slot];
                 slot.link.freeze();
                 slot.road.stand_still(true);
@@ -259,6 +264,7 @@ impl World {
             }
             Fault::Level(slot, weather, _) => self.level(slot, weather),
             Fault::LevelRestarts => {
+                self.history.with(|record| record.agrees = false);
                 self.store.restart();
                 self.store.reconnect();
             }
