@@ -87,6 +87,10 @@ impl Transport for LocalTransport {
         })
     }
 
+    fn is_immediate(&self) -> bool {
+        true
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let queue = Arc::new(Mutex::new(Queue::default()));

@@ -69,7 +69,8 @@ impl State {
 /// What there is to do for who sends.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Errand {
-    Event(Vec<u8>),
+    /// The number of an event, and its bytes.
+    Event(u64, Vec<u8>),
     Beacon(Vec<u8>),
     /// Nothing, until so late, or until there is [`work`](Member::work).
     Wait(Option<u64>),
@@ -137,7 +138,6 @@ impl Member {
         } else {
             order.told(name, turn);
         }
-        self.work.notify_one();
         turn.unwrap_or(0)
     }
 
@@ -156,11 +156,9 @@ impl Member {
         order.seen(gaps, outbox.next_seq())
     }
 
-    /// Takes in a change for the peers, and gives its turn.
-    pub(crate) fn tell(&self, now: u64, change: Change) -> u64 {
-        let turn = self.state.lock().outbox.push(now, change);
-        self.work.notify_one();
-        turn
+    /// Takes in a change for the peers.
+    pub(crate) fn tell(&self, now: u64, change: Change) {
+        self.state.lock().outbox.push(now, change);
     }
 
     /// Waits until all of a turn is out.
@@ -189,7 +187,7 @@ impl Member {
             let Some(out) = outbox.next(now) else { break };
             let mark = self.mark(out.seq, pulse.promise(false));
             match self.write(&mark.id(), mark, None, out.kind()) {
-                Ok(bytes) => return Errand::Event(bytes),
+                Ok(bytes) => return Errand::Event(out.seq, bytes),
                 Err(_) => outbox.failed(),
             }
         }
@@ -209,13 +207,25 @@ impl Member {
         errand
     }
 
-    /// The event that was given last is out.
-    pub(crate) fn sent_event(&self, now: u64) {
+    /// The event that is to be sent now, if none is being sent and no beacon is due first.
+    pub(crate) fn next_at_once(&self, now: u64) -> Option<(u64, Vec<u8>)> {
+        if self.state.lock().outbox.is_sending() {
+            return None;
+        }
+        // If another call is as quick, both send it: it is the same event.
+        match self.next(now) {
+            Errand::Event(seq, bytes) => Some((seq, bytes)),
+            Errand::Beacon(_) | Errand::Wait(_) => None,
+        }
+    }
+
+    /// The event of this number is out.
+    pub(crate) fn sent_event(&self, now: u64, seq: u64) {
         let mut state = self.state.lock();
-        let sent = state.outbox.confirm();
-        state.pulse.published(now);
+        let sent = state.outbox.confirm(seq);
         let out = state.out();
         if let Some(sent) = &sent {
+            state.pulse.published(now);
             let keys = match sent.kind() {
                 Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => keys,
                 _ => Vec::new(),
@@ -226,7 +236,7 @@ impl Member {
         self.cover(out.covered);
     }
 
-    /// It is not, or nobody knows.
+    /// What was being sent is not out, or nobody knows.
     pub(crate) fn failed_event(&self) {
         self.state.lock().outbox.failed();
     }

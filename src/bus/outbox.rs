@@ -174,9 +174,14 @@ impl Outbox {
         self.out.as_ref()
     }
 
-    /// What is out has been published.
-    pub(crate) fn confirm(&mut self) -> Option<Outgoing> {
-        self.out.take()
+    /// The message of this number has been published. Gives it, the first time.
+    pub(crate) fn confirm(&mut self, seq: u64) -> Option<Outgoing> {
+        self.out.take_if(|out| out.seq == seq)
+    }
+
+    /// Whether a message is out that is not confirmed.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.out.is_some()
     }
 
     /// It has not, or nobody knows. Its number stays; a value that was given becomes a delete, and
@@ -409,6 +414,12 @@ mod tests {
         Outbox::new(10_000, 8 << 20)
     }
 
+    fn confirm(outbox: &mut Outbox) {
+        let seq = outbox.confirmed_seq();
+        assert!(outbox.confirm(seq + 1).is_none(), "of another number");
+        assert!(outbox.confirm(seq).is_some());
+    }
+
     fn delete(key: &str) -> Change {
         Change::Delete(Arc::from(key))
     }
@@ -437,7 +448,7 @@ mod tests {
                 Kind::Set { keys, value, .. } => format!("{}={}", keys[0], value[0]),
                 Kind::Beacon { .. } => unreachable!("the outbox makes none"),
             });
-            outbox.confirm();
+            confirm(outbox);
         }
         all
     }
@@ -511,7 +522,7 @@ mod tests {
         outbox.failed();
         assert_eq!(outbox.next(0).cloned(), first);
         assert_eq!((outbox.confirmed_seq(), outbox.covered()), (0, 0));
-        outbox.confirm();
+        confirm(&mut outbox);
         assert_eq!((outbox.confirmed_seq(), outbox.covered()), (1, 1));
         assert_eq!(drain(&mut outbox, 0), ["~*"], "the second delete came after the first was out");
         assert_eq!(outbox.covered(), outbox.next_turn);
@@ -554,7 +565,7 @@ mod tests {
             assert!(batch.len() <= MAX_KEYS);
             assert!(batch.iter().map(|key| key.len()).sum::<usize>() <= BATCH_BYTES);
             (keys, messages) = (keys + batch.len(), messages + 1);
-            outbox.confirm();
+            confirm(&mut outbox);
         }
         assert_eq!((keys, messages), (9_006, 4));
     }
@@ -659,7 +670,7 @@ mod tests {
                             peer.receive(&out.kind());
                         }
                         if arrives && random.bool() {
-                            outbox.confirm();
+                            confirm(&mut outbox);
                             next_seq += 1;
                         } else {
                             outbox.failed();
@@ -678,7 +689,7 @@ mod tests {
             }
             while let Some(out) = outbox.next(10_000) {
                 peer.receive(&out.kind());
-                outbox.confirm();
+                confirm(&mut outbox);
             }
             assert!(peer.open.iter().all(|open| open.heard), "seed {seed}");
             for (key, held) in &peer.holds {

@@ -31,6 +31,12 @@ pub trait Transport: Send + Sync + 'static {
     /// The event may have been sent or not.
     fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()>;
 
+    /// Whether [`publish`](Self::publish) never waits. Then it is called where an event arises,
+    /// which spares a task's turn. Default: false.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
     /// Listens. Returns when events that are published from now on will be received: not when
     /// that has been asked for.
     ///

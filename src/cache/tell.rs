@@ -8,6 +8,7 @@
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -60,6 +61,7 @@ impl<V: Send + Sync + 'static> Announcement<'_, V> {
     /// That it was not confirmed in time.
     pub(super) async fn confirmed(self) -> Result<(), Error> {
         let Some(fleet) = &self.shared.fleet else { return Ok(()) };
+        self.shared.hurry(fleet);
         let options = &self.shared.options.event_bus;
         let is_skipped = fleet.breaker.is_open();
         if is_skipped {
@@ -90,6 +92,9 @@ impl<V: Send + Sync + 'static> Drop for Announcement<'_, V> {
     fn drop(&mut self) {
         if !self.is_over {
             self.tell(None);
+        }
+        if let Some(fleet) = &self.shared.fleet {
+            self.shared.hurry(fleet);
         }
     }
 }
@@ -186,6 +191,23 @@ impl<V: Send + Sync + 'static> Shared<V> {
     fn tell_fleet(self: &Arc<Self>, fleet: &Fleet<V>, change: Change) {
         self.meet_the_fleet();
         fleet.member.tell(self.now(), change);
+        self.hurry(fleet);
+    }
+
+    /// What was told goes out: here and now where that takes no waiting, which spares a task's
+    /// turn, else by the task.
+    fn hurry(&self, fleet: &Fleet<V>) {
+        let transport = fleet.bus.transport();
+        if transport.is_immediate()
+            && let Some((seq, bytes)) = fleet.member.next_at_once(self.now())
+        {
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
+                fleet.member.sent_event(self.now(), seq);
+            }
+        }
+        // In any case: there may be more, and beats follow.
+        fleet.member.work.notify_one();
     }
 
     pub(super) async fn tell(&self) {
@@ -203,10 +225,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     }
                     continue;
                 }
-                Errand::Event(bytes) => {
+                Errand::Event(seq, bytes) => {
                     let sent = self.send(fleet, &bytes).await;
                     match sent {
-                        true => fleet.member.sent_event(self.now()),
+                        true => fleet.member.sent_event(self.now(), seq),
                         false => fleet.member.failed_event(),
                     }
                     sent
