@@ -14,7 +14,7 @@ use redis::{
 
 pub(crate) use self::{
     given::Given,
-    sentinel::{Address, Sentinel},
+    sentinel::{Named, Sentinel},
     tls::Certificates,
 };
 use crate::error::BuildError;

@@ -33,14 +33,14 @@ pub(crate) struct Sentinel {
 pub(crate) struct Master {
     pub(crate) client: Client,
     pub(crate) connection: MultiplexedConnection,
-    pub(crate) address: Address,
+    pub(crate) named: Named,
 }
 
 /// Host and port of a master, as the sentinels say it.
-pub(crate) type Address = (String, u16);
+type Address = (String, u16);
 
 /// Whom a sentinel names, and the number of the agreement by which it does.
-type Named = (Address, u64);
+pub(crate) type Named = (Address, u64);
 
 impl Sentinel {
     /// `master` has its name for a host.
@@ -74,8 +74,8 @@ impl Sentinel {
     /// Each sentinel, and each server that is named, has `limit` to answer.
     pub(crate) async fn master(&self, limit: Duration) -> Result<Master, BoxError> {
         let mut last: BoxError = "no sentinel answers".into();
-        for address in ranked(self.ask_all(limit, &mut last).await) {
-            match self.connect_to(address, limit).await {
+        for named in ranked(self.ask_all(limit, &mut last).await) {
+            match self.connect_to(named, limit).await {
                 Ok(master) => return Ok(master),
                 Err(error) => last = error,
             }
@@ -85,9 +85,12 @@ impl Sentinel {
 
     /// Whether there is another master than the one known: that may not know yet that it is none
     /// any more, and for some seconds takes writes that will be lost. Known within `limit`.
-    pub(crate) async fn has_another(&self, known: &Address, limit: Duration) -> bool {
+    ///
+    /// An older agreement than the known one says nothing: who has the newer may be late today.
+    pub(crate) async fn has_another(&self, known: &Named, limit: Duration) -> bool {
         let named = self.ask_all(limit / 2, &mut BoxError::from("")).await;
-        match ranked(named).into_iter().next().filter(|named| known != named) {
+        let first = ranked(named).into_iter().next();
+        match first.filter(|named| named.0 != known.0 && named.1 >= known.1) {
             Some(other) => self.connect_to(other, limit / 2).await.is_ok(),
             None => false,
         }
@@ -115,8 +118,8 @@ impl Sentinel {
         named
     }
 
-    async fn connect_to(&self, address: Address, limit: Duration) -> Result<Master, BoxError> {
-        let (host, port) = address.clone();
+    async fn connect_to(&self, named: Named, limit: Duration) -> Result<Master, BoxError> {
+        let (host, port) = named.0.clone();
         let server = if self.with_tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -129,7 +132,7 @@ impl Sentinel {
             let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
             match role.first() {
                 Some(Value::BulkString(role)) if role == b"master" => {
-                    Ok(Master { client, connection, address })
+                    Ok(Master { client, connection, named })
                 }
                 _ => Err("the server that the sentinels name is no master yet".into()),
             }
@@ -163,7 +166,7 @@ fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
 }
 
 /// By the latest agreement first, and of one agreement whom most name.
-fn ranked(named: Vec<Named>) -> Vec<Address> {
+fn ranked(named: Vec<Named>) -> Vec<Named> {
     let mut servers: HashMap<Address, (u64, usize)> = HashMap::new();
     for (address, agreement) in named {
         let (latest, votes) = servers.entry(address).or_default();
@@ -172,7 +175,7 @@ fn ranked(named: Vec<Named>) -> Vec<Address> {
     }
     let mut servers: Vec<_> = servers.into_iter().map(|(address, rank)| (rank, address)).collect();
     servers.sort_by(|one, other| other.cmp(one));
-    servers.into_iter().map(|(_, address)| address).collect()
+    servers.into_iter().map(|((agreement, _), address)| (address, agreement)).collect()
 }
 
 #[cfg(test)]
@@ -188,7 +191,7 @@ mod tests {
             (&[(3, 0)], 3),
         ] {
             let named = named.iter().map(|(port, number)| (("h".to_owned(), *port), *number));
-            assert_eq!(ranked(named.collect())[0].1, first);
+            assert_eq!(ranked(named.collect())[0].0.1, first);
         }
         assert!(ranked(Vec::new()).is_empty());
     }

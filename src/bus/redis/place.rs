@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     bus::task::within,
     error::BoxError,
-    redis_server::{Address, Sentinel},
+    redis_server::{Named, Sentinel},
 };
 
 pub(super) enum Place {
@@ -35,7 +35,7 @@ pub(super) struct Nodes {
 pub(super) struct Reached<T> {
     pub(super) connection: T,
     /// Where it leads, if a sentinel named it.
-    pub(super) address: Option<Address>,
+    pub(super) address: Option<Named>,
 }
 
 impl Nodes {
@@ -74,7 +74,7 @@ impl Place {
                 Self::Sentinel(sentinel) => {
                     let master = sentinel.master(limit / PATIENCE).await?;
                     let connection = connect(master.client).await?;
-                    Ok(Reached { connection, address: Some(master.address) })
+                    Ok(Reached { connection, address: Some(master.named) })
                 }
                 Self::Cluster(nodes) => {
                     let mut last: BoxError = "no node was asked".into();
@@ -93,7 +93,7 @@ impl Place {
     }
 
     /// Returns when a sentinel names another master than the one at that address; elsewhere never.
-    pub(super) async fn moved(&self, from: Option<&Address>, every: Duration) {
+    pub(super) async fn moved(&self, from: Option<&Named>, every: Duration) {
         let (Self::Sentinel(sentinel), Some(from)) = (self, from) else { return pending().await };
         loop {
             sleep(every).await;

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use crate::{
     error::{BoxError, BuildError},
     redis_server::{
-        Address, Certificates, Given, Sentinel, check_nodes, client, info, open, refused, tcp,
+        Certificates, Given, Named, Sentinel, check_nodes, client, info, open, refused, tcp,
     },
 };
 
@@ -28,7 +28,7 @@ pub(super) enum Target {
 pub(super) struct Followed {
     sentinel: Sentinel,
     /// Where the master was when it was last connected to.
-    address: Mutex<Option<Address>>,
+    address: Mutex<Option<Named>>,
 }
 
 /// What a command of a Cluster may take beyond our own deadlines, which come first.
@@ -74,7 +74,7 @@ impl Target {
             Self::Cluster(client) => Ok(Connection::Cluster(client.get_async_connection().await?)),
             Self::Sentinel(Followed { sentinel, address }) => {
                 let master = sentinel.master(timeout).await?;
-                *address.lock() = Some(master.address);
+                *address.lock() = Some(master.named);
                 Ok(Connection::One(master.connection))
             }
             Self::Given(given) => Ok(Connection::Given(Arc::clone(given))),
