@@ -29,7 +29,7 @@ const TRUST: u64 = 3_000;
 /// How often that is asked, and what an answer of the shared level may be late.
 const NOTICED: u64 = 250 + 500;
 /// What is published again after the bus was away: the attempt that hangs, a pause, another.
-const HELD_UP: u64 = 3_000;
+const HELD_UP: u64 = 4_000;
 /// Five beats tell of a last event.
 const BEATS: u64 = 4_500;
 
