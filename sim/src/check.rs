@@ -14,8 +14,8 @@
 //! at a time (R7), and that nothing is left behind.
 //!
 //! A value that was given by a `set` which overlaps with another change may stand after it: either
-//! order is one. And a load that has no lease, or does not know whether it was published, has only
-//! the bus to tell it of changes elsewhere, as memory has.
+//! order is one. And a load that has no lease, or does not know whether it was published or refused,
+//! has only the bus to tell it of changes elsewhere, as memory has.
 
 use crate::{
     history::{Change, Place, Read, Record, Violation, Way, Write},
@@ -128,7 +128,7 @@ fn breaks(
     let (is_sure, took) = match found.map(|it| it.way) {
         Some(Way::Load { leased, published, called, ended }) => {
             let took = ended.map_or(0, |ended| ended.at - called.at);
-            (leased && published == Some(true), took)
+            (leased && published.is_some(), took)
         }
         _ => (true, 0),
     };
