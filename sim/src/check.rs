@@ -14,8 +14,8 @@
 //! at a time (R7), and that nothing is left behind.
 //!
 //! A value that was given by a `set` which overlaps with another change may stand after it: either
-//! order is one. And a load that has no lease, or does not know whether it was published, has only
-//! the bus to tell it of changes elsewhere, as memory has.
+//! order is one. And a load that has no lease, or does not know whether it was published or refused,
+//! has only the bus to tell it of changes elsewhere, as memory has.
 
 use crate::{
     history::{Change, Place, Read, Record, Violation, Way, Write},
@@ -29,7 +29,7 @@ const TRUST: u64 = 3_000;
 /// How often that is asked, and what an answer of the shared level may be late.
 const NOTICED: u64 = 250 + 500;
 /// What is published again after the bus was away: the attempt that hangs, a pause, another.
-const HELD_UP: u64 = 3_000;
+const HELD_UP: u64 = 4_000;
 /// Five beats tell of a last event.
 const BEATS: u64 = 4_500;
 
@@ -128,7 +128,7 @@ fn breaks(
     let (is_sure, took) = match found.map(|it| it.way) {
         Some(Way::Load { leased, published, called, ended }) => {
             let took = ended.map_or(0, |ended| ended.at - called.at);
-            (leased && published == Some(true), took)
+            (leased && published.is_some(), took)
         }
         _ => (true, 0),
     };

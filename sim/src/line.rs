@@ -35,7 +35,7 @@ impl Transport for Line {
     }
 
     fn check(&self) -> TransportFuture<'_, ()> {
-        self.0.check()
+        Box::pin(async { timeout(LIMIT, self.0.check()).await? })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {

@@ -387,6 +387,51 @@ async fn what_was_loaded_before_a_subscription_began_is_not_believed_after_it() 
     assert_eq!(right.get_l1("k"), None);
 }
 
+/// A way to the bus by which it takes a while until anything is listened to.
+struct SlowToListen(BusLink);
+
+impl Transport for SlowToListen {
+    fn name(&self) -> &'static str {
+        "slow to listen"
+    }
+
+    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.publish(event)
+    }
+
+    fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
+        Box::pin(async {
+            sleep(SLOW).await;
+            self.0.subscribe().await
+        })
+    }
+
+    fn check(&self) -> TransportFuture<'_, ()> {
+        self.0.check()
+    }
+
+    fn disconnect(&self) -> TransportFuture<'_, ()> {
+        self.0.disconnect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_while_a_subscription_began_is_not_believed_after_it() {
+    let bus = SharedBus::new(1);
+    let left = on(&bus.link()).build().unwrap();
+    let slow = SlowToListen(bus.link());
+    let right = on_tokio_time().ttl(ms(600_000)).event_bus(slow, WireCodec::new()).build().unwrap();
+    settled(&[&left]).await;
+    let origin = Origin::default();
+    load(&right, &origin).await;
+    sleep(SLOW / 2).await;
+    load(&right, &origin).await;
+    left.delete("k").await.unwrap();
+    assert!(right.get_l1("k").is_some(), "nobody listens yet");
+    right.ready().await.unwrap();
+    assert_eq!(right.get_l1("k"), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_only_tells_believes_its_memory() {
     let bus = SharedBus::new(1);
