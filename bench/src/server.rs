@@ -2,7 +2,7 @@
 
 #[path = "../../tests/it/support/process.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "a file of the tests")]
-mod process;
+pub(crate) mod process;
 
 use std::{process::Command, time::Duration};
 
@@ -65,7 +65,7 @@ impl Server {
         self.process.thaw();
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 }

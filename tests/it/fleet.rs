@@ -1,7 +1,13 @@
 //! Instances that tell each other what has changed, on paused time: what they hear, what they
 //! believe, and what they do while they hear nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use lazy_layers_cache::{
     Builder, CircuitBreaker, ErrorKind, EventBusOptions, FailSafe, Source, Subscribed, Transport,
@@ -510,4 +516,58 @@ async fn instances_that_share_a_name_still_hear_each_other() {
     arrived().await;
     assert_eq!(right.get_l1("k"), None);
     let _ = Arc::new(());
+}
+
+/// A bus that is far away: to connect takes longer than a publish may.
+struct Far(BusLink, AtomicBool);
+
+impl Far {
+    async fn connected(&self) {
+        if !self.1.load(Ordering::SeqCst) {
+            sleep(ms(1_500)).await;
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Transport for Far {
+    fn name(&self) -> &'static str {
+        "far"
+    }
+
+    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+        Box::pin(async move {
+            self.connected().await;
+            self.0.publish(event).await
+        })
+    }
+
+    fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
+        self.0.subscribe()
+    }
+
+    fn check(&self) -> TransportFuture<'_, ()> {
+        Box::pin(async move {
+            self.connected().await;
+            self.0.check().await
+        })
+    }
+
+    fn disconnect(&self) -> TransportFuture<'_, ()> {
+        self.0.disconnect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_takes_longer_to_connect_than_to_publish_is_reached_all_the_same() {
+    let bus = SharedBus::new(1);
+    let far = Far(bus.link(), AtomicBool::new(false));
+    let left = on_tokio_time().event_bus(far, WireCodec::new()).build().unwrap();
+    let right = on(&bus.link()).build().unwrap();
+    settled(&[&left, &right]).await;
+    right.set("k", 1u32).await.unwrap();
+    left.delete("k").await.unwrap();
+    sleep(ms(8_000)).await;
+    assert_eq!(right.get_l1("k"), None);
+    assert_eq!(left.health().event_bus.unwrap().waiting, 0);
 }

@@ -1,13 +1,18 @@
-//! The bus: what a burst costs, and what an idle instance does.
+//! The bus: what a burst costs, what an idle instance does, and how soon a delete arrives.
 
+mod bare;
 mod burst;
 mod idle;
+mod propagation;
+#[expect(dead_code, clippy::unwrap_used, reason = "files of the tests")]
+mod servers;
 
 use crate::report::Report;
 
 pub(crate) fn run(report: &mut Report) {
     burst::run(report);
     idle::run(report);
+    propagation::run(report);
 }
 
 /// Bytes of memory that this process has in use.

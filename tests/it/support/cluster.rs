@@ -28,6 +28,10 @@ impl Cluster {
             let mut redis = node.connect();
             cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last).exec(&mut redis).unwrap();
             cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(index + 1).exec(&mut redis).unwrap();
+        }
+        // Not before all have their epochs: who knows of others is given none.
+        for node in &cluster.nodes {
+            let mut redis = node.connect();
             for (other, bus) in cluster.nodes.iter().zip(&bus_ports) {
                 let meet = ["MEET", "127.0.0.1", &other.port().to_string(), &bus.to_string()];
                 cmd("CLUSTER").arg(&meet).exec(&mut redis).unwrap();

@@ -1,0 +1,185 @@
+//! How long a delete takes from the call on one instance until the value is gone from the memory
+//! of another, beside the transport's own client with the same promises, turn and turn about.
+//!
+//! The value itself says when it is gone: memory held the last of it.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use lazy_layers_cache::{
+    JetStreamOptions, JetStreamTransport, LazyLayersCache, LocalTransport, NatsConnection,
+    NatsOptions, NatsTransport, RabbitMqOptions, RabbitMqTransport, RedisTransport, Transport,
+    WireCodec,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{
+    bare::Bare,
+    servers::{nats::NatsServer, rabbitmq::RabbitServer, redis::RedisServer},
+};
+use crate::report::{AtMost, Report};
+
+const SAMPLES: usize = 2_000;
+const WARM_UP: usize = 200;
+const KEY: &str = "product:00000007";
+/// Between samples, so that what follows one is over before the next.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Two instances.
+struct Pair {
+    deletes: LazyLayersCache<String, Watched>,
+    hears: LazyLayersCache<String, Watched>,
+    sender: UnboundedSender<Instant>,
+    gone: UnboundedReceiver<Instant>,
+}
+
+/// Tells when it is dropped.
+#[derive(Serialize, Deserialize)]
+struct Watched {
+    #[serde(skip)]
+    gone: Option<UnboundedSender<Instant>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(gone) = &self.gone {
+            let _ = gone.send(Instant::now());
+        }
+    }
+}
+
+/// What one transport came to: seconds of each sample.
+#[derive(Default)]
+struct Measured {
+    ours: Vec<f64>,
+    bare: Vec<f64>,
+}
+
+pub(crate) fn run(report: &mut Report) {
+    report.title("a delete, from its call to a peer's memory, beside the bare client; 2 workers");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    // On a worker, as all else is: the thread that waits for the runtime is none.
+    let table = runtime.spawn(async {
+        [
+            ("local", local().await),
+            ("Redis Pub/Sub", redis().await),
+            ("NATS core", nats().await),
+            ("NATS JetStream", jetstream().await),
+            ("RabbitMQ", rabbitmq().await),
+        ]
+    });
+    for (name, measured) in runtime.block_on(table).expect("it is measured") {
+        measured.tell(report, name);
+    }
+    report.end();
+}
+
+async fn local() -> Measured {
+    let transport = LocalTransport::new();
+    measure(Pair::over(transport.clone(), transport).await, Bare::local().await).await
+}
+
+async fn redis() -> Measured {
+    let server = RedisServer::start();
+    let transport = || RedisTransport::at(server.url()).build().expect("valid options");
+    measure(Pair::over(transport(), transport()).await, Bare::redis(&server).await).await
+}
+
+async fn nats() -> Measured {
+    let server = NatsServer::start_without_jetstream();
+    let connection = NatsConnection::default().servers([server.url()]);
+    let options = NatsOptions::default().connection(connection);
+    let transport = || NatsTransport::new(options.clone()).expect("valid options");
+    measure(Pair::over(transport(), transport()).await, Bare::nats(&server).await).await
+}
+
+async fn jetstream() -> Measured {
+    let server = NatsServer::start();
+    let transport = |name| {
+        let connection = NatsConnection::default().servers([server.url()]);
+        let options = JetStreamOptions::durable(name).connection(connection);
+        JetStreamTransport::new(options).expect("valid options")
+    };
+    measure(Pair::over(transport("a"), transport("b")).await, Bare::jetstream(&server).await).await
+}
+
+async fn rabbitmq() -> Measured {
+    let server = RabbitServer::start();
+    let transport = || {
+        let options = RabbitMqOptions::new(server.url());
+        RabbitMqTransport::new(options).expect("valid options")
+    };
+    measure(Pair::over(transport(), transport()).await, Bare::rabbitmq(&server).await).await
+}
+
+async fn measure(mut pair: Pair, mut bare: Bare) -> Measured {
+    let mut measured = Measured::default();
+    for round in 0..WARM_UP + SAMPLES {
+        tokio::time::sleep(PAUSE).await;
+        let theirs = bare.sample().await;
+        let own = pair.sample().await;
+        if round >= WARM_UP {
+            measured.bare.push(theirs);
+            measured.ours.push(own);
+        }
+    }
+    let Pair { deletes, hears, .. } = pair;
+    assert_eq!((hears.stats().bus_gaps, deletes.stats().bus_errors), (0, 0), "nothing was lost");
+    deletes.close().await;
+    hears.close().await;
+    measured
+}
+
+impl Pair {
+    async fn over(one: impl Transport, other: impl Transport) -> Self {
+        let (deletes, hears) = (build(one), build(other));
+        for cache in [&deletes, &hears] {
+            cache.ready().await.expect("it listens");
+        }
+        let (sender, gone) = unbounded_channel();
+        Self { deletes, hears, sender, gone }
+    }
+
+    /// Seconds from the call that deletes to the peer's memory.
+    async fn sample(&mut self) -> f64 {
+        let watched = Watched { gone: Some(self.sender.clone()) };
+        let loader = || async { Ok::<_, io::Error>(watched) };
+        drop(self.hears.get_or_set(KEY, loader).await.expect("it is loaded"));
+        tokio::time::sleep(PAUSE).await;
+        let begun = Instant::now();
+        self.deletes.delete(KEY).await.expect("it is open");
+        let gone = self.gone.recv().await.expect("it goes");
+        assert!(self.hears.get_l1(KEY).is_none(), "it was deleted");
+        gone.duration_since(begun).as_secs_f64()
+    }
+}
+
+/// One that tells no values: what is deleted is in one memory only.
+fn build(transport: impl Transport) -> LazyLayersCache<String, Watched> {
+    let built = LazyLayersCache::builder().broadcast_set(false);
+    let built = built.event_bus(lazy_layers_cache::EventBus::new(transport), WireCodec::new());
+    built.build().expect("valid options")
+}
+
+impl Measured {
+    fn tell(self, report: &mut Report, name: &str) {
+        const MICROS: f64 = 1e6;
+        let limit = AtMost { limit: 1.5, of: "its client" };
+        for (part, of_all, limit) in [("p50", 0.5, None), ("p99", 0.99, Some(&limit))] {
+            let (ours, bare) = (quantile(&self.ours, of_all), quantile(&self.bare, of_all));
+            let name = format!("{name}, {part} ({:.1} µs alone)", bare * MICROS);
+            report.row(&name, ours * MICROS, "µs", ours / bare, limit);
+        }
+    }
+}
+
+fn quantile(samples: &[f64], of_all: f64) -> f64 {
+    let mut samples = samples.to_vec();
+    samples.sort_by(f64::total_cmp);
+    samples[((samples.len() - 1) as f64 * of_all) as usize]
+}
