@@ -35,7 +35,16 @@ mod tests {
             let plan = Plan::new(seed, CALLS);
             let first = run(&plan);
             assert!(first.calls > 0 && !first.reads.is_empty() && !first.changes.is_empty());
-            assert_eq!(first.digest(), run(&plan).digest(), "seed {seed}");
+            let second = run(&plan);
+            let lines = |record: &crate::history::Record| {
+                let reads = record.reads.iter().map(|it| format!("{it:?}"));
+                let changes = record.changes.iter().map(|it| format!("{it:?}"));
+                let writes = record.writes.iter().map(|it| format!("{it:?}"));
+                reads.chain(changes).chain(writes).collect::<Vec<_>>()
+            };
+            let (one, other) = (lines(&first), lines(&second));
+            let differs = one.iter().zip(&other).find(|(one, other)| one != other);
+            assert_eq!(first.digest(), second.digest(), "seed {seed}: {differs:?}");
         }
         assert_ne!(run(&Plan::new(1, CALLS)).digest(), run(&Plan::new(2, CALLS)).digest());
     }

@@ -8,7 +8,7 @@ use lazy_layers_cache::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot},
     time::sleep,
 };
 
@@ -25,15 +25,16 @@ pub(crate) struct Road {
     history: History,
     state: Arc<Mutex<State>>,
     seed: u64,
-    standing: watch::Sender<bool>,
-    /// Told when the weather changes.
-    weathers: watch::Sender<()>,
+    /// Told when it goes on, and when the weather changes. Not `watch`, which wakes in any order.
+    goes_on: Arc<Notify>,
+    weathers: Arc<Notify>,
 }
 
 struct State {
     weather: LevelWeather,
     /// When something was asked last, and how often since then.
     asked: (u64, u64),
+    stands: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,31 +51,36 @@ const LATER: u64 = 3_000;
 
 impl Road {
     pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
-        let state = State { weather: LevelWeather::default(), asked: (0, 0) };
-        let (standing, weathers) = (watch::Sender::new(false), watch::Sender::new(()));
+        let state = State { weather: LevelWeather::default(), asked: (0, 0), stands: false };
         let (history, state) = (history.clone(), Arc::new(Mutex::new(state)));
-        Self { store, by, history, state, seed, standing, weathers }
+        Self { store, by, history, state, seed, goes_on: Arc::default(), weathers: Arc::default() }
     }
 
     pub(crate) fn set(&self, weather: LevelWeather) {
         self.state.lock().weather = weather;
-        self.weathers.send_replace(());
+        self.weathers.notify_waiters();
     }
 
     /// Nothing gets through from now on, in either direction.
     pub(crate) fn stand_still(&self, standing: bool) {
-        self.standing.send_replace(standing);
+        self.state.lock().stands = standing;
+        self.goes_on.notify_waiters();
     }
 
     /// Ends when the instance does not stand still.
     pub(crate) async fn passes(&self) {
-        // The sender is ours.
-        let _ = self.standing.subscribe().wait_for(|standing| !standing).await;
+        loop {
+            let told = self.goes_on.notified();
+            if !self.state.lock().stands {
+                return;
+            }
+            told.await;
+        }
     }
 
     fn roll(&self) -> (Fate, Duration, Duration, Duration) {
         let now = self.history.now();
-        let State { weather, asked } = &mut *self.state.lock();
+        let State { weather, asked, .. } = &mut *self.state.lock();
         *asked = if asked.0 == now { (now, asked.1 + 1) } else { (now, 0) };
         // By when it is asked and not by what was asked before: so that a history of which a part
         // is left out stays what it is.
@@ -110,7 +116,7 @@ impl Road {
         let road = self.clone();
         Box::pin(async move {
             let (fate, there, back, later) = road.roll();
-            let mut weathers = road.weathers.subscribe();
+            let weather_changes = road.weathers.notified();
             let (tell, told) = oneshot::channel();
             let (store, way) = (road.store.clone(), road.clone());
             // On its own: what was sent is not taken back by who does not wait.
@@ -138,7 +144,7 @@ impl Road {
                 (Fate::Well, Ok(answer)) => answer,
                 // Until the connection is found to be dead.
                 (Fate::Hangs | Fate::HappensLate, _) => {
-                    let _ = weathers.changed().await;
+                    weather_changes.await;
                     Err(BoxError::from("the connection was reset"))
                 }
                 _ => Err(BoxError::from("bad weather")),

@@ -4,12 +4,15 @@
 //! and receives is the cache's business.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{
     dedupe::Dedupe,
@@ -42,7 +45,9 @@ pub(crate) struct Member {
     /// Told when there is something to send.
     pub(crate) work: Notify,
     /// All changes of turns below this are out.
-    covered: watch::Sender<u64>,
+    covered: AtomicU64,
+    /// Told when that rises. (Not `watch`, which wakes in random order: so a simulation repeats.)
+    rises: Notify,
 }
 
 struct State {
@@ -106,7 +111,8 @@ impl Member {
             }),
             incarnation,
             work: Notify::new(),
-            covered: watch::Sender::new(0),
+            covered: AtomicU64::new(0),
+            rises: Notify::new(),
         }
     }
 
@@ -163,18 +169,24 @@ impl Member {
 
     /// Waits until all of a turn is out.
     pub(crate) async fn is_out(&self, turn: u64) {
-        // The sender is ours, so there is no end of it.
-        let _ = self.covered.subscribe().wait_for(|covered| *covered > turn).await;
+        loop {
+            // Made before the question, it hears of every answer that changes after it.
+            let rises = self.rises.notified();
+            if self.covered.load(Ordering::SeqCst) > turn {
+                return;
+            }
+            rises.await;
+        }
     }
 
     /// Waits until everything is out.
     pub(crate) async fn all_is_out(&self) {
-        let mut covered = self.covered.subscribe();
-        // Not within `wait_for`, which asks under a lock that whoever says so needs, under ours.
-        while !self.state.lock().outbox.is_empty() {
-            if covered.changed().await.is_err() {
+        loop {
+            let rises = self.rises.notified();
+            if self.state.lock().outbox.is_empty() {
                 return;
             }
+            rises.await;
         }
     }
 
@@ -379,11 +391,9 @@ impl Member {
     }
 
     fn cover(&self, covered: u64) {
-        self.covered.send_if_modified(|known| {
-            let is_news = *known < covered;
-            *known = covered.max(*known);
-            is_news
-        });
+        if self.covered.fetch_max(covered, Ordering::SeqCst) < covered {
+            self.rises.notify_waiters();
+        }
     }
 
     /// Beacons have no generation of a key to tell, so theirs is the subscription's.
