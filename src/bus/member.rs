@@ -34,6 +34,8 @@ pub(crate) struct Manner {
     pub(crate) dedupe_ttl: u64,
     pub(crate) outbox_entries: usize,
     pub(crate) outbox_bytes: usize,
+    /// Whether there is a count to be told of each key. An event has room for one.
+    pub(crate) tells_counts: bool,
 }
 
 pub(crate) struct Member {
@@ -96,11 +98,12 @@ impl Member {
     pub(crate) fn new(manner: Manner) -> Self {
         let random = || format!("{:016x}", fastrand::u64(..));
         let incarnation: Arc<str> = Arc::from(random());
+        let outbox = Outbox::new(manner.outbox_entries, manner.outbox_bytes);
         Self {
             source: Arc::from(manner.source.unwrap_or_else(random)),
             namespace: manner.namespace,
             state: Mutex::new(State {
-                outbox: Outbox::new(manner.outbox_entries, manner.outbox_bytes),
+                outbox: if manner.tells_counts { outbox.one_by_one() } else { outbox },
                 gaps: Gaps::new(&incarnation, manner.trust_timeout),
                 pulse: Pulse::new(manner.trust_timeout),
                 dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
@@ -190,15 +193,24 @@ impl Member {
         }
     }
 
-    /// What is to be sent now.
-    pub(crate) fn next(&self, now: u64) -> Errand {
+    /// What is to be sent now. `count` says how often a key was deleted, where that is to be told:
+    /// asked for only now, it is told once however often that was.
+    pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
         let mut state = self.state.lock();
         // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
         for _ in 0..2 {
             let State { outbox, pulse, .. } = &mut *state;
             let Some(out) = outbox.next(now) else { break };
             let mark = self.mark(out.seq, pulse.promise(false));
-            match self.write(&mark.id(), mark, None, out.kind()) {
+            let kind = out.kind();
+            let generation = match &kind {
+                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => match keys[..] {
+                    [key] => count(key),
+                    _ => None,
+                },
+                _ => None,
+            };
+            match self.write(&mark.id(), mark, generation, kind) {
                 Ok(bytes) => return Errand::Event(out.seq, bytes),
                 Err(_) => outbox.failed(),
             }
@@ -220,12 +232,16 @@ impl Member {
     }
 
     /// The event that is to be sent now, if none is being sent and no beacon is due first.
-    pub(crate) fn next_at_once(&self, now: u64) -> Option<(u64, Vec<u8>)> {
+    pub(crate) fn next_at_once(
+        &self,
+        now: u64,
+        count: impl Fn(&str) -> Option<u64>,
+    ) -> Option<(u64, Vec<u8>)> {
         if self.state.lock().outbox.is_sending() {
             return None;
         }
         // If another call is as quick, both send it: it is the same event.
-        match self.next(now) {
+        match self.next(now, count) {
             Errand::Event(seq, bytes) => Some((seq, bytes)),
             Errand::Beacon(_) | Errand::Wait(_) => None,
         }

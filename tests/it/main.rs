@@ -15,6 +15,7 @@ mod bus_matrix;
 mod cases;
 mod close;
 mod coalescing;
+mod counts;
 mod debts;
 mod events;
 mod faults;
