@@ -291,4 +291,23 @@ mod tests {
         }
         assert!(!Pattern::new(&Versions::glob("k")).matches("kk::v0"));
     }
+
+    #[test]
+    fn and_of_whatever_it_matched_however_it_is_written() {
+        let mut random = fastrand::Rng::with_seed(9);
+        let mut text = |letters: &str, most| -> String {
+            let letters: Vec<char> = letters.chars().collect();
+            (0..random.usize(..most)).filter_map(|_| random.choice(&letters)).collect()
+        };
+        let mut matched = 0;
+        for _ in 0..100_000 {
+            let (glob, key) = (text(r"ab*?[]^-\:v0é", 9), text(r"ab[]^-\:v0é", 6));
+            if Pattern::new(&glob).matches(&key) {
+                matched += 1;
+                let name = versioned(&key, 12);
+                assert!(Pattern::new(&Versions::glob(&glob)).matches(&name), "{glob} {name}");
+            }
+        }
+        assert!(matched > 1_000, "{matched}");
+    }
 }

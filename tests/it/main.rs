@@ -11,7 +11,9 @@
 )]
 
 mod basics;
+mod bus_fuzz;
 mod bus_matrix;
+mod calls;
 mod cases;
 mod close;
 mod coalescing;
