@@ -43,6 +43,7 @@ mod reply_fuzz;
 mod runtimes;
 mod sentinels;
 mod support;
+mod text_fuzz;
 mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;
