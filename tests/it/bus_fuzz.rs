@@ -13,7 +13,7 @@ use crate::{support::ms, wire::vectors};
 
 type Cache = LazyLayersCache<String, Value>;
 
-const INPUTS: usize = 20_000;
+const INPUTS: usize = 15_000;
 /// What an event may cost at most: its lists of keys, what it is unpacked to, and a little.
 const MOST_BYTES: u64 = 4 << 20;
 
@@ -95,7 +95,15 @@ fn changed(events: &[Vec<u8>], others: &[Vec<u8>], random: &mut fastrand::Rng) -
             }
             // The markers of what has a length, and lengths.
             3 if at < bytes.len() => bytes[at] = random.u8(0xc0..0xe0),
-            4 => drop(bytes.splice(at..at, [0xdd, 0xff, 0xff, 0xff, 0xff])),
+            // A length that is not so, where a field begins.
+            4 => {
+                let name = random.choice(["keys", "keys", "value", "seen", "source"]).unwrap();
+                let found = bytes.windows(name.len()).position(|it| it == name.as_bytes());
+                let at = found.map_or(at, |found| found + name.len());
+                let marker = random.choice([0xc6, 0xdb, 0xdd, 0xdd, 0xdf]).unwrap();
+                let length = (u32::MAX >> random.u32(..16)).to_be_bytes();
+                drop(bytes.splice(at..at, [&[marker][..], &length].concat()));
+            }
             5 if at < bytes.len() => bytes[at] = random.u8(..),
             _ if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
             _ => {}

@@ -22,8 +22,8 @@ use crate::support::{Broken, ms};
 
 type Cache = LazyLayersCache<String, u64>;
 
-const RUNS: u64 = 60;
-const CALLS: usize = 120;
+const RUNS: u64 = 24;
+const CALLS: usize = 100;
 /// Longer than any call may take, with whatever limits it was given: time is paused.
 const FOREVER: Duration = Duration::from_secs(3_600);
 
