@@ -36,6 +36,7 @@ mod processes;
 mod races;
 mod redis_faults;
 mod redis_store;
+mod redis_together;
 mod runtimes;
 mod sentinels;
 mod support;
