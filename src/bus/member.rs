@@ -58,6 +58,8 @@ struct State {
     pulse: Pulse,
     dedupe: Dedupe,
     order: Order,
+    /// Until when who sends waits; `None` while it does not, and so looks again before it does.
+    rests_until: Option<u64>,
     /// Whether peers are to be asked where they are.
     says_hello: bool,
     /// Counts subscriptions.
@@ -108,6 +110,7 @@ impl Member {
                 pulse: Pulse::new(manner.trust_timeout),
                 dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
                 order: Order::new(&incarnation, Order::MAX_KEYS),
+                rests_until: None,
                 says_hello: false,
                 subscriptions: 0,
                 catches_up: false,
@@ -193,13 +196,42 @@ impl Member {
         }
     }
 
-    /// What is to be sent now. `count` says how often a key was deleted, where that is to be told:
-    /// asked for only now, it is told once however often that was.
+    /// What is to be sent now. For who sends, which waits if that is what there is to do.
+    ///
+    /// `count` says how often a key was deleted, where that is to be told: asked for only now, it
+    /// is told once however often that was.
     pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
         let mut state = self.state.lock();
+        let errand = self.errand(&mut state, now, count);
+        state.rests_until = match errand {
+            Errand::Wait(until) => Some(until.unwrap_or(u64::MAX)),
+            Errand::Event(..) | Errand::Beacon(_) => None,
+        };
+        let covered = state.outbox.covered();
+        drop(state);
+        // What had become too old for it may have been all that waited.
+        self.cover(covered);
+        errand
+    }
+
+    /// To be called when there may be something to send: who sends is told if it would wait for
+    /// longer than it may.
+    pub(crate) fn rouse(&self) {
+        let state = self.state.lock();
+        let has_work = state.rests_until.is_some_and(|until| {
+            let is_due = state.pulse.due_at().is_some_and(|due| due < until);
+            is_due || state.says_hello || !state.outbox.is_empty()
+        });
+        drop(state);
+        if has_work {
+            self.work.notify_one();
+        }
+    }
+
+    fn errand(&self, state: &mut State, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
         // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
         for _ in 0..2 {
-            let State { outbox, pulse, .. } = &mut *state;
+            let State { outbox, pulse, .. } = state;
             let Some(out) = outbox.next(now) else { break };
             let mark = self.mark(out.seq, pulse.promise(false));
             let kind = out.kind();
@@ -216,19 +248,14 @@ impl Member {
             }
         }
         let hello = state.says_hello;
-        let covered = state.outbox.covered();
-        let errand = match state.pulse.due_at() {
+        match state.pulse.due_at() {
             due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
             _ => {
                 let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
                 self.beacon(mark, state.subscriptions, hello)
                     .map_or(Errand::Wait(None), Errand::Beacon)
             }
-        };
-        drop(state);
-        // What had become too old for it may have been all that waited.
-        self.cover(covered);
-        errand
+        }
     }
 
     /// The event that is to be sent now, if none is being sent and no beacon is due first.
@@ -237,11 +264,11 @@ impl Member {
         now: u64,
         count: impl Fn(&str) -> Option<u64>,
     ) -> Option<(u64, Vec<u8>)> {
-        if self.state.lock().outbox.is_sending() {
+        let mut state = self.state.lock();
+        if state.outbox.is_sending() {
             return None;
         }
-        // If another call is as quick, both send it: it is the same event.
-        match self.next(now, count) {
+        match self.errand(&mut state, now, count) {
             Errand::Event(seq, bytes) => Some((seq, bytes)),
             Errand::Beacon(_) | Errand::Wait(_) => None,
         }

@@ -199,7 +199,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// What was told goes out: here and now where that takes no waiting, which spares a task's
-    /// turn, else by the task.
+    /// turn, else by the task. The beats that follow are the task's too.
     fn hurry(&self, fleet: &Fleet<V>) {
         let transport = fleet.bus.transport();
         if transport.is_immediate()
@@ -210,8 +210,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 fleet.member.sent_event(self.now(), seq);
             }
         }
-        // In any case: there may be more, and beats follow.
-        fleet.member.work.notify_one();
+        fleet.member.rouse();
     }
 
     pub(super) async fn tell(&self) {

@@ -39,6 +39,7 @@ mod processes;
 mod races;
 mod redis_faults;
 mod redis_store;
+mod redis_together;
 mod reply_fuzz;
 mod runtimes;
 mod sentinels;
