@@ -1,14 +1,17 @@
 //! What happened, as it is written down.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::KEYS;
+use crate::{
+    bounds::Bounds,
+    ground::{Fact, Ground, Names},
+};
 
 /// When something happened: milliseconds from the start, and its place among all that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Milliseconds.
     pub at: u64,
@@ -17,7 +20,7 @@ pub struct Stamp {
 }
 
 /// Where a value was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// In the memory of the instance.
     Memory,
@@ -32,7 +35,7 @@ pub enum Place {
 }
 
 /// An answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Read {
     /// Which incarnation of an instance gave it.
     pub by: usize,
@@ -53,7 +56,7 @@ pub struct Read {
 }
 
 /// Something that says that what was there before is old: a delete, a set, a pattern.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Change {
     /// By which incarnation.
     pub by: usize,
@@ -70,7 +73,7 @@ pub struct Change {
 }
 
 /// A value that got into a cache.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Write {
     /// The key.
     pub key: usize,
@@ -81,7 +84,7 @@ pub struct Write {
 }
 
 /// How a value got into a cache.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Way {
     /// By this change, a set.
     Set {
@@ -114,6 +117,16 @@ pub struct Trouble {
     pub holds_up: bool,
     /// Whether nothing arrives at the slot, and it knows.
     pub cut: bool,
+    /// Whether nobody hears anybody, and all know, all the time.
+    pub down: bool,
+    /// Whether the slot stands still meanwhile.
+    pub stands: bool,
+}
+
+impl Trouble {
+    pub(crate) const fn new(slot: Option<usize>, from: u64, to: u64) -> Self {
+        Self { slot, from, to, holds_up: false, cut: false, down: false, stands: false }
+    }
 }
 
 /// A life of an instance.
@@ -125,13 +138,30 @@ pub struct Incarnation {
     pub began: u64,
     /// Milliseconds; `None` if it lived to the end.
     pub ended: Option<u64>,
+    /// Whether its changes that are done have been confirmed by the bus.
+    pub confirms: bool,
+}
+
+/// A call that ended after its deadline.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Late {
+    /// Of which incarnation.
+    pub by: usize,
+    /// Which.
+    pub what: Cow<'static, str>,
+    /// Milliseconds.
+    pub begin: u64,
+    /// Milliseconds.
+    pub end: u64,
+    /// How long it may take, in milliseconds.
+    pub limit: u64,
 }
 
 /// A promise that was not kept.
 #[derive(Debug, Clone)]
 pub struct Violation {
     /// Which.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     /// Milliseconds.
     pub at: u64,
     /// How.
@@ -141,7 +171,10 @@ pub struct Violation {
 /// All of it.
 #[derive(Default)]
 pub struct Record {
-    seq: u64,
+    /// How late what may be.
+    pub bounds: Bounds,
+    /// The names of the keys.
+    pub keys: Vec<String>,
     /// Answers, in the order of their ends.
     pub reads: Vec<Read>,
     /// In the order of their beginnings.
@@ -154,14 +187,16 @@ pub struct Record {
     pub troubles: Vec<Trouble>,
     /// By number.
     pub incarnations: Vec<Incarnation>,
+    /// In the order of their ends.
+    pub late: Vec<Late>,
     /// Found while it happened.
     pub violations: Vec<Violation>,
     /// Calls that were made and ended.
     pub calls: u64,
     /// Whether there is a shared level, which has forgotten nothing.
     pub agrees: bool,
-    /// Whether changes that are done have been confirmed by the bus.
-    pub confirms: bool,
+    /// Whether the bus keeps what it has confirmed.
+    pub keeps: bool,
     /// Leases that were given and whose load has not been called yet.
     leases: HashMap<(usize, usize), ()>,
     /// Loaders that run.
@@ -191,7 +226,10 @@ struct Voided {
 /// The record of a history that happens. Clones are the same one.
 #[derive(Clone)]
 pub struct History {
-    start: Instant,
+    ground: Arc<dyn Ground>,
+    names: Arc<Names>,
+    /// The number of what is written down first.
+    first: usize,
     record: Arc<Mutex<Record>>,
 }
 
@@ -199,60 +237,107 @@ pub struct History {
 const NOT_JOINED: u64 = 5_000;
 
 impl History {
-    pub(crate) fn new() -> Self {
-        let record = Record { origin: vec![vec![true]; KEYS.len()], ..Record::default() };
-        Self { start: Instant::now(), record: Arc::new(Mutex::new(record)) }
+    pub(crate) fn new(ground: impl Ground + 'static, names: Arc<Names>, first: usize) -> Self {
+        let record = Record { keys: names.keys.clone(), ..Record::default() };
+        Self { ground: Arc::new(ground), names, first, record: Arc::new(Mutex::new(record)) }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).expect("a short history")
+        self.ground.now()
     }
 
-    pub(crate) fn start(&self) -> Instant {
-        self.start
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn key(&self, key: usize) -> &str {
+        &self.names.keys[key]
+    }
+
+    pub(crate) fn key_of(&self, name: &str) -> Option<usize> {
+        self.names.keys.iter().position(|key| key == name)
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
-        let at = self.now();
-        let mut record = self.record.lock();
-        record.seq += 1;
-        Stamp { at, seq: record.seq }
+        self.ground.stamp()
     }
 
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Record) -> T) -> T {
         act(&mut self.record.lock())
     }
 
+    pub(crate) fn tell(&self, fact: impl Fn() -> Fact) {
+        self.ground.tell(&fact);
+    }
+
     pub(crate) fn finish(self) -> Record {
-        std::mem::take(&mut *self.record.lock())
+        let record = std::mem::take(&mut *self.record.lock());
+        Record { origin: self.ground.versions(), ..record }
     }
 
     pub(crate) fn violated(&self, rule: &'static str, how: String) {
         let at = self.now();
-        self.record.lock().violations.push(Violation { rule, at, how });
+        self.tell(|| Fact::Violated(rule.to_owned(), at, how.clone()));
+        self.record.lock().violations.push(Violation { rule: rule.into(), at, how });
+    }
+
+    /// A call has ended that began then and may take that long.
+    pub(crate) fn took(&self, by: usize, what: &'static str, begin: u64, limit: u64) {
+        let end = self.now();
+        if end - begin > limit + self.with(|record| record.bounds.slack) {
+            let late = Late { by, what: what.into(), begin, end, limit };
+            self.tell(|| Fact::Late(late.clone()));
+            self.record.lock().late.push(late);
+        }
+    }
+
+    pub(crate) fn called_once_more(&self) {
+        self.tell(|| Fact::Call);
+        self.with(|record| record.calls += 1);
+    }
+
+    pub(crate) fn reads(&self, read: Read) {
+        self.tell(|| Fact::Read(read));
+        self.with(|record| record.reads.push(read));
     }
 
     /// The origin changes: its new version.
     pub(crate) fn commit(&self, key: usize, exists: bool) -> u32 {
-        let mut record = self.record.lock();
-        let versions = &mut record.origin[key];
-        versions.push(exists);
-        u32::try_from(versions.len() - 1).expect("few versions")
+        self.ground.commit(key, exists)
+    }
+
+    /// A value is given, by this change.
+    pub(crate) fn sets(&self, key: usize, version: u32, change: usize) -> usize {
+        self.writes(Write { key, version, way: Way::Set { change } })
+    }
+
+    fn writes(&self, write: Write) -> usize {
+        let number = self.with(|record| {
+            record.writes.push(write);
+            self.first + record.writes.len() - 1
+        });
+        self.tell(|| Fact::Writes(number, write));
+        number
     }
 
     pub(crate) fn changes(&self, by: usize, key: usize, version: u32) -> usize {
         let begin = self.stamp();
         self.void(by, key);
-        let mut record = self.record.lock();
-        *record.changing.entry((by, key)).or_default() += 1;
-        record.changes.push(Change { by, key, version, begin, end: None, done: false });
-        record.changes.len() - 1
+        let change = Change { by, key, version, begin, end: None, done: false };
+        let number = self.with(|record| {
+            *record.changing.entry((by, key)).or_default() += 1;
+            record.changes.push(change);
+            self.first + record.changes.len() - 1
+        });
+        self.tell(|| Fact::Changes(number, change));
+        number
     }
 
     pub(crate) fn changed(&self, change: usize, done: bool) {
         let end = self.stamp();
+        self.tell(|| Fact::Changed(change, end, done));
         let (by, key) = self.with(|record| {
-            let change = &mut record.changes[change];
+            let change = &mut record.changes[change - self.first];
             change.end = Some(end);
             change.done = done;
             let changed = (change.by, change.key);
@@ -276,8 +361,9 @@ impl History {
     }
 
     pub(crate) fn published(&self, write: usize, answer: bool) {
+        self.tell(|| Fact::Published(write, answer));
         self.with(|record| {
-            if let Way::Load { published, .. } = &mut record.writes[write].way {
+            if let Way::Load { published, .. } = &mut record.writes[write - self.first].way {
                 *published = Some(answer);
             }
         });
@@ -286,7 +372,7 @@ impl History {
     /// A loader is called, for a call that began then: the number of what it will give.
     pub(crate) fn called(&self, by: usize, key: usize, begin: Stamp) -> usize {
         let called = self.stamp();
-        self.with(|record| {
+        let (write, twice) = self.with(|record| {
             let leased = record.leases.remove(&(by, key)).is_some();
             let voided = record.voided.get(&(by, key)).copied();
             let Voided { seq, until } = voided.unwrap_or(Voided { seq: 0, until: 0 });
@@ -299,37 +385,38 @@ impl History {
                     && called.at - other.begin.at < NOT_JOINED
             };
             let other = record.running.iter().find(is_joinable);
-            if let Some(Running { begin: since, .. }) = other.filter(|_| !is_changing) {
-                let how = format!(
-                    "instance {by} loads {} since {} ms and begins again",
-                    KEYS[key], since.at
-                );
-                record.violations.push(Violation { rule: "R7", at: called.at, how });
-            }
-            record.running.push(Running { by, key, write: record.writes.len(), begin });
+            let twice = other.filter(|_| !is_changing).map(|other| other.begin.at);
+            let write = self.first + record.writes.len();
+            record.running.push(Running { by, key, write, begin });
             let way = Way::Load { called, ended: None, leased, published: None };
-            record.writes.push(Write { key, version: 0, way });
-            record.writes.len() - 1
-        })
+            (Write { key, version: 0, way }, twice)
+        });
+        if let Some(since) = twice {
+            let key = self.key(key);
+            let how = format!("instance {by} loads {key} since {since} ms and begins again");
+            self.violated("R7", how);
+        }
+        self.writes(write)
     }
 
     /// The loader reads the origin: the version, and whether there is a value.
     pub(crate) fn loads(&self, write: usize) -> (u32, bool) {
-        self.with(|record| {
-            let key = record.writes[write].key;
-            let versions = &record.origin[key];
-            let version = u32::try_from(versions.len() - 1).expect("few versions");
-            let exists = versions[versions.len() - 1];
-            record.writes[write].version = version;
+        let (version, exists) = self.with(|record| {
+            let write = &mut record.writes[write - self.first];
+            let (version, exists) = self.ground.origin(write.key);
+            write.version = version;
             (version, exists)
-        })
+        });
+        self.tell(|| Fact::Loads(write, version));
+        (version, exists)
     }
 
     /// The loader has ended, or was dropped.
     pub(crate) fn loaded(&self, write: usize) {
         let now = self.stamp();
+        self.tell(|| Fact::Loaded(write, now));
         self.with(|record| {
-            if let Way::Load { ended, .. } = &mut record.writes[write].way {
+            if let Way::Load { ended, .. } = &mut record.writes[write - self.first].way {
                 *ended = Some(now);
             }
             record.running.retain(|it| it.write != write);
@@ -346,7 +433,7 @@ impl History {
     }
 
     pub(crate) fn void_all(&self, by: usize) {
-        (0..KEYS.len()).for_each(|key| self.void(by, key));
+        (0..self.names.keys.len()).for_each(|key| self.void(by, key));
     }
 }
 
@@ -379,7 +466,7 @@ impl Record {
             }
         }
         self.writes.iter().for_each(|write| add(write.version.into()));
-        add(self.violations.len() as u64);
+        add((self.violations.len() + self.late.len()) as u64);
         digest
     }
 }

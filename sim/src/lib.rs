@@ -13,10 +13,16 @@
     reason = "a simulation that cannot go on may stop"
 )]
 
+pub mod bounds;
+mod caller;
 pub mod check;
+pub mod ground;
 pub mod history;
 mod line;
+mod noted;
 pub mod plan;
+#[cfg(feature = "processes")]
+pub mod processes;
 mod road;
 pub mod shrink;
 mod world;

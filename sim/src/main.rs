@@ -126,7 +126,7 @@ fn replay(seed: u64, calls: usize) -> ExitCode {
     let Some(first) = violations.first() else { return ExitCode::SUCCESS };
     tell(seed, calls, first);
     println!("and {} more; shrinking", violations.len() - 1);
-    let shorter = shrink(&plan, first.rule);
+    let shorter = shrink(&plan, &first.rule);
     for step in &shorter.steps {
         println!("  {:>7} {:?}", step.at, step.act);
     }
