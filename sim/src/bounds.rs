@@ -14,6 +14,8 @@ pub struct Bounds {
     pub held_up: u64,
     /// Five beats, which tell of a last event.
     pub beats: u64,
+    /// In which what returned has certainly been sent.
+    pub sent: u64,
     /// In which what was told without being confirmed has left its process.
     pub leaves: u64,
     /// What any call may take longer than its deadline.
@@ -28,6 +30,7 @@ impl Default for Bounds {
             noticed: 250 + 500,
             held_up: 4_000,
             beats: 4_500,
+            sent: 0,
             leaves: 5,
             slack: 150,
         }

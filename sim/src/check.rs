@@ -17,7 +17,7 @@
 //! order is one. And a load that has no lease, or does not know whether it was published or refused,
 //! has only the bus to tell it of changes elsewhere, as memory has.
 
-use crate::history::{Change, Late, Place, Read, Record, Violation, Way, Write};
+use crate::history::{Change, Late, Place, Read, Record, Trouble, Violation, Way, Write};
 
 /// All promises that were not kept.
 #[must_use]
@@ -191,16 +191,22 @@ fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
     let by = record.incarnations[change.by];
     let is_confirmed = change.done && by.confirms;
     let mut told = change.end?.at;
-    if !is_confirmed {
+    // Even what returned before it began may have been under way.
+    let meets = |it: &Trouble, at: u64| it.from <= at + bounds.sent;
+    let missed = |gone: u64| gone + bounds.trust + bounds.noticed;
+    let mut stood = record.troubles.iter().filter(|it| it.stands && it.slot == Some(by.slot));
+    if let Some(it) = stood.find(|it| !is_confirmed && meets(it, told) && told <= it.to) {
+        told = missed(it.from).min(it.to + bounds.held_up);
+    } else if !is_confirmed {
         // Who is cut off as well does not believe what it has, whatever it is told.
-        let is_down = |from: u64| {
-            let down = record.troubles.iter().filter(|trouble| trouble.down);
-            { down }.any(|it| (it.from..=it.to).contains(&from) && read.begin.at <= it.to)
+        let is_down = |at: u64| {
+            let mut down = record.troubles.iter().filter(|trouble| trouble.down);
+            down.any(|it| meets(it, at) && at <= it.to && read.begin.at <= it.to)
         };
         for trouble in &record.troubles {
             let of_teller = trouble.slot.is_none_or(|slot| slot == by.slot);
             let to = trouble.to + bounds.held_up;
-            if trouble.holds_up && of_teller && trouble.from <= told && to > told && !is_down(told)
+            if trouble.holds_up && of_teller && meets(trouble, told) && to > told && !is_down(told)
             {
                 told = to;
             }
@@ -210,8 +216,10 @@ fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
     if is_confirmed && record.keeps {
         return Some(told);
     }
+    // Who was busy had promised to be heard again.
+    let missed = record.busy.then_some(missed(ended.max(told)));
     if ended <= told + bounds.leaves {
-        return None;
+        return missed;
     }
     // Who was quiet, and dies before it could say again what was lost.
     let reader = record.incarnations[read.by].slot;
@@ -220,5 +228,5 @@ fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
             && trouble.from <= ended
             && trouble.to >= change.begin.at
     });
-    if is_lost && ended < told + bounds.beats { None } else { Some(told) }
+    if is_lost && ended < told + bounds.beats { missed } else { Some(told) }
 }

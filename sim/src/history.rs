@@ -197,6 +197,8 @@ pub struct Record {
     pub agrees: bool,
     /// Whether the bus keeps what it has confirmed.
     pub keeps: bool,
+    /// Whether no instance is ever quiet, unless it stands still.
+    pub busy: bool,
     /// Leases that were given and whose load has not been called yet.
     leases: HashMap<(usize, usize), ()>,
     /// Loaders that run.

@@ -44,6 +44,7 @@ const BOUNDS: Bounds = Bounds {
     noticed: 250 + 500 + 500,
     held_up: 4_000,
     beats: 4_500,
+    sent: 500,
     leaves: 500,
     slack: 1_000,
 };
@@ -149,6 +150,7 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
         record.incarnations.clone_from(&fleet.incarnations);
         record.troubles.clone_from(&fleet.troubles);
         record.agrees = fault != Fault::RestartLevel;
+        record.busy = true;
         record.keeps = broker.kind.keeps();
     });
     let mut record = history.finish();
