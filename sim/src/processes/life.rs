@@ -59,6 +59,8 @@ pub(super) const fn first(by: usize) -> usize {
 }
 
 const WORKERS: u64 = 8;
+/// Milliseconds between two calls, at most: what a broker that writes all to a disk can bear.
+const PAUSE: u64 = 80;
 const CLOSE: u64 = 2_000;
 
 /// Lives. What it is told comes line by line, and is answered when it is done.
@@ -164,7 +166,8 @@ impl Living {
 fn build(life: &Life, history: &History) -> Cache {
     let store = RedisStore::at(format!("redis://127.0.0.1:{}/", life.level_port));
     let store = Noted::new(store.build().expect("sound options"), life.by, history);
-    let bus = way(KINDS[life.kind], life.bus_port, &format!("{}-{}", life.namespace, life.slot));
+    // The same in every history on a broker: queues that stay must not become more and more.
+    let bus = way(KINDS[life.kind], life.bus_port, &format!("slot-{}", life.slot));
     let options = EventBusOptions::default().namespace(&*life.namespace);
     let mut builder = Cache::builder()
         // Long: what is old must not go by itself.
@@ -201,7 +204,7 @@ async fn works(caller: Rc<Caller>, goes_on: impl Fn() -> bool, mut random: fastr
     while goes_on() {
         caller.make(call(&mut random)).await;
         caller.history.called_once_more();
-        sleep(ms(random.u64(0..40))).await;
+        sleep(ms(random.u64(0..PAUSE))).await;
     }
 }
 
@@ -228,7 +231,7 @@ async fn deletes(caller: Rc<Caller>, goes_on: impl Fn() -> bool) {
         history.tell(|| Fact::Told { key: key.clone(), begin, done });
         history.called_once_more();
         number += 1;
-        sleep(ms(25)).await;
+        sleep(ms(50)).await;
     }
 }
 

@@ -28,7 +28,12 @@ use self::{
     life::{KINDS, Life},
     machine::{Machine, Origin},
     merge::merge,
-    servers::{broker::Broker, ms, process::own_dir, redis::RedisServer},
+    servers::{
+        broker::{Broker, Kind},
+        ms,
+        process::own_dir,
+        redis::RedisServer,
+    },
     told::told,
 };
 use crate::{
@@ -48,6 +53,8 @@ const BOUNDS: Bounds = Bounds {
     leaves: 500,
     slack: 1_000,
 };
+/// The same where a broker writes each event to a disk that has more to do, before it passes it on.
+const LATENCY_ON_DISK: u64 = 1_000;
 /// Until all are current when all is well again.
 const MENDS: u64 = 5_000;
 /// Before anything goes wrong.
@@ -102,6 +109,7 @@ pub fn main(mut words: impl Iterator<Item = String>) -> ExitCode {
     }
     let orders = orders(first.into_iter().chain(words));
     println!("seed {}; in milliseconds, {BOUNDS:?}", orders.seed);
+    println!("a latency of {LATENCY_ON_DISK} for rabbitmq-durable");
     println!(
         "{:<17} {:<15} {:>5} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
         "bus", "fault", "s", "calls", "reads", "confirmed", "lost", "oldest", "stall", "violations"
@@ -147,6 +155,9 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
     let ended = ends(&mut fleet, well);
     history.with(|record| {
         record.bounds = BOUNDS;
+        if broker.kind == Kind::Durable {
+            record.bounds.latency = LATENCY_ON_DISK;
+        }
         record.incarnations.clone_from(&fleet.incarnations);
         record.troubles.clone_from(&fleet.troubles);
         record.agrees = fault != Fault::RestartLevel;
