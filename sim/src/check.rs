@@ -217,7 +217,7 @@ fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
         return Some(told);
     }
     // Who was busy had promised to be heard again.
-    let missed = record.busy.then_some(missed(ended.max(told)));
+    let missed = record.busy.then_some(missed(ended));
     if ended <= told + bounds.leaves {
         return missed;
     }

@@ -62,7 +62,22 @@ impl World<'_> {
         let far = FAR[round % FAR.len()];
         match fault {
             Fault::KillProcess => {
-                self.fleet.replace(random.usize(..SLOTS), ms(random.u64(0..800)));
+                let (slot, from) = (random.usize(..SLOTS), self.fleet.now());
+                // Sometimes what it told last is lost with it. Not for so long that the others
+                // miss it before it dies, and then believe what they look up meanwhile.
+                let is_cut = FAR.contains(&slot) && random.bool();
+                if is_cut {
+                    self.set(slot, true, Mode::Blackhole);
+                    sleep(ms(random.u64(100..1_500)));
+                }
+                self.fleet.kill(slot);
+                if is_cut {
+                    self.set(slot, true, Mode::Pass);
+                    let cut = Trouble::new(Some(slot), from, self.fleet.now());
+                    self.trouble(Trouble { holds_up: true, cut: true, ..cut });
+                }
+                sleep(ms(random.u64(0..800)));
+                self.fleet.replace(slot);
                 sleep(ms(random.u64(200..2_500)));
                 return;
             }

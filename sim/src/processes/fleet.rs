@@ -114,12 +114,15 @@ impl Fleet {
         &self.life.dir
     }
 
-    /// Kills it as it stands, and starts another in its place some time later.
-    pub(super) fn replace(&mut self, slot: usize, later: Duration) {
+    /// As it stands.
+    pub(super) fn kill(&mut self, slot: usize) {
         let by = self.incarnations.iter().rposition(|it| it.slot == slot).expect("it lives");
         self.children[slot].process.kill();
         self.incarnations[by].ended = Some(self.now());
-        std::thread::sleep(later);
+    }
+
+    /// Starts another in the place of one that was killed.
+    pub(super) fn replace(&mut self, slot: usize) {
         self.children[slot] = self.begin(slot);
     }
 

@@ -47,3 +47,49 @@ pub(super) fn told(incarnations: &[Incarnation], hearings: &[Hearing]) -> (Told,
     }
     (told, first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn life(slot: usize, confirms: bool) -> Incarnation {
+        Incarnation { slot, began: 0, ended: None, confirms }
+    }
+
+    const fn at(at: u64) -> Stamp {
+        Stamp { at, seq: at }
+    }
+
+    fn listening_from(begin: u64, keys: &[&str], all: &[u64]) -> Hearing {
+        Hearing {
+            listens: Some(at(begin)),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            all: all.iter().copied().map(at).collect(),
+            told: Vec::new(),
+        }
+    }
+
+    /// How many of one delete at that time, which was done or not, are lost by these.
+    fn lost(begin: u64, done: bool, others: Vec<(usize, Hearing)>) -> usize {
+        let mut teller = listening_from(0, &[], &[]);
+        teller.told.push(("once:0:0".to_owned(), at(begin), done));
+        let mut lives = vec![life(0, true)];
+        lives.extend(others.iter().map(|(slot, _)| life(*slot, true)));
+        let hearings: Vec<Hearing> =
+            std::iter::once(teller).chain(others.into_iter().map(|(_, it)| it)).collect();
+        told(&lives, &hearings).0.lost
+    }
+
+    #[test]
+    fn a_delete_is_lost_that_was_confirmed_and_that_one_who_listened_did_not_hear() {
+        let deaf = || listening_from(0, &["once:0:1"], &[]);
+        assert_eq!(lost(9_000, true, vec![(1, listening_from(0, &["once:0:0"], &[]))]), 0);
+        assert_eq!(lost(9_000, true, vec![(1, deaf())]), 1);
+        assert_eq!(lost(9_000, false, vec![(1, deaf())]), 0, "it was not confirmed");
+        assert_eq!(lost(9_000, true, vec![(1, listening_from(9_001, &[], &[]))]), 0, "not there");
+        assert_eq!(lost(9_000, true, vec![(1, listening_from(0, &[], &[9_500]))]), 0, "all");
+        assert_eq!(lost(9_000, true, vec![(1, listening_from(0, &[], &[5_000]))]), 1, "all before");
+        let next = listening_from(10_000, &["once:0:0"], &[]);
+        assert_eq!(lost(9_000, true, vec![(1, deaf()), (1, next)]), 0, "its successor heard it");
+    }
+}
