@@ -6,8 +6,9 @@ use lazy_layers_cache::{Event, LazyLayersCache, Source, Timeouts};
 use tokio::time::sleep;
 
 use crate::{
-    history::{History, Place, Read, Stamp},
+    history::History,
     plan::{Call, Load, LoadEnd},
+    record::{Place, Read, Stamp},
     road::{Road, parts, value},
 };
 

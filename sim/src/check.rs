@@ -17,7 +17,7 @@
 //! order is one. And a load that has no lease, or does not know whether it was published or refused,
 //! has only the bus to tell it of changes elsewhere, as memory has.
 
-use crate::history::{Change, Late, Place, Read, Record, Trouble, Violation, Way, Write};
+use crate::record::{Change, Late, Place, Read, Record, Trouble, Violation, Way, Write};
 
 /// All promises that were not kept.
 #[must_use]

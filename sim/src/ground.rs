@@ -6,21 +6,21 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::history::{Change, Late, Read, Stamp, Write};
+use crate::record::{Change, Late, Read, Stamp, Write};
 
 /// The keys of a history, and the globs that are used on them.
 #[derive(Debug)]
-pub struct Names {
+pub(crate) struct Names {
     /// By number.
-    pub keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
     /// Globs, with what they match.
-    pub patterns: Vec<(String, Vec<usize>)>,
+    pub(crate) patterns: Vec<(String, Vec<usize>)>,
 }
 
 /// Something that is written down at once, so that it is known of who dies. Numbers are those of
 /// the whole history.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A change began.
     Changes(usize, Change),
     /// It ended then, and said that it is done, or not.
@@ -43,7 +43,7 @@ pub enum Fact {
     Call,
     /// A subscription began.
     Listens(Stamp),
-    /// What it counts for is up to who told it: see `processes::told`.
+    /// A key was deleted that is deleted once.
     Told {
         /// The name of the key.
         key: String,

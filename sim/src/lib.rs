@@ -16,13 +16,14 @@
 pub mod bounds;
 mod caller;
 pub mod check;
-pub mod ground;
-pub mod history;
+mod ground;
+mod history;
 mod line;
 mod noted;
 pub mod plan;
 #[cfg(feature = "processes")]
 pub mod processes;
+pub mod record;
 mod road;
 pub mod shrink;
 mod world;
@@ -42,7 +43,7 @@ mod tests {
             let first = run(&plan);
             assert!(first.calls > 0 && !first.reads.is_empty() && !first.changes.is_empty());
             let second = run(&plan);
-            let lines = |record: &crate::history::Record| {
+            let lines = |record: &crate::record::Record| {
                 let reads = record.reads.iter().map(|it| format!("{it:?}"));
                 let changes = record.changes.iter().map(|it| format!("{it:?}"));
                 let writes = record.writes.iter().map(|it| format!("{it:?}"));

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sim::{check::check, history::Violation, plan::Plan, run, shrink::shrink};
+use sim::{check::check, plan::Plan, record::Violation, run, shrink::shrink};
 
 struct Orders {
     from: u64,

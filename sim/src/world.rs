@@ -19,10 +19,11 @@ use tokio::{
 use crate::{
     caller::{Cache, Caller, LEVEL_READ, LEVEL_WRITE, PATTERN, PUBLISH, WITHOUT_HARD, hears, ms},
     ground::{Names, Simulated},
-    history::{History, Incarnation, Record, Trouble},
+    history::History,
     line::Line,
     noted::Noted,
     plan::{Act, Break, Call, Fault, KEYS, LevelWeather, Load, PATTERNS, Plan, Setup},
+    record::{Incarnation, Record, Trouble},
     road::{Plain, Road},
 };
 

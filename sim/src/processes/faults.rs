@@ -9,7 +9,7 @@ use super::{
     fleet::{FAR, Fleet, SLOTS},
     servers::{broker::Broker, ms, proxy::Mode, redis::RedisServer},
 };
-use crate::history::Trouble;
+use crate::record::Trouble;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {

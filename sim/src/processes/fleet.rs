@@ -15,7 +15,7 @@ use super::{
     machine::now,
     servers::{process::Process, proxy::Proxy},
 };
-use crate::history::{Incarnation, Trouble};
+use crate::record::{Incarnation, Trouble};
 
 /// For an answer that is expected.
 const PATIENCE: Duration = Duration::from_secs(120);

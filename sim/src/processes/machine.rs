@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     ground::{Fact, Ground},
-    history::Stamp,
+    record::Stamp,
 };
 
 /// Nanoseconds of the clock.

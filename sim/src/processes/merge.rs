@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use crate::{
     ground::Fact,
-    history::{Record, Stamp, Violation, Way},
+    record::{Record, Stamp, Violation, Way},
 };
 
 /// What one incarnation heard of the deletes that are told once, and what it deleted so itself.

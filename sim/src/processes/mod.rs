@@ -39,7 +39,8 @@ use self::{
 use crate::{
     bounds::Bounds,
     check::{check, oldest},
-    history::{History, Record, Violation},
+    history::History,
+    record::{Record, Violation},
 };
 
 /// What a machine with few cores and much else to do may add to any time is in each of them.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::merge::Hearing;
-use crate::history::{Incarnation, Stamp};
+use crate::record::{Incarnation, Stamp};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Told {
