@@ -13,6 +13,9 @@
 //! While it happens it is noticed that calls keep their deadlines (R6), that a key is loaded once
 //! at a time (R7), and that nothing is left behind.
 //!
+//! Whether it happened in simulated weather or to real processes makes no difference but for how
+//! late what may be: see [`Bounds`](crate::bounds::Bounds).
+//!
 //! A value that was given by a `set` which overlaps with another change may stand after it: either
 //! order is one. And a load that has no lease, or does not know whether it was published or refused,
 //! has only the bus to tell it of changes elsewhere, as memory has.
