@@ -2,24 +2,28 @@
 
 use std::process::Command;
 
-#[test]
-fn processes_that_are_killed_and_frozen_break_no_promise() {
+/// Two seconds of it, and of a bus that needs no other server.
+fn breaks_no_promise(fault: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_processes"))
-        .args(["--seconds", "2", "redis", "--fault", "kill-process", "--fault", "freeze-process"])
+        .args(["--seconds", "2", "redis", "--fault", fault])
         .output()
         .expect("a process");
     let (said, errors) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{errors}");
-    let histories: Vec<Vec<&str>> = said
-        .lines()
-        .filter(|line| line.starts_with("redis "))
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    assert_eq!(histories.len(), 2, "{said}");
-    for history in histories {
-        let [_, _, _, calls, reads, confirmed, ..] = history.as_slice() else { panic!("{said}") };
-        let much = |figure: &str| figure.parse::<u32>().is_ok_and(|it| it > 100);
-        assert!(much(calls) && much(reads) && much(confirmed), "{said}");
-    }
+    let history = said.lines().find(|line| line.starts_with("redis ")).expect("a row");
+    let figures: Vec<&str> = history.split_whitespace().collect();
+    let [_, _, _, calls, reads, confirmed, ..] = *figures else { panic!("{said}") };
+    let much = |figure: &str| figure.parse::<u32>().is_ok_and(|it| it > 50);
+    assert!(much(calls) && much(reads) && much(confirmed), "{said}");
+}
+
+#[test]
+fn processes_that_are_killed_break_no_promise() {
+    breaks_no_promise("kill-process");
+}
+
+#[test]
+fn processes_that_are_frozen_break_no_promise() {
+    breaks_no_promise("freeze-process");
 }

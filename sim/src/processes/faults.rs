@@ -34,6 +34,8 @@ pub(super) const FAULTS: [(&str, Fault); 7] = [
 
 /// Until a subscription has begun again: the attempt that hangs, a pause, another.
 const RESUBSCRIBES: u64 = 2_500;
+/// Ways in which a way is cut, in turn; and in turn, whose.
+const CUTS: [Mode; 3] = [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies];
 /// Between two of a kind.
 const BETWEEN: Duration = ms(1_500);
 
@@ -111,18 +113,15 @@ impl World<'_> {
                 });
             }
             Fault::CutBus => {
-                let modes = [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies];
-                let mode = modes[round / FAR.len() % modes.len()];
                 let from = self.fleet.now();
-                self.set(far, true, mode);
+                self.set(far, true, CUTS[round % CUTS.len()]);
                 sleep(lasts);
                 self.set(far, true, Mode::Pass);
                 let cut = Trouble::new(Some(far), from, self.fleet.now() + RESUBSCRIBES);
                 self.trouble(Trouble { holds_up: true, cut: true, ..cut });
             }
             Fault::CutLevel => {
-                let modes = [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies];
-                self.set(far, false, modes[round / FAR.len() % modes.len()]);
+                self.set(far, false, CUTS[round % CUTS.len()]);
                 sleep(lasts);
                 self.set(far, false, Mode::Pass);
             }
