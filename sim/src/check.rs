@@ -207,7 +207,9 @@ fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
             down.any(|it| meets(it, at) && at <= it.to && read.begin.at <= it.to)
         };
         for trouble in &record.troubles {
-            let of_teller = trouble.slot.is_none_or(|slot| slot == by.slot);
+            // Not what the one before it in its slot went through.
+            let of_teller =
+                trouble.slot.is_none_or(|slot| slot == by.slot) && trouble.to > by.began;
             let to = trouble.to + bounds.held_up;
             if trouble.holds_up && of_teller && meets(trouble, told) && to > told && !is_down(told)
             {
