@@ -10,7 +10,8 @@ pub struct Bounds {
     pub trust: u64,
     /// How often that is asked, and what an answer of the shared level may be late.
     pub noticed: u64,
-    /// What is published again after the bus was away: the attempt that hangs, a pause, another.
+    /// What is published again after the bus was away: the attempt that hangs, a pause, another, as
+    /// far as that is not in the time of the trouble itself.
     pub held_up: u64,
     /// Five beats, which tell of a last event.
     pub beats: u64,

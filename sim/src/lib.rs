@@ -5,6 +5,8 @@
 //! the seed says. Everything is written down and then checked against the promises: see
 //! [`check`](check::check). The same seed is the same history, bit for bit, so one that fails can
 //! be run again, and made shorter.
+//!
+//! `processes` asks the same of histories that happened: of real processes, servers and faults.
 
 #![expect(
     clippy::expect_used,

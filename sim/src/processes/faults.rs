@@ -32,10 +32,12 @@ pub(super) const FAULTS: [(&str, Fault); 7] = [
     ("restart-level", Fault::RestartLevel),
 ];
 
-/// Until a subscription has begun again: the attempt that hangs, a pause, another.
-const RESUBSCRIBES: u64 = 2_500;
+/// Until a subscription has begun again: an attempt to connect that hangs for the 3 s of the
+/// transports, a pause of up to one, another. All is well within this, which the quiet end asks.
+const RESUBSCRIBES: u64 = super::MENDS;
 /// Ways in which a way is cut, in turn; and in turn, whose.
-const CUTS: [Mode; 3] = [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies];
+const CUTS: [Mode; 5] =
+    [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies, Mode::Pause, Mode::LoseRequests];
 /// Between two of a kind.
 const BETWEEN: Duration = ms(1_500);
 
@@ -74,7 +76,7 @@ impl World<'_> {
                 }
                 self.fleet.kill(slot);
                 if is_cut {
-                    self.set(slot, true, Mode::Pass);
+                    self.mend(slot, true, Mode::Blackhole);
                     let cut = Trouble::new(Some(slot), from, self.fleet.now());
                     self.trouble(Trouble { holds_up: true, cut: true, ..cut });
                 }
@@ -114,16 +116,18 @@ impl World<'_> {
             }
             Fault::CutBus => {
                 let from = self.fleet.now();
-                self.set(far, true, CUTS[round % CUTS.len()]);
+                let mode = CUTS[round % CUTS.len()];
+                self.set(far, true, mode);
                 sleep(lasts);
-                self.set(far, true, Mode::Pass);
+                self.mend(far, true, mode);
                 let cut = Trouble::new(Some(far), from, self.fleet.now() + RESUBSCRIBES);
                 self.trouble(Trouble { holds_up: true, cut: true, ..cut });
             }
             Fault::CutLevel => {
-                self.set(far, false, CUTS[round % CUTS.len()]);
+                let mode = CUTS[round % CUTS.len()];
+                self.set(far, false, mode);
                 sleep(lasts);
-                self.set(far, false, Mode::Pass);
+                self.mend(far, false, mode);
             }
             Fault::RestartLevel => {
                 self.level.kill();
@@ -148,8 +152,17 @@ impl World<'_> {
         self.trouble(Trouble { down: true, ..Trouble::new(None, from, back) });
     }
 
+    /// All goes well again. What lost bytes does not go on: no connection has a hole in it.
+    fn mend(&self, slot: usize, is_bus: bool, mode: Mode) {
+        if mode != Mode::Pause {
+            self.set(slot, is_bus, Mode::Reset);
+        }
+        self.set(slot, is_bus, Mode::Pass);
+    }
+
     fn set(&self, slot: usize, is_bus: bool, mode: Mode) {
         let Some(ways) = &self.fleet.ways[slot] else { return };
-        if is_bus { &ways.bus } else { &ways.level }.set(mode);
+        let way = if is_bus { &ways.bus } else { &ways.level };
+        way.set(mode);
     }
 }

@@ -48,7 +48,7 @@ const BOUNDS: Bounds = Bounds {
     latency: 500,
     trust: 3_000,
     noticed: 250 + 500 + 500,
-    held_up: 4_000,
+    held_up: 1_500,
     beats: 4_500,
     sent: 500,
     leaves: 500,
