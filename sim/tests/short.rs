@@ -1,5 +1,7 @@
 //! The processes, for as long as a test may take: killed, and frozen, over Redis alone.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may")]
+
 use std::process::Command;
 
 /// Two seconds of it, and of a bus that needs no other server.

@@ -54,8 +54,9 @@ const BOUNDS: Bounds = Bounds {
     leaves: 500,
     slack: 1_000,
 };
-/// The same where a broker writes each event to a disk that has more to do, before it passes it on.
-const LATENCY_ON_DISK: u64 = 1_000;
+/// Of RabbitMQ: it runs on one scheduler, and confirms in up to a second where the machine has more
+/// to do than it can. This is for quiet hours.
+const LATENCY_OF_RABBITMQ: u64 = 1_000;
 /// Until all are current when all is well again.
 const MENDS: u64 = 5_000;
 /// Before anything goes wrong.
@@ -110,9 +111,7 @@ pub fn main(mut words: impl Iterator<Item = String>) -> ExitCode {
     }
     let orders = orders(first.into_iter().chain(words));
     println!("seed {}; in milliseconds, {BOUNDS:?}", orders.seed);
-    println!(
-        "a latency of {LATENCY_ON_DISK} for rabbitmq-durable; the longest stall is added to it"
-    );
+    println!("a latency of {LATENCY_OF_RABBITMQ} for RabbitMQ; the longest stall is added to it");
     println!(
         "{:<17} {:<15} {:>5} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
         "bus", "fault", "s", "calls", "reads", "confirmed", "lost", "oldest", "stall", "violations"
@@ -159,8 +158,8 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
     let stall = stalls.end();
     history.with(|record| {
         record.bounds = BOUNDS;
-        if broker.kind == Kind::Durable {
-            record.bounds.latency = LATENCY_ON_DISK;
+        if matches!(broker.kind, Kind::Passing | Kind::Durable) {
+            record.bounds.latency = LATENCY_OF_RABBITMQ;
         }
         record.bounds.latency += stall;
         record.bounds.slack += stall;
