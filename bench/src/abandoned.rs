@@ -62,8 +62,10 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
         let moka = moka::future::Cache::<String, Value>::new(10);
         let foyer = foyer(10);
         let ours = LazyLayersCache::<String, [u8; 100]>::builder().build().expect("valid options");
+        // Callers have clones: with its last handle a cache may go, and its loads with it.
         [
             ends(|load| {
+                let quick = Arc::clone(&quick);
                 tokio::spawn(async move {
                     let load = async { Ok::<_, String>(load.run().await) };
                     drop(quick.get_or_insert_async("key", load).await);
@@ -72,6 +74,7 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
             })
             .await,
             ends(|load| {
+                let moka = moka.clone();
                 tokio::spawn(async move {
                     moka.get_with_by_ref("key", load.run()).await;
                 })
@@ -79,6 +82,7 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
             })
             .await,
             ends(|load| {
+                let amalgam = amalgam.clone();
                 tokio::spawn(async move {
                     let load = |_| async move { Ok::<_, std::fmt::Error>(load.run().await) };
                     drop(amalgam.get_or_set("key", load).await);
@@ -87,6 +91,7 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
             })
             .await,
             ends(|load| {
+                let foyer = foyer.clone();
                 tokio::spawn(async move {
                     let load = || async move { Ok::<_, std::fmt::Error>(load.run().await) };
                     drop(foyer.get_or_fetch("key", load).await);
@@ -95,6 +100,7 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
             })
             .await,
             ends(|load| {
+                let tiers = tiers.clone();
                 tokio::spawn(async move {
                     let load = || async move {
                         load.run().await;
@@ -106,6 +112,7 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
             })
             .await,
             ends(|load| {
+                let ours = ours.clone();
                 tokio::spawn(async move {
                     let load = || async move { Ok::<_, String>(load.run().await) };
                     drop(ours.get_or_set("key", load).await);

@@ -16,6 +16,7 @@
 
 mod abandoned;
 mod bus;
+mod counted;
 mod frozen;
 mod growth;
 mod hit;
@@ -32,12 +33,13 @@ mod server;
 mod shared;
 mod stampede;
 mod trips;
+mod whole;
 
 use report::Report;
 
 type Table = (&'static str, fn(&mut Report));
 
-const TABLES: [Table; 12] = [
+const TABLES: [Table; 13] = [
     ("hit", hit::run),
     ("miss", miss::run),
     ("abandoned", abandoned::run),
@@ -48,6 +50,7 @@ const TABLES: [Table; 12] = [
     ("bus", bus::run),
     ("shared", shared::run),
     ("trips", trips::run),
+    ("shop", whole::run),
     ("payloads", payloads::run),
     ("frozen", frozen::run),
 ];
@@ -62,6 +65,12 @@ fn main() -> std::process::ExitCode {
         && child == memory::CHILD
     {
         memory::hold(what);
+        return std::process::ExitCode::SUCCESS;
+    }
+    if let [child, contender, url, number] = &wanted[..]
+        && child == whole::CHILD
+    {
+        whole::serve(contender, url, number);
         return std::process::ExitCode::SUCCESS;
     }
     let folder = wanted.iter().position(|word| word == WRITE).map(|at| {

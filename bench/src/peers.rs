@@ -47,13 +47,13 @@ pub(crate) fn multi_tier(room: usize) -> Arc<CacheManager> {
     let config =
         MokaCacheConfig { max_capacity: room as u64, time_to_live: AN_HOUR, time_to_idle: AN_HOUR };
     let memory = MokaCache::new(config).expect("valid options");
-    one_tier(Arc::new(memory))
+    crate::measure::block_on(tiers_of(Arc::new(memory)))
 }
 
-pub(crate) fn one_tier(tier: Arc<dyn L2CacheBackend>) -> Arc<CacheManager> {
+/// With one tier.
+pub(crate) async fn tiers_of(tier: Arc<dyn L2CacheBackend>) -> Arc<CacheManager> {
     let builder = CacheSystemBuilder::new().with_tier(tier, TierConfig::as_l1());
-    let built = crate::measure::block_on(builder.build());
-    Arc::clone(built.expect("valid options").cache_manager())
+    Arc::clone(builder.build().await.expect("valid options").cache_manager())
 }
 
 /// As memory alone; with a loader that is polled on a task of the runtime.

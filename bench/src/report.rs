@@ -57,6 +57,11 @@ impl Report {
             format!("  at most {:.2}x {}: {mark}", limit.limit, limit.of)
         });
         self.line(&format!("{name:<44} {value:>9.1} {unit:<8} {ratio:>5.2}x{verdict}"));
+        self.bar(name, value);
+    }
+
+    /// For a picture of bars, where the line was no row.
+    pub(crate) fn bar(&mut self, name: &str, value: f64) {
         self.table().bars.push((name.to_owned(), value));
     }
 

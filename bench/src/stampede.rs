@@ -21,7 +21,7 @@ use crate::{
 
 const TASKS: usize = 10_000;
 const ROUNDS: usize = 9;
-const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 8] = [
     "OnceCell (floor)",
     "quick_cache get_or_insert_async",
     "moka get_with_by_ref",
@@ -31,7 +31,7 @@ const NAMES: [&str; 8] = [
     "multi-tier get_or_compute_with",
     "lazy-layers get_or_set",
 ];
-const OURS: usize = NAMES.len() - 1;
+pub(crate) const OURS: usize = NAMES.len() - 1;
 
 pub(crate) fn run(report: &mut Report) {
     let mut samples = vec![Vec::new(); NAMES.len()];
