@@ -6,6 +6,8 @@ use crate::server::Server;
 pub(crate) struct Counted {
     /// Those inside scripts too.
     pub(crate) commands: f64,
+    /// Times that it read from a client: once a round trip.
+    pub(crate) trips: f64,
     /// In and out.
     pub(crate) bytes: f64,
     pub(crate) cpu_seconds: f64,
@@ -26,6 +28,7 @@ impl Counted {
         };
         Self {
             commands: field("total_commands_processed"),
+            trips: field("total_reads_processed"),
             bytes: field("total_net_input_bytes") + field("total_net_output_bytes"),
             cpu_seconds: cpu_seconds(field("process_id") as u32),
         }

@@ -25,7 +25,7 @@ text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#24292f}\
 pub(crate) fn bars(title: &str, unit: &str, bars: &[(String, f64)]) -> String {
     const ROW: f64 = 24.0;
     const LABELS: f64 = 290.0;
-    const FIGURES: f64 = 100.0;
+    const FIGURES: f64 = 140.0;
     let height = 48.0 + ROW * bars.len() as f64;
     let longest = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let mut svg = open(height, title);

@@ -102,21 +102,22 @@ async fn delete(deletes: &Cache, hears: &Cache, rate: f64) -> (f64, Duration) {
     let last = format!("deleted:{}", all - 1);
     let load = || async { Ok::<_, std::fmt::Error>("x".repeat(100)) };
     hears.get_or_set(&last, load).await.expect("it loads");
+    assert!(hears.get_l1(&last).is_some(), "it is there");
     let begun = Instant::now();
     let mut number = 0;
     while number < all {
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let due = (begun.elapsed().as_secs_f64() * rate) as usize + 1;
         while number < due.min(all) {
             deletes.delete(&format!("deleted:{number}")).await.expect("open");
             number += 1;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let reached = all as f64 / begun.elapsed().as_secs_f64();
     let told = Instant::now();
     while hears.get_l1(&last).is_some() {
         assert!(told.elapsed() < Duration::from_secs(30), "the other never heard of it");
-        tokio::time::sleep(Duration::from_micros(200)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     (reached, told.elapsed())
 }

@@ -22,7 +22,6 @@ pub(super) const NAMES: [&str; 4] = ["Redis alone", "amalgam", "multi-tier", "la
 pub(super) const BARE: usize = 0;
 pub(super) const OURS: usize = 3;
 
-const IN_MEMORY: usize = 10_000;
 const TTL: Duration = Duration::from_secs(60);
 /// What a query takes, and a change.
 const QUERY: Duration = Duration::from_millis(2);
@@ -63,7 +62,7 @@ pub(super) enum Shop {
 }
 
 impl Shop {
-    pub(super) async fn open(contender: usize, url: &str) -> Self {
+    pub(super) async fn open(contender: usize, url: &str, in_memory: usize) -> Self {
         match NAMES[contender] {
             "Redis alone" => {
                 let client = redis::Client::open(url).expect("a URL");
@@ -74,7 +73,7 @@ impl Shop {
                 let redis = RedisDistributedCache::connect(url).await.expect("it answers");
                 let bus = RedisBackplane::connect(url).await.expect("it answers");
                 let cache = amalgam::Cache::builder()
-                    .max_capacity(IN_MEMORY as u64)
+                    .max_capacity(in_memory as u64)
                     .default_options(amalgam::EntryOptions::new(TTL))
                     .distributed(Arc::new(redis))
                     .serializer(Arc::new(MessagePackSerializer))
@@ -86,7 +85,7 @@ impl Shop {
             }
             "multi-tier" => {
                 let config = MokaCacheConfig {
-                    max_capacity: IN_MEMORY as u64,
+                    max_capacity: in_memory as u64,
                     time_to_live: TTL,
                     time_to_idle: TTL,
                 };
@@ -104,7 +103,7 @@ impl Shop {
                 let bus = RedisTransport::at(url).build().expect("valid options");
                 let cache = LazyLayersCache::builder()
                     .ttl(TTL)
-                    .l1(L1Options::default().max_entries(IN_MEMORY))
+                    .l1(L1Options::default().max_entries(in_memory))
                     .l2(redis, WireCodec::new())
                     .event_bus(bus, WireCodec::new())
                     .build()
