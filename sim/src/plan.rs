@@ -143,6 +143,8 @@ pub enum Fault {
     Level(Option<usize>, LevelWeather, u64),
     /// The shared level comes back empty.
     LevelRestarts,
+    /// The shared level comes back with what it held so many milliseconds before.
+    LevelReturns(u64),
     /// An instance is killed, and another takes its place.
     Kill(usize),
     /// An instance is closed, and another takes its place.
@@ -244,6 +246,7 @@ impl Fault {
             Self::Bus(_, lasts)
             | Self::Link(_, _, lasts)
             | Self::Level(_, _, lasts)
+            | Self::LevelReturns(lasts)
             | Self::Pause(_, lasts) => *lasts,
             _ => 0,
         }
@@ -316,14 +319,15 @@ fn level_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     let slot = random.bool().then(|| random.usize(..setup.instances));
     let slowest = *pick(random, &[setup.level_latency, 100, 400]);
     let fair = LevelWeather { slowest, ..LevelWeather::default() };
-    let weather = match random.u32(0..7) {
+    let weather = match random.u32(0..8) {
         0 => LevelWeather { fails: 1.0, ..fair },
         1 => LevelWeather { hangs: 1.0, ..fair },
         2 => LevelWeather { happens_late: 0.5, ..fair },
         3 => LevelWeather { fails_afterwards: 0.5, ..fair },
         4 => LevelWeather { fails: 0.2, fails_afterwards: 0.2, happens_late: 0.2, ..fair },
         5 => LevelWeather { slowest: 800, ..fair },
-        _ => return Fault::LevelRestarts,
+        6 => return Fault::LevelRestarts,
+        _ => return Fault::LevelReturns(random.u64(100..4_000)),
     };
     Fault::Level(slot, weather, random.u64(100..4_000))
 }

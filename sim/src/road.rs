@@ -1,7 +1,12 @@
 //! An instance's way to the shared level: what is asked takes its time, fails, hangs, and goes on
 //! at the other side whether anybody still waits for the answer or not.
+//!
+//! A level that was restarted may be back with old data, and every connection to it is gone. The
+//! next one is made as the library's own store for Redis makes it: looked which run it is, what it
+//! holds removed if nobody has noted that run, then noted, and only then used. Each step takes its
+//! time, and others do the same meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
     Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored, testing::SharedStore,
@@ -35,6 +40,11 @@ struct State {
     /// When something was asked last, and how often since then.
     asked: (u64, u64),
     stands: bool,
+    /// The run of the level that it is connected to.
+    run: Option<u64>,
+    /// Whether it is being connected; how often it was.
+    connects: bool,
+    connection: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +61,14 @@ const LATER: u64 = 3_000;
 
 impl Road {
     pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
-        let state = State { weather: LevelWeather::default(), asked: (0, 0), stands: false };
+        let state = State {
+            weather: LevelWeather::default(),
+            asked: (0, 0),
+            stands: false,
+            run: store.is_noted().then(|| store.run()),
+            connects: false,
+            connection: 0,
+        };
         let (history, state) = (history.clone(), Arc::new(Mutex::new(state)));
         Self { store, by, history, state, seed, goes_on: Arc::default(), weathers: Arc::default() }
     }
@@ -76,6 +93,53 @@ impl Road {
             }
             told.await;
         }
+    }
+
+    /// The run of the level that is asked, if there is a connection to it. Else one is made.
+    fn connected(&self) -> Option<u64> {
+        let state = &mut *self.state.lock();
+        if state.run != Some(self.store.run()) {
+            state.run = None;
+            if !std::mem::replace(&mut state.connects, true) {
+                let road = self.clone();
+                tokio::spawn(async move { road.connect().await });
+            }
+        }
+        state.run
+    }
+
+    async fn connect(self) {
+        let run = self.look().await;
+        let state = &mut *self.state.lock();
+        state.run = run;
+        state.connects = false;
+        state.connection += u64::from(run.is_some());
+    }
+
+    /// Sees to it that nothing old is there. `None` if that comes to nothing: by the weather, or
+    /// because the level was restarted meanwhile. Who asks for something then tries again.
+    async fn look(&self) -> Option<u64> {
+        let run = self.store.run();
+        self.step(run).await?;
+        let is_noted = self.store.is_noted();
+        self.step(run).await?;
+        if !is_noted {
+            self.store.delete_matching("*").await.ok()?;
+            self.step(run).await?;
+        }
+        self.store.note_run();
+        Some(run)
+    }
+
+    /// The time of a request of the connection that is being made.
+    async fn step(&self, run: u64) -> Option<()> {
+        let weather = self.state.lock().weather;
+        let seed = self.seed ^ self.history.now().rotate_left(32);
+        let takes = fastrand::Rng::with_seed(seed).u64(0..=2 * weather.slowest);
+        sleep(Duration::from_millis(takes)).await;
+        self.passes().await;
+        let is_through = weather.fails < 1.0 && weather.hangs < 1.0 && self.store.run() == run;
+        is_through.then_some(())
     }
 
     fn roll(&self) -> (Fate, Duration, Duration, Duration) {
@@ -115,6 +179,7 @@ impl Road {
     {
         let road = self.clone();
         Box::pin(async move {
+            let Some(run) = road.connected() else { return Err("no connection yet".into()) };
             let (fate, there, back, later) = road.roll();
             let weather_changes = road.weathers.notified();
             let (tell, told) = oneshot::channel();
@@ -125,13 +190,23 @@ impl Road {
                     sleep(there).await;
                 }
                 way.passes().await;
+                if fate == Fate::HappensLate {
+                    sleep(later).await;
+                }
+                let mut acting = pin!(act(store.clone()));
+                // What was sent on a connection goes with it, at the last moment too.
+                let acting = poll_fn(|context| match store.run() == run {
+                    true => acting.as_mut().poll(context).map(Some),
+                    false => Poll::Ready(None),
+                });
                 match fate {
                     Fate::Fails | Fate::Hangs => {}
-                    Fate::HappensLate => {
-                        sleep(later).await;
-                        let _ = act(store).await;
+                    Fate::HappensLate => drop(acting.await),
+                    Fate::Well | Fate::FailsAfterwards => {
+                        if let Some(answer) = acting.await {
+                            drop(tell.send(answer));
+                        }
                     }
-                    Fate::Well | Fate::FailsAfterwards => drop(tell.send(act(store).await)),
                 }
             };
             tokio::spawn(work);
@@ -234,7 +309,7 @@ impl Store for Road {
     }
 
     fn connection(&self) -> u64 {
-        self.store.connection()
+        self.store.connection() + self.state.lock().connection
     }
 }
 

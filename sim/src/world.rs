@@ -15,7 +15,7 @@ use std::{
 use lazy_layers_cache::{
     CircuitBreaker, Clock, DistributedLock, Event, EventBusOptions, FailSafe, L2Timeouts,
     LazyLayersCache, NegativeCache, Source, Subscription, Timeouts, WireCodec,
-    testing::{BusLink, BusWeather, SharedBus, SharedStore, TokioClock},
+    testing::{BusLink, BusWeather, SharedBus, SharedStore, StoreSnapshot, TokioClock},
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -53,6 +53,8 @@ struct World {
     store: SharedStore,
     slots: Vec<Slot>,
     levels: Vec<LevelWeather>,
+    /// What the shared level held when it was last saved.
+    saved: Option<StoreSnapshot>,
     /// Calls of instances that are closed, and the closing.
     others: JoinSet<()>,
 }
@@ -113,6 +115,7 @@ impl World {
             store: SharedStore::new(TokioClock::new()),
             slots: Vec::new(),
             levels: Vec::new(),
+            saved: None,
             others: JoinSet::new(),
         }
     }
@@ -268,6 +271,7 @@ impl World {
                 self.store.restart();
                 self.store.reconnect();
             }
+            Fault::LevelReturns(_) => self.saved = Some(self.store.snapshot()),
             Fault::Kill(slot) => drop(self.replace(slot)),
             Fault::Close(slot) => {
                 let old = self.replace(slot);
@@ -288,6 +292,12 @@ impl World {
             Fault::Link(slot, ..) => self.slots[slot].link.mend(),
             Fault::Pause(slot, _) => self.slots[slot].goes_on(),
             Fault::Level(slot, ..) => self.level(slot, fair),
+            Fault::LevelReturns(_) => {
+                if let Some(saved) = self.saved.take() {
+                    self.history.with(|record| record.agrees = false);
+                    self.store.restart_with(&saved);
+                }
+            }
             _ => {}
         }
     }

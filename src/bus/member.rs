@@ -34,6 +34,8 @@ pub(crate) struct Manner {
     pub(crate) dedupe_ttl: u64,
     pub(crate) outbox_entries: usize,
     pub(crate) outbox_bytes: usize,
+    /// Whether there is a count to be told of each key. An event has room for one.
+    pub(crate) tells_counts: bool,
 }
 
 pub(crate) struct Member {
@@ -56,6 +58,8 @@ struct State {
     pulse: Pulse,
     dedupe: Dedupe,
     order: Order,
+    /// Until when who sends waits; `None` while it does not, and so looks again before it does.
+    rests_until: Option<u64>,
     /// Whether peers are to be asked where they are.
     says_hello: bool,
     /// Counts subscriptions.
@@ -96,15 +100,17 @@ impl Member {
     pub(crate) fn new(manner: Manner) -> Self {
         let random = || format!("{:016x}", fastrand::u64(..));
         let incarnation: Arc<str> = Arc::from(random());
+        let outbox = Outbox::new(manner.outbox_entries, manner.outbox_bytes);
         Self {
             source: Arc::from(manner.source.unwrap_or_else(random)),
             namespace: manner.namespace,
             state: Mutex::new(State {
-                outbox: Outbox::new(manner.outbox_entries, manner.outbox_bytes),
+                outbox: if manner.tells_counts { outbox.one_by_one() } else { outbox },
                 gaps: Gaps::new(&incarnation, manner.trust_timeout),
                 pulse: Pulse::new(manner.trust_timeout),
                 dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
                 order: Order::new(&incarnation, Order::MAX_KEYS),
+                rests_until: None,
                 says_hello: false,
                 subscriptions: 0,
                 catches_up: false,
@@ -190,42 +196,79 @@ impl Member {
         }
     }
 
-    /// What is to be sent now.
-    pub(crate) fn next(&self, now: u64) -> Errand {
+    /// What is to be sent now. For who sends, which waits if that is what there is to do.
+    ///
+    /// `count` says how often a key was deleted, where that is to be told: asked for only now, it
+    /// is told once however often that was.
+    pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
         let mut state = self.state.lock();
-        // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
-        for _ in 0..2 {
-            let State { outbox, pulse, .. } = &mut *state;
-            let Some(out) = outbox.next(now) else { break };
-            let mark = self.mark(out.seq, pulse.promise(false));
-            match self.write(&mark.id(), mark, None, out.kind()) {
-                Ok(bytes) => return Errand::Event(out.seq, bytes),
-                Err(_) => outbox.failed(),
-            }
-        }
-        let hello = state.says_hello;
-        let covered = state.outbox.covered();
-        let errand = match state.pulse.due_at() {
-            due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
-            _ => {
-                let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
-                self.beacon(mark, state.subscriptions, hello)
-                    .map_or(Errand::Wait(None), Errand::Beacon)
-            }
+        let errand = self.errand(&mut state, now, count);
+        state.rests_until = match errand {
+            Errand::Wait(until) => Some(until.unwrap_or(u64::MAX)),
+            Errand::Event(..) | Errand::Beacon(_) => None,
         };
+        let covered = state.outbox.covered();
         drop(state);
         // What had become too old for it may have been all that waited.
         self.cover(covered);
         errand
     }
 
+    /// To be called when there may be something to send: who sends is told if it would wait for
+    /// longer than it may.
+    pub(crate) fn rouse(&self) {
+        let state = self.state.lock();
+        let has_work = state.rests_until.is_some_and(|until| {
+            let is_due = state.pulse.due_at().is_some_and(|due| due < until);
+            is_due || state.says_hello || !state.outbox.is_empty()
+        });
+        drop(state);
+        if has_work {
+            self.work.notify_one();
+        }
+    }
+
+    fn errand(&self, state: &mut State, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
+        // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
+        for _ in 0..2 {
+            let State { outbox, pulse, .. } = state;
+            let Some(out) = outbox.next(now) else { break };
+            let mark = self.mark(out.seq, pulse.promise(false));
+            let kind = out.kind();
+            let generation = match &kind {
+                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => match keys[..] {
+                    [key] => count(key),
+                    _ => None,
+                },
+                _ => None,
+            };
+            match self.write(&mark.id(), mark, generation, kind) {
+                Ok(bytes) => return Errand::Event(out.seq, bytes),
+                Err(_) => outbox.failed(),
+            }
+        }
+        let hello = state.says_hello;
+        match state.pulse.due_at() {
+            due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
+            _ => {
+                let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
+                self.beacon(mark, state.subscriptions, hello)
+                    .map_or(Errand::Wait(None), Errand::Beacon)
+            }
+        }
+    }
+
     /// The event that is to be sent now, if none is being sent and no beacon is due first.
-    pub(crate) fn next_at_once(&self, now: u64) -> Option<(u64, Vec<u8>)> {
-        if self.state.lock().outbox.is_sending() {
+    pub(crate) fn next_at_once(
+        &self,
+        now: u64,
+        count: impl Fn(&str) -> Option<u64>,
+    ) -> Option<(u64, Vec<u8>)> {
+        let mut state = self.state.lock();
+        if state.outbox.is_sending() {
             return None;
         }
-        // If another call is as quick, both send it: it is the same event.
-        match self.next(now) {
+        match self.errand(&mut state, now, count) {
             Errand::Event(seq, bytes) => Some((seq, bytes)),
             Errand::Beacon(_) | Errand::Wait(_) => None,
         }

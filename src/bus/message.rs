@@ -3,7 +3,8 @@
 //! | field | in | |
 //! | --- | --- | --- |
 //! | `id`, `type`, `source`, `ts` | all | `type` is `del`, `pattern` or `set` |
-//! | `generation`, `namespace` | all, optional | |
+//! | `namespace` | all, optional | |
+//! | `generation` | all, optional | how often its key was deleted, where there is one key; in beacons the subscription's number |
 //! | `keys` | `del`, `set` | `keyTypes` beside it is passed over: every key is text here |
 //! | `pattern` | `pattern` | |
 //! | `value`, `ttlMs` | `set` | the value itself, not bytes of it |

@@ -95,6 +95,8 @@ type Turns = HashMap<Arc<str>, u64, foldhash::fast::RandomState>;
 pub(crate) struct Outbox {
     max_entries: usize,
     max_bytes: usize,
+    /// Deletes in one message.
+    most_keys: usize,
     /// What waits, by turn; and the turns of deletes and values by key, of patterns by pattern.
     waiting: BTreeMap<u64, Entry>,
     deletes: Turns,
@@ -128,6 +130,7 @@ impl Outbox {
         Self {
             max_entries,
             max_bytes,
+            most_keys: MAX_KEYS,
             waiting: BTreeMap::new(),
             deletes: Turns::default(),
             values: Turns::default(),
@@ -137,6 +140,11 @@ impl Outbox {
             out: None,
             next_seq: 0,
         }
+    }
+
+    /// A message of each delete, for want of room for what else is to be said of each key.
+    pub(crate) fn one_by_one(self) -> Self {
+        Self { most_keys: 1, ..self }
     }
 
     /// Takes a change in. It is out when [`covered`](Self::covered) is above the turn that this
@@ -324,6 +332,9 @@ impl Outbox {
                     break;
                 }
                 turns.push(*turn);
+                if turns.len() >= self.most_keys {
+                    break;
+                }
             }
         }
         let taken = turns.into_iter().filter_map(|turn| self.remove(turn));

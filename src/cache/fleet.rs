@@ -64,6 +64,7 @@ impl<V> Fleet<V> {
             dedupe_ttl: millis(options.event_dedupe.ttl),
             outbox_entries: events.outbox_max_entries,
             outbox_bytes: events.outbox_max_bytes,
+            tells_counts: options.l2.versioning,
         };
         bus.begin_use();
         let trust = options.subscribe_to_events.then(|| millis(events.trust_timeout));

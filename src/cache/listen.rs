@@ -51,7 +51,7 @@ impl<V: Send + Sync + 'static> Drop for Listening<'_, V> {
 }
 
 impl<V: Send + Sync + 'static> Shared<V> {
-    pub(super) async fn listen(&self) {
+    pub(super) async fn listen(self: &Arc<Self>) {
         let Some(fleet) = &self.fleet else { return };
         let pauses = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut pause = pauses();
@@ -88,7 +88,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// One subscription, from its confirmation to its end.
-    async fn hear_all(&self, fleet: &Fleet<V>, subscribed: Subscribed) {
+    async fn hear_all(self: &Arc<Self>, fleet: &Fleet<V>, subscribed: Subscribed) {
         let Subscribed { mut events, resumed } = subscribed;
         let now = self.now();
         fleet.member.subscribed(now, resumed, fastrand::f64());
@@ -152,7 +152,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         fleet.trust.suspect(self.now());
     }
 
-    async fn hear(&self, fleet: &Fleet<V>, payload: &[u8]) {
+    async fn hear(self: &Arc<Self>, fleet: &Fleet<V>, payload: &[u8]) {
         let unpack = |payload: &[u8], limit| {
             contained(|| Ok(fleet.codec.unpack(payload, limit))).ok().flatten()
         };
@@ -195,7 +195,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     async fn apply(
-        &self,
+        self: &Arc<Self>,
         fleet: &Fleet<V>,
         message: &Message<'_>,
         tickets: Vec<Ticket<V>>,
@@ -211,6 +211,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.observer.count(Counter::EventsReceived);
         if !keys.is_empty() || pattern.is_some() {
             self.observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
+        }
+        // Before memory forgets the key: what is looked up from then on is looked up by their count.
+        if let ([key], Some(theirs), Some(l2)) = (keys, message.generation, &self.l2) {
+            l2.adopt(key, theirs);
+            self.repay();
         }
         match &message.kind {
             Kind::Beacon { .. } => {}

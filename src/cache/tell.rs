@@ -194,20 +194,23 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.hurry(fleet);
     }
 
+    fn count(&self, key: &str) -> Option<u64> {
+        self.l2.as_ref()?.count(key)
+    }
+
     /// What was told goes out: here and now where that takes no waiting, which spares a task's
-    /// turn, else by the task.
+    /// turn, else by the task. The beats that follow are the task's too.
     fn hurry(&self, fleet: &Fleet<V>) {
         let transport = fleet.bus.transport();
         if transport.is_immediate()
-            && let Some((seq, bytes)) = fleet.member.next_at_once(self.now())
+            && let Some((seq, bytes)) = fleet.member.next_at_once(self.now(), |key| self.count(key))
         {
             let mut context = Context::from_waker(Waker::noop());
             if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
                 fleet.member.sent_event(self.now(), seq);
             }
         }
-        // In any case: there may be more, and beats follow.
-        fleet.member.work.notify_one();
+        fleet.member.rouse();
     }
 
     pub(super) async fn tell(&self) {
@@ -216,7 +219,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut pause = pauses();
         loop {
             let work = fleet.member.work.notified();
-            let sent = match fleet.member.next(self.now()) {
+            let sent = match fleet.member.next(self.now(), |key| self.count(key)) {
                 Errand::Wait(until) => {
                     let wait = until.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
                     match wait {

@@ -167,10 +167,10 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     pub(crate) async fn get(&self, asker: Asker<'_>) -> Option<Fresh<V>> {
+        let name = self.name(asker.key);
         if !self.serves(asker) {
             return None;
         }
-        let name = self.name(asker.key);
         let read = self.guarded(asker, self.read_limit, || self.store.get(&name));
         let stored = read.await.ok()??;
         self.fresh(asker, stored).await
@@ -190,10 +190,10 @@ impl<V: Send + Sync + 'static> L2<V> {
         let mut is_sound = true;
         let mut begin = Begin { stale_for: self.stale_for, lease_for, refresh };
         for _ in 0..2 {
+            let name = self.name(asker.key);
             if !self.serves(asker) {
                 break;
             }
-            let name = self.name(asker.key);
             let begun = || self.store.begin(&name, begin);
             match self.guarded(asker, self.read_limit, begun).await {
                 Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored).await {
@@ -294,6 +294,21 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.remove_versions(asker, Blame::Everything).await?;
         promise.kept();
         Ok(())
+    }
+
+    /// How often a key was deleted, for the others: where its name says so.
+    pub(crate) fn count(&self, key: &str) -> Option<u64> {
+        self.versions.as_ref().map(|versions| versions.of(key))
+    }
+
+    /// Another instance has deleted or set the key, and counts so many deletes of it. What may be
+    /// under its name all the same is owed: the caller is to [`repay`](Self::repay).
+    pub(crate) fn adopt(&self, key: &str, theirs: u64) {
+        let Some(versions) = &self.versions else { return };
+        let has_place = key.len() <= self.max_key_bytes && self.store.refuses(key).is_none();
+        if has_place {
+            versions.adopt(key, theirs, || drop(self.owed.promise_key(key)));
+        }
     }
 
     async fn remove_versions(&self, asker: Asker<'_>, blame: Blame) -> Result<(), Failure> {
@@ -416,7 +431,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
-    /// Whether the store may be asked about the key.
+    /// Whether the store may be asked about the key. To be asked when it has its name: for what is
+    /// under another one, this may change with the name.
     fn serves(&self, asker: Asker<'_>) -> bool {
         self.has_place(asker) && !self.owed.covers(asker.key)
     }

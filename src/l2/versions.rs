@@ -1,9 +1,20 @@
 //! Versioned keys: the name of a value ends with how often its key was deleted, as the TypeScript
 //! package has it.
 //!
-//! Each instance counts for itself, so two of them may be at different versions of a key and then
-//! do not see each other's values. What was promised of a delete holds all the same: it takes the
-//! versions around its own with it, and that of whoever has just started.
+//! Each instance counts for itself, and those that share a bus tell each other: who hears of a
+//! higher count has it too, so that they see each other's values. Where two are apart all the same
+//! (there is no bus, an event was lost, one has just started), they do not; but what was promised
+//! of a delete holds: it takes the versions around its own with it, and that of whoever has just
+//! started.
+//!
+//! # Further apart than that
+//!
+//! One delete does not reach what the other has. Both notice, by the count in what the other tells,
+//! and then remove themselves what is at the count that they have from then on, before they look
+//! there again:
+//!
+//! - who is told of a delete that did not reach its own version,
+//! - and who is told of a version that its own last delete did not reach.
 //!
 //! Counts are forgotten where there are too many. A key is then back at version 0, where nothing
 //! is older than its last delete: that took version 0 with it too.
@@ -13,11 +24,33 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 
 #[derive(Default)]
-pub(super) struct Versions(Mutex<HashMap<Arc<str>, u64>>);
+pub(super) struct Versions(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    of: HashMap<Arc<str>, Count>,
+    /// Of the keys: what others tell may be long.
+    bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    version: u64,
+    /// The last version that the last delete or set from here took with it.
+    reached: u64,
+}
+
+/// Of a key that was forgotten, or never deleted here. It may have been set.
+const UNKNOWN: Count = Count { version: 0, reached: AROUND };
 
 const MOST_KEYS: usize = 10_000;
+const MOST_BYTES: usize = 8 << 20;
 /// How far the counts of two instances may be apart.
 const AROUND: u64 = 8;
+/// Counts end here: JavaScript cannot add 1 to it either. Whoever tells of a count that no key
+/// comes to does no more with it than name the key anew: at one count for good, deletes still
+/// remove the value.
+const LAST: u64 = 1 << 53;
 
 impl Versions {
     pub(super) fn name(&self, key: &str) -> String {
@@ -26,24 +59,37 @@ impl Versions {
 
     /// The names that a delete removes.
     pub(super) fn names(&self, key: &str) -> Vec<String> {
-        let version = self.of(key);
-        let around = version.saturating_sub(AROUND).max(1)..=version.saturating_add(AROUND);
+        let mut counts = self.0.lock();
+        let version = counts.get(key).version;
+        let reached = version.saturating_add(AROUND);
+        if let Some(count) = counts.of.get_mut(key) {
+            count.reached = reached;
+        }
+        drop(counts);
+        let around = version.saturating_sub(AROUND).max(1)..=reached;
         std::iter::once(0).chain(around).map(|version| versioned(key, version)).collect()
     }
 
     /// The key is being deleted.
     pub(super) fn advance(&self, key: &str) {
         let mut counts = self.0.lock();
-        if let Some(version) = counts.get_mut(key) {
-            *version = version.saturating_add(1);
-            return;
+        let Count { version, reached } = counts.get(key);
+        counts.put(key, Count { version: version.saturating_add(1).min(LAST), reached });
+    }
+
+    /// Another instance has deleted or set the key, and counts so many. If there may be something
+    /// under the key's name from now on that is older than this, or than a delete from here, that
+    /// is said first: before anybody has the name.
+    pub(super) fn adopt(&self, key: &str, theirs: u64, may_be_old: impl FnOnce()) {
+        let theirs = theirs.min(LAST);
+        let mut counts = self.0.lock();
+        let Count { version, reached } = counts.get(key);
+        if version > theirs.saturating_add(AROUND) || theirs > reached {
+            may_be_old();
         }
-        if counts.len() >= MOST_KEYS
-            && let Some(any) = counts.keys().next().cloned()
-        {
-            counts.remove(&any);
+        if theirs > version {
+            counts.put(key, Count { version: theirs, reached });
         }
-        counts.insert(Arc::from(key), 1);
     }
 
     /// A glob of the names of all versions of the keys that `glob` matches. It may match more: a
@@ -52,8 +98,29 @@ impl Versions {
         closed(glob) + "::v[0-9]*"
     }
 
-    fn of(&self, key: &str) -> u64 {
-        self.0.lock().get(key).copied().unwrap_or(0)
+    pub(super) fn of(&self, key: &str) -> u64 {
+        self.0.lock().get(key).version
+    }
+}
+
+impl Counts {
+    fn get(&self, key: &str) -> Count {
+        self.of.get(key).copied().unwrap_or(UNKNOWN)
+    }
+
+    fn put(&mut self, key: &str, count: Count) {
+        if let Some(known) = self.of.get_mut(key) {
+            *known = count;
+            return;
+        }
+        self.bytes += key.len();
+        self.of.insert(Arc::from(key), count);
+        while self.of.len() > MOST_KEYS || self.bytes > MOST_BYTES {
+            let any = self.of.keys().find(|other| ***other != *key).cloned();
+            let Some(any) = any else { return };
+            self.of.remove(&any);
+            self.bytes -= any.len();
+        }
     }
 }
 
@@ -127,8 +194,73 @@ mod tests {
     fn counts_are_bounded() {
         let versions = Versions::default();
         (0..2 * MOST_KEYS).for_each(|key| versions.advance(&key.to_string()));
-        assert_eq!(versions.0.lock().len(), MOST_KEYS);
+        assert_eq!(versions.0.lock().of.len(), MOST_KEYS);
         assert_eq!(versions.of(&(2 * MOST_KEYS - 1).to_string()), 1, "the last is not the one");
+        for key in 0..1_000 {
+            adopt(&versions, &format!("{key:065000}"), 7);
+        }
+        let counts = versions.0.lock();
+        assert!(counts.bytes <= MOST_BYTES);
+        assert_eq!(counts.bytes, counts.of.keys().map(|key| key.len()).sum::<usize>());
+        drop(counts);
+        assert_eq!(versions.of(&format!("{:065000}", 999)), 7);
+    }
+
+    fn adopt(versions: &Versions, key: &str, theirs: u64) -> bool {
+        let mut may_be_old = false;
+        versions.adopt(key, theirs, || may_be_old = true);
+        may_be_old
+    }
+
+    #[test]
+    fn the_higher_count_is_everybodys() {
+        let versions = Versions::default();
+        assert!(!adopt(&versions, "k", 3));
+        assert_eq!(versions.name("k"), "k::v3");
+        assert!(!adopt(&versions, "k", 2), "one that is late");
+        versions.advance("k");
+        assert_eq!(versions.name("k"), "k::v4");
+        assert_eq!(versions.of("other"), 0);
+    }
+
+    #[test]
+    fn what_a_delete_did_not_reach_may_be_old() {
+        let deleted = |times| {
+            let versions = Versions::default();
+            for _ in 0..times {
+                versions.advance("k");
+                let _ = versions.names("k");
+            }
+            versions
+        };
+        for (own, theirs, may_be_old) in [
+            (0, 8, false),
+            (0, 9, true),
+            (1, 9, false),
+            (1, 10, true),
+            (9, 1, false),
+            (10, 1, true),
+            (1, u64::MAX, true),
+        ] {
+            assert_eq!(adopt(&deleted(own), "k", theirs), may_be_old, "{own} {theirs}");
+        }
+        // However many steps it comes in.
+        let versions = deleted(1);
+        assert!(!adopt(&versions, "k", 9) && adopt(&versions, "k", 10));
+        let _ = versions.names("k");
+        assert!(!adopt(&versions, "k", 18) && adopt(&versions, "k", 19));
+    }
+
+    #[test]
+    fn no_count_makes_a_key_useless() {
+        let (one, other) = (Versions::default(), Versions::default());
+        for versions in [&one, &other] {
+            adopt(versions, "k", u64::MAX);
+        }
+        one.advance("k");
+        adopt(&other, "k", one.of("k"));
+        assert_eq!(one.name("k"), other.name("k"));
+        assert!(other.names("k").contains(&one.name("k")));
     }
 
     #[test]
@@ -158,5 +290,24 @@ mod tests {
             assert!(!pattern.matches("another::v0") || glob == "*", "{glob}");
         }
         assert!(!Pattern::new(&Versions::glob("k")).matches("kk::v0"));
+    }
+
+    #[test]
+    fn and_of_whatever_it_matched_however_it_is_written() {
+        let mut random = fastrand::Rng::with_seed(9);
+        let mut text = |letters: &str, most| -> String {
+            let letters: Vec<char> = letters.chars().collect();
+            (0..random.usize(..most)).filter_map(|_| random.choice(&letters)).collect()
+        };
+        let mut matched = 0;
+        for _ in 0..100_000 {
+            let (glob, key) = (text(r"ab*?[]^-\:v0é", 9), text(r"ab[]^-\:v0é", 6));
+            if Pattern::new(&glob).matches(&key) {
+                matched += 1;
+                let name = versioned(&key, 12);
+                assert!(Pattern::new(&Versions::glob(&glob)).matches(&name), "{glob} {name}");
+            }
+        }
+        assert!(matched > 1_000, "{matched}");
     }
 }

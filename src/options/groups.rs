@@ -75,9 +75,11 @@ pub struct L2Options {
     ///
     /// For sharing with instances of that package that have it on, and for nothing else: that no
     /// old value is published needs no versions. Instances at different versions of a key do not
-    /// see each other's values, so each loads for itself; a `set` takes a round trip more. A delete
-    /// or `set` removes version 0 and those up to 8 from its own. What an instance further away
-    /// wrote stays until its time to live ends, for others at that version.
+    /// see each other's values, so each loads for itself; a `set` takes a round trip more. Those on
+    /// one bus tell each other, one event a key, and agree; also with an instance of that package
+    /// that counts higher. A delete or `set` removes version 0 and those up to 8 from its own. What
+    /// an instance further away wrote goes when that hears of it; without a bus it stays until its
+    /// time to live ends, for others at that version.
     pub versioning: bool,
 }
 

@@ -27,16 +27,11 @@ pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<Mult
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Without `TCP_NODELAY`: of calls that overlap, the kernel sends those together that come while
-/// the one before is not acknowledged yet, as its answer does. It costs such a call a round trip at
-/// most. With it the client sends each command in a packet of its own, and 64 tasks on loopback
-/// get a third fewer answers, each of them later.
-///
 /// A peer that is gone without a word is noticed by the kernel too, where nobody asks: by a
 /// Cluster's connections to nodes that are not in use, say.
 pub(crate) fn tcp() -> TcpSettings {
     let probes = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2);
-    with_user_timeout(TcpSettings::default().set_keepalive(probes))
+    with_user_timeout(TcpSettings::default().set_nodelay(true).set_keepalive(probes))
 }
 
 /// How long a connection is idle before it is probed.
@@ -82,7 +77,7 @@ mod tests {
     #[test]
     fn connections_are_probed_and_given_up_by_the_kernel_too() {
         let settings = tcp();
-        assert!(!settings.nodelay() && settings.keepalive().is_some());
+        assert!(settings.nodelay() && settings.keepalive().is_some());
         #[cfg(target_os = "linux")]
         assert_eq!(settings.user_timeout(), Some(IDLE * 2));
     }

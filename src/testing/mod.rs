@@ -14,6 +14,6 @@ pub use self::{
     chaos::{Chaos, ChaosStore},
     clock::{ManualClock, TokioClock},
     conformance::check_store,
-    store::{SharedStore, Weather},
+    store::{SharedStore, StoreSnapshot, Weather},
     transport_conformance::check_transport,
 };

@@ -33,7 +33,7 @@ struct Inner {
     connection: AtomicU64,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct State {
     values: HashMap<String, Kept>,
     /// The lease of each key that is being loaded. Those who begin while it is out share it: it
@@ -43,8 +43,12 @@ struct State {
     locks: HashMap<String, (String, u64)>,
     weather: Weather,
     operations: u64,
+    /// Which run of the server it is, and the one whose data was last found good.
+    run: u64,
+    noted: u64,
 }
 
+#[derive(Clone)]
 struct Out {
     lease: Lease,
     until: u64,
@@ -52,9 +56,20 @@ struct Out {
     exclusive: bool,
 }
 
+#[derive(Clone)]
 struct Kept {
     value: Vec<u8>,
     until: u64,
+}
+
+/// What a [`SharedStore`] held at a time.
+#[derive(Clone)]
+pub struct StoreSnapshot(State);
+
+impl std::fmt::Debug for StoreSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreSnapshot").finish_non_exhaustive()
+    }
 }
 
 /// How a [`SharedStore`] is doing.
@@ -95,6 +110,44 @@ impl SharedStore {
         state.values.clear();
         state.leases.clear();
         state.locks.clear();
+    }
+
+    /// All that it holds now, leases and locks included, as a server saves it to disk.
+    #[must_use]
+    pub fn snapshot(&self) -> StoreSnapshot {
+        StoreSnapshot(self.0.state.lock().clone())
+    }
+
+    /// Forgets everything and is back with what it held then, as a server does that loads its last
+    /// snapshot, or a replica that had not got all that its master confirmed: what was deleted in
+    /// between is there again.
+    ///
+    /// It is another [`run`](Self::run) of the server. Whoever uses one across that must look, as
+    /// `RedisStore` does, and not ask it for anything until what is old has been removed.
+    pub fn restart_with(&self, old: &StoreSnapshot) {
+        let mut state = self.0.state.lock();
+        let State { weather, operations, run, .. } = *state;
+        *state = State { weather, operations, run: run + 1, ..old.0.clone() };
+    }
+
+    /// Another number after each [`restart_with`](Self::restart_with).
+    #[must_use]
+    pub fn run(&self) -> u64 {
+        self.0.state.lock().run
+    }
+
+    /// Whether somebody has [noted](Self::note_run) that what this run holds is good. The note is
+    /// among what it holds.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        let state = self.0.state.lock();
+        state.noted == state.run
+    }
+
+    /// Notes that what this run holds is good, for whoever comes next.
+    pub fn note_run(&self) {
+        let mut state = self.0.state.lock();
+        state.noted = state.run;
     }
 
     /// As if there were a new connection.

@@ -571,3 +571,34 @@ async fn a_bus_that_takes_longer_to_connect_than_to_publish_is_reached_all_the_s
     assert_eq!(right.get_l1("k"), None);
     assert_eq!(left.health().event_bus.unwrap().waiting, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_of_one_who_cannot_know_yet_what_it_missed_is_not_told() {
+    let (bus, left, right, _, origin) = world().await;
+    // So that both know where the other is.
+    left.delete("another").await.unwrap();
+    arrived().await;
+    let link = bus.link();
+    let new = on(&link).build().unwrap();
+    new.ready().await.unwrap();
+    let slow = tokio::spawn({
+        let (cache, load) = (new.clone(), origin.load(Gate::Slow));
+        async move { cache.get_or_set("k", load).await.unwrap() }
+    });
+    settle().await;
+    // Lost before anything told it where the others are; what comes next only says that.
+    link.deafen();
+    left.delete("k").await.unwrap();
+    arrived().await;
+    link.mend();
+    left.delete("another").await.unwrap();
+    slow.await.unwrap();
+    arrived().await;
+    assert_eq!((right.get_l1("k"), left.get_l1("k")), (None, None));
+    assert_eq!(new.stats().values_sent, 0);
+    // Once it can, it tells what it loads: after it has learned where all are, which is a gap.
+    sleep(2 * NOTICED).await;
+    new.get_or_set("q", origin.load(Gate::Ok)).await.unwrap();
+    arrived().await;
+    assert!(right.get_l1("q").is_some());
+}

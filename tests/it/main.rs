@@ -11,10 +11,13 @@
 )]
 
 mod basics;
+mod bus_fuzz;
 mod bus_matrix;
+mod calls;
 mod cases;
 mod close;
 mod coalescing;
+mod counts;
 mod debts;
 mod events;
 mod faults;
@@ -36,9 +39,12 @@ mod processes;
 mod races;
 mod redis_faults;
 mod redis_store;
+mod redis_together;
+mod reply_fuzz;
 mod runtimes;
 mod sentinels;
 mod support;
+mod text_fuzz;
 mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;

@@ -53,6 +53,27 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_level_that_is_restarted_with_old_data_has_values_and_leases_of_then_and_says_so() {
+    let (store, left, _, origin) = world();
+    left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
+    let begin = Begin { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
+    let Begun::Load { lease: Some(lease), .. } = store.begin("q", begin).await.unwrap() else {
+        panic!("a lease was to be had");
+    };
+    let (saved, run) = (store.snapshot(), store.run());
+    assert!(store.is_noted());
+    store.delete_all(&["k".to_owned(), "q".to_owned()]).await.unwrap();
+    store.note_run();
+    store.restart_with(&saved);
+    assert!(store.peek("k").is_some() && store.run() != run && !store.is_noted());
+    assert!(store.publish("q", &lease, b"7".to_vec(), ms(9_000)).await.unwrap());
+    store.note_run();
+    assert!(store.is_noted());
+    store.restart_with(&store.snapshot());
+    assert!(!store.is_noted(), "however good it is");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_one_instance_loaded_the_other_finds() {
     let (store, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();

@@ -57,7 +57,7 @@ impl Layout {
     /// `id host:port@bus[,name] flags master ping pong epoch link slots..`, a line a node. Says how
     /// many slots the masters have that are there: to one node a slot has one master at most.
     fn parse(text: &str) -> Option<(Self, u32)> {
-        let mut covered = 0;
+        let mut covered = 0u32;
         let (mut masters, mut slots, mut is_moving) = (Vec::new(), Vec::new(), false);
         for line in text.lines() {
             let mut words = line.split(' ');
@@ -74,7 +74,10 @@ impl Layout {
             for range in &own {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
                 let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-                covered += (last + 1).checked_sub(first)?;
+                if last < first || last >= SLOTS {
+                    return None;
+                }
+                covered = covered.saturating_add(last - first + 1);
             }
             slots.push(format!("{id} {}", own.join(" ")));
         }
@@ -121,6 +124,48 @@ f6 127.0.0.1:7006@17006 master - 0 0 4 connected 10924
     fn the_order_in_which_a_node_names_them_is_no_change() {
         let reversed: Vec<&str> = NODES.lines().rev().collect();
         assert_eq!(Layout::parse(&reversed.join("\n")), Layout::parse(NODES));
+    }
+
+    #[test]
+    fn slots_that_there_cannot_be_are_refused() {
+        for slots in
+            ["0-16384", "5-4", "0-4294967295", "4294967295", "0-4294967296", "-1", "0-", ""]
+        {
+            let line = format!("a 127.0.0.1:1@2 master - 0 0 1 connected {slots} 7");
+            assert_eq!(Layout::parse(&line), None, "{slots}");
+        }
+        let often = " 0-16383".repeat(300_000);
+        let line = format!("a 127.0.0.1:1@2 master - 0 0 1 connected{often}");
+        assert_ne!(Layout::parse(&line).unwrap().1, SLOTS);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut read = 0;
+        for _ in 0..50_000 {
+            let mut text = NODES.as_bytes().to_vec();
+            for _ in 0..random.usize(1..6) {
+                let at = random.usize(..text.len());
+                match random.u8(..5) {
+                    0 => text.truncate(at.max(1)),
+                    1 => text[at] = random.u8(..),
+                    2 => drop(text.splice(at..at, *b"99999999999")),
+                    3 => text[at] = random.choice(*b" -:@\n[,0").unwrap(),
+                    _ => drop(text.remove(at)),
+                }
+                if text.is_empty() {
+                    break;
+                }
+            }
+            if let Some((layout, slots)) = Layout::parse(&String::from_utf8_lossy(&text)) {
+                assert!(
+                    layout.masters.len() <= text.len() && layout.nodes().len() <= text.len() + 1
+                );
+                read += usize::from(slots == SLOTS);
+            }
+        }
+        assert!((1_000..49_000).contains(&read), "{read}");
     }
 
     #[test]

@@ -5,11 +5,13 @@ mod connection;
 mod link;
 mod names;
 mod options;
+mod reads;
 mod runs;
 mod scripts;
 mod target;
 #[cfg(feature = "redis-tls")]
 mod tls;
+mod together;
 mod walk;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -23,8 +25,10 @@ use self::{
     connection::{Doubt, Request, doubt, read},
     link::Link,
     names::Names,
+    reads::{Beginning, Get},
     scripts::{EXCLUSIVE, Keys, Script, Scripts},
     target::Target,
+    together::Together,
 };
 use super::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
 use crate::{
@@ -86,6 +90,8 @@ enum Place {
 struct Inner {
     parts: Arc<Parts>,
     link: Link,
+    gets: Together<Get>,
+    beginnings: Together<Beginning>,
 }
 
 /// What the task that keeps the connection needs too.
@@ -215,7 +221,12 @@ impl RedisStoreBuilder {
         let names = Names::new(options.prefix.clone());
         options.check(&names, target.is_cluster())?;
         let parts = Parts { target, options, names, scripts: Scripts::new() };
-        Ok(RedisStore(Arc::new(Inner { parts: Arc::new(parts), link: Link::default() })))
+        Ok(RedisStore(Arc::new(Inner {
+            parts: Arc::new(parts),
+            link: Link::default(),
+            gets: Together::default(),
+            beginnings: Together::default(),
+        })))
     }
 }
 
@@ -297,8 +308,12 @@ impl Inner {
 
     async fn ask<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, BoxError> {
         let (answer, _) = self.ask_twice(request).await?;
+        self.accept(answer)
+    }
+
+    /// What an answer says, if it is no error: one of several may be.
+    fn accept<T: FromRedisValue>(&self, answer: Value) -> Result<T, BoxError> {
         read(answer).map_err(|error| {
-            // An error among several answers.
             if let Some(doubt) = doubt(&error) {
                 self.link.suspect(doubt);
             }
@@ -328,30 +343,23 @@ impl Inner {
 impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
         Box::pin(async move {
-            let parts = &self.0.parts;
-            let value = parts.names.value(key);
-            let most = parts.options.max_payload_bytes;
-            let mut get = redis::pipe();
-            // One byte more than is allowed shows that it is too long.
-            get.cmd("GETRANGE").arg(&value).arg(0).arg(most).cmd("PTTL").arg(&value);
-            let (value, remaining) = match self.0.ask(Request::Pipeline(get)).await {
+            let name = self.0.parts.names.value(key);
+            let answer = match self.0.read(Get { name }).await.and_then(|it| self.0.accept(it)) {
                 Err(error) if is_of_wrong_type(&error) => return Ok(None),
                 answer => answer?,
             };
-            let (value, remaining): (Vec<u8>, i64) = (value, remaining);
-            let is_value = !value.is_empty() && value.len() <= most;
+            let (value, remaining): (Vec<u8>, i64) = answer;
+            let is_value =
+                !value.is_empty() && value.len() <= self.0.parts.options.max_payload_bytes;
             Ok(is_value.then(|| stored(value, remaining)))
         })
     }
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
         Box::pin(async move {
-            let parts = &self.0.parts;
-            let script = &parts.scripts.begin;
-            let mut call = self.0.keys(key).call(script);
-            call.arg(token()).arg(lifetime(begin.lease_for)).arg(lifetime(begin.stale_for));
-            call.arg(u8::from(begin.refresh)).arg(parts.options.max_payload_bytes);
-            let reply = self.0.ask(Request::Script(script, call)).await?;
+            let names = &self.0.parts.names;
+            let what = Beginning { value: names.value(key), epoch: names.epoch(key), begin };
+            let reply = self.0.accept(self.0.read(what).await?)?;
             let (is_fresh, value, remaining, lease): (bool, Option<Vec<u8>>, i64, String) = reply;
             Ok(match value.map(|value| stored(value, remaining)) {
                 Some(fresh) if is_fresh => Begun::Fresh(fresh),

@@ -93,45 +93,59 @@ impl Keys {
 /// The token of a write that is on its way: nobody adopts it.
 pub(super) const EXCLUSIVE: &str = "w:";
 
-/// ARGV: the beginning of a new token, how long it is good, the stale window, refresh (1) or not,
-/// the most bytes. Gives {fresh, value or false, remaining, token or ''}.
+/// KEYS: each value with its epoch behind it, then the sets. ARGV: the beginning of new tokens, the
+/// most bytes of a value, the bytes after which no more are sent; and for each how long the token
+/// is good, the stale window, refresh (1) or not. Gives for each {fresh, value or false, remaining,
+/// token or ''}, or false where it is to be asked for again.
 ///
 /// A value longer than allowed is not sent; what is no string is no value. A full server gives no
 /// token; one that takes no writes is not the one to talk to, and says so.
 const BEGIN: &str = "
-local value, remaining = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[5]), -2
-if type(value) ~= 'string' or #value == 0 or #value > tonumber(ARGV[5]) then
-  value = false
-else
-  remaining = redis.call('PTTL', KEYS[1])
-  if ARGV[4] == '0' and (remaining == -1 or remaining > tonumber(ARGV[3])) then
-    return {1, value, remaining, ''}
-  end
+local count, most, room = (#ARGV - 3) / 3, tonumber(ARGV[2]), tonumber(ARGV[3])
+local epochs = KEYS[2 * count + 2]
+local time
+local function now()
+  time = time or redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local token = redis.call('GET', KEYS[2])
-if not token then
-  local time = redis.call('TIME')
-  token = ARGV[1] .. time[1] .. '.' .. time[2]
-  local planted = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[2])
-  if planted.err then
-    if string.sub(planted.err, 1, 3) ~= 'OOM' then return planted end
+local function begin(name, epoch, lease_for, stale_for, refresh)
+  local value, remaining = redis.pcall('GETRANGE', name, 0, most), -2
+  if type(value) ~= 'string' or #value == 0 or #value > most then
+    value = false
+  else
+    room = room - #value
+    remaining = redis.call('PTTL', name)
+    if refresh == '0' and (remaining == -1 or remaining > tonumber(stale_for)) then
+      return {1, value, remaining, ''}
+    end
+  end
+  local token = redis.call('GET', epoch)
+  if not token then
+    now()
+    token = ARGV[1] .. time[1] .. '.' .. time[2]
+    local planted = redis.pcall('SET', epoch, token, 'PX', lease_for)
+    if planted.err then
+      if string.sub(planted.err, 1, 3) ~= 'OOM' then return planted end
+      return {0, value, remaining, ''}
+    end
+    if epochs then
+      redis.call('ZREMRANGEBYSCORE', epochs, '-inf', now())
+      redis.call('ZADD', epochs, now() + lease_for, epoch)
+    end
+  elseif string.sub(token, 1, 2) == 'w:' then
     return {0, value, remaining, ''}
+  elseif redis.call('PTTL', epoch) < tonumber(lease_for) then
+    redis.call('PEXPIRE', epoch, lease_for)
+    if epochs then redis.call('ZADD', epochs, now() + lease_for, epoch) end
   end
-  if KEYS[4] then
-    local now = time[1] * 1000 + math.floor(time[2] / 1000)
-    redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-    redis.call('ZADD', KEYS[4], now + ARGV[2], KEYS[2])
-  end
-elseif string.sub(token, 1, 2) == 'w:' then
-  return {0, value, remaining, ''}
-elseif redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  if KEYS[4] then
-    local time = redis.call('TIME')
-    redis.call('ZADD', KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2], KEYS[2])
-  end
+  return {0, value, remaining, token}
 end
-return {0, value, remaining, token}
+local all = {}
+for i = 1, count do
+  local at = 3 * i
+  all[i] = room > 0 and begin(KEYS[2 * i - 1], KEYS[2 * i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+end
+return all
 ";
 
 /// ARGV: the token, the value, how long it lives, the most entries (0: any number).

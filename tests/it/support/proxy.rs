@@ -42,6 +42,8 @@ pub(crate) enum Mode {
     Throttle(usize),
     /// That many more bytes of replies come through, then both ends see an orderly end.
     CutReply(usize),
+    /// Of replies, one byte in so many is another, gone, or followed by more.
+    Garble(usize),
     /// The connection breaks with a reset; new ones are accepted and then reset.
     Reset,
     /// As `Reset`, and nobody listens any more.
@@ -246,6 +248,23 @@ enum Way {
     Replies,
 }
 
+/// Never to nothing, which would be a hang-up.
+fn garble(bytes: &mut Vec<u8>, rate: usize) {
+    for _ in 0..bytes.len().div_ceil(rate) {
+        let at = fastrand::usize(..bytes.len());
+        match fastrand::u8(..8) {
+            0 if bytes.len() > 1 => drop(bytes.remove(at)),
+            1 => bytes.insert(at, fastrand::u8(..)),
+            // What begins an answer in Redis' protocol, and lengths.
+            2 => bytes[at] = fastrand::choice(*b"$*:+-_#%~>,(=|!").unwrap(),
+            3 => bytes[at] = fastrand::u8(b'0'..=b'9'),
+            4 => drop(bytes.splice(at..at, *b"\r\n*4294967295\r\n")),
+            5 => drop(bytes.splice(at..at, *b"99999999999")),
+            _ => bytes[at] ^= 1 << fastrand::u8(..8),
+        }
+    }
+}
+
 /// Why a connection ends before both sides have hung up.
 enum End {
     Cut,
@@ -324,7 +343,13 @@ impl<'a> Pump<'a> {
                 read = from.read(&mut bytes), if !hung_up && self.waiting.len() < Self::BUFFER => {
                     let read = read?;
                     hung_up = read == 0;
-                    self.waiting.push_back((Instant::now(), bytes[..read].to_vec()));
+                    let mut came = bytes[..read].to_vec();
+                    if let (Mode::Garble(rate), Way::Replies) = (*self.mode.borrow(), self.way)
+                        && !hung_up
+                    {
+                        garble(&mut came, rate);
+                    }
+                    self.waiting.push_back((Instant::now(), came));
                 }
             }
         }

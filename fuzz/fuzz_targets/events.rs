@@ -1,0 +1,46 @@
+//! Whatever is told on a bus: no panic, bounded memory, and who listens goes on listening. An input
+//! is as many events as there are, each after its length in two bytes.
+//!
+//!     cargo +nightly fuzz run events -- -rss_limit_mb=512
+
+#![no_main]
+
+use std::time::Duration;
+
+use lazy_layers_cache::{
+    FailSafe, L2Options, LazyLayersCache, WireCodec,
+    testing::{SharedBus, SharedStore, TokioClock},
+};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+use tokio::{runtime::Builder, time::sleep};
+
+fuzz_target!(|bytes: &[u8]| {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let (bus, clock) = (SharedBus::new(1), TokioClock::new());
+        let cache = LazyLayersCache::<String, Value>::builder()
+            .clock(clock.clone())
+            .fail_safe(FailSafe::enabled())
+            .l2(SharedStore::new(clock), WireCodec::new())
+            .l2_options(L2Options::default().versioning(true))
+            .event_bus(bus.link(), WireCodec::new())
+            .build()
+            .expect("sound options");
+        cache.ready().await.expect("there is a bus");
+        // From when on values of others are taken.
+        sleep(Duration::from_secs(4)).await;
+        let mut rest = bytes;
+        while let [high, low, after @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
+            let (event, next) = after.split_at(length);
+            bus.inject(event);
+            sleep(Duration::from_millis(1)).await;
+            rest = next;
+        }
+        cache.set("own", json!(1)).await.expect("the level answers");
+        cache.delete("own").await.expect("the level answers");
+        assert!(cache.get("own").await.is_none());
+        assert!(cache.health().event_bus.expect("there is one").subscribed);
+    });
+});

@@ -1,0 +1,150 @@
+//! Whatever a shared level answers: no panic, no call that never returns, and no load that fails for
+//! it.
+//!
+//!     cargo +nightly fuzz run level -- -rss_limit_mb=512
+
+#![no_main]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lazy_layers_cache::{
+    Begin, Begun, DistributedLock, FailSafe, L2Options, LazyLayersCache, Lease, Store, StoreFuture,
+    Stored, WireCodec, testing::TokioClock,
+};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+use tokio::{runtime::Builder, time::timeout};
+
+/// Answers as its bytes say, from the first to the last and then from the first again.
+struct Any {
+    bytes: Arc<[u8]>,
+    at: AtomicUsize,
+}
+
+impl Any {
+    fn byte(&self) -> u8 {
+        let at = self.at.fetch_add(1, Ordering::Relaxed);
+        self.bytes.get(at % self.bytes.len().max(1)).copied().unwrap_or(0)
+    }
+
+    fn span(&self) -> Duration {
+        match self.byte() % 4 {
+            0 => Duration::ZERO,
+            1 => Duration::MAX,
+            _ => Duration::from_millis(u64::from(self.byte()) << (self.byte() % 40)),
+        }
+    }
+
+    fn stored(&self) -> Stored {
+        let length = usize::from(self.byte());
+        let value = (0..length).map(|_| self.byte()).collect();
+        Stored { value, remaining: (self.byte() % 3 > 0).then(|| self.span()) }
+    }
+
+    fn answer<'a, T: Send + 'a>(&'a self, answer: impl FnOnce(&Self) -> T) -> StoreFuture<'a, T> {
+        let fate = self.byte() % 8;
+        let answer = answer(self);
+        Box::pin(async move {
+            match fate {
+                0 => Err("as the input wants".into()),
+                1 => std::future::pending().await,
+                _ => Ok(answer),
+            }
+        })
+    }
+}
+
+impl Store for Any {
+    fn get<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.answer(|any| (any.byte() % 3 > 0).then(|| any.stored()))
+    }
+
+    fn begin<'a>(&'a self, _: &'a str, _: Begin) -> StoreFuture<'a, Begun> {
+        self.answer(|any| match any.byte() % 2 {
+            0 => Begun::Fresh(any.stored()),
+            _ => Begun::Load {
+                lease: (any.byte() % 2 == 0).then(|| Lease::new("x")),
+                stale: (any.byte() % 2 == 0).then(|| any.stored()),
+            },
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Lease,
+        _: Vec<u8>,
+        _: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.answer(|any| any.byte() % 2 == 0)
+    }
+
+    fn seize<'a>(&'a self, _: &'a str, _: Duration) -> StoreFuture<'a, Option<Lease>> {
+        self.answer(|any| (any.byte() % 2 == 0).then(|| Lease::new("x")))
+    }
+
+    fn delete<'a>(&'a self, _: &'a str) -> StoreFuture<'a, ()> {
+        self.answer(|_| ())
+    }
+
+    fn delete_matching<'a>(&'a self, _: &'a str) -> StoreFuture<'a, ()> {
+        self.answer(|_| ())
+    }
+
+    fn discard<'a>(&'a self, _: &'a str, _: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.answer(|_| ())
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.answer(|any| u64::MAX >> (any.byte() % 64))
+    }
+
+    fn lock<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
+        self.answer(|any| any.byte() % 2 == 0)
+    }
+
+    fn extend<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
+        self.answer(|any| any.byte() % 2 == 0)
+    }
+
+    fn unlock<'a>(&'a self, _: &'a str, _: &'a str) -> StoreFuture<'a, ()> {
+        self.answer(|_| ())
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let any = Any { bytes: Arc::from(bytes), at: AtomicUsize::new(0) };
+        let mode = any.byte();
+        let mut builder = LazyLayersCache::<String, Value>::builder()
+            .clock(TokioClock::new())
+            .l2_options(L2Options::default().versioning(mode & 1 > 0));
+        if mode & 2 > 0 {
+            builder = builder.fail_safe(FailSafe::enabled());
+        }
+        if mode & 4 > 0 {
+            builder = builder.distributed_lock(DistributedLock::enabled());
+        }
+        let cache = builder.l2(any, WireCodec::new()).build().expect("sound options");
+        let calls = async {
+            for turn in 0..8 {
+                let load = move || async move { Ok::<_, std::io::Error>(json!(turn)) };
+                cache.get_or_set("k", load).await.expect("the loader can");
+                let _ = (cache.get("k").await, cache.has("k").await, cache.size().await);
+                cache.get_or_set("k", load).refresh().await.expect("the loader can");
+                let _ = cache.set("k", json!(turn)).await;
+                let _ = cache.delete("k").await;
+                let _ = cache.delete_by_pattern("[k").await;
+            }
+            cache.close().await;
+        };
+        timeout(Duration::from_secs(36_000), calls).await.expect("all return");
+    });
+});

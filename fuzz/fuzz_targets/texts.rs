@@ -1,0 +1,35 @@
+//! Whatever text an operator or a caller writes: options, URLs, patterns and keys. No panic, and
+//! what a pattern covers is gone.
+//!
+//!     cargo +nightly fuzz run texts
+
+#![no_main]
+
+use lazy_layers_cache::{CacheOptions, LazyLayersCache, RedisStore, RedisTransport};
+use libfuzzer_sys::fuzz_target;
+use tokio::runtime::Builder;
+
+fuzz_target!(|text: &str| {
+    let mut parts = text.splitn(3, '\n');
+    let (first, second) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    if let Ok(options) = toml::from_str::<CacheOptions>(text) {
+        let _ = LazyLayersCache::<String, u8>::builder().options(options).build();
+    }
+    let _ = RedisStore::at(first).build();
+    let _ = RedisStore::sentinel([first], second).build();
+    let _ = RedisStore::cluster([first, second]).build();
+    let _ = RedisTransport::at(first).build();
+    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let cache = LazyLayersCache::<String, u8>::builder().build().expect("sound options");
+        cache.set(second, 1u8).await.expect("it is open");
+        cache.set("another", 1u8).await.expect("it is open");
+        cache.delete_by_pattern(first).await.expect("it is open");
+        // Text in which nothing means more than itself.
+        if first == second && !first.contains(['*', '?', '[', '\\']) {
+            assert!(cache.get(second).await.is_none());
+        }
+        cache.clear().await.expect("it is open");
+        assert!(cache.get(second).await.is_none());
+    });
+});

@@ -1,0 +1,85 @@
+//! The two ways to read a value: without the intention to load it, and with it.
+
+use redis::Value;
+
+use super::{
+    Inner, Parts,
+    connection::Request,
+    lifetime,
+    together::{Ask, Together},
+    token,
+};
+use crate::l2::store::Begin;
+
+/// Bytes of values after which a script sends no more, but each at least one: a script's answer
+/// is made as a whole, and nothing else is done meanwhile.
+const MOST_BYTES: usize = 256 * 1024;
+
+pub(super) struct Get {
+    /// Of the value.
+    pub(super) name: String,
+}
+
+impl Ask for Get {
+    fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a> {
+        // One byte more than is allowed shows that it is too long.
+        let most = parts.options.max_payload_bytes;
+        let mut reads = redis::Pipeline::with_capacity(2 * all.len());
+        for Self { name } in all {
+            reads.cmd("GETRANGE").arg(name).arg(0).arg(most).cmd("PTTL").arg(name);
+        }
+        Request::Pipeline(reads)
+    }
+
+    fn answers(answer: Value) -> Vec<Value> {
+        let Value::Array(values) = answer else { return Vec::new() };
+        let mut values = values.into_iter();
+        let mut pairs = Vec::with_capacity(values.len() / 2);
+        while let (Some(value), Some(remaining)) = (values.next(), values.next()) {
+            pairs.push(Value::Array(vec![value, remaining]));
+        }
+        pairs
+    }
+
+    fn queue(inner: &Inner) -> &Together<Self> {
+        &inner.gets
+    }
+}
+
+pub(super) struct Beginning {
+    /// The names of the value and of its epoch.
+    pub(super) value: String,
+    pub(super) epoch: String,
+    pub(super) begin: Begin,
+}
+
+impl Ask for Beginning {
+    fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a> {
+        let script = &parts.scripts.begin;
+        let sets = parts.has_index().then(|| [parts.names.index(), parts.names.epochs()]);
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&script.hash).arg(2 * all.len() + sets.iter().flatten().count());
+        for Self { value, epoch, .. } in all {
+            call.arg(value).arg(epoch);
+        }
+        // Keys differ, so what is planted for them may be the same.
+        for set in sets.iter().flatten() {
+            call.arg(set);
+        }
+        call.arg(token()).arg(parts.options.max_payload_bytes).arg(MOST_BYTES);
+        for Self { begin, .. } in all {
+            call.arg(lifetime(begin.lease_for)).arg(lifetime(begin.stale_for));
+            call.arg(u8::from(begin.refresh));
+        }
+        Request::Script(script, call)
+    }
+
+    fn answers(answer: Value) -> Vec<Value> {
+        let Value::Array(answers) = answer else { return Vec::new() };
+        answers
+    }
+
+    fn queue(inner: &Inner) -> &Together<Self> {
+        &inner.beginnings
+    }
+}

@@ -1,0 +1,234 @@
+//! Reads that are asked for at the same moment: few requests, and to each caller its own answer,
+//! whatever becomes of the others.
+
+use std::{
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use lazy_layers_cache::{Begin, Begun, RedisStore, Store, Stored};
+use tokio::task::JoinSet;
+
+use crate::support::{ms, redis::RedisServer};
+
+const MANY: usize = 300;
+
+fn store(server: &RedisServer) -> RedisStore {
+    RedisStore::at(server.url()).build().unwrap()
+}
+
+fn begin() -> Begin {
+    Begin { stale_for: ms(0), lease_for: ms(60_000), refresh: false }
+}
+
+async fn write(store: &RedisStore, key: &str, value: Vec<u8>) {
+    let lease = store.seize(key, ms(5_000)).await.unwrap().unwrap();
+    assert!(store.publish(key, &lease, value, ms(60_000)).await.unwrap());
+}
+
+/// Every third key has a value.
+async fn with_values(server: &RedisServer) -> RedisStore {
+    let store = store(server);
+    for number in (0..MANY).step_by(3) {
+        write(&store, &number.to_string(), format!("value of {number}").into()).await;
+    }
+    store
+}
+
+fn expected(number: usize) -> Option<Vec<u8>> {
+    number.is_multiple_of(3).then(|| format!("value of {number}").into())
+}
+
+/// Polls for it, with an end to its patience.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < ms(10_000), "not so after 10 s: {what}");
+        tokio::time::sleep(ms(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn many_gets_are_few_requests_and_each_gets_its_own() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    let before = server.round_trips();
+    let mut all = JoinSet::new();
+    for number in 0..MANY {
+        let store = store.clone();
+        all.spawn(async move { (number, store.get(&number.to_string()).await.unwrap()) });
+    }
+    while let Some(done) = all.join_next().await {
+        let (number, stored) = done.unwrap();
+        assert_eq!(stored.map(|stored| stored.value), expected(number));
+    }
+    let requests = server.round_trips() - before;
+    assert!(requests < 30, "{requests} requests for {MANY} gets");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_beginnings_are_few_requests_and_each_gets_its_own_lease() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    let before = server.calls("evalsha");
+    let mut all = JoinSet::new();
+    for number in 0..MANY {
+        let store = store.clone();
+        all.spawn(
+            async move { (number, store.begin(&number.to_string(), begin()).await.unwrap()) },
+        );
+    }
+    let mut leased = Vec::new();
+    while let Some(done) = all.join_next().await {
+        match done.unwrap() {
+            (number, Begun::Fresh(Stored { value, .. })) => {
+                assert_eq!(Some(value), expected(number));
+            }
+            (number, Begun::Load { lease, stale: None }) if expected(number).is_none() => {
+                leased.push((number, lease.unwrap()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let calls = server.calls("evalsha") - before;
+    assert!(calls < 60, "{calls} calls for {MANY} beginnings");
+    // Each lease is that of its key: a delete of one voids that and no other.
+    store.delete("1").await.unwrap();
+    for (number, lease) in leased {
+        let key = number.to_string();
+        let published = store.publish(&key, &lease, b"new".to_vec(), ms(60_000)).await.unwrap();
+        assert_eq!(published, number != 1, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn large_values_are_not_sent_all_at_once() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    for number in 0..20 {
+        write(&store, &number.to_string(), vec![number; 100_000]).await;
+    }
+    let mut all = JoinSet::new();
+    for number in 0..20 {
+        let store = store.clone();
+        all.spawn(
+            async move { (number, store.begin(&number.to_string(), begin()).await.unwrap()) },
+        );
+    }
+    let before = server.calls("evalsha");
+    while let Some(done) = all.join_next().await {
+        let (number, begun) = done.unwrap();
+        let Begun::Fresh(Stored { value, .. }) = begun else { panic!("{number}: {begun:?}") };
+        assert_eq!(value, vec![number; 100_000]);
+    }
+    let calls = server.calls("evalsha") - before;
+    assert!((6..=20).contains(&calls), "{calls} answers of 256 KiB and a value for 2 MB");
+}
+
+#[tokio::test]
+async fn what_is_no_value_is_missing_for_its_own_caller_only() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    redis::cmd("RPUSH").arg("cache:3").arg("x").arg("y").exec(&mut server.connect()).unwrap_err();
+    redis::cmd("DEL").arg("cache:3").exec(&mut server.connect()).unwrap();
+    redis::cmd("RPUSH").arg("cache:3").arg("x").exec(&mut server.connect()).unwrap();
+    let mut all = JoinSet::new();
+    for number in 0..60 {
+        let store = store.clone();
+        all.spawn(async move { (number, store.get(&number.to_string()).await.unwrap()) });
+    }
+    while let Some(done) = all.join_next().await {
+        let (number, stored) = done.unwrap();
+        let expected = expected(number).filter(|_| number != 3);
+        assert_eq!(stored.map(|stored| stored.value), expected, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_its_scripts_is_told_them_again() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut server.connect()).unwrap();
+    let mut all = JoinSet::new();
+    for number in 0..MANY {
+        let store = store.clone();
+        all.spawn(async move { store.begin(&number.to_string(), begin()).await.is_ok() });
+    }
+    while let Some(done) = all.join_next().await {
+        assert!(done.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_is_not_polled_any_more_holds_nobody_up() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    let mut context = Context::from_waker(Waker::noop());
+    // One that asks alone, and some that wait with others.
+    let mut asleep: Vec<_> = (0..10).map(|_| store.get("0")).collect();
+    for call in &mut asleep {
+        assert!(call.as_mut().poll(&mut context).is_pending());
+    }
+    for number in 0..MANY {
+        let stored = store.get(&number.to_string()).await.unwrap();
+        assert_eq!(stored.map(|stored| stored.value), expected(number));
+    }
+    for call in asleep {
+        assert_eq!(call.await.unwrap().unwrap().value, expected(0).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn those_who_give_up_leave_nothing_behind() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    server.freeze();
+    let mut all = JoinSet::new();
+    for number in 0..MANY {
+        let store = store.clone();
+        all.spawn(async move { drop(store.get(&number.to_string()).await) });
+    }
+    eventually("all batches are under way", || tasks() > before + MANY).await;
+    all.shutdown().await;
+    eventually("their tasks end, though nobody answers", || tasks() <= before).await;
+    server.thaw();
+    let thawed = Instant::now();
+    // The connection may have been given up meanwhile.
+    while store.get("0").await.ok().flatten().map(|stored| stored.value) != expected(0) {
+        assert!(thawed.elapsed() < ms(10_000), "it is served again");
+        tokio::time::sleep(ms(5)).await;
+    }
+}
+
+#[test]
+fn who_waited_for_a_runtime_that_shut_down_asks_again() {
+    let server = RedisServer::start();
+    let one = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let (stays, goes) = (one().unwrap(), one().unwrap());
+    let store = stays.block_on(with_values(&server));
+    server.freeze();
+    // The batch has its task on the runtime that goes, and callers on both.
+    for runtime in [&stays, &goes] {
+        for number in 0..3 {
+            let store = store.clone();
+            runtime.spawn(async move { drop(store.get(&number.to_string()).await) });
+            std::thread::yield_now();
+        }
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for number in 0..30 {
+        let (store, sender) = (store.clone(), sender.clone());
+        stays.spawn(async move {
+            let stored = store.get(&number.to_string()).await.unwrap();
+            sender.send((number, stored.map(|stored| stored.value))).unwrap();
+        });
+    }
+    goes.shutdown_background();
+    server.thaw();
+    for _ in 0..30 {
+        let (number, value) = receiver.recv_timeout(ms(10_000)).expect("an answer");
+        assert_eq!(value, expected(number));
+    }
+}
