@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     PROCESSES,
-    shop::{CHANGE, LOADS, Shop},
+    shop::{CHANGE, FAILURES, LOADS, Shop},
 };
 use crate::measure::Numbers;
 
@@ -50,7 +50,9 @@ pub(crate) fn serve(contender: &str, url: &str, number: &str) {
         let (begun, before) = (Instant::now(), LOADS.load(Ordering::Relaxed));
         let latencies = traffic(&shop, &keys, &trace, OPEN).await;
         let (seconds, loads) = (begun.elapsed(), LOADS.load(Ordering::Relaxed) - before);
-        println!("{} {} {loads} {}", latencies.count(), seconds.as_secs_f64(), latencies.say());
+        let failures = FAILURES.load(Ordering::Relaxed);
+        let (requests, seconds) = (latencies.count(), seconds.as_secs_f64());
+        println!("{requests} {seconds} {loads} {failures} {}", latencies.say());
         // The parent reads what this took, and ends it.
         std::thread::sleep(Duration::from_secs(60));
     });

@@ -36,6 +36,8 @@ struct Seen {
     bytes: f64,
     cpu_micros: f64,
     redis_cpu_micros: f64,
+    /// Changes that did not reach Redis, in all.
+    failures: f64,
 }
 
 pub(crate) fn run(report: &mut Report) {
@@ -77,6 +79,8 @@ pub(crate) fn run(report: &mut Report) {
         ));
         report.bar(name, column(at, |seen| seen.per_second));
     }
+    let failures: Vec<f64> = (0..NAMES.len()).map(|at| column(at, |seen| seen.failures)).collect();
+    report.line(&format!("changes that could not be told to Redis, in this order: {failures:?}"));
     // To the faster one of those that have two tiers.
     let speed = |at: &usize| column(*at, |seen| seen.per_second);
     let tiers = (0..NAMES.len()).filter(|at| ![BARE, OURS].contains(at));
@@ -132,6 +136,7 @@ fn day(contender: usize) -> Seen {
         commands: counted(|counted| counted.commands),
         bytes: counted(|counted| counted.bytes),
         cpu_micros: (after.1 - before.1) * 1e6 / requests,
+        failures: reports.iter().map(|report| report.failures).sum(),
         redis_cpu_micros: counted(|counted| counted.cpu_seconds) * 1e6,
     }
 }

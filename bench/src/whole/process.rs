@@ -17,6 +17,7 @@ pub(super) struct Answer {
     pub(super) requests: f64,
     pub(super) seconds: f64,
     pub(super) loads: f64,
+    pub(super) failures: f64,
     pub(super) latencies: Histogram,
 }
 
@@ -53,8 +54,8 @@ impl Process {
             let word = words.next().expect("a report of that length");
             word.parse().expect("a number")
         };
-        let (requests, seconds, loads) = (number(), number(), number());
-        Answer { requests, seconds, loads, latencies: Histogram::said(words) }
+        let (requests, seconds, loads, failures) = (number(), number(), number(), number());
+        Answer { requests, seconds, loads, failures, latencies: Histogram::said(words) }
     }
 
     fn answer(&mut self) -> String {
