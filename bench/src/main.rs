@@ -1,6 +1,8 @@
 //! The figures: this cache beside its peers, in one process, interleaved, as medians and ratios.
 //!
-//! `cargo run --release -p bench` runs all of it; names of tables after `--` run those only.
+//! `cargo run --release -p bench` runs all of it; names of tables after `--` run those only, and
+//! `--write <folder>` writes what was run: `-- --write docs/figures` makes docs/figures.md and its
+//! pictures.
 //! Tables of the shared level need the program redis-server, and `payloads` python3, whose zlib is
 //! the one in C.
 //! A ratio with a limit that does not hold is marked, and the exit code says so.
@@ -12,7 +14,9 @@
     reason = "a bench that cannot run may stop"
 )]
 
+mod abandoned;
 mod bus;
+mod counted;
 mod frozen;
 mod growth;
 mod hit;
@@ -21,20 +25,24 @@ mod measure;
 mod memory;
 mod miss;
 mod payloads;
+mod peers;
+mod plot;
 mod policy;
 mod report;
 mod server;
 mod shared;
 mod stampede;
 mod trips;
+mod whole;
 
 use report::Report;
 
 type Table = (&'static str, fn(&mut Report));
 
-const TABLES: [Table; 11] = [
+const TABLES: [Table; 13] = [
     ("hit", hit::run),
     ("miss", miss::run),
+    ("abandoned", abandoned::run),
     ("stampede", stampede::run),
     ("memory", memory::run),
     ("policy", policy::run),
@@ -42,30 +50,54 @@ const TABLES: [Table; 11] = [
     ("bus", bus::run),
     ("shared", shared::run),
     ("trips", trips::run),
+    ("shop", whole::run),
     ("payloads", payloads::run),
     ("frozen", frozen::run),
 ];
 
+const WRITE: &str = "--write";
+const MADE_BY: &str = "Made by `cargo run --release -p bench -- --write docs/figures`, which makes \
+     them again: on another machine, other figures. Only ratios within one table travel.";
+
 fn main() -> std::process::ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     if let [child, what] = &wanted[..]
         && child == memory::CHILD
     {
         memory::hold(what);
         return std::process::ExitCode::SUCCESS;
     }
+    if let [child, contender, url, number] = &wanted[..]
+        && child == whole::CHILD
+    {
+        whole::serve(contender, url, number);
+        return std::process::ExitCode::SUCCESS;
+    }
+    let folder = wanted.iter().position(|word| word == WRITE).map(|at| {
+        wanted.remove(at);
+        assert!(at < wanted.len(), "a folder belongs behind {WRITE}");
+        wanted.remove(at)
+    });
     if let Some(unknown) = wanted.iter().find(|name| !TABLES.iter().any(|(table, _)| table == name))
     {
         eprintln!("no table `{unknown}`; there are {:?}", TABLES.map(|(name, _)| name));
         return std::process::ExitCode::FAILURE;
     }
-    println!("this cache beside quick_cache 0.7, moka 0.12 and lru 0.19");
-    println!("{} processors; medians of interleaved rounds; lower is better\n", processors());
+    let preface = format!(
+        "lazy-layers-cache beside {}. {} processors; medians of interleaved rounds; lower is \
+         better unless it says otherwise.",
+        peers::versions(),
+        processors(),
+    );
+    println!("{preface}\n");
     let mut report = Report::default();
     for (name, run) in TABLES {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             run(&mut report);
         }
+    }
+    if let Some(folder) = folder {
+        report.write(folder.as_ref(), &format!("{MADE_BY}\n\n{preface}"));
     }
     report.verdict()
 }

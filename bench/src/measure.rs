@@ -33,6 +33,16 @@ pub(crate) fn rounds(
     operations: usize,
     rounds: usize,
 ) -> Vec<Figure> {
+    figures(&sampled(contenders, threads, operations, rounds), base)
+}
+
+/// The same, round by round: a row for each contender.
+pub(crate) fn sampled(
+    contenders: &[Contender<'_>],
+    threads: usize,
+    operations: usize,
+    rounds: usize,
+) -> Vec<Vec<f64>> {
     let mut samples = vec![Vec::new(); contenders.len()];
     for round in 0..=rounds {
         for (contender, samples) in contenders.iter().zip(&mut samples) {
@@ -48,16 +58,19 @@ pub(crate) fn rounds(
             }
         }
     }
-    figures(&samples, base)
+    samples
 }
 
 /// The figures of samples taken in rounds, one row per contender.
 pub(crate) fn figures(samples: &[Vec<f64>], base: usize) -> Vec<Figure> {
-    let figure = |row: &Vec<f64>| Figure {
-        median: median(row.clone()),
-        ratio: median(row.iter().zip(&samples[base]).map(|(own, base)| own / base).collect()),
-    };
+    let figure =
+        |row: &Vec<f64>| Figure { median: median(row.clone()), ratio: ratio(row, &samples[base]) };
     samples.iter().map(figure).collect()
+}
+
+/// The median of the ratios of the same round.
+pub(crate) fn ratio(own: &[f64], base: &[f64]) -> f64 {
+    median(own.iter().zip(base).map(|(own, base)| own / base).collect())
 }
 
 pub(crate) fn median(mut samples: Vec<f64>) -> f64 {

@@ -1,11 +1,25 @@
-//! Tables on the terminal, and what became of the limits in them.
+//! Tables on the terminal, what became of the limits in them, and all of it as a page with pictures.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
-/// Collects the limits that did not hold.
+use crate::plot::{self, Line};
+
+/// Collects the tables, and the limits that did not hold.
 #[derive(Default)]
 pub(crate) struct Report {
     missed: Vec<String>,
+    tables: Vec<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    title: String,
+    lines: Vec<String>,
+    note: String,
+    /// Of each row: what a picture shows of it.
+    bars: Vec<(String, f64)>,
+    /// Names of files, and what is in them.
+    pictures: Vec<(String, String)>,
 }
 
 /// A figure that must not exceed a multiple of another.
@@ -15,12 +29,14 @@ pub(crate) struct AtMost {
 }
 
 impl Report {
-    pub(crate) fn title(&self, title: &str) {
+    pub(crate) fn title(&mut self, title: &str) {
         println!("{title}");
+        self.tables.push(Table { title: title.to_owned(), ..Table::default() });
     }
 
-    pub(crate) fn line(&self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         println!("  {text}");
+        self.table().lines.push(text.to_owned());
     }
 
     /// One figure, its ratio to the base, and whether the ratio keeps to its limit.
@@ -40,19 +56,81 @@ impl Report {
             let mark = if kept { "ok" } else { "MISSED" };
             format!("  at most {:.2}x {}: {mark}", limit.limit, limit.of)
         });
-        println!("  {name:<44} {value:>9.1} {unit:<8} {ratio:>5.2}x{verdict}");
+        self.line(&format!("{name:<44} {value:>9.1} {unit:<8} {ratio:>5.2}x{verdict}"));
+        self.bar(name, value);
     }
 
-    /// A limit that is not a ratio.
+    /// For a picture of bars, where the line was no row.
+    pub(crate) fn bar(&mut self, name: &str, value: f64) {
+        self.table().bars.push((name.to_owned(), value));
+    }
+
+    /// A limit that is not a row's.
     pub(crate) fn check(&mut self, what: &str, kept: bool) {
-        println!("  {what}: {}", if kept { "ok" } else { "MISSED" });
+        self.line(&format!("{what}: {}", if kept { "ok" } else { "MISSED" }));
         if !kept {
             self.missed.push(what.to_owned());
         }
     }
 
+    /// A ratio to another than the table's base.
+    pub(crate) fn at_most(&mut self, what: &str, ratio: f64, limit: f64) {
+        self.check(&format!("{what}: {ratio:.2}x, at most {limit:.2}x"), ratio <= limit);
+    }
+
+    pub(crate) fn at_least(&mut self, what: &str, ratio: f64, limit: f64) {
+        self.check(&format!("{what}: {ratio:.2}x, at least {limit:.2}x"), ratio >= limit);
+    }
+
+    /// What each contender did, so that unlike things are not compared in silence.
+    pub(crate) fn note(&mut self, text: &str) {
+        println!("  ({text})");
+        text.clone_into(&mut self.table().note);
+    }
+
+    /// The table's rows so far as a picture of bars.
+    pub(crate) fn bars(&mut self, file: &str, unit: &str) {
+        let table = self.table();
+        let picture = plot::bars(&table.title, unit, &table.bars);
+        table.pictures.push((file.to_owned(), picture));
+    }
+
+    /// What grows with what: both axes are logarithmic.
+    pub(crate) fn lines(&mut self, file: &str, x: &str, y: &str, lines: &[Line]) {
+        let table = self.table();
+        let picture = plot::lines(&table.title, x, y, lines);
+        table.pictures.push((file.to_owned(), picture));
+    }
+
     pub(crate) fn end(&self) {
         println!();
+    }
+
+    fn table(&mut self) -> &mut Table {
+        if self.tables.is_empty() {
+            self.tables.push(Table::default());
+        }
+        self.tables.last_mut().expect("there is one")
+    }
+
+    /// Writes the page beside the folder, and the pictures into it.
+    pub(crate) fn write(&self, folder: &Path, preface: &str) {
+        std::fs::create_dir_all(folder).expect("a folder to write to");
+        let name = folder.file_name().expect("a folder's name").to_string_lossy();
+        let mut page = format!("# Figures\n\n{preface}\n");
+        for table in &self.tables {
+            page += &format!("\n## {}\n\n", table.title);
+            for (file, picture) in &table.pictures {
+                let file = format!("{file}.svg");
+                std::fs::write(folder.join(&file), picture).expect("a picture is written");
+                page += &format!("![{}]({name}/{file})\n\n", table.title);
+            }
+            page += &format!("```text\n{}\n```\n", table.lines.join("\n"));
+            if !table.note.is_empty() {
+                page += &format!("\n{}\n", table.note);
+            }
+        }
+        std::fs::write(folder.with_extension("md"), page).expect("the page is written");
     }
 
     pub(crate) fn verdict(self) -> ExitCode {

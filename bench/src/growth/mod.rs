@@ -1,4 +1,12 @@
-//! Whether a hit costs the same however much else there is: resident keys, loads in flight.
+//! How cost grows: with what else is resident or in flight, here; and with the number of keys, of
+//! waiters, of instances, of bytes and of deletes, in the files beside.
+
+mod deletes;
+mod instances;
+mod keys;
+mod patterns;
+mod sizes;
+mod waiters;
 
 use std::{future::pending, hint::black_box};
 
@@ -62,6 +70,13 @@ pub(crate) fn run(report: &mut Report) {
         report.row(contender.name, figure.median, "ns", figure.ratio, limit);
     }
     report.end();
+    drop(contenders);
+    keys::run(report);
+    waiters::run(report);
+    sizes::run(report);
+    instances::run(report);
+    deletes::run(report);
+    patterns::run(report);
 }
 
 async fn filled(resident: usize) -> Cache {

@@ -1,0 +1,183 @@
+//! A process of the shop.
+
+use std::{
+    io::stdin,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    PROCESSES,
+    shop::{CHANGE, FAILURES, LOADS, Shop},
+};
+use crate::measure::Numbers;
+
+pub(crate) const CHILD: &str = "--shop";
+const PRODUCTS: usize = 50_000;
+const IN_MEMORY: usize = 10_000;
+const TASKS: usize = 128;
+const WARM_UP: Duration = Duration::from_millis(2_000);
+const OPEN: Duration = Duration::from_millis(3_000);
+/// One request in so many changes something.
+const READS_PER_WRITE: usize = 100;
+/// Requests made up beforehand, so that making them up is not measured; tasks begin anywhere.
+const TRACE: usize = 1 << 18;
+
+/// Tells when it is warm, then serves for three seconds when told to, and reports.
+pub(crate) fn serve(contender: &str, url: &str, number: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let number: usize = number.parse().expect("a number");
+    let keys: Arc<[String]> = (0..PRODUCTS).map(|product| format!("product:{product}")).collect();
+    let trace: Arc<[u32]> = zipf(number).into();
+    runtime.block_on(async {
+        let contender = contender.parse().expect("a number");
+        // What was ever asked for is in Redis, as in a shop that has been open for long. By a cache
+        // of its own, which has room for all: nobody is asked to displace in a hurry.
+        let filling = Shop::open(contender, url, PRODUCTS).await;
+        fill(&filling, &keys, number).await;
+        drop(filling);
+        let shop = Shop::open(contender, url, IN_MEMORY).await;
+        traffic(&shop, &keys, &trace, WARM_UP).await;
+        println!("ready");
+        tokio::task::spawn_blocking(|| stdin().read_line(&mut String::new()))
+            .await
+            .expect("no panic")
+            .expect("the parent lives");
+        let (begun, before) = (Instant::now(), LOADS.load(Ordering::Relaxed));
+        let latencies = traffic(&shop, &keys, &trace, OPEN).await;
+        let (seconds, loads) = (begun.elapsed(), LOADS.load(Ordering::Relaxed) - before);
+        let failures = FAILURES.load(Ordering::Relaxed);
+        let (requests, seconds) = (latencies.count(), seconds.as_secs_f64());
+        println!("{requests} {seconds} {loads} {failures} {}", latencies.say());
+        // The parent reads what this took, and ends it.
+        std::thread::sleep(Duration::from_secs(60));
+    });
+}
+
+/// Each process has its part of the products.
+async fn fill(shop: &Shop, keys: &Arc<[String]>, number: usize) {
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (shop, keys) = (shop.clone(), Arc::clone(keys));
+            tokio::spawn(async move {
+                let own = (task * PROCESSES + number..PRODUCTS).step_by(TASKS * PROCESSES);
+                for product in own {
+                    shop.price(&keys[product]).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+}
+
+async fn traffic(
+    shop: &Shop,
+    keys: &Arc<[String]>,
+    trace: &Arc<[u32]>,
+    how_long: Duration,
+) -> Histogram {
+    let end = Instant::now() + how_long;
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (shop, keys, trace) = (shop.clone(), Arc::clone(keys), Arc::clone(trace));
+            tokio::spawn(async move {
+                let mut latencies = Histogram::default();
+                let mut next = task * (TRACE / TASKS);
+                loop {
+                    next += 1;
+                    let key = &keys[trace[next % TRACE] as usize];
+                    let asked = Instant::now();
+                    if next % READS_PER_WRITE == task % READS_PER_WRITE {
+                        tokio::time::sleep(CHANGE).await;
+                        shop.changed(key).await;
+                    } else {
+                        assert!(shop.price(key).await > 0, "a product costs something");
+                    }
+                    let answered = Instant::now();
+                    latencies.count_in(answered - asked);
+                    if answered > end {
+                        return latencies;
+                    }
+                    // As a server would between two requests: let the others have their turn.
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let mut all = Histogram::default();
+    for task in tasks {
+        all.add(&task.await.expect("no panic"));
+    }
+    all
+}
+
+fn zipf(seed: usize) -> Vec<u32> {
+    let mut sum = 0.0;
+    let cumulative: Vec<f64> = (1..=PRODUCTS)
+        .map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        })
+        .collect();
+    let mut numbers = Numbers::new(seed);
+    (0..TRACE)
+        .map(|_| {
+            let at = numbers.fraction() * sum;
+            cumulative.partition_point(|&upto| upto < at) as u32
+        })
+        .collect()
+}
+
+/// Latencies, in buckets that are 4 % wide.
+pub(super) struct Histogram([u64; 600]);
+
+const WIDTH: f64 = 0.04;
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self([0; 600])
+    }
+}
+
+impl Histogram {
+    fn count_in(&mut self, latency: Duration) {
+        let bucket = ((latency.as_nanos() as f64).max(1.0).ln() / WIDTH) as usize;
+        self.0[bucket.min(599)] += 1;
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own += other);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// In microseconds.
+    pub(super) fn quantile(&self, of_all: f64) -> f64 {
+        let mut left = self.count() as f64 * of_all;
+        let bucket = self.0.iter().position(|&count| {
+            left -= count as f64;
+            left <= 0.0
+        });
+        ((bucket.unwrap_or(599) as f64 + 0.5) * WIDTH).exp() / 1e3
+    }
+
+    fn say(&self) -> String {
+        self.0.map(|count| count.to_string()).join(" ")
+    }
+
+    pub(super) fn said<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut histogram = Self::default();
+        for (bucket, word) in histogram.0.iter_mut().zip(words) {
+            *bucket = word.parse().expect("a number");
+        }
+        histogram
+    }
+}

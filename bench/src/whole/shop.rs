@@ -1,0 +1,175 @@
+//! What stands before the database: ours, the two nearest peers, Redis alone.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use amalgam::provider::{MessagePackSerializer, RedisBackplane, RedisDistributedCache};
+use lazy_layers_cache::{L1Options, LazyLayersCache, RedisStore, RedisTransport, WireCodec};
+use multi_tier_cache::{
+    CacheError, CacheManager, CacheSerializer, CacheStrategy, InvalidationConfig, MokaCacheConfig,
+    RedisCache, serialization::MsgPackSerializer,
+};
+use redis::aio::MultiplexedConnection;
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+pub(super) const NAMES: [&str; 4] = ["Redis alone", "amalgam", "multi-tier", "lazy-layers"];
+pub(super) const BARE: usize = 0;
+pub(super) const OURS: usize = 3;
+
+const TTL: Duration = Duration::from_secs(60);
+/// What a query takes, and a change.
+const QUERY: Duration = Duration::from_millis(2);
+pub(super) const CHANGE: Duration = Duration::from_millis(2);
+
+/// The database counts its queries.
+pub(super) static LOADS: AtomicU64 = AtomicU64::new(0);
+/// Changes that the cache could not be told of: where the machine is too busy for its deadlines.
+pub(super) static FAILURES: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Serialize, Deserialize, Clone)]
+pub(super) struct Page {
+    name: String,
+    vendor: String,
+    category: String,
+    price: u64,
+    stars: f64,
+    reviews: Vec<String>,
+}
+
+async fn load() -> Page {
+    LOADS.fetch_add(1, Ordering::Relaxed);
+    sleep(QUERY).await;
+    Page {
+        name: "a sturdy lamp".to_owned(),
+        vendor: "Vendor 17, Portugal".to_owned(),
+        category: "bright things".to_owned(),
+        price: 1_999,
+        stars: 4.3,
+        reviews: vec!["A quiet lamp, and a handy one. I would buy it again, and again.".into(); 5],
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Shop {
+    Bare(MultiplexedConnection),
+    Amalgam(amalgam::Cache<Arc<Page>>),
+    Tiers(Arc<CacheManager>),
+    Ours(LazyLayersCache<String, Page>),
+}
+
+impl Shop {
+    pub(super) async fn open(contender: usize, url: &str, in_memory: usize) -> Self {
+        match NAMES[contender] {
+            "Redis alone" => {
+                let client = redis::Client::open(url).expect("a URL");
+                let connection = client.get_multiplexed_async_connection().await;
+                Self::Bare(connection.expect("it answers"))
+            }
+            "amalgam" => {
+                let redis = RedisDistributedCache::connect(url).await.expect("it answers");
+                let bus = RedisBackplane::connect(url).await.expect("it answers");
+                let cache = amalgam::Cache::builder()
+                    .max_capacity(in_memory as u64)
+                    .default_options(amalgam::EntryOptions::new(TTL))
+                    .distributed(Arc::new(redis))
+                    .serializer(Arc::new(MessagePackSerializer))
+                    .backplane(Arc::new(bus))
+                    .wait_for_initial_backplane_subscribe(true)
+                    .try_build()
+                    .expect("valid options");
+                Self::Amalgam(cache)
+            }
+            "multi-tier" => {
+                let config = MokaCacheConfig {
+                    max_capacity: in_memory as u64,
+                    time_to_live: TTL,
+                    time_to_idle: TTL,
+                };
+                let memory = multi_tier_cache::L1Cache::new(config).expect("valid options");
+                let redis = RedisCache::with_url(url).await.expect("it answers");
+                let config = InvalidationConfig::default();
+                let (memory, redis) = (Arc::new(memory), Arc::new(redis));
+                let built = CacheManager::new_with_invalidation(memory, redis, url, config).await;
+                let mut built = built.expect("it answers");
+                built.set_serializer(CacheSerializer::MsgPack(MsgPackSerializer));
+                Self::Tiers(Arc::new(built))
+            }
+            _ => {
+                let redis = RedisStore::at(url).build().expect("valid options");
+                let bus = RedisTransport::at(url).build().expect("valid options");
+                let cache = LazyLayersCache::builder()
+                    .ttl(TTL)
+                    .l1(L1Options::default().max_entries(in_memory))
+                    .l2(redis, WireCodec::new())
+                    .event_bus(bus, WireCodec::new())
+                    .build()
+                    .expect("valid options");
+                cache.ready().await.expect("it answers");
+                Self::Ours(cache)
+            }
+        }
+    }
+
+    /// What a product costs: the page is looked up or loaded, and read.
+    pub(super) async fn price(&self, key: &str) -> u64 {
+        match self {
+            Self::Bare(connection) => {
+                let mut connection = connection.clone();
+                let found: Option<Vec<u8>> =
+                    redis::cmd("GET").arg(key).query_async(&mut connection).await.expect("GET");
+                if let Some(bytes) = found {
+                    let page: Page = rmp_serde::from_slice(&bytes).expect("a page");
+                    return page.price;
+                }
+                let page = load().await;
+                let bytes = rmp_serde::to_vec(&page).expect("bytes");
+                redis::cmd("SET")
+                    .arg(key)
+                    .arg(bytes)
+                    .arg("PX")
+                    .arg(TTL.as_millis() as u64)
+                    .exec_async(&mut connection)
+                    .await
+                    .expect("SET");
+                page.price
+            }
+            Self::Amalgam(cache) => {
+                let load = |_| async { Ok::<_, std::convert::Infallible>(Arc::new(load().await)) };
+                cache.get_or_set(key, load).await.expect("loads").price
+            }
+            Self::Tiers(cache) => {
+                let load = || async { Ok::<_, CacheError>(load().await) };
+                let strategy = CacheStrategy::Custom(TTL);
+                let page: Page =
+                    cache.get_or_compute_typed(key, strategy, load).await.expect("loads");
+                page.price
+            }
+            Self::Ours(cache) => {
+                let load = || async { Ok::<_, std::convert::Infallible>(load().await) };
+                cache.get_or_set(key, load).await.expect("loads").price
+            }
+        }
+    }
+
+    /// It costs something else now, in the database.
+    pub(super) async fn changed(&self, key: &str) {
+        let told = match self {
+            Self::Bare(connection) => {
+                let mut connection = connection.clone();
+                redis::cmd("DEL").arg(key).exec_async(&mut connection).await.is_ok()
+            }
+            Self::Amalgam(cache) => cache.remove(key).await.is_ok(),
+            Self::Tiers(cache) => cache.invalidate(key).await.is_ok(),
+            Self::Ours(cache) => cache.delete(key).await.is_ok(),
+        };
+        if !told {
+            FAILURES.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
