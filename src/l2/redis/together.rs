@@ -207,14 +207,14 @@ impl Inner {
     fn join<A: Ask>(self: &Arc<Self>, what: A) -> Turn<A> {
         let queue = A::queue(self);
         let mut state = queue.state.lock();
-        // There is no connection yet.
-        let Some(runtime) = self.link.runtime() else { return Turn::Alone(what, None) };
         // One at a time: it may be one that is not polled any more.
         if state.under_way == 0 && state.waiting.is_empty() {
             state.under_way = 1;
             drop(state);
             return Turn::Alone(what, Some(UnderWay(Arc::clone(self), PhantomData)));
         }
+        // There is no connection yet.
+        let Some(runtime) = self.link.runtime() else { return Turn::Alone(what, None) };
         let (told, others) = oneshot::channel();
         state.waiting.push(Waiting { what, told });
         let is_full = state.waiting.len() >= state.full;
