@@ -13,78 +13,110 @@
 //! While it happens it is noticed that calls keep their deadlines (R6), that a key is loaded once
 //! at a time (R7), and that nothing is left behind.
 //!
+//! Whether it happened in simulated weather or to real processes makes no difference but for how
+//! late what may be: see [`Bounds`](crate::bounds::Bounds).
+//!
 //! A value that was given by a `set` which overlaps with another change may stand after it: either
 //! order is one. And a load that has no lease, or does not know whether it was published or refused,
 //! has only the bus to tell it of changes elsewhere, as memory has.
 
-use crate::{
-    history::{Change, Place, Read, Record, Violation, Way, Write},
-    plan::KEYS,
-};
-
-/// Milliseconds in which a change is heard of in fair weather.
-const LATENCY: u64 = 50;
-/// The trust timeout: how soon it is noticed that something was lost.
-const TRUST: u64 = 3_000;
-/// How often that is asked, and what an answer of the shared level may be late.
-const NOTICED: u64 = 250 + 500;
-/// What is published again after the bus was away: the attempt that hangs, a pause, another.
-const HELD_UP: u64 = 4_000;
-/// Five beats tell of a last event.
-const BEATS: u64 = 4_500;
+use crate::record::{Change, Late, Place, Read, Record, Trouble, Violation, Way, Write};
 
 /// All promises that were not kept.
 #[must_use]
 pub fn check(record: &Record) -> Vec<Violation> {
     let mut all = record.violations.clone();
-    // By key, the newest version first.
-    let mut changes = vec![Vec::new(); KEYS.len()];
-    for change in &record.changes {
-        changes[change.key].push(*change);
-    }
-    changes.iter_mut().for_each(|of_key| of_key.sort_by_key(|it| std::cmp::Reverse(it.version)));
+    let changes = changes(record);
     for read in &record.reads {
         let found = read.found.map(|found| record.writes[found]);
         if let Some(write) = found
             && (write.key != read.key || !record.origin[write.key][write.version as usize])
         {
             let how = format!("{read:?} found {write:?}, which it cannot be");
-            all.push(Violation { rule: "R0", at: read.end.at, how });
+            all.push(Violation { rule: "R0".into(), at: read.end.at, how });
             continue;
         }
-        for change in &changes[read.key] {
-            let is_older = match found {
-                Some(write) => write.version < change.version,
-                // Nothing is no older than the last time that there was nothing.
-                None => !nothing_since(record, read.key, change.version),
-            };
-            if !is_older {
-                break;
-            }
+        for change in newer(record, &changes[read.key], found) {
             if let Some(rule) = breaks(record, read, found, change) {
                 let found = found.map_or("nothing".to_owned(), |it| format!("{it:?}"));
-                let how =
-                    format!("{} of {read:?}\n  found {found}\n  after {change:?}", KEYS[read.key]);
-                all.push(Violation { rule, at: read.end.at, how });
+                let how = format!(
+                    "{} of {read:?}\n  found {found}\n  after {change:?}",
+                    record.keys[read.key]
+                );
+                all.push(Violation { rule: rule.into(), at: read.end.at, how });
                 break;
             }
         }
     }
+    all.extend(record.late.iter().filter_map(|late| too_late(record, late)));
     all.extend(disagreement(record));
     all.sort_by_key(|violation| violation.at);
     all
 }
 
+/// By how much, in milliseconds, the oldest answer was behind what others could know of.
+#[must_use]
+pub fn oldest(record: &Record) -> u64 {
+    let changes = changes(record);
+    let behind = |read: &Read| {
+        let found = Some(record.writes[read.found?]);
+        let behind = |change: &&Change| {
+            let told = reaches(record, read, change).filter(|_| change.done && !read.stale)?;
+            read.begin.at.checked_sub(told)
+        };
+        newer(record, &changes[read.key], found).filter_map(|change| behind(&change)).max()
+    };
+    record.reads.iter().filter_map(behind).max().unwrap_or_default()
+}
+
+/// By key, the newest version first.
+fn changes(record: &Record) -> Vec<Vec<Change>> {
+    let mut changes = vec![Vec::new(); record.keys.len()];
+    for change in &record.changes {
+        changes[change.key].push(*change);
+    }
+    changes.iter_mut().for_each(|of_key| of_key.sort_by_key(|it| std::cmp::Reverse(it.version)));
+    changes
+}
+
+/// The changes after what was found.
+fn newer<'a>(
+    record: &'a Record,
+    changes: &'a [Change],
+    found: Option<Write>,
+) -> impl Iterator<Item = &'a Change> {
+    changes.iter().take_while(move |change| match found {
+        Some(write) => write.version < change.version,
+        // Nothing is no older than the last time that there was nothing.
+        None => !nothing_since(record, change.key, change.version),
+    })
+}
+
+/// A call that ended too late, and not because its instance stood still.
+fn too_late(record: &Record, late: &Late) -> Option<Violation> {
+    let Late { by, what, begin, end, limit } = late;
+    let slot = Some(record.incarnations[*by].slot);
+    let standing = record.troubles.iter().filter(|it| it.stands && it.slot == slot);
+    let stood: u64 = standing.map(|it| it.to.min(*end).saturating_sub(it.from.max(*begin))).sum();
+    let took = end - begin - stood;
+    let how = || format!("{what} of instance {by} took {took} ms, not {limit}");
+    (took > limit + record.bounds.slack).then(|| Violation {
+        rule: "R6".into(),
+        at: *end,
+        how: how(),
+    })
+}
+
 /// When all is well again, memory never has the one and the shared level the other.
 fn disagreement(record: &Record) -> Option<Violation> {
-    let mut seen = vec![None; KEYS.len()];
+    let mut seen = vec![None; record.keys.len()];
     for read in record.reads.iter().filter(|read| read.last && !read.stale && record.agrees) {
         let Some(found) = read.found else { continue };
         let version = record.writes[found].version;
         match seen[read.key].replace((version, *read)) {
             Some((other, before)) if other != version => {
                 let how = format!("{version} of {read:?}\n  and {other} of {before:?}");
-                return Some(Violation { rule: "R4", at: read.end.at, how });
+                return Some(Violation { rule: "R4".into(), at: read.end.at, how });
             }
             _ => {}
         }
@@ -140,15 +172,16 @@ fn breaks(
     let told = reaches(record, read, change)?;
     let slot = Some(record.incarnations[read.by].slot);
     let of_reader = |of: Option<usize>| of.is_none() || of == slot;
-    let mut bound = LATENCY;
+    let bounds = record.bounds;
+    let mut bound = bounds.latency;
     for trouble in &record.troubles {
         let overlaps = trouble.from <= read.begin.at && trouble.to + 1_000 >= end.at;
         if of_reader(trouble.slot) && overlaps {
-            bound = bound.max(TRUST + NOTICED);
+            bound = bound.max(bounds.trust + bounds.noticed);
             if trouble.cut || trouble.slot.is_some() {
                 // What is loaded meanwhile is believed for as long again.
                 let unsure = if is_sure { 0 } else { took + 1_000 };
-                bound = bound.max(TRUST + NOTICED + 1_000 + unsure);
+                bound = bound.max(bounds.trust + bounds.noticed + 1_000 + unsure);
             }
         }
     }
@@ -157,20 +190,41 @@ fn breaks(
 
 /// When others can know of a change; `None` if they may never.
 fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
+    let bounds = record.bounds;
     let by = record.incarnations[change.by];
+    let is_confirmed = change.done && by.confirms;
     let mut told = change.end?.at;
-    if !change.done || !record.confirms {
+    // Even what returned before it began may have been under way.
+    let meets = |it: &Trouble, at: u64| it.from <= at + bounds.sent;
+    let missed = |gone: u64| gone + bounds.trust + bounds.noticed;
+    let mut stood = record.troubles.iter().filter(|it| it.stands && it.slot == Some(by.slot));
+    if let Some(it) = stood.find(|it| !is_confirmed && meets(it, told) && told <= it.to) {
+        told = missed(it.from).min(it.to + bounds.held_up);
+    } else if !is_confirmed {
+        // Who is cut off as well does not believe what it has, whatever it is told.
+        let is_down = |at: u64| {
+            let mut down = record.troubles.iter().filter(|trouble| trouble.down);
+            down.any(|it| meets(it, at) && at <= it.to && read.begin.at <= it.to)
+        };
         for trouble in &record.troubles {
-            let of_teller = trouble.slot.is_none_or(|slot| slot == by.slot);
-            if trouble.holds_up && of_teller && trouble.from <= told && trouble.to + HELD_UP > told
+            // Not what the one before it in its slot went through.
+            let of_teller =
+                trouble.slot.is_none_or(|slot| slot == by.slot) && trouble.to > by.began;
+            let to = trouble.to + bounds.held_up;
+            if trouble.holds_up && of_teller && meets(trouble, told) && to > told && !is_down(told)
             {
-                told = trouble.to + HELD_UP;
+                told = to;
             }
         }
     }
     let Some(ended) = by.ended else { return Some(told) };
-    if ended <= told + 5 {
-        return None;
+    if is_confirmed && record.keeps {
+        return Some(told);
+    }
+    // Who was busy had promised to be heard again.
+    let missed = record.busy.then_some(missed(ended));
+    if ended <= told + bounds.leaves {
+        return missed;
     }
     // Who was quiet, and dies before it could say again what was lost.
     let reader = record.incarnations[read.by].slot;
@@ -179,5 +233,5 @@ fn reaches(record: &Record, read: &Read, change: &Change) -> Option<u64> {
             && trouble.from <= ended
             && trouble.to >= change.begin.at
     });
-    if is_lost && ended < told + BEATS { None } else { Some(told) }
+    if is_lost && ended < told + bounds.beats { missed } else { Some(told) }
 }

@@ -5,6 +5,8 @@
 //! the seed says. Everything is written down and then checked against the promises: see
 //! [`check`](check::check). The same seed is the same history, bit for bit, so one that fails can
 //! be run again, and made shorter.
+//!
+//! `processes` asks the same of histories that happened: of real processes, servers and faults.
 
 #![expect(
     clippy::expect_used,
@@ -13,10 +15,17 @@
     reason = "a simulation that cannot go on may stop"
 )]
 
+pub mod bounds;
+mod caller;
 pub mod check;
-pub mod history;
+mod ground;
+mod history;
 mod line;
+mod noted;
 pub mod plan;
+#[cfg(feature = "processes")]
+pub mod processes;
+pub mod record;
 mod road;
 pub mod shrink;
 mod world;
@@ -36,7 +45,7 @@ mod tests {
             let first = run(&plan);
             assert!(first.calls > 0 && !first.reads.is_empty() && !first.changes.is_empty());
             let second = run(&plan);
-            let lines = |record: &crate::history::Record| {
+            let lines = |record: &crate::record::Record| {
                 let reads = record.reads.iter().map(|it| format!("{it:?}"));
                 let changes = record.changes.iter().map(|it| format!("{it:?}"));
                 let writes = record.writes.iter().map(|it| format!("{it:?}"));

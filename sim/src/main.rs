@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sim::{check::check, history::Violation, plan::Plan, run, shrink::shrink};
+use sim::{check::check, plan::Plan, record::Violation, run, shrink::shrink};
 
 struct Orders {
     from: u64,
@@ -126,7 +126,7 @@ fn replay(seed: u64, calls: usize) -> ExitCode {
     let Some(first) = violations.first() else { return ExitCode::SUCCESS };
     tell(seed, calls, first);
     println!("and {} more; shrinking", violations.len() - 1);
-    let shorter = shrink(&plan, first.rule);
+    let shorter = shrink(&plan, &first.rule);
     for step in &shorter.steps {
         println!("  {:>7} {:?}", step.at, step.act);
     }

@@ -119,6 +119,12 @@ pub struct Load {
     pub refresh: bool,
 }
 
+impl Load {
+    /// At once, and well.
+    pub const WELL: Self =
+        Self { before: 0, after: 0, end: LoadEnd::Well, soft: None, hard: None, refresh: false };
+}
+
 /// How a loader ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadEnd {

@@ -17,16 +17,12 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{
-    history::History,
-    plan::{KEYS, LevelWeather},
-};
+use crate::{history::History, plan::LevelWeather};
 
 /// Clones are the same one.
 #[derive(Clone)]
 pub(crate) struct Road {
     store: SharedStore,
-    by: usize,
     history: History,
     state: Arc<Mutex<State>>,
     seed: u64,
@@ -60,7 +56,7 @@ enum Fate {
 const LATER: u64 = 3_000;
 
 impl Road {
-    pub(crate) fn new(store: SharedStore, by: usize, history: &History, seed: u64) -> Self {
+    pub(crate) fn new(store: SharedStore, history: &History, seed: u64) -> Self {
         let state = State {
             weather: LevelWeather::default(),
             asked: (0, 0),
@@ -70,7 +66,7 @@ impl Road {
             connection: 0,
         };
         let (history, state) = (history.clone(), Arc::new(Mutex::new(state)));
-        Self { store, by, history, state, seed, goes_on: Arc::default(), weathers: Arc::default() }
+        Self { store, history, state, seed, goes_on: Arc::default(), weathers: Arc::default() }
     }
 
     pub(crate) fn set(&self, weather: LevelWeather) {
@@ -228,10 +224,6 @@ impl Road {
     }
 }
 
-fn key_of(name: &str) -> Option<usize> {
-    KEYS.iter().position(|key| *key == name)
-}
-
 impl Store for Road {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
         let key = key.to_owned();
@@ -239,16 +231,8 @@ impl Store for Road {
     }
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        let name = key.to_owned();
-        let asked = self.ask(move |store| async move { store.begin(&name, begin).await });
-        Box::pin(async move {
-            let key = key_of(key).ok_or("a key of nobody")?;
-            self.history.leased(self.by, key, false);
-            let begun = asked.await?;
-            let leased = matches!(begun, Begun::Load { lease: Some(_), .. });
-            self.history.leased(self.by, key, leased);
-            Ok(begun)
-        })
+        let key = key.to_owned();
+        self.ask(move |store| async move { store.begin(&key, begin).await })
     }
 
     fn publish<'a>(
@@ -258,15 +242,8 @@ impl Store for Road {
         value: Vec<u8>,
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
-        let (key, lease, bytes) = (key.to_owned(), lease.clone(), value.clone());
-        let asked =
-            self.ask(move |store| async move { store.publish(&key, &lease, bytes, lives).await });
-        Box::pin(async move {
-            let published = asked.await?;
-            let (_, write) = parts(Plain.decode(&value)?);
-            self.history.published(write, published);
-            Ok(published)
-        })
+        let (key, lease) = (key.to_owned(), lease.clone());
+        self.ask(move |store| async move { store.publish(&key, &lease, value, lives).await })
     }
 
     fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {

@@ -1,36 +1,31 @@
 //! A plan, lived through: instances, what connects them, callers, faults.
 
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::Poll,
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use lazy_layers_cache::{
-    CircuitBreaker, Clock, DistributedLock, Event, EventBusOptions, FailSafe, L2Timeouts,
-    LazyLayersCache, NegativeCache, Source, Subscription, Timeouts, WireCodec,
+    CircuitBreaker, Clock, DistributedLock, EventBusOptions, FailSafe, L2Timeouts, NegativeCache,
+    Subscription, WireCodec,
     testing::{BusLink, BusWeather, SharedBus, SharedStore, StoreSnapshot, TokioClock},
 };
 use tokio::{
     runtime::{Builder, Handle},
     task::JoinSet,
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
-    history::{History, Incarnation, Place, Read, Record, Trouble, Way, Write},
+    caller::{Cache, Caller, LEVEL_READ, LEVEL_WRITE, PATTERN, PUBLISH, WITHOUT_HARD, hears, ms},
+    ground::{Names, Simulated},
+    history::History,
     line::Line,
-    plan::{Act, Break, Call, Fault, KEYS, LevelWeather, Load, LoadEnd, PATTERNS, Plan, Setup},
-    road::{Plain, Road, parts, value},
+    noted::Noted,
+    plan::{Act, Break, Call, Fault, KEYS, LevelWeather, Load, PATTERNS, Plan, Setup},
+    record::{Incarnation, Record, Trouble},
+    road::{Plain, Road},
 };
-
-type Cache = LazyLayersCache<String, u64>;
 
 /// Lives through a plan. To be called outside of any runtime.
 #[must_use]
@@ -41,14 +36,11 @@ pub fn run(plan: &Plan) -> Record {
     runtime.expect("a runtime").block_on(World::new(plan).live(plan))
 }
 
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
 struct World {
     setup: Setup,
     seed: u64,
     history: History,
+    start: Instant,
     bus: SharedBus,
     store: SharedStore,
     slots: Vec<Slot>,
@@ -80,18 +72,7 @@ impl Clock for Ahead {
     }
 }
 
-/// What a call of the shared level may take, and of the bus: the cache's defaults, but for
-/// patterns.
-const LEVEL_READ: u64 = 500;
-const LEVEL_WRITE: u64 = 1_000;
-const PATTERN: u64 = 2_000;
-const PUBLISH: u64 = 1_000;
 const CLOSE: u64 = 2_000;
-/// What any call may take longer than its deadline.
-const SLACK: u64 = 150;
-/// A load without a hard timeout: three that are joined and come to nothing, and its own, each
-/// with the lock and the shared level around it; and as long as an instance stands still.
-const WITHOUT_HARD: u64 = 4 * (3 * LEVEL_READ + 6_000 + 8_000 + LEVEL_WRITE) + 8_000;
 /// Until all instances are current when all is well again.
 const MENDS: u64 = 5_000;
 /// How long a subscription takes to begin again.
@@ -107,10 +88,12 @@ enum Moment<'a> {
 
 impl World {
     fn new(plan: &Plan) -> Self {
+        let ground = Simulated::new(KEYS.len());
         Self {
             setup: plan.setup,
             seed: fastrand::Rng::with_seed(!plan.seed).u64(..),
-            history: History::new(),
+            history: History::new(ground, names(plan.setup.keys).into(), 0),
+            start: Instant::now(),
             bus: SharedBus::new(plan.seed),
             store: SharedStore::new(TokioClock::new()),
             slots: Vec::new(),
@@ -122,10 +105,7 @@ impl World {
 
     async fn live(mut self, plan: &Plan) -> Record {
         let fair = LevelWeather { slowest: self.setup.level_latency, ..LevelWeather::default() };
-        self.history.with(|record| {
-            record.confirms = self.setup.confirms;
-            record.agrees = self.setup.shared_level;
-        });
+        self.history.with(|record| record.agrees = self.setup.shared_level);
         self.levels = vec![fair; self.setup.instances];
         for slot in 0..self.setup.instances {
             let new = self.begin(slot);
@@ -142,7 +122,7 @@ impl World {
         }
         moments.sort_by_key(|(at, _)| *at);
         for (at, moment) in moments {
-            sleep_until(self.history.start() + ms(at)).await;
+            sleep_until(self.start + ms(at)).await;
             match moment {
                 Moment::Act(Act::Call { slot, call, leaves }) => self.call(*slot, *call, *leaves),
                 Moment::Act(Act::Fault(fault)) => self.breaks(fault),
@@ -156,17 +136,17 @@ impl World {
     fn begin(&mut self, slot: usize) -> Slot {
         let began = self.history.now();
         let by = self.history.with(|record| {
-            record.incarnations.push(Incarnation { slot, began, ended: None });
+            let confirms = self.setup.confirms;
+            record.incarnations.push(Incarnation { slot, began, ended: None, confirms });
             record.incarnations.len() - 1
         });
         self.history.with(|record| {
             let to = began + 400;
-            let new = Trouble { slot: Some(slot), from: began, to, holds_up: false, cut: true };
-            record.troubles.push(new);
+            record.troubles.push(Trouble { cut: true, ..Trouble::new(Some(slot), began, to) });
         });
         let (setup, link) = (self.setup, self.bus.link());
         let seed = self.seed ^ (by as u64) << 40;
-        let road = Road::new(self.store.clone(), by, &self.history, seed);
+        let road = Road::new(self.store.clone(), &self.history, seed);
         road.set(self.levels[slot]);
         let ahead = Ahead(TokioClock::new(), Arc::default());
         let breaker = || CircuitBreaker::default().cooldown(ms(1_000));
@@ -186,7 +166,7 @@ impl World {
             .broadcast_set(setup.broadcasts)
             .close_timeout(ms(CLOSE));
         if setup.shared_level {
-            builder = builder.l2(road.clone(), Plain);
+            builder = builder.l2(Noted::new(road.clone(), by, &self.history), Plain);
         }
         if setup.fail_safe {
             builder = builder.fail_safe(FailSafe::enabled().throttle(ms(500)));
@@ -213,9 +193,8 @@ impl World {
         let caller = Caller {
             by: slot.by,
             cache: slot.cache.clone(),
-            road: slot.road.clone(),
+            road: Some(slot.road.clone()),
             history: self.history.clone(),
-            setup: self.setup,
         };
         slot.calls.spawn(async move {
             let made = caller.make(call);
@@ -223,7 +202,7 @@ impl World {
                 Some(patience) => drop(timeout(ms(patience), made).await),
                 None => made.await,
             }
-            caller.history.with(|record| record.calls += 1);
+            caller.history.called_once_more();
         });
         ended(&self.history, &mut slot.calls);
     }
@@ -232,7 +211,7 @@ impl World {
         let now = self.history.now();
         let end = now + fault.lasts();
         let trouble = |slot, to, holds_up, cut| {
-            let new = Trouble { slot, from: now, to, holds_up, cut };
+            let new = Trouble { holds_up, cut, ..Trouble::new(slot, now, to) };
             self.history.with(|record| record.troubles.push(new));
         };
         match *fault {
@@ -326,7 +305,7 @@ impl World {
             let begin = history.now();
             cache.close().await;
             // Loads, what is left of them, what is to be told, goodbye.
-            keeps(&history, by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
+            history.took(by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
             while let Some(call) = calls.join_next().await {
                 survived(&history, call);
             }
@@ -366,20 +345,11 @@ impl World {
             let caller = Caller {
                 by: slot.by,
                 cache: slot.cache.clone(),
-                road: slot.road.clone(),
+                road: Some(slot.road.clone()),
                 history: history.clone(),
-                setup: self.setup,
             };
             for key in 0..self.setup.keys {
-                let well = Load {
-                    before: 0,
-                    after: 0,
-                    end: LoadEnd::Well,
-                    soft: None,
-                    hard: None,
-                    refresh: false,
-                };
-                caller.load(key, well, true).await;
+                caller.load(key, Load::WELL, true).await;
             }
         }
         for slot in std::mem::take(&mut self.slots) {
@@ -420,225 +390,11 @@ fn survived(history: &History, call: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn keeps(history: &History, by: usize, what: &str, begin: u64, limit: u64) {
-    let took = history.now() - begin;
-    if took > limit + SLACK {
-        history.violated("R6", format!("{what} of instance {by} took {took} ms, not {limit}"));
-    }
-}
-
-/// After what is heard, loads may begin beside those that run.
-fn hears(history: &History, by: usize, event: &Event<'_>) {
-    let void = |name: &str| {
-        if let Some(key) = KEYS.iter().position(|key| *key == name) {
-            history.void(by, key);
-        }
-    };
-    match event {
-        Event::InvalidationReceived { pattern: Some(_), .. }
-        | Event::BusGap { .. }
-        | Event::BusSubscribed { .. } => history.void_all(by),
-        Event::InvalidationReceived { keys, .. } => keys.iter().for_each(|key| void(key)),
-        Event::InflightReuse { .. } => JOINED.set(true),
-        Event::SetReceived { key, .. } | Event::InflightBypass { key, .. } => void(key),
-        _ => {}
-    }
-}
-
-struct Caller {
-    by: usize,
-    cache: Cache,
-    road: Road,
-    history: History,
-    setup: Setup,
-}
-
-impl Caller {
-    async fn make(&self, call: Call) {
-        match call {
-            Call::GetL1(key) => {
-                let begin = self.history.stamp();
-                let found = self.cache.get_l1(KEYS[key]).map(|it| *it);
-                if found.is_some() {
-                    self.read(key, begin, found, Place::Memory, false, false);
-                }
-            }
-            Call::Get(key) => self.get(key).await,
-            Call::Has(key) => {
-                let begin = self.history.now();
-                self.cache.has(KEYS[key]).await;
-                keeps(&self.history, self.by, "has", begin, LEVEL_READ);
-            }
-            Call::Load(key, load) => self.load(key, load, false).await,
-            Call::Delete { key, exists } => {
-                let version = self.history.commit(key, exists);
-                let change = self.history.changes(self.by, key, version);
-                let mut changing =
-                    Changing { history: &self.history, all: vec![change], done: false };
-                let begin = self.history.now();
-                changing.done = self.cache.delete(KEYS[key]).await.is_ok();
-                keeps(&self.history, self.by, "delete", begin, LEVEL_WRITE + PUBLISH);
-            }
-            Call::Set(key) => {
-                let version = self.history.commit(key, true);
-                let change = self.history.changes(self.by, key, version);
-                let mut changing =
-                    Changing { history: &self.history, all: vec![change], done: false };
-                let write = self.history.with(|record| {
-                    record.writes.push(Write { key, version, way: Way::Set { change } });
-                    record.writes.len() - 1
-                });
-                let begin = self.history.now();
-                let value = value(version, write);
-                changing.done = self.cache.set(KEYS[key], value).await.is_ok();
-                keeps(&self.history, self.by, "set", begin, 2 * LEVEL_WRITE + PUBLISH);
-            }
-            Call::Pattern(pattern) => {
-                let (glob, keys) = PATTERNS[pattern];
-                let mut changing = Changing { history: &self.history, all: vec![], done: false };
-                for key in keys.iter().filter(|key| **key < self.setup.keys) {
-                    let version = self.history.commit(*key, true);
-                    changing.all.push(self.history.changes(self.by, *key, version));
-                }
-                let begin = self.history.now();
-                changing.done = match glob {
-                    "*" => self.cache.clear().await.is_ok(),
-                    _ => self.cache.delete_by_pattern(glob).await.is_ok(),
-                };
-                keeps(&self.history, self.by, "a pattern", begin, PATTERN + PUBLISH);
-            }
-        }
-    }
-
-    async fn get(&self, key: usize) {
-        let begin = self.history.stamp();
-        let mut get = pin!(self.cache.get(KEYS[key]));
-        // What memory has is there at the first poll.
-        let first = poll_fn(|context| Poll::Ready(get.as_mut().poll(context))).await;
-        let (found, place) = match first {
-            Poll::Ready(found) => (found, Place::Memory),
-            Poll::Pending => (get.await, Place::Level),
-        };
-        keeps(&self.history, self.by, "get", begin.at, LEVEL_READ);
-        if let Some(found) = found {
-            self.read(key, begin, Some(*found), place, false, false);
-        }
-    }
-
-    async fn load(&self, key: usize, load: Load, last: bool) {
-        let begin = self.history.stamp();
-        let mut timeouts = Timeouts::none();
-        if let Some(soft) = load.soft {
-            timeouts = timeouts.soft(ms(load.hard.map_or(soft, |hard| soft.min(hard))));
-        }
-        if let Some(hard) = load.hard {
-            timeouts = timeouts.hard(ms(hard));
-        }
-        let (history, road, by) = (self.history.clone(), self.road.clone(), self.by);
-        let loader = move || {
-            let write = history.called(by, key, begin);
-            let loading = Loading { history, write };
-            async move {
-                pass(load.before).await;
-                road.passes().await;
-                let (version, exists) = loading.history.loads(write);
-                pass(load.after).await;
-                road.passes().await;
-                match load.end {
-                    LoadEnd::Well => Ok(exists.then(|| value(version, write))),
-                    LoadEnd::Fails => Err("as the plan wants"),
-                    LoadEnd::Panics => panic!("as the plan wants"),
-                    LoadEnd::Hangs => std::future::pending().await,
-                }
-            }
-        };
-        let mut request = self.cache.get_or_set(KEYS[key], loader).timeouts(timeouts);
-        if load.refresh {
-            request = request.refresh();
-        }
-        let (answer, joined) = noticing_joins(request.outcome()).await;
-        keeps(&self.history, by, "a load", begin.at, load.hard.unwrap_or(WITHOUT_HARD));
-        match answer {
-            Ok(outcome) => {
-                let place = match outcome.source {
-                    Source::L1 => Place::Memory,
-                    // What the load of another found there, before this call began perhaps: that is
-                    // in memory now, and as good as from there.
-                    Source::L2 if joined => Place::JoinedLevel,
-                    Source::L2 => Place::Level,
-                    Source::Loader => Place::Loader,
-                    _ => Place::Joined,
-                };
-                let found = outcome.value.map(|value| *value);
-                self.read(key, begin, found, place, outcome.stale.is_some(), last);
-            }
-            Err(error) if last => {
-                self.history.violated("R4", format!("instance {by} cannot load: {error}"));
-            }
-            Err(_) => {}
-        }
-    }
-
-    fn read(
-        &self,
-        key: usize,
-        begin: crate::history::Stamp,
-        found: Option<u64>,
-        place: Place,
-        stale: bool,
-        last: bool,
-    ) {
-        let end = self.history.stamp();
-        let found = found.map(|found| parts(found).1);
-        let read = Read { by: self.by, key, begin, end, found, place, stale, last };
-        self.history.with(|record| record.reads.push(read));
-    }
-}
-
-thread_local! {
-    static JOINED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the call joined the load of another.
-async fn noticing_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
-    let mut call = pin!(call);
-    let mut joined = false;
-    let answer = poll_fn(|context| {
-        JOINED.set(false);
-        let polled = call.as_mut().poll(context);
-        joined |= JOINED.get();
-        polled
-    });
-    (answer.await, joined)
-}
-
-async fn pass(millis: u64) {
-    if millis > 0 {
-        sleep(ms(millis)).await;
-    }
-}
-
-/// Changes on their way, written down however they end.
-struct Changing<'a> {
-    history: &'a History,
-    all: Vec<usize>,
-    done: bool,
-}
-
-impl Drop for Changing<'_> {
-    fn drop(&mut self) {
-        self.all.iter().for_each(|change| self.history.changed(*change, self.done));
-    }
-}
-
-/// A loader that runs.
-struct Loading {
-    history: History,
-    write: usize,
-}
-
-impl Drop for Loading {
-    fn drop(&mut self) {
-        self.history.loaded(self.write);
+/// Of so many keys, and all globs.
+fn names(keys: usize) -> Names {
+    let matched = |all: &[usize]| all.iter().copied().filter(|key| *key < keys).collect();
+    Names {
+        keys: KEYS.map(str::to_owned).into(),
+        patterns: PATTERNS.iter().map(|(glob, all)| ((*glob).to_owned(), matched(all))).collect(),
     }
 }

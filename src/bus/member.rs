@@ -268,7 +268,11 @@ impl Member {
         if state.outbox.is_sending() {
             return None;
         }
-        match self.errand(&mut state, now, count) {
+        let errand = self.errand(&mut state, now, count);
+        let covered = state.outbox.covered();
+        drop(state);
+        self.cover(covered);
+        match errand {
             Errand::Event(seq, bytes) => Some((seq, bytes)),
             Errand::Beacon(_) | Errand::Wait(_) => None,
         }

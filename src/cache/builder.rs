@@ -248,7 +248,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
             max_followers: inflight.max_followers,
         };
         let tasks = Running::default();
-        let fleet = |(bus, codec)| Fleet::new(bus, codec, &self.options, tasks.clone());
+        let counts = self.options.l2.versioning && self.l2.is_some();
+        let fleet = |(bus, codec)| Fleet::new(bus, codec, &self.options, counts, tasks.clone());
         let shared = Shared {
             fleet: self.fleet.map(fleet),
             l1: L1::new(&self.options),

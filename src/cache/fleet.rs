@@ -53,6 +53,7 @@ impl<V> Fleet<V> {
         bus: EventBus,
         codec: Arc<dyn Codec<V>>,
         options: &CacheOptions,
+        tells_counts: bool,
         tasks: Running,
     ) -> Self {
         let (events, breaker) = (&options.event_bus, &options.event_bus_circuit_breaker);
@@ -64,7 +65,7 @@ impl<V> Fleet<V> {
             dedupe_ttl: millis(options.event_dedupe.ttl),
             outbox_entries: events.outbox_max_entries,
             outbox_bytes: events.outbox_max_bytes,
-            tells_counts: options.l2.versioning,
+            tells_counts,
         };
         bus.begin_use();
         let trust = options.subscribe_to_events.then(|| millis(events.trust_timeout));

@@ -31,6 +31,8 @@ struct Counts {
     of: HashMap<Arc<str>, Count>,
     /// Of the keys: what others tell may be long.
     bytes: usize,
+    /// Whether there were too many.
+    has_forgotten: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -40,8 +42,11 @@ struct Count {
     reached: u64,
 }
 
-/// Of a key that was forgotten, or never deleted here. It may have been set.
-const UNKNOWN: Count = Count { version: 0, reached: AROUND };
+/// Of a key that was deleted or set here and forgotten, perhaps.
+const FORGOTTEN: Count = Count { version: 0, reached: AROUND };
+/// Of a key that was neither deleted nor set here: whatever others come to, no delete of ours can
+/// have failed to reach it.
+const UNTOUCHED: Count = Count { version: 0, reached: u64::MAX };
 
 const MOST_KEYS: usize = 10_000;
 const MOST_BYTES: usize = 8 << 20;
@@ -62,9 +67,7 @@ impl Versions {
         let mut counts = self.0.lock();
         let version = counts.get(key).version;
         let reached = version.saturating_add(AROUND);
-        if let Some(count) = counts.of.get_mut(key) {
-            count.reached = reached;
-        }
+        counts.put(key, Count { version, reached });
         drop(counts);
         let around = version.saturating_sub(AROUND).max(1)..=reached;
         std::iter::once(0).chain(around).map(|version| versioned(key, version)).collect()
@@ -105,7 +108,8 @@ impl Versions {
 
 impl Counts {
     fn get(&self, key: &str) -> Count {
-        self.of.get(key).copied().unwrap_or(UNKNOWN)
+        let other = if self.has_forgotten { FORGOTTEN } else { UNTOUCHED };
+        self.of.get(key).copied().unwrap_or(other)
     }
 
     fn put(&mut self, key: &str, count: Count) {
@@ -119,6 +123,7 @@ impl Counts {
             let any = self.of.keys().find(|other| ***other != *key).cloned();
             let Some(any) = any else { return };
             self.of.remove(&any);
+            self.has_forgotten = true;
             self.bytes -= any.len();
         }
     }
@@ -234,8 +239,7 @@ mod tests {
             versions
         };
         for (own, theirs, may_be_old) in [
-            (0, 8, false),
-            (0, 9, true),
+            (0, u64::MAX, false),
             (1, 9, false),
             (1, 10, true),
             (9, 1, false),
@@ -244,11 +248,28 @@ mod tests {
         ] {
             assert_eq!(adopt(&deleted(own), "k", theirs), may_be_old, "{own} {theirs}");
         }
+        // A set from here is no less.
+        let set = || {
+            let versions = Versions::default();
+            let _ = versions.names("k");
+            versions
+        };
+        assert!(!adopt(&set(), "k", 8) && adopt(&set(), "k", 9));
         // However many steps it comes in.
         let versions = deleted(1);
         assert!(!adopt(&versions, "k", 9) && adopt(&versions, "k", 10));
         let _ = versions.names("k");
         assert!(!adopt(&versions, "k", 18) && adopt(&versions, "k", 19));
+    }
+
+    #[test]
+    fn what_may_have_been_forgotten_counts_as_set() {
+        let versions = Versions::default();
+        assert!(!adopt(&versions, "k", 9));
+        for key in 0..=MOST_KEYS {
+            versions.advance(&key.to_string());
+        }
+        assert!(adopt(&versions, "new", 9) && !adopt(&versions, "other", 8));
     }
 
     #[test]

@@ -72,6 +72,24 @@ async fn what_is_written_after_many_deletes_is_found_by_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_set_at_a_high_count_stays_though_others_have_just_started() {
+    let (bus, store, left, _right, _) = world().await;
+    for _ in 0..20 {
+        left.delete("k").await.unwrap();
+    }
+    let new: Vec<Cache> = (0..3).map(|_| instance(&store, &bus.link())).collect();
+    for cache in &new {
+        cache.ready().await.unwrap();
+    }
+    sleep(ms(3_200)).await;
+    left.set("k", 7u32).await.unwrap();
+    for cache in &new {
+        assert_eq!(found(cache).await, Some(7));
+    }
+    assert_eq!(versions(&store), [20]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletes_of_several_keys_that_waited_for_the_bus_are_told_with_their_counts() {
     let (_bus, store, left, right, link) = world().await;
     link.cut();

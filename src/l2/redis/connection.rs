@@ -30,15 +30,20 @@ pub(super) enum Request<'a> {
 
 impl Connection {
     pub(super) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let answer = match self {
-            Self::One(one) => one.clone().req_packed_command(command).await?,
-            Self::Cluster(cluster) => cluster.clone().req_packed_command(command).await?,
-            Self::Given(given) => given.another().req_packed_command(command).await?,
-        };
-        read(answer)
+        read(self.run_raw(command).await?)
     }
 
-    /// Commands about one key, in one round trip. An error among the answers is an answer.
+    /// An error in the answer is an answer.
+    async fn run_raw(&self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::One(one) => one.clone().req_packed_command(command).await,
+            Self::Cluster(cluster) => cluster.clone().req_packed_command(command).await,
+            Self::Given(given) => given.another().req_packed_command(command).await,
+        }
+    }
+
+    /// Commands in one round trip; in a Cluster about one key. An error among the answers is an
+    /// answer.
     async fn run_all(&self, pipeline: &Pipeline) -> RedisResult<Value> {
         let count = pipeline.len();
         let answers = match self {
@@ -93,7 +98,12 @@ impl Connection {
 
     /// Runs a script that the server mostly knows already.
     async fn run_script(&self, script: &Script, call: &Cmd) -> RedisResult<Value> {
-        match self.run(call).await {
+        // One among the answers is for who asked for that.
+        let answer = match self.run_raw(call).await {
+            Ok(error @ Value::ServerError(_)) => error.extract_error(),
+            answer => answer,
+        };
+        match answer {
             // After a restart, a promotion, a flush of its scripts.
             Err(error) if error.code() == Some("NOSCRIPT") => {
                 let mut eval = redis::cmd("EVAL");
@@ -103,7 +113,7 @@ impl Connection {
                         eval.arg(arg);
                     }
                 }
-                self.run(&eval).await
+                self.run_raw(&eval).await
             }
             answer => answer,
         }

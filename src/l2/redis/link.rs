@@ -33,7 +33,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Link {
     /// `None` until the first call, or after the runtime has shut down that the task was on.
-    state: RwLock<Option<watch::Receiver<State>>>,
+    state: RwLock<Option<(watch::Receiver<State>, Handle)>>,
     /// How many connections there have been, and how often one came to life again.
     number: Arc<AtomicU64>,
     suspicion: Arc<Suspicion>,
@@ -126,16 +126,21 @@ impl Link {
     /// What nearly every call needs: no receiver of its own, and no wait.
     pub(super) fn connected(&self) -> Option<(Connection, u64)> {
         let state = self.state.read();
-        let receiver = state.as_ref().filter(|it| it.has_changed().is_ok())?;
+        let (receiver, _) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok())?;
         match &*receiver.borrow() {
             State::Up(connection, number) => Some((connection.clone(), *number)),
             State::Connecting | State::Down(_) => None,
         }
     }
 
+    /// The runtime that the connection is on.
+    pub(super) fn runtime(&self) -> Option<Handle> {
+        self.state.read().as_ref().map(|(_, runtime)| runtime.clone())
+    }
+
     fn receiver(&self, inner: &Arc<Inner>) -> Result<watch::Receiver<State>, BoxError> {
         let mut state = self.state.write();
-        if let Some(receiver) = state.as_ref().filter(|it| it.has_changed().is_ok()) {
+        if let Some((receiver, _)) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok()) {
             return Ok(receiver.clone());
         }
         let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
@@ -147,7 +152,7 @@ impl Link {
             sender,
         };
         runtime.spawn(keeper.keep());
-        *state = Some(receiver.clone());
+        *state = Some((receiver.clone(), runtime));
         Ok(receiver)
     }
 }

@@ -386,7 +386,7 @@ impl Store for RedisStore {
             let most = parts.options.max_entries.unwrap_or(0);
             call.arg(lease.token()).arg(value).arg(lifetime(lives)).arg(most);
             let (answer, is_second) = self.0.ask_twice(Request::Script(script, call)).await?;
-            match (read::<bool>(answer)?, is_second) {
+            match (self.0.accept::<bool>(answer)?, is_second) {
                 // The first time may have been the one that used the lease up.
                 (false, true) => Err("it is not known whether the value was written".into()),
                 (published, _) => Ok(published),

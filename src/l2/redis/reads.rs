@@ -31,9 +31,8 @@ impl Ask for Get {
         Request::Pipeline(reads)
     }
 
-    fn answers(answer: Value) -> Vec<Value> {
-        let Value::Array(values) = answer else { return Vec::new() };
-        let mut values = values.into_iter();
+    fn answers(all: Vec<Value>) -> Vec<Value> {
+        let mut values = all.into_iter();
         let mut pairs = Vec::with_capacity(values.len() / 2);
         while let (Some(value), Some(remaining)) = (values.next(), values.next()) {
             pairs.push(Value::Array(vec![value, remaining]));
@@ -74,9 +73,8 @@ impl Ask for Beginning {
         Request::Script(script, call)
     }
 
-    fn answers(answer: Value) -> Vec<Value> {
-        let Value::Array(answers) = answer else { return Vec::new() };
-        answers
+    fn answers(all: Vec<Value>) -> Vec<Value> {
+        all
     }
 
     fn queue(inner: &Inner) -> &Together<Self> {

@@ -109,17 +109,18 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local function begin(name, epoch, lease_for, stale_for, refresh)
-  local value, remaining = redis.pcall('GETRANGE', name, 0, most), -2
+  local value, remaining = redis.pcall('GETRANGE', name, 0, ARGV[2]), -2
+  if type(value) == 'string' then room = room - #value end
   if type(value) ~= 'string' or #value == 0 or #value > most then
     value = false
   else
-    room = room - #value
     remaining = redis.call('PTTL', name)
     if refresh == '0' and (remaining == -1 or remaining > tonumber(stale_for)) then
       return {1, value, remaining, ''}
     end
   end
-  local token = redis.call('GET', epoch)
+  local token = redis.pcall('GET', epoch)
+  if type(token) == 'table' then return token end
   if not token then
     now()
     token = ARGV[1] .. time[1] .. '.' .. time[2]

@@ -9,14 +9,14 @@
 //! round trip, and that is long on a network; and that one of the callers asks for the others, for
 //! nobody knows whether it is polled again. Writes go by themselves: there are few.
 //!
-//! A batch has a task, which ends when nobody waits for it any more.
+//! A batch has a task, which ends when nobody waits for it any more. It is on the runtime of the
+//! connection, whatever runtime its callers are on: where that one stands still, so does every read.
 
 use std::{marker::PhantomData, sync::Arc};
 
 use parking_lot::Mutex;
-use redis::Value;
+use redis::{RedisError, Value};
 use tokio::{
-    runtime::Handle,
     sync::{Notify, oneshot},
     task::yield_now,
 };
@@ -24,12 +24,14 @@ use tokio::{
 use super::{Inner, Parts, connection::Request};
 use crate::{error::BoxError, resilience::unless};
 
-/// With so many a batch goes out at once: its answers come together, so the first would wait for
-/// the last of them.
+/// With so many a batch is full: its answers come together, so the first waits for the last.
 const MOST: usize = 64;
 
-/// With so many requests under way the next waits until one of them is back. They are back one
-/// after the other, so it waits for a fraction of a round trip.
+/// With so many bytes too, as far as can be told from those that came last.
+const MOST_BYTES: usize = 256 * 1024;
+
+/// With so many requests under way a batch that is not full waits until one of them is back. They
+/// are back one after the other, so it waits for a fraction of a round trip.
 const MOST_UNDER_WAY: usize = 4;
 
 /// What can be asked together with others of its kind.
@@ -38,21 +40,25 @@ pub(super) trait Ask: Sized + Send + Sync + 'static {
     fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a>;
 
     /// Its answers, one for each. [`Value::Nil`]: to be asked again.
-    fn answers(answer: Value) -> Vec<Value>;
+    fn answers(all: Vec<Value>) -> Vec<Value>;
 
     fn queue(inner: &Inner) -> &Together<Self>;
 }
 
 pub(super) struct Together<A> {
     state: Mutex<State<A>>,
-    /// Told when a request is back.
-    returned: Notify,
+    /// Told when a request is back, or a batch is full.
+    moved: Notify,
 }
 
 struct State<A> {
     /// Requests, whether of one or of many.
     under_way: usize,
     waiting: Vec<Waiting<A>>,
+    /// Whether there is a task that sees to those who wait.
+    has_guide: bool,
+    /// With how many a batch is full.
+    full: usize,
 }
 
 struct Waiting<A> {
@@ -69,16 +75,8 @@ enum Told<A> {
 
 impl<A> Default for Together<A> {
     fn default() -> Self {
-        let state = Mutex::new(State { under_way: 0, waiting: Vec::new() });
-        Self { state, returned: Notify::new() }
-    }
-}
-
-impl<A> Together<A> {
-    fn all_if_there_is_room(&self) -> Option<Vec<Waiting<A>>> {
-        let mut state = self.state.lock();
-        let has_room = state.under_way < MOST_UNDER_WAY;
-        has_room.then(|| std::mem::take(&mut state.waiting))
+        let state = State { under_way: 0, waiting: Vec::new(), has_guide: false, full: MOST };
+        Self { state: Mutex::new(state), moved: Notify::new() }
     }
 }
 
@@ -89,7 +87,7 @@ impl<A: Ask> Drop for UnderWay<A> {
     fn drop(&mut self) {
         let queue = A::queue(&self.0);
         queue.state.lock().under_way -= 1;
-        queue.returned.notify_one();
+        queue.moved.notify_one();
     }
 }
 
@@ -106,100 +104,135 @@ impl<A> Drop for Batch<A> {
     }
 }
 
-/// Others may join until it departs. Where the runtime shuts down before, nobody takes them along.
-struct Open<A: Ask> {
+/// The task that sees to those who wait: one at a time. Where its runtime shuts down, nobody does.
+struct Guide<A: Ask> {
     inner: Arc<Inner>,
-    has_departed: bool,
+    is_done: bool,
     of: PhantomData<A>,
 }
 
-impl<A: Ask> Open<A> {
-    async fn departure(&mut self) -> Batch<A> {
+impl<A: Ask> Guide<A> {
+    async fn run(mut self) {
         // Others have their turn.
         yield_now().await;
-        let queue = A::queue(&self.inner);
-        loop {
-            let returned = queue.returned.notified();
-            if let Some(all) = queue.all_if_there_is_room() {
-                self.has_departed = true;
-                return Batch(all);
+        while !self.is_done {
+            let (batch, under_way) = self.departure().await;
+            let inner = Arc::clone(&self.inner);
+            let asking = inner.ask_for(batch, under_way);
+            if self.is_done {
+                asking.await;
+            } else {
+                tokio::spawn(asking);
             }
-            returned.await;
         }
+    }
+
+    async fn departure(&mut self) -> (Batch<A>, UnderWay<A>) {
+        let inner = Arc::clone(&self.inner);
+        loop {
+            let moved = A::queue(&inner).moved.notified();
+            if let Some(batch) = self.batch() {
+                return (batch, UnderWay(Arc::clone(&inner), PhantomData));
+            }
+            moved.await;
+        }
+    }
+
+    /// Those who are next, if they may go; counted as under way.
+    fn batch(&mut self) -> Option<Batch<A>> {
+        let mut state = A::queue(&self.inner).state.lock();
+        let State { under_way, waiting, has_guide, full } = &mut *state;
+        // Some have gone away by now.
+        waiting.retain(|waiting| !waiting.told.is_closed());
+        if *under_way >= MOST_UNDER_WAY && waiting.len() < *full && !waiting.is_empty() {
+            return None;
+        }
+        *under_way += 1;
+        let all: Vec<_> = waiting.drain(..waiting.len().min(*full)).collect();
+        *has_guide = !waiting.is_empty();
+        self.is_done = waiting.is_empty();
+        Some(Batch(all))
     }
 }
 
-impl<A: Ask> Drop for Open<A> {
+impl<A: Ask> Drop for Guide<A> {
     fn drop(&mut self) {
-        if !self.has_departed {
-            let left = std::mem::take(&mut A::queue(&self.inner).state.lock().waiting);
-            drop(Batch(left));
+        if !self.is_done {
+            let mut state = A::queue(&self.inner).state.lock();
+            state.has_guide = false;
+            let left = Batch(std::mem::take(&mut state.waiting));
+            drop(state);
+            drop(left);
         }
     }
 }
 
 /// How a request goes out.
 enum Turn<A: Ask> {
-    Alone(A, UnderWay<A>),
+    Alone(A, Option<UnderWay<A>>),
     With(oneshot::Receiver<Told<A>>),
 }
 
 impl Inner {
     /// The answer, which may be an error of the server's.
-    pub(super) async fn read<A: Ask>(self: &Arc<Self>, mut what: A) -> Result<Value, BoxError> {
+    pub(super) async fn read<A: Ask>(self: &Arc<Self>, what: A) -> Result<Value, BoxError> {
         // Keys of a Cluster are on different servers.
-        let may_join = !self.parts.target.is_cluster();
-        loop {
-            let runtime = Handle::try_current().ok().filter(|_| may_join);
-            match self.join(what, runtime.as_ref()) {
-                Turn::Alone(what, _under_way) => {
-                    let (answer, _) = self.ask_twice(A::request(&[&what], &self.parts)).await?;
-                    return A::answers(answer).pop().ok_or_else(|| "an answer is missing".into());
-                }
-                Turn::With(others) => match others.await {
-                    Ok(Told::Answer(answer)) => return Ok(answer),
-                    Ok(Told::Failed(error)) => return Err(error),
-                    Ok(Told::Again(own)) => what = own,
-                    Err(_) => return Err("the request was given up".into()),
-                },
-            }
+        if self.parts.target.is_cluster() {
+            return self.read_alone(what).await;
+        }
+        match self.join(what) {
+            Turn::Alone(what, _under_way) => self.read_alone(what).await,
+            Turn::With(others) => match others.await {
+                Ok(Told::Answer(answer)) => Ok(answer),
+                Ok(Told::Failed(error)) => Err(error),
+                // By itself: there was too much for one answer, or nobody to bring it.
+                Ok(Told::Again(what)) => self.read_alone(what).await,
+                Err(_) => Err("the request was given up".into()),
+            },
         }
     }
 
-    fn join<A: Ask>(self: &Arc<Self>, what: A, runtime: Option<&Handle>) -> Turn<A> {
-        let mut state = A::queue(self).state.lock();
-        let is_first = state.under_way == 0 && state.waiting.is_empty();
-        let Some(runtime) = runtime.filter(|_| !is_first) else {
-            state.under_way += 1;
+    async fn read_alone<A: Ask>(self: &Arc<Self>, what: A) -> Result<Value, BoxError> {
+        let (answer, _) = self.ask_twice(A::request(&[&what], &self.parts)).await?;
+        self.members::<A>(answer)?.pop().ok_or_else(|| "an answer is missing".into())
+    }
+
+    fn members<A: Ask>(&self, answer: Value) -> Result<Vec<Value>, BoxError> {
+        match answer {
+            Value::Array(all) => Ok(A::answers(all)),
+            other => self.accept(other),
+        }
+    }
+
+    fn join<A: Ask>(self: &Arc<Self>, what: A) -> Turn<A> {
+        let queue = A::queue(self);
+        let mut state = queue.state.lock();
+        // One at a time: it may be one that is not polled any more.
+        if state.under_way == 0 && state.waiting.is_empty() {
+            state.under_way = 1;
             drop(state);
-            return Turn::Alone(what, UnderWay(Arc::clone(self), PhantomData));
-        };
+            return Turn::Alone(what, Some(UnderWay(Arc::clone(self), PhantomData)));
+        }
+        // There is no connection yet.
+        let Some(runtime) = self.link.runtime() else { return Turn::Alone(what, None) };
         let (told, others) = oneshot::channel();
         state.waiting.push(Waiting { what, told });
-        let count = state.waiting.len();
-        let full = (count >= MOST).then(|| Batch(std::mem::take(&mut state.waiting)));
+        let is_full = state.waiting.len() >= state.full;
+        let had_guide = std::mem::replace(&mut state.has_guide, true);
         drop(state);
-        if let Some(batch) = full {
-            runtime.spawn(Arc::clone(self).ask_for(batch));
-        } else if count == 1 {
-            let inner = Arc::clone(self);
-            let mut open = Open::<A> { inner, has_departed: false, of: PhantomData };
-            runtime.spawn(async move {
-                let batch = open.departure().await;
-                Arc::clone(&open.inner).ask_for(batch).await;
-            });
+        if !had_guide {
+            let guide = Guide::<A> { inner: Arc::clone(self), is_done: false, of: PhantomData };
+            runtime.spawn(guide.run());
+        } else if is_full {
+            queue.moved.notify_one();
         }
         Turn::With(others)
     }
 
-    async fn ask_for<A: Ask>(self: Arc<Self>, mut batch: Batch<A>) {
-        // Some have gone away by now, all of them perhaps.
-        batch.0.retain(|waiting| !waiting.told.is_closed());
+    async fn ask_for<A: Ask>(self: Arc<Self>, mut batch: Batch<A>, under_way: UnderWay<A>) {
         if batch.0.is_empty() {
             return;
         }
-        A::queue(&self).state.lock().under_way += 1;
-        let under_way = UnderWay::<A>(Arc::clone(&self), PhantomData);
         let all: Vec<&A> = batch.0.iter().map(|waiting| &waiting.what).collect();
         let request = A::request(&all, &self.parts);
         let nobody_waits = async {
@@ -210,9 +243,12 @@ impl Inner {
         let Some(answer) = unless(nobody_waits, self.ask_twice(request)).await else { return };
         drop(under_way);
         let all = std::mem::take(&mut batch.0);
-        match answer {
-            Ok((answer, _)) => {
-                let mut answers = A::answers(answer).into_iter();
+        match answer.and_then(|(answer, _)| self.members::<A>(answer)) {
+            Ok(answers) => {
+                let bytes: usize = answers.iter().map(bytes).sum();
+                let each = (bytes / all.len()).max(1);
+                A::queue(&self).state.lock().full = (MOST_BYTES / each).clamp(1, MOST);
+                let mut answers = answers.into_iter();
                 for Waiting { what, told } in all {
                     let _ = told.send(match answers.next() {
                         Some(Value::Nil) => Told::Again(what),
@@ -222,11 +258,26 @@ impl Inner {
                 }
             }
             Err(error) => {
-                let error = error.to_string();
                 for Waiting { told, .. } in all {
-                    let _ = told.send(Told::Failed(error.as_str().into()));
+                    let _ = told.send(Told::Failed(another(&error)));
                 }
             }
         }
+    }
+}
+
+/// How many there are in an answer.
+fn bytes(answer: &Value) -> usize {
+    match answer {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::Array(all) => all.iter().map(bytes).sum(),
+        _ => 0,
+    }
+}
+
+fn another(error: &BoxError) -> BoxError {
+    match error.downcast_ref::<RedisError>() {
+        Some(error) => error.clone().into(),
+        None => error.to_string().into(),
     }
 }

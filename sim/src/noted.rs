@@ -1,0 +1,98 @@
+//! A way to the shared level on which it is written down what loads hear of it.
+
+use std::time::Duration;
+
+use lazy_layers_cache::{Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored};
+
+use crate::{
+    history::History,
+    road::{Plain, parts},
+};
+
+pub(crate) struct Noted<S> {
+    store: S,
+    by: usize,
+    history: History,
+}
+
+impl<S> Noted<S> {
+    pub(crate) fn new(store: S, by: usize, history: &History) -> Self {
+        Self { store, by, history: history.clone() }
+    }
+}
+
+impl<S: Store> Store for Noted<S> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+        self.store.get(key)
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+        Box::pin(async move {
+            let number = self.history.key_of(key).ok_or("a key of nobody")?;
+            self.history.leased(self.by, number, false);
+            let begun = self.store.begin(key, begin).await?;
+            let leased = matches!(begun, Begun::Load { lease: Some(_), .. });
+            self.history.leased(self.by, number, leased);
+            Ok(begun)
+        })
+    }
+
+    fn publish<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        value: Vec<u8>,
+        lives: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let (_, write) = parts(Plain.decode(&value)?);
+            let published = self.store.publish(key, lease, value, lives).await?;
+            self.history.published(write, published);
+            Ok(published)
+        })
+    }
+
+    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+        self.store.seize(key, lease_for)
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        self.store.delete(key)
+    }
+
+    fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        self.store.delete_all(keys)
+    }
+
+    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        self.store.delete_matching(pattern)
+    }
+
+    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.discard(key, value)
+    }
+
+    fn size(&self) -> StoreFuture<'_, u64> {
+        self.store.size()
+    }
+
+    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.lock(key, owner, ttl)
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        self.store.extend(key, owner, ttl)
+    }
+
+    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner)
+    }
+
+    fn refuses(&self, key: &str) -> Option<BoxError> {
+        self.store.refuses(key)
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.connection()
+    }
+}
