@@ -67,10 +67,10 @@ fn main() -> std::process::ExitCode {
         memory::hold(what);
         return std::process::ExitCode::SUCCESS;
     }
-    if let [child, contender, url, number] = &wanted[..]
+    if let [child, contender, url, number, changes] = &wanted[..]
         && child == whole::CHILD
     {
-        whole::serve(contender, url, number);
+        whole::serve(contender, url, number, changes);
         return std::process::ExitCode::SUCCESS;
     }
     let folder = wanted.iter().position(|word| word == WRITE).map(|at| {

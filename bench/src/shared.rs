@@ -7,7 +7,7 @@ use std::{
 };
 
 use amalgam::provider::{MessagePackSerializer, RedisDistributedCache};
-use lazy_layers_cache::{LazyLayersCache, WireCodec};
+use lazy_layers_cache::{L2Timeouts, LazyLayersCache, WireCodec};
 use multi_tier_cache::{CacheManager, CacheStrategy, RedisCache};
 use redis::aio::MultiplexedConnection;
 
@@ -22,6 +22,7 @@ type Cache = LazyLayersCache<String, String>;
 
 const KEYS: usize = 10_000;
 const ROUNDS: usize = 15;
+const PATIENCE: Duration = Duration::from_secs(20);
 const NAMES: [&str; 5] = [
     "bare client: GET and PTTL in a pipeline",
     "lazy-layers get(..).await",
@@ -45,11 +46,15 @@ pub(crate) fn run(report: &mut Report) {
         .build()
         .expect("a runtime");
     let (bare, ours, amalgam, tiers) = runtime.block_on(async {
-        let bare = server.client().get_multiplexed_async_connection().await.expect("it answers");
+        let mut bare =
+            server.client().get_multiplexed_async_connection().await.expect("it answers");
+        bare.set_response_timeout(PATIENCE);
         let ours = Cache::builder()
             .ttl(Duration::from_secs(3_600))
             .without_l1()
             .l2(server.store(), WireCodec::new())
+            // Nobody is to give up where the machine is busy: the bare client would not.
+            .l2_timeouts(L2Timeouts::default().read(PATIENCE).write(PATIENCE))
             .build()
             .expect("valid options");
         let amalgam = amalgam(&server).await;

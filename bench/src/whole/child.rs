@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    PROCESSES,
+    Changes, PROCESSES,
     shop::{CHANGE, FAILURES, LOADS, Shop},
 };
 use crate::measure::Numbers;
@@ -24,7 +24,7 @@ const READS_PER_WRITE: usize = 100;
 const TRACE: usize = 1 << 18;
 
 /// Tells when it is warm, then serves for three seconds when told to, and reports.
-pub(crate) fn serve(contender: &str, url: &str, number: &str) {
+pub(crate) fn serve(contender: &str, url: &str, number: &str, changes: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -32,7 +32,13 @@ pub(crate) fn serve(contender: &str, url: &str, number: &str) {
         .expect("a runtime");
     let number: usize = number.parse().expect("a number");
     let keys: Arc<[String]> = (0..PRODUCTS).map(|product| format!("product:{product}")).collect();
-    let trace: Arc<[u32]> = zipf(number).into();
+    let popular = zipf(number);
+    let mut numbers = Numbers::new(number);
+    let changed = match Changes::said(changes) {
+        Changes::Popular => popular.clone(),
+        Changes::Any => popular.iter().map(|_| numbers.below(PRODUCTS) as u32).collect(),
+    };
+    let trace = Arc::new(Trace { asked: popular, changed });
     runtime.block_on(async {
         let contender = contender.parse().expect("a number");
         // What was ever asked for is in Redis, as in a shop that has been open for long. By a cache
@@ -79,7 +85,7 @@ async fn fill(shop: &Shop, keys: &Arc<[String]>, number: usize) {
 async fn traffic(
     shop: &Shop,
     keys: &Arc<[String]>,
-    trace: &Arc<[u32]>,
+    trace: &Arc<Trace>,
     how_long: Duration,
 ) -> Histogram {
     let end = Instant::now() + how_long;
@@ -91,12 +97,13 @@ async fn traffic(
                 let mut next = task * (TRACE / TASKS);
                 loop {
                     next += 1;
-                    let key = &keys[trace[next % TRACE] as usize];
                     let asked = Instant::now();
                     if next % READS_PER_WRITE == task % READS_PER_WRITE {
+                        let key = &keys[trace.changed[next % TRACE] as usize];
                         tokio::time::sleep(CHANGE).await;
                         shop.changed(key).await;
                     } else {
+                        let key = &keys[trace.asked[next % TRACE] as usize];
                         assert!(shop.price(key).await > 0, "a product costs something");
                     }
                     let answered = Instant::now();
@@ -115,6 +122,12 @@ async fn traffic(
         all.add(&task.await.expect("no panic"));
     }
     all
+}
+
+/// Products, one request after the other.
+struct Trace {
+    asked: Vec<u32>,
+    changed: Vec<u32>,
 }
 
 fn zipf(seed: usize) -> Vec<u32> {

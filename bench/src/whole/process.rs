@@ -5,7 +5,10 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use super::child::{CHILD, Histogram};
+use super::{
+    Changes,
+    child::{CHILD, Histogram},
+};
 
 pub(super) struct Process {
     child: Child,
@@ -22,9 +25,9 @@ pub(super) struct Answer {
 }
 
 impl Process {
-    pub(super) fn start(contender: usize, url: &str, number: usize) -> Self {
+    pub(super) fn start(contender: usize, url: &str, number: usize, changes: Changes) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a path to this program"))
-            .args([CHILD, &contender.to_string(), url, &number.to_string()])
+            .args([CHILD, &contender.to_string(), url, &number.to_string(), changes.say()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

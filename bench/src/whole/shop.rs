@@ -69,7 +69,10 @@ impl Shop {
             "Redis alone" => {
                 let client = redis::Client::open(url).expect("a URL");
                 let connection = client.get_multiplexed_async_connection().await;
-                Self::Bare(connection.expect("it answers"))
+                let mut connection = connection.expect("it answers");
+                // Half a second by default, too little where the machine is busy.
+                connection.set_response_timeout(Duration::from_secs(20));
+                Self::Bare(connection)
             }
             "amalgam" => {
                 let redis = RedisDistributedCache::connect(url).await.expect("it answers");
