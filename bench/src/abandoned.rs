@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    measure::{Value, value},
+    measure::{Value, value, workers},
     peers::{amalgam, foyer, multi_tier},
     report::Report,
 };
@@ -52,11 +52,7 @@ pub(crate) fn run(report: &mut Report) {
 pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
     let tiers = multi_tier(10);
     let amalgam = amalgam(10);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(2);
     runtime.block_on(async {
         let quick = Arc::new(quick_cache::sync::Cache::<String, Value>::new(10));
         let moka = moka::future::Cache::<String, Value>::new(10);

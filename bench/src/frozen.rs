@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lazy_layers_cache::{L2Health, LazyLayersCache, WireCodec};
 use tokio::time::sleep;
 
-use crate::{report::Report, server::Server};
+use crate::{measure::workers, report::Report, server::Server};
 
 type Cache = LazyLayersCache<String, String>;
 
@@ -15,11 +15,7 @@ const ROUNDS: usize = 40;
 
 pub(crate) fn run(report: &mut Report) {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(2);
     report.title("Redis frozen, breaker open: get_or_set with a loader of 5 ms");
     let (opened, mut bare, mut ours) = runtime.block_on(async {
         let cache = Cache::builder().l2(server.store(), WireCodec::new()).build();

@@ -33,6 +33,7 @@ mod server;
 mod shared;
 mod stampede;
 mod trips;
+mod watched;
 mod whole;
 
 use report::Report;

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::runtime::Runtime;
+
 /// A contender: a name, and what it does for a number of operations on one thread.
 pub(crate) struct Contender<'a> {
     pub(crate) name: &'static str,
@@ -82,6 +84,12 @@ pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
+}
+
+/// A runtime with so many threads that run tasks.
+pub(crate) fn workers(threads: usize) -> Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(threads).enable_all().build().expect("a runtime")
 }
 
 /// The value that every cache holds: about 100 bytes behind an `Arc`.

@@ -12,7 +12,7 @@ use multi_tier_cache::{CacheManager, CacheStrategy, RedisCache};
 use redis::aio::MultiplexedConnection;
 
 use crate::{
-    measure::{Numbers, key, median},
+    measure::{Numbers, key, median, workers},
     peers::{AN_HOUR, tiers_of},
     report::Report,
     server::Server,
@@ -40,11 +40,7 @@ struct Seen {
 
 pub(crate) fn run(report: &mut Report) {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(2);
     let (bare, ours, amalgam, tiers) = runtime.block_on(async {
         let mut bare =
             server.client().get_multiplexed_async_connection().await.expect("it answers");

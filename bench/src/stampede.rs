@@ -14,7 +14,7 @@ use multi_tier_cache::{Bytes, CacheManager, CacheStrategy};
 use tokio::sync::OnceCell;
 
 use crate::{
-    measure::{Value, median, ratio, value},
+    measure::{Value, median, ratio, value, workers},
     peers,
     report::{AtMost, Report},
 };
@@ -36,11 +36,7 @@ pub(crate) const OURS: usize = NAMES.len() - 1;
 pub(crate) fn run(report: &mut Report) {
     let mut samples = vec![Vec::new(); NAMES.len()];
     let mut most_loads = [0; NAMES.len()];
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(2);
     for round in 0..=ROUNDS {
         for (contender, samples) in samples.iter_mut().enumerate() {
             let loads = Arc::new(AtomicUsize::new(0));

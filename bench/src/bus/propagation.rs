@@ -17,14 +17,17 @@ use lazy_layers_cache::{
     NatsOptions, NatsTransport, RabbitMqOptions, RabbitMqTransport, RedisTransport, Transport,
     WireCodec,
 };
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     bare::Bare,
     servers::{nats::NatsServer, rabbitmq::RabbitServer, redis::RedisServer},
 };
-use crate::report::{AtMost, Report};
+use crate::{
+    measure::workers,
+    report::{AtMost, Report},
+    watched::Watched,
+};
 
 const SAMPLES: usize = 2_000;
 const WARM_UP: usize = 200;
@@ -37,21 +40,6 @@ struct Pair {
     hears: LazyLayersCache<String, Watched>,
     sender: UnboundedSender<Instant>,
     gone: UnboundedReceiver<Instant>,
-}
-
-/// Tells when it is dropped.
-#[derive(Serialize, Deserialize)]
-struct Watched {
-    #[serde(skip)]
-    gone: Option<UnboundedSender<Instant>>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(gone) = &self.gone {
-            let _ = gone.send(Instant::now());
-        }
-    }
 }
 
 /// Seconds of each sample.
@@ -69,9 +57,7 @@ struct Measured {
 
 pub(crate) fn run(report: &mut Report) {
     report.title("a delete, from its call to a peer's memory, beside the bare client; 2 workers");
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = workers(2);
     // On a worker, as all else is: the thread that waits for the runtime is none.
     let table = runtime.spawn(async {
         [

@@ -11,7 +11,7 @@ use lazy_layers_cache::{LazyLayersCache, RedisTransport, WireCodec};
 
 use super::ASKED;
 use crate::{
-    measure::{Numbers, block_on, key, median},
+    measure::{Numbers, block_on, key, median, workers},
     plot::Line,
     report::Report,
     server::Server,
@@ -24,11 +24,7 @@ const WALK: usize = 20_000;
 
 pub(super) fn run(report: &mut Report) {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(1);
     let (deletes, hears) = runtime.block_on(async {
         let build = || {
             let transport = RedisTransport::at(server.url()).build().expect("valid options");

@@ -4,34 +4,21 @@
 use std::time::Instant;
 
 use lazy_layers_cache::{LazyLayersCache, RedisTransport, WireCodec};
-use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 
-use crate::{counted::Counted, measure::median, plot::Line, report::Report, server::Server};
+use crate::{
+    counted::Counted,
+    measure::{median, workers},
+    plot::Line,
+    report::Report,
+    server::Server,
+    watched::Watched,
+};
 
 const TIMES: usize = 200;
 
-/// Says when it is dropped.
-#[derive(Serialize, Deserialize)]
-struct Watched {
-    #[serde(skip)]
-    gone: Option<UnboundedSender<Instant>>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(gone) = &self.gone {
-            let _ = gone.send(Instant::now());
-        }
-    }
-}
-
 pub(super) fn run(report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(2);
     let mut lines = ["lazy-layers: us to the last", "commands, per delete", "bytes, per delete"]
         .map(|name| Line { name: name.to_owned(), points: Vec::new() });
     report.title("a delete among 2 to 16 instances over Redis Pub/Sub");

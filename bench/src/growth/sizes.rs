@@ -8,7 +8,7 @@ use std::{
 use lazy_layers_cache::{L2Timeouts, LazyLayersCache, WireCodec};
 
 use crate::{
-    measure::{Numbers, median, ratio},
+    measure::{Numbers, median, ratio, workers},
     plot::Line,
     report::Report,
     server::Server,
@@ -29,11 +29,7 @@ const SIZES: [(usize, usize); 7] = [
 
 pub(super) fn run(report: &mut Report) {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(1);
     let mut lines =
         ["lazy-layers, in memory", "bare client, GET and PTTL", "lazy-layers, in Redis"]
             .map(|name| Line { name: name.to_owned(), points: Vec::new() });

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicUsize};
 
 use crate::{
-    measure::{median, ratio},
+    measure::{median, ratio, workers},
     plot::Line,
     report::Report,
     stampede::{Contenders, Load, NAMES, OURS, stampede},
@@ -12,11 +12,7 @@ use crate::{
 const ROUNDS: usize = 7;
 
 pub(super) fn run(report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(2);
     let mut lines =
         NAMES.map(|name| Line { name: name.replace(" (floor)", ""), points: Vec::new() });
     report.title("1 to 10,000 waiters for one load of 20 ms, ms until all have it");

@@ -10,7 +10,7 @@ use super::{
     Changes, PROCESSES,
     shop::{CHANGE, FAILURES, LOADS, Shop},
 };
-use crate::measure::Numbers;
+use crate::measure::{Numbers, workers};
 
 pub(crate) const CHILD: &str = "--shop";
 const PRODUCTS: usize = 50_000;
@@ -25,11 +25,7 @@ const TRACE: usize = 1 << 18;
 
 /// Tells when it is warm, then serves for three seconds when told to, and reports.
 pub(crate) fn serve(contender: &str, url: &str, number: &str, changes: &str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = workers(1);
     let number: usize = number.parse().expect("a number");
     let keys: Arc<[String]> = (0..PRODUCTS).map(|product| format!("product:{product}")).collect();
     let popular = zipf(number);
