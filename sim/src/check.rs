@@ -20,7 +20,10 @@
 //! order is one. And a load that has no lease, or does not know whether it was published or refused,
 //! has only the bus to tell it of changes elsewhere, as memory has.
 
-use crate::record::{Change, Late, Place, Read, Record, Trouble, Violation, Way, Write};
+use crate::{
+    agreement::disagreement,
+    record::{Change, Late, Place, Read, Record, Trouble, Violation, Way, Write},
+};
 
 /// All promises that were not kept.
 #[must_use]
@@ -105,35 +108,6 @@ fn too_late(record: &Record, late: &Late) -> Option<Violation> {
         at: *end,
         how: how(),
     })
-}
-
-/// When all is well again, memory never has the one and the shared level the other.
-///
-/// But for a change whose maker was killed over it: it may have emptied the shared level and told
-/// nobody, and where it had been quiet before, nobody misses it.
-fn disagreement(record: &Record) -> Option<Violation> {
-    let is_half_done = |key, than: u32| {
-        let mut changes = record.changes.iter();
-        changes.any(|it| {
-            let is_left = !it.done && record.incarnations[it.by].ended.is_some();
-            it.key == key && it.version > than && is_left
-        })
-    };
-    let mut seen = vec![None; record.keys.len()];
-    for read in record.reads.iter().filter(|read| read.last && !read.stale && record.agrees) {
-        let Some(found) = read.found else { continue };
-        let version = record.writes[found].version;
-        match seen[read.key].replace((version, *read)) {
-            Some((other, before))
-                if other != version && !is_half_done(read.key, version.min(other)) =>
-            {
-                let how = format!("{version} of {read:?}\n  and {other} of {before:?}");
-                return Some(Violation { rule: "R4".into(), at: read.end.at, how });
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 fn nothing_since(record: &Record, key: usize, version: u32) -> bool {

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ground::{Fact, Ground, Names},
-    record::{Change, Late, Read, Record, Stamp, Violation, Way, Write},
+    record::{Change, Emptied, Late, Read, Record, Stamp, Violation, Way, Write},
 };
 
 /// What is going on.
@@ -71,6 +71,12 @@ impl History {
 
     pub(crate) fn key_of(&self, name: &str) -> Option<usize> {
         self.names.keys.iter().position(|key| key == name)
+    }
+
+    /// Those that a glob of the history matches.
+    pub(crate) fn keys_of(&self, pattern: &str) -> Vec<usize> {
+        let mut patterns = self.names.patterns.iter();
+        patterns.find(|(glob, _)| glob == pattern).map_or_else(Vec::new, |(_, keys)| keys.clone())
     }
 
     pub(crate) fn stamp(&self) -> Stamp {
@@ -159,6 +165,13 @@ impl History {
         // One that came to nothing is made up for by a task of its own.
         let until = if done { 0 } else { end.at + 10 };
         self.with(|record| record.live.voided.insert((by, key), Voided { seq: end.seq, until }));
+    }
+
+    /// What was asked of the shared level then has just emptied it, and who asked had given up.
+    pub(crate) fn emptied_late(&self, asked: u64, keys: &[usize]) {
+        let at = self.now();
+        let emptied = keys.iter().map(|&key| Emptied { key, asked, at });
+        self.with(|record| record.emptied.extend(emptied));
     }
 
     /// The shared level has answered a load of this key.

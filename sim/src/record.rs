@@ -138,6 +138,17 @@ pub struct Incarnation {
     pub confirms: bool,
 }
 
+/// What somebody had asked of the shared level, and did not wait for any more, emptied it.
+#[derive(Debug, Clone, Copy)]
+pub struct Emptied {
+    /// The key.
+    pub key: usize,
+    /// When it was asked for, in milliseconds.
+    pub asked: u64,
+    /// Milliseconds.
+    pub at: u64,
+}
+
 /// A call that ended after its deadline.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Late {
@@ -185,6 +196,8 @@ pub struct Record {
     pub incarnations: Vec<Incarnation>,
     /// In the order of their ends.
     pub late: Vec<Late>,
+    /// In the order in which it happened. Of real servers nobody knows.
+    pub emptied: Vec<Emptied>,
     /// Found while it happened.
     pub violations: Vec<Violation>,
     /// Calls that were made and ended.

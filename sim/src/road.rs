@@ -173,7 +173,18 @@ impl Road {
         F: Future<Output = Result<T, BoxError>> + Send,
         A: FnOnce(SharedStore) -> F + Send + 'static,
     {
+        self.ask_to_empty(Vec::new(), act)
+    }
+
+    /// The same, after which nothing is under these keys.
+    fn ask_to_empty<T, F, A>(&self, keys: Vec<usize>, act: A) -> StoreFuture<'static, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, BoxError>> + Send,
+        A: FnOnce(SharedStore) -> F + Send + 'static,
+    {
         let road = self.clone();
+        let asked = road.history.now();
         Box::pin(async move {
             let Some(run) = road.connected() else { return Err("no connection yet".into()) };
             let (fate, there, back, later) = road.roll();
@@ -197,7 +208,12 @@ impl Road {
                 });
                 match fate {
                     Fate::Fails | Fate::Hangs => {}
-                    Fate::HappensLate => drop(acting.await),
+                    Fate::HappensLate => {
+                        let is_done = acting.await.is_some();
+                        if is_done && tell.is_closed() {
+                            way.history.emptied_late(asked, &keys);
+                        }
+                    }
                     Fate::Well | Fate::FailsAfterwards => {
                         if let Some(answer) = acting.await {
                             drop(tell.send(answer));
@@ -247,18 +263,18 @@ impl Store for Road {
     }
 
     fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        let key = key.to_owned();
-        self.ask(move |store| async move { store.seize(&key, lease_for).await })
+        let (keys, key) = (self.history.key_of(key).into_iter().collect(), key.to_owned());
+        self.ask_to_empty(keys, move |store| async move { store.seize(&key, lease_for).await })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        let key = key.to_owned();
-        self.ask(move |store| async move { store.delete(&key).await })
+        let (keys, key) = (self.history.key_of(key).into_iter().collect(), key.to_owned());
+        self.ask_to_empty(keys, move |store| async move { store.delete(&key).await })
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        let pattern = pattern.to_owned();
-        self.ask(move |store| async move { store.delete_matching(&pattern).await })
+        let (keys, pattern) = (self.history.keys_of(pattern), pattern.to_owned());
+        self.ask_to_empty(keys, move |store| async move { store.delete_matching(&pattern).await })
     }
 
     fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
