@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ground::{Fact, Ground, Names},
-    record::{Change, Emptied, Late, Read, Record, Stamp, Violation, Way, Write},
+    record::{Change, Held, Late, Read, Record, Stamp, Violation, Way, Write},
 };
 
 /// What is going on.
@@ -167,11 +167,11 @@ impl History {
         self.with(|record| record.live.voided.insert((by, key), Voided { seq: end.seq, until }));
     }
 
-    /// What was asked of the shared level then has just emptied it, and who asked had given up.
-    pub(crate) fn emptied_late(&self, asked: u64, keys: &[usize]) {
-        let at = self.now();
-        let emptied = keys.iter().map(|&key| Emptied { key, asked, at });
-        self.with(|record| record.emptied.extend(emptied));
+    /// The shared level has this write now, or nothing.
+    pub(crate) fn level_holds(&self, keys: &[usize], write: Option<usize>) {
+        let since = self.stamp();
+        let held = keys.iter().map(|&key| Held { key, write, since });
+        self.with(|record| record.held.extend(held));
     }
 
     /// The shared level has answered a load of this key.

@@ -138,15 +138,15 @@ pub struct Incarnation {
     pub confirms: bool,
 }
 
-/// What somebody had asked of the shared level, and did not wait for any more, emptied it.
+/// What the shared level has under a key from then on.
 #[derive(Debug, Clone, Copy)]
-pub struct Emptied {
+pub struct Held {
     /// The key.
     pub key: usize,
-    /// When it was asked for, in milliseconds.
-    pub asked: u64,
-    /// Milliseconds.
-    pub at: u64,
+    /// The number of a [`Write`]. `None`: nothing.
+    pub write: Option<usize>,
+    /// From when on.
+    pub since: Stamp,
 }
 
 /// A call that ended after its deadline.
@@ -196,8 +196,8 @@ pub struct Record {
     pub incarnations: Vec<Incarnation>,
     /// In the order of their ends.
     pub late: Vec<Late>,
-    /// In the order in which it happened. Of real servers nobody knows.
-    pub emptied: Vec<Emptied>,
+    /// In the order in which it happened. Of a real server nobody knows.
+    pub held: Vec<Held>,
     /// Found while it happened.
     pub violations: Vec<Violation>,
     /// Calls that were made and ended.

@@ -166,6 +166,12 @@ impl Road {
         (fate, span(weather.slowest), span(weather.slowest), span(LATER))
     }
 
+    /// To be called when the level has this write under these keys, or nothing.
+    fn noted(&self, keys: Vec<usize>, write: Option<usize>) -> impl FnOnce() + Send + 'static {
+        let history = self.history.clone();
+        move || history.level_holds(&keys, write)
+    }
+
     /// Asks the store something, under these conditions.
     fn ask<T, F, A>(&self, act: A) -> StoreFuture<'static, T>
     where
@@ -173,18 +179,7 @@ impl Road {
         F: Future<Output = Result<T, BoxError>> + Send,
         A: FnOnce(SharedStore) -> F + Send + 'static,
     {
-        self.ask_to_empty(Vec::new(), act)
-    }
-
-    /// The same, after which nothing is under these keys.
-    fn ask_to_empty<T, F, A>(&self, keys: Vec<usize>, act: A) -> StoreFuture<'static, T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, BoxError>> + Send,
-        A: FnOnce(SharedStore) -> F + Send + 'static,
-    {
         let road = self.clone();
-        let asked = road.history.now();
         Box::pin(async move {
             let Some(run) = road.connected() else { return Err("no connection yet".into()) };
             let (fate, there, back, later) = road.roll();
@@ -208,12 +203,7 @@ impl Road {
                 });
                 match fate {
                     Fate::Fails | Fate::Hangs => {}
-                    Fate::HappensLate => {
-                        let is_done = acting.await.is_some();
-                        if is_done && tell.is_closed() {
-                            way.history.emptied_late(asked, &keys);
-                        }
-                    }
+                    Fate::HappensLate => drop(acting.await),
                     Fate::Well | Fate::FailsAfterwards => {
                         if let Some(answer) = acting.await {
                             drop(tell.send(answer));
@@ -259,22 +249,38 @@ impl Store for Road {
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
         let (key, lease) = (key.to_owned(), lease.clone());
-        self.ask(move |store| async move { store.publish(&key, &lease, value, lives).await })
+        let write =
+            <[u8; 8]>::try_from(&*value).ok().map(|value| parts(u64::from_le_bytes(value)).1);
+        let noted = self.noted(self.history.key_of(&key).into_iter().collect(), write);
+        self.ask(move |store| async move {
+            let is_there = store.publish(&key, &lease, value, lives).await;
+            if matches!(is_there, Ok(true)) {
+                noted();
+            }
+            is_there
+        })
     }
 
     fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        let (keys, key) = (self.history.key_of(key).into_iter().collect(), key.to_owned());
-        self.ask_to_empty(keys, move |store| async move { store.seize(&key, lease_for).await })
+        let key = key.to_owned();
+        let noted = self.noted(self.history.key_of(&key).into_iter().collect(), None);
+        self.ask(
+            move |store| async move { store.seize(&key, lease_for).await.inspect(|_| noted()) },
+        )
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        let (keys, key) = (self.history.key_of(key).into_iter().collect(), key.to_owned());
-        self.ask_to_empty(keys, move |store| async move { store.delete(&key).await })
+        let key = key.to_owned();
+        let noted = self.noted(self.history.key_of(&key).into_iter().collect(), None);
+        self.ask(move |store| async move { store.delete(&key).await.inspect(|()| noted()) })
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        let (keys, pattern) = (self.history.keys_of(pattern), pattern.to_owned());
-        self.ask_to_empty(keys, move |store| async move { store.delete_matching(&pattern).await })
+        let pattern = pattern.to_owned();
+        let noted = self.noted(self.history.keys_of(&pattern), None);
+        self.ask(
+            move |store| async move { store.delete_matching(&pattern).await.inspect(|()| noted()) },
+        )
     }
 
     fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
