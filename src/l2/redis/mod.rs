@@ -203,11 +203,12 @@ impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
         Box::pin(async move {
             let name = self.0.parts.names.value(key);
-            let answer = match self.0.read(Get { name }).await.and_then(|it| self.0.accept(it)) {
+            let (value, remaining) = self.0.read(Get { name }).await?;
+            let value: Vec<u8> = match self.0.accept(value) {
                 Err(error) if is_of_wrong_type(&error) => return Ok(None),
-                answer => answer?,
+                value => value?,
             };
-            let (value, remaining): (Vec<u8>, i64) = answer;
+            let remaining = self.0.accept(remaining)?;
             let is_value =
                 !value.is_empty() && value.len() <= self.0.parts.options.max_payload_bytes;
             Ok(is_value.then(|| stored(value, remaining)))
@@ -218,12 +219,15 @@ impl Store for RedisStore {
         Box::pin(async move {
             let names = &self.0.parts.names;
             let what = Beginning { value: names.value(key), epoch: names.epoch(key), begin };
-            let reply = self.0.accept(self.0.read(what).await?)?;
-            let (is_fresh, value, remaining, lease): (bool, Option<Vec<u8>>, i64, String) = reply;
-            Ok(match value.map(|value| stored(value, remaining)) {
-                Some(fresh) if is_fresh => Begun::Fresh(fresh),
-                stale => {
-                    let lease = (!lease.is_empty()).then(|| Lease::new(lease));
+            let (value, remaining, token) = self.0.read(what).await?;
+            let value: Option<Vec<u8>> = self.0.accept(value)?;
+            let remaining = self.0.accept(remaining)?;
+            let token: Option<String> = self.0.accept(token)?;
+            let held = value.map(|value| stored(value, remaining));
+            Ok(match (token, held) {
+                (None, Some(fresh)) => Begun::Fresh(fresh),
+                (token, stale) => {
+                    let lease = token.filter(|token| !token.is_empty()).map(Lease::new);
                     Begun::Load { lease, stale }
                 }
             })

@@ -21,6 +21,9 @@ pub(super) struct Get {
 }
 
 impl Ask for Get {
+    /// The value, and how long it remains.
+    type Answer = (Value, Value);
+
     fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a> {
         // One byte more than is allowed shows that it is too long.
         let most = parts.options.max_payload_bytes;
@@ -31,13 +34,16 @@ impl Ask for Get {
         Request::Pipeline(reads)
     }
 
-    fn answers(all: Vec<Value>) -> Vec<Value> {
-        let mut values = all.into_iter();
-        let mut pairs = Vec::with_capacity(values.len() / 2);
-        while let (Some(value), Some(remaining)) = (values.next(), values.next()) {
-            pairs.push(Value::Array(vec![value, remaining]));
-        }
-        pairs
+    fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer> {
+        Some((answers.next()?, answers.next()?))
+    }
+
+    fn is_unasked(_: &Self::Answer) -> bool {
+        false
+    }
+
+    fn bytes((value, _): &Self::Answer) -> usize {
+        bytes(value)
     }
 
     fn queue(inner: &Inner) -> &Together<Self> {
@@ -53,6 +59,9 @@ pub(super) struct Beginning {
 }
 
 impl Ask for Beginning {
+    /// The value, how long it remains, and the token; nothing for that where the value is fresh.
+    type Answer = (Value, Value, Value);
+
     fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a> {
         let script = &parts.scripts.begin;
         let sets = parts.has_index().then(|| [parts.names.index(), parts.names.epochs()]);
@@ -65,19 +74,33 @@ impl Ask for Beginning {
         for set in sets.iter().flatten() {
             call.arg(set);
         }
-        call.arg(token()).arg(parts.options.max_payload_bytes).arg(MOST_BYTES);
-        for Self { begin, .. } in all {
+        call.arg(token()).arg(parts.options.max_payload_bytes).arg(MOST_BYTES).arg(all.len());
+        let first = all.first().map(|it| it.begin);
+        let differ = all.iter().any(|it| Some(it.begin) != first);
+        for Self { begin, .. } in all.iter().take(if differ { all.len() } else { 1 }) {
             call.arg(lifetime(begin.lease_for)).arg(lifetime(begin.stale_for));
             call.arg(u8::from(begin.refresh));
         }
         Request::Script(script, call)
     }
 
-    fn answers(all: Vec<Value>) -> Vec<Value> {
-        all
+    fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer> {
+        Some((answers.next()?, answers.next()?, answers.next()?))
+    }
+
+    fn is_unasked((_, remaining, _): &Self::Answer) -> bool {
+        *remaining == Value::Nil
+    }
+
+    fn bytes((value, ..): &Self::Answer) -> usize {
+        bytes(value)
     }
 
     fn queue(inner: &Inner) -> &Together<Self> {
         &inner.beginnings
     }
+}
+
+fn bytes(value: &Value) -> usize {
+    if let Value::BulkString(bytes) = value { bytes.len() } else { 0 }
 }

@@ -94,64 +94,73 @@ impl Keys {
 pub(super) const EXCLUSIVE: &str = "w:";
 
 /// KEYS: each value with its epoch behind it, then the sets. ARGV: the beginning of new tokens, the
-/// most bytes of a value, the bytes after which no more are sent; and for each how long the token
-/// is good, the stale window, refresh (1) or not. Gives for each {fresh, value or false, remaining,
-/// token or ''}, or false where it is to be asked for again.
+/// most bytes of a value, the bytes after which no more are sent, how many values; then how long
+/// the token is good, the stale window, refresh (1) or not: once if they are the same for all, else
+/// for each. Gives three answers for each: value or false, remaining, and the token or '', or false
+/// if the value is fresh. Three times false where it is to be asked for again.
 ///
 /// A value longer than allowed is not sent; what is no string is no value. A full server gives no
 /// token; one that takes no writes is not the one to talk to, and says so.
+///
+/// What a script costs is its calls and what goes in and out: an answer of answers, one for each,
+/// takes half as long again.
 const BEGIN: &str = "
-local count, most, room = (#ARGV - 3) / 3, tonumber(ARGV[2]), tonumber(ARGV[3])
+local call, try = redis.call, redis.pcall
+local most, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease_for, stale_for, refresh = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
+local differ = #ARGV > 7
 local epochs = KEYS[2 * count + 2]
-local time
-local function now()
-  time = time or redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local function begin(name, epoch, lease_for, stale_for, refresh)
-  local value, remaining = redis.pcall('GETRANGE', name, 0, ARGV[2]), -2
-  if type(value) == 'string' then room = room - #value end
-  if type(value) ~= 'string' or #value == 0 or #value > most then
-    value = false
-  else
-    remaining = redis.call('PTTL', name)
-    if refresh == '0' and (remaining == -1 or remaining > tonumber(stale_for)) then
-      return {1, value, remaining, ''}
-    end
-  end
-  local token = redis.pcall('GET', epoch)
+local time, now
+local function token_of(epoch)
+  local token = try('GET', epoch)
   if type(token) == 'table' then return token end
-  if not token then
-    now()
-    token = ARGV[1] .. time[1] .. '.' .. time[2]
-    local planted = redis.pcall('SET', epoch, token, 'PX', lease_for)
-    if planted.err then
-      if string.sub(planted.err, 1, 3) ~= 'OOM' then return planted end
-      return {0, value, remaining, ''}
-    end
-    if epochs then
-      redis.call('ZREMRANGEBYSCORE', epochs, '-inf', now())
-      redis.call('ZADD', epochs, now() + lease_for, epoch)
-    end
-  elseif string.sub(token, 1, 2) == 'w:' then
-    return {0, value, remaining, ''}
-  elseif redis.call('PTTL', epoch) < tonumber(lease_for) then
-    redis.call('PEXPIRE', epoch, lease_for)
-    if epochs then redis.call('ZADD', epochs, now() + lease_for, epoch) end
+  if not time then
+    time = call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+    if epochs and not token then try('ZREMRANGEBYSCORE', epochs, '-inf', now) end
   end
-  return {0, value, remaining, token}
+  if not token then
+    token = ARGV[1] .. time[1] .. '.' .. time[2]
+    local planted = try('SET', epoch, token, 'PX', lease_for)
+    if planted.err then return string.sub(planted.err, 1, 3) == 'OOM' and '' or planted end
+    if epochs then call('ZADD', epochs, now + lease_for, epoch) end
+  elseif string.sub(token, 1, 2) == 'w:' then
+    return ''
+  elseif call('PTTL', epoch) < tonumber(lease_for) then
+    call('PEXPIRE', epoch, lease_for)
+    if epochs then call('ZADD', epochs, now + lease_for, epoch) end
+  end
+  return token
 end
 local all = {}
 for i = 1, count do
-  local at = 3 * i
-  all[i] = room > 0 and begin(KEYS[2 * i - 1], KEYS[2 * i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  local value, remaining, token = false, false, false
+  if room > 0 then
+    if differ then
+      local at = 3 * i + 2
+      lease_for, stale_for, refresh = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
+    end
+    local name = KEYS[2 * i - 1]
+    value, remaining = try('GETRANGE', name, 0, most), -2
+    if type(value) == 'string' then room = room - #value end
+    if type(value) ~= 'string' or #value == 0 or #value > most then
+      value = false
+    else
+      remaining = call('PTTL', name)
+    end
+    if not value or refresh or (remaining ~= -1 and remaining <= stale_for) then
+      token = token_of(KEYS[2 * i])
+    end
+  end
+  all[3 * i - 2], all[3 * i - 1], all[3 * i] = value, remaining, token
 end
 return all
 ";
 
 /// ARGV: the token, the value, how long it lives, the most entries (0: any number).
-/// The first to publish under a token uses it up. Two names of the index are looked at each time,
-/// and go if their values have, so that it holds about twice what there is at most.
+/// The first to publish under a token uses it up. One time in eight, sixteen names of the index are
+/// looked at, and go if their values have: two for each name that comes, so that it holds about
+/// twice what there is at most.
 const PUBLISH: &str = "
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -160,8 +169,8 @@ if KEYS[3] then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000), KEYS[1])
   redis.call('ZREM', KEYS[4], KEYS[2])
-  local some = redis.pcall('ZRANDMEMBER', KEYS[3], 2)
-  if not some.err then
+  local some = time[2] % 8 == 0 and redis.pcall('ZRANDMEMBER', KEYS[3], 16)
+  if some and not some.err and redis.call('EXISTS', unpack(some)) < #some then
     for _, name in ipairs(some) do
       if redis.call('EXISTS', name) == 0 then redis.call('ZREM', KEYS[3], name) end
     end

@@ -34,24 +34,34 @@ const MOST_BYTES: usize = 256 * 1024;
 /// are back one after the other, so it waits for a fraction of a round trip.
 const MOST_UNDER_WAY: usize = 4;
 
+const MISSING: &str = "an answer is missing";
+
 /// What can be asked together with others of its kind.
 pub(super) trait Ask: Sized + Send + Sync + 'static {
+    /// What the server says to one of them: any part may be an error of the server's.
+    type Answer: Send;
+
     /// One request for all.
     fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a>;
 
-    /// Its answers, one for each. [`Value::Nil`]: to be asked again.
-    fn answers(all: Vec<Value>) -> Vec<Value>;
+    /// The next one's answer, of those that came.
+    fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer>;
+
+    /// Whether there was no room for it, and it is to be asked again.
+    fn is_unasked(answer: &Self::Answer) -> bool;
+
+    fn bytes(answer: &Self::Answer) -> usize;
 
     fn queue(inner: &Inner) -> &Together<Self>;
 }
 
-pub(super) struct Together<A> {
+pub(super) struct Together<A: Ask> {
     state: Mutex<State<A>>,
     /// Told when a request is back, or a batch is full.
     moved: Notify,
 }
 
-struct State<A> {
+struct State<A: Ask> {
     /// Requests, whether of one or of many.
     under_way: usize,
     waiting: Vec<Waiting<A>>,
@@ -61,19 +71,19 @@ struct State<A> {
     full: usize,
 }
 
-struct Waiting<A> {
+struct Waiting<A: Ask> {
     what: A,
     told: oneshot::Sender<Told<A>>,
 }
 
-enum Told<A> {
-    Answer(Value),
+enum Told<A: Ask> {
+    Answer(A::Answer),
     Failed(BoxError),
     /// Nobody asked for it.
     Again(A),
 }
 
-impl<A> Default for Together<A> {
+impl<A: Ask> Default for Together<A> {
     fn default() -> Self {
         let state = State { under_way: 0, waiting: Vec::new(), has_guide: false, full: MOST };
         Self { state: Mutex::new(state), moved: Notify::new() }
@@ -93,9 +103,9 @@ impl<A: Ask> Drop for UnderWay<A> {
 
 /// Who waits for an answer that somebody else brings. Dropped without one, where the runtime of
 /// its task shuts down, it lets them ask for themselves.
-struct Batch<A>(Vec<Waiting<A>>);
+struct Batch<A: Ask>(Vec<Waiting<A>>);
 
-impl<A> Drop for Batch<A> {
+impl<A: Ask> Drop for Batch<A> {
     fn drop(&mut self) {
         for Waiting { what, told } in self.0.drain(..) {
             // Who does not wait any more needs no answer.
@@ -174,8 +184,7 @@ enum Turn<A: Ask> {
 }
 
 impl Inner {
-    /// The answer, which may be an error of the server's.
-    pub(super) async fn read<A: Ask>(self: &Arc<Self>, what: A) -> Result<Value, BoxError> {
+    pub(super) async fn read<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
         // Keys of a Cluster are on different servers.
         if self.parts.target.is_cluster() {
             return self.read_alone(what).await;
@@ -192,14 +201,14 @@ impl Inner {
         }
     }
 
-    async fn read_alone<A: Ask>(self: &Arc<Self>, what: A) -> Result<Value, BoxError> {
+    async fn read_alone<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
         let (answer, _) = self.ask_twice(A::request(&[&what], &self.parts)).await?;
-        self.members::<A>(answer)?.pop().ok_or_else(|| "an answer is missing".into())
+        A::next(&mut self.all(answer)?.into_iter()).ok_or_else(|| MISSING.into())
     }
 
-    fn members<A: Ask>(&self, answer: Value) -> Result<Vec<Value>, BoxError> {
+    fn all(&self, answer: Value) -> Result<Vec<Value>, BoxError> {
         match answer {
-            Value::Array(all) => Ok(A::answers(all)),
+            Value::Array(all) => Ok(all),
             other => self.accept(other),
         }
     }
@@ -243,19 +252,21 @@ impl Inner {
         let Some(answer) = unless(nobody_waits, self.ask_twice(request)).await else { return };
         drop(under_way);
         let all = std::mem::take(&mut batch.0);
-        match answer.and_then(|(answer, _)| self.members::<A>(answer)) {
+        match answer.and_then(|(answer, _)| self.all(answer)) {
             Ok(answers) => {
-                let bytes: usize = answers.iter().map(bytes).sum();
-                let each = (bytes / all.len()).max(1);
-                A::queue(&self).state.lock().full = (MOST_BYTES / each).clamp(1, MOST);
-                let mut answers = answers.into_iter();
+                let (mut answers, mut bytes, count) = (answers.into_iter(), 0, all.len());
                 for Waiting { what, told } in all {
-                    let _ = told.send(match answers.next() {
-                        Some(Value::Nil) => Told::Again(what),
-                        Some(answer) => Told::Answer(answer),
-                        None => Told::Failed("an answer is missing".into()),
+                    let _ = told.send(match A::next(&mut answers) {
+                        Some(answer) if A::is_unasked(&answer) => Told::Again(what),
+                        Some(answer) => {
+                            bytes += A::bytes(&answer);
+                            Told::Answer(answer)
+                        }
+                        None => Told::Failed(MISSING.into()),
                     });
                 }
+                let each = (bytes / count).max(1);
+                A::queue(&self).state.lock().full = (MOST_BYTES / each).clamp(1, MOST);
             }
             Err(error) => {
                 for Waiting { told, .. } in all {
@@ -263,15 +274,6 @@ impl Inner {
                 }
             }
         }
-    }
-}
-
-/// How many there are in an answer.
-fn bytes(answer: &Value) -> usize {
-    match answer {
-        Value::BulkString(bytes) => bytes.len(),
-        Value::Array(all) => all.iter().map(bytes).sum(),
-        _ => 0,
     }
 }
 
