@@ -1,0 +1,61 @@
+//! Calls to be counted in instructions, which no other guest of the machine can change:
+//! `scripts/instructions` runs this under callgrind, twice each, and takes the difference.
+//!
+//! `instructions hit|miss quick_cache|get_l1|get_or_set <calls>`
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot run may stop")]
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use lazy_layers_cache::{L1Options, LazyLayersCache};
+
+type Value = Arc<[u8; 100]>;
+
+/// That there is room for.
+const ROOM: usize = 2_000;
+/// Of each call, where all are to be misses.
+const MOST_CALLS: usize = 60_000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [kind, what, calls] = &*arguments else { panic!("three arguments") };
+    let calls: usize = calls.parse().expect("how many calls");
+    assert!(calls <= MOST_CALLS, "more calls than keys");
+    let is_hit = kind == "hit";
+    let keys = if is_hit { ROOM / 2 } else { MOST_CALLS };
+    let keys: Vec<String> = (0..keys).map(|number| format!("product:{number:08}")).collect();
+    let value = Arc::new([7_u8; 100]);
+    let quick = quick_cache::sync::Cache::<String, Value>::new(ROOM);
+    let ours = LazyLayersCache::<String, [u8; 100]>::builder()
+        .ttl(Duration::from_secs(3_600))
+        .l1(L1Options::default().max_entries(ROOM))
+        .build()
+        .expect("valid options");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        for key in keys.iter().take(if is_hit { keys.len() } else { 0 }) {
+            quick.insert(key.clone(), Arc::clone(&value));
+            ours.set(key, Arc::clone(&value)).await.expect("open");
+        }
+        for key in keys.iter().map(String::as_str).cycle().take(calls) {
+            match what.as_str() {
+                "quick_cache" => {
+                    let held = quick.get(key);
+                    black_box(held.unwrap_or_else(|| {
+                        quick.insert(key.to_owned(), Arc::clone(&value));
+                        Arc::clone(&value)
+                    }));
+                }
+                "get_l1" => {
+                    black_box(ours.get_l1(key));
+                }
+                "get_or_set" => {
+                    let value = Arc::clone(&value);
+                    let load = || async move { Ok::<_, &str>(value) };
+                    black_box(ours.get_or_set(key, load).await.expect("a value"));
+                }
+                other => panic!("{other}: nothing to be counted"),
+            }
+        }
+    });
+}
