@@ -2,6 +2,7 @@
 //! that serves instead.
 
 use std::{
+    pin::pin,
     sync::Arc,
     task::{Context, Waker},
     time::Duration,
@@ -56,6 +57,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// One load, from the look at the shared level to the landing of its flight.
+    ///
+    /// What asks the shared level is boxed: a load that has none is moved to the heap without it.
     pub(super) async fn load<L: Loader<V>>(
         self: Arc<Self>,
         mut ticket: Ticket<V>,
@@ -71,10 +74,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut lock = None;
         if let Some(l2) = &self.l2 {
             self.repay();
-            let mut start = l2.begin(self.asker(&key), refresh, hard).await;
+            let mut start = Box::pin(l2.begin(self.asker(&key), refresh, hard)).await;
             // A forced refresh loads whatever others have just found.
             if self.options.distributed_lock.enabled && !refresh {
-                (start, lock) = self.lock(&ticket, start, hard).await;
+                (start, lock) = Box::pin(self.lock(&ticket, start, hard)).await;
             }
             match start {
                 Start::Fresh(fresh) => {
@@ -99,9 +102,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
-        let loading = in_span(&key, within(link, contained(&key, loader, hard)));
+        // Pinned where it is: moved into each arm, it would take its room three times.
+        let loading = pin!(in_span(&key, within(link, contained(&key, loader, hard))));
         let result = match &lock {
-            Some(Lock::Held(held)) => beside(held.renew(), loading).await,
+            Some(Lock::Held(held)) => beside(Box::pin(held.renew()), loading).await,
             _ => loading.await,
         };
         let now = self.now();
@@ -120,7 +124,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Err(error) => self.fail(ticket, error, hard),
         }
         if let Some(Lock::Held(held)) = lock {
-            held.give_back().await;
+            Box::pin(held.give_back()).await;
         }
     }
 
@@ -141,7 +145,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             && ticket.seal()
         {
             // If it does not get through, it was reported; the copy there ends with its time.
-            let _ = l2.remove(self.asker(ticket.key())).await;
+            let _ = Box::pin(l2.remove(self.asker(ticket.key()))).await;
         }
     }
 
@@ -196,7 +200,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !ticket.seal() {
             return Published::Unknown;
         }
-        l2.publish(self.asker(ticket.key()), &lease, value, ttl).await
+        Box::pin(l2.publish(self.asker(ticket.key()), &lease, value, ttl)).await
     }
 
     /// Fills memory. `None` if a delete came first.
