@@ -152,6 +152,44 @@ async fn values_that_are_too_long_are_not_read_all_at_once_either() {
 }
 
 #[tokio::test]
+async fn small_values_are_read_by_few_commands_and_what_is_among_them_goes_its_own_way() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    let crowd = async || {
+        let mut all = JoinSet::new();
+        for number in 0..MANY {
+            let store = store.clone();
+            all.spawn(
+                async move { (number, store.begin(&number.to_string(), begin()).await.unwrap()) },
+            );
+        }
+        all.join_all().await
+    };
+    crowd().await;
+    // What is no value, one that is not small, and one that has no end.
+    let mut redis = server.connect();
+    redis::cmd("DEL").arg("cache:3").exec(&mut redis).unwrap();
+    redis::cmd("RPUSH").arg("cache:3").arg("x").exec(&mut redis).unwrap();
+    write(&store, "6", vec![6; 100_000]).await;
+    redis::cmd("PERSIST").arg("cache:9").exec(&mut redis).unwrap();
+    let read = |command: &str| server.calls(command);
+    let before = (read("mget"), read("getrange"));
+    for (number, begun) in crowd().await {
+        let expected = expected(number).filter(|_| number != 3);
+        match begun {
+            Begun::Fresh(Stored { value, remaining }) => {
+                let expected = if number == 6 { Some(vec![6; 100_000]) } else { expected };
+                assert_eq!((Some(value), remaining.is_none()), (expected, number == 9));
+            }
+            Begun::Load { lease: Some(_), stale: None } => assert_eq!(expected, None, "{number}"),
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    let (several, one) = (read("mget") - before.0, read("getrange") - before.1);
+    assert!((1..MANY as u64 / 4).contains(&several) && one < MANY as u64 / 2, "{several}, {one}");
+}
+
+#[tokio::test]
 async fn a_write_that_is_refused_is_the_trouble_of_its_own_caller() {
     let server = RedisServer::start();
     let store = with_values(&server).await;

@@ -15,6 +15,10 @@ use crate::l2::store::Begin;
 /// is made as a whole, and nothing else is done meanwhile.
 const MOST_BYTES: usize = 256 * 1024;
 
+/// Small values are read so many by one command. Where that is wrong, as of small values one can be
+/// on the next, so many whole ones are in the server's memory at once.
+const AT_ONCE: usize = 8;
+
 pub(super) struct Get {
     /// Of the value.
     pub(super) name: String,
@@ -24,7 +28,7 @@ impl Ask for Get {
     /// The value, and how long it remains.
     type Answer = (Value, Value);
 
-    fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a> {
+    fn request<'a>(all: &[&Self], parts: &'a Parts, _: bool) -> Request<'a> {
         // One byte more than is allowed shows that it is too long.
         let most = parts.options.max_payload_bytes;
         let mut reads = redis::Pipeline::with_capacity(2 * all.len());
@@ -62,19 +66,23 @@ impl Ask for Beginning {
     /// The value, how long it remains, and the token; nothing for that where the value is fresh.
     type Answer = (Value, Value, Value);
 
-    fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a> {
+    fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a> {
         let script = &parts.scripts.begin;
         let sets = parts.has_index().then(|| [parts.names.index(), parts.names.epochs()]);
         let mut call = redis::cmd("EVALSHA");
         call.arg(&script.hash).arg(2 * all.len() + sets.iter().flatten().count());
-        for Self { value, epoch, .. } in all {
-            call.arg(value).arg(epoch);
+        for Self { value, .. } in all {
+            call.arg(value);
         }
-        // Keys differ, so what is planted for them may be the same.
+        for Self { epoch, .. } in all {
+            call.arg(epoch);
+        }
         for set in sets.iter().flatten() {
             call.arg(set);
         }
+        // Keys differ, so what is planted for them may be the same.
         call.arg(token()).arg(parts.options.max_payload_bytes).arg(MOST_BYTES).arg(all.len());
+        call.arg(if are_small { AT_ONCE } else { 1 });
         let first = all.first().map(|it| it.begin);
         let differ = all.iter().any(|it| Some(it.begin) != first);
         for Self { begin, .. } in all.iter().take(if differ { all.len() } else { 1 }) {

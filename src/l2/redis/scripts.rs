@@ -93,22 +93,25 @@ impl Keys {
 /// The token of a write that is on its way: nobody adopts it.
 pub(super) const EXCLUSIVE: &str = "w:";
 
-/// KEYS: each value with its epoch behind it, then the sets. ARGV: the beginning of new tokens, the
-/// most bytes of a value, the bytes after which no more are sent, how many values; then how long
-/// the token is good, the stale window, refresh (1) or not: once if they are the same for all, else
-/// for each. Gives three answers for each: value or false, remaining, and the token or '', or false
-/// if the value is fresh. Three times false where it is to be asked for again.
+/// KEYS: the values, their epochs, then the sets. ARGV: the beginning of new tokens, the most bytes
+/// of a value, the bytes after which no more are sent, how many values, how many of them to read by
+/// one command; then how long the token is good, the stale window, refresh (1) or not: once if they
+/// are the same for all, else for each. Gives three answers for each: value or false, remaining, and
+/// the token or '', or false if the value is fresh. Three times false where it is to be asked for
+/// again.
 ///
-/// A value longer than allowed is not sent; what is no string is no value. A full server gives no
-/// token; one that takes no writes is not the one to talk to, and says so.
+/// A value longer than allowed is not sent, and read no further where each is read by itself; what
+/// is no string is no value. A full server gives no token; one that takes no writes is not the one
+/// to talk to, and says so.
 ///
-/// What a script costs is its calls and what goes in and out: an answer of answers, one for each,
-/// takes half as long again.
+/// What a script costs is its calls and what goes in and out: a command for each value and an answer
+/// of answers take twice as long.
 const BEGIN: &str = "
 local call, try = redis.call, redis.pcall
 local most, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local lease_for, stale_for, refresh = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
-local differ = #ARGV > 7
+local at_once = tonumber(ARGV[5])
+local lease_for, stale_for, refresh = ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
+local differ = #ARGV > 8
 local epochs = KEYS[2 * count + 2]
 local time, now
 local function token_of(epoch)
@@ -132,24 +135,32 @@ local function token_of(epoch)
   end
   return token
 end
+local values
+local function value_of(i)
+  if at_once == 1 then return try('GETRANGE', KEYS[i], 0, most) end
+  local place = (i - 1) % at_once + 1
+  if place == 1 then
+    values = call('MGET', unpack(KEYS, i, math.min(i + at_once - 1, count)))
+  end
+  return values[place]
+end
 local all = {}
 for i = 1, count do
   local value, remaining, token = false, false, false
   if room > 0 then
     if differ then
-      local at = 3 * i + 2
+      local at = 3 * i + 3
       lease_for, stale_for, refresh = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
     end
-    local name = KEYS[2 * i - 1]
-    value, remaining = try('GETRANGE', name, 0, most), -2
+    value, remaining = value_of(i), -2
     if type(value) == 'string' then room = room - #value end
     if type(value) ~= 'string' or #value == 0 or #value > most then
       value = false
     else
-      remaining = call('PTTL', name)
+      remaining = call('PTTL', KEYS[i])
     end
     if not value or refresh or (remaining ~= -1 and remaining <= stale_for) then
-      token = token_of(KEYS[2 * i])
+      token = token_of(KEYS[count + i])
     end
   end
   all[3 * i - 2], all[3 * i - 1], all[3 * i] = value, remaining, token

@@ -30,6 +30,9 @@ const MOST: usize = 64;
 /// With so many bytes too, as far as can be told from those that came last.
 const MOST_BYTES: usize = 256 * 1024;
 
+/// A value of no more bytes is small.
+const SMALL: usize = 4 * 1024;
+
 /// With so many requests under way a batch that is not full waits until one of them is back. They
 /// are back one after the other, so it waits for a fraction of a round trip.
 const MOST_UNDER_WAY: usize = 4;
@@ -41,8 +44,8 @@ pub(super) trait Ask: Sized + Send + Sync + 'static {
     /// What the server says to one of them: any part may be an error of the server's.
     type Answer: Send;
 
-    /// One request for all.
-    fn request<'a>(all: &[&Self], parts: &'a Parts) -> Request<'a>;
+    /// One request for all; with whether those that came last were small.
+    fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a>;
 
     /// The next one's answer, of those that came.
     fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer>;
@@ -69,6 +72,8 @@ struct State<A: Ask> {
     has_guide: bool,
     /// With how many a batch is full.
     full: usize,
+    /// Whether the values that came last were.
+    are_small: bool,
 }
 
 struct Waiting<A: Ask> {
@@ -85,7 +90,8 @@ enum Told<A: Ask> {
 
 impl<A: Ask> Default for Together<A> {
     fn default() -> Self {
-        let state = State { under_way: 0, waiting: Vec::new(), has_guide: false, full: MOST };
+        let (waiting, full) = (Vec::new(), MOST);
+        let state = State { under_way: 0, waiting, has_guide: false, full, are_small: false };
         Self { state: Mutex::new(state), moved: Notify::new() }
     }
 }
@@ -151,7 +157,7 @@ impl<A: Ask> Guide<A> {
     /// Those who are next, if they may go; counted as under way.
     fn batch(&mut self) -> Option<Batch<A>> {
         let mut state = A::queue(&self.inner).state.lock();
-        let State { under_way, waiting, has_guide, full } = &mut *state;
+        let State { under_way, waiting, has_guide, full, .. } = &mut *state;
         // Some have gone away by now.
         waiting.retain(|waiting| !waiting.told.is_closed());
         if *under_way >= MOST_UNDER_WAY && waiting.len() < *full && !waiting.is_empty() {
@@ -202,7 +208,7 @@ impl Inner {
     }
 
     async fn read_alone<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
-        let (answer, _) = self.ask_twice(A::request(&[&what], &self.parts)).await?;
+        let (answer, _) = self.ask_twice(A::request(&[&what], &self.parts, false)).await?;
         A::next(&mut self.all(answer)?.into_iter()).ok_or_else(|| MISSING.into())
     }
 
@@ -243,7 +249,8 @@ impl Inner {
             return;
         }
         let all: Vec<&A> = batch.0.iter().map(|waiting| &waiting.what).collect();
-        let request = A::request(&all, &self.parts);
+        let are_small = A::queue(&self).state.lock().are_small;
+        let request = A::request(&all, &self.parts, are_small);
         let nobody_waits = async {
             for waiting in &mut batch.0 {
                 waiting.told.closed().await;
@@ -254,19 +261,22 @@ impl Inner {
         let all = std::mem::take(&mut batch.0);
         match answer.and_then(|(answer, _)| self.all(answer)) {
             Ok(answers) => {
-                let (mut answers, mut bytes, count) = (answers.into_iter(), 0, all.len());
+                let (mut bytes, mut largest, count) = (0, 0, all.len());
+                let mut answers = answers.into_iter();
                 for Waiting { what, told } in all {
                     let _ = told.send(match A::next(&mut answers) {
                         Some(answer) if A::is_unasked(&answer) => Told::Again(what),
                         Some(answer) => {
-                            bytes += A::bytes(&answer);
+                            let own = A::bytes(&answer);
+                            (bytes, largest) = (bytes + own, largest.max(own));
                             Told::Answer(answer)
                         }
                         None => Told::Failed(MISSING.into()),
                     });
                 }
-                let each = (bytes / count).max(1);
-                A::queue(&self).state.lock().full = (MOST_BYTES / each).clamp(1, MOST);
+                let mut state = A::queue(&self).state.lock();
+                state.full = (MOST_BYTES / (bytes / count).max(1)).clamp(1, MOST);
+                state.are_small = largest <= SMALL;
             }
             Err(error) => {
                 for Waiting { told, .. } in all {
