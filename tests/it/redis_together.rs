@@ -148,6 +148,13 @@ async fn values_that_are_too_long_are_not_read_all_at_once_either() {
     }
     let (read, scripts) = (server.calls("getrange") - before, server.calls("evalsha") - scripts);
     assert_eq!(read, 20, "each once");
+    assert_eq!(server.calls("mget"), 0, "they do not count as small");
+    for number in 0..20 {
+        let store = store.clone();
+        all.spawn(async move { store.begin(&number.to_string(), begin()).await.unwrap() });
+    }
+    while all.join_next().await.is_some() {}
+    assert_eq!(server.calls("mget"), 0, "nor do they afterwards");
     assert!(scripts >= 10, "{scripts} scripts for 6 MB");
 }
 
@@ -187,6 +194,20 @@ async fn small_values_are_read_by_few_commands_and_what_is_among_them_goes_its_o
     }
     let (several, one) = (read("mget") - before.0, read("getrange") - before.1);
     assert!((1..MANY as u64 / 4).contains(&several) && one < MANY as u64 / 2, "{several}, {one}");
+}
+
+#[tokio::test]
+async fn a_full_server_gives_no_lease_and_takes_nothing() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    assert!(store.get("0").await.unwrap().is_none(), "and there is a connection");
+    let mut redis = server.connect();
+    let before: u64 = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(&mut redis).unwrap();
+    let begun = store.begin("0", begin()).await.unwrap();
+    assert!(matches!(begun, Begun::Load { lease: None, stale: None }), "{begun:?}");
+    let after: u64 = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+    assert_eq!(after, before);
 }
 
 #[tokio::test]

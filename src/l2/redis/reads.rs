@@ -15,6 +15,9 @@ use crate::l2::store::Begin;
 /// is made as a whole, and nothing else is done meanwhile.
 const MOST_BYTES: usize = 256 * 1024;
 
+/// What remains of a value that is longer than allowed, and not sent.
+const TOO_LONG: i64 = -3;
+
 /// Small values are read so many by one command. Where that is wrong, as of small values one can be
 /// on the next, so many whole ones are in the server's memory at once.
 const AT_ONCE: usize = 8;
@@ -100,8 +103,8 @@ impl Ask for Beginning {
         *remaining == Value::Nil
     }
 
-    fn bytes((value, ..): &Self::Answer) -> usize {
-        bytes(value)
+    fn bytes((value, remaining, _): &Self::Answer) -> usize {
+        if *remaining == Value::Int(TOO_LONG) { MOST_BYTES } else { bytes(value) }
     }
 
     fn queue(inner: &Inner) -> &Together<Self> {

@@ -100,9 +100,10 @@ pub(super) const EXCLUSIVE: &str = "w:";
 /// the token or '', or false if the value is fresh. Three times false where it is to be asked for
 /// again.
 ///
-/// A value longer than allowed is not sent, and read no further where each is read by itself; what
-/// is no string is no value. A full server gives no token; one that takes no writes is not the one
-/// to talk to, and says so.
+/// A value longer than allowed is not sent (-3 remaining), and read no further where each is read by
+/// itself; what is no string is no value. A full server gives no token; one that takes no writes is not the one
+/// to talk to, and says so. Nothing is written before the first token is: after a write even a full
+/// server takes the next.
 ///
 /// What a script costs is its calls and what goes in and out: a command for each value and an answer
 /// of answers take twice as long.
@@ -113,20 +114,23 @@ local at_once = tonumber(ARGV[5])
 local lease_for, stale_for, refresh = ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
 local differ = #ARGV > 8
 local epochs = KEYS[2 * count + 2]
-local time, now
+local time, now, swept
 local function token_of(epoch)
   local token = try('GET', epoch)
   if type(token) == 'table' then return token end
   if not time then
     time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
-    if epochs and not token then try('ZREMRANGEBYSCORE', epochs, '-inf', now) end
   end
   if not token then
     token = ARGV[1] .. time[1] .. '.' .. time[2]
     local planted = try('SET', epoch, token, 'PX', lease_for)
     if planted.err then return string.sub(planted.err, 1, 3) == 'OOM' and '' or planted end
-    if epochs then call('ZADD', epochs, now + lease_for, epoch) end
+    if epochs then
+      if not swept then call('ZREMRANGEBYSCORE', epochs, '-inf', now) end
+      swept = true
+      call('ZADD', epochs, now + lease_for, epoch)
+    end
   elseif string.sub(token, 1, 2) == 'w:' then
     return ''
   elseif call('PTTL', epoch) < tonumber(lease_for) then
@@ -137,11 +141,12 @@ local function token_of(epoch)
 end
 local values
 local function value_of(i)
-  if at_once == 1 then return try('GETRANGE', KEYS[i], 0, most) end
   local place = (i - 1) % at_once + 1
-  if place == 1 then
-    values = call('MGET', unpack(KEYS, i, math.min(i + at_once - 1, count)))
+  if at_once > 1 and place == 1 then
+    values = try('MGET', unpack(KEYS, i, math.min(i + at_once - 1, count)))
+    if values.err then at_once = 1 end
   end
+  if at_once == 1 then return try('GETRANGE', KEYS[i], 0, ARGV[2]) end
   return values[place]
 end
 local all = {}
@@ -154,8 +159,10 @@ for i = 1, count do
     end
     value, remaining = value_of(i), -2
     if type(value) == 'string' then room = room - #value end
-    if type(value) ~= 'string' or #value == 0 or #value > most then
+    if type(value) ~= 'string' or #value == 0 then
       value = false
+    elseif #value > most then
+      value, remaining = false, -3
     else
       remaining = call('PTTL', KEYS[i])
     end

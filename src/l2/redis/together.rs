@@ -261,22 +261,16 @@ impl Inner {
         let all = std::mem::take(&mut batch.0);
         match answer.and_then(|(answer, _)| self.all(answer)) {
             Ok(answers) => {
-                let (mut bytes, mut largest, count) = (0, 0, all.len());
                 let mut answers = answers.into_iter();
-                for Waiting { what, told } in all {
-                    let _ = told.send(match A::next(&mut answers) {
+                let answers: Vec<_> = all.iter().map(|_| A::next(&mut answers)).collect();
+                self.learn::<A>(&answers);
+                for (Waiting { what, told }, answer) in all.into_iter().zip(answers) {
+                    let _ = told.send(match answer {
                         Some(answer) if A::is_unasked(&answer) => Told::Again(what),
-                        Some(answer) => {
-                            let own = A::bytes(&answer);
-                            (bytes, largest) = (bytes + own, largest.max(own));
-                            Told::Answer(answer)
-                        }
+                        Some(answer) => Told::Answer(answer),
                         None => Told::Failed(MISSING.into()),
                     });
                 }
-                let mut state = A::queue(&self).state.lock();
-                state.full = (MOST_BYTES / (bytes / count).max(1)).clamp(1, MOST);
-                state.are_small = largest <= SMALL;
             }
             Err(error) => {
                 for Waiting { told, .. } in all {
@@ -284,6 +278,17 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Before anybody is told: who is asks next.
+    fn learn<A: Ask>(self: &Arc<Self>, answers: &[Option<A::Answer>]) {
+        let (mut sum, mut largest) = (0, 0);
+        for bytes in answers.iter().flatten().map(A::bytes) {
+            (sum, largest) = (sum + bytes, largest.max(bytes));
+        }
+        let mut state = A::queue(self).state.lock();
+        state.full = (MOST_BYTES / (sum / answers.len().max(1)).max(1)).clamp(1, MOST);
+        state.are_small = largest <= SMALL;
     }
 }
 
