@@ -6,14 +6,10 @@ use super::{
     Inner, Parts,
     connection::Request,
     lifetime,
-    together::{Ask, Together},
+    together::{Ask, MOST_BYTES, Together},
     token,
 };
 use crate::l2::store::Begin;
-
-/// Bytes of values after which a script sends no more, but each at least one: a script's answer
-/// is made as a whole, and nothing else is done meanwhile.
-const MOST_BYTES: usize = 256 * 1024;
 
 /// What remains of a value that is longer than allowed, and not sent.
 const TOO_LONG: i64 = -3;

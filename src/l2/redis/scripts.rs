@@ -101,9 +101,9 @@ pub(super) const EXCLUSIVE: &str = "w:";
 /// again.
 ///
 /// A value longer than allowed is not sent (-3 remaining), and read no further where each is read by
-/// itself; what is no string is no value. A full server gives no token; one that takes no writes is not the one
-/// to talk to, and says so. Nothing is written before the first token is: after a write even a full
-/// server takes the next.
+/// itself; what is no string is no value. A full server gives no token; one that takes no writes is
+/// not the one to talk to, and says so. Nothing is written before the first token is: after a write
+/// even a full server takes the next.
 ///
 /// What a script costs is its calls and what goes in and out: a command for each value and an answer
 /// of answers take twice as long.

@@ -27,8 +27,10 @@ use crate::{error::BoxError, resilience::unless};
 /// With so many a batch is full: its answers come together, so the first waits for the last.
 const MOST: usize = 64;
 
-/// With so many bytes too, as far as can be told from those that came last.
-const MOST_BYTES: usize = 256 * 1024;
+/// With so many bytes too, as far as can be told from those that came last. A script sends no more
+/// after so many, but at least one value: its answer is made as a whole, and nothing else is done
+/// meanwhile.
+pub(super) const MOST_BYTES: usize = 256 * 1024;
 
 /// A value of no more bytes is small.
 const SMALL: usize = 4 * 1024;
