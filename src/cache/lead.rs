@@ -32,6 +32,21 @@ use crate::{
 /// Loads begun by loaders begun by loaders: deeper than this they get a stack of their own.
 const DEEPEST_IN_PLACE: usize = 16;
 
+/// What the shared level gave a load that it has no value for.
+pub(super) struct Grant<V: Send + Sync + 'static> {
+    lease: Option<Leased>,
+    /// Whether there is something in the store, of use or not.
+    l2_holds: bool,
+    lock: Option<Lock<V>>,
+}
+
+impl<V: Send + Sync + 'static> Grant<V> {
+    /// Of no shared level.
+    pub(super) fn none() -> Self {
+        Self { lease: None, l2_holds: false, lock: None }
+    }
+}
+
 impl<V: Send + Sync + 'static> Shared<V> {
     /// Starts a load: polled once here, and if it has to wait, on in a task of its own.
     ///
@@ -58,47 +73,58 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// One load, from the look at the shared level to the landing of its flight.
     ///
-    /// What asks the shared level is boxed: a load that has none is moved to the heap without it.
-    pub(super) async fn load<L: Loader<V>>(
+    /// Nearly all find a fresh value there. So what comes after that is in a box of its own: what
+    /// is moved to the heap at the start is small, and has no room for it.
+    pub(super) async fn load_shared<L: Loader<V>>(
         self: Arc<Self>,
         mut ticket: Ticket<V>,
         loader: L,
         call: Option<Box<CallOptions>>,
         link: Arc<Link>,
     ) {
+        let Some(l2) = &self.l2 else { return };
         let key = Arc::clone(ticket.key());
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
         let hard = self.options.timeouts(call.as_deref()).hard;
-        let mut lease = None;
-        let mut l2_holds = false;
+        self.repay();
+        let mut start = Box::pin(l2.begin(self.asker(&key), refresh, hard)).await;
         let mut lock = None;
-        if let Some(l2) = &self.l2 {
-            self.repay();
-            let mut start = Box::pin(l2.begin(self.asker(&key), refresh, hard)).await;
-            // A forced refresh loads whatever others have just found.
-            if self.options.distributed_lock.enabled && !refresh {
-                (start, lock) = Box::pin(self.lock(&ticket, start, hard)).await;
-            }
-            match start {
-                Start::Fresh(fresh) => {
-                    let value = Some(Arc::clone(&fresh.value));
-                    self.promote(&mut ticket, fresh);
-                    return ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
-                }
-                Start::Load { lease: given, stale, held } => {
-                    lease = given;
-                    l2_holds = held;
-                    self.take_along(&ticket, stale);
-                }
-            }
-            if let Some(Lock::TimedOut) = lock
-                && let Some(copy) = self.at_hand(&key, ticket.flight())
-            {
-                let error = Error::lock_timeout(&key, self.options.distributed_lock.wait_timeout);
-                return ticket.land(Err(Failure { error, instead: Some(copy) }));
-            }
-            self.report_miss(&key);
+        // A forced refresh loads whatever others have just found.
+        if self.options.distributed_lock.enabled && !refresh {
+            (start, lock) = Box::pin(self.lock(&ticket, start, hard)).await;
         }
+        let grant = match start {
+            Start::Fresh(fresh) => {
+                let value = Some(Arc::clone(&fresh.value));
+                self.promote(&mut ticket, fresh);
+                return ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
+            }
+            Start::Load { lease, stale, held } => {
+                self.take_along(&ticket, stale);
+                Grant { lease, l2_holds: held, lock }
+            }
+        };
+        if let Some(Lock::TimedOut) = grant.lock
+            && let Some(copy) = self.at_hand(&key, ticket.flight())
+        {
+            let error = Error::lock_timeout(&key, self.options.distributed_lock.wait_timeout);
+            return ticket.land(Err(Failure { error, instead: Some(copy) }));
+        }
+        self.report_miss(&key);
+        Box::pin(Arc::clone(&self).load(ticket, loader, call, link, grant)).await;
+    }
+
+    /// A load of what the shared level does not have, or where there is none.
+    pub(super) async fn load<L: Loader<V>>(
+        self: Arc<Self>,
+        mut ticket: Ticket<V>,
+        loader: L,
+        call: Option<Box<CallOptions>>,
+        link: Arc<Link>,
+        Grant { lease, l2_holds, lock }: Grant<V>,
+    ) {
+        let key = Arc::clone(ticket.key());
+        let hard = self.options.timeouts(call.as_deref()).hard;
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();

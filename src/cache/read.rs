@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     flights::{About, Ticket},
+    lead::Grant,
     outcome::{Found, Source},
     shared::Shared,
 };
@@ -183,12 +184,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
             }
         };
-        if self.l2.is_none() {
-            self.report_miss(&key);
-        }
         let flight = Arc::clone(ticket.flight());
-        let load = Arc::clone(&self).load(ticket, loader, call, Arc::clone(&link));
-        if !self.begin(load, running, &link) {
+        let (own, its) = (Arc::clone(&self), Arc::clone(&link));
+        let is_under_way = if self.l2.is_some() {
+            self.begin(own.load_shared(ticket, loader, call, its), running, &link)
+        } else {
+            self.report_miss(&key);
+            self.begin(own.load(ticket, loader, call, its, Grant::none()), running, &link)
+        };
+        if !is_under_way {
             return Err(Error::no_runtime(&key));
         }
         // The loader keeps to the hard timeout itself; what is before and after it does not.
