@@ -105,6 +105,8 @@ impl RedisStoreBuilder {
             link: Link::default(),
             gets: Together::default(),
             beginnings: Together::default(),
+            publications: Together::default(),
+            removals: Together::default(),
         })))
     }
 }

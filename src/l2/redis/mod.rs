@@ -14,6 +14,7 @@ mod target;
 mod tls;
 mod together;
 mod walk;
+mod writes;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,9 +28,10 @@ use self::{
     link::Link,
     names::Names,
     reads::{Beginning, Get},
-    scripts::{EXCLUSIVE, Keys, Script, Scripts},
+    scripts::{EXCLUSIVE, Script, Scripts},
     target::Target,
-    together::Together,
+    together::{Ask, MOST, Together},
+    writes::{Publication, Removal},
 };
 pub use self::{
     builder::RedisStoreBuilder,
@@ -78,6 +80,8 @@ struct Inner {
     link: Link,
     gets: Together<Get>,
     beginnings: Together<Beginning>,
+    publications: Together<Publication>,
+    removals: Together<Removal>,
 }
 
 /// What the task that keeps the connection needs too.
@@ -91,6 +95,11 @@ struct Parts {
 impl Parts {
     fn has_index(&self) -> bool {
         self.options.use_index && !self.target.is_cluster()
+    }
+
+    /// The index and the set of epochs, where they are kept.
+    fn sets(&self) -> Option<[&str; 2]> {
+        self.has_index().then(|| [self.names.index(), self.names.epochs()])
     }
 }
 
@@ -180,8 +189,15 @@ impl Inner {
         })
     }
 
-    fn keys(&self, key: &str) -> Keys {
-        Keys::of(key, &self.parts.names, self.parts.has_index())
+    /// The call of a script about one key, to which arguments can be added.
+    fn on_key(&self, key: &str, script: &Script, bytes: usize) -> Cmd {
+        let (name, epoch) = (self.parts.names.value(key), self.parts.names.epoch(key));
+        script.call([(&*name, &*epoch)].into_iter(), self.parts.sets(), bytes)
+    }
+
+    fn removal(&self, key: &str) -> Removal {
+        let names = &self.parts.names;
+        Removal { name: names.value(key), epoch: names.epoch(key) }
     }
 
     fn on_lock(&self, key: &str, owner: &str, script: &Script) -> Cmd {
@@ -203,7 +219,7 @@ impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
         Box::pin(async move {
             let name = self.0.parts.names.value(key);
-            let (value, remaining) = self.0.read(Get { name }).await?;
+            let (value, remaining) = self.0.together(Get { name }).await?;
             let value: Vec<u8> = match self.0.accept(value) {
                 Err(error) if is_of_wrong_type(&error) => return Ok(None),
                 value => value?,
@@ -219,7 +235,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let names = &self.0.parts.names;
             let what = Beginning { value: names.value(key), epoch: names.epoch(key), begin };
-            let (value, remaining, token) = self.0.read(what).await?;
+            let (value, remaining, token) = self.0.together(what).await?;
             let value: Option<Vec<u8>> = self.0.accept(value)?;
             let remaining = self.0.accept(remaining)?;
             let token: Option<String> = self.0.accept(token)?;
@@ -242,13 +258,16 @@ impl Store for RedisStore {
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let parts = &self.0.parts;
+            let names = &self.0.parts.names;
             self.0.check_length(value.len())?;
-            let script = &parts.scripts.publish;
-            let mut call = self.0.keys(key).call(script);
-            let most = parts.options.max_entries.unwrap_or(0);
-            call.arg(lease.token()).arg(value).arg(lifetime(lives)).arg(most);
-            let (answer, is_second) = self.0.ask_twice(Request::Script(script, call)).await?;
+            let what = Publication {
+                name: names.value(key),
+                epoch: names.epoch(key),
+                token: lease.token().to_owned(),
+                value,
+                lives: lifetime(lives),
+            };
+            let (answer, is_second) = self.0.together(what).await?;
             match (self.0.accept::<bool>(answer)?, is_second) {
                 // The first time may have been the one that used the lease up.
                 (false, true) => Err("it is not known whether the value was written".into()),
@@ -260,7 +279,7 @@ impl Store for RedisStore {
     fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
             let script = &self.0.parts.scripts.seize;
-            let mut call = self.0.keys(key).call(script);
+            let mut call = self.0.on_key(key, script, 64);
             call.arg(format!("{EXCLUSIVE}{}", token())).arg(lifetime(lease_for));
             let planted: String = self.0.ask(Request::Script(script, call)).await?;
             Ok((!planted.is_empty()).then(|| Lease::new(planted)))
@@ -269,53 +288,21 @@ impl Store for RedisStore {
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let parts = &self.0.parts;
-            let (keys, command) = (self.0.keys(key), parts.options.delete_strategy.command());
-            let request = if keys.sets.is_some() {
-                let script = &parts.scripts.delete;
-                let mut call = keys.call(script);
-                call.arg(command);
-                Request::Script(script, call)
-            } else {
-                Request::Command(redis::cmd(command).arg(keys.value).arg(keys.epoch).to_owned())
-            };
-            self.0.ask(request).await
+            let answer = self.0.together(self.0.removal(key)).await?;
+            self.0.accept(answer)
         })
     }
 
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            if self.0.parts.target.is_cluster() {
-                // They lie on different nodes.
-                for key in keys {
-                    self.delete(key).await?;
-                }
-                return Ok(());
+            // In a Cluster they lie on different nodes.
+            let at_once = if self.0.parts.target.is_cluster() { 1 } else { MOST };
+            for keys in keys.chunks(at_once) {
+                let all: Vec<Removal> = keys.iter().map(|key| self.0.removal(key)).collect();
+                let all: Vec<&Removal> = all.iter().collect();
+                self.0.ask::<()>(Removal::request(&all, &self.0.parts, false)).await?;
             }
-            if keys.is_empty() {
-                return Ok(());
-            }
-            let parts = &self.0.parts;
-            let command = parts.options.delete_strategy.command();
-            let names = keys.iter().flat_map(|key| {
-                let Keys { value, epoch, .. } = self.0.keys(key);
-                [value, epoch]
-            });
-            let request = if parts.has_index() {
-                let script = &parts.scripts.delete_all;
-                let mut call = redis::cmd("EVALSHA");
-                call.arg(&script.hash).arg(2 + 2 * keys.len());
-                call.arg(parts.names.index()).arg(parts.names.epochs());
-                for name in names {
-                    call.arg(name);
-                }
-                call.arg(command);
-                Request::Script(script, call)
-            } else {
-                let names: Vec<String> = names.collect();
-                Request::Command(redis::cmd(command).arg(names).to_owned())
-            };
-            self.0.ask(request).await
+            Ok(())
         })
     }
 
@@ -330,7 +317,7 @@ impl Store for RedisStore {
     fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let script = &self.0.parts.scripts.discard;
-            let mut call = self.0.keys(key).call(script);
+            let mut call = self.0.on_key(key, script, value.len());
             call.arg(value);
             self.0.ask(Request::Script(script, call)).await
         })

@@ -7,6 +7,10 @@ use crate::pattern::Pattern;
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
+    /// What the names of epochs begin with.
+    epoch: String,
+    index: String,
+    epochs: String,
 }
 
 /// After the prefix, this begins every name that is not a user's.
@@ -25,20 +29,22 @@ pub(super) enum Name<'a> {
 
 impl Names {
     pub(super) fn new(prefix: String) -> Self {
-        Self { prefix }
+        let (epoch, index) = (format!("{prefix}{EPOCH}"), format!("{prefix}__index"));
+        let epochs = format!("{prefix}__epochs");
+        Self { prefix, epoch, index, epochs }
     }
 
     pub(super) fn value(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
+        [&*self.prefix, key].concat()
     }
 
-    pub(super) fn index(&self) -> String {
-        format!("{}__index", self.prefix)
+    pub(super) fn index(&self) -> &str {
+        &self.index
     }
 
     /// The sorted set of the epochs that are out, each with its end in the server's milliseconds.
-    pub(super) fn epochs(&self) -> String {
-        format!("{}__epochs", self.prefix)
+    pub(super) fn epochs(&self) -> &str {
+        &self.epochs
     }
 
     /// Where the server's run is noted whose data is known to be good.
@@ -54,18 +60,20 @@ impl Names {
     /// whole name. So the epoch has in braces what its value is hashed by; where that cannot be
     /// put in braces, because it is empty or has a closing one itself, a number with the same slot.
     pub(super) fn epoch(&self, key: &str) -> String {
-        let Self { prefix } = self;
-        let value = self.value(key);
+        let Self { prefix, epoch, .. } = self;
         if tag(prefix).is_some() {
             // Then that decides for every name with this prefix.
-            return format!("{prefix}{EPOCH}{key}");
+            return [epoch, key].concat();
         }
+        let is_plain = |text: &str| text.bytes().all(|byte| !matches!(byte, b'{' | b'}'));
+        if is_plain(prefix) && is_plain(key) && !(prefix.is_empty() && key.is_empty()) {
+            // Nearly all of them.
+            return [epoch, "{", prefix, key, "}"].concat();
+        }
+        let value = self.value(key);
         match tag(&value) {
-            Some(tag) => format!("{prefix}{EPOCH}{{{tag}}}:{key}"),
-            None if !value.is_empty() && !value.contains(['{', '}']) => {
-                format!("{prefix}{EPOCH}{{{value}}}")
-            }
-            None => format!("{prefix}{EPOCH}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
+            Some(tag) => format!("{epoch}{{{tag}}}:{key}"),
+            None => format!("{epoch}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
         }
     }
 

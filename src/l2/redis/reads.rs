@@ -37,12 +37,8 @@ impl Ask for Get {
         Request::Pipeline(reads)
     }
 
-    fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer> {
+    fn next(answers: &mut impl Iterator<Item = Value>, _: bool) -> Option<Self::Answer> {
         Some((answers.next()?, answers.next()?))
-    }
-
-    fn is_unasked(_: &Self::Answer) -> bool {
-        false
     }
 
     fn bytes((value, _): &Self::Answer) -> usize {
@@ -67,18 +63,8 @@ impl Ask for Beginning {
 
     fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a> {
         let script = &parts.scripts.begin;
-        let sets = parts.has_index().then(|| [parts.names.index(), parts.names.epochs()]);
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&script.hash).arg(2 * all.len() + sets.iter().flatten().count());
-        for Self { value, .. } in all {
-            call.arg(value);
-        }
-        for Self { epoch, .. } in all {
-            call.arg(epoch);
-        }
-        for set in sets.iter().flatten() {
-            call.arg(set);
-        }
+        let names = all.iter().map(|it| (&*it.value, &*it.epoch));
+        let mut call = script.call(names, parts.sets(), 128);
         // Keys differ, so what is planted for them may be the same.
         call.arg(token()).arg(parts.options.max_payload_bytes).arg(MOST_BYTES).arg(all.len());
         call.arg(if are_small { AT_ONCE } else { 1 });
@@ -91,7 +77,7 @@ impl Ask for Beginning {
         Request::Script(script, call)
     }
 
-    fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer> {
+    fn next(answers: &mut impl Iterator<Item = Value>, _: bool) -> Option<Self::Answer> {
         Some((answers.next()?, answers.next()?, answers.next()?))
     }
 

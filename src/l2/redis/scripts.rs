@@ -13,13 +13,10 @@
 
 use redis::Cmd;
 
-use super::names::Names;
-
 pub(super) struct Scripts {
     pub(super) begin: Script,
     pub(super) publish: Script,
     pub(super) seize: Script,
-    pub(super) delete_all: Script,
     pub(super) delete: Script,
     pub(super) discard: Script,
     pub(super) lock: Script,
@@ -35,7 +32,6 @@ impl Scripts {
             begin: Script::new(BEGIN),
             publish: Script::new(PUBLISH),
             seize: Script::new(SEIZE),
-            delete_all: Script::new(DELETE_ALL),
             delete: Script::new(DELETE),
             discard: Script::new(DISCARD),
             lock: Script::new(LOCK),
@@ -59,33 +55,33 @@ impl Script {
     }
 }
 
-/// The keys that a key's scripts touch, in their order.
-pub(super) struct Keys {
-    pub(super) value: String,
-    pub(super) epoch: String,
-    /// The index and the set of epochs, where they are kept.
-    pub(super) sets: Option<(String, String)>,
-}
-
-impl Keys {
-    pub(super) fn of(key: &str, names: &Names, with_index: bool) -> Self {
-        Self {
-            value: names.value(key),
-            epoch: names.epoch(key),
-            sets: with_index.then(|| (names.index(), names.epochs())),
+impl Script {
+    /// The call of a script about keys, to which arguments can be added: `names` gives the names of
+    /// each value and its epoch, and `bytes` is how long the arguments will be, about. The keys are
+    /// all values, all epochs, then the index and the set of epochs, where they are kept.
+    pub(super) fn call<'a>(
+        &self,
+        names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        sets: Option<[&str; 2]>,
+        bytes: usize,
+    ) -> Cmd {
+        let (mut keys, mut length) = (0, 0);
+        for (value, epoch) in names.clone() {
+            (keys, length) = (keys + 2, length + value.len() + epoch.len());
         }
-    }
-
-    /// The call of a script with these keys, to which arguments can be added.
-    pub(super) fn call(&self, script: &Script) -> Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&script.hash);
-        match &self.sets {
-            Some((index, epochs)) => {
-                call.arg(4).arg(&self.value).arg(&self.epoch).arg(index).arg(epochs)
-            }
-            None => call.arg(2).arg(&self.value).arg(&self.epoch),
-        };
+        let sets = sets.as_ref().map_or(&[][..], |sets| sets);
+        // Room for all, so that nothing is moved: for the hash, the sets and most arguments too.
+        let mut call = Cmd::with_capacity(2 * keys + 16, length + bytes + 256);
+        call.arg("EVALSHA").arg(&self.hash).arg(keys + sets.len());
+        for (value, _) in names.clone() {
+            call.arg(value);
+        }
+        for (_, epoch) in names {
+            call.arg(epoch);
+        }
+        for set in sets {
+            call.arg(*set);
+        }
         call
     }
 }
@@ -175,35 +171,53 @@ end
 return all
 ";
 
-/// ARGV: the token, the value, how long it lives, the most entries (0: any number).
-/// The first to publish under a token uses it up. One time in eight, sixteen names of the index are
-/// looked at, and go if their values have: two for each name that comes, so that it holds about
-/// twice what there is at most.
+/// KEYS: the values, their epochs, then the sets. ARGV: how many values, the most entries (0: any
+/// number); then for each the token, the value, how long it lives. Gives for each 1, or 0 where the
+/// token is not the one that is there. The first to publish under a token uses it up: in the end,
+/// so that all can be asked for again by themselves if something is wrong with one.
+///
+/// For each value that comes two names of the index are looked at, sixteen one time in eight, and
+/// go if their values have: so it holds about twice what there is at most.
 const PUBLISH: &str = "
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-redis.call('DEL', KEYS[2])
-if KEYS[3] then
-  local time = redis.call('TIME')
-  redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000), KEYS[1])
-  redis.call('ZREM', KEYS[4], KEYS[2])
-  local some = time[2] % 8 == 0 and redis.pcall('ZRANDMEMBER', KEYS[3], 16)
-  if some and not some.err and redis.call('EXISTS', unpack(some)) < #some then
+local call = redis.call
+local count, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local index, epochs = KEYS[2 * count + 1], KEYS[2 * count + 2]
+local all, used, is_used, values = {}, {}, {}, {}
+for i = 1, count do
+  local epoch = KEYS[count + i]
+  all[i] = 0
+  if not is_used[epoch] and call('GET', epoch) == ARGV[3 * i] then
+    call('SET', KEYS[i], ARGV[3 * i + 1], 'PX', ARGV[3 * i + 2])
+    all[i], is_used[epoch] = 1, true
+    used[#used + 1], values[#values + 1] = epoch, KEYS[i]
+  end
+end
+if #used == 0 then return all end
+if index then
+  local time, places = call('TIME'), {}
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  for i, value in ipairs(values) do
+    places[2 * i - 1], places[2 * i] = now, value
+  end
+  call('ZADD', index, unpack(places))
+  call('ZREM', epochs, unpack(used))
+  local some = time[2] % 8 < #used and redis.pcall('ZRANDMEMBER', index, 2 * math.max(8, #used))
+  if some and not some.err and call('EXISTS', unpack(some)) < #some then
     for _, name in ipairs(some) do
-      if redis.call('EXISTS', name) == 0 then redis.call('ZREM', KEYS[3], name) end
+      if call('EXISTS', name) == 0 then call('ZREM', index, name) end
     end
   end
-  local most = tonumber(ARGV[4])
   if most > 0 then
-    local beyond = redis.call('ZCARD', KEYS[3]) - most
+    local beyond = call('ZCARD', index) - most
     if beyond > 0 then
-      local oldest = redis.call('ZRANGE', KEYS[3], 0, math.min(beyond, 100) - 1)
-      redis.call('UNLINK', unpack(oldest))
-      redis.call('ZREM', KEYS[3], unpack(oldest))
+      local oldest = call('ZRANGE', index, 0, math.min(beyond, 100) - 1)
+      call('UNLINK', unpack(oldest))
+      call('ZREM', index, unpack(oldest))
     end
   end
 end
-return 1
+call('DEL', unpack(used))
+return all
 ";
 
 /// ARGV: the beginning of a new token, how long it is good. The token, or '' where there is no room
@@ -224,24 +238,15 @@ end
 return token
 ";
 
-/// ARGV: the command that removes. Only where there is an index, which must not forget a value that
-/// stays: where there is none, the command alone will do. A transaction was refused: a full server
-/// takes no command for one, and deletes must work there.
+/// KEYS: the values, their epochs, then the sets. ARGV: how many values, the command that removes.
+/// Only where there is an index, which must not forget a value that stays: where there is none, the
+/// command alone will do. A transaction was refused: a full server takes no command for one, and
+/// deletes must work there.
 const DELETE: &str = "
-redis.call(ARGV[1], KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], KEYS[1])
-return redis.call('ZREM', KEYS[4], KEYS[2])
-";
-
-/// KEYS: the index, the set of epochs, and each value with its epoch behind it. ARGV: the command
-/// that removes. What is not removed, for whatever reason, keeps its place in the index.
-const DELETE_ALL: &str = "
-for i = 3, #KEYS, 2 do
-  redis.call(ARGV[1], KEYS[i], KEYS[i + 1])
-  redis.call('ZREM', KEYS[1], KEYS[i])
-  redis.call('ZREM', KEYS[2], KEYS[i + 1])
-end
-return 0
+local count = tonumber(ARGV[1])
+redis.call(ARGV[2], unpack(KEYS, 1, 2 * count))
+redis.call('ZREM', KEYS[2 * count + 1], unpack(KEYS, 1, count))
+return redis.call('ZREM', KEYS[2 * count + 2], unpack(KEYS, count + 1, 2 * count))
 ";
 
 /// ARGV: the bytes.

@@ -1,16 +1,18 @@
-//! Reads that are asked for at the same moment go out as one request.
+//! What is asked for at the same moment goes out as one request with others of its kind.
 //!
 //! The client has a task for each connection, which takes requests one by one and writes each to
 //! the socket for itself: where many callers ask at once, that is most of what a hit costs, on both
-//! sides. So while reads are under way, who comes next waits for one turn of the scheduler, in
-//! which others join. Who comes while none is asks at once: a caller who is alone waits for nobody.
+//! sides. So while others of a kind are under way, who comes next waits for one turn of the
+//! scheduler, in which more join. Who comes while none is asks at once: a caller who is alone waits
+//! for nobody.
 //!
 //! Refused: to leave it to the kernel (no `TCP_NODELAY`), which sends together what comes within a
 //! round trip, and that is long on a network; and that one of the callers asks for the others, for
-//! nobody knows whether it is polled again. Writes go by themselves: there are few.
+//! nobody knows whether it is polled again.
 //!
 //! A batch has a task, which ends when nobody waits for it any more. It is on the runtime of the
-//! connection, whatever runtime its callers are on: where that one stands still, so does every read.
+//! connection, whatever runtime its callers are on: where that one stands still, so does all that
+//! goes over the connection.
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -21,15 +23,18 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Inner, Parts, connection::Request};
+use super::{
+    Inner, Parts,
+    connection::{Request, doubt},
+};
 use crate::{error::BoxError, resilience::unless};
 
 /// With so many a batch is full: its answers come together, so the first waits for the last.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
-/// With so many bytes too, as far as can be told from those that came last. A script sends no more
-/// after so many, but at least one value: its answer is made as a whole, and nothing else is done
-/// meanwhile.
+/// With so many bytes too: those that it takes along, and as far as can be told from those that came
+/// last, those that it brings. A script sends no more after so many, but at least one value: its
+/// answer is made as a whole, and nothing else is done meanwhile.
 pub(super) const MOST_BYTES: usize = 256 * 1024;
 
 /// A value of no more bytes is small.
@@ -49,13 +54,24 @@ pub(super) trait Ask: Sized + Send + Sync + 'static {
     /// One request for all; with whether those that came last were small.
     fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a>;
 
-    /// The next one's answer, of those that came.
-    fn next(answers: &mut impl Iterator<Item = Value>) -> Option<Self::Answer>;
+    /// The next one's answer, of those that came; perhaps to the second of two requests, of which
+    /// the first may have been heard.
+    fn next(answers: &mut impl Iterator<Item = Value>, is_second: bool) -> Option<Self::Answer>;
 
     /// Whether there was no room for it, and it is to be asked again.
-    fn is_unasked(answer: &Self::Answer) -> bool;
+    fn is_unasked(_: &Self::Answer) -> bool {
+        false
+    }
 
-    fn bytes(answer: &Self::Answer) -> usize;
+    /// Bytes that it brings.
+    fn bytes(_: &Self::Answer) -> usize {
+        0
+    }
+
+    /// Bytes that it takes along.
+    fn weight(&self) -> usize {
+        0
+    }
 
     fn queue(inner: &Inner) -> &Together<Self>;
 }
@@ -166,7 +182,13 @@ impl<A: Ask> Guide<A> {
             return None;
         }
         *under_way += 1;
-        let all: Vec<_> = waiting.drain(..waiting.len().min(*full)).collect();
+        let mut bytes = 0;
+        let fits = |(at, waiting): &(usize, &Waiting<A>)| {
+            bytes += waiting.what.weight();
+            *at == 0 || bytes <= MOST_BYTES
+        };
+        let count = waiting.iter().enumerate().take(*full).take_while(fits).count();
+        let all: Vec<_> = waiting.drain(..count).collect();
         *has_guide = !waiting.is_empty();
         self.is_done = waiting.is_empty();
         Some(Batch(all))
@@ -192,32 +214,35 @@ enum Turn<A: Ask> {
 }
 
 impl Inner {
-    pub(super) async fn read<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
+    pub(super) async fn together<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
         // Keys of a Cluster are on different servers.
         if self.parts.target.is_cluster() {
-            return self.read_alone(what).await;
+            return self.alone(what, false).await;
         }
         match self.join(what) {
-            Turn::Alone(what, _under_way) => self.read_alone(what).await,
+            Turn::Alone(what, _under_way) => self.alone(what, false).await,
             Turn::With(others) => match others.await {
                 Ok(Told::Answer(answer)) => Ok(answer),
                 Ok(Told::Failed(error)) => Err(error),
-                // By itself: there was too much for one answer, or nobody to bring it.
-                Ok(Told::Again(what)) => self.read_alone(what).await,
+                // There was too much for one answer, or nobody to bring it.
+                Ok(Told::Again(what)) => self.alone(what, true).await,
                 Err(_) => Err("the request was given up".into()),
             },
         }
     }
 
-    async fn read_alone<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
-        let (answer, _) = self.ask_twice(A::request(&[&what], &self.parts, false)).await?;
-        A::next(&mut self.all(answer)?.into_iter()).ok_or_else(|| MISSING.into())
+    async fn alone<A: Ask>(self: &Arc<Self>, what: A, again: bool) -> Result<A::Answer, BoxError> {
+        let request = A::request(&[&what], &self.parts, false);
+        let (answer, is_second) = self.ask_twice(request).await?;
+        let mut answers = self.all(answer, 1)?.into_iter();
+        A::next(&mut answers, is_second || again).ok_or_else(|| MISSING.into())
     }
 
-    fn all(&self, answer: Value) -> Result<Vec<Value>, BoxError> {
+    /// The answers of so many: one by one, or one for all.
+    fn all(&self, answer: Value, count: usize) -> Result<Vec<Value>, BoxError> {
         match answer {
             Value::Array(all) => Ok(all),
-            other => self.accept(other),
+            other => Ok(vec![self.accept(other)?; count]),
         }
     }
 
@@ -261,10 +286,12 @@ impl Inner {
         let Some(answer) = unless(nobody_waits, self.ask_twice(request)).await else { return };
         drop(under_way);
         let all = std::mem::take(&mut batch.0);
-        match answer.and_then(|(answer, _)| self.all(answer)) {
+        let answers = answer.and_then(|(answer, is_second)| {
+            let mut answers = self.all(answer, all.len())?.into_iter();
+            Ok(all.iter().map(|_| A::next(&mut answers, is_second)).collect::<Vec<_>>())
+        });
+        match answers {
             Ok(answers) => {
-                let mut answers = answers.into_iter();
-                let answers: Vec<_> = all.iter().map(|_| A::next(&mut answers)).collect();
                 self.learn::<A>(&answers);
                 for (Waiting { what, told }, answer) in all.into_iter().zip(answers) {
                     let _ = told.send(match answer {
@@ -274,6 +301,8 @@ impl Inner {
                     });
                 }
             }
+            // Each by itself: the user of the server may be one who may not touch one of them.
+            Err(error) if all.len() > 1 && may_be_of_one(&error) => drop(Batch(all)),
             Err(error) => {
                 for Waiting { told, .. } in all {
                     let _ = told.send(Told::Failed(another(&error)));
@@ -292,6 +321,13 @@ impl Inner {
         state.full = (MOST_BYTES / (sum / answers.len().max(1)).max(1)).clamp(1, MOST);
         state.are_small = largest <= SMALL;
     }
+}
+
+/// Whether the server has something against the request, and not the connection or the server
+/// itself something wrong with it.
+fn may_be_of_one(error: &BoxError) -> bool {
+    let error = error.downcast_ref::<RedisError>();
+    error.is_some_and(|error| error.code().is_some() && doubt(error).is_none())
 }
 
 fn another(error: &BoxError) -> BoxError {

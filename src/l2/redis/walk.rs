@@ -114,13 +114,13 @@ async fn sweep_index(
         Kind::Epochs => parts.names.epochs(),
         Kind::Values => parts.names.index(),
     };
-    let mut walk = Walk::set(&set, parts.options.scan_count);
+    let mut walk = Walk::set(set, parts.options.scan_count);
     while let Some(names) = walk.next(connection, None).await? {
         let names = matching(parts, kind, pattern, names);
         for names in names.chunks(parts.options.batch_size.max(1)) {
             let remove = &parts.scripts.remove;
             let mut call = redis::cmd("EVALSHA");
-            call.arg(&remove.hash).arg(names.len() + 1).arg(&set).arg(names);
+            call.arg(&remove.hash).arg(names.len() + 1).arg(set).arg(names);
             call.arg(parts.options.delete_strategy.command());
             read::<()>(connection.ask(&Request::Script(remove, call)).await?)?;
         }
@@ -155,13 +155,13 @@ async fn size_by_index(connection: &Connection, parts: &Parts) -> RedisResult<u6
     let mut size: u64 = 0;
     loop {
         let to = size + parts.options.scan_count as u64 - 1;
-        let range = redis::cmd("ZRANGE").arg(&index).arg(size).arg(to).to_owned();
+        let range = redis::cmd("ZRANGE").arg(index).arg(size).arg(to).to_owned();
         let names: Vec<Vec<u8>> = connection.run(&range).await?;
         if names.is_empty() {
             return Ok(size);
         }
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&clean.hash).arg(1).arg(&index).arg(&names);
+        call.arg(&clean.hash).arg(1).arg(index).arg(&names);
         size += read::<u64>(connection.ask(&Request::Script(clean, call)).await?)?;
     }
 }
