@@ -1,8 +1,9 @@
 //! A realistic whole: three processes of a shop ask for products, popular ones more often, and one
-//! request in a hundred changes one. Ours, the two nearest peers and Redis alone, each on a
-//! redis-server of its own, one after the other in each round.
+//! request in a hundred changes one. Ours, the two nearest peers, Redis alone and the floor of two
+//! tiers, each on a redis-server of its own, one after the other in each round.
 
 mod child;
+mod floor;
 mod process;
 mod shop;
 
@@ -16,7 +17,7 @@ use crate::{
 pub(crate) use self::child::{CHILD, serve};
 use self::{
     process::Process,
-    shop::{BARE, NAMES, OURS},
+    shop::{BARE, FLOOR, NAMES, OURS},
 };
 
 const ROUNDS: usize = 3;
@@ -115,13 +116,16 @@ fn days(report: &mut Report, changes: Changes) {
     report.line(&format!("changes that could not be told to Redis, in this order: {failures:?}"));
     // To the faster one of those that have two tiers.
     let speed = |at: &usize| column(*at, |seen| seen.per_second);
-    let tiers = (0..NAMES.len()).filter(|at| ![BARE, OURS].contains(at));
+    let tiers = (0..NAMES.len()).filter(|at| ![BARE, OURS, FLOOR].contains(at));
     let nearest = tiers.max_by(|one, other| speed(one).total_cmp(&speed(other)));
     let nearest = nearest.expect("two peers");
-    let to = |of: fn(&Seen) -> f64| {
-        median(rounds.iter().map(|round| of(&round[OURS]) / of(&round[nearest])).collect())
+    let ratio = |at: usize, of: fn(&Seen) -> f64| {
+        median(rounds.iter().map(|round| of(&round[at]) / of(&round[nearest])).collect())
     };
+    let to = |of: fn(&Seen) -> f64| ratio(OURS, of);
     let name = NAMES[nearest];
+    let floor = ratio(FLOOR, |seen| seen.per_second);
+    report.line(&format!("requests/s of the floor to {name}: {floor:.2}x"));
     report.at_least(&format!("requests/s to {name}"), to(|seen| seen.per_second), 2.0);
     report.at_most(&format!("p99.9 to {name}"), to(|seen| seen.p999), 1.0);
     report.at_most(&format!("Redis commands a request to {name}"), to(|seen| seen.commands), 1.0);
@@ -136,7 +140,8 @@ fn days(report: &mut Report, changes: Changes) {
          2 ms. A change deletes the key from the cache. Ours sends loaded values to the other \
          processes, by default; amalgam has its L2, its markers and its backplane, multi-tier its \
          invalidation by Pub/Sub, and decodes MessagePack on each hit; Redis alone coalesces \
-         nothing and has no memory. More requests a second mean more changes a second too.",
+         nothing and has no memory; the floor is quick_cache, the bare client and Pub/Sub, which \
+         promise nothing. More requests a second mean more changes a second too.",
     );
     report.end();
 }

@@ -18,11 +18,15 @@ use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-pub(super) const NAMES: [&str; 4] = ["Redis alone", "amalgam", "multi-tier", "lazy-layers"];
+use super::floor::Floor;
+
+pub(super) const NAMES: [&str; 5] =
+    ["Redis alone", "amalgam", "multi-tier", "lazy-layers", "no promises (floor)"];
 pub(super) const BARE: usize = 0;
 pub(super) const OURS: usize = 3;
+pub(super) const FLOOR: usize = 4;
 
-const TTL: Duration = Duration::from_secs(60);
+pub(super) const TTL: Duration = Duration::from_secs(60);
 /// What a query takes, and a change.
 const QUERY: Duration = Duration::from_millis(2);
 pub(super) const CHANGE: Duration = Duration::from_millis(2);
@@ -42,7 +46,7 @@ pub(super) struct Page {
     reviews: Vec<String>,
 }
 
-async fn load() -> Page {
+pub(super) async fn load() -> Page {
     LOADS.fetch_add(1, Ordering::Relaxed);
     sleep(QUERY).await;
     Page {
@@ -61,6 +65,7 @@ pub(super) enum Shop {
     Amalgam(amalgam::Cache<Arc<Page>>),
     Tiers(Arc<CacheManager>),
     Ours(LazyLayersCache<String, Page>),
+    Floor(Floor),
 }
 
 impl Shop {
@@ -103,7 +108,7 @@ impl Shop {
                 built.set_serializer(CacheSerializer::MsgPack(MsgPackSerializer));
                 Self::Tiers(Arc::new(built))
             }
-            _ => {
+            "lazy-layers" => {
                 let redis = RedisStore::at(url).build().expect("valid options");
                 let bus = RedisTransport::at(url).build().expect("valid options");
                 let cache = LazyLayersCache::builder()
@@ -116,6 +121,7 @@ impl Shop {
                 cache.ready().await.expect("it answers");
                 Self::Ours(cache)
             }
+            _ => Self::Floor(Floor::open(url, in_memory).await),
         }
     }
 
@@ -157,6 +163,7 @@ impl Shop {
                 let load = || async { Ok::<_, std::convert::Infallible>(load().await) };
                 cache.get_or_set(key, load).await.expect("loads").price
             }
+            Self::Floor(cache) => cache.page(key).await.price,
         }
     }
 
@@ -170,6 +177,7 @@ impl Shop {
             Self::Amalgam(cache) => cache.remove(key).await.is_ok(),
             Self::Tiers(cache) => cache.invalidate(key).await.is_ok(),
             Self::Ours(cache) => cache.delete(key).await.is_ok(),
+            Self::Floor(cache) => cache.changed(key).await,
         };
         if !told {
             FAILURES.fetch_add(1, Ordering::Relaxed);
