@@ -1,12 +1,14 @@
-//! What two tiers cost at least: memory, the bare client and Pub/Sub, and nothing that anybody could
-//! promise of it. Everyone loads for itself, a load may bring back what was deleted meanwhile, a lost
-//! message is lost, and Redis that is slow or down is so for the shop.
+//! What two tiers cost that promise nothing: memory, the bare client and Pub/Sub. Everyone loads for
+//! itself, a load may bring back what was deleted meanwhile, a lost message is lost, and Redis that
+//! is slow or down is so for the shop. It does not batch either, so it is a floor for comparison and
+//! not for everyone.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use quick_cache::sync::Cache;
 use redis::aio::MultiplexedConnection;
+use tokio::task::JoinHandle;
 
 use super::shop::{Page, TTL, load};
 
@@ -16,6 +18,16 @@ const CHANNEL: &str = "deleted";
 pub(super) struct Floor {
     memory: Arc<Cache<String, Arc<Page>>>,
     redis: MultiplexedConnection,
+    _listener: Arc<Listener>,
+}
+
+/// Ends with the last handle.
+struct Listener(JoinHandle<()>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Floor {
@@ -28,13 +40,13 @@ impl Floor {
         let mut bus = client.get_async_pubsub().await.expect("it answers");
         bus.subscribe(CHANNEL).await.expect("a subscription");
         let own: Arc<Cache<String, Arc<Page>>> = Arc::clone(&memory);
-        tokio::spawn(async move {
+        let listener = tokio::spawn(async move {
             let mut deleted = bus.into_on_message();
             while let Some(message) = deleted.next().await {
                 own.remove(&message.get_payload::<String>().expect("a key"));
             }
         });
-        Self { memory, redis }
+        Self { memory, redis, _listener: Arc::new(Listener(listener)) }
     }
 
     pub(super) async fn page(&self, key: &str) -> Arc<Page> {

@@ -30,7 +30,7 @@ use self::{
     reads::{Beginning, Get},
     scripts::{EXCLUSIVE, Script, Scripts},
     target::Target,
-    together::{Ask, MOST, Together},
+    together::{Ask, Together},
     writes::{Publication, Removal},
 };
 pub use self::{
@@ -146,10 +146,13 @@ impl Inner {
 
     /// Asks on the connection there is; once more on the next if that breaks under it, as one does
     /// that was idle for too long. Says whether it was the second time.
-    async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> Result<(Value, bool), BoxError> {
+    async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> (Result<Value, BoxError>, bool) {
         let (mut connection, number) = match self.link.connected() {
             Some(connected) => connected,
-            None => Box::pin(self.link.get(self)).await?,
+            None => match Box::pin(self.link.get(self)).await {
+                Ok(connected) => connected,
+                Err(error) => return (Err(error), false),
+            },
         };
         let unanswered = self.link.unanswered();
         let mut is_second = false;
@@ -157,7 +160,7 @@ impl Inner {
             match connection.ask_only(&request).await {
                 Ok(answer) => {
                     unanswered.answered();
-                    return Ok((answer, is_second));
+                    return (Ok(answer), is_second);
                 }
                 Err(error) => {
                     if let Some(doubt) = doubt(&error) {
@@ -165,18 +168,21 @@ impl Inner {
                     }
                     if is_second || !error.is_connection_dropped() {
                         unanswered.answered();
-                        return Err(error.into());
+                        return (Err(error.into()), is_second);
                     }
                     is_second = true;
-                    (connection, _) = Box::pin(self.link.get_later(self, number)).await?;
+                    (connection, _) = match Box::pin(self.link.get_later(self, number)).await {
+                        Ok(connected) => connected,
+                        Err(error) => return (Err(error), is_second),
+                    };
                 }
             }
         }
     }
 
     async fn ask<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, BoxError> {
-        let (answer, _) = self.ask_twice(request).await?;
-        self.accept(answer)
+        let (answer, _) = self.ask_twice(request).await;
+        self.accept(answer?)
     }
 
     /// What an answer says, if it is no error: one of several may be.
@@ -296,7 +302,7 @@ impl Store for RedisStore {
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             // In a Cluster they lie on different nodes.
-            let at_once = if self.0.parts.target.is_cluster() { 1 } else { MOST };
+            let at_once = if self.0.parts.target.is_cluster() { 1 } else { DELETED_AT_ONCE };
             for keys in keys.chunks(at_once) {
                 let all: Vec<Removal> = keys.iter().map(|key| self.0.removal(key)).collect();
                 let all: Vec<&Removal> = all.iter().collect();
@@ -366,6 +372,9 @@ impl Store for RedisStore {
         self.0.link.number()
     }
 }
+
+/// Lua passes on some thousands of arguments at most, and a key has two names.
+const DELETED_AT_ONCE: usize = 1_000;
 
 /// Something of another kind is under the name, which is no value.
 fn is_of_wrong_type(error: &BoxError) -> bool {

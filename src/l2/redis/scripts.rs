@@ -70,8 +70,8 @@ impl Script {
             (keys, length) = (keys + 2, length + value.len() + epoch.len());
         }
         let sets = sets.as_ref().map_or(&[][..], |sets| sets);
-        // Room for all, so that nothing is moved: for the hash, the sets and most arguments too.
-        let mut call = Cmd::with_capacity(2 * keys + 16, length + bytes + 256);
+        // Mostly room for all, so that nothing is moved.
+        let mut call = Cmd::with_capacity(3 * keys + 16, length + bytes + 256);
         call.arg("EVALSHA").arg(&self.hash).arg(keys + sets.len());
         for (value, _) in names.clone() {
             call.arg(value);
@@ -173,50 +173,52 @@ return all
 
 /// KEYS: the values, their epochs, then the sets. ARGV: how many values, the most entries (0: any
 /// number); then for each the token, the value, how long it lives. Gives for each 1, or 0 where the
-/// token is not the one that is there. The first to publish under a token uses it up: in the end,
-/// so that all can be asked for again by themselves if something is wrong with one.
+/// token is not the one that is there. The first to publish under a token uses it up. Nothing is
+/// written before every token was looked at, and what may fail after the tokens are used up is
+/// passed over: so where one call fails, all can be asked for again, each by itself.
 ///
 /// For each value that comes two names of the index are looked at, sixteen one time in eight, and
 /// go if their values have: so it holds about twice what there is at most.
 const PUBLISH: &str = "
-local call = redis.call
+local call, try = redis.call, redis.pcall
 local count, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local index, epochs = KEYS[2 * count + 1], KEYS[2 * count + 2]
-local all, used, is_used, values = {}, {}, {}, {}
+local all, used, is_used = {}, {}, {}
 for i = 1, count do
   local epoch = KEYS[count + i]
   all[i] = 0
   if not is_used[epoch] and call('GET', epoch) == ARGV[3 * i] then
-    call('SET', KEYS[i], ARGV[3 * i + 1], 'PX', ARGV[3 * i + 2])
-    all[i], is_used[epoch] = 1, true
-    used[#used + 1], values[#values + 1] = epoch, KEYS[i]
+    all[i], is_used[epoch], used[#used + 1] = 1, true, epoch
   end
 end
 if #used == 0 then return all end
-if index then
-  local time, places = call('TIME'), {}
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  for i, value in ipairs(values) do
-    places[2 * i - 1], places[2 * i] = now, value
-  end
-  call('ZADD', index, unpack(places))
-  call('ZREM', epochs, unpack(used))
-  local some = time[2] % 8 < #used and redis.pcall('ZRANDMEMBER', index, 2 * math.max(8, #used))
-  if some and not some.err and call('EXISTS', unpack(some)) < #some then
-    for _, name in ipairs(some) do
-      if call('EXISTS', name) == 0 then call('ZREM', index, name) end
-    end
-  end
-  if most > 0 then
-    local beyond = call('ZCARD', index) - most
-    if beyond > 0 then
-      local oldest = call('ZRANGE', index, 0, math.min(beyond, 100) - 1)
-      call('UNLINK', unpack(oldest))
-      call('ZREM', index, unpack(oldest))
-    end
+local time = index and call('TIME')
+local now = time and time[1] * 1000 + math.floor(time[2] / 1000)
+local places = {}
+for i = 1, count do
+  if all[i] == 1 then
+    call('SET', KEYS[i], ARGV[3 * i + 1], 'PX', ARGV[3 * i + 2])
+    places[#places + 1] = now
+    places[#places + 1] = KEYS[i]
   end
 end
+if index then call('ZADD', index, unpack(places)) end
 call('DEL', unpack(used))
+if not index then return all end
+try('ZREM', epochs, unpack(used))
+local some = time[2] % 8 < #used and try('ZRANDMEMBER', index, 2 * math.max(8, #used))
+if some and not some.err and try('EXISTS', unpack(some)) ~= #some then
+  for _, name in ipairs(some) do
+    if try('EXISTS', name) == 0 then try('ZREM', index, name) end
+  end
+end
+if most > 0 then
+  local beyond = try('ZCARD', index) - most
+  if beyond > 0 then
+    local oldest = try('ZRANGE', index, 0, math.min(beyond, 100) - 1)
+    if type(try('UNLINK', unpack(oldest))) == 'number' then try('ZREM', index, unpack(oldest)) end
+  end
+end
 return all
 ";
 

@@ -23,14 +23,11 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{
-    Inner, Parts,
-    connection::{Request, doubt},
-};
+use super::{Inner, Parts, connection::Request};
 use crate::{error::BoxError, resilience::unless};
 
 /// With so many a batch is full: its answers come together, so the first waits for the last.
-pub(super) const MOST: usize = 64;
+const MOST: usize = 64;
 
 /// With so many bytes too: those that it takes along, and as far as can be told from those that came
 /// last, those that it brings. A script sends no more after so many, but at least one value: its
@@ -86,6 +83,8 @@ struct State<A: Ask> {
     /// Requests, whether of one or of many.
     under_way: usize,
     waiting: Vec<Waiting<A>>,
+    /// What those who wait take along, or more: some may have gone away.
+    bytes: usize,
     /// Whether there is a task that sees to those who wait.
     has_guide: bool,
     /// With how many a batch is full.
@@ -102,14 +101,15 @@ struct Waiting<A: Ask> {
 enum Told<A: Ask> {
     Answer(A::Answer),
     Failed(BoxError),
-    /// Nobody asked for it.
-    Again(A),
+    /// It is to be asked by itself. Says whether it may have been heard all the same.
+    Again(A, bool),
 }
 
 impl<A: Ask> Default for Together<A> {
     fn default() -> Self {
         let (waiting, full) = (Vec::new(), MOST);
-        let state = State { under_way: 0, waiting, has_guide: false, full, are_small: false };
+        let state =
+            State { under_way: 0, waiting, bytes: 0, has_guide: false, full, are_small: false };
         Self { state: Mutex::new(state), moved: Notify::new() }
     }
 }
@@ -127,13 +127,16 @@ impl<A: Ask> Drop for UnderWay<A> {
 
 /// Who waits for an answer that somebody else brings. Dropped without one, where the runtime of
 /// its task shuts down, it lets them ask for themselves.
-struct Batch<A: Ask>(Vec<Waiting<A>>);
+struct Batch<A: Ask> {
+    all: Vec<Waiting<A>>,
+    was_asked: bool,
+}
 
 impl<A: Ask> Drop for Batch<A> {
     fn drop(&mut self) {
-        for Waiting { what, told } in self.0.drain(..) {
+        for Waiting { what, told } in self.all.drain(..) {
             // Who does not wait any more needs no answer.
-            let _ = told.send(Told::Again(what));
+            let _ = told.send(Told::Again(what, self.was_asked));
         }
     }
 }
@@ -175,10 +178,13 @@ impl<A: Ask> Guide<A> {
     /// Those who are next, if they may go; counted as under way.
     fn batch(&mut self) -> Option<Batch<A>> {
         let mut state = A::queue(&self.inner).state.lock();
-        let State { under_way, waiting, has_guide, full, .. } = &mut *state;
+        let State { under_way, waiting, bytes: waiting_bytes, has_guide, full, .. } = &mut *state;
         // Some have gone away by now.
         waiting.retain(|waiting| !waiting.told.is_closed());
-        if *under_way >= MOST_UNDER_WAY && waiting.len() < *full && !waiting.is_empty() {
+        let weight = |waiting: &[Waiting<A>]| waiting.iter().map(|it| it.what.weight()).sum();
+        *waiting_bytes = weight(waiting);
+        let is_full = waiting.len() >= *full || *waiting_bytes >= MOST_BYTES;
+        if *under_way >= MOST_UNDER_WAY && !is_full && !waiting.is_empty() {
             return None;
         }
         *under_way += 1;
@@ -189,9 +195,10 @@ impl<A: Ask> Guide<A> {
         };
         let count = waiting.iter().enumerate().take(*full).take_while(fits).count();
         let all: Vec<_> = waiting.drain(..count).collect();
+        *waiting_bytes = weight(waiting);
         *has_guide = !waiting.is_empty();
         self.is_done = waiting.is_empty();
-        Some(Batch(all))
+        Some(Batch { all, was_asked: false })
     }
 }
 
@@ -200,7 +207,7 @@ impl<A: Ask> Drop for Guide<A> {
         if !self.is_done {
             let mut state = A::queue(&self.inner).state.lock();
             state.has_guide = false;
-            let left = Batch(std::mem::take(&mut state.waiting));
+            let left = Batch { all: std::mem::take(&mut state.waiting), was_asked: false };
             drop(state);
             drop(left);
         }
@@ -225,17 +232,21 @@ impl Inner {
                 Ok(Told::Answer(answer)) => Ok(answer),
                 Ok(Told::Failed(error)) => Err(error),
                 // There was too much for one answer, or nobody to bring it.
-                Ok(Told::Again(what)) => self.alone(what, true).await,
+                Ok(Told::Again(what, was_heard)) => self.alone(what, was_heard).await,
                 Err(_) => Err("the request was given up".into()),
             },
         }
     }
 
-    async fn alone<A: Ask>(self: &Arc<Self>, what: A, again: bool) -> Result<A::Answer, BoxError> {
+    async fn alone<A: Ask>(
+        self: &Arc<Self>,
+        what: A,
+        was_heard: bool,
+    ) -> Result<A::Answer, BoxError> {
         let request = A::request(&[&what], &self.parts, false);
-        let (answer, is_second) = self.ask_twice(request).await?;
-        let mut answers = self.all(answer, 1)?.into_iter();
-        A::next(&mut answers, is_second || again).ok_or_else(|| MISSING.into())
+        let (answer, is_second) = self.ask_twice(request).await;
+        let mut answers = self.all(answer?, 1)?.into_iter();
+        A::next(&mut answers, is_second || was_heard).ok_or_else(|| MISSING.into())
     }
 
     /// The answers of so many: one by one, or one for all.
@@ -258,8 +269,9 @@ impl Inner {
         // There is no connection yet.
         let Some(runtime) = self.link.runtime() else { return Turn::Alone(what, None) };
         let (told, others) = oneshot::channel();
+        state.bytes += what.weight();
         state.waiting.push(Waiting { what, told });
-        let is_full = state.waiting.len() >= state.full;
+        let is_full = state.waiting.len() >= state.full || state.bytes >= MOST_BYTES;
         let had_guide = std::mem::replace(&mut state.has_guide, true);
         drop(state);
         if !had_guide {
@@ -272,21 +284,23 @@ impl Inner {
     }
 
     async fn ask_for<A: Ask>(self: Arc<Self>, mut batch: Batch<A>, under_way: UnderWay<A>) {
-        if batch.0.is_empty() {
+        if batch.all.is_empty() {
             return;
         }
-        let all: Vec<&A> = batch.0.iter().map(|waiting| &waiting.what).collect();
+        batch.was_asked = true;
+        let all: Vec<&A> = batch.all.iter().map(|waiting| &waiting.what).collect();
         let are_small = A::queue(&self).state.lock().are_small;
         let request = A::request(&all, &self.parts, are_small);
         let nobody_waits = async {
-            for waiting in &mut batch.0 {
+            for waiting in &mut batch.all {
                 waiting.told.closed().await;
             }
         };
-        let Some(answer) = unless(nobody_waits, self.ask_twice(request)).await else { return };
+        let asking = unless(nobody_waits, self.ask_twice(request));
+        let Some((answer, is_second)) = asking.await else { return };
         drop(under_way);
-        let all = std::mem::take(&mut batch.0);
-        let answers = answer.and_then(|(answer, is_second)| {
+        let all = std::mem::take(&mut batch.all);
+        let answers = answer.and_then(|answer| {
             let mut answers = self.all(answer, all.len())?.into_iter();
             Ok(all.iter().map(|_| A::next(&mut answers, is_second)).collect::<Vec<_>>())
         });
@@ -295,14 +309,16 @@ impl Inner {
                 self.learn::<A>(&answers);
                 for (Waiting { what, told }, answer) in all.into_iter().zip(answers) {
                     let _ = told.send(match answer {
-                        Some(answer) if A::is_unasked(&answer) => Told::Again(what),
+                        Some(answer) if A::is_unasked(&answer) => Told::Again(what, false),
                         Some(answer) => Told::Answer(answer),
                         None => Told::Failed(MISSING.into()),
                     });
                 }
             }
-            // Each by itself: the user of the server may be one who may not touch one of them.
-            Err(error) if all.len() > 1 && may_be_of_one(&error) => drop(Batch(all)),
+            // Each by itself, for nothing was done of any.
+            Err(error) if all.len() > 1 && may_be_of_one(&error) => {
+                drop(Batch { all, was_asked: is_second });
+            }
             Err(error) => {
                 for Waiting { told, .. } in all {
                     let _ = told.send(Told::Failed(another(&error)));
@@ -323,11 +339,12 @@ impl Inner {
     }
 }
 
-/// Whether the server has something against the request, and not the connection or the server
-/// itself something wrong with it.
+/// Whether what the server has against a request may be only one of those in it: a key that its
+/// user may not touch, a name that holds something else. (`ERR` is what old servers make of any
+/// error in a script.) What is wrong with the server itself is so for all.
 fn may_be_of_one(error: &BoxError) -> bool {
-    let error = error.downcast_ref::<RedisError>();
-    error.is_some_and(|error| error.code().is_some() && doubt(error).is_none())
+    let code = error.downcast_ref::<RedisError>().and_then(RedisError::code);
+    matches!(code, Some("NOPERM" | "WRONGTYPE" | "ERR"))
 }
 
 fn another(error: &BoxError) -> BoxError {
