@@ -164,6 +164,28 @@ async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
 }
 
 #[tokio::test]
+async fn who_adopts_a_token_soon_writes_nothing_and_who_needs_it_for_longer_prolongs_it() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    let begin = |lease_for| Begin { stale_for: ms(0), lease_for, refresh: false };
+    let left = |server: &RedisServer| -> i64 {
+        redis::cmd("PTTL").arg("cache:__epoch:{cache:k}").query(&mut server.connect()).unwrap()
+    };
+    let Begun::Load { lease: first, .. } = store.begin("k", begin(ms(60_000))).await.unwrap()
+    else {
+        panic!("there is nothing")
+    };
+    let before = (server.calls("pexpire"), server.calls("zadd"));
+    let again = store.begin("k", begin(ms(60_000))).await.unwrap();
+    assert_eq!(again, Begun::Load { lease: first.clone(), stale: None });
+    assert_eq!((server.calls("pexpire"), server.calls("zadd")), before);
+    assert!(left(&server) >= 60_000, "{}", left(&server));
+    let again = store.begin("k", begin(ms(100_000))).await.unwrap();
+    assert_eq!(again, Begun::Load { lease: first, stale: None });
+    assert!(left(&server) >= 100_000, "{}", left(&server));
+}
+
+#[tokio::test]
 async fn the_oldest_make_room_where_entries_are_bounded() {
     let server = RedisServer::start();
     let store = RedisStore::at(server.url()).max_entries(10).build().unwrap();
