@@ -1,6 +1,6 @@
 //! The two ways to read a value: without the intention to load it, and with it.
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::{
     Inner, Parts,
@@ -32,7 +32,12 @@ impl Ask for Get {
         let most = parts.options.max_payload_bytes;
         let mut reads = redis::Pipeline::with_capacity(2 * all.len());
         for Self { name } in all {
-            reads.cmd("GETRANGE").arg(name).arg(0).arg(most).cmd("PTTL").arg(name);
+            // With room for their arguments: else that is most of what it takes to make them.
+            let mut value = Cmd::with_capacity(4, name.len() + 32);
+            value.arg("GETRANGE").arg(name).arg(0).arg(most);
+            let mut remaining = Cmd::with_capacity(2, name.len() + 8);
+            remaining.arg("PTTL").arg(name);
+            reads.add_command(value).add_command(remaining);
         }
         Request::Pipeline(reads)
     }
