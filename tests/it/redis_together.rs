@@ -571,6 +571,29 @@ async fn what_is_no_value_is_missing_for_its_own_caller_only() {
 }
 
 #[tokio::test]
+async fn a_value_that_is_too_long_among_small_ones_is_missing() {
+    let server = RedisServer::start();
+    with_values(&server).await;
+    let mut set = redis::cmd("SET");
+    set.arg("cache:3").arg(vec![b'x'; 1_001]).exec(&mut server.connect()).unwrap();
+    let store = RedisStore::at(server.url()).max_payload_bytes(1_000).build().unwrap();
+    assert!(store.get("0").await.unwrap().is_some(), "and there is a connection");
+    // The second time it is known that values are small, so whole ones are asked for.
+    for whole in [false, true] {
+        let before = server.calls("get");
+        let gets = (0..60).map(|number: usize| {
+            let store = store.clone();
+            async move { store.get(&number.to_string()).await.unwrap() }
+        });
+        for (number, stored) in at_once(&server, gets).await.into_iter().enumerate() {
+            let expected = expected(number).filter(|_| number != 3);
+            assert_eq!(stored.map(|stored| stored.value), expected, "{number}");
+        }
+        assert_eq!(server.calls("get") - before > 0, whole);
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_forgot_its_scripts_is_told_them_again() {
     let server = RedisServer::start();
     let store = with_values(&server).await;

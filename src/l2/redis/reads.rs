@@ -27,14 +27,19 @@ impl Ask for Get {
     /// The value, and how long it remains.
     type Answer = (Value, Value);
 
-    fn request<'a>(all: &[&Self], parts: &'a Parts, _: bool) -> Request<'a> {
-        // One byte more than is allowed shows that it is too long.
+    fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a> {
+        // One byte more than is allowed shows that it is too long. Where values are small, the
+        // plain command is quicker, and one that is long all the same is read whole.
         let most = parts.options.max_payload_bytes;
         let mut reads = redis::Pipeline::with_capacity(2 * all.len());
         for Self { name } in all {
             // With room for their arguments: else that is most of what it takes to make them.
             let mut value = Cmd::with_capacity(4, name.len() + 32);
-            value.arg("GETRANGE").arg(name).arg(0).arg(most);
+            if are_small {
+                value.arg("GET").arg(name);
+            } else {
+                value.arg("GETRANGE").arg(name).arg(0).arg(most);
+            }
             let mut remaining = Cmd::with_capacity(2, name.len() + 8);
             remaining.arg("PTTL").arg(name);
             reads.add_command(value).add_command(remaining);
