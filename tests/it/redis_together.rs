@@ -93,6 +93,28 @@ fn deletes(
     async move { store.delete(&key).await }
 }
 
+/// Deletes all keys at once, by few of these commands.
+async fn delete_many(server: &RedisServer, store: &RedisStore, command: &str) {
+    let before = server.calls(command);
+    let all = (0..MANY).map(|number| deletes(store, number.to_string()));
+    for deleted in at_once(server, all).await {
+        deleted.unwrap();
+    }
+    let calls = server.calls(command) - before;
+    assert!(calls < 20, "{calls} calls for {MANY} deletes");
+}
+
+/// Of a user who may touch no keys but those that begin with `own`.
+fn store_of_own_keys(server: &RedisServer) -> RedisStore {
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("shop").arg("on").arg(">word").arg("+@all");
+    for keys in ["own*", "__epoch:{cache:own*", "__index", "__epochs", "__run"] {
+        user.arg(format!("~cache:{keys}"));
+    }
+    user.exec(&mut server.connect()).unwrap();
+    RedisStore::at(server.url().replace("//", "//shop:word@")).build().unwrap()
+}
+
 /// Polls for it, with an end to its patience.
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
@@ -288,14 +310,7 @@ async fn a_write_that_is_refused_is_the_trouble_of_its_own_caller() {
 async fn many_deletes_are_few_requests_and_all_are_done() {
     let server = RedisServer::start();
     let store = with_values(&server).await;
-    let before = server.calls("evalsha");
-    for deleted in
-        at_once(&server, (0..MANY).map(|number| deletes(&store, number.to_string()))).await
-    {
-        deleted.unwrap();
-    }
-    let calls = server.calls("evalsha") - before;
-    assert!(calls < 20, "{calls} calls for {MANY} deletes");
+    delete_many(&server, &store, "evalsha").await;
     let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.connect()).unwrap();
     assert_eq!(left, ["cache:__run"], "neither values nor names of them");
 }
@@ -304,11 +319,10 @@ async fn many_deletes_are_few_requests_and_all_are_done() {
 async fn many_publications_are_few_requests_and_each_is_under_its_own_lease() {
     let server = RedisServer::start();
     let store = store(&server);
-    let mut all = Vec::new();
-    for number in 0..MANY {
-        let lease = lease(&store, &number.to_string()).await;
-        all.push(publishes(&store, number.to_string(), lease, number.to_string().into()));
-    }
+    let leases = with_leases(&store).await.into_iter().enumerate();
+    let all = leases.map(|(number, lease)| {
+        publishes(&store, number.to_string(), lease, number.to_string().into())
+    });
     store.delete("7").await.unwrap();
     let before = server.calls("evalsha");
     let published = at_once(&server, all).await;
@@ -378,13 +392,7 @@ async fn a_key_that_may_not_be_touched_spoils_nothing_for_others() {
     for number in 0..40 {
         write(&all_keys, &key(number), vec![1]).await;
     }
-    let mut user = redis::cmd("ACL");
-    user.arg("SETUSER").arg("shop").arg("on").arg(">word").arg("+@all");
-    for keys in ["cache:own*", "cache:__epoch:{cache:own*", "cache:__index", "cache:__epochs"] {
-        user.arg(format!("~{keys}"));
-    }
-    user.arg("~cache:__run").exec(&mut server.connect()).unwrap();
-    let own = RedisStore::at(server.url().replace("//", "//shop:word@")).build().unwrap();
+    let own = store_of_own_keys(&server);
     own.get("own0").await.unwrap().unwrap();
     let begun = at_once(
         &server,
@@ -414,13 +422,7 @@ async fn names_of_the_index_that_may_not_be_touched_keep_nobody_from_publishing(
     for number in 0..20 {
         write(&store(&server), &format!("secret{number}"), vec![1]).await;
     }
-    let mut user = redis::cmd("ACL");
-    user.arg("SETUSER").arg("shop").arg("on").arg(">word").arg("+@all");
-    for keys in ["cache:own*", "cache:__epoch:{cache:own*", "cache:__index", "cache:__epochs"] {
-        user.arg(format!("~{keys}"));
-    }
-    user.arg("~cache:__run").exec(&mut server.connect()).unwrap();
-    let own = RedisStore::at(server.url().replace("//", "//shop:word@")).build().unwrap();
+    let own = store_of_own_keys(&server);
     let mut all = Vec::new();
     for number in 0..40 {
         let key = format!("own{number}");
@@ -436,14 +438,7 @@ async fn many_deletes_without_an_index_are_few_requests_too() {
     let server = RedisServer::start();
     let store = RedisStore::at(server.url()).use_index(false).build().unwrap();
     let leases = with_leases(&store).await;
-    let before = server.calls("unlink");
-    for deleted in
-        at_once(&server, (0..MANY).map(|number| deletes(&store, number.to_string()))).await
-    {
-        deleted.unwrap();
-    }
-    let calls = server.calls("unlink") - before;
-    assert!(calls < 20, "{calls} calls for {MANY} deletes");
+    delete_many(&server, &store, "unlink").await;
     let publish = leases.into_iter().enumerate();
     let publish =
         publish.map(|(number, lease)| publishes(&store, number.to_string(), lease, vec![1]));

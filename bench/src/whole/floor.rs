@@ -3,21 +3,20 @@
 //! is slow or down is so for the shop. It does not batch either, so it is a floor for comparison and
 //! not for everyone.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use quick_cache::sync::Cache;
-use redis::aio::MultiplexedConnection;
 use tokio::task::JoinHandle;
 
-use super::shop::{Page, TTL, load};
+use super::{bare::Bare, shop::Page};
 
 const CHANNEL: &str = "deleted";
 
 #[derive(Clone)]
 pub(super) struct Floor {
     memory: Arc<Cache<String, Arc<Page>>>,
-    redis: MultiplexedConnection,
+    redis: Bare,
     _listener: Arc<Listener>,
 }
 
@@ -33,9 +32,7 @@ impl Drop for Listener {
 impl Floor {
     pub(super) async fn open(url: &str, in_memory: usize) -> Self {
         let client = redis::Client::open(url).expect("a URL");
-        let connection = client.get_multiplexed_async_connection().await;
-        let mut redis = connection.expect("it answers");
-        redis.set_response_timeout(Duration::from_secs(20));
+        let redis = Bare::open(&client).await;
         let memory = Arc::new(Cache::new(in_memory));
         let mut bus = client.get_async_pubsub().await.expect("it answers");
         bus.subscribe(CHANNEL).await.expect("a subscription");
@@ -53,21 +50,7 @@ impl Floor {
         if let Some(page) = self.memory.get(key) {
             return page;
         }
-        let mut redis = self.redis.clone();
-        let found: Option<Vec<u8>> =
-            redis::cmd("GET").arg(key).query_async(&mut redis).await.expect("GET");
-        let page = match found {
-            Some(bytes) => rmp_serde::from_slice(&bytes).expect("a page"),
-            None => {
-                let page = load().await;
-                let bytes = rmp_serde::to_vec(&page).expect("bytes");
-                let mut set = redis::cmd("SET");
-                set.arg(key).arg(bytes).arg("PX").arg(TTL.as_millis() as u64);
-                set.exec_async(&mut redis).await.expect("SET");
-                page
-            }
-        };
-        let page = Arc::new(page);
+        let page = Arc::new(self.redis.page(key).await);
         self.memory.insert(key.to_owned(), Arc::clone(&page));
         page
     }
@@ -76,6 +59,6 @@ impl Floor {
         self.memory.remove(key);
         let mut both = redis::pipe();
         both.cmd("DEL").arg(key).cmd("PUBLISH").arg(CHANNEL).arg(key);
-        both.exec_async(&mut self.redis.clone()).await.is_ok()
+        both.exec_async(&mut self.redis.connection()).await.is_ok()
     }
 }

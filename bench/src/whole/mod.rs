@@ -2,6 +2,7 @@
 //! request in a hundred changes one. Ours, the two nearest peers, Redis alone and the floor of two
 //! tiers, each on a redis-server of its own, one after the other in each round.
 
+mod bare;
 mod child;
 mod floor;
 mod process;

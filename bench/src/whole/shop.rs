@@ -14,11 +14,10 @@ use multi_tier_cache::{
     CacheError, CacheManager, CacheSerializer, CacheStrategy, InvalidationConfig, MokaCacheConfig,
     RedisCache, serialization::MsgPackSerializer,
 };
-use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::floor::Floor;
+use super::{bare::Bare, floor::Floor};
 
 pub(super) const NAMES: [&str; 5] =
     ["Redis alone", "amalgam", "multi-tier", "lazy-layers", "no promises (floor)"];
@@ -61,7 +60,7 @@ pub(super) async fn load() -> Page {
 
 #[derive(Clone)]
 pub(super) enum Shop {
-    Bare(MultiplexedConnection),
+    Bare(Bare),
     Amalgam(amalgam::Cache<Arc<Page>>),
     Tiers(Arc<CacheManager>),
     Ours(LazyLayersCache<String, Page>),
@@ -73,11 +72,7 @@ impl Shop {
         match NAMES[contender] {
             "Redis alone" => {
                 let client = redis::Client::open(url).expect("a URL");
-                let connection = client.get_multiplexed_async_connection().await;
-                let mut connection = connection.expect("it answers");
-                // Half a second by default, too little where the machine is busy.
-                connection.set_response_timeout(Duration::from_secs(20));
-                Self::Bare(connection)
+                Self::Bare(Bare::open(&client).await)
             }
             "amalgam" => {
                 let redis = RedisDistributedCache::connect(url).await.expect("it answers");
@@ -128,26 +123,7 @@ impl Shop {
     /// What a product costs: the page is looked up or loaded, and read.
     pub(super) async fn price(&self, key: &str) -> u64 {
         match self {
-            Self::Bare(connection) => {
-                let mut connection = connection.clone();
-                let found: Option<Vec<u8>> =
-                    redis::cmd("GET").arg(key).query_async(&mut connection).await.expect("GET");
-                if let Some(bytes) = found {
-                    let page: Page = rmp_serde::from_slice(&bytes).expect("a page");
-                    return page.price;
-                }
-                let page = load().await;
-                let bytes = rmp_serde::to_vec(&page).expect("bytes");
-                redis::cmd("SET")
-                    .arg(key)
-                    .arg(bytes)
-                    .arg("PX")
-                    .arg(TTL.as_millis() as u64)
-                    .exec_async(&mut connection)
-                    .await
-                    .expect("SET");
-                page.price
-            }
+            Self::Bare(redis) => redis.page(key).await.price,
             Self::Amalgam(cache) => {
                 let load = |_| async { Ok::<_, std::convert::Infallible>(Arc::new(load().await)) };
                 cache.get_or_set(key, load).await.expect("loads").price
@@ -170,9 +146,8 @@ impl Shop {
     /// It costs something else now, in the database.
     pub(super) async fn changed(&self, key: &str) {
         let told = match self {
-            Self::Bare(connection) => {
-                let mut connection = connection.clone();
-                redis::cmd("DEL").arg(key).exec_async(&mut connection).await.is_ok()
+            Self::Bare(redis) => {
+                redis::cmd("DEL").arg(key).exec_async(&mut redis.connection()).await.is_ok()
             }
             Self::Amalgam(cache) => cache.remove(key).await.is_ok(),
             Self::Tiers(cache) => cache.invalidate(key).await.is_ok(),

@@ -197,13 +197,13 @@ impl Inner {
 
     /// The call of a script about one key, to which arguments can be added.
     fn on_key(&self, key: &str, script: &Script, bytes: usize) -> Cmd {
-        let (name, epoch) = (self.parts.names.value(key), self.parts.names.epoch(key));
+        let (name, epoch) = self.parts.names.both(key);
         script.call([(&*name, &*epoch)].into_iter(), self.parts.sets(), bytes)
     }
 
     fn removal(&self, key: &str) -> Removal {
-        let names = &self.parts.names;
-        Removal { name: names.value(key), epoch: names.epoch(key) }
+        let (name, epoch) = self.parts.names.both(key);
+        Removal { name, epoch }
     }
 
     fn on_lock(&self, key: &str, owner: &str, script: &Script) -> Cmd {
@@ -239,8 +239,8 @@ impl Store for RedisStore {
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
         Box::pin(async move {
-            let names = &self.0.parts.names;
-            let what = Beginning { value: names.value(key), epoch: names.epoch(key), begin };
+            let (value, epoch) = self.0.parts.names.both(key);
+            let what = Beginning { value, epoch, begin };
             let (value, remaining, token) = self.0.together(what).await?;
             let value: Option<Vec<u8>> = self.0.accept(value)?;
             let remaining = self.0.accept(remaining)?;
@@ -264,11 +264,11 @@ impl Store for RedisStore {
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let names = &self.0.parts.names;
+            let (name, epoch) = self.0.parts.names.both(key);
             self.0.check_length(value.len())?;
             let what = Publication {
-                name: names.value(key),
-                epoch: names.epoch(key),
+                name,
+                epoch,
                 token: lease.token().to_owned(),
                 value,
                 lives: lifetime(lives),

@@ -56,6 +56,11 @@ impl Names {
         format!("{}__lock:{key}", self.prefix)
     }
 
+    /// The names of a key's value and of its epoch.
+    pub(super) fn both(&self, key: &str) -> (String, String) {
+        (self.value(key), self.epoch(key))
+    }
+
     /// A Cluster hashes what is in the first pair of braces if there is anything in it, else the
     /// whole name. So the epoch has in braces what its value is hashed by; where that cannot be
     /// put in braces, because it is empty or has a closing one itself, a number with the same slot.

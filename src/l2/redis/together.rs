@@ -98,6 +98,17 @@ struct Waiting<A: Ask> {
     told: oneshot::Sender<Told<A>>,
 }
 
+impl<A: Ask> State<A> {
+    fn weigh(&mut self) {
+        self.bytes = self.waiting.iter().map(|waiting| waiting.what.weight()).sum();
+    }
+
+    /// Whether those who wait are as many as go together.
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= self.full || self.bytes >= MOST_BYTES
+    }
+}
+
 enum Told<A: Ask> {
     Answer(A::Answer),
     Failed(BoxError),
@@ -178,26 +189,24 @@ impl<A: Ask> Guide<A> {
     /// Those who are next, if they may go; counted as under way.
     fn batch(&mut self) -> Option<Batch<A>> {
         let mut state = A::queue(&self.inner).state.lock();
-        let State { under_way, waiting, bytes: waiting_bytes, has_guide, full, .. } = &mut *state;
         // Some have gone away by now.
-        waiting.retain(|waiting| !waiting.told.is_closed());
-        let weight = |waiting: &[Waiting<A>]| waiting.iter().map(|it| it.what.weight()).sum();
-        *waiting_bytes = weight(waiting);
-        let is_full = waiting.len() >= *full || *waiting_bytes >= MOST_BYTES;
-        if *under_way >= MOST_UNDER_WAY && !is_full && !waiting.is_empty() {
+        state.waiting.retain(|waiting| !waiting.told.is_closed());
+        state.weigh();
+        let may_wait = !state.is_full() && !state.waiting.is_empty();
+        if may_wait && state.under_way >= MOST_UNDER_WAY {
             return None;
         }
-        *under_way += 1;
+        state.under_way += 1;
         let mut bytes = 0;
         let fits = |(at, waiting): &(usize, &Waiting<A>)| {
             bytes += waiting.what.weight();
             *at == 0 || bytes <= MOST_BYTES
         };
-        let count = waiting.iter().enumerate().take(*full).take_while(fits).count();
-        let all: Vec<_> = waiting.drain(..count).collect();
-        *waiting_bytes = weight(waiting);
-        *has_guide = !waiting.is_empty();
-        self.is_done = waiting.is_empty();
+        let count = state.waiting.iter().enumerate().take(state.full).take_while(fits).count();
+        let all: Vec<_> = state.waiting.drain(..count).collect();
+        state.weigh();
+        self.is_done = state.waiting.is_empty();
+        state.has_guide = !self.is_done;
         Some(Batch { all, was_asked: false })
     }
 }
@@ -271,7 +280,7 @@ impl Inner {
         let (told, others) = oneshot::channel();
         state.bytes += what.weight();
         state.waiting.push(Waiting { what, told });
-        let is_full = state.waiting.len() >= state.full || state.bytes >= MOST_BYTES;
+        let is_full = state.is_full();
         let had_guide = std::mem::replace(&mut state.has_guide, true);
         drop(state);
         if !had_guide {
@@ -315,7 +324,7 @@ impl Inner {
                     });
                 }
             }
-            // Each by itself, for nothing was done of any.
+            // Each by itself: a script that fails has used up no token.
             Err(error) if all.len() > 1 && may_be_of_one(&error) => {
                 drop(Batch { all, was_asked: is_second });
             }
