@@ -105,6 +105,7 @@ impl RedisStoreBuilder {
             link: Link::default(),
             gets: Together::default(),
             beginnings: Together::default(),
+            lately: super::looks::Misses::default(),
             publications: Together::default(),
             removals: Together::default(),
         })))

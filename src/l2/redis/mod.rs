@@ -4,6 +4,7 @@ mod builder;
 mod cluster;
 mod connection;
 mod link;
+mod looks;
 mod names;
 mod options;
 mod reads;
@@ -26,8 +27,9 @@ use self::{
     builder::Place,
     connection::{Doubt, Request, doubt, read},
     link::Link,
+    looks::Misses,
     names::Names,
-    reads::{Beginning, Get},
+    reads::{Beginning, Get, stored},
     scripts::{EXCLUSIVE, Script, Scripts},
     target::Target,
     together::{Ask, Together},
@@ -80,6 +82,7 @@ struct Inner {
     link: Link,
     gets: Together<Get>,
     beginnings: Together<Beginning>,
+    lately: Misses,
     publications: Together<Publication>,
     removals: Together<Removal>,
 }
@@ -195,6 +198,19 @@ impl Inner {
         })
     }
 
+    async fn read(self: &Arc<Self>, name: String) -> Result<Option<Stored>, BoxError> {
+        let (value, remaining) = self.together(Get { name }).await?;
+        let value: Vec<u8> = match self.accept(value) {
+            Err(error) if is_of_wrong_type(&error) => return Ok(None),
+            value => value?,
+        };
+        let remaining = self.accept(remaining)?;
+        if value.is_empty() || value.len() > self.parts.options.max_payload_bytes {
+            return Ok(None);
+        }
+        Ok(stored(value, remaining))
+    }
+
     /// The call of a script about one key, to which arguments can be added.
     fn on_key(&self, key: &str, script: &Script, bytes: usize) -> Cmd {
         let (name, epoch) = self.parts.names.both(key);
@@ -223,37 +239,11 @@ impl Inner {
 
 impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
-        Box::pin(async move {
-            let name = self.0.parts.names.value(key);
-            let (value, remaining) = self.0.together(Get { name }).await?;
-            let value: Vec<u8> = match self.0.accept(value) {
-                Err(error) if is_of_wrong_type(&error) => return Ok(None),
-                value => value?,
-            };
-            let remaining = self.0.accept(remaining)?;
-            let is_value =
-                !value.is_empty() && value.len() <= self.0.parts.options.max_payload_bytes;
-            Ok(is_value.then(|| stored(value, remaining)))
-        })
+        Box::pin(async move { self.0.read(self.0.parts.names.value(key)).await })
     }
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        Box::pin(async move {
-            let (value, epoch) = self.0.parts.names.both(key);
-            let what = Beginning { value, epoch, begin };
-            let (value, remaining, token) = self.0.together(what).await?;
-            let value: Option<Vec<u8>> = self.0.accept(value)?;
-            let remaining = self.0.accept(remaining)?;
-            let token: Option<String> = self.0.accept(token)?;
-            let held = value.map(|value| stored(value, remaining));
-            Ok(match (token, held) {
-                (None, Some(fresh)) => Begun::Fresh(fresh),
-                (token, stale) => {
-                    let lease = token.filter(|token| !token.is_empty()).map(Lease::new);
-                    Begun::Load { lease, stale }
-                }
-            })
-        })
+        Box::pin(self.0.look(key, begin))
     }
 
     fn publish<'a>(
@@ -379,11 +369,6 @@ const DELETED_AT_ONCE: usize = 1_000;
 /// Something of another kind is under the name, which is no value.
 fn is_of_wrong_type(error: &BoxError) -> bool {
     error.downcast_ref::<RedisError>().is_some_and(|error| error.code() == Some("WRONGTYPE"))
-}
-
-fn stored(value: Vec<u8>, remaining: i64) -> Stored {
-    // -1: it has no end.
-    Stored { value, remaining: u64::try_from(remaining).ok().map(Duration::from_millis) }
 }
 
 /// 128 random bits.

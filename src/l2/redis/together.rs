@@ -17,7 +17,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use parking_lot::Mutex;
-use redis::{RedisError, Value};
+use redis::{RedisError, RedisResult, Value};
 use tokio::{
     sync::{Notify, oneshot},
     task::yield_now,
@@ -51,9 +51,13 @@ pub(super) trait Ask: Sized + Send + Sync + 'static {
     /// One request for all; with whether those that came last were small.
     fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a>;
 
-    /// The next one's answer, of those that came; perhaps to the second of two requests, of which
-    /// the first may have been heard.
-    fn next(answers: &mut impl Iterator<Item = Value>, is_second: bool) -> Option<Self::Answer>;
+    /// The answer to each of so many, from what the server said; perhaps to the second of two
+    /// requests, of which the first may have been heard.
+    fn answers(
+        said: Vec<Value>,
+        count: usize,
+        is_second: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Answer>>;
 
     /// Whether there was no room for it, and it is to be asked again.
     fn is_unasked(_: &Self::Answer) -> bool {
@@ -114,6 +118,13 @@ enum Told<A: Ask> {
     Failed(BoxError),
     /// It is to be asked by itself. Says whether it may have been heard all the same.
     Again(A, bool),
+}
+
+impl<A: Ask> Together<A> {
+    /// Whether others of the kind are under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.lock().under_way > 0
+    }
 }
 
 impl<A: Ask> Default for Together<A> {
@@ -231,17 +242,18 @@ enum Turn<A: Ask> {
 
 impl Inner {
     pub(super) async fn together<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
-        // Keys of a Cluster are on different servers.
+        // Keys of a Cluster are on different servers. (Boxed, so that who goes with others need not
+        // have room for what it takes to go alone: callers of whom there are many are to be small.)
         if self.parts.target.is_cluster() {
-            return self.alone(what, false).await;
+            return Box::pin(self.alone(what, false)).await;
         }
         match self.join(what) {
-            Turn::Alone(what, _under_way) => self.alone(what, false).await,
+            Turn::Alone(what, _under_way) => Box::pin(self.alone(what, false)).await,
             Turn::With(others) => match others.await {
                 Ok(Told::Answer(answer)) => Ok(answer),
                 Ok(Told::Failed(error)) => Err(error),
                 // There was too much for one answer, or nobody to bring it.
-                Ok(Told::Again(what, was_heard)) => self.alone(what, was_heard).await,
+                Ok(Told::Again(what, was_heard)) => Box::pin(self.alone(what, was_heard)).await,
                 Err(_) => Err("the request was given up".into()),
             },
         }
@@ -254,16 +266,23 @@ impl Inner {
     ) -> Result<A::Answer, BoxError> {
         let request = A::request(&[&what], &self.parts, false);
         let (answer, is_second) = self.ask_twice(request).await;
-        let mut answers = self.all(answer?, 1)?.into_iter();
-        A::next(&mut answers, is_second || was_heard).ok_or_else(|| MISSING.into())
+        let mut answers = self.answers::<A>(answer?, 1, is_second || was_heard)?;
+        answers.pop().ok_or_else(|| MISSING.into())
     }
 
-    /// The answers of so many: one by one, or one for all.
-    fn all(&self, answer: Value, count: usize) -> Result<Vec<Value>, BoxError> {
-        match answer {
-            Value::Array(all) => Ok(all),
-            other => Ok(vec![self.accept(other)?; count]),
-        }
+    /// The answers to so many, or fewer if some are missing.
+    fn answers<A: Ask>(
+        &self,
+        said: Value,
+        count: usize,
+        is_second: bool,
+    ) -> Result<Vec<A::Answer>, BoxError> {
+        let said = match said {
+            Value::Array(all) => all,
+            // One for all.
+            one => vec![self.accept(one)?; count],
+        };
+        Ok(A::answers(said, count, is_second)?.take(count).collect())
     }
 
     fn join<A: Ask>(self: &Arc<Self>, what: A) -> Turn<A> {
@@ -309,15 +328,13 @@ impl Inner {
         let Some((answer, is_second)) = asking.await else { return };
         drop(under_way);
         let all = std::mem::take(&mut batch.all);
-        let answers = answer.and_then(|answer| {
-            let mut answers = self.all(answer, all.len())?.into_iter();
-            Ok(all.iter().map(|_| A::next(&mut answers, is_second)).collect::<Vec<_>>())
-        });
+        let answers = answer.and_then(|said| self.answers::<A>(said, all.len(), is_second));
         match answers {
             Ok(answers) => {
                 self.learn::<A>(&answers);
-                for (Waiting { what, told }, answer) in all.into_iter().zip(answers) {
-                    let _ = told.send(match answer {
+                let mut answers = answers.into_iter();
+                for Waiting { what, told } in all {
+                    let _ = told.send(match answers.next() {
                         Some(answer) if A::is_unasked(&answer) => Told::Again(what, false),
                         Some(answer) => Told::Answer(answer),
                         None => Told::Failed(MISSING.into()),
@@ -337,9 +354,9 @@ impl Inner {
     }
 
     /// Before anybody is told: who is asks next.
-    fn learn<A: Ask>(self: &Arc<Self>, answers: &[Option<A::Answer>]) {
+    fn learn<A: Ask>(self: &Arc<Self>, answers: &[A::Answer]) {
         let (mut sum, mut largest) = (0, 0);
-        for bytes in answers.iter().flatten().map(A::bytes) {
+        for bytes in answers.iter().map(A::bytes) {
             (sum, largest) = (sum + bytes, largest.max(bytes));
         }
         let mut state = A::queue(self).state.lock();

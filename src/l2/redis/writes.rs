@@ -1,6 +1,6 @@
 //! The writes that many callers make at once: the publication of what was loaded, and the delete.
 
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisResult, Value};
 
 use super::{
     Inner, Parts,
@@ -35,8 +35,12 @@ impl Ask for Publication {
         Request::Script(script, call)
     }
 
-    fn next(answers: &mut impl Iterator<Item = Value>, is_second: bool) -> Option<Self::Answer> {
-        Some((answers.next()?, is_second))
+    fn answers(
+        said: Vec<Value>,
+        _: usize,
+        is_second: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Answer>> {
+        Ok(said.into_iter().map(move |it| (it, is_second)))
     }
 
     fn weight(&self) -> usize {
@@ -74,8 +78,12 @@ impl Ask for Removal {
         Request::Command(remove)
     }
 
-    fn next(answers: &mut impl Iterator<Item = Value>, _: bool) -> Option<Self::Answer> {
-        answers.next()
+    fn answers(
+        said: Vec<Value>,
+        _: usize,
+        _: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Answer>> {
+        Ok(said.into_iter())
     }
 
     fn queue(inner: &Inner) -> &Together<Self> {
