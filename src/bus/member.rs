@@ -3,25 +3,24 @@
 //! Pure but for the lock: it is told the time, given what came and asked what to send. Who sends
 //! and receives is the cache's business.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+mod hear;
+mod send;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+pub(crate) use self::{hear::Standing, send::Errand};
 use super::{
     dedupe::Dedupe,
-    gaps::{GapReason, Gaps},
-    message::{Kind, Mark, Message},
-    order::{Claim, Order, Out},
+    gaps::Gaps,
+    order::{Order, Out},
     outbox::{Change, Outbox},
     pulse::Pulse,
-    refused::Refused,
 };
 
 /// What a member is, and its bounds. Times are milliseconds.
@@ -73,27 +72,6 @@ impl State {
     fn out(&self) -> Out {
         Out { covered: self.outbox.covered(), next_seq: self.outbox.next_seq() }
     }
-}
-
-/// What there is to do for who sends.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Errand {
-    /// The number of an event, and its bytes.
-    Event(u64, Vec<u8>),
-    Beacon(Vec<u8>),
-    /// Nothing, until so late, or until there is [`work`](Member::work).
-    Wait(Option<u64>),
-}
-
-/// What an event is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Whether its value, if it has one, can be no older than any delete that was heard of.
-    New { is_good: bool },
-    /// Was here before.
-    Known,
-    /// Comes of ourselves.
-    Own,
 }
 
 impl Member {
@@ -196,234 +174,6 @@ impl Member {
         }
     }
 
-    /// What is to be sent now. For who sends, which waits if that is what there is to do.
-    ///
-    /// `count` says how often a key was deleted, where that is to be told: asked for only now, it
-    /// is told once however often that was.
-    pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
-        let mut state = self.state.lock();
-        let errand = self.errand(&mut state, now, count);
-        state.rests_until = match errand {
-            Errand::Wait(until) => Some(until.unwrap_or(u64::MAX)),
-            Errand::Event(..) | Errand::Beacon(_) => None,
-        };
-        let covered = state.outbox.covered();
-        drop(state);
-        // What had become too old for it may have been all that waited.
-        self.cover(covered);
-        errand
-    }
-
-    /// To be called when there may be something to send: who sends is told if it would wait for
-    /// longer than it may.
-    pub(crate) fn rouse(&self) {
-        let state = self.state.lock();
-        let has_work = state.rests_until.is_some_and(|until| {
-            let is_due = state.pulse.due_at().is_some_and(|due| due < until);
-            is_due || state.says_hello || !state.outbox.is_empty()
-        });
-        drop(state);
-        if has_work {
-            self.work.notify_one();
-        }
-    }
-
-    fn errand(&self, state: &mut State, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
-        // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
-        for _ in 0..2 {
-            let State { outbox, pulse, .. } = state;
-            let Some(out) = outbox.next(now) else { break };
-            let mark = self.mark(out.seq, pulse.promise(false));
-            let kind = out.kind();
-            let generation = match &kind {
-                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => match keys[..] {
-                    [key] => count(key),
-                    _ => None,
-                },
-                _ => None,
-            };
-            match self.write(&mark.id(), mark, generation, kind) {
-                Ok(bytes) => return Errand::Event(out.seq, bytes),
-                Err(_) => outbox.failed(),
-            }
-        }
-        let hello = state.says_hello;
-        match state.pulse.due_at() {
-            due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
-            _ => {
-                let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
-                self.beacon(mark, state.subscriptions, hello)
-                    .map_or(Errand::Wait(None), Errand::Beacon)
-            }
-        }
-    }
-
-    /// The event that is to be sent now, if none is being sent and no beacon is due first.
-    pub(crate) fn next_at_once(
-        &self,
-        now: u64,
-        count: impl Fn(&str) -> Option<u64>,
-    ) -> Option<(u64, Vec<u8>)> {
-        let mut state = self.state.lock();
-        if state.outbox.is_sending() {
-            return None;
-        }
-        let errand = self.errand(&mut state, now, count);
-        let covered = state.outbox.covered();
-        drop(state);
-        self.cover(covered);
-        match errand {
-            Errand::Event(seq, bytes) => Some((seq, bytes)),
-            Errand::Beacon(_) | Errand::Wait(_) => None,
-        }
-    }
-
-    /// The event of this number is out.
-    pub(crate) fn sent_event(&self, now: u64, seq: u64) {
-        let mut state = self.state.lock();
-        let sent = state.outbox.confirm(seq);
-        let out = state.out();
-        if let Some(sent) = &sent {
-            state.pulse.published(now);
-            let keys = match sent.kind() {
-                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => keys,
-                _ => Vec::new(),
-            };
-            state.order.sent(sent.seq, &keys, out);
-        }
-        drop(state);
-        self.cover(out.covered);
-    }
-
-    /// What was being sent is not out, or nobody knows.
-    pub(crate) fn failed_event(&self) {
-        self.state.lock().outbox.failed();
-    }
-
-    /// A beacon was sent, or tried.
-    pub(crate) fn tried_beacon(&self, now: u64, sent: bool, random: f64) {
-        let state = &mut *self.state.lock();
-        state.says_hello &= !sent;
-        state.pulse.sent(now, random);
-    }
-
-    /// The last word of a member that leaves in order: it promises nothing more. `None` if it has
-    /// never said anything, or not all that it had to say.
-    pub(crate) fn goodbye(&self) -> Option<Vec<u8>> {
-        let state = self.state.lock();
-        let seq = state.outbox.confirmed_seq();
-        let may_go = seq > 0 && state.outbox.is_empty();
-        if may_go { self.beacon(self.mark(seq, None), state.subscriptions, false) } else { None }
-    }
-
-    /// A subscription began.
-    pub(crate) fn subscribed(&self, now: u64, resumed: bool, random: f64) {
-        let state = &mut *self.state.lock();
-        state.gaps.subscribed(now, resumed);
-        state.pulse.heard(now, random);
-        state.says_hello = true;
-        state.subscriptions += 1;
-        state.catches_up = resumed;
-        self.work.notify_one();
-    }
-
-    pub(crate) fn unsubscribed(&self) {
-        let state = &mut *self.state.lock();
-        state.gaps.unsubscribed();
-        state.pulse.deaf();
-    }
-
-    /// Whether events must be taken to be lost. To be asked a few times a second. If so, memory is
-    /// to be distrusted, and then [`gave_up_on_events`](Self::gave_up_on_events).
-    pub(crate) fn lost_any(&self, now: u64) -> Option<GapReason> {
-        self.state.lock().gaps.lost_any(now)
-    }
-
-    /// Memory has been distrusted, because events were lost.
-    pub(crate) fn gave_up_on_events(&self, now: u64) {
-        self.state.lock().gaps.alarmed(now);
-    }
-
-    /// Until when memory may be trusted; 0 where there is no subscription, or what was kept for it
-    /// is still to be heard.
-    pub(crate) fn trusted_until(&self) -> u64 {
-        let state = self.state.lock();
-        let until = state.gaps.trusted_until().filter(|_| !state.catches_up);
-        until.unwrap_or(0)
-    }
-
-    /// What to think of an event, before it is applied. Once it is, [`heard`](Self::heard): not
-    /// before, for what was heard of counts as applied in what is [`seen`](Self::seen).
-    ///
-    /// To be asked when the right to write its value is held already: what is deleted here from
-    /// then on takes that right.
-    pub(crate) fn standing(&self, now: u64, message: &Message<'_>) -> Standing {
-        let is_own = match &message.mark {
-            Some(mark) => *mark.incarnation == *self.incarnation,
-            None => *message.source == *self.source,
-        };
-        if is_own {
-            return Standing::Own;
-        }
-        let mut state = self.state.lock();
-        let out = state.out();
-        let State { order, gaps, dedupe, .. } = &mut *state;
-        let mark = message.mark.as_ref();
-        let mut is_good = false;
-        match &message.kind {
-            Kind::Beacon { .. } => {}
-            _ if dedupe.knows(now, message.source, message.id) => return Standing::Known,
-            Kind::Delete { keys } => order.deleted(gaps, now, keys, mark),
-            Kind::Pattern { .. } => order.deleted_many(gaps, now, mark),
-            Kind::Set { keys, prime, seen, .. } => {
-                let claim = Claim { keys, mark, prime: *prime, seen: *seen };
-                is_good = order.allows(gaps, now, out, claim);
-                if !prime {
-                    // It stands for a delete of what there was.
-                    order.deleted(gaps, now, keys, mark);
-                }
-            }
-        }
-        Standing::New { is_good }
-    }
-
-    /// An event was applied, or needs not to be.
-    pub(crate) fn heard(&self, now: u64, message: &Message<'_>, standing: Standing, random: f64) {
-        let state = &mut *self.state.lock();
-        let is_own_of_now = standing == Standing::Own
-            && message.generation == Some(state.subscriptions)
-            && matches!(message.kind, Kind::Beacon { .. });
-        state.catches_up &= !is_own_of_now;
-        let State { gaps, pulse, dedupe, .. } = state;
-        let beacon = match message.kind {
-            Kind::Beacon { hello } => Some(hello),
-            _ => None,
-        };
-        if matches!(standing, Standing::New { .. }) && beacon.is_none() {
-            dedupe.is_new(now, message.source, message.id);
-        }
-        match &message.mark {
-            Some(mark) => drop(gaps.note(now, message.source, mark, beacon.is_some())),
-            None => gaps.heard(now),
-        }
-        pulse.heard(now, random);
-        if beacon == Some(true) && standing != Standing::Own {
-            pulse.asked(now, random);
-            self.work.notify_one();
-        }
-    }
-
-    /// Something came that is not for us; or that cannot be read, so that what it says is lost.
-    pub(crate) fn heard_something(&self, now: u64, is_readable: bool, random: f64) {
-        let State { gaps, pulse, .. } = &mut *self.state.lock();
-        if is_readable {
-            gaps.heard(now);
-        } else {
-            gaps.unreadable(now);
-        }
-        pulse.heard(now, random);
-    }
-
     pub(crate) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
@@ -431,40 +181,5 @@ impl Member {
     /// Changes that are not out yet.
     pub(crate) fn waiting(&self) -> usize {
         self.state.lock().outbox.len()
-    }
-
-    fn mark(&self, seq: u64, due: Option<u64>) -> Mark<'_> {
-        Mark { incarnation: &self.incarnation, seq, due }
-    }
-
-    fn cover(&self, covered: u64) {
-        if self.covered.fetch_max(covered, Ordering::SeqCst) < covered {
-            self.rises.notify_waiters();
-        }
-    }
-
-    /// Beacons have no generation of a key to tell, so theirs is the subscription's.
-    fn beacon(&self, mark: Mark<'_>, subscription: u64, hello: bool) -> Option<Vec<u8>> {
-        self.write(&mark.beacon_id(), mark, Some(subscription), Kind::Beacon { hello }).ok()
-    }
-
-    fn write(
-        &self,
-        id: &str,
-        mark: Mark<'_>,
-        generation: Option<u64>,
-        kind: Kind<'_>,
-    ) -> Result<Vec<u8>, Refused> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let message = Message {
-            id,
-            source: &self.source,
-            ts: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            generation,
-            namespace: self.namespace(),
-            mark: Some(mark),
-            kind,
-        };
-        message.encode()
     }
 }

@@ -5,7 +5,9 @@
 //! an old value may still be there.
 
 mod aside;
+mod call;
 mod convert;
+mod lock;
 mod owed;
 #[cfg(feature = "redis")]
 mod redis;
@@ -15,21 +17,21 @@ mod versions;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-pub(crate) use self::owed::Debt;
 #[cfg(feature = "redis")]
 pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
+pub(crate) use self::{call::Failure, lock::Locked, owed::Debt};
 use self::{
+    call::{Blame, report},
     convert::{Convert, Unreadable},
     owed::Owed,
     versions::Versions,
 };
 use crate::{
     codec::Codec,
-    error::BoxError,
-    observe::{Counter, Event, Observer},
+    observe::Observer,
     options::CacheOptions,
-    resilience::{Breaker, Late, within},
+    resilience::Breaker,
     time::{Clock, millis},
 };
 
@@ -81,56 +83,6 @@ pub(crate) enum Published {
     /// It is not known to be in the store. No delete is known either.
     Unknown,
 }
-
-/// What became of an attempt to take a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Locked {
-    Yes,
-    ByAnother,
-    /// Taken or not: without the store nobody can tell.
-    NoAnswer,
-    /// The store was not asked.
-    NotAsked,
-}
-
-impl Locked {
-    fn of(answer: &Result<bool, Failure>) -> Self {
-        match answer {
-            Ok(true) => Self::Yes,
-            Ok(false) => Self::ByAnother,
-            Err(Failure::Failed(_)) => Self::NoAnswer,
-            Err(Failure::Skipped) => Self::NotAsked,
-        }
-    }
-}
-
-/// Why a call of the store came to nothing.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The breaker is open: it was not called.
-    Skipped,
-    Failed(BoxError),
-}
-
-/// Which failures of a call say that the store fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
-    Everything,
-    /// Not that there was no answer in time.
-    Errors,
-    Nothing,
-}
-
-#[derive(Debug)]
-struct NoAnswer(Duration);
-
-impl std::fmt::Display for NoAnswer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no answer within {:?}", self.0)
-    }
-}
-
-impl std::error::Error for NoAnswer {}
 
 /// Who asks, for reports.
 #[derive(Clone, Copy)]
@@ -347,28 +299,6 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.guarded(asker, self.read_limit, || self.store.size()).await.ok()
     }
 
-    /// Again by the same owner, it is kept.
-    pub(crate) async fn lock(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
-        if !self.serves(asker) {
-            return Locked::NotAsked;
-        }
-        let lock = || self.store.lock(asker.key, owner, ttl);
-        Locked::of(&self.guarded(asker, self.write_limit, lock).await)
-    }
-
-    /// [`ByAnother`](Locked::ByAnother) also where it is nobody's any more.
-    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
-        // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
-        let extend = || self.store.extend(asker.key, owner, ttl);
-        Locked::of(&self.called(asker, self.write_limit, Blame::Nothing, extend).await)
-    }
-
-    pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {
-        // What does not get through ends with the lock's time.
-        let unlock = || self.store.unlock(asker.key, owner);
-        let _ = self.called(asker, self.write_limit, Blame::Nothing, unlock).await;
-    }
-
     /// What a key's value is called in the store.
     fn name<'a>(&self, key: &'a str) -> Cow<'a, str> {
         match &self.versions {
@@ -443,58 +373,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     async fn encode(&self, asker: Asker<'_>, value: &Arc<V>) -> Option<Vec<u8>> {
         self.convert.encode(value).await.inspect_err(|error| report(asker, error)).ok()
     }
-
-    async fn guarded<'a, T>(
-        &self,
-        asker: Asker<'_>,
-        limit: Duration,
-        call: impl FnOnce() -> StoreFuture<'a, T>,
-    ) -> Result<T, Failure> {
-        self.called(asker, limit, Blame::Everything, call).await
-    }
-
-    /// The only place that calls a store: breaker, deadline, report.
-    async fn called<'a, T>(
-        &self,
-        asker: Asker<'_>,
-        limit: Duration,
-        blame: Blame,
-        call: impl FnOnce() -> StoreFuture<'a, T>,
-    ) -> Result<T, Failure> {
-        let permit = self.breaker.permit(asker.clock.now(), self.store.connection());
-        let Some(permit) = permit else {
-            asker.observer.count(Counter::L2Skipped);
-            asker.observer.emit(|| Event::L2Skipped { key: asker.key });
-            return Err(Failure::Skipped);
-        };
-        let answer = within(Some(limit), call()).await;
-        let is_blamed = match blame {
-            Blame::Everything => true,
-            Blame::Errors => answer.is_ok(),
-            Blame::Nothing => false,
-        };
-        match answer.unwrap_or_else(|Late| Err(NoAnswer(limit).into())) {
-            Ok(answer) => {
-                if permit.succeeded() {
-                    asker.observer.l2_recovered();
-                }
-                Ok(answer)
-            }
-            Err(error) => {
-                report(asker, &error);
-                if is_blamed && permit.failed(asker.clock.now()) {
-                    asker.observer.l2_fails(&error);
-                }
-                Err(Failure::Failed(error))
-            }
-        }
-    }
 }
 
 /// How long a load that has no limit may take before its right to publish lapses.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(3_600);
-
-fn report(asker: Asker<'_>, error: &BoxError) {
-    asker.observer.count(Counter::L2Errors);
-    asker.observer.emit(|| Event::L2Error { key: asker.key, error: &**error });
-}

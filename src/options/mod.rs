@@ -3,17 +3,18 @@
 mod call;
 mod check;
 mod events;
-mod groups;
+mod failures;
+mod levels;
+mod loads;
 
 use std::time::Duration;
 
 pub(crate) use self::call::CallOptions;
 pub use self::{
     events::{EventBusOptions, EventDedupe},
-    groups::{
-        CircuitBreaker, DistributedLock, FailSafe, Inflight, L1Options, L2Options, L2Timeouts,
-        NegativeCache, Timeouts,
-    },
+    failures::{CircuitBreaker, FailSafe},
+    levels::{L1Options, L2Options, L2Timeouts},
+    loads::{DistributedLock, Inflight, NegativeCache, Timeouts},
 };
 
 /// All options of a cache that a config file can carry.
