@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use parking_lot::Mutex;
 
+use super::carried::Carried;
 use crate::{
     entry::Entry,
     error::Error,
@@ -24,11 +25,14 @@ pub(super) struct About<V> {
     copy: Mutex<Option<Entry<V>>>,
     /// Whether the soft timeout was reported. Set by the first caller to run into it.
     pub(super) reported_slow: AtomicBool,
+    /// The look at the shared level, while the leader has it.
+    pub(super) carried: Carried,
 }
 
 impl<V> About<V> {
     pub(super) fn new(node: Node, began: u64, copy: Option<Entry<V>>) -> Self {
-        Self { node, began, copy: Mutex::new(copy), reported_slow: AtomicBool::new(false) }
+        let (copy, reported_slow) = (Mutex::new(copy), AtomicBool::new(false));
+        Self { node, began, copy, reported_slow, carried: Carried::default() }
     }
 
     pub(super) fn copy(&self) -> Option<Entry<V>> {

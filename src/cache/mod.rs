@@ -1,6 +1,7 @@
 //! The front door: the handle and its verbs. Only this room knows the order of the stages.
 
 mod builder;
+mod carried;
 mod close;
 mod fleet;
 mod flights;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
+    carried::Leading,
     flights::{About, Ticket},
     lead::Grant,
     outcome::{Found, Source},
@@ -19,6 +20,7 @@ use crate::{
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
     options::CallOptions,
+    resilience::beside,
     time::{SystemClock, check_tick},
 };
 
@@ -164,6 +166,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     break ticket;
                 }
                 Join::Follow(follower) => {
+                    follower.flight.about.carried.hand_over();
                     joins += 1;
                     self.observer.count(Counter::Joined);
                     self.observer.emit(|| Event::InflightReuse { key: &key });
@@ -187,7 +190,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let flight = Arc::clone(ticket.flight());
         let (own, its) = (Arc::clone(&self), Arc::clone(&link));
         let is_under_way = if self.l2.is_some() {
-            self.begin(own.load_shared(ticket, loader, call, its), running, &link)
+            let look = Box::pin(own.look_beyond(ticket, loader, call, its));
+            self.begin_with(look, running, &link, &flight)
         } else {
             self.report_miss(&key);
             self.begin(own.load(ticket, loader, call, its, Grant::none()), running, &link)
@@ -195,10 +199,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !is_under_way {
             return Err(Error::no_runtime(&key));
         }
+        let carried = &flight.about.carried;
+        let _leading = Leading(carried);
         // The loader keeps to the hard timeout itself; what is before and after it does not.
         let is_bounded = self.l2.is_none() && joins == 0;
         let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
-        let found = self.wait(&key, &flight, &timeouts, Source::Loader).await?;
+        let found = if timeouts.are_none() {
+            // Who waits for nothing else has not to be woken by the landing of what it carries.
+            carried.carry(&self.running).await;
+            self.wait(&key, &flight, &timeouts, Source::Loader).await?
+        } else {
+            let waiting = self.wait(&key, &flight, &timeouts, Source::Loader);
+            beside(carried.carry(&self.running), waiting).await?
+        };
         found.ok_or_else(|| match Handle::try_current() {
             Ok(_) => Error::abandoned(&key),
             Err(_) => Error::no_runtime(&key),

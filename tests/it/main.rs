@@ -14,6 +14,7 @@ mod basics;
 mod bus_fuzz;
 mod bus_matrix;
 mod calls;
+mod carried;
 mod cases;
 mod close;
 mod coalescing;
