@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     carried::Leading,
-    flights::{About, Ticket},
+    flights::{About, Flight, Ticket},
     lead::Grant,
     outcome::{Found, Source},
     shared::Shared,
@@ -19,7 +19,7 @@ use crate::{
     l2::{Asker, Fresh},
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
-    options::CallOptions,
+    options::{CallOptions, Timeouts},
     resilience::beside,
     time::{SystemClock, check_tick},
 };
@@ -199,23 +199,39 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !is_under_way {
             return Err(Error::no_runtime(&key));
         }
-        let carried = &flight.about.carried;
-        let _leading = Leading(carried);
         // The loader keeps to the hard timeout itself; what is before and after it does not.
         let is_bounded = self.l2.is_none() && joins == 0;
         let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
-        let found = if timeouts.are_none() {
-            // Who waits for nothing else has not to be woken by the landing of what it carries.
-            carried.carry(&self.running).await;
-            self.wait(&key, &flight, &timeouts, Source::Loader).await?
+        // Boxed, so that a load from memory alone does not hold room for it.
+        let found = if self.l2.is_some() {
+            Box::pin(self.lead(&key, &flight, &timeouts)).await?
         } else {
-            let waiting = self.wait(&key, &flight, &timeouts, Source::Loader);
-            beside(carried.carry(&self.running), waiting).await?
+            self.wait(&key, &flight, &timeouts, Source::Loader).await?
         };
         found.ok_or_else(|| match Handle::try_current() {
             Ok(_) => Error::abandoned(&key),
             Err(_) => Error::no_runtime(&key),
         })
+    }
+
+    /// Waits for a flight of one's own, and carries the look with which it begins.
+    async fn lead(
+        &self,
+        key: &Arc<str>,
+        flight: &Flight<V>,
+        timeouts: &Timeouts,
+    ) -> Result<Option<Found<V>>, Error> {
+        let leading = Leading(&flight.about.carried);
+        let carrying = leading.0.carry(&self.running);
+        let waiting = self.wait(key, flight, timeouts, Source::Loader);
+        if timeouts.are_none() {
+            // First the one, for who waits as well would be woken by the landing of what it
+            // carries.
+            carrying.await;
+            waiting.await
+        } else {
+            beside(carrying, waiting).await
+        }
     }
 
     /// Under the lock under which fills are made. Reads the clock itself: an entry filled just
