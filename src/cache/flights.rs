@@ -4,7 +4,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use parking_lot::Mutex;
 
-use super::carried::Carried;
 use crate::{
     entry::Entry,
     error::Error,
@@ -25,14 +24,11 @@ pub(super) struct About<V> {
     copy: Mutex<Option<Entry<V>>>,
     /// Whether the soft timeout was reported. Set by the first caller to run into it.
     pub(super) reported_slow: AtomicBool,
-    /// The look at the shared level, while the leader has it.
-    pub(super) carried: Carried,
 }
 
 impl<V> About<V> {
     pub(super) fn new(node: Node, began: u64, copy: Option<Entry<V>>) -> Self {
-        let (copy, reported_slow) = (Mutex::new(copy), AtomicBool::new(false));
-        Self { node, began, copy, reported_slow, carried: Carried::default() }
+        Self { node, began, copy: Mutex::new(copy), reported_slow: AtomicBool::new(false) }
     }
 
     pub(super) fn copy(&self) -> Option<Entry<V>> {

@@ -4,15 +4,14 @@
 use std::{
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
 use tokio::runtime::Handle;
 
 use super::{
-    carried::{Look, Rest, whole},
-    flights::{Arrival, Failure, Flight, Ticket},
+    flights::{Arrival, Failure, Ticket},
     lock::Lock,
     running::Token,
     shared::Shared,
@@ -22,7 +21,7 @@ use crate::{
     error::{Error, ErrorKind},
     flight::{Link, within},
     l1::Displaced,
-    l2::{Fresh, Leased, Published, Start},
+    l2::{Leased, Published, Start},
     load::{Loaded, Loader, contained},
     observe::{Counter, Event, in_span},
     options::CallOptions,
@@ -72,83 +71,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
         true
     }
 
-    /// The same for one that looks at the shared level first: that look is the leader's to carry.
-    pub(super) fn begin_with(
-        &self,
-        mut look: Look,
-        running: Option<Token>,
-        link: &Link,
-        flight: &Flight<V>,
-    ) -> bool {
-        let Ok(runtime) = Handle::try_current() else {
-            let mut context = Context::from_waker(Waker::noop());
-            return match look.as_mut().poll(&mut context) {
-                Poll::Ready(rest) => rest.is_none_or(|rest| self.begin(rest, running, link)),
-                Poll::Pending => false,
-            };
-        };
-        let Some(running) = running else { return false };
-        if link.depth < DEEPEST_IN_PLACE {
-            flight.about.carried.take_up(look, running, runtime);
-        } else {
-            runtime.spawn(running.run(whole(look)));
-        }
-        true
-    }
-
-    /// The look at the shared level. Gives what is left to do if that does not have the value.
+    /// One load, from the look at the shared level to the landing of its flight.
     ///
     /// Nearly all find a fresh value there. So what comes after that is in a box of its own: what
     /// is moved to the heap at the start is small, and has no room for it.
-    pub(super) async fn look_beyond<L: Loader<V>>(
+    pub(super) async fn load_shared<L: Loader<V>>(
         self: Arc<Self>,
-        ticket: Ticket<V>,
-        loader: L,
-        call: Option<Box<CallOptions>>,
-        link: Arc<Link>,
-    ) -> Option<Rest> {
-        let l2 = self.l2.as_ref()?;
-        let key = Arc::clone(ticket.key());
-        let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        let hard = self.options.timeouts(call.as_deref()).hard;
-        self.repay();
-        match Box::pin(l2.begin(self.asker(&key), refresh, hard)).await {
-            Start::Fresh(fresh) => {
-                self.land_fresh(ticket, fresh);
-                None
-            }
-            start => {
-                let own = Arc::clone(&self);
-                Some(Box::pin(own.load_shared(ticket, start, loader, call, link)))
-            }
-        }
-    }
-
-    fn land_fresh(&self, mut ticket: Ticket<V>, fresh: Fresh<V>) {
-        let value = Some(Arc::clone(&fresh.value));
-        self.promote(&mut ticket, fresh);
-        ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
-    }
-
-    /// A load of what the shared level did not have.
-    async fn load_shared<L: Loader<V>>(
-        self: Arc<Self>,
-        ticket: Ticket<V>,
-        mut start: Start<V>,
+        mut ticket: Ticket<V>,
         loader: L,
         call: Option<Box<CallOptions>>,
         link: Arc<Link>,
     ) {
+        let Some(l2) = &self.l2 else { return };
         let key = Arc::clone(ticket.key());
+        let refresh = call.as_ref().is_some_and(|call| call.refresh);
         let hard = self.options.timeouts(call.as_deref()).hard;
+        self.repay();
+        let mut start = Box::pin(l2.begin(self.asker(&key), refresh, hard)).await;
         let mut lock = None;
         // A forced refresh loads whatever others have just found.
-        let refresh = call.as_ref().is_some_and(|call| call.refresh);
         if self.options.distributed_lock.enabled && !refresh {
             (start, lock) = Box::pin(self.lock(&ticket, start, hard)).await;
         }
         let grant = match start {
-            Start::Fresh(fresh) => return self.land_fresh(ticket, fresh),
+            Start::Fresh(fresh) => {
+                let value = Some(Arc::clone(&fresh.value));
+                self.promote(&mut ticket, fresh);
+                return ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
+            }
             Start::Load { lease, stale, held } => {
                 self.take_along(&ticket, stale);
                 Grant { lease, l2_holds: held, lock }
@@ -161,7 +111,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return ticket.land(Err(Failure { error, instead: Some(copy) }));
         }
         self.report_miss(&key);
-        self.load(ticket, loader, call, link, grant).await;
+        Box::pin(Arc::clone(&self).load(ticket, loader, call, link, grant)).await;
     }
 
     /// A load of what the shared level does not have, or where there is none.

@@ -1,7 +1,6 @@
 //! The front door: the handle and its verbs. Only this room knows the order of the stages.
 
 mod builder;
-mod carried;
 mod close;
 mod fleet;
 mod flights;

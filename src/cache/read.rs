@@ -6,8 +6,7 @@ use std::sync::Arc;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    carried::Leading,
-    flights::{About, Flight, Ticket},
+    flights::{About, Ticket},
     lead::Grant,
     outcome::{Found, Source},
     shared::Shared,
@@ -19,8 +18,7 @@ use crate::{
     l2::{Asker, Fresh},
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
-    options::{CallOptions, Timeouts},
-    resilience::beside,
+    options::CallOptions,
     time::{SystemClock, check_tick},
 };
 
@@ -166,7 +164,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     break ticket;
                 }
                 Join::Follow(follower) => {
-                    follower.flight.about.carried.hand_over();
                     joins += 1;
                     self.observer.count(Counter::Joined);
                     self.observer.emit(|| Event::InflightReuse { key: &key });
@@ -190,8 +187,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let flight = Arc::clone(ticket.flight());
         let (own, its) = (Arc::clone(&self), Arc::clone(&link));
         let is_under_way = if self.l2.is_some() {
-            let look = Box::pin(own.look_beyond(ticket, loader, call, its));
-            self.begin_with(look, running, &link, &flight)
+            self.begin(own.load_shared(ticket, loader, call, its), running, &link)
         } else {
             self.report_miss(&key);
             self.begin(own.load(ticket, loader, call, its, Grant::none()), running, &link)
@@ -202,36 +198,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // The loader keeps to the hard timeout itself; what is before and after it does not.
         let is_bounded = self.l2.is_none() && joins == 0;
         let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
-        // Boxed, so that a load from memory alone does not hold room for it.
-        let found = if self.l2.is_some() {
-            Box::pin(self.lead(&key, &flight, &timeouts)).await?
-        } else {
-            self.wait(&key, &flight, &timeouts, Source::Loader).await?
-        };
+        let found = self.wait(&key, &flight, &timeouts, Source::Loader).await?;
         found.ok_or_else(|| match Handle::try_current() {
             Ok(_) => Error::abandoned(&key),
             Err(_) => Error::no_runtime(&key),
         })
-    }
-
-    /// Waits for a flight of one's own, and carries the look with which it begins.
-    async fn lead(
-        &self,
-        key: &Arc<str>,
-        flight: &Flight<V>,
-        timeouts: &Timeouts,
-    ) -> Result<Option<Found<V>>, Error> {
-        let leading = Leading(&flight.about.carried);
-        let carrying = leading.0.carry(&self.running);
-        let waiting = self.wait(key, flight, timeouts, Source::Loader);
-        if timeouts.are_none() {
-            // First the one, for who waits as well would be woken by the landing of what it
-            // carries.
-            carrying.await;
-            waiting.await
-        } else {
-            beside(carrying, waiting).await
-        }
     }
 
     /// Under the lock under which fills are made. Reads the clock itself: an entry filled just

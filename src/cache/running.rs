@@ -53,21 +53,17 @@ impl Running {
         self.0.stopped.store(true, Ordering::SeqCst);
         self.0.stop.notify_waiters();
     }
-
-    /// Runs it to its end, or until all loads are stopped.
-    pub(super) async fn unless_stopped(&self, load: impl Future<Output = ()>) {
-        // Made before the question, it hears of a stop that comes after it.
-        let told = self.0.stop.notified();
-        if !self.0.stopped.load(Ordering::SeqCst) {
-            unless(told, load).await;
-        }
-    }
 }
 
 impl Token {
     /// Runs a load to its end, or until it is stopped.
     pub(super) async fn run(self, load: impl Future<Output = ()>) {
-        self.0.unless_stopped(load).await;
+        let inner = &self.0.0;
+        // Made before the question, it hears of a stop that comes after it.
+        let told = inner.stop.notified();
+        if !inner.stopped.load(Ordering::SeqCst) {
+            unless(told, load).await;
+        }
     }
 }
 

@@ -186,10 +186,6 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    pub(crate) fn are_none(&self) -> bool {
-        self.soft.is_none() && self.hard.is_none()
-    }
-
     pub(crate) fn without_hard(self) -> Self {
         Self { hard: None, ..self }
     }

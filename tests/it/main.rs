@@ -14,7 +14,6 @@ mod basics;
 mod bus_fuzz;
 mod bus_matrix;
 mod calls;
-mod carried;
 mod cases;
 mod close;
 mod coalescing;

@@ -3,7 +3,7 @@
 use std::{future::pending, time::Duration};
 
 use lazy_layers_cache::{Begin, Begun, Lease, Store, StoreFuture, Stored, testing::SharedStore};
-use tokio::{task::yield_now, time::sleep};
+use tokio::time::sleep;
 
 use super::ms;
 
@@ -11,7 +11,6 @@ use super::ms;
 pub(crate) struct Road {
     pub(crate) store: SharedStore,
     /// What becomes of a call about that key or pattern.
-    pub(crate) begin: fn(&str) -> Fate,
     pub(crate) delete: fn(&str) -> Fate,
     pub(crate) pattern: fn(&str) -> Fate,
     pub(crate) seize: fn(&str) -> Fate,
@@ -22,8 +21,6 @@ pub(crate) struct Road {
 pub(crate) enum Fate {
     /// After so many milliseconds.
     Arrives(u64),
-    /// After so many turns of the scheduler.
-    Yields(u32),
     IsRefused,
     /// It happens, and nobody hears of it.
     IsNotAnswered,
@@ -35,12 +32,6 @@ impl Fate {
             match self {
                 Self::Arrives(after) => {
                     sleep(ms(after)).await;
-                    call.await
-                }
-                Self::Yields(turns) => {
-                    for _ in 0..turns {
-                        yield_now().await;
-                    }
                     call.await
                 }
                 Self::IsRefused => Err("not this one".into()),
@@ -56,14 +47,7 @@ impl Fate {
 impl Road {
     pub(crate) fn to(store: &SharedStore) -> Self {
         let well: fn(&str) -> Fate = |_| Fate::Arrives(0);
-        Self {
-            store: store.clone(),
-            begin: well,
-            delete: well,
-            pattern: well,
-            seize: well,
-            lock: well,
-        }
+        Self { store: store.clone(), delete: well, pattern: well, seize: well, lock: well }
     }
 }
 
@@ -73,7 +57,7 @@ impl Store for Road {
     }
 
     fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        (self.begin)(key).of(self.store.begin(key, begin))
+        self.store.begin(key, begin)
     }
 
     fn publish<'a>(
