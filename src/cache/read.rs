@@ -113,11 +113,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Fills memory with a value of the shared level, for no longer than it is fresh there.
     pub(super) fn promote(&self, ticket: &mut Ticket<V>, fresh: Fresh<V>) {
-        let Fresh { value, fresh_for } = fresh;
+        let Fresh { value, fresh_for, asked_ago } = fresh;
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, false);
         let none = CallOptions::default();
         let mut lifetime = self.options.l1_lifetime(&none, None, fastrand::f64);
+        lifetime.ttl = lifetime.ttl.saturating_sub(asked_ago);
         lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
         let entry = self.entry(&key, &value, lifetime);
         let displaced = ticket.promote(|| match entry {

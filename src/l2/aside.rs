@@ -9,7 +9,8 @@ use std::{
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 
 /// One bound for all caches of the process: what is scarce, processors and room for payloads, is
-/// the process's too. Who finds no place waits as a task, and holds no thread.
+/// the process's too. Who finds no place waits as a task, and holds no thread. (A task of its own, for
+/// places are given in turn, and a caller may not be polled any more when its turn comes.)
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Arc::new(Semaphore::new(processors))
@@ -24,13 +25,17 @@ pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let Ok(runtime) = Handle::try_current() else { return Some(work()) };
-    let place = Arc::clone(&PLACES).acquire_owned().await.ok()?;
-    let mut work = Work(runtime.spawn_blocking(move || {
-        let done = work();
-        drop(place);
-        done
+    let threads = runtime.clone();
+    let mut task = Work(runtime.spawn(async move {
+        let place = Arc::clone(&PLACES).acquire_owned().await.ok()?;
+        let mut work = Work(threads.spawn_blocking(move || {
+            let done = work();
+            drop(place);
+            done
+        }));
+        (&mut work.0).await.ok()
     }));
-    (&mut work.0).await.ok()
+    (&mut task.0).await.ok().flatten()
 }
 
 struct Work<T>(JoinHandle<T>);

@@ -54,6 +54,8 @@ pub(crate) struct L2<V> {
 pub(crate) struct Fresh<V> {
     pub(crate) value: Arc<V>,
     pub(crate) fresh_for: Option<Duration>,
+    /// How long ago the store was asked: a caller may come round late for the answer.
+    pub(crate) asked_ago: Duration,
 }
 
 /// What a load begins with.
@@ -124,9 +126,10 @@ impl<V: Send + Sync + 'static> L2<V> {
         if !self.serves(asker) {
             return None;
         }
+        let asked = asker.clock.now();
         let read = self.guarded(asker, self.read_limit, || self.store.get(&name));
         let stored = read.await.ok()??;
-        self.fresh(asker, stored).await
+        self.fresh(asker, stored, asked).await
     }
 
     /// Never fails: without the store a load begins with nothing.
@@ -147,9 +150,10 @@ impl<V: Send + Sync + 'static> L2<V> {
             if !self.serves(asker) {
                 break;
             }
+            let asked = asker.clock.now();
             let begun = || self.store.begin(&name, begin);
             match self.guarded(asker, self.read_limit, begun).await {
-                Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored).await {
+                Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored, asked).await {
                     Some(fresh) => return Start::Fresh(fresh),
                     // Bytes that are no value, or a store that judges otherwise: load, with the
                     // right to replace them.
@@ -346,13 +350,16 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// `None`: what there is is not fresh any more, or no value.
-    async fn fresh(&self, asker: Asker<'_>, stored: Stored) -> Option<Fresh<V>> {
+    async fn fresh(&self, asker: Asker<'_>, stored: Stored, asked: u64) -> Option<Fresh<V>> {
         let fresh_for = match stored.remaining {
             Some(remaining) if remaining <= self.stale_for => return None,
             Some(remaining) => Some(remaining - self.stale_for),
             None => None,
         };
-        Some(Fresh { value: self.decode(asker, stored.value).await?, fresh_for })
+        let value = self.decode(asker, stored.value).await?;
+        let asked_ago = Duration::from_millis(asker.clock.now().saturating_sub(asked));
+        let fresh_for = fresh_for.map(|fresh_for| fresh_for.saturating_sub(asked_ago));
+        Some(Fresh { value, fresh_for, asked_ago })
     }
 
     /// Bytes that are no value are reported and go.

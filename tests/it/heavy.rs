@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
+    task::{Context, Waker},
     thread::{self, ThreadId},
     time::{Duration, Instant},
 };
@@ -229,4 +230,40 @@ async fn a_panic_aside_is_a_miss_and_gives_its_place_back() {
     assert_eq!(cache.stats().l2_errors, places() as u64 + 1);
     store.plant("good", vec![1; LARGE], PATIENCE);
     assert!(cache.get("good").await.is_some());
+}
+
+#[tokio::test]
+async fn a_caller_that_is_not_polled_any_more_keeps_no_place_from_others() {
+    let (probe, store, cache) = world();
+    for number in 0..3 * places() {
+        cache.set(&number.to_string(), Counted::new(vec![1; LARGE], &probe.0)).await.unwrap();
+    }
+    let other = Cache::builder().without_l1().l2(store, probe.clone()).build().unwrap();
+    let open = shut(&probe);
+    let running: Vec<_> = (0..places())
+        .map(|number| {
+            let other = other.clone();
+            tokio::spawn(async move { other.get(&number.to_string()).await.is_some() })
+        })
+        .collect();
+    until("all places are taken", || probe.0.begun.load(Ordering::SeqCst) >= places()).await;
+    // They wait for a place, and are not asked again.
+    let names: Vec<String> = (places()..2 * places()).map(|number| number.to_string()).collect();
+    let mut asleep: Vec<_> = names.iter().map(|name| Box::pin(other.get(name))).collect();
+    for _ in 0..3 {
+        for call in &mut asleep {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(call.as_mut().poll(&mut context).is_pending());
+        }
+        tokio::task::yield_now().await;
+    }
+    drop(open);
+    *probe.0.gate.lock().unwrap() = None;
+    for call in running {
+        tokio::time::timeout(PATIENCE, call).await.expect("it ends").unwrap();
+    }
+    let name = (2 * places()).to_string();
+    let last = tokio::time::timeout(PATIENCE, other.get(&name)).await;
+    assert!(last.expect("a place is to be had").is_some());
+    drop(asleep);
 }

@@ -1,7 +1,10 @@
 //! Two instances over one shared level, on paused time: what is shared, what is fenced, and what
 //! happens when the level does not answer.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use lazy_layers_cache::{
     Begin, Begun, BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Health, L2Options, Lease,
@@ -434,6 +437,35 @@ fn set(cache: &Cache, value: u32) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_round_late_for_the_answer_does_not_keep_it_for_longer() {
+    let store = SharedStore::new(TokioClock::new());
+    for (ttl, late, kept) in [
+        (60_000, 600_000, false),
+        (120_000, 10_000, true),
+        (60_000, 10_000, true),
+        (5_000, 10_000, false),
+    ] {
+        let cache = on_tokio_time()
+            .l1(L1Options::default().ttl(ms(ttl)))
+            .l2(SlowRoad { read_back: 100, ..SlowRoad::to(&store) }, Text)
+            .build()
+            .unwrap();
+        store.plant("k", "1", ms(60_000));
+        let mut call = Box::pin(cache.get("k"));
+        // Until the level has been read, and then not for long.
+        for _ in 0..3 {
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(ms(late)).await;
+        assert_eq!(call.await.as_deref(), Some(&1), "it was so when it was asked for");
+        assert_eq!(cache.get_l1("k").is_some(), kept);
+        tokio::time::sleep(ms(60_000 - 10_000)).await;
+        assert_eq!(cache.get_l1("k"), None, "for no longer than it lives there");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
     for pattern in [false, true] {
         let store = SharedStore::new(TokioClock::new());
@@ -751,8 +783,8 @@ async fn a_call_that_is_polled_no_more_does_not_keep_the_level_switched_off() {
     store.set_weather(Weather::Fine);
     tokio::time::advance(ms(30_000)).await;
     let mut parked = Box::pin(left.get("parked"));
-    let waker = std::task::Waker::noop();
-    assert!(parked.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+    let waker = Waker::noop();
+    assert!(parked.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
     tokio::time::advance(ms(30_000)).await;
     left.get("other").await;
     assert_eq!(left.health().l2, Some(L2Health::Answering));

@@ -27,7 +27,10 @@ impl Inner {
         }
         let (value, epoch) = self.parts.names.both(key);
         let begun = self.begin(Beginning { value, epoch, begin }).await?;
-        self.lately.saw(matches!(begun, Begun::Load { .. }));
+        // Who passes a value over says nothing about how many there are.
+        if !begin.refresh {
+            self.lately.saw(matches!(begun, Begun::Load { .. }));
+        }
         Ok(begun)
     }
 

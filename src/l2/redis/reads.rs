@@ -29,8 +29,8 @@ impl Ask for Get {
     /// The value, and how long it remains.
     type Answer = (Value, Value);
 
-    /// How long they remain comes first: a value that is replaced between the two commands is taken
-    /// for older than it is, and never what was old for fresh.
+    /// How long they remain comes first: where a value is replaced between the two commands, the new
+    /// one is taken for as old as the one before, and not the old one for fresh.
     fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a> {
         let mut reads = redis::Pipeline::with_capacity(2 * all.len());
         // With room for their arguments: else that is most of what it takes to make them.
@@ -40,7 +40,7 @@ impl Ask for Get {
             reads.add_command(remaining);
         }
         // One that is long all the same is read whole.
-        if are_small {
+        if are_small && all.len() > 1 {
             let bytes: usize = all.iter().map(|it| it.name.len()).sum();
             let mut values = Cmd::with_capacity(1 + all.len(), bytes + 4);
             values.arg("MGET");
@@ -67,13 +67,12 @@ impl Ask for Get {
     ) -> RedisResult<impl Iterator<Item = Self::Answer>> {
         let mut values = said.split_off(count.min(said.len()));
         // One command, for all of them.
-        if let [Value::Array(_) | Value::ServerError(_)] = *values
+        if values.len() < count
             && let Some(all) = values.pop()
         {
-            match all {
+            match all.extract_error()? {
                 Value::Array(all) => values = all,
-                error if count > 1 => drop(error.extract_error()?),
-                error => values.push(error),
+                _ => values.clear(),
             }
         }
         Ok(values.into_iter().zip(said))

@@ -23,7 +23,10 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Inner, Parts, connection::Request};
+use super::{
+    Inner, Parts,
+    connection::{Request, doubt},
+};
 use crate::{error::BoxError, resilience::unless};
 
 /// With so many a batch is full: its answers come together, so the first waits for the last.
@@ -282,7 +285,12 @@ impl Inner {
             // One for all.
             one => vec![self.accept(one)?; count],
         };
-        Ok(A::answers(said, count, is_second)?.take(count).collect())
+        let answers = A::answers(said, count, is_second).inspect_err(|error| {
+            if let Some(doubt) = doubt(error) {
+                self.link.suspect(doubt);
+            }
+        });
+        Ok(answers?.take(count).collect())
     }
 
     fn join<A: Ask>(self: &Arc<Self>, what: A) -> Turn<A> {
