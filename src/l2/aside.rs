@@ -6,11 +6,15 @@ use std::{
     thread,
 };
 
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
 
 /// One bound for all caches of the process: what is scarce, processors and room for payloads, is
-/// the process's too. Who finds no place waits as a task, and holds no thread. (A task of its own, for
-/// places are given in turn, and a caller may not be polled any more when its turn comes.)
+/// the process's too. Who finds no place waits as a task of its own, and holds no thread: places are
+/// given in turn, and a caller may not be polled any more when its turn has come.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Arc::new(Semaphore::new(processors))
@@ -25,17 +29,28 @@ pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let Ok(runtime) = Handle::try_current() else { return Some(work()) };
+    if let Ok(place) = Arc::clone(&PLACES).try_acquire_owned() {
+        return in_place(&runtime, place, work).await;
+    }
     let threads = runtime.clone();
     let mut task = Work(runtime.spawn(async move {
         let place = Arc::clone(&PLACES).acquire_owned().await.ok()?;
-        let mut work = Work(threads.spawn_blocking(move || {
-            let done = work();
-            drop(place);
-            done
-        }));
-        (&mut work.0).await.ok()
+        in_place(&threads, place, work).await
     }));
     (&mut task.0).await.ok().flatten()
+}
+
+async fn in_place<T: Send + 'static>(
+    runtime: &Handle,
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let mut work = Work(runtime.spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    }));
+    (&mut work.0).await.ok()
 }
 
 struct Work<T>(JoinHandle<T>);
