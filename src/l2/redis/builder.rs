@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    AfterRestart, DeleteStrategy, Inner, Parts, RedisOptions, RedisStore, link::Link, names::Names,
-    scripts::Scripts, target::Target, together::Together,
+    AfterRestart, DeleteStrategy, Inner, Parts, RedisOptions, RedisStore, link::Link,
+    looks::Misses, names::Names, scripts::Scripts, target::Target, together::Together,
 };
 use crate::{error::BuildError, redis_server::Certificates};
 
@@ -105,7 +105,7 @@ impl RedisStoreBuilder {
             link: Link::default(),
             gets: Together::default(),
             beginnings: Together::default(),
-            lately: super::looks::Misses::default(),
+            lately: Misses::default(),
             publications: Together::default(),
             removals: Together::default(),
         })))

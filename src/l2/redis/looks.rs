@@ -10,7 +10,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::{Inner, Stored, lifetime, reads::Beginning, stored};
+use super::{
+    Inner, Stored, lifetime,
+    reads::{Beginning, stored},
+};
 use crate::{
     error::BoxError,
     l2::store::{Begin, Begun, Lease},

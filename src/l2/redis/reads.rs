@@ -70,9 +70,9 @@ impl Ask for Get {
         if values.len() < count
             && let Some(all) = values.pop()
         {
-            match all.extract_error()? {
+            match all {
                 Value::Array(all) => values = all,
-                _ => values.clear(),
+                other => drop(other.extract_error()?),
             }
         }
         Ok(values.into_iter().zip(said))
