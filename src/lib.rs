@@ -69,42 +69,43 @@
 //! - `testing`: clocks that a test can move; a shared level and a bus in memory that fail on
 //!   demand; checks for a store or a transport of your own.
 
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod adapters;
 mod bus;
 mod cache;
 mod codec;
 mod entry;
 mod error;
 mod flight;
+mod glob;
 mod key;
 mod l1;
 mod l2;
 mod load;
 mod observe;
 mod options;
-mod pattern;
-#[cfg(feature = "redis")]
-mod redis_server;
 mod resilience;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
 
-#[cfg(any(feature = "nats", feature = "rabbitmq"))]
-pub use crate::bus::TlsOptions;
 #[cfg(feature = "nats")]
-pub use crate::bus::{
-    JetStreamOptions, JetStreamStorage, JetStreamTransport, NatsConnection, NatsOptions,
-    NatsTransport,
+pub use crate::adapters::nats::{
+    NatsConnection, NatsOptions, NatsTransport,
+    jetstream::{JetStreamOptions, JetStreamStorage, JetStreamTransport},
 };
 #[cfg(feature = "rabbitmq")]
-pub use crate::bus::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
+pub use crate::adapters::rabbitmq::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
 #[cfg(feature = "redis")]
-pub use crate::bus::{RedisTransport, RedisTransportBuilder, RedisTransportOptions};
+pub use crate::adapters::redis::{
+    store::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder},
+    transport::{RedisTransport, RedisTransportBuilder, RedisTransportOptions},
+};
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+pub use crate::adapters::tls::TlsOptions;
 #[cfg(feature = "wire")]
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
-#[cfg(feature = "redis")]
-pub use crate::l2::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use crate::{
     bus::{
         Delivery, EventBus, EventBusHealth, Events, LocalTransport, Subscribed, Transport,

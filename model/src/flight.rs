@@ -1,7 +1,7 @@
 //! The library's own files.
 
-#[path = "../../src/flight/landing.rs"]
-mod landing;
+#[path = "../../src/flight/shared_result.rs"]
+mod shared_result;
 #[path = "../../src/flight/table.rs"]
 mod table;
 

@@ -7,61 +7,28 @@
 //! value may be older than a delete, and `gaps.rs` with `pulse.rs` notices what never came.
 //! `member.rs` is all of it under one lock, for one instance.
 
-mod dedupe;
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
-mod doubt;
 mod event_bus;
-mod fields;
-mod fingerprint;
-#[cfg(test)]
-mod fleet;
-mod gaps;
-#[cfg(feature = "nats")]
-mod jetstream;
-mod limits;
-mod local;
-mod member;
-mod message;
-#[cfg(feature = "nats")]
-mod nats;
-mod order;
-mod outbox;
-mod pack;
-mod payload;
-mod pulse;
 #[cfg(any(feature = "nats", feature = "redis"))]
-mod queue;
-#[cfg(feature = "rabbitmq")]
-mod rabbitmq;
-#[cfg(feature = "redis")]
-mod redis;
-mod refused;
-#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
-mod task;
-#[cfg(any(feature = "nats", feature = "rabbitmq"))]
-mod tls;
-mod transport;
+pub(crate) mod inbox;
+mod local;
+mod protocol;
+pub(crate) mod transport;
+mod wire;
 
-#[cfg(feature = "nats")]
-pub use self::jetstream::{JetStreamOptions, JetStreamStorage, JetStreamTransport};
-#[cfg(feature = "nats")]
-pub use self::nats::{NatsConnection, NatsOptions, NatsTransport};
-#[cfg(feature = "rabbitmq")]
-pub use self::rabbitmq::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
-#[cfg(feature = "redis")]
-pub use self::redis::{RedisTransport, RedisTransportBuilder, RedisTransportOptions};
-#[cfg(any(feature = "nats", feature = "rabbitmq"))]
-pub use self::tls::TlsOptions;
 pub use self::{
     event_bus::{EventBus, EventBusHealth},
     local::LocalTransport,
     transport::{Delivery, Events, Subscribed, Transport, TransportFuture},
 };
 pub(crate) use self::{
-    gaps::GapReason,
-    member::{Errand, Manner, Member, Standing},
-    message::{Kind, Message},
-    outbox::Change,
-    payload::{body, payload_of_value, value_of_payload},
-    refused::Refused,
+    protocol::{
+        gap_detector::GapReason,
+        outbox::Change,
+        session::{Errand, Manner, Member, Standing},
+    },
+    wire::{
+        decode_error::Refused,
+        envelope::{body, payload_of_value, value_of_payload},
+        message::{Kind, Message},
+    },
 };

@@ -9,12 +9,12 @@ use std::{
 
 use super::{
     LazyLayersCache,
-    fleet::Fleet,
-    running::Running,
-    shared::{Owner, Shared, Weigher},
-    sweeps::Sweeps,
-    wakes::Wakes,
+    active_patterns::Sweeps,
+    bus_client::Fleet,
+    lock_waiters::Wakes,
+    state::{Owner, Shared, Weigher},
 };
+use crate::resilience::task_tracker::Running;
 use crate::{
     bus::EventBus,
     codec::Codec,

@@ -7,9 +7,10 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{running::Running, shared::Shared};
+use super::state::Shared;
+use crate::resilience::task_tracker::Running;
 use crate::{
-    pattern::Pattern,
+    glob::Pattern,
     resilience::{there_is_a_timer, within},
 };
 

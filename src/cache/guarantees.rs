@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::shared::Shared;
+use super::state::Shared;
 
 /// What a cache promises as it is configured: which of the promises hold depends on what is
 /// attached. [`Display`](fmt::Display) says it in words, a line each.

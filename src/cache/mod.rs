@@ -1,29 +1,28 @@
 //! The front door: the handle and its verbs. Only this room knows the order of the stages.
 
+mod active_patterns;
 mod builder;
+mod bus_client;
 mod close;
-mod fleet;
-mod flights;
+mod distributed_lock;
+mod flight_context;
+mod follow;
 mod guarantees;
-mod lead;
-mod listen;
-mod lock;
+mod load;
+mod lock_waiters;
 mod outcome;
+mod publisher;
 mod read;
-mod repay;
 mod request;
-mod running;
-mod shared;
-mod sweeps;
-mod tell;
+mod retry;
+mod state;
+mod subscriber;
 mod trust;
-mod wait;
-mod wakes;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
 
-use self::shared::{Owner, Shared};
+use self::state::{Owner, Shared};
 pub use self::{
     builder::Builder,
     guarantees::{DeleteMeans, Guarantees},

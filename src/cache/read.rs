@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    flights::{About, Ticket},
-    lead::Grant,
+    flight_context::{About, Ticket},
+    load::Grant,
     outcome::{Found, Source},
-    shared::Shared,
+    state::Shared,
 };
 use crate::{
     entry::Entry,

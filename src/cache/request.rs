@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     outcome::{Found, Outcome},
-    shared::Shared,
+    state::Shared,
 };
 use crate::{
     error::Error,

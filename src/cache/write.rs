@@ -13,10 +13,10 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{flights::About, shared::Shared};
+use super::{flight_context::About, state::Shared};
 use crate::{
-    entry::Entry, error::Error, l1::Displaced, l2, observe::Event, options::CallOptions,
-    pattern::Pattern,
+    entry::Entry, error::Error, glob::Pattern, l1::Displaced, l2, observe::Event,
+    options::CallOptions,
 };
 
 /// Keys looked at between two chances for other tasks of the thread: some tens of microseconds.

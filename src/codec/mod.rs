@@ -1,5 +1,6 @@
 //! Values as bytes. What the bytes are is the codec's business alone; levels hand them around.
 
+pub(crate) mod offloading;
 #[cfg(feature = "wire")]
 mod wire;
 

@@ -9,12 +9,12 @@
 //! Knows neither values nor levels: the context and the result of a flight are parameters, which
 //! also lets `model/` check these files under loom.
 
-mod landing;
-mod recursion;
+mod deadlock;
+mod shared_result;
 mod table;
 
 pub(crate) use self::{
-    landing::Flight,
-    recursion::{Link, Node, Waiting, within},
+    deadlock::{Link, Node, Waiting, within},
+    shared_result::Flight,
     table::{FlightTable, Join, Limits, Ticket},
 };

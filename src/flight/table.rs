@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, hash::BuildHasher};
 
-use super::landing::Flight;
+use super::shared_result::Flight;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
 /// Bounds on joining. A load that exceeds them is not refused; it just cannot be joined.

@@ -12,7 +12,7 @@ use std::{
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 
-use crate::pattern::Pattern;
+use crate::glob::Pattern;
 
 pub(super) trait Weighted: Clone {
     /// The same at each call, at least 1.

@@ -9,7 +9,7 @@ mod engine;
 use std::sync::Arc;
 
 use self::engine::{Engine, Shape, Weighted};
-use crate::{entry::Entry, options::CacheOptions, pattern::Pattern};
+use crate::{entry::Entry, glob::Pattern, options::CacheOptions};
 
 pub(crate) struct L1<V> {
     values: Option<Engine<Entry<V>>>,

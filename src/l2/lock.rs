@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Asker, L2,
-    call::{Blame, Failure},
+    guarded::{Blame, Failure},
 };
 
 /// What became of an attempt to take a lock.

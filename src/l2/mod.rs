@@ -4,29 +4,23 @@
 //! Only a delete or set that did not get through is told to the caller: nobody else can know that
 //! an old value may still be there.
 
-mod aside;
-mod call;
-mod convert;
+mod guarded;
+mod key_versions;
 mod lock;
-mod owed;
-#[cfg(feature = "redis")]
-mod redis;
-mod repay;
-mod store;
-mod versions;
+mod pending_invalidations;
+mod retry;
+pub(crate) mod store;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-#[cfg(feature = "redis")]
-pub use self::redis::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder};
 pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
-pub(crate) use self::{call::Failure, lock::Locked, owed::Debt};
+pub(crate) use self::{guarded::Failure, lock::Locked, pending_invalidations::Debt};
 use self::{
-    call::{Blame, report},
-    convert::{Convert, Unreadable},
-    owed::Owed,
-    versions::Versions,
+    guarded::{Blame, report},
+    key_versions::Versions,
+    pending_invalidations::Owed,
 };
+use crate::codec::offloading::{Convert, Unreadable};
 use crate::{
     codec::Codec,
     observe::Observer,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CacheOptions, Timeouts, events::LONGEST_NAME};
+use super::{CacheOptions, Timeouts, bus::LONGEST_NAME};
 use crate::error::BuildError;
 
 impl CacheOptions {

@@ -1,20 +1,20 @@
 //! Every option of a cache, its default and its limits.
 
+mod bus;
 mod call;
 mod check;
-mod events;
-mod failures;
-mod levels;
-mod loads;
+mod loading;
+mod resilience;
+mod tiers;
 
 use std::time::Duration;
 
 pub(crate) use self::call::CallOptions;
 pub use self::{
-    events::{EventBusOptions, EventDedupe},
-    failures::{CircuitBreaker, FailSafe},
-    levels::{L1Options, L2Options, L2Timeouts},
-    loads::{DistributedLock, Inflight, NegativeCache, Timeouts},
+    bus::{EventBusOptions, EventDedupe},
+    loading::{DistributedLock, Inflight, NegativeCache, Timeouts},
+    resilience::{CircuitBreaker, FailSafe},
+    tiers::{L1Options, L2Options, L2Timeouts},
 };
 
 /// All options of a cache that a config file can carry.

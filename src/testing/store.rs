@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use crate::{
     error::BoxError,
+    glob::Pattern,
     l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
-    pattern::Pattern,
     time::{Clock, millis},
 };
 

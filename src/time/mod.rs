@@ -3,12 +3,12 @@
 //! Freshness is compared on this scale only, never with a wall clock and never with the clock of
 //! another machine. Waiting (timeouts) is not its business: that follows tokio's timer.
 
-mod kernel;
-mod tick;
+mod coarse;
+mod ticker;
 
 use std::time::Duration;
 
-pub(crate) use self::tick::{check_tick, last_tick};
+pub(crate) use self::ticker::{check_tick, last_tick};
 
 /// A source of monotonic time.
 ///
@@ -37,7 +37,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[inline]
     fn now(&self) -> u64 {
-        kernel::millis()
+        coarse::millis()
     }
 }
 

@@ -12,22 +12,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("sync", &[]),
     ("key", &[]),
-    ("pattern", &[]),
+    ("glob", &[]),
     ("error", &[]),
     ("entry", &["time"]),
     ("options", &["entry", "error"]),
     ("observe", &["error"]),
     ("resilience", &[]),
-    ("codec", &["error"]),
-    ("redis_server", &["error"]),
-    ("l1", &["entry", "options", "pattern"]),
+    ("codec", &["error", "resilience"]),
+    ("l1", &["entry", "options", "glob"]),
     ("flight", &["sync"]),
-    (
-        "l2",
-        &["codec", "error", "observe", "options", "pattern", "redis_server", "resilience", "time"],
-    ),
+    ("l2", &["codec", "error", "observe", "options", "glob", "resilience", "time"]),
     ("load", &["error", "resilience"]),
-    ("bus", &["error", "redis_server"]),
+    ("bus", &["error"]),
+    ("adapters", &["bus", "error", "glob", "l2", "resilience", "time"]),
     (
         "cache",
         &[
@@ -42,12 +39,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "load",
             "observe",
             "options",
-            "pattern",
+            "glob",
             "resilience",
             "time",
         ],
     ),
-    ("testing", &["bus", "error", "l2", "pattern", "resilience", "time"]),
+    ("testing", &["bus", "error", "l2", "glob", "resilience", "time"]),
 ];
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ::zstd::{bulk, stream::read::Decoder, zstd_safe};
 
-use super::super::limits::at_most;
+use crate::codec::wire::limits::at_most;
 use crate::{codec::WireCodec, error::BoxError};
 
 /// Node's own default.

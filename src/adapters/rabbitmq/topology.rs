@@ -1,0 +1,190 @@
+//! What the options come to once they are checked: the exchange, the queue, and what is sent.
+
+use std::time::Duration;
+
+use lapin::{
+    ExchangeKind,
+    uri::{AMQPScheme, AMQPUri},
+};
+
+use super::options::{RabbitMqExchangeType, RabbitMqOptions};
+use crate::error::BuildError;
+
+/// The options, with nothing left open.
+#[derive(Debug, Clone)]
+pub(crate) struct Topology {
+    pub(crate) exchange: String,
+    pub(crate) kind: ExchangeKind,
+    pub(crate) durable: bool,
+    pub(crate) persistent: bool,
+    /// None if the broker is to make one up.
+    pub(crate) queue: Option<String>,
+    pub(crate) exclusive: bool,
+    pub(crate) auto_delete: bool,
+    /// In milliseconds.
+    pub(crate) expires: u32,
+    pub(crate) routing_key: String,
+    pub(crate) prefetch: u16,
+}
+
+impl Topology {
+    /// Whether the queue stays while its instance is away, and events in it.
+    pub(crate) fn keeps(&self) -> Option<&str> {
+        let queue = self.queue.as_deref()?;
+        (self.durable && self.persistent && !self.exclusive && !self.auto_delete).then_some(queue)
+    }
+}
+
+impl RabbitMqOptions {
+    /// The address, if nothing is wrong with it.
+    pub(crate) fn check_url(&self) -> Result<AMQPUri, BuildError> {
+        let Some(url) = &self.url else {
+            return Err(BuildError::new("url", "is missing", AN_ADDRESS));
+        };
+        // The text of the error may repeat the password.
+        let mut uri: AMQPUri =
+            url.parse().map_err(|_| BuildError::new("url", "is no address", AN_ADDRESS))?;
+        if self.tls.required && uri.scheme != AMQPScheme::AMQPS {
+            return Err(BuildError::new(
+                "url",
+                "is without TLS, which tls.required asks for",
+                "begin it with amqps://",
+            ));
+        }
+        uri.query.heartbeat.get_or_insert(5);
+        Ok(uri)
+    }
+
+    pub(crate) fn check(&self) -> Result<Topology, BuildError> {
+        self.tls.check("tls")?;
+        self.check_durable_mode()?;
+        self.check_names()?;
+        self.check_times()?;
+        refuse(
+            self.prefetch == 0,
+            "prefetch",
+            "is 0, which is no bound at all",
+            "write how many events are handed out ahead, for example 100",
+        )?;
+        let mode = self.durable_invalidation_mode;
+        let durable = self.durable.unwrap_or(mode);
+        Ok(Topology {
+            exchange: self.exchange.clone(),
+            kind: match self.exchange_type {
+                RabbitMqExchangeType::Fanout => ExchangeKind::Fanout,
+                RabbitMqExchangeType::Topic => ExchangeKind::Topic,
+                RabbitMqExchangeType::Direct => ExchangeKind::Direct,
+            },
+            durable,
+            persistent: self.persistent.unwrap_or(durable),
+            queue: self.queue_name.clone(),
+            exclusive: self.exclusive_queue.unwrap_or(!mode),
+            auto_delete: self.auto_delete_queue.unwrap_or(!mode),
+            expires: self.queue_expires.as_millis().try_into().unwrap_or(u32::MAX),
+            routing_key: self.routing_key.clone(),
+            prefetch: self.prefetch,
+        })
+    }
+
+    fn check_durable_mode(&self) -> Result<(), BuildError> {
+        if !self.durable_invalidation_mode {
+            return Ok(());
+        }
+        refuse(
+            self.queue_name.is_none(),
+            "queue_name",
+            "is missing, and durable_invalidation_mode needs one: a queue that the broker made up \
+             could not be found again",
+            "write one that no other instance has, for example the instance's id and \"-cache\"",
+        )?;
+        let against = "contradicts durable_invalidation_mode, which would lose events then";
+        for (option, wrong) in [
+            ("durable", self.durable == Some(false)),
+            ("persistent", self.persistent == Some(false)),
+            ("exclusive_queue", self.exclusive_queue == Some(true)),
+            ("auto_delete_queue", self.auto_delete_queue == Some(true)),
+        ] {
+            refuse(wrong, option, against, "leave it away, or the mode")?;
+        }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<(), BuildError> {
+        refuse(
+            !(1..=255).contains(&self.exchange.len()),
+            "exchange",
+            "is not 1 to 255 bytes long",
+            "write the same on every instance, for example cache.invalidations",
+        )?;
+        refuse(
+            self.queue_name.as_ref().is_some_and(|name| {
+                // A name of our own is made of it, see `subscribe.rs`.
+                !(1..=250).contains(&name.len()) || name.starts_with("amq.")
+            }),
+            "queue_name",
+            "is not 1 to 250 bytes long, or begins with `amq.`",
+            "write the instance's id, or leave it away",
+        )?;
+        let fanout = self.exchange_type == RabbitMqExchangeType::Fanout;
+        refuse(
+            !fanout && self.routing_key.is_empty(),
+            "routing_key",
+            "is empty, and exchange_type looks at it",
+            "write one, the same on every instance of this cache",
+        )?;
+        refuse(
+            self.exchange_type == RabbitMqExchangeType::Topic
+                && self.routing_key.split('.').any(|word| matches!(word, "*" | "#")),
+            "routing_key",
+            "is a pattern, and events are published under it too",
+            "write words with dots between, without `*` and `#`",
+        )?;
+        refuse(
+            self.routing_key.len() > 255,
+            "routing_key",
+            "is longer than 255 bytes",
+            "write a shorter one",
+        )
+    }
+
+    fn check_times(&self) -> Result<(), BuildError> {
+        refuse(
+            !(MIN_EXPIRES..=MAX_EXPIRES).contains(&self.queue_expires),
+            "queue_expires",
+            "is not from 1 minute to 49 days",
+            "write how long an instance may be away, for example 24 h",
+        )?;
+        refuse(
+            self.connect_timeout.is_zero(),
+            "connect_timeout",
+            "is zero, so nothing would ever connect",
+            A_DURATION,
+        )?;
+        refuse(
+            self.confirm_timeout.is_zero(),
+            "confirm_timeout",
+            "is zero, so every publish would fail",
+            A_DURATION,
+        )?;
+        refuse(
+            self.heartbeat < Duration::from_millis(50),
+            "heartbeat",
+            "is less than 50 ms, so a healthy broker would count as gone",
+            "write how often the broker is asked, for example 1 s",
+        )
+    }
+}
+
+const MIN_EXPIRES: Duration = Duration::from_secs(60);
+const MAX_EXPIRES: Duration = Duration::from_secs(49 * 86_400);
+const AN_ADDRESS: &str = "write amqp://user:password@host:5672/vhost, the vhost `/` as %2f";
+const A_DURATION: &str = "write a duration of at least 1 ms";
+
+fn refuse(
+    refused: bool,
+    option: &'static str,
+    problem: &str,
+    fix: &'static str,
+) -> Result<(), BuildError> {
+    if refused { Err(BuildError::new(option, problem, fix)) } else { Ok(()) }
+}

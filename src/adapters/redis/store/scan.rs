@@ -1,0 +1,216 @@
+//! Looking at everything: deletes by pattern, and counting.
+//!
+//! A delete by pattern walks twice, over the epochs first and over the values then. With one walk
+//! over both a load could publish where the walk has been, and use its epoch up before the walk
+//! comes to it. After the first walk no load that began before can publish any more, and what is
+//! there when the second begins is found by it.
+
+use redis::{RedisResult, Value};
+
+use super::Parts;
+use crate::adapters::redis::{
+    cluster::{Layout, Node},
+    connection::{Connection, Request, read},
+    run_id::field,
+};
+use crate::{error::BoxError, glob::Pattern};
+
+/// How often a Cluster is walked over whose slots move meanwhile.
+const MOST_ROUNDS: usize = 8;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Epochs,
+    Values,
+}
+
+pub(crate) async fn delete_matching(
+    connection: &Connection,
+    parts: &Parts,
+    glob: &str,
+) -> Result<(), BoxError> {
+    let pattern = Pattern::new(glob);
+    let with_index = parts.has_index() && is_index_kept(connection).await;
+    let mut layout = Layout::of(connection).await?;
+    let mut is_second = false;
+    for _ in 0..MOST_ROUNDS {
+        for kind in [Kind::Epochs, Kind::Values] {
+            if with_index {
+                sweep_index(connection, parts, kind, &pattern).await?;
+            } else {
+                for node in layout.nodes() {
+                    sweep(connection, parts, node, kind, glob, &pattern).await?;
+                }
+            }
+        }
+        let later = Layout::of(connection).await?;
+        // A key that moved from a node not yet walked over to one already walked over was missed.
+        // It does so once, so the next round finds it.
+        let was_still = layout == later && (!later.is_moving || is_second);
+        if was_still {
+            return Ok(());
+        }
+        is_second = layout.is_moving || later.is_moving;
+        layout = later;
+    }
+    Err("the slots of the Cluster kept moving while it was walked over".into())
+}
+
+pub(crate) async fn size(connection: &Connection, parts: &Parts) -> Result<u64, BoxError> {
+    if parts.has_index() && is_index_kept(connection).await {
+        return Ok(size_by_index(connection, parts).await?);
+    }
+    let all = Pattern::new("*");
+    let glob = parts.names.glob("*");
+    let mut size = 0;
+    for node in Layout::of(connection).await?.nodes() {
+        let mut walk = Walk::scan(&glob, parts.options.scan_count);
+        while let Some(names) = walk.next(connection, node).await? {
+            size += names.iter().filter(|name| parts.names.is_value_of(name, &all)).count() as u64;
+        }
+    }
+    Ok(size)
+}
+
+/// The index has no time to live, so it is lost only where a full server removes any key it likes.
+/// Then it must not be believed.
+async fn is_index_kept(connection: &Connection) -> bool {
+    let info = redis::cmd("INFO").arg("memory").to_owned();
+    let Ok(info) = connection.run::<String>(&info).await else { return false };
+    let is_bounded = field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
+    let policy = field(&info, "maxmemory_policy").unwrap_or_default();
+    !is_bounded || policy == "noeviction" || policy.starts_with("volatile")
+}
+
+async fn sweep(
+    connection: &Connection,
+    parts: &Parts,
+    node: Option<&Node>,
+    kind: Kind,
+    glob: &str,
+    pattern: &Pattern,
+) -> RedisResult<()> {
+    let glob = match kind {
+        Kind::Epochs => parts.names.epochs_glob(),
+        Kind::Values => parts.names.glob(glob),
+    };
+    let mut walk = Walk::scan(&glob, parts.options.scan_count);
+    while let Some(names) = walk.next(connection, node).await? {
+        let names = matching(parts, kind, pattern, names);
+        for names in names.chunks(parts.options.batch_size.max(1)) {
+            remove(connection, parts, names).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_index(
+    connection: &Connection,
+    parts: &Parts,
+    kind: Kind,
+    pattern: &Pattern,
+) -> RedisResult<()> {
+    let set = match kind {
+        Kind::Epochs => parts.names.epochs(),
+        Kind::Values => parts.names.index(),
+    };
+    let mut walk = Walk::set(set, parts.options.scan_count);
+    while let Some(names) = walk.next(connection, None).await? {
+        let names = matching(parts, kind, pattern, names);
+        for names in names.chunks(parts.options.batch_size.max(1)) {
+            let remove = &parts.scripts.remove;
+            let mut call = redis::cmd("EVALSHA");
+            call.arg(&remove.hash).arg(names.len() + 1).arg(set).arg(names);
+            call.arg(parts.options.delete_strategy.command());
+            read::<()>(connection.ask(&Request::Script(remove, call)).await?)?;
+        }
+    }
+    Ok(())
+}
+
+fn matching(parts: &Parts, kind: Kind, pattern: &Pattern, names: Vec<String>) -> Vec<String> {
+    let is_meant = |name: &String| match kind {
+        Kind::Epochs => parts.names.is_epoch_of(name, pattern),
+        Kind::Values => parts.names.is_value_of(name, pattern),
+    };
+    names.into_iter().filter(is_meant).collect()
+}
+
+/// In a Cluster one at a time, for they lie in different slots.
+async fn remove(connection: &Connection, parts: &Parts, names: &[String]) -> RedisResult<()> {
+    let command = parts.options.delete_strategy.command();
+    if !connection.is_cluster() {
+        return connection.run(redis::cmd(command).arg(names)).await;
+    }
+    for name in names {
+        connection.run::<()>(redis::cmd(command).arg(name)).await?;
+    }
+    Ok(())
+}
+
+/// By rank, so that nothing is counted twice. What is not there any more leaves the index.
+async fn size_by_index(connection: &Connection, parts: &Parts) -> RedisResult<u64> {
+    let index = parts.names.index();
+    let clean = &parts.scripts.clean;
+    let mut size: u64 = 0;
+    loop {
+        let to = size + parts.options.scan_count as u64 - 1;
+        let range = redis::cmd("ZRANGE").arg(index).arg(size).arg(to).to_owned();
+        let names: Vec<Vec<u8>> = connection.run(&range).await?;
+        if names.is_empty() {
+            return Ok(size);
+        }
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&clean.hash).arg(1).arg(index).arg(&names);
+        size += read::<u64>(connection.ask(&Request::Script(clean, call)).await?)?;
+    }
+}
+
+/// A walk with a cursor, over the names of a node or over a sorted set.
+struct Walk<'a> {
+    over: Over<'a>,
+    count: usize,
+    cursor: Option<String>,
+}
+
+enum Over<'a> {
+    Names { glob: &'a str },
+    Set { name: &'a str },
+}
+
+impl<'a> Walk<'a> {
+    fn scan(glob: &'a str, count: usize) -> Self {
+        Self { over: Over::Names { glob }, count, cursor: Some("0".to_owned()) }
+    }
+
+    fn set(name: &'a str, count: usize) -> Self {
+        Self { over: Over::Set { name }, count, cursor: Some("0".to_owned()) }
+    }
+
+    /// The names of one step, perhaps none. `None` at the end. Names that are no text are not
+    /// ours.
+    async fn next(
+        &mut self,
+        connection: &Connection,
+        node: Option<&Node>,
+    ) -> RedisResult<Option<Vec<String>>> {
+        let Some(cursor) = self.cursor.take() else { return Ok(None) };
+        let command = match self.over {
+            Over::Names { glob } => {
+                redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(glob).to_owned()
+            }
+            Over::Set { name } => redis::cmd("ZSCAN").arg(name).arg(cursor).to_owned(),
+        };
+        let command = command.clone().arg("COUNT").arg(self.count).to_owned();
+        let (cursor, found): (String, Vec<Value>) = connection.run_on(node, &command).await?;
+        self.cursor = (cursor != "0").then_some(cursor);
+        // A sorted set brings a score after each name.
+        let step = if matches!(self.over, Over::Set { .. }) { 2 } else { 1 };
+        let names = found.into_iter().step_by(step).filter_map(|name| match name {
+            Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+            Value::SimpleString(text) => Some(text),
+            _ => None,
+        });
+        Ok(Some(names.collect()))
+    }
+}

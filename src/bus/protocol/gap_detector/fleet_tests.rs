@@ -1,0 +1,308 @@
+//! Tests of [`Gaps`] and [`Pulse`] together: instances on a bus that delays and loses what the
+//! test says, in simulated time.
+
+use std::collections::BTreeMap;
+
+use super::{GapReason, Gaps};
+use crate::bus::{protocol::beacon_schedule::Pulse, wire::message::Mark};
+
+const T: u64 = 3_000;
+/// How late a gap may be noticed beyond its time: the time between two checks.
+const CHECKS: u64 = 100;
+
+#[derive(Clone, Debug)]
+struct Sent {
+    from: usize,
+    incarnation: String,
+    seq: u64,
+    due: Option<u64>,
+    beacon: bool,
+    hello: bool,
+}
+
+struct Instance {
+    gaps: Gaps,
+    pulse: Pulse,
+    seq: u64,
+    runs: bool,
+    found: Vec<(u64, GapReason)>,
+}
+
+struct Fleet {
+    now: u64,
+    instances: Vec<Instance>,
+    wire: BTreeMap<(u64, u64), (usize, Sent)>,
+    sent: u64,
+    random: fastrand::Rng,
+    slowest: u64,
+}
+
+impl Fleet {
+    fn new(size: usize, seed: u64) -> Self {
+        let mut fleet = Self {
+            now: 0,
+            instances: Vec::new(),
+            wire: BTreeMap::new(),
+            sent: 0,
+            random: fastrand::Rng::with_seed(seed),
+            slowest: 300,
+        };
+        (0..size).for_each(|_| fleet.join());
+        fleet.run(T + CHECKS, &nothing);
+        fleet.found_nothing();
+        fleet
+    }
+
+    /// One more, which says hello.
+    fn join(&mut self) {
+        let name = self.instances.len();
+        let mut instance = Instance {
+            gaps: Gaps::new(&format!("i{name}"), T),
+            pulse: Pulse::new(T),
+            seq: 0,
+            runs: true,
+            found: Vec::new(),
+        };
+        instance.gaps.subscribed(self.now, false);
+        instance.pulse.heard(self.now, self.random.f64());
+        self.instances.push(instance);
+        self.beacon(name, true, &|_, _| false);
+    }
+
+    /// `lost` says to whom it does not get.
+    fn publish(&mut self, from: usize, lost: &dyn Fn(usize, &Sent) -> bool) {
+        let due = self.instances[from].pulse.promise(false);
+        let seq = self.instances[from].seq;
+        self.send(&Sent::new(from, seq, due), lost);
+        self.instances[from].seq += 1;
+        let now = self.now;
+        self.instances[from].pulse.published(now);
+    }
+
+    fn beacon(&mut self, from: usize, hello: bool, lost: &dyn Fn(usize, &Sent) -> bool) {
+        let Instance { pulse, seq, .. } = &mut self.instances[from];
+        let sent = Sent { beacon: true, hello, ..Sent::new(from, *seq, pulse.promise(true)) };
+        pulse.sent(self.now, self.random.f64());
+        self.send(&sent, lost);
+    }
+
+    fn send(&mut self, sent: &Sent, lost: &dyn Fn(usize, &Sent) -> bool) {
+        self.sent += 1;
+        for to in (0..self.instances.len()).filter(|to| !lost(*to, sent)) {
+            let at = self.now + self.random.u64(1..=self.slowest);
+            let tie = self.random.u64(..);
+            self.wire.insert((at, tie), (to, sent.clone()));
+        }
+    }
+
+    /// Goes on for so long; `lost` is asked about beacons.
+    fn run(&mut self, millis: u64, lost: &dyn Fn(usize, &Sent) -> bool) {
+        for _ in 0..millis {
+            self.now += 1;
+            while let Some(next) = self.wire.first_entry().filter(|it| it.key().0 <= self.now) {
+                let (to, sent) = next.remove();
+                let instance = &mut self.instances[to];
+                let mark = Mark { incarnation: &sent.incarnation, seq: sent.seq, due: sent.due };
+                instance.gaps.note(self.now, &sent.incarnation, &mark, sent.beacon);
+                instance.pulse.heard(self.now, self.random.f64());
+                if sent.hello && sent.from != to {
+                    instance.pulse.asked(self.now, self.random.f64());
+                }
+            }
+            for from in 0..self.instances.len() {
+                let instance = &mut self.instances[from];
+                if !instance.runs {
+                    continue;
+                }
+                if self.now.is_multiple_of(CHECKS) {
+                    let found = instance.gaps.check(self.now);
+                    instance.found.extend(found.map(|reason| (self.now, reason)));
+                }
+                if instance.pulse.due_at().is_some_and(|at| at <= self.now) {
+                    self.beacon(from, false, lost);
+                }
+            }
+        }
+    }
+
+    /// Goes on for so long, with publishes now and then.
+    fn work(&mut self, millis: u64) {
+        let until = self.now + millis;
+        while self.now < until {
+            let from = self.random.usize(..self.instances.len());
+            if self.instances[from].runs {
+                self.publish(from, &nothing);
+            }
+            let pause = self.random.choice([5, 50, 400, 3_000]).unwrap();
+            self.run(pause, &nothing);
+        }
+    }
+
+    /// What each has found since it was asked last.
+    fn found(&mut self) -> Vec<Vec<(u64, GapReason)>> {
+        self.instances.iter_mut().map(|instance| std::mem::take(&mut instance.found)).collect()
+    }
+
+    fn found_nothing(&mut self) {
+        let found = self.found();
+        assert!(found.iter().all(Vec::is_empty), "{found:?} at {}", self.now);
+    }
+}
+
+impl Sent {
+    fn new(from: usize, seq: u64, due: Option<u64>) -> Self {
+        let incarnation = format!("i{from}");
+        Self { from, incarnation, seq, due, beacon: false, hello: false }
+    }
+}
+
+fn nothing(_: usize, _: &Sent) -> bool {
+    false
+}
+
+#[test]
+fn where_nothing_is_lost_nothing_is_found() {
+    for seed in 0..20 {
+        let mut fleet = Fleet::new(4, seed);
+        fleet.work(60_000);
+        fleet.found_nothing();
+        fleet.run(90_000, &nothing);
+        fleet.work(10_000);
+        fleet.found_nothing();
+    }
+}
+
+#[test]
+fn one_lost_event_is_noticed_in_time_by_whom_it_did_not_reach_and_by_nobody_else() {
+    for seed in 0..60 {
+        let mut fleet = Fleet::new(4, seed);
+        fleet.work(8_000);
+        // Out of the middle of work, out of the beats after it, out of long silence.
+        fleet.run([0, 2_000, 40_000][seed as usize % 3], &nothing);
+        fleet.found_nothing();
+        let began = fleet.now;
+        fleet.publish(0, &|to, _| to == 1);
+        // Nor does the first beacon that would have told of it.
+        let first_beat = began + 300;
+        while fleet.now < first_beat {
+            fleet.run(1, &|to, sent| to == 1 && sent.from == 0);
+        }
+        fleet.run(30_000, &nothing);
+        for (name, found) in fleet.found().into_iter().enumerate() {
+            if name == 1 {
+                assert!(found.len() == 1 && found[0].1 == GapReason::Hole, "{found:?}");
+                assert!(found[0].0 <= began + T, "{} ms", found[0].0 - began);
+            } else {
+                assert_eq!(found, [], "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dead_subscription_is_noticed_in_time() {
+    for seed in 0..20 {
+        let mut fleet = Fleet::new(3, seed);
+        fleet.work(8_000);
+        fleet.run([0, 40_000][seed as usize % 2], &nothing);
+        fleet.found_nothing();
+        let began = fleet.now;
+        let deaf = |to: usize, _: &Sent| to == 1;
+        fleet.wire.retain(|_, (to, _)| *to != 1);
+        fleet.publish(0, &deaf);
+        fleet.run(T + CHECKS, &deaf);
+        let found = fleet.found();
+        assert!(found[1].iter().any(|(at, _)| *at <= began + T + CHECKS), "{found:?}");
+        assert_eq!((found[0].len(), found[2].len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_publisher_that_falls_silent_after_a_lost_event_is_noticed_in_time() {
+    for seed in 0..20 {
+        let mut fleet = Fleet::new(3, seed);
+        fleet.work(8_000);
+        fleet.run(10_000, &nothing);
+        fleet.publish(0, &nothing);
+        fleet.run(900, &nothing);
+        fleet.found_nothing();
+        // Its last event gets to nobody, and it dies.
+        let began = fleet.now;
+        fleet.publish(0, &|_, _| true);
+        fleet.instances[0].runs = false;
+        fleet.run(90_000, &nothing);
+        for found in &fleet.found()[1..] {
+            assert!(found.len() == 1 && found[0].1 == GapReason::PublisherSilent, "{found:?}");
+            // What it sent before may still have been on its way.
+            let latest = began + fleet.slowest + T + CHECKS;
+            assert!(found[0].0 <= latest, "{} ms", found[0].0 - began);
+        }
+    }
+}
+
+#[test]
+fn who_goes_in_silence_and_who_says_goodbye_goes_without_a_gap() {
+    for seed in 0..20 {
+        let mut fleet = Fleet::new(4, seed);
+        // So that no beat arrives after the goodbye: that would be taken for a sign of life.
+        fleet.slowest = 100;
+        fleet.work(8_000);
+        fleet.publish(0, &nothing);
+        let goodbye = Sent { beacon: true, ..Sent::new(0, fleet.instances[0].seq, None) };
+        fleet.run(400, &nothing);
+        fleet.send(&goodbye, &nothing);
+        fleet.instances[0].runs = false;
+        fleet.run(40_000, &nothing);
+        fleet.instances[1].runs = false;
+        fleet.run(120_000, &nothing);
+        fleet.found_nothing();
+    }
+}
+
+#[test]
+fn who_joins_late_learns_where_the_others_are_and_notices_from_then_on() {
+    for seed in 0..20 {
+        let mut fleet = Fleet::new(3, seed);
+        fleet.work(8_000);
+        fleet.run(30_000, &nothing);
+        fleet.found_nothing();
+        let began = fleet.now;
+        fleet.join();
+        fleet.run(T + CHECKS, &nothing);
+        let found = fleet.found().pop().unwrap();
+        assert!(found.len() == 1 && found[0].1 == GapReason::Joined, "{found:?}");
+        assert!(found[0].0 <= began + T + CHECKS);
+        fleet.run(60_000, &nothing);
+        fleet.found_nothing();
+        for publisher in (0..3).filter(|it| fleet.instances[*it].seq > 0).collect::<Vec<_>>() {
+            let began = fleet.now;
+            fleet.publish(publisher, &|to, _| to == 3);
+            fleet.run(T, &nothing);
+            let found = fleet.found().pop().unwrap();
+            assert!(found.len() == 1 && found[0].0 <= began + T, "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn an_idle_fleet_is_quiet_and_an_idle_instance_too() {
+    let per_second = |size: usize, published: bool| {
+        let mut fleet = Fleet::new(size, 7);
+        fleet.slowest = 20;
+        if published {
+            (0..size).for_each(|from| fleet.publish(from, &nothing));
+        }
+        fleet.run(20_000, &nothing);
+        let before = fleet.sent;
+        fleet.run(60_000, &nothing);
+        fleet.found_nothing();
+        (fleet.sent - before) as f64 / 60.0
+    };
+    // Probes, of which one serves all; a few cross.
+    let (alone, many) = (per_second(1, false), per_second(100, false));
+    assert!((1.0..=2.0).contains(&alone), "{alone}");
+    assert!(many < 10.0, "{many}");
+    // And beats, 20 s apart.
+    let published = per_second(100, true);
+    assert!(published < 5.0 + 10.0, "{published}");
+}

@@ -1,0 +1,290 @@
+use super::*;
+use crate::{bus::wire::message::Kind, glob::Pattern};
+
+fn outbox() -> Outbox {
+    Outbox::new(10_000, 8 << 20)
+}
+
+fn confirm(outbox: &mut Outbox) {
+    let seq = outbox.confirmed_seq();
+    assert!(outbox.confirm(seq + 1).is_none(), "of another number");
+    assert!(outbox.confirm(seq).is_some());
+}
+
+fn delete(key: &str) -> Change {
+    Change::Delete(Arc::from(key))
+}
+
+fn pattern(pattern: &str) -> Change {
+    Change::Pattern(Arc::from(pattern))
+}
+
+fn value(key: &str, value: u8, prime: bool) -> Change {
+    Change::Value {
+        key: Arc::from(key),
+        value: Arc::new([value]),
+        ttl_ms: Some(500),
+        prime,
+        seen: None,
+    }
+}
+
+/// All that comes out, in short.
+fn drain(outbox: &mut Outbox, now: u64) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(out) = outbox.next(now) {
+        all.push(match out.kind() {
+            Kind::Delete { keys } => format!("-{}", keys.join(",")),
+            Kind::Pattern { pattern } => format!("~{pattern}"),
+            Kind::Set { keys, value, .. } => format!("{}={}", keys[0], value[0]),
+            Kind::Beacon { .. } => unreachable!("the outbox makes none"),
+        });
+        confirm(outbox);
+    }
+    all
+}
+
+fn drained(now: u64, changes: &[Change]) -> Vec<String> {
+    let mut outbox = outbox();
+    for change in changes {
+        outbox.push(0, change.clone());
+    }
+    drain(&mut outbox, now)
+}
+
+#[test]
+fn a_key_deleted_again_and_again_goes_out_once() {
+    let changes =
+        [delete("a"), delete("b"), delete("a"), pattern("x*"), delete("c"), pattern("x*")];
+    assert_eq!(drained(0, &changes), ["-a,b,c", "~x*"]);
+}
+
+#[test]
+fn no_value_passes_a_delete_of_its_key() {
+    let (set, prime) = (value("k", 1, false), value("k", 2, true));
+    assert_eq!(drained(0, &[delete("k"), set.clone()]), ["-k", "k=1"]);
+    assert_eq!(drained(0, &[set.clone(), delete("k")]), ["-k"]);
+    assert_eq!(drained(0, &[prime.clone(), delete("k")]), ["-k"]);
+    assert_eq!(drained(0, &[set.clone(), pattern("z*")]), ["-k", "~z*"]);
+    assert_eq!(drained(0, &[prime.clone(), pattern("z*")]), ["~z*"]);
+    assert_eq!(drained(0, &[pattern("k*"), set.clone(), pattern("k*")]), ["~k*", "-k"]);
+    assert_eq!(drained(0, &[pattern("*"), set.clone()]), ["~*", "k=1"]);
+    assert_eq!(drained(0, &[pattern("*"), set.clone(), delete("k")]), ["~*"]);
+    assert_eq!(drained(0, &[set.clone(), pattern("*"), delete("k")]), ["~*"]);
+    assert_eq!(drained(0, &[set, prime]), ["-k", "k=2"]);
+}
+
+#[test]
+fn a_key_that_is_set_again_and_again_is_invalidated_at_its_first_turn() {
+    let changes = [value("k", 1, false), delete("a"), value("k", 2, false), value("k", 3, false)];
+    assert_eq!(drained(0, &changes), ["-k,a", "k=3"]);
+}
+
+#[test]
+fn values_do_not_wait_and_are_tried_once() {
+    let mut outbox = outbox();
+    outbox.push(0, value("set", 1, false));
+    let Some(What::Set(first)) = outbox.next(200).map(|out| out.what.clone()) else {
+        panic!("a value goes out")
+    };
+    assert_eq!(first.ttl_ms, Some(300), "what is left of it");
+    outbox.failed();
+    let again = outbox.next(200).unwrap();
+    assert_eq!((again.seq, again.kind()), (0, Kind::Delete { keys: vec!["set"] }));
+    let both = [value("set", 1, false), value("prime", 1, true)];
+    assert_eq!(drained(499, &both), ["set=1", "prime=1"]);
+    assert_eq!(drained(500, &both), ["-set"], "their time is over");
+    let mut lasting = value("k", 1, false);
+    if let Change::Value { ttl_ms, .. } = &mut lasting {
+        *ttl_ms = None;
+    }
+    assert_eq!(drained(999, std::slice::from_ref(&lasting)), ["k=1"]);
+    assert_eq!(drained(1_000, &[lasting]), ["-k"]);
+}
+
+#[test]
+fn a_message_stays_the_same_until_it_is_confirmed() {
+    let mut outbox = outbox();
+    outbox.push(0, delete("a"));
+    let first = outbox.next(0).cloned();
+    outbox.push(0, delete("a"));
+    outbox.push(0, pattern("*"));
+    outbox.failed();
+    assert_eq!(outbox.next(0).cloned(), first);
+    assert_eq!((outbox.confirmed_seq(), outbox.covered()), (0, 0));
+    confirm(&mut outbox);
+    assert_eq!((outbox.confirmed_seq(), outbox.covered()), (1, 1));
+    assert_eq!(drain(&mut outbox, 0), ["~*"], "the second delete came after the first was out");
+    assert_eq!(outbox.covered(), outbox.next_turn);
+    assert!(outbox.next(0).is_none());
+}
+
+#[test]
+fn what_does_not_fit_becomes_everything_and_values_go_first() {
+    let mut outbox = Outbox::new(3, 10_000);
+    outbox.push(0, value("prime", 1, true));
+    for key in ["a", "b", "c"] {
+        outbox.push(0, delete(key));
+    }
+    assert_eq!(drain(&mut outbox, 0), ["-a,b,c"], "without the prime it fits");
+    for key in ["a", "b", "c", "d", "e"] {
+        outbox.push(0, delete(key));
+    }
+    assert_eq!(drain(&mut outbox, 0), ["~*"]);
+    outbox.push(0, delete(&"x".repeat(9_000)));
+    outbox.push(0, delete(&"y".repeat(900)));
+    assert_eq!(drain(&mut outbox, 0), ["~*"]);
+    let mut none = Outbox::new(0, 0);
+    none.push(0, delete("a"));
+    assert_eq!(drain(&mut none, 0), ["~*"], "however small it is");
+}
+
+#[test]
+fn messages_stay_within_the_limits_of_an_event() {
+    let mut outbox = outbox();
+    for key in 0..9_000 {
+        outbox.push(0, delete(&format!("key:{key}")));
+    }
+    let long = |letter: &str| letter.repeat(60_000);
+    for letter in ["a", "b", "c", "d", "e", "f"] {
+        outbox.push(0, delete(&long(letter)));
+    }
+    let (mut keys, mut messages) = (0, 0);
+    while let Some(out) = outbox.next(0) {
+        let Kind::Delete { keys: batch } = out.kind() else { panic!("{out:?}") };
+        assert!(batch.len() <= MAX_KEYS);
+        assert!(batch.iter().map(|key| key.len()).sum::<usize>() <= BATCH_BYTES);
+        (keys, messages) = (keys + batch.len(), messages + 1);
+        confirm(&mut outbox);
+    }
+    assert_eq!((keys, messages), (9_006, 4));
+}
+
+#[test]
+fn a_key_too_long_for_an_event_is_covered_by_how_it_begins() {
+    let key = "[é*]".repeat(20_000);
+    for change in [delete(&key), value(&key, 1, false)] {
+        let mut outbox = outbox();
+        outbox.push(0, change);
+        let Some(Kind::Pattern { pattern }) = outbox.next(0).map(Outgoing::kind) else {
+            panic!("a pattern")
+        };
+        assert!(pattern.len() <= MAX_TEXT && Pattern::new(pattern).matches(&key));
+        assert!(!Pattern::new(pattern).matches("other"));
+    }
+    assert_eq!(drained(0, &[value(&key, 1, true)]), [""; 0]);
+    assert_eq!(drained(0, &[pattern(&key)]), ["~*"]);
+}
+
+/// The keys of the model below.
+fn keys() -> impl Iterator<Item = String> {
+    (0..8).map(|n| format!("{}:{}", n / 4, n % 4))
+}
+
+/// A change that a peer has not heard of yet.
+struct Open {
+    key: String,
+    turn: u64,
+    heard: bool,
+}
+
+/// A peer that gets some messages twice, and what it has to hear.
+#[derive(Default)]
+struct Peer {
+    holds: HashMap<String, u8>,
+    open: Vec<Open>,
+}
+
+impl Peer {
+    fn must_hear(&mut self, turn: u64, of: impl Fn(&str) -> bool) {
+        let keys = keys().filter(|key| of(key));
+        self.open.extend(keys.map(|key| Open { key, turn, heard: false }));
+    }
+
+    fn receive(&mut self, kind: &Kind<'_>) {
+        let covered = |key: &str| match kind {
+            Kind::Delete { keys } | Kind::Set { keys, .. } => keys.contains(&key),
+            Kind::Pattern { pattern } => Pattern::new(pattern).matches(key),
+            Kind::Beacon { .. } => false,
+        };
+        self.holds.retain(|key, _| !covered(key));
+        for open in &mut self.open {
+            open.heard |= covered(&open.key);
+        }
+        if let Kind::Set { keys, value, .. } = kind {
+            self.holds.insert(keys[0].to_owned(), value[0]);
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_peers_hear_of_every_change_and_end_up_with_nothing_old() {
+    for seed in 0..1_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut outbox = Outbox::new(random.usize(1..12), random.usize(300..3_000));
+        let mut peer = Peer::default();
+        // What is right to hold: the value set last, and what was loaded since, if nothing
+        // deleted it.
+        let mut right: HashMap<String, Vec<u8>> = HashMap::new();
+        let mut next_seq = 0;
+        for now in (0..1_400).step_by(7) {
+            let key = keys().nth(random.usize(..8)).unwrap();
+            match random.u8(..10) {
+                0..=2 => {
+                    right.remove(&key);
+                    let turn = outbox.push(now, delete(&key));
+                    peer.must_hear(turn, |other| other == key);
+                }
+                3 => {
+                    let glob = random.choice(["0:*", "1:*", "*", "?:1"]).unwrap();
+                    let compiled = Pattern::new(glob);
+                    right.retain(|key, _| !compiled.matches(key));
+                    let turn = outbox.push(now, pattern(glob));
+                    peer.must_hear(turn, |other| compiled.matches(other));
+                }
+                4 | 5 => {
+                    let (number, prime) = (random.u8(..), random.bool());
+                    let values = right.entry(key.clone()).or_default();
+                    if !prime {
+                        values.clear();
+                    }
+                    values.push(number);
+                    let turn = outbox.push(now, value(&key, number, prime));
+                    peer.must_hear(turn, |other| other == key && !prime);
+                }
+                _ => {
+                    let Some(out) = outbox.next(now) else { continue };
+                    assert_eq!(out.seq, next_seq);
+                    let arrives = random.u8(..3) > 0;
+                    if arrives {
+                        peer.receive(&out.kind());
+                    }
+                    if arrives && random.bool() {
+                        confirm(&mut outbox);
+                        next_seq += 1;
+                    } else {
+                        outbox.failed();
+                    }
+                    assert_eq!(outbox.confirmed_seq(), next_seq);
+                }
+            }
+            assert!(outbox.waiting.len() <= outbox.max_entries && outbox.bytes <= outbox.max_bytes);
+            peer.open.retain(|open| {
+                let is_out = open.turn < outbox.covered();
+                assert!(!is_out || open.heard, "{} of seed {seed}", open.key);
+                !is_out
+            });
+        }
+        while let Some(out) = outbox.next(10_000) {
+            peer.receive(&out.kind());
+            confirm(&mut outbox);
+        }
+        assert!(peer.open.iter().all(|open| open.heard), "seed {seed}");
+        for (key, held) in &peer.holds {
+            let right = right.get(key).map(Vec::as_slice).unwrap_or_default();
+            assert!(right.contains(held), "{key} of seed {seed}");
+        }
+        assert_eq!((outbox.bytes, outbox.len()), (0, 0));
+        assert_eq!(outbox.deletes.len() + outbox.values.len() + outbox.patterns.len(), 0);
+    }
+}

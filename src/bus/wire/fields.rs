@@ -1,0 +1,209 @@
+//! The fields of an event, read and written one by one, each within its limits.
+
+use super::{
+    decode_error::Refused,
+    envelope::PREFIX,
+    limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
+    pack::{Head, Reader, Writer},
+};
+
+/// Above it a double does not say every integer.
+const MAX_NUMBER: u64 = 1 << 53;
+const HELLO: &str = "hello";
+
+/// An event being written.
+pub(crate) struct Out {
+    pub(crate) bytes: Writer,
+    fields: u8,
+}
+
+impl Out {
+    pub(crate) fn new() -> Self {
+        let mut bytes = Writer::default();
+        bytes.raw(PREFIX);
+        // How many fields there are is known in the end.
+        bytes.map(0);
+        Self { bytes, fields: 0 }
+    }
+
+    pub(crate) fn field(&mut self, name: &str) {
+        self.bytes.text(name);
+        self.fields += 1;
+    }
+
+    pub(crate) fn text(&mut self, name: &'static str, text: &str) -> Result<(), Refused> {
+        if text.len() > MAX_TEXT {
+            return Err(Refused::TooLong(name));
+        }
+        self.field(name);
+        self.bytes.text(text);
+        Ok(())
+    }
+
+    pub(crate) fn number(&mut self, name: &str, number: u64) {
+        self.field(name);
+        self.bytes.number(number);
+    }
+
+    pub(crate) fn keys(&mut self, keys: &[&str]) -> Result<(), Refused> {
+        if keys.len() > MAX_KEYS {
+            return Err(Refused::TooManyKeys);
+        }
+        if keys.iter().any(|key| key.len() > MAX_TEXT) {
+            return Err(Refused::TooLong("keys"));
+        }
+        self.field("keys");
+        self.bytes.array(keys.len());
+        keys.iter().for_each(|key| self.bytes.text(key));
+        Ok(())
+    }
+
+    pub(crate) fn value(&mut self, name: &str, value: &[u8]) -> Result<(), Refused> {
+        let mut reader = Reader::new(value);
+        reader.value(MAX_DEPTH)?;
+        reader.end()?;
+        self.field(name);
+        self.bytes.raw(value);
+        Ok(())
+    }
+
+    pub(crate) fn beacon(&mut self, hello: bool) -> Result<(), Refused> {
+        if hello {
+            return self.text("beacon", HELLO);
+        }
+        self.yes("beacon");
+        Ok(())
+    }
+
+    pub(crate) fn yes(&mut self, name: &str) {
+        self.field(name);
+        self.bytes.yes();
+    }
+
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Refused> {
+        let mut bytes = self.bytes.0;
+        if bytes.len() > MAX_PAYLOAD {
+            return Err(Refused::TooLarge);
+        }
+        if let Some(fields) = bytes.get_mut(PREFIX.len() + 2) {
+            *fields = self.fields;
+        }
+        Ok(bytes)
+    }
+}
+
+/// What is in an event, each field by itself, whichever type the event has.
+#[derive(Default)]
+pub(crate) struct Fields<'a> {
+    pub(crate) id: Option<&'a str>,
+    pub(crate) kind: Option<&'a str>,
+    pub(crate) source: Option<&'a str>,
+    pub(crate) ts: Option<u64>,
+    pub(crate) generation: Option<u64>,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) keys: Option<Vec<&'a str>>,
+    pub(crate) pattern: Option<&'a str>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) ttl_ms: Option<u64>,
+    pub(crate) prime: bool,
+    /// Whatever it is: it is read where it is needed.
+    pub(crate) seen: Option<&'a [u8]>,
+    pub(crate) incarnation: Option<&'a str>,
+    pub(crate) seq: Option<u64>,
+    pub(crate) due: Option<u64>,
+    /// Whether it is a hello.
+    pub(crate) beacon: Option<bool>,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Refused> {
+        let mut fields = Self::default();
+        let mut reader = Reader::new(body);
+        let Head::Map(pairs) = reader.head()? else { return Err(Refused::NotAMap) };
+        for _ in 0..pairs {
+            let Head::Text(name) = reader.head()? else { return Err(Refused::NotAMap) };
+            let r = &mut reader;
+            match name {
+                b"id" => fields.id = text(r, "id")?,
+                b"type" => fields.kind = text(r, "type")?,
+                b"source" => fields.source = text(r, "source")?,
+                b"ts" => fields.ts = number(r, "ts")?,
+                b"generation" => fields.generation = number(r, "generation")?,
+                b"namespace" => fields.namespace = text(r, "namespace")?,
+                b"keys" => fields.keys = keys(r)?,
+                b"pattern" => fields.pattern = text(r, "pattern")?,
+                b"value" => fields.value = Some(r.value(MAX_DEPTH)?),
+                b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
+                b"prime" => {
+                    fields.prime = Reader::new(r.value(MAX_DEPTH)?).head()? == Head::Bool(true);
+                }
+                b"seen" => fields.seen = Some(r.value(MAX_DEPTH)?),
+                b"inc" => fields.incarnation = lenient(r, text)?,
+                b"seq" => fields.seq = lenient(r, number)?,
+                b"due" => fields.due = lenient(r, number)?,
+                b"beacon" => fields.beacon = beacon(r)?,
+                _ => drop(r.value(MAX_DEPTH)?),
+            }
+        }
+        reader.end()?;
+        Ok(fields)
+    }
+}
+
+fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, Refused> {
+    match reader.head()? {
+        Head::Nothing => Ok(None),
+        Head::Text(bytes) if bytes.len() > MAX_TEXT => Err(Refused::TooLong(field)),
+        Head::Text(bytes) => {
+            std::str::from_utf8(bytes).map(Some).map_err(|_| Refused::WrongType(field))
+        }
+        _ => Err(Refused::WrongType(field)),
+    }
+}
+
+/// A number of things or of milliseconds. JavaScript writes large ones as floats, and may have
+/// computed a time below zero or between two milliseconds. What it could not write without loss is
+/// as much as can be.
+fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, Refused> {
+    match reader.head()? {
+        Head::Nothing => Ok(None),
+        Head::Uint(number) => Ok(Some(number.min(MAX_NUMBER))),
+        Head::Negative => Ok(Some(0)),
+        Head::Float(number) if number.is_finite() => Ok(Some((number as u64).min(MAX_NUMBER))),
+        _ => Err(Refused::WrongType(field)),
+    }
+}
+
+fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, Refused> {
+    let count = match reader.head()? {
+        Head::Nothing => return Ok(None),
+        Head::Array(count) => count,
+        _ => return Err(Refused::WrongType("keys")),
+    };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count > MAX_KEYS {
+        return Err(Refused::TooManyKeys);
+    }
+    let mut keys = Vec::with_capacity(count);
+    for _ in 0..count {
+        keys.push(text(reader, "keys")?.ok_or(Refused::WrongType("keys"))?);
+    }
+    Ok(Some(keys))
+}
+
+/// What is ours only if it has the type that we give it, and else another's and none of ours.
+fn lenient<'a, T>(
+    reader: &mut Reader<'a>,
+    read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, Refused>,
+) -> Result<Option<T>, Refused> {
+    let mut whole = Reader::new(reader.value(MAX_DEPTH)?);
+    Ok(read(&mut whole, "").ok().flatten())
+}
+
+fn beacon(reader: &mut Reader<'_>) -> Result<Option<bool>, Refused> {
+    Ok(match Reader::new(reader.value(MAX_DEPTH)?).head()? {
+        Head::Bool(true) => Some(false),
+        Head::Text(text) if text == HELLO.as_bytes() => Some(true),
+        _ => None,
+    })
+}

@@ -1,0 +1,259 @@
+use std::borrow::Cow;
+
+use super::*;
+use crate::bus::wire::{
+    envelope::body,
+    limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
+    pack::Malformed,
+};
+
+const NIL: &[u8] = b"\xc0";
+
+fn deleted(keys: Vec<&str>) -> Message<'_> {
+    Message {
+        id: "e1",
+        source: "a",
+        ts: 1_800_000_000_123,
+        generation: None,
+        namespace: None,
+        mark: None,
+        kind: Kind::Delete { keys },
+    }
+}
+
+fn set(value: &[u8], ttl_ms: Option<u64>) -> Kind<'_> {
+    Kind::Set { keys: vec!["k"], value, ttl_ms, prime: false, seen: None }
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let mark = Some(Mark { incarnation: "i7", seq: 5_000_000_000, due: Some(1_000) });
+    let kinds = [
+        Kind::Delete { keys: vec!["user:1", "", "é"] },
+        Kind::Pattern { pattern: "user:*" },
+        set(b"\x81\xa1a\x92\x01\xc0", Some(60_000)),
+        set(NIL, None),
+        Kind::Set {
+            keys: vec!["k"],
+            value: NIL,
+            ttl_ms: None,
+            prime: true,
+            seen: Some(b"\x92\xa2i7\x05"),
+        },
+        Kind::Beacon { hello: false },
+        Kind::Beacon { hello: true },
+    ];
+    let mut samples = Vec::new();
+    for kind in kinds {
+        let bare = Message { kind, ..deleted(vec![]) };
+        let full = Message { generation: Some(3), namespace: Some("shop"), mark, ..bare.clone() };
+        samples.extend([bare.encode().unwrap(), full.encode().unwrap()]);
+    }
+    samples
+}
+
+fn decode(payload: &[u8]) -> Result<Message<'_>, Refused> {
+    match body(payload, |_, _| None)? {
+        Cow::Borrowed(body) => Message::decode(body, Some("shop")),
+        Cow::Owned(_) => panic!("nothing is unpacked here"),
+    }
+}
+
+/// A map of these fields, each a value in MessagePack.
+fn map(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Out::new();
+    for (name, value) in fields {
+        out.field(name);
+        out.bytes.raw(value);
+    }
+    out.finish().unwrap()
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    for payload in samples() {
+        assert_eq!(decode(&payload).unwrap().encode().unwrap(), payload);
+    }
+}
+
+#[test]
+fn a_delete_is_written_as_these_bytes() {
+    let message =
+        Message { mark: Some(Mark { incarnation: "i7", seq: 2, due: None }), ..deleted(vec!["k"]) };
+    let expected = [
+        &b"HC1M\xde\0\x07\xa2id\xa2e1\xa6source\xa1a\xa2ts\xcb"[..],
+        &1_800_000_000_123f64.to_be_bytes(),
+        b"\xa3inc\xa2i7\xa3seq\x02\xa4type\xa3del\xa4keys\x91\xa1k",
+    ]
+    .concat();
+    assert_eq!(message.encode().unwrap(), expected);
+}
+
+#[test]
+fn events_have_ids_of_their_own_and_beacons_share_one() {
+    let mark = |seq| Mark { incarnation: "i7", seq, due: None };
+    assert_ne!(mark(1).id(), mark(2).id());
+    assert_eq!(mark(1).beacon_id(), mark(2).beacon_id());
+    assert_ne!(mark(1).beacon_id(), Mark { incarnation: "i8", ..mark(1) }.beacon_id());
+}
+
+#[test]
+fn what_javascript_writes_is_read() {
+    let ts = [&[0xcb][..], &1_800_000_000_123f64.to_be_bytes()].concat();
+    let half = [&[0xcb][..], &1_500.5f64.to_be_bytes()].concat();
+    let payload = map(&[
+        ("type", b"\xa3set"),
+        ("keys", b"\x91\xa242"),
+        ("keyTypes", b"\x91\xa6number"),
+        ("more", b"\x82\xa1a\x91\x01\x02\x03"),
+        ("value", b"\xd4\0\0"),
+        ("ttlMs", &half),
+        ("generation", b"\xd4\0\0"),
+        ("namespace", b"\xc0"),
+        ("ts", &ts),
+        ("source", b"\xa2ts"),
+        ("id", b"\xa1x"),
+    ]);
+    let expected = Message {
+        id: "x",
+        source: "ts",
+        kind: Kind::Set {
+            keys: vec!["42"],
+            value: b"\xd4\0\0",
+            ttl_ms: Some(1_500),
+            prime: false,
+            seen: None,
+        },
+        ..deleted(vec![])
+    };
+    assert_eq!(decode(&payload), Ok(expected.clone()));
+    assert_eq!(decode(&payload[4..]), Ok(expected), "without a prefix");
+}
+
+#[test]
+fn a_beacon_is_a_delete_of_nothing_to_those_who_know_of_none() {
+    let beacon = Message { kind: Kind::Beacon { hello: true }, ..deleted(vec![]) };
+    let bytes = beacon.encode().unwrap();
+    assert!(bytes.ends_with(b"\xa4type\xa3del\xa4keys\x90\xa6beacon\xa5hello"), "{bytes:x?}");
+    let read = |beacon: &[u8], keys: &[u8]| {
+        let fields: [(&str, &[u8]); 5] = [
+            ("id", b"\xa1x"),
+            ("source", b"\xa1s"),
+            ("type", b"\xa3del"),
+            ("keys", keys),
+            ("beacon", beacon),
+        ];
+        decode(&map(&fields)).map(|message| format!("{:?}", message.kind)).unwrap()
+    };
+    assert_eq!(read(b"\xc3", b"\x90"), "Beacon { hello: false }");
+    assert_eq!(read(b"\xc3", b"\x91\xa1k"), r#"Delete { keys: ["k"] }"#);
+    assert_eq!(read(b"\x90", b"\x90"), "Delete { keys: [] }");
+}
+
+#[test]
+fn names_that_others_use_for_something_else_are_no_mark() {
+    let long = [&b"\xd9\x41"[..], &[b'x'; 65]].concat();
+    for (inc, seq) in [
+        (&b"\x01"[..], &b"\x01"[..]),
+        (b"\xa1i", b"\x91\xa1x"),
+        (b"\x80", b"\x07"),
+        (&long, b"\x07"),
+    ] {
+        let payload = map(&[
+            ("inc", inc),
+            ("seq", seq),
+            ("due", b"\x90"),
+            ("id", b"\xa1x"),
+            ("source", b"\xa1s"),
+            ("type", b"\xa3del"),
+            ("keys", b"\x91\xa1k"),
+        ]);
+        let message = decode(&payload).unwrap();
+        assert_eq!((message.mark, message.kind), (None, Kind::Delete { keys: vec!["k"] }));
+    }
+}
+
+#[test]
+fn what_is_refused_says_why() {
+    let base: [(&str, &[u8]); 4] =
+        [("id", b"\xa1x"), ("source", b"\xa1s"), ("type", b"\xa3del"), ("keys", b"\x90")];
+    let with = |name: &'static str, value: &[u8]| {
+        let mut fields: Vec<_> = base.iter().filter(|field| field.0 != name).copied().collect();
+        if !value.is_empty() {
+            fields.push((name, value));
+        }
+        decode(&map(&fields)).unwrap_err()
+    };
+    for name in ["id", "source", "type", "keys"] {
+        assert_eq!(with(name, b""), Refused::Missing(name));
+        assert_eq!(with(name, b"\xc0"), Refused::Missing(name));
+        assert_eq!(with(name, b"\x01"), Refused::WrongType(name));
+    }
+    assert_eq!(with("keys", b"\x91\x01"), Refused::WrongType("keys"));
+    assert_eq!(with("id", b"\xa1\xff"), Refused::WrongType("id"));
+    assert_eq!(with("ts", b"\xa1x"), Refused::WrongType("ts"));
+    assert_eq!(with("type", b"\xa4tags"), Refused::UnknownType);
+    assert_eq!(with("type", b"\xa3set"), Refused::Missing("value"));
+    assert_eq!(with("type", b"\xa7pattern"), Refused::Missing("pattern"));
+    assert_eq!(with("namespace", b"\xa4mine"), Refused::OtherNamespace);
+    assert_eq!(with("keys", &[0xdc, 0x10, 0x01]), Refused::TooManyKeys);
+    assert_eq!(with("keys", &[0xdd, 0xff, 0xff, 0xff, 0xff]), Refused::TooManyKeys);
+    for name in ["id", "source", "pattern", "namespace"] {
+        let long = [&[0xdb, 0, 1, 0, 1][..], &[b'x'; 65_537]].concat();
+        assert_eq!(with(name, &long), Refused::TooLong(name));
+    }
+    let deep = [vec![0x91; 200], vec![0]].concat();
+    assert_eq!(with("more", &deep), Refused::NotMessagePack(Malformed::TooDeep));
+    assert_eq!(decode(b"HC1G\x1f"), Err(Refused::UnknownTag(b'G')));
+    assert_eq!(decode(b"{\"id\":1}"), Err(Refused::NotAMap));
+    assert_eq!(decode(b"HC1M\x93"), Err(Refused::NotAMap));
+    assert_eq!(decode(b"HC1M\x81\x01\x01"), Err(Refused::NotAMap));
+    assert_eq!(decode(b""), Err(Refused::NotAMap));
+    let trailing = [map(&base), vec![0]].concat();
+    assert_eq!(decode(&trailing), Err(Refused::NotMessagePack(Malformed::Trailing)));
+    assert_eq!(decode(&vec![0; MAX_PAYLOAD + 1]), Err(Refused::TooLarge));
+}
+
+#[test]
+fn what_a_reader_would_refuse_is_not_written() {
+    let long = "x".repeat(MAX_TEXT + 1);
+    assert_eq!(deleted(vec![&long]).encode(), Err(Refused::TooLong("keys")));
+    assert_eq!(deleted(vec!["k"; MAX_KEYS + 1]).encode(), Err(Refused::TooManyKeys));
+    assert!(deleted(vec!["k"; MAX_KEYS]).encode().is_ok());
+    let set = |value| Message { kind: set(value, None), ..deleted(vec![]) };
+    for value in [&b""[..], b"\x01\x01", b"\x91", b"\xc1"] {
+        assert!(matches!(set(value).encode(), Err(Refused::NotMessagePack(_))));
+    }
+    let huge = [&[0xc6, 2, 0, 0, 0][..], &vec![0; 32 << 20]].concat();
+    assert_eq!(set(&huge).encode(), Err(Refused::TooLarge));
+}
+
+#[test]
+fn no_bytes_make_it_panic_or_allocate_without_bound() {
+    let samples = samples();
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut read = 0;
+    for round in 0..200_000 {
+        let mut bytes = samples[round % samples.len()].clone();
+        for _ in 0..random.usize(1..5) {
+            let at = random.usize(4..bytes.len());
+            match random.u8(..6) {
+                0 if bytes.len() > 5 => drop(bytes.remove(at)),
+                1 => bytes.insert(at, random.u8(..)),
+                2 => bytes.truncate(at + 1),
+                3 => bytes[at] = random.choice([0xdd, 0xdf, 0xdb, 0xc6, 0xdc, 0xc1]).unwrap(),
+                _ => bytes[at] ^= 1 << random.u8(..8),
+            }
+        }
+        let mut result = Ok(());
+        let used = allocation_counter::measure(|| result = decode(&bytes).map(|_| read += 1));
+        // The list of keys, and the depth of a value.
+        let most = MAX_KEYS * size_of::<&str>() + 2 * 8 * MAX_DEPTH;
+        assert!(used.bytes_max <= 2 * most as u64, "{used:?} for {bytes:x?}");
+        if let (Ok(()), Ok(message)) = (result, decode(&bytes)) {
+            // What was understood can be said again, in one way.
+            let again = message.encode().unwrap();
+            assert_eq!(decode(&again).unwrap(), message);
+        }
+    }
+    assert!((1_000..199_000).contains(&read), "{read} of the mutations were still events");
+}

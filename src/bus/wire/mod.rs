@@ -1,0 +1,8 @@
+//! Messages of the bus as bytes.
+
+pub(crate) mod decode_error;
+pub(crate) mod envelope;
+pub(crate) mod fields;
+pub(crate) mod limits;
+pub(crate) mod message;
+pub(crate) mod pack;

@@ -1,0 +1,183 @@
+//! The instances that a cache shares a bus with: what belongs to that, and the two tasks of it.
+//! (`listen.rs` hears, `tell.rs` tells.)
+//!
+//! The tasks begin with the first call that has to leave memory, because a cache is built without
+//! a runtime; and begin anew if the runtime that they were on has shut down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OnceCell, watch},
+};
+
+use super::{state::Shared, trust::Trust};
+use crate::resilience::task_tracker::Running;
+use crate::{
+    bus::{EventBus, Manner, Member},
+    codec::Codec,
+    error::Error,
+    observe::BusHealth,
+    options::CacheOptions,
+    resilience::{Breaker, Late, there_is_a_timer, unless, within},
+    time::millis,
+};
+
+pub(super) struct Fleet<V> {
+    pub(super) bus: EventBus,
+    pub(super) codec: Arc<dyn Codec<V>>,
+    pub(super) member: Member,
+    pub(super) trust: Trust,
+    pub(super) breaker: Breaker,
+    /// Raised whenever the bus shows that it is back, so that the breaker lets through at once.
+    pub(super) signs_of_life: AtomicU64,
+    /// Whether there is a subscription.
+    pub(super) subscribed: watch::Sender<bool>,
+    /// The two tasks. Ended by `close`, and by the last handle's drop.
+    pub(super) tasks: Running,
+    /// Told when the cache is closed.
+    pub(super) closed: Notify,
+    /// The end of it all, once.
+    pub(super) left: OnceCell<()>,
+    listens: AtomicBool,
+    tells: AtomicBool,
+}
+
+impl<V> Fleet<V> {
+    pub(super) fn new(
+        bus: EventBus,
+        codec: Arc<dyn Codec<V>>,
+        options: &CacheOptions,
+        tells_counts: bool,
+        tasks: Running,
+    ) -> Self {
+        let (events, breaker) = (&options.event_bus, &options.event_bus_circuit_breaker);
+        let manner = Manner {
+            source: options.source.clone(),
+            namespace: events.namespace.clone(),
+            trust_timeout: millis(events.trust_timeout),
+            dedupe_entries: options.event_dedupe.max_entries,
+            dedupe_ttl: millis(options.event_dedupe.ttl),
+            outbox_entries: events.outbox_max_entries,
+            outbox_bytes: events.outbox_max_bytes,
+            tells_counts,
+        };
+        bus.begin_use();
+        let trust = options.subscribe_to_events.then(|| millis(events.trust_timeout));
+        Self {
+            bus,
+            codec,
+            member: Member::new(manner),
+            trust: Trust::new(trust),
+            breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
+            signs_of_life: AtomicU64::new(0),
+            subscribed: watch::Sender::new(false),
+            tasks,
+            closed: Notify::new(),
+            left: OnceCell::new(),
+            listens: AtomicBool::new(false),
+            tells: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_alive(&self) {
+        self.signs_of_life.fetch_add(1, Ordering::Relaxed);
+        // Who waits to publish again need not wait for longer.
+        self.member.work.notify_one();
+    }
+
+    /// The place of who tells, if there is nobody; left when it is dropped.
+    pub(super) fn tell_instead(&self) -> Option<Telling<'_>> {
+        let is_free = !self.tells.swap(true, Ordering::SeqCst);
+        is_free.then_some(Telling(&self.tells))
+    }
+
+    pub(super) fn health(&self, now: u64) -> BusHealth {
+        BusHealth {
+            transport: self.bus.transport().name(),
+            subscribed: *self.subscribed.borrow(),
+            trusted: self.trust.is_whole(now),
+            publishing_skipped: self.breaker.is_open(),
+            waiting: self.member.waiting(),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Sees to it that the two tasks run. To be called by whatever leaves memory.
+    pub(super) fn meet_the_fleet(self: &Arc<Self>) {
+        let Some(fleet) = &self.fleet else { return };
+        let is_running = |task: &AtomicBool| task.load(Ordering::Relaxed);
+        let listens = !self.options.subscribe_to_events || is_running(&fleet.listens);
+        if listens && is_running(&fleet.tells) || self.check_open().is_err() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !there_is_a_timer() {
+            return;
+        }
+        if !listens && !fleet.listens.swap(true, Ordering::SeqCst) {
+            let ended = Ended(Arc::clone(self), |fleet| &fleet.listens);
+            let token = fleet.tasks.token();
+            runtime.spawn(token.run(async move { ended.0.listen().await }));
+        }
+        if !fleet.tells.swap(true, Ordering::SeqCst) {
+            let ended = Ended(Arc::clone(self), |fleet| &fleet.tells);
+            let token = fleet.tasks.token();
+            runtime.spawn(token.run(async move { ended.0.tell().await }));
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    pub(super) async fn ready(self: &Arc<Self>) -> Result<(), Error> {
+        self.check_open()?;
+        self.meet_the_fleet();
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| self.options.subscribe_to_events) {
+            let mut subscribed = fleet.subscribed.subscribe();
+            if !there_is_a_timer() {
+                return Err(Error::cannot_listen());
+            }
+            loop {
+                // Ended by the close of the cache, which stops the task that would say so.
+                let closed = fleet.closed.notified();
+                self.check_open()?;
+                let begun = subscribed.wait_for(|subscribed| *subscribed);
+                match within(Some(LOOK), unless(closed, begun)).await {
+                    // Whoever listened may have gone with its runtime.
+                    Err(Late) => self.meet_the_fleet(),
+                    Ok(_) => break,
+                }
+            }
+        }
+        self.check_open()
+    }
+}
+
+/// How long to wait for a subscription before it is looked whether anybody sees to it.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) struct Telling<'a>(&'a AtomicBool);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Lets the next task begin, however this one ended.
+struct Ended<V: Send + Sync + 'static>(Arc<Shared<V>>, fn(&Fleet<V>) -> &AtomicBool);
+
+impl<V: Send + Sync + 'static> Drop for Ended<V> {
+    fn drop(&mut self) {
+        if let Some(fleet) = &self.0.fleet {
+            (self.1)(fleet).store(false, Ordering::SeqCst);
+        }
+    }
+}
