@@ -44,7 +44,7 @@
 //!
 //! # Layout
 //!
-//! [`LazyLayersCache`] is the cache and [`Builder`] makes one; [`CacheOptions`] is what can be
+//! [`LazyLayersCache`] is the cache and [`CacheBuilder`] makes one; [`CacheOptions`] is what can be
 //! set, [`GetOrSet`] what one call can say. [`Loader`], [`IntoLoaded`] and [`Loaded`] are the
 //! contract with the origin, [`Store`] and [`Codec`] that with a level that instances share,
 //! [`Clock`] that with time. [`Error`] and [`ErrorKind`] say what can go wrong. [`Event`], [`Stats`],
@@ -99,7 +99,7 @@ pub use crate::adapters::nats::{
 pub use crate::adapters::rabbitmq::{RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport};
 #[cfg(feature = "redis")]
 pub use crate::adapters::redis::{
-    store::{AfterRestart, DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder},
+    store::{DeleteStrategy, RedisOptions, RedisStore, RedisStoreBuilder, RestartPolicy},
     transport::{RedisTransport, RedisTransportBuilder, RedisTransportOptions},
 };
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
@@ -108,24 +108,24 @@ pub use crate::adapters::tls::TlsOptions;
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
 pub use crate::{
     bus::{
-        Delivery, EventBus, EventBusHealth, Events, LocalTransport, Subscribed, Transport,
+        BusProbe, Delivery, EventBus, LocalTransport, MessageStream, Subscribed, Transport,
         TransportFuture,
     },
     cache::{
-        Builder, DeleteMeans, GetOrSet, GetOrSetFuture, Guarantees, LazyLayersCache, Outcome,
+        CacheBuilder, DeleteAck, GetOrSet, GetOrSetFuture, Guarantees, LazyLayersCache, Outcome,
         SetRequest, Source,
     },
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
-    l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
+    l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
     load::{IntoLoaded, Loaded, Loader},
     observe::{
-        BusHealth, Event, Health, L2Health, Level, OriginHealth, StaleReason, Stats, Subscription,
+        BusHealth, Event, HandlerGuard, Health, L2Health, Level, OriginHealth, StaleReason, Stats,
     },
     options::{
-        CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, EventDedupe, FailSafe,
-        Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
+        FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, SystemClock},
 };

@@ -14,8 +14,8 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Begin, Begun, DistributedLock, FailSafe, L2Options, LazyLayersCache, Lease, Store, StoreFuture,
-    Stored, WireCodec, testing::TokioClock,
+    LeaseRequest, LeaseResponse, DistributedLock, FailSafe, L2Options, LazyLayersCache, Lease, Store, StoreFuture,
+    StoredValue, WireCodec, testing::TokioClock,
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -41,10 +41,10 @@ impl Any {
         }
     }
 
-    fn stored(&self) -> Stored {
+    fn stored(&self) -> StoredValue {
         let length = usize::from(self.byte());
         let value = (0..length).map(|_| self.byte()).collect();
-        Stored { value, remaining: (self.byte() % 3 > 0).then(|| self.span()) }
+        StoredValue { value, remaining: (self.byte() % 3 > 0).then(|| self.span()) }
     }
 
     fn answer<'a, T: Send + 'a>(&'a self, answer: impl FnOnce(&Self) -> T) -> StoreFuture<'a, T> {
@@ -61,14 +61,14 @@ impl Any {
 }
 
 impl Store for Any {
-    fn get<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.answer(|any| (any.byte() % 3 > 0).then(|| any.stored()))
     }
 
-    fn begin<'a>(&'a self, _: &'a str, _: Begin) -> StoreFuture<'a, Begun> {
+    fn get_or_lease<'a>(&'a self, _: &'a str, _: LeaseRequest) -> StoreFuture<'a, LeaseResponse> {
         self.answer(|any| match any.byte() % 2 {
-            0 => Begun::Fresh(any.stored()),
-            _ => Begun::Load {
+            0 => LeaseResponse::Fresh(any.stored()),
+            _ => LeaseResponse::Load {
                 lease: (any.byte() % 2 == 0).then(|| Lease::new("x")),
                 stale: (any.byte() % 2 == 0).then(|| any.stored()),
             },
@@ -85,7 +85,7 @@ impl Store for Any {
         self.answer(|any| any.byte() % 2 == 0)
     }
 
-    fn seize<'a>(&'a self, _: &'a str, _: Duration) -> StoreFuture<'a, Option<Lease>> {
+    fn acquire_write_lease<'a>(&'a self, _: &'a str, _: Duration) -> StoreFuture<'a, Option<Lease>> {
         self.answer(|any| (any.byte() % 2 == 0).then(|| Lease::new("x")))
     }
 
@@ -97,7 +97,7 @@ impl Store for Any {
         self.answer(|_| ())
     }
 
-    fn discard<'a>(&'a self, _: &'a str, _: &'a [u8]) -> StoreFuture<'a, ()> {
+    fn delete_if_equals<'a>(&'a self, _: &'a str, _: &'a [u8]) -> StoreFuture<'a, ()> {
         self.answer(|_| ())
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lazy_layers_cache::{Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored};
+use lazy_layers_cache::{
+    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue,
+};
 
 use crate::{
     history::History,
@@ -22,16 +24,20 @@ impl<S> Noted<S> {
 }
 
 impl<S: Store> Store for Noted<S> {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.store.get(key)
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(async move {
             let number = self.history.key_of(key).ok_or("a key of nobody")?;
             self.history.leased(self.by, number, false);
-            let begun = self.store.begin(key, begin).await?;
-            let leased = matches!(begun, Begun::Load { lease: Some(_), .. });
+            let begun = self.store.get_or_lease(key, begin).await?;
+            let leased = matches!(begun, LeaseResponse::Load { lease: Some(_), .. });
             self.history.leased(self.by, number, leased);
             Ok(begun)
         })
@@ -52,8 +58,12 @@ impl<S: Store> Store for Noted<S> {
         })
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        self.store.seize(key, lease_for)
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
+        self.store.acquire_write_lease(key, lease_for)
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
@@ -68,8 +78,8 @@ impl<S: Store> Store for Noted<S> {
         self.store.delete_matching(pattern)
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.discard(key, value)
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.delete_if_equals(key, value)
     }
 
     fn size(&self) -> StoreFuture<'_, u64> {
@@ -88,11 +98,11 @@ impl<S: Store> Store for Noted<S> {
         self.store.unlock(key, owner)
     }
 
-    fn refuses(&self, key: &str) -> Option<BoxError> {
-        self.store.refuses(key)
+    fn reject_key(&self, key: &str) -> Option<BoxError> {
+        self.store.reject_key(key)
     }
 
-    fn connection(&self) -> u64 {
-        self.store.connection()
+    fn connection_generation(&self) -> u64 {
+        self.store.connection_generation()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lazy_layers_cache::testing::BusWeather;
+use lazy_layers_cache::testing::BusFaults;
 
 /// Keys, few, so that everything meets.
 pub const KEYS: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
@@ -142,7 +142,7 @@ pub enum LoadEnd {
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// The bus loses, repeats, delays or refuses.
-    Bus(BusWeather, u64),
+    Bus(BusFaults, u64),
     /// One instance's way to the bus.
     Link(usize, Break, u64),
     /// The shared level, for one instance or all.
@@ -300,17 +300,17 @@ fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     let slot = random.usize(..setup.instances);
     let lasts = random.u64(100..4_000);
     let longest_delay = Duration::from_millis(*pick(random, &[0, 0, 50, 400]));
-    let fair = BusWeather { longest_delay, ..BusWeather::default() };
+    let fair = BusFaults { longest_delay, ..BusFaults::default() };
     match random.u32(0..100) {
         0..=29 => {
             let loses = *pick(random, &[0.05, 0.3, 1.0]);
             // An event and the beacon after it: what is promised to be noticed in time.
             let most_lost_in_a_row = Some(2);
-            Fault::Bus(BusWeather { loses, most_lost_in_a_row, duplicates: 0.1, ..fair }, lasts)
+            Fault::Bus(BusFaults { loses, most_lost_in_a_row, duplicates: 0.1, ..fair }, lasts)
         }
-        30..=44 => Fault::Bus(BusWeather { duplicates: 0.5, ..fair }, lasts),
+        30..=44 => Fault::Bus(BusFaults { duplicates: 0.5, ..fair }, lasts),
         45..=54 => {
-            let weather = BusWeather { fails: 0.5, fails_afterwards: 0.2, ..fair };
+            let weather = BusFaults { fails: 0.5, fails_afterwards: 0.2, ..fair };
             Fault::Bus(weather, lasts)
         }
         55..=69 => Fault::Link(slot, Break::Cut, random.u64(1..12_000)),

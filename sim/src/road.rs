@@ -9,7 +9,8 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
-    Begin, Begun, BoxError, Codec, Lease, Store, StoreFuture, Stored, testing::SharedStore,
+    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue,
+    testing::SharedStore,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -61,7 +62,7 @@ impl Road {
             weather: LevelWeather::default(),
             asked: (0, 0),
             stands: false,
-            run: store.is_noted().then(|| store.run()),
+            run: store.is_verified().then(|| store.run()),
             connects: false,
             connection: 0,
         };
@@ -117,13 +118,13 @@ impl Road {
     async fn look(&self) -> Option<u64> {
         let run = self.store.run();
         self.step(run).await?;
-        let is_noted = self.store.is_noted();
+        let is_noted = self.store.is_verified();
         self.step(run).await?;
         if !is_noted {
             self.store.delete_matching("*").await.ok()?;
             self.step(run).await?;
         }
-        self.store.note_run();
+        self.store.mark_verified();
         Some(run)
     }
 
@@ -231,14 +232,18 @@ impl Road {
 }
 
 impl Store for Road {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         let key = key.to_owned();
         self.ask(move |store| async move { store.get(&key).await })
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
         let key = key.to_owned();
-        self.ask(move |store| async move { store.begin(&key, begin).await })
+        self.ask(move |store| async move { store.get_or_lease(&key, begin).await })
     }
 
     fn publish<'a>(
@@ -261,12 +266,16 @@ impl Store for Road {
         })
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
         let key = key.to_owned();
         let noted = self.noted(self.history.key_of(&key).into_iter().collect(), None);
-        self.ask(
-            move |store| async move { store.seize(&key, lease_for).await.inspect(|_| noted()) },
-        )
+        self.ask(move |store| async move {
+            store.acquire_write_lease(&key, lease_for).await.inspect(|_| noted())
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
@@ -283,9 +292,9 @@ impl Store for Road {
         )
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         let (key, value) = (key.to_owned(), value.to_owned());
-        self.ask(move |store| async move { store.discard(&key, &value).await })
+        self.ask(move |store| async move { store.delete_if_equals(&key, &value).await })
     }
 
     fn size(&self) -> StoreFuture<'_, u64> {
@@ -307,8 +316,8 @@ impl Store for Road {
         self.ask(move |store| async move { store.unlock(&key, &owner).await })
     }
 
-    fn connection(&self) -> u64 {
-        self.store.connection() + self.state.lock().connection
+    fn connection_generation(&self) -> u64 {
+        self.store.connection_generation() + self.state.lock().connection
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use lazy_layers_cache::{
-    CircuitBreaker, Clock, DistributedLock, EventBusOptions, FailSafe, L2Timeouts, NegativeCache,
-    Subscription, WireCodec,
-    testing::{BusLink, BusWeather, SharedBus, SharedStore, StoreSnapshot, TokioClock},
+    CircuitBreaker, Clock, DistributedLock, EventBusOptions, FailSafe, HandlerGuard, L2Timeouts,
+    NegativeCache, WireCodec,
+    testing::{BusFaults, BusLink, SharedBus, SharedStore, StoreSnapshot, TokioClock},
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -59,7 +59,7 @@ struct Slot {
     ahead: Ahead,
     stands: bool,
     calls: JoinSet<()>,
-    _events: Subscription,
+    _events: HandlerGuard,
 }
 
 /// By how much the clock of an instance is ahead of the time.
@@ -229,7 +229,7 @@ impl World {
                     }
                     Break::Deaf => {
                         trouble(Some(slot), end, false, false);
-                        link.deafen();
+                        link.drop_incoming();
                     }
                     Break::Frozen => {
                         trouble(Some(slot), end + SUBSCRIBING + RESUBSCRIBES, true, true);
@@ -267,8 +267,8 @@ impl World {
 
     fn mends(&mut self, fault: &Fault, fair: LevelWeather) {
         match *fault {
-            Fault::Bus(..) => self.bus.set(BusWeather::default()),
-            Fault::Link(slot, ..) => self.slots[slot].link.mend(),
+            Fault::Bus(..) => self.bus.set(BusFaults::default()),
+            Fault::Link(slot, ..) => self.slots[slot].link.restore(),
             Fault::Pause(slot, _) => self.slots[slot].goes_on(),
             Fault::Level(slot, ..) => self.level(slot, fair),
             Fault::LevelReturns(_) => {
@@ -369,7 +369,7 @@ impl World {
 
 impl Slot {
     fn goes_on(&mut self) {
-        self.link.mend();
+        self.link.restore();
         self.road.stand_still(false);
         self.stands = false;
     }

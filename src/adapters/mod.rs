@@ -1,7 +1,5 @@
 //! The adapters to what is outside: one folder a vendor, one feature each.
 
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
-mod doubt;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 #[cfg(feature = "rabbitmq")]

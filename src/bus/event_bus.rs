@@ -42,7 +42,7 @@ struct Inner {
 /// What a bus answered.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct EventBusHealth {
+pub struct BusProbe {
     /// The transport's name: `redis`, `nats`.
     pub transport: &'static str,
     /// How long the answer took.
@@ -76,10 +76,10 @@ impl EventBus {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub async fn health_check(&self) -> EventBusHealth {
+    pub async fn health_check(&self) -> BusProbe {
         let asked = Instant::now();
         let error = self.transport().check().await.err();
-        EventBusHealth { transport: self.transport().name(), took: asked.elapsed(), error }
+        BusProbe { transport: self.transport().name(), took: asked.elapsed(), error }
     }
 
     /// Lets go of connections. A cache that still uses the bus connects anew.

@@ -40,12 +40,12 @@ impl Queue {
     pub(crate) fn put(&self, delivery: Delivery) {
         self.change(|inner| {
             let is_over = inner.events.len() >= inner.capacity;
-            if is_over || !matches!(delivery, Delivery::Event(_)) {
+            if is_over || !matches!(delivery, Delivery::Message(_)) {
                 inner.events.clear();
             }
             inner.gap |= is_over || delivery == Delivery::Gap;
             match delivery {
-                Delivery::Event(event) => inner.events.push_back(event),
+                Delivery::Message(event) => inner.events.push_back(event),
                 Delivery::Gap => {}
                 Delivery::Closed => inner.closed = true,
             }
@@ -62,7 +62,7 @@ impl Queue {
             return Poll::Ready(Delivery::Gap);
         }
         if let Some(event) = inner.events.pop_front() {
-            return Poll::Ready(Delivery::Event(event));
+            return Poll::Ready(Delivery::Message(event));
         }
         let old = inner.waker.replace(waker);
         drop(inner);

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::transport::{Delivery, Events, Subscribed, Transport, TransportFuture};
+use super::transport::{Delivery, MessageStream, Subscribed, Transport, TransportFuture};
 
 /// A [`Transport`] within one process. Clones are the same one.
 ///
@@ -97,7 +97,7 @@ impl Transport for LocalTransport {
             let mut queues = self.0.queues.lock();
             queues.retain(|queue| queue.strong_count() > 0);
             queues.push(Arc::downgrade(&queue));
-            Ok(Subscribed { events: Box::new(LocalEvents(queue)), resumed: false })
+            Ok(Subscribed { messages: Box::new(LocalEvents(queue)), resumed: false })
         })
     }
 
@@ -120,7 +120,7 @@ impl LocalEvents {
             return Poll::Ready(Delivery::Gap);
         }
         if let Some(event) = queue.events.pop_front() {
-            return Poll::Ready(Delivery::Event(event));
+            return Poll::Ready(Delivery::Message(event));
         }
         let old = queue.waker.replace(waker);
         drop(queue);
@@ -129,7 +129,7 @@ impl LocalEvents {
     }
 }
 
-impl Events for LocalEvents {
+impl MessageStream for LocalEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(poll_fn(|context| self.poll_next(context)))
     }

@@ -16,18 +16,18 @@ pub(crate) mod transport;
 mod wire;
 
 pub use self::{
-    event_bus::{EventBus, EventBusHealth},
+    event_bus::{BusProbe, EventBus},
     local::LocalTransport,
-    transport::{Delivery, Events, Subscribed, Transport, TransportFuture},
+    transport::{Delivery, MessageStream, Subscribed, Transport, TransportFuture},
 };
 pub(crate) use self::{
     protocol::{
         gap_detector::GapReason,
         outbox::Change,
-        session::{Errand, Manner, Member, Standing},
+        session::{BusSession, SendAction, SessionConfig, Standing},
     },
     wire::{
-        decode_error::Refused,
+        decode_error::DecodeError,
         envelope::{body, payload_of_value, value_of_payload},
         message::{Kind, Message},
     },

@@ -59,14 +59,14 @@ pub trait Transport: Send + Sync + 'static {
 /// A subscription that has begun.
 pub struct Subscribed {
     /// What comes.
-    pub events: Box<dyn Events>,
+    pub messages: Box<dyn MessageStream>,
     /// Whether it goes on exactly where the last subscription of this transport ended, so that
     /// nothing in between was lost: the other side kept it. `false` where that is not known.
     pub resumed: bool,
 }
 
 /// A subscription. Dropping it ends it.
-pub trait Events: Send {
+pub trait MessageStream: Send {
     /// Waits for what comes next. Asking for the next one says that the last one was dealt with:
     /// a transport that confirms events to the other side confirms it then, not before.
     ///
@@ -81,7 +81,7 @@ pub trait Events: Send {
 #[non_exhaustive]
 pub enum Delivery {
     /// An event, as it was published.
-    Event(Vec<u8>),
+    Message(Vec<u8>),
     /// Events were lost, or may have been: a queue ran over, a connection broke. Which, nobody
     /// knows any more, so all that they could have said must be assumed.
     Gap,

@@ -14,7 +14,7 @@ use super::{
     lock_waiters::Wakes,
     state::{Owner, Shared, Weigher},
 };
-use crate::resilience::task_tracker::Running;
+use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     bus::EventBus,
     codec::Codec,
@@ -24,15 +24,15 @@ use crate::{
     l2::{L2, Store},
     observe::Observer,
     options::{
-        CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, EventDedupe, FailSafe,
-        Inflight, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
+        CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
+        FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
     time::{Clock, millis},
 };
 
 /// Builds a [`LazyLayersCache`]. Nothing here panics or connects; [`build`](Self::build) checks.
 #[must_use = "nothing happens before build()"]
-pub struct Builder<K: ?Sized, V> {
+pub struct CacheBuilder<K: ?Sized, V> {
     options: CacheOptions,
     clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
@@ -46,7 +46,7 @@ type SharedLevel<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
 /// Loads on different keys meet at a lock this seldom. A power of two is not needed.
 const FLIGHT_SHARDS: usize = 64;
 
-impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
+impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     pub(super) fn new() -> Self {
         Self {
             options: CacheOptions::default(),
@@ -176,7 +176,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     }
 
     /// Coalescing of concurrent loads. Default: on.
-    pub fn inflight(mut self, inflight: Inflight) -> Self {
+    pub fn inflight(mut self, inflight: Coalescing) -> Self {
         self.options.inflight = inflight;
         self
     }
@@ -240,14 +240,14 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     /// ```
     pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
         self.options.check(self.weigher.is_some())?;
-        let running = Running::default();
+        let running = TaskTracker::default();
         let inflight = &self.options.inflight;
         let limits = Limits {
             max_age: millis(inflight.ttl),
             max_flights: if inflight.enabled { inflight.max_entries } else { 0 },
             max_followers: inflight.max_followers,
         };
-        let tasks = Running::default();
+        let tasks = TaskTracker::default();
         let counts = self.options.l2.versioning && self.l2.is_some();
         let fleet = |(bus, codec)| Fleet::new(bus, codec, &self.options, counts, tasks.clone());
         let shared = Shared {
@@ -272,8 +272,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> Builder<K, V> {
     }
 }
 
-impl<K: ?Sized, V> fmt::Debug for Builder<K, V> {
+impl<K: ?Sized, V> fmt::Debug for CacheBuilder<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("CacheBuilder").field("options", &self.options).finish_non_exhaustive()
     }
 }

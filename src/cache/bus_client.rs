@@ -18,21 +18,21 @@ use tokio::{
 };
 
 use super::{state::Shared, trust::Trust};
-use crate::resilience::task_tracker::Running;
+use crate::resilience::task_tracker::TaskTracker;
 use crate::{
-    bus::{EventBus, Manner, Member},
+    bus::{BusSession, EventBus, SessionConfig},
     codec::Codec,
     error::Error,
     observe::BusHealth,
     options::CacheOptions,
-    resilience::{Breaker, Late, there_is_a_timer, unless, within},
+    resilience::{Breaker, Elapsed, has_timer, timeout, unless},
     time::millis,
 };
 
 pub(super) struct Fleet<V> {
     pub(super) bus: EventBus,
     pub(super) codec: Arc<dyn Codec<V>>,
-    pub(super) member: Member,
+    pub(super) member: BusSession,
     pub(super) trust: Trust,
     pub(super) breaker: Breaker,
     /// Raised whenever the bus shows that it is back, so that the breaker lets through at once.
@@ -40,7 +40,7 @@ pub(super) struct Fleet<V> {
     /// Whether there is a subscription.
     pub(super) subscribed: watch::Sender<bool>,
     /// The two tasks. Ended by `close`, and by the last handle's drop.
-    pub(super) tasks: Running,
+    pub(super) tasks: TaskTracker,
     /// Told when the cache is closed.
     pub(super) closed: Notify,
     /// The end of it all, once.
@@ -55,10 +55,10 @@ impl<V> Fleet<V> {
         codec: Arc<dyn Codec<V>>,
         options: &CacheOptions,
         tells_counts: bool,
-        tasks: Running,
+        tasks: TaskTracker,
     ) -> Self {
         let (events, breaker) = (&options.event_bus, &options.event_bus_circuit_breaker);
-        let manner = Manner {
+        let manner = SessionConfig {
             source: options.source.clone(),
             namespace: events.namespace.clone(),
             trust_timeout: millis(events.trust_timeout),
@@ -73,7 +73,7 @@ impl<V> Fleet<V> {
         Self {
             bus,
             codec,
-            member: Member::new(manner),
+            member: BusSession::new(manner),
             trust: Trust::new(trust),
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             signs_of_life: AtomicU64::new(0),
@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
-        if !there_is_a_timer() {
+        if !has_timer() {
             return;
         }
         if !listens && !fleet.listens.swap(true, Ordering::SeqCst) {
@@ -141,7 +141,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.meet_the_fleet();
         if let Some(fleet) = self.fleet.as_ref().filter(|_| self.options.subscribe_to_events) {
             let mut subscribed = fleet.subscribed.subscribe();
-            if !there_is_a_timer() {
+            if !has_timer() {
                 return Err(Error::cannot_listen());
             }
             loop {
@@ -149,9 +149,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 let closed = fleet.closed.notified();
                 self.check_open()?;
                 let begun = subscribed.wait_for(|subscribed| *subscribed);
-                match within(Some(LOOK), unless(closed, begun)).await {
+                match timeout(Some(LOOK), unless(closed, begun)).await {
                     // Whoever listened may have gone with its runtime.
-                    Err(Late) => self.meet_the_fleet(),
+                    Err(Elapsed) => self.meet_the_fleet(),
                     Ok(_) => break,
                 }
             }

@@ -8,10 +8,10 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::state::Shared;
-use crate::resilience::task_tracker::Running;
+use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     glob::Pattern,
-    resilience::{there_is_a_timer, within},
+    resilience::{has_timer, timeout},
 };
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -30,7 +30,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // and must not hold up whoever closes the cache.
         self.drained_within(&self.running, GRACE).await;
         if let Some(fleet) = &self.fleet {
-            if there_is_a_timer() {
+            if has_timer() {
                 self.leave_the_fleet(until.saturating_sub(begun.elapsed()).max(GRACE)).await;
             }
             fleet.tasks.stop();
@@ -41,10 +41,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.l1.sweep(&Pattern::new("*")).for_each(drop);
     }
 
-    async fn drained_within(&self, tasks: &Running, limit: Duration) {
+    async fn drained_within(&self, tasks: &TaskTracker, limit: Duration) {
         // Without a runtime there is no timer, and loads are on the runtime of somebody else.
         if Handle::try_current().is_ok() {
-            let _ = within(Some(limit), tasks.idle()).await;
+            let _ = timeout(Some(limit), tasks.idle()).await;
         }
     }
 }

@@ -12,9 +12,9 @@ use tokio::{
 
 use super::{flight_context::Ticket, state::Shared};
 use crate::{
-    l2::{Locked, Start},
+    l2::{LockAttempt, Start},
     observe::Event,
-    resilience::{there_is_a_timer, unless},
+    resilience::{has_timer, unless},
 };
 
 /// What became of the wish for the lock, where there was an answer.
@@ -53,29 +53,29 @@ impl<V: Send + Sync + 'static> Shared<V> {
         loop {
             match held.take().await {
                 // Taken or not: `held` gives it back.
-                Locked::NoAnswer | Locked::NotAsked => return (start, None),
-                Locked::Yes => {
+                LockAttempt::Unknown | LockAttempt::Skipped => return (start, None),
+                LockAttempt::Acquired => {
                     // Whoever had it before may have come to an end since the last look.
-                    start = l2.begin(self.asker(key), false, hard).await;
+                    start = l2.begin(self.call_context(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
                         held.give_back().await;
                         return (start, None);
                     }
                     return (start, Some(Lock::Held(held)));
                 }
-                Locked::ByAnother => {
+                LockAttempt::HeldElsewhere => {
                     if begun.is_none() {
                         self.observer.emit(|| Event::LockWait { key });
                     }
                     let waited = begun.get_or_insert_with(Instant::now).elapsed();
                     let left = options.wait_timeout.saturating_sub(waited);
-                    if left.is_zero() || !there_is_a_timer() {
+                    if left.is_zero() || !has_timer() {
                         let limit = options.wait_timeout;
                         self.observer.emit(|| Event::LockTimeout { key, limit });
                         return (start, Some(Lock::TimedOut));
                     }
                     unless(sleeper.called.notified(), sleep(options.poll.min(left))).await;
-                    start = l2.begin(self.asker(key), false, hard).await;
+                    start = l2.begin(self.call_context(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
                         return (start, None);
                     }
@@ -92,21 +92,21 @@ impl<V: Send + Sync + 'static> Held<V> {
         Self { shared, key, owner, may_be_held: false, since: Instant::now() }
     }
 
-    async fn take(&mut self) -> Locked {
-        let Some(l2) = &self.shared.l2 else { return Locked::NotAsked };
+    async fn take(&mut self) -> LockAttempt {
+        let Some(l2) = &self.shared.l2 else { return LockAttempt::Skipped };
         let ttl = self.shared.options.distributed_lock.ttl;
         self.since = Instant::now();
         // Before the answer, which may never come, or find nobody.
         self.may_be_held = true;
-        let locked = l2.lock(self.shared.asker(&self.key), &self.owner, ttl).await;
-        self.may_be_held = matches!(locked, Locked::Yes | Locked::NoAnswer);
+        let locked = l2.lock(self.shared.call_context(&self.key), &self.owner, ttl).await;
+        self.may_be_held = matches!(locked, LockAttempt::Acquired | LockAttempt::Unknown);
         locked
     }
 
     /// Keeps the lock until it is lost: another's, or not known to be kept for as long as it lasts
     /// by itself. To be run beside the loader.
     pub(super) async fn renew(&self) {
-        let Some(l2) = self.shared.l2.as_ref().filter(|_| there_is_a_timer()) else { return };
+        let Some(l2) = self.shared.l2.as_ref().filter(|_| has_timer()) else { return };
         let ttl = self.shared.options.distributed_lock.ttl;
         let key = &self.key;
         let mut since = self.since;
@@ -114,12 +114,12 @@ impl<V: Send + Sync + 'static> Held<V> {
         loop {
             sleep(pause).await;
             let asked = Instant::now();
-            pause = match l2.extend(self.shared.asker(key), &self.owner, ttl).await {
-                Locked::Yes => {
+            pause = match l2.extend(self.shared.call_context(key), &self.owner, ttl).await {
+                LockAttempt::Acquired => {
                     since = asked;
                     ttl / 3
                 }
-                Locked::NoAnswer | Locked::NotAsked if since.elapsed() < ttl => ttl / 10,
+                LockAttempt::Unknown | LockAttempt::Skipped if since.elapsed() < ttl => ttl / 10,
                 _ => return self.shared.observer.emit(|| Event::LockLost { key }),
             };
         }
@@ -127,7 +127,7 @@ impl<V: Send + Sync + 'static> Held<V> {
 
     pub(super) async fn give_back(mut self) {
         if let Some(l2) = &self.shared.l2 {
-            l2.unlock(self.shared.asker(&self.key), &self.owner).await;
+            l2.unlock(self.shared.call_context(&self.key), &self.owner).await;
         }
         self.may_be_held = false;
     }
@@ -145,7 +145,7 @@ impl<V: Send + Sync + 'static> Drop for Held<V> {
         let token = shared.running.token();
         runtime.spawn(async move {
             if let Some(l2) = &shared.l2 {
-                l2.unlock(shared.asker(&key), &owner).await;
+                l2.unlock(shared.call_context(&key), &owner).await;
             }
             drop(token);
         });

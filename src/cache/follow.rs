@@ -20,7 +20,7 @@ use crate::{
     flight::Waiting,
     observe::{Counter, Event, StaleReason},
     options::Timeouts,
-    resilience::{Late, within},
+    resilience::{Elapsed, timeout},
 };
 
 impl<V: Send + Sync + 'static> Shared<V> {
@@ -47,7 +47,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if let Some((limit, patience)) = soft
             && timeouts.hard.is_none_or(|hard| patience < hard)
         {
-            if let Ok(landed) = within(Some(patience), flight.wait()).await {
+            if let Ok(landed) = timeout(Some(patience), flight.wait()).await {
                 return self.landed(key, source, landed);
             }
             waited = patience;
@@ -69,10 +69,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
             })
             .await
         };
-        match within(patience, landing).await {
+        match timeout(patience, landing).await {
             Ok(Ok(landed)) => return self.landed(key, source, landed),
             Ok(Err(found)) => return Ok(Some(found)),
-            Err(Late) => {}
+            Err(Elapsed) => {}
         }
         // Both may come at the same moment.
         if let Some(landed) = flight.landed() {

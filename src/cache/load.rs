@@ -21,11 +21,11 @@ use crate::{
     error::{Error, ErrorKind},
     flight::{Link, within},
     l1::Displaced,
-    l2::{Leased, Published, Start},
+    l2::{NamedLease, Published, Start},
     load::{Loaded, Loader, contained},
     observe::{Counter, Event, in_span},
     options::CallOptions,
-    resilience::beside,
+    resilience::run_alongside,
     time::millis,
 };
 
@@ -34,7 +34,7 @@ const DEEPEST_IN_PLACE: usize = 16;
 
 /// What the shared level gave a load that it has no value for.
 pub(super) struct Grant<V: Send + Sync + 'static> {
-    lease: Option<Leased>,
+    lease: Option<NamedLease>,
     /// Whether there is something in the store, of use or not.
     l2_holds: bool,
     lock: Option<Lock<V>>,
@@ -92,7 +92,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
         let hard = self.options.timeouts(call.as_deref()).hard;
         self.repay();
-        let mut start = Box::pin(l2.begin(self.asker(&key), refresh, hard)).await;
+        let mut start = Box::pin(l2.begin(self.call_context(&key), refresh, hard)).await;
         let mut lock = None;
         // A forced refresh loads whatever others have just found.
         if self.options.distributed_lock.enabled && !refresh {
@@ -136,7 +136,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // Pinned where it is: moved into each arm, it would take its room three times.
         let loading = pin!(in_span(&key, within(link, contained(&key, loader, hard))));
         let result = match &lock {
-            Some(Lock::Held(held)) => beside(Box::pin(held.renew()), loading).await,
+            Some(Lock::Held(held)) => run_alongside(Box::pin(held.renew()), loading).await,
             _ => loading.await,
         };
         let now = self.now();
@@ -176,7 +176,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             && ticket.seal()
         {
             // If it does not get through, it was reported; the copy there ends with its time.
-            let _ = Box::pin(l2.remove(self.asker(ticket.key()))).await;
+            let _ = Box::pin(l2.remove(self.call_context(ticket.key()))).await;
         }
     }
 
@@ -187,7 +187,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         mut ticket: Ticket<V>,
         loaded: Loaded<V>,
         call: Option<&CallOptions>,
-        lease: Option<Leased>,
+        lease: Option<NamedLease>,
     ) {
         let key = Arc::clone(ticket.key());
         let Loaded { value, ttl, stale_for } = loaded;
@@ -220,7 +220,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         ticket: &mut Ticket<V>,
         value: &Arc<V>,
         ttl: Duration,
-        lease: Option<Leased>,
+        lease: Option<NamedLease>,
     ) -> Published {
         let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return Published::Unknown };
         if ttl.is_zero() {
@@ -231,7 +231,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !ticket.seal() {
             return Published::Unknown;
         }
-        Box::pin(l2.publish(self.asker(ticket.key()), &lease, value, ttl)).await
+        Box::pin(l2.publish(self.call_context(ticket.key()), &lease, value, ttl)).await
     }
 
     /// Fills memory. `None` if a delete came first.

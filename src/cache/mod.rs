@@ -24,8 +24,8 @@ use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
 
 use self::state::{Owner, Shared};
 pub use self::{
-    builder::Builder,
-    guarantees::{DeleteMeans, Guarantees},
+    builder::CacheBuilder,
+    guarantees::{DeleteAck, Guarantees},
     outcome::{Outcome, Source},
     request::{GetOrSet, GetOrSetFuture, SetRequest},
 };
@@ -33,7 +33,7 @@ use crate::{
     error::Error,
     key::CacheKey,
     load::Loader,
-    observe::{Event, Health, Stats, Subscription},
+    observe::{Event, HandlerGuard, Health, Stats},
 };
 
 /// A cache that loads what it does not have, once per key, and answers from a stale copy where
@@ -88,8 +88,8 @@ impl<K: ?Sized, V> fmt::Debug for LazyLayersCache<K, V> {
 impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Starts building a cache. With nothing said: 10,000 entries in memory, fresh for 60 s,
     /// concurrent loads of a key coalesced.
-    pub fn builder() -> Builder<K, V> {
-        Builder::new()
+    pub fn builder() -> CacheBuilder<K, V> {
+        CacheBuilder::new()
     }
 
     /// The value of a key, if a level has a fresh one. Loads nothing, serves nothing stale.
@@ -304,7 +304,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// let cache = LazyLayersCache::<String, u32>::builder()
     ///     .l1(L1Options::default().ttl(Duration::from_secs(10)))
     ///     .build()?;
-    /// assert_eq!(cache.guarantees().behind_others, Duration::from_secs(10));
+    /// assert_eq!(cache.guarantees().max_staleness, Duration::from_secs(10));
     /// println!("{}", cache.guarantees());
     /// # Ok::<(), lazy_layers_cache::BuildError>(())
     /// ```
@@ -355,7 +355,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// assert_eq!(misses.load(Ordering::Relaxed), 1);
     /// # Ok(()) }
     /// ```
-    pub fn on(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
+    pub fn on(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> HandlerGuard {
         self.shared.observer.on(handler)
     }
 

@@ -16,11 +16,11 @@ use tokio::time::sleep;
 
 use super::{bus_client::Fleet, state::Shared};
 use crate::{
-    bus::{self, Change, Errand},
+    bus::{self, Change, SendAction},
     codec::contained,
     error::{BoxError, Error},
     observe::{Counter, Event},
-    resilience::{Backoff, Late, beside, there_is_a_timer, unless, within},
+    resilience::{Backoff, Elapsed, has_timer, run_alongside, timeout, unless},
 };
 
 /// How long it may take to ask whether the bus is back: longer than transports' own limits.
@@ -72,11 +72,11 @@ impl<V: Send + Sync + 'static> Announcement<'_, V> {
         }
         let unconfirmed = || Error::unconfirmed(self.name);
         // Where nothing tells the time nobody sends either.
-        if is_skipped || !there_is_a_timer() {
+        if is_skipped || !has_timer() {
             return Err(unconfirmed());
         }
-        let out = within(Some(options.publish_timeout), fleet.member.is_out(self.turn)).await;
-        out.map_err(|Late| unconfirmed())
+        let out = timeout(Some(options.publish_timeout), fleet.member.is_out(self.turn)).await;
+        out.map_err(|Elapsed| unconfirmed())
     }
 
     fn end(&mut self, told: Option<Change>) {
@@ -220,7 +220,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         loop {
             let work = fleet.member.work.notified();
             let sent = match fleet.member.next(self.now(), |key| self.count(key)) {
-                Errand::Wait(until) => {
+                SendAction::Wait(until) => {
                     let wait = until.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
                     match wait {
                         Some(wait) => drop(unless(sleep(wait), work).await),
@@ -228,7 +228,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     }
                     continue;
                 }
-                Errand::Event(seq, bytes) => {
+                SendAction::Event(seq, bytes) => {
                     let sent = self.send(fleet, &bytes).await;
                     match sent {
                         true => fleet.member.sent_event(self.now(), seq),
@@ -236,7 +236,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     }
                     sent
                 }
-                Errand::Beacon(bytes) => {
+                SendAction::Beacon(bytes) => {
                     let sent = self.send(fleet, &bytes).await;
                     fleet.member.tried_beacon(self.now(), sent, fastrand::f64());
                     sent
@@ -255,8 +255,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let connection = fleet.signs_of_life.load(Ordering::Relaxed);
         let Some(permit) = fleet.breaker.permit(self.now(), connection) else { return false };
         let limit = self.options.event_bus.publish_timeout;
-        let sent = within(Some(limit), fleet.bus.transport().publish(bytes)).await;
-        let late = |Late| Err(BoxError::from(format!("no confirmation within {limit:?}")));
+        let sent = timeout(Some(limit), fleet.bus.transport().publish(bytes)).await;
+        let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         match sent.unwrap_or_else(late) {
             Ok(()) => {
                 permit.succeeded();
@@ -288,7 +288,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         };
         if unless(sleep(pause), is_back()).await.is_none() && fleet.breaker.is_open() {
             // Within the transport's own limits: to connect may take longer than to publish.
-            let check = within(Some(CHECK_LIMIT), fleet.bus.transport().check());
+            let check = timeout(Some(CHECK_LIMIT), fleet.bus.transport().check());
             if let Some(Ok(Ok(()))) = unless(is_back(), check).await {
                 fleet.is_alive();
             }
@@ -303,11 +303,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let told = async {
                 // Nobody may have told it so far: it was changed where there was no runtime.
                 match fleet.tell_instead() {
-                    Some(_turn) => beside(self.tell(), fleet.member.all_is_out()).await,
+                    Some(_turn) => run_alongside(self.tell(), fleet.member.all_is_out()).await,
                     None => fleet.member.all_is_out().await,
                 }
             };
-            let _ = within(Some(limit), told).await;
+            let _ = timeout(Some(limit), told).await;
             fleet.tasks.stop();
             let goodbye = async {
                 if let Some(bytes) = fleet.member.goodbye() {
@@ -316,7 +316,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 fleet.bus.end_use().await
             };
             // What does not get through is noticed by the others as silence.
-            let _ = within(Some(self.options.event_bus.publish_timeout), goodbye).await;
+            let _ = timeout(Some(self.options.event_bus.publish_timeout), goodbye).await;
         };
         fleet.left.get_or_init(leave).await;
     }

@@ -15,11 +15,11 @@ use crate::{
     entry::Entry,
     error::Error,
     flight::{Join, Link},
-    l2::{Asker, Fresh},
+    l2::{CallContext, Fresh},
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
     options::CallOptions,
-    time::{SystemClock, check_tick},
+    time::{SystemClock, resync},
 };
 
 /// An answer found by the last look before a load.
@@ -43,7 +43,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The hottest path: a fresh value from memory.
     #[inline]
     pub(super) fn hit(&self, key: &str) -> Option<Arc<V>> {
-        let now = self.last_tick();
+        let now = self.coarse_now();
         let value = self.l1.fresh(key, now, self.floor(now))?;
         self.report_hit(key, Level::L1, false);
         Some(value)
@@ -91,7 +91,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // question whether the cache is open, so that `close` takes it back.
         let mut ticket = self.flights.ticket(key, About::of_a_write());
         self.check_open().ok()?;
-        let fresh = l2.get(self.asker(key)).await?;
+        let fresh = l2.get(self.call_context(key)).await?;
         let value = Arc::clone(&fresh.value);
         self.promote(&mut ticket, fresh);
         Some(value)
@@ -105,7 +105,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         match &self.l2 {
             Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
                 self.repay();
-                l2.get(self.asker(key)).await.is_some()
+                l2.get(self.call_context(key)).await.is_some()
             }
             _ => false,
         }
@@ -272,8 +272,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
         })
     }
 
-    pub(super) fn asker<'a>(&'a self, key: &'a str) -> Asker<'a> {
-        Asker {
+    pub(super) fn call_context<'a>(&'a self, key: &'a str) -> CallContext<'a> {
+        CallContext {
             key,
             observer: &self.observer,
             clock: self.clock.as_deref().unwrap_or(&SystemClock),
@@ -288,7 +288,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             (Level::L2, false) => Counter::L2Hits,
         });
         if before.is_multiple_of(HITS_A_CHECK) {
-            check_tick();
+            resync();
         }
         self.observer.emit(|| Event::Hit { key, level, negative });
     }

@@ -8,8 +8,8 @@ use tokio::{runtime::Handle, time::sleep};
 use super::state::Shared;
 use crate::{
     bus::Change,
-    l2::Debt,
-    resilience::{Backoff, there_is_a_timer},
+    l2::PendingInvalidation,
+    resilience::{Backoff, has_timer},
     time::SystemClock,
 };
 
@@ -20,7 +20,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// that shut down the task.
     pub(super) fn repay(self: &Arc<Self>) {
         let Some(l2) = &self.l2 else { return };
-        if l2.owes() == 0 || !there_is_a_timer() {
+        if l2.owes() == 0 || !has_timer() {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
@@ -40,7 +40,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let clock = self.clock.as_deref().unwrap_or(&SystemClock);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         // Others were told at once, and may have read the old value since.
-        let paid_for = |debt: &Debt| {
+        let paid_for = |debt: &PendingInvalidation| {
             let name = Arc::clone(&debt.name);
             self.tell_again(if debt.is_pattern {
                 Change::Pattern(name)

@@ -11,7 +11,7 @@ use std::{
 use super::{
     active_patterns::Sweeps, bus_client::Fleet, flight_context::Flights, lock_waiters::Wakes,
 };
-use crate::resilience::task_tracker::Running;
+use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     entry::{Entry, Lifetime},
     error::Error,
@@ -19,7 +19,7 @@ use crate::{
     l2::L2,
     observe::{Counter, Event, Health, L2Health, Observer, Stats},
     options::CacheOptions,
-    time::{Clock, SystemClock, last_tick},
+    time::{Clock, SystemClock, coarse_now},
 };
 
 pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
@@ -36,18 +36,18 @@ pub(super) struct Shared<V> {
     pub(super) sweeps: Sweeps,
     pub(super) wakes: Wakes,
     pub(super) observer: Observer,
-    /// The loads that are running. Begun by reads, awaited by `close`; stopped by `close` at its
+    /// The loads that are running. LeaseResponse by reads, awaited by `close`; stopped by `close` at its
     /// deadline and by the last handle's drop.
-    pub(super) running: Running,
+    pub(super) running: TaskTracker,
     /// Set by `close`, read by whatever would load or write.
     pub(super) closed: AtomicBool,
 }
 
 /// Held by the handles and not by the loads, so that it knows when the last handle goes.
 pub(super) struct Owner {
-    pub(super) running: Running,
+    pub(super) running: TaskTracker,
     /// The tasks of the bus.
-    pub(super) fleet: Running,
+    pub(super) fleet: TaskTracker,
 }
 
 impl Drop for Owner {
@@ -68,9 +68,9 @@ impl<V: 'static> Shared<V> {
 
     /// The time as a hit reads it, a few milliseconds old.
     #[inline]
-    pub(super) fn last_tick(&self) -> u64 {
+    pub(super) fn coarse_now(&self) -> u64 {
         match &self.clock {
-            None => last_tick(),
+            None => coarse_now(),
             Some(clock) => clock.now(),
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     glob::Pattern,
     observe::{Counter, Event},
     options::CallOptions,
-    resilience::{Backoff, Late, within},
+    resilience::{Backoff, Elapsed, timeout},
 };
 
 /// How often it is asked whether events were lost.
@@ -58,9 +58,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut is_reported = false;
         loop {
             let subscribe = fleet.bus.transport().subscribe();
-            let attempt = within(Some(SUBSCRIBE_LIMIT), subscribe).await;
+            let attempt = timeout(Some(SUBSCRIBE_LIMIT), subscribe).await;
             match attempt
-                .unwrap_or_else(|Late| Err("the subscription did not begin in time".into()))
+                .unwrap_or_else(|Elapsed| Err("the subscription did not begin in time".into()))
             {
                 Ok(subscribed) => {
                     if std::mem::take(&mut is_reported) {
@@ -89,7 +89,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// One subscription, from its confirmation to its end.
     async fn hear_all(self: &Arc<Self>, fleet: &Fleet<V>, subscribed: Subscribed) {
-        let Subscribed { mut events, resumed } = subscribed;
+        let Subscribed { messages: mut events, resumed } = subscribed;
         let now = self.now();
         fleet.member.subscribed(now, resumed, fastrand::f64());
         let _listening = Listening(self, fleet);
@@ -120,7 +120,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         self.lost_events(fleet, told(reason));
                     }
                 }
-                Call::Delivery(Delivery::Event(payload)) => {
+                Call::Delivery(Delivery::Message(payload)) => {
                     self.hear(fleet, &payload).await;
                     heard = heard.wrapping_add(1);
                     if heard.is_multiple_of(BATCH) {
@@ -164,7 +164,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let message = match message {
             Ok(message) => message,
             Err(refused) => {
-                let is_readable = refused == bus::Refused::OtherNamespace;
+                let is_readable = refused == bus::DecodeError::OtherNamespace;
                 fleet.member.heard_something(self.now(), is_readable, fastrand::f64());
                 if !is_readable {
                     self.observer.count(Counter::EventsRefused);

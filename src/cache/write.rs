@@ -41,7 +41,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let on_its_way = OnItsWay { shared: self, key };
-            let told = l2.set(self.asker(key), value, ttl).await;
+            let told = l2.set(self.call_context(key), value, ttl).await;
             let published = told.map_err(|failure| unreachable(key, failure))?;
             on_its_way.has_arrived();
             let entry = self.entry(key, value, lifetime);
@@ -87,7 +87,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         if let Some(l2) = &self.l2 {
             let on_its_way = OnItsWay { shared: self, key };
-            let told = l2.delete(self.asker(key)).await;
+            let told = l2.delete(self.call_context(key)).await;
             drop(on_its_way);
             told.map_err(|failure| unreachable(key, failure))?;
         }
@@ -103,7 +103,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.sweep(&pattern).await;
         if let Some(l2) = &self.l2 {
             let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
-            let told = l2.delete_matching(self.asker(glob)).await;
+            let told = l2.delete_matching(self.call_context(glob)).await;
             self.sweep(&pattern).await;
             on_its_way.has_arrived();
             self.repay();
@@ -116,7 +116,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(super) async fn size(&self) -> u64 {
         let shared = match &self.l2 {
-            Some(l2) => l2.size(self.asker("*")).await,
+            Some(l2) => l2.size(self.call_context("*")).await,
             None => None,
         };
         shared.unwrap_or_else(|| self.l1.len() as u64)

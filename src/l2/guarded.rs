@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Asker, L2, store::StoreFuture};
+use super::{CallContext, L2, store::StoreFuture};
 use crate::{
     error::BoxError,
     observe::{Counter, Event},
-    resilience::{Late, within},
+    resilience::{Elapsed, timeout},
 };
 
 /// Why a call of the store came to nothing.
@@ -40,44 +40,44 @@ impl std::error::Error for NoAnswer {}
 impl<V: Send + Sync + 'static> L2<V> {
     pub(super) async fn guarded<'a, T>(
         &self,
-        asker: Asker<'_>,
+        context: CallContext<'_>,
         limit: Duration,
         call: impl FnOnce() -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
-        self.called(asker, limit, Blame::Everything, call).await
+        self.called(context, limit, Blame::Everything, call).await
     }
 
     /// The only place that calls a store: breaker, deadline, report.
     pub(super) async fn called<'a, T>(
         &self,
-        asker: Asker<'_>,
+        context: CallContext<'_>,
         limit: Duration,
         blame: Blame,
         call: impl FnOnce() -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
-        let permit = self.breaker.permit(asker.clock.now(), self.store.connection());
+        let permit = self.breaker.permit(context.clock.now(), self.store.connection_generation());
         let Some(permit) = permit else {
-            asker.observer.count(Counter::L2Skipped);
-            asker.observer.emit(|| Event::L2Skipped { key: asker.key });
+            context.observer.count(Counter::L2Skipped);
+            context.observer.emit(|| Event::L2Skipped { key: context.key });
             return Err(Failure::Skipped);
         };
-        let answer = within(Some(limit), call()).await;
+        let answer = timeout(Some(limit), call()).await;
         let is_blamed = match blame {
             Blame::Everything => true,
             Blame::Errors => answer.is_ok(),
             Blame::Nothing => false,
         };
-        match answer.unwrap_or_else(|Late| Err(NoAnswer(limit).into())) {
+        match answer.unwrap_or_else(|Elapsed| Err(NoAnswer(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
-                    asker.observer.l2_recovered();
+                    context.observer.l2_recovered();
                 }
                 Ok(answer)
             }
             Err(error) => {
-                report(asker, &error);
-                if is_blamed && permit.failed(asker.clock.now()) {
-                    asker.observer.l2_fails(&error);
+                report(context, &error);
+                if is_blamed && permit.failed(context.clock.now()) {
+                    context.observer.l2_fails(&error);
                 }
                 Err(Failure::Failed(error))
             }
@@ -85,7 +85,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 }
 
-pub(super) fn report(asker: Asker<'_>, error: &BoxError) {
-    asker.observer.count(Counter::L2Errors);
-    asker.observer.emit(|| Event::L2Error { key: asker.key, error: &**error });
+pub(super) fn report(context: CallContext<'_>, error: &BoxError) {
+    context.observer.count(Counter::L2Errors);
+    context.observer.emit(|| Event::L2Error { key: context.key, error: &**error });
 }

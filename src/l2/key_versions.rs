@@ -168,7 +168,7 @@ fn after_bracket(rest: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pattern::Pattern;
+    use crate::glob::Pattern;
 
     #[test]
     fn a_key_begins_at_0_and_a_delete_makes_it_1() {

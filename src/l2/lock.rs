@@ -3,52 +3,62 @@
 use std::time::Duration;
 
 use super::{
-    Asker, L2,
+    CallContext, L2,
     guarded::{Blame, Failure},
 };
 
 /// What became of an attempt to take a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Locked {
-    Yes,
-    ByAnother,
+pub(crate) enum LockAttempt {
+    Acquired,
+    HeldElsewhere,
     /// Taken or not: without the store nobody can tell.
-    NoAnswer,
+    Unknown,
     /// The store was not asked.
-    NotAsked,
+    Skipped,
 }
 
-impl Locked {
+impl LockAttempt {
     fn of(answer: &Result<bool, Failure>) -> Self {
         match answer {
-            Ok(true) => Self::Yes,
-            Ok(false) => Self::ByAnother,
-            Err(Failure::Failed(_)) => Self::NoAnswer,
-            Err(Failure::Skipped) => Self::NotAsked,
+            Ok(true) => Self::Acquired,
+            Ok(false) => Self::HeldElsewhere,
+            Err(Failure::Failed(_)) => Self::Unknown,
+            Err(Failure::Skipped) => Self::Skipped,
         }
     }
 }
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Again by the same owner, it is kept.
-    pub(crate) async fn lock(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
-        if !self.serves(asker) {
-            return Locked::NotAsked;
+    pub(crate) async fn lock(
+        &self,
+        context: CallContext<'_>,
+        owner: &str,
+        ttl: Duration,
+    ) -> LockAttempt {
+        if !self.serves(context) {
+            return LockAttempt::Skipped;
         }
-        let lock = || self.store.lock(asker.key, owner, ttl);
-        Locked::of(&self.guarded(asker, self.write_limit, lock).await)
+        let lock = || self.store.lock(context.key, owner, ttl);
+        LockAttempt::of(&self.guarded(context, self.write_limit, lock).await)
     }
 
-    /// [`ByAnother`](Locked::ByAnother) also where it is nobody's any more.
-    pub(crate) async fn extend(&self, asker: Asker<'_>, owner: &str, ttl: Duration) -> Locked {
+    /// [`ByAnother`](LockAttempt::HeldElsewhere) also where it is nobody's any more.
+    pub(crate) async fn extend(
+        &self,
+        context: CallContext<'_>,
+        owner: &str,
+        ttl: Duration,
+    ) -> LockAttempt {
         // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
-        let extend = || self.store.extend(asker.key, owner, ttl);
-        Locked::of(&self.called(asker, self.write_limit, Blame::Nothing, extend).await)
+        let extend = || self.store.extend(context.key, owner, ttl);
+        LockAttempt::of(&self.called(context, self.write_limit, Blame::Nothing, extend).await)
     }
 
-    pub(crate) async fn unlock(&self, asker: Asker<'_>, owner: &str) {
+    pub(crate) async fn unlock(&self, context: CallContext<'_>, owner: &str) {
         // What does not get through ends with the lock's time.
-        let unlock = || self.store.unlock(asker.key, owner);
-        let _ = self.called(asker, self.write_limit, Blame::Nothing, unlock).await;
+        let unlock = || self.store.unlock(context.key, owner);
+        let _ = self.called(context, self.write_limit, Blame::Nothing, unlock).await;
     }
 }

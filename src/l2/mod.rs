@@ -13,8 +13,10 @@ pub(crate) mod store;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-pub use self::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
-pub(crate) use self::{guarded::Failure, lock::Locked, pending_invalidations::Debt};
+pub use self::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
+pub(crate) use self::{
+    guarded::Failure, lock::LockAttempt, pending_invalidations::PendingInvalidation,
+};
 use self::{
     guarded::{Blame, report},
     key_versions::Versions,
@@ -56,7 +58,7 @@ pub(crate) struct Fresh<V> {
 pub(crate) enum Start<V> {
     Fresh(Fresh<V>),
     Load {
-        lease: Option<Leased>,
+        lease: Option<NamedLease>,
         /// A stale copy, and how much longer it may serve.
         stale: Option<(Arc<V>, Duration)>,
         /// Whether there is something in the store, of use or not.
@@ -65,7 +67,7 @@ pub(crate) enum Start<V> {
 }
 
 /// The right to publish a load's result, under the name that it was given for.
-pub(crate) struct Leased {
+pub(crate) struct NamedLease {
     lease: Lease,
     name: String,
 }
@@ -82,7 +84,7 @@ pub(crate) enum Published {
 
 /// Who asks, for reports.
 #[derive(Clone, Copy)]
-pub(crate) struct Asker<'a> {
+pub(crate) struct CallContext<'a> {
     pub(crate) key: &'a str,
     pub(crate) observer: &'a Observer,
     pub(crate) clock: &'a dyn Clock,
@@ -115,22 +117,22 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
-    pub(crate) async fn get(&self, asker: Asker<'_>) -> Option<Fresh<V>> {
-        let name = self.name(asker.key);
-        if !self.serves(asker) {
+    pub(crate) async fn get(&self, context: CallContext<'_>) -> Option<Fresh<V>> {
+        let name = self.name(context.key);
+        if !self.serves(context) {
             return None;
         }
-        let asked = asker.clock.now();
-        let read = self.guarded(asker, self.read_limit, || self.store.get(&name));
+        let asked = context.clock.now();
+        let read = self.guarded(context, self.read_limit, || self.store.get(&name));
         let stored = read.await.ok()??;
-        self.fresh(asker, stored, asked).await
+        self.fresh(context, stored, asked).await
     }
 
     /// Never fails: without the store a load begins with nothing.
     /// `hard` is the load's own limit.
     pub(crate) async fn begin(
         &self,
-        asker: Asker<'_>,
+        context: CallContext<'_>,
         refresh: bool,
         hard: Option<Duration>,
     ) -> Start<V> {
@@ -138,33 +140,35 @@ impl<V: Send + Sync + 'static> L2<V> {
         let around = self.read_limit.saturating_add(self.write_limit);
         let lease_for = hard.map_or(WITHOUT_LIMIT, |hard| hard.saturating_add(around));
         let mut is_sound = true;
-        let mut begin = Begin { stale_for: self.stale_for, lease_for, refresh };
+        let mut begin = LeaseRequest { stale_for: self.stale_for, lease_for, refresh };
         for _ in 0..2 {
-            let name = self.name(asker.key);
-            if !self.serves(asker) {
+            let name = self.name(context.key);
+            if !self.serves(context) {
                 break;
             }
-            let asked = asker.clock.now();
-            let begun = || self.store.begin(&name, begin);
-            match self.guarded(asker, self.read_limit, begun).await {
-                Ok(Begun::Fresh(stored)) => match self.fresh(asker, stored, asked).await {
-                    Some(fresh) => return Start::Fresh(fresh),
-                    // Bytes that are no value, or a store that judges otherwise: load, with the
-                    // right to replace them.
-                    None => {
-                        is_sound = false;
-                        begin.refresh = true;
+            let asked = context.clock.now();
+            let begun = || self.store.get_or_lease(&name, begin);
+            match self.guarded(context, self.read_limit, begun).await {
+                Ok(LeaseResponse::Fresh(stored)) => {
+                    match self.fresh(context, stored, asked).await {
+                        Some(fresh) => return Start::Fresh(fresh),
+                        // Bytes that are no value, or a store that judges otherwise: load, with the
+                        // right to replace them.
+                        None => {
+                            is_sound = false;
+                            begin.refresh = true;
+                        }
                     }
-                },
-                Ok(Begun::Load { lease, stale }) => {
+                }
+                Ok(LeaseResponse::Load { lease, stale }) => {
                     let held = stale.is_some();
                     let mut copy = None;
                     if let Some(stored) = stale.filter(|_| is_sound) {
                         let remaining = stored.remaining.unwrap_or(self.stale_for);
-                        let value = self.decode(asker, stored.value).await;
+                        let value = self.decode(context, stored.value).await;
                         copy = value.map(|value| (value, remaining));
                     }
-                    let lease = lease.map(|lease| Leased { lease, name: name.into_owned() });
+                    let lease = lease.map(|lease| NamedLease { lease, name: name.into_owned() });
                     return Start::Load { lease, stale: copy, held };
                 }
                 Err(_) => break,
@@ -175,32 +179,32 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     pub(crate) async fn publish(
         &self,
-        asker: Asker<'_>,
-        leased: &Leased,
+        context: CallContext<'_>,
+        leased: &NamedLease,
         value: &Arc<V>,
         ttl: Duration,
     ) -> Published {
-        let Some(bytes) = self.encode(asker, value).await else { return Published::Unknown };
-        self.publish_bytes(asker, leased, bytes, ttl).await.unwrap_or(Published::Unknown)
+        let Some(bytes) = self.encode(context, value).await else { return Published::Unknown };
+        self.publish_bytes(context, leased, bytes, ttl).await.unwrap_or(Published::Unknown)
     }
 
     /// Writes a value that was given and not loaded. One that cannot be encoded, or that the store
     /// has no room for, is deleted instead: what there was is old now.
     pub(crate) async fn set(
         &self,
-        asker: Asker<'_>,
+        context: CallContext<'_>,
         value: &Arc<V>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
-        if !self.has_place(asker) {
+        if !self.has_place(context) {
             return Ok(Published::Unknown);
         }
         // From here on: encoding may take a while, and its caller may go away meanwhile.
-        let promise = self.owed.promise_key(asker.key);
-        let bytes = if ttl.is_zero() { None } else { self.encode(asker, value).await };
+        let promise = self.owed.promise_key(context.key);
+        let bytes = if ttl.is_zero() { None } else { self.encode(context, value).await };
         let told = match bytes {
-            Some(bytes) => self.seize_and_publish(asker, bytes, ttl).await?,
-            None => self.remove(asker).await.map(|()| Published::Unknown)?,
+            Some(bytes) => self.seize_and_publish(context, bytes, ttl).await?,
+            None => self.remove(context).await.map(|()| Published::Unknown)?,
         };
         promise.kept();
         Ok(told)
@@ -208,7 +212,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     async fn seize_and_publish(
         &self,
-        asker: Asker<'_>,
+        context: CallContext<'_>,
         bytes: Vec<u8>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
@@ -216,33 +220,34 @@ impl<V: Send + Sync + 'static> L2<V> {
         let lease_for = self.write_limit.saturating_mul(2);
         if self.versions.is_some() {
             // Who is at another version must not go on with what there is.
-            self.remove_versions(asker, Blame::Everything).await?;
+            self.remove_versions(context, Blame::Everything).await?;
         }
-        let name = self.name(asker.key);
-        let seize = || self.store.seize(&name, lease_for);
-        let Some(lease) = self.guarded(asker, self.write_limit, seize).await? else {
+        let name = self.name(context.key);
+        let acquire_write_lease = || self.store.acquire_write_lease(&name, lease_for);
+        let Some(lease) = self.guarded(context, self.write_limit, acquire_write_lease).await?
+        else {
             return Ok(Published::Unknown);
         };
-        let leased = Leased { lease, name: name.into_owned() };
-        self.publish_bytes(asker, &leased, bytes, ttl).await
+        let leased = NamedLease { lease, name: name.into_owned() };
+        self.publish_bytes(context, &leased, bytes, ttl).await
     }
 
     /// One that does not get through, or whose caller goes away, is owed: until it does get
     /// through, the store is not asked about the key.
-    pub(crate) async fn delete(&self, asker: Asker<'_>) -> Result<(), Failure> {
+    pub(crate) async fn delete(&self, context: CallContext<'_>) -> Result<(), Failure> {
         if let Some(versions) = &self.versions {
-            versions.advance(asker.key);
+            versions.advance(context.key);
         }
-        self.remove(asker).await
+        self.remove(context).await
     }
 
     /// The same for what nobody deleted, but must not stay. Its version does.
-    pub(crate) async fn remove(&self, asker: Asker<'_>) -> Result<(), Failure> {
-        if !self.has_place(asker) {
+    pub(crate) async fn remove(&self, context: CallContext<'_>) -> Result<(), Failure> {
+        if !self.has_place(context) {
             return Ok(());
         }
-        let promise = self.owed.promise_key(asker.key);
-        self.remove_versions(asker, Blame::Everything).await?;
+        let promise = self.owed.promise_key(context.key);
+        self.remove_versions(context, Blame::Everything).await?;
         promise.kept();
         Ok(())
     }
@@ -256,45 +261,45 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// under its name all the same is owed: the caller is to [`repay`](Self::repay).
     pub(crate) fn adopt(&self, key: &str, theirs: u64) {
         let Some(versions) = &self.versions else { return };
-        let has_place = key.len() <= self.max_key_bytes && self.store.refuses(key).is_none();
+        let has_place = key.len() <= self.max_key_bytes && self.store.reject_key(key).is_none();
         if has_place {
             versions.adopt(key, theirs, || drop(self.owed.promise_key(key)));
         }
     }
 
-    async fn remove_versions(&self, asker: Asker<'_>, blame: Blame) -> Result<(), Failure> {
+    async fn remove_versions(&self, context: CallContext<'_>, blame: Blame) -> Result<(), Failure> {
         let limit = self.write_limit;
         let Some(versions) = &self.versions else {
-            return self.called(asker, limit, blame, || self.store.delete(asker.key)).await;
+            return self.called(context, limit, blame, || self.store.delete(context.key)).await;
         };
-        let names = versions.names(asker.key);
-        self.called(asker, limit, blame, || self.store.delete_all(&names)).await
+        let names = versions.names(context.key);
+        self.called(context, limit, blame, || self.store.delete_all(&names)).await
     }
 
     async fn remove_matching(
         &self,
-        asker: Asker<'_>,
+        context: CallContext<'_>,
         limit: Duration,
         blame: Blame,
     ) -> Result<(), Failure> {
         let glob = match self.versions {
-            Some(_) => Cow::Owned(Versions::glob(asker.key)),
-            None => Cow::Borrowed(asker.key),
+            Some(_) => Cow::Owned(Versions::glob(context.key)),
+            None => Cow::Borrowed(context.key),
         };
-        self.called(asker, limit, blame, || self.store.delete_matching(&glob)).await
+        self.called(context, limit, blame, || self.store.delete_matching(&glob)).await
     }
 
     /// The same for a pattern, which is what `asker.key` is.
-    pub(crate) async fn delete_matching(&self, asker: Asker<'_>) -> Result<(), Failure> {
-        let promise = self.owed.promise_pattern(asker.key);
+    pub(crate) async fn delete_matching(&self, context: CallContext<'_>) -> Result<(), Failure> {
+        let promise = self.owed.promise_pattern(context.key);
         // One that takes too long says that there is much to look at, and not that nobody is there.
-        self.remove_matching(asker, self.pattern_limit, Blame::Errors).await?;
+        self.remove_matching(context, self.pattern_limit, Blame::Errors).await?;
         promise.kept();
         Ok(())
     }
 
-    pub(crate) async fn size(&self, asker: Asker<'_>) -> Option<u64> {
-        self.guarded(asker, self.read_limit, || self.store.size()).await.ok()
+    pub(crate) async fn size(&self, context: CallContext<'_>) -> Option<u64> {
+        self.guarded(context, self.read_limit, || self.store.size()).await.ok()
     }
 
     /// What a key's value is called in the store.
@@ -307,72 +312,77 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Whether the store may be asked about the key. To be asked when it has its name: for what is
     /// under another one, this may change with the name.
-    fn serves(&self, asker: Asker<'_>) -> bool {
-        self.has_place(asker) && !self.owed.covers(asker.key)
+    fn serves(&self, context: CallContext<'_>) -> bool {
+        self.has_place(context) && !self.owed.covers(context.key)
     }
 
     /// Whether the store can have the key at all.
-    fn has_place(&self, asker: Asker<'_>) -> bool {
-        let length = asker.key.len();
+    fn has_place(&self, context: CallContext<'_>) -> bool {
+        let length = context.key.len();
         let refusal = if length > self.max_key_bytes {
             let limit = self.max_key_bytes;
             Some(format!("a key of {length} bytes, l2.max_key_bytes is {limit}").into())
         } else {
-            self.store.refuses(asker.key)
+            self.store.reject_key(context.key)
         };
-        refusal.map(|error| report(asker, &error)).is_none()
+        refusal.map(|error| report(context, &error)).is_none()
     }
 
     async fn publish_bytes(
         &self,
-        asker: Asker<'_>,
-        Leased { lease, name }: &Leased,
+        context: CallContext<'_>,
+        NamedLease { lease, name }: &NamedLease,
         bytes: Vec<u8>,
         ttl: Duration,
     ) -> Result<Published, Failure> {
         let lives = ttl.saturating_add(self.stale_for);
         let publish = || self.store.publish(name, lease, bytes, lives);
-        let published = self.guarded(asker, self.write_limit, publish).await?;
+        let published = self.guarded(context, self.write_limit, publish).await?;
         Ok(if published { Published::Yes } else { Published::Refused })
     }
 
     /// Bytes that nobody can read make room for others.
-    async fn discard(&self, asker: Asker<'_>, bytes: &[u8]) {
-        let name = self.name(asker.key);
-        let discard = || self.store.discard(&name, bytes);
-        let _ = self.guarded(asker, self.write_limit, discard).await;
+    async fn delete_if_equals(&self, context: CallContext<'_>, bytes: &[u8]) {
+        let name = self.name(context.key);
+        let discard = || self.store.delete_if_equals(&name, bytes);
+        let _ = self.guarded(context, self.write_limit, discard).await;
     }
 
     /// `None`: what there is is not fresh any more, or no value.
-    async fn fresh(&self, asker: Asker<'_>, stored: Stored, asked: u64) -> Option<Fresh<V>> {
+    async fn fresh(
+        &self,
+        context: CallContext<'_>,
+        stored: StoredValue,
+        asked: u64,
+    ) -> Option<Fresh<V>> {
         let fresh_for = match stored.remaining {
             Some(remaining) if remaining <= self.stale_for => return None,
             Some(remaining) => Some(remaining - self.stale_for),
             None => None,
         };
-        let value = self.decode(asker, stored.value).await?;
-        let asked_ago = Duration::from_millis(asker.clock.now().saturating_sub(asked));
+        let value = self.decode(context, stored.value).await?;
+        let asked_ago = Duration::from_millis(context.clock.now().saturating_sub(asked));
         let fresh_for = fresh_for.map(|fresh_for| fresh_for.saturating_sub(asked_ago));
         Some(Fresh { value, fresh_for, asked_ago })
     }
 
     /// Bytes that are no value are reported and go.
-    async fn decode(&self, asker: Asker<'_>, bytes: Vec<u8>) -> Option<Arc<V>> {
+    async fn decode(&self, context: CallContext<'_>, bytes: Vec<u8>) -> Option<Arc<V>> {
         match self.convert.decode(bytes).await {
             Ok(value) => Some(Arc::new(value)),
             Err(Unreadable(error, bytes)) => {
-                report(asker, &error);
+                report(context, &error);
                 if let Some(bytes) = bytes {
                     // Boxed, so that the future of a hit does not hold room for it.
-                    Box::pin(self.discard(asker, &bytes)).await;
+                    Box::pin(self.delete_if_equals(context, &bytes)).await;
                 }
                 None
             }
         }
     }
 
-    async fn encode(&self, asker: Asker<'_>, value: &Arc<V>) -> Option<Vec<u8>> {
-        self.convert.encode(value).await.inspect_err(|error| report(asker, error)).ok()
+    async fn encode(&self, context: CallContext<'_>, value: &Arc<V>) -> Option<Vec<u8>> {
+        self.convert.encode(value).await.inspect_err(|error| report(context, error)).ok()
     }
 }
 

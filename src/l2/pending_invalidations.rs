@@ -27,7 +27,7 @@ struct State {
     keys: HashMap<Arc<str>, u64>,
     patterns: Vec<(Arc<str>, Pattern, u64)>,
     /// All of them, in the order in which they are to be paid.
-    queue: BTreeMap<u64, Debt>,
+    queue: BTreeMap<u64, PendingInvalidation>,
     /// The number of the next debt. One that is made again while it is being paid has a new
     /// number, and so is not settled by the payment.
     next: u64,
@@ -65,7 +65,7 @@ impl Drop for Promise<'_> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Debt {
+pub(crate) struct PendingInvalidation {
     pub(crate) name: Arc<str>,
     pub(crate) is_pattern: bool,
     number: u64,
@@ -141,7 +141,7 @@ impl Owed {
 
     /// The one whose turn it is. Where there is none, in the same step there is nobody any more who
     /// pays, so that what comes to be owed later finds somebody to take it over.
-    pub(crate) fn next(&self) -> Option<Debt> {
+    pub(crate) fn next(&self) -> Option<PendingInvalidation> {
         let state = &mut *self.state.lock();
         let first = state.queue.values().next().cloned();
         state.is_being_paid &= first.is_some();
@@ -149,7 +149,7 @@ impl Owed {
     }
 
     /// The store has it now, unless it was made again since.
-    pub(crate) fn settle(&self, debt: &Debt) {
+    pub(crate) fn settle(&self, debt: &PendingInvalidation) {
         let state = &mut *self.state.lock();
         if state.queue.remove(&debt.number).is_none() {
             return;
@@ -163,7 +163,7 @@ impl Owed {
     }
 
     /// It could not be paid: all others go first.
-    pub(crate) fn postpone(&self, debt: &Debt) {
+    pub(crate) fn postpone(&self, debt: &PendingInvalidation) {
         let state = &mut *self.state.lock();
         if state.queue.remove(&debt.number).is_none() {
             return;
@@ -180,9 +180,9 @@ impl Owed {
 
 impl State {
     /// At the end of the queue.
-    fn add(&mut self, name: Arc<str>, is_pattern: bool) -> Debt {
+    fn add(&mut self, name: Arc<str>, is_pattern: bool) -> PendingInvalidation {
         self.next += 1;
-        let debt = Debt { name, is_pattern, number: self.next };
+        let debt = PendingInvalidation { name, is_pattern, number: self.next };
         self.queue.insert(debt.number, debt.clone());
         debt
     }

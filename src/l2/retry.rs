@@ -1,6 +1,6 @@
 //! Deletes that have not reached the store are made up for, by one caller at a time.
 
-use super::{Asker, Blame, Debt, Failure, L2};
+use super::{Blame, CallContext, Failure, L2, PendingInvalidation};
 use crate::{observe::Observer, time::Clock};
 
 impl<V: Send + Sync + 'static> L2<V> {
@@ -28,17 +28,17 @@ impl<V: Send + Sync + 'static> L2<V> {
         &self,
         observer: &Observer,
         clock: &dyn Clock,
-        paid_for: impl Fn(&Debt),
+        paid_for: impl Fn(&PendingInvalidation),
     ) -> Result<(), Failure> {
         let mut failures = 0;
         while let Some(debt) = self.owed.next() {
-            let asker = Asker { key: &debt.name, observer, clock };
+            let context = CallContext { key: &debt.name, observer, clock };
             let paid = if debt.is_pattern {
                 // Nobody waits for it, and what took too long once would again.
                 let limit = self.pattern_limit.saturating_mul(10);
-                self.remove_matching(asker, limit, Blame::Nothing).await
+                self.remove_matching(context, limit, Blame::Nothing).await
             } else {
-                self.remove_versions(asker, Blame::Nothing).await
+                self.remove_versions(context, Blame::Nothing).await
             };
             match paid {
                 Ok(()) => {

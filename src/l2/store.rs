@@ -14,7 +14,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///
 /// What makes a shared level safe is that a load which began before a delete can never be seen
 /// after it, whichever instance each of them was on. So a load begins by taking a [`Lease`] and
-/// publishes under it, and a delete (or [`seize`](Self::seize), which begins a write) voids every
+/// publishes under it, and a delete (or [`acquire_write_lease`](Self::acquire_write_lease), which begins a write) voids every
 /// lease of its key that is out. A store
 /// must
 ///
@@ -36,10 +36,14 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// (`l2_circuit_breaker`): an implementation needs neither.
 pub trait Store: Send + Sync + 'static {
     /// Reads a value, without the intention to load it.
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>>;
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>>;
 
     /// Reads a value, and takes a lease if what there is does not do.
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun>;
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse>;
 
     /// Writes the result of a load if its lease is still good, which it uses up. `false`: refused.
     fn publish<'a>(
@@ -51,11 +55,15 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'a, bool>;
 
     /// Removes a key, voids its leases and gives one that nobody else is given, for the value that
-    /// is to be written: who begins a load meanwhile gets none. `None` as in [`Begun::Load`].
+    /// is to be written: who begins a load meanwhile gets none. `None` as in [`LeaseResponse::Load`].
     ///
     /// A value is written in these two steps, and not in one, so that a write which arrives late
     /// (from a connection that hung, say) never undoes what came after it.
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>>;
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>>;
 
     /// Removes a key and voids its leases. A key that is not there is not an error.
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()>;
@@ -75,7 +83,7 @@ pub trait Store: Send + Sync + 'static {
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
 
     /// Removes a value if it still is this one: bytes that nobody can read.
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()>;
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()>;
 
     /// How many values there are.
     fn size(&self) -> StoreFuture<'_, u64>;
@@ -92,7 +100,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Why the store has no place for this key, whatever the value: a name that it keeps for
     /// itself, say. The cache then keeps the key in memory only. `None`, the default: it has.
-    fn refuses(&self, key: &str) -> Option<BoxError> {
+    fn reject_key(&self, key: &str) -> Option<BoxError> {
         let _ = key;
         None
     }
@@ -100,7 +108,7 @@ pub trait Store: Send + Sync + 'static {
     /// A number that changes when there is a new connection, or the one there is answers again. A cache that has stopped calling the
     /// store tries again at once then, and not only after the circuit breaker's cooldown. The
     /// default is always the same number.
-    fn connection(&self) -> u64 {
+    fn connection_generation(&self) -> u64 {
         0
     }
 }
@@ -124,7 +132,7 @@ impl Lease {
 
 /// Bytes in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredValue {
     /// As they were written.
     pub value: Vec<u8>,
     /// How long they will be kept from now on; `None` for ever.
@@ -133,7 +141,7 @@ pub struct Stored {
 
 /// How a load begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begin {
+pub struct LeaseRequest {
     /// A value is fresh while it has more than this to live: the rest of its life it is a stale
     /// copy. (So no clocks of two machines are compared.)
     pub stale_for: Duration,
@@ -145,15 +153,15 @@ pub struct Begin {
 
 /// What a load begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
+pub enum LeaseResponse {
     /// There is a fresh value: nothing to load.
-    Fresh(Stored),
+    Fresh(StoredValue),
     /// There is none.
     Load {
         /// The right to publish. `None` if the store cannot give one now (it is full, say): the
         /// load goes on and its result stays out of this level.
         lease: Option<Lease>,
         /// What there is that is not fresh, or was passed over.
-        stale: Option<Stored>,
+        stale: Option<StoredValue>,
     },
 }

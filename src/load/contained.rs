@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{IntoLoaded, Loaded, Loader};
 use crate::{
     error::Error,
-    resilience::{Late, within},
+    resilience::{Elapsed, timeout},
 };
 
 /// Calls the loader: its error, its panic (also while it is made or dropped), its hard timeout
@@ -65,8 +65,8 @@ pub(crate) async fn contained<V, L: Loader<V>>(
     })
     .await;
     let left = begun.zip(hard).map(|(begun, hard)| hard.saturating_sub(begun.elapsed()));
-    let result = within(left, &mut load).await;
-    result.unwrap_or_else(|Late| {
+    let result = timeout(left, &mut load).await;
+    result.unwrap_or_else(|Elapsed| {
         drop_quietly(future.as_mut());
         Err(Error::hard_timeout(key, hard.unwrap_or_default()))
     })

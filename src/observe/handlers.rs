@@ -31,7 +31,7 @@ struct List {
 /// An event handler's registration. Dropping it unsubscribes; a call that is running then may
 /// still end afterwards.
 #[must_use = "dropping it unsubscribes the handler at once"]
-pub struct Subscription {
+pub struct HandlerGuard {
     list: Weak<List>,
     handler: Arc<Handler>,
 }
@@ -42,10 +42,10 @@ impl Handlers {
         self.0.count.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn add(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
+    pub(crate) fn add(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> HandlerGuard {
         let handler: Arc<Handler> = Arc::new(handler);
         self.0.change(|handlers| handlers.push(Arc::clone(&handler)));
-        Subscription { list: Arc::downgrade(&self.0), handler }
+        HandlerGuard { list: Arc::downgrade(&self.0), handler }
     }
 
     #[cold]
@@ -72,7 +72,7 @@ impl List {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for HandlerGuard {
     fn drop(&mut self) {
         if let Some(list) = self.list.upgrade() {
             list.change(|handlers| handlers.retain(|other| !Arc::ptr_eq(other, &self.handler)));
@@ -80,8 +80,8 @@ impl Drop for Subscription {
     }
 }
 
-impl std::fmt::Debug for Subscription {
+impl std::fmt::Debug for HandlerGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subscription").finish_non_exhaustive()
+        f.debug_struct("HandlerGuard").finish_non_exhaustive()
     }
 }

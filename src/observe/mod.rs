@@ -10,7 +10,7 @@ mod trace;
 
 pub use self::{
     event::{Event, Level, StaleReason},
-    handlers::Subscription,
+    handlers::HandlerGuard,
     health::{BusHealth, Health, L2Health, OriginHealth},
     stats::Stats,
 };
@@ -45,7 +45,7 @@ impl Observer {
         }
     }
 
-    pub(crate) fn on(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Subscription {
+    pub(crate) fn on(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> HandlerGuard {
         self.handlers.add(handler)
     }
 

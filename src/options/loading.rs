@@ -7,7 +7,7 @@ use std::time::Duration;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
-pub struct Inflight {
+pub struct Coalescing {
     /// Whether loads are coalesced. Default: true.
     pub enabled: bool,
     /// A load older than this is not joined any more: the next caller starts a new one.
@@ -21,7 +21,7 @@ pub struct Inflight {
     pub max_followers: usize,
 }
 
-impl Default for Inflight {
+impl Default for Coalescing {
     fn default() -> Self {
         Self {
             enabled: true,
@@ -32,7 +32,7 @@ impl Default for Inflight {
     }
 }
 
-impl Inflight {
+impl Coalescing {
     /// No coalescing: each caller loads for itself.
     #[must_use]
     pub fn disabled() -> Self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) use self::call::CallOptions;
 pub use self::{
     bus::{EventBusOptions, EventDedupe},
-    loading::{DistributedLock, Inflight, NegativeCache, Timeouts},
+    loading::{Coalescing, DistributedLock, NegativeCache, Timeouts},
     resilience::{CircuitBreaker, FailSafe},
     tiers::{L1Options, L2Options, L2Timeouts},
 };
@@ -20,7 +20,7 @@ pub use self::{
 /// All options of a cache that a config file can carry.
 ///
 /// What no file can say (a weigher, a clock, event handlers) is set on the
-/// [`Builder`](crate::Builder). With the feature `serde` the rest can be read from one; durations
+/// [`CacheBuilder`](crate::CacheBuilder). With the feature `serde` the rest can be read from one; durations
 /// are written for people, and unknown names are errors:
 ///
 /// ```
@@ -69,7 +69,7 @@ pub struct CacheOptions {
     /// The level that instances share, where one is attached.
     pub l2: L2Options,
     /// Coalescing of concurrent loads.
-    pub inflight: Inflight,
+    pub inflight: Coalescing,
     /// One load at a time in the whole fleet.
     pub distributed_lock: DistributedLock,
     /// Remembering that a key does not exist.
@@ -115,7 +115,7 @@ impl Default for CacheOptions {
             ttl_jitter: 0.0,
             l1: L1Options::default(),
             l2: L2Options::default(),
-            inflight: Inflight::default(),
+            inflight: Coalescing::default(),
             distributed_lock: DistributedLock::default(),
             negative_cache: NegativeCache::default(),
             fail_safe: FailSafe::default(),

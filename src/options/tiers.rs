@@ -15,7 +15,7 @@ pub struct L1Options {
     /// set. With both, an entry weighs at least `max_weight / max_entries`, and so both hold.
     pub max_entries: Option<usize>,
     /// The most weight it holds, in the unit of the builder's
-    /// [`weigher`](crate::Builder::weigher), which it needs. Default: none.
+    /// [`weigher`](crate::CacheBuilder::weigher), which it needs. Default: none.
     ///
     /// The level is divided into shards and an entry must fit into one: a value heavier than an
     /// eighth of this (with `max_entries` too: a 64th) is not kept, and a `set:skipped` event

@@ -16,22 +16,22 @@ use tokio::{
 
 /// The time was over first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Late;
+pub(crate) struct Elapsed;
 
 /// Waits for `future`, no longer than `limit` from now.
 ///
 /// Where there is no timer to wait with, outside of a tokio runtime or in one that was built
 /// without, it waits for as long as it takes: a late answer is better than a panic.
-pub(crate) async fn within<F: Future>(
+pub(crate) async fn timeout<F: Future>(
     limit: Option<Duration>,
     future: F,
-) -> Result<F::Output, Late> {
+) -> Result<F::Output, Elapsed> {
     let Some(timer) = limit.and_then(timer) else { return Ok(future.await) };
     // One that has used up its turn must not put the timer off too.
     let (mut timer, mut future) = (pin!(unconstrained(timer)), pin!(future));
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => timer.as_mut().poll(context).map(|()| Err(Late)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| Err(Elapsed)),
     })
     .await
 }
@@ -52,7 +52,10 @@ pub(crate) async fn unless<F: Future>(
 }
 
 /// Runs `future` to its end, and `side` beside it for as long.
-pub(crate) async fn beside<F: Future>(side: impl Future<Output = ()>, future: F) -> F::Output {
+pub(crate) async fn run_alongside<F: Future>(
+    side: impl Future<Output = ()>,
+    future: F,
+) -> F::Output {
     let (mut side, mut future) = (pin!(side), pin!(future));
     let mut is_over = false;
     poll_fn(|context| {
@@ -62,7 +65,7 @@ pub(crate) async fn beside<F: Future>(side: impl Future<Output = ()>, future: F)
     .await
 }
 
-pub(crate) fn there_is_a_timer() -> bool {
+pub(crate) fn has_timer() -> bool {
     timer(Duration::ZERO).is_some()
 }
 

@@ -14,7 +14,7 @@ use super::unless;
 
 /// Handles are one and the same.
 #[derive(Clone, Default)]
-pub(crate) struct Running(Arc<Inner>);
+pub(crate) struct TaskTracker(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -28,9 +28,9 @@ struct Inner {
 }
 
 /// Held by a load from before its first poll to its end, wherever that is.
-pub(crate) struct Token(Running);
+pub(crate) struct Token(TaskTracker);
 
-impl Running {
+impl TaskTracker {
     pub(crate) fn token(&self) -> Token {
         self.0.count.fetch_add(1, Ordering::SeqCst);
         Token(self.clone())

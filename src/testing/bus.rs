@@ -16,14 +16,14 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Delivery, Events, Subscribed, Transport, TransportFuture},
+    bus::{Delivery, MessageStream, Subscribed, Transport, TransportFuture},
     error::BoxError,
     resilience::unless,
 };
 
 /// How often what goes wrong, from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct BusWeather {
+pub struct BusFaults {
     /// An event does not arrive at one of its receivers, and nobody says so.
     pub loses: f64,
     /// How many events of one sender do not arrive at one receiver in a row, at most. `None`: any
@@ -48,7 +48,7 @@ pub struct SharedBus(Arc<Mutex<State>>);
 
 struct State {
     random: fastrand::Rng,
-    weather: BusWeather,
+    weather: BusFaults,
     /// Lates of the next events, for all of their receivers.
     delays: VecDeque<Duration>,
     queues: Vec<(usize, Weak<Queue>)>,
@@ -97,7 +97,7 @@ impl SharedBus {
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: fastrand::Rng::with_seed(seed),
-            weather: BusWeather::default(),
+            weather: BusFaults::default(),
             delays: VecDeque::new(),
             queues: Vec::new(),
             deaf: HashSet::new(),
@@ -108,7 +108,7 @@ impl SharedBus {
     }
 
     /// From now on it is like this.
-    pub fn set(&self, weather: BusWeather) {
+    pub fn set(&self, weather: BusFaults) {
         self.0.lock().weather = weather;
     }
 
@@ -151,18 +151,18 @@ impl BusLink {
     }
 
     /// Nothing arrives any more, and nobody says so. Publishing works.
-    pub fn deafen(&self) {
+    pub fn drop_incoming(&self) {
         self.bus.0.lock().deaf.insert(self.name);
     }
 
     /// Publishing never ends. Nothing arrives.
     pub fn freeze(&self) {
-        self.deafen();
+        self.drop_incoming();
         self.state.lock().is_stuck = true;
     }
 
     /// All is well again. A subscription that was cut has to be begun anew.
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.bus.0.lock().deaf.remove(&self.name);
         *self.state.lock() = LinkState::default();
     }
@@ -238,7 +238,7 @@ impl Transport for BusLink {
             }
             let queue = Arc::new(Queue::default());
             self.bus.0.lock().queues.push((self.name, Arc::downgrade(&queue)));
-            Ok(Subscribed { events: Box::new(LinkEvents(queue)), resumed: false })
+            Ok(Subscribed { messages: Box::new(LinkEvents(queue)), resumed: false })
         })
     }
 
@@ -270,7 +270,9 @@ impl LinkEvents {
                 }
                 let now = Instant::now();
                 match state.events.first_entry() {
-                    Some(first) if first.key().0 <= now => return Delivery::Event(first.remove()),
+                    Some(first) if first.key().0 <= now => {
+                        return Delivery::Message(first.remove());
+                    }
                     first => first.map(|first| first.key().0),
                 }
             };
@@ -282,7 +284,7 @@ impl LinkEvents {
     }
 }
 
-impl Events for LinkEvents {
+impl MessageStream for LinkEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(self.take())
     }

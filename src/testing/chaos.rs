@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     error::BoxError,
-    l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
+    l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
 };
 
 /// How often what goes wrong, from 0 (never) to 1 (always).
@@ -93,12 +93,16 @@ impl<S: Store> ChaosStore<S> {
 }
 
 impl<S: Store> Store for ChaosStore<S> {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.meddle(self.0.store.get(key))
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        self.meddle(self.0.store.begin(key, begin))
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
+        self.meddle(self.0.store.get_or_lease(key, begin))
     }
 
     fn publish<'a>(
@@ -111,8 +115,12 @@ impl<S: Store> Store for ChaosStore<S> {
         self.meddle(self.0.store.publish(key, lease, value, lives))
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        self.meddle(self.0.store.seize(key, lease_for))
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
+        self.meddle(self.0.store.acquire_write_lease(key, lease_for))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
@@ -123,8 +131,8 @@ impl<S: Store> Store for ChaosStore<S> {
         self.meddle(self.0.store.delete_matching(pattern))
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.meddle(self.0.store.discard(key, value))
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.meddle(self.0.store.delete_if_equals(key, value))
     }
 
     fn size(&self) -> StoreFuture<'_, u64> {
@@ -143,12 +151,12 @@ impl<S: Store> Store for ChaosStore<S> {
         self.meddle(self.0.store.unlock(key, owner))
     }
 
-    fn refuses(&self, key: &str) -> Option<BoxError> {
-        self.0.store.refuses(key)
+    fn reject_key(&self, key: &str) -> Option<BoxError> {
+        self.0.store.reject_key(key)
     }
 
-    fn connection(&self) -> u64 {
-        self.0.store.connection()
+    fn connection_generation(&self) -> u64 {
+        self.0.store.connection_generation()
     }
 }
 

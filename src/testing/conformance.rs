@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::l2::{Begin, Begun, Lease, Store};
+use crate::l2::{Lease, LeaseRequest, LeaseResponse, Store};
 
 /// Asks a store for everything that its contract says. It takes about a second of real time.
 ///
@@ -45,14 +45,14 @@ const SHORT: Duration = Duration::from_millis(60);
 
 #[expect(clippy::panic, clippy::expect_used, reason = "it is an assertion")]
 impl Check<'_> {
-    async fn begin(&self, key: &str, refresh: bool, lease_for: Duration) -> Begun {
-        let begin = Begin { stale_for: STALE, lease_for, refresh };
-        self.store.begin(key, begin).await.expect("begin")
+    async fn get_or_lease(&self, key: &str, refresh: bool, lease_for: Duration) -> LeaseResponse {
+        let begin = LeaseRequest { stale_for: STALE, lease_for, refresh };
+        self.store.get_or_lease(key, begin).await.expect("begin")
     }
 
     async fn lease(&self, key: &str) -> Lease {
-        match self.begin(key, true, LONG).await {
-            Begun::Load { lease: Some(lease), .. } => lease,
+        match self.get_or_lease(key, true, LONG).await {
+            LeaseResponse::Load { lease: Some(lease), .. } => lease,
             begun => panic!("a load of {key:?} must be given a lease, not {begun:?}"),
         }
     }
@@ -62,7 +62,7 @@ impl Check<'_> {
     }
 
     async fn write(&self, key: &str, value: &str, lives: Duration) {
-        let lease = self.store.seize(key, LONG).await.expect("seize");
+        let lease = self.store.acquire_write_lease(key, LONG).await.expect("acquire_write_lease");
         let lease = lease.unwrap_or_else(|| panic!("a write of {key:?} must be given a lease"));
         let published = self.store.publish(key, &lease, value.into(), lives).await;
         assert!(published.expect("publish"), "nobody voided the lease of the write of {key:?}");
@@ -92,14 +92,17 @@ impl Check<'_> {
     async fn what_is_fresh_needs_no_load(&self) {
         let key = "conformance:fresh";
         self.write(key, "1", LONG).await;
-        let begun = self.begin(key, false, LONG).await;
-        assert!(matches!(begun, Begun::Fresh(_)), "more than the stale window remains: {begun:?}");
-        let begun = self.begin(key, true, LONG).await;
-        let is_right = matches!(&begun, Begun::Load { lease: Some(_), stale: Some(_) });
+        let begun = self.get_or_lease(key, false, LONG).await;
+        assert!(
+            matches!(begun, LeaseResponse::Fresh(_)),
+            "more than the stale window remains: {begun:?}"
+        );
+        let begun = self.get_or_lease(key, true, LONG).await;
+        let is_right = matches!(&begun, LeaseResponse::Load { lease: Some(_), stale: Some(_) });
         assert!(is_right, "a refresh gets a lease and what there is: {begun:?}");
         self.write(key, "2", STALE / 2).await;
-        let begun = self.begin(key, false, LONG).await;
-        let is_right = matches!(&begun, Begun::Load { lease: Some(_), stale: Some(stale) }
+        let begun = self.get_or_lease(key, false, LONG).await;
+        let is_right = matches!(&begun, LeaseResponse::Load { lease: Some(_), stale: Some(stale) }
             if stale.value == b"2");
         assert!(is_right, "less than the stale window remains: {begun:?}");
     }
@@ -123,12 +126,14 @@ impl Check<'_> {
         let lease = self.lease(key).await;
         assert!(!self.publish("conformance:other", &lease, "1").await, "it is another key's");
         self.store.delete(key).await.expect("delete");
-        let begun = self.begin(key, true, SHORT).await;
-        let Begun::Load { lease: Some(short), .. } = begun else { panic!("no lease: {begun:?}") };
+        let begun = self.get_or_lease(key, true, SHORT).await;
+        let LeaseResponse::Load { lease: Some(short), .. } = begun else {
+            panic!("no lease: {begun:?}")
+        };
         sleep(SHORT * 2).await;
         assert!(!self.publish(key, &short, "1").await, "the lease was good for {SHORT:?}");
         assert_eq!(self.value(key).await, None);
-        self.begin(key, true, SHORT).await;
+        self.get_or_lease(key, true, SHORT).await;
         let later = self.lease(key).await;
         sleep(SHORT * 2).await;
         // Whether or not it shares the other's.
@@ -153,20 +158,40 @@ impl Check<'_> {
         let key = "conformance:write";
         self.write(key, "1", LONG).await;
         let load = self.lease(key).await;
-        let write = self.store.seize(key, LONG).await.expect("seize").expect("a lease to write");
+        let write = self
+            .store
+            .acquire_write_lease(key, LONG)
+            .await
+            .expect("acquire_write_lease")
+            .expect("a lease to write");
         assert_eq!(self.value(key).await, None, "what is to be replaced is not read any more");
         assert!(!self.publish(key, &load, "old").await, "the load began before the write");
-        let begun = self.begin(key, true, LONG).await;
-        let has_none = matches!(&begun, Begun::Load { lease: None, .. });
+        let begun = self.get_or_lease(key, true, LONG).await;
+        let has_none = matches!(&begun, LeaseResponse::Load { lease: None, .. });
         assert!(has_none, "who begins while a write is on its way gets no lease: {begun:?}");
-        let later = self.store.seize(key, LONG).await.expect("seize").expect("a lease to write");
+        let later = self
+            .store
+            .acquire_write_lease(key, LONG)
+            .await
+            .expect("acquire_write_lease")
+            .expect("a lease to write");
         assert!(!self.publish(key, &write, "2").await, "a later write has begun");
         assert!(self.publish(key, &later, "3").await, "nobody came after it");
         assert_eq!(self.value(key).await.as_deref(), Some("3"));
-        let write = self.store.seize(key, LONG).await.expect("seize").expect("a lease to write");
+        let write = self
+            .store
+            .acquire_write_lease(key, LONG)
+            .await
+            .expect("acquire_write_lease")
+            .expect("a lease to write");
         self.store.delete(key).await.expect("delete");
         assert!(!self.publish(key, &write, "old").await, "the write began before the delete");
-        let write = self.store.seize(key, SHORT).await.expect("seize").expect("a lease to write");
+        let write = self
+            .store
+            .acquire_write_lease(key, SHORT)
+            .await
+            .expect("acquire_write_lease")
+            .expect("a lease to write");
         sleep(SHORT * 2).await;
         assert!(!self.publish(key, &write, "late").await, "the lease was good for {SHORT:?}");
         self.lease(key).await;
@@ -178,7 +203,11 @@ impl Check<'_> {
             self.write(key, "1", LONG).await;
         }
         let (load, untouched) = (self.lease(one).await, self.lease(other).await);
-        let write = self.store.seize("conformance:[a]:2", LONG).await.expect("seize");
+        let write = self
+            .store
+            .acquire_write_lease("conformance:[a]:2", LONG)
+            .await
+            .expect("acquire_write_lease");
         let pattern = r"conformance:\[a\]:*";
         self.store.delete_matching(pattern).await.expect("delete_matching");
         assert_eq!(self.value(one).await, None, "{pattern} matches {one}");
@@ -195,9 +224,9 @@ impl Check<'_> {
     async fn only_the_bytes_that_were_read_are_discarded(&self) {
         let key = "conformance:discard";
         self.write(key, "1", LONG).await;
-        self.store.discard(key, b"2").await.expect("discard");
+        self.store.delete_if_equals(key, b"2").await.expect("discard");
         assert_eq!(self.value(key).await.as_deref(), Some("1"), "it is not what was read");
-        self.store.discard(key, b"1").await.expect("discard");
+        self.store.delete_if_equals(key, b"1").await.expect("discard");
         assert_eq!(self.value(key).await, None);
     }
 

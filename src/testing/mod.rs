@@ -10,10 +10,10 @@ mod store;
 mod transport_conformance;
 
 pub use self::{
-    bus::{BusLink, BusWeather, SharedBus},
+    bus::{BusFaults, BusLink, SharedBus},
     chaos::{Chaos, ChaosStore},
     clock::{ManualClock, TokioClock},
     conformance::check_store,
-    store::{SharedStore, StoreSnapshot, Weather},
+    store::{SharedStore, StoreFault, StoreSnapshot},
     transport_conformance::check_transport,
 };

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::{
     error::BoxError,
     glob::Pattern,
-    l2::{Begin, Begun, Lease, Store, StoreFuture, Stored},
+    l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
     time::{Clock, millis},
 };
 
@@ -41,7 +41,7 @@ struct State {
     leases: HashMap<String, Out>,
     /// Who has each lock, until when.
     locks: HashMap<String, (String, u64)>,
-    weather: Weather,
+    weather: StoreFault,
     operations: u64,
     /// Which run of the server it is, and the one whose data was last found good.
     run: u64,
@@ -75,7 +75,7 @@ impl std::fmt::Debug for StoreSnapshot {
 /// How a [`SharedStore`] is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Weather {
+pub enum StoreFault {
     /// Every operation works.
     #[default]
     Fine,
@@ -100,7 +100,7 @@ impl SharedStore {
     }
 
     /// From now on operations fare like this.
-    pub fn set_weather(&self, weather: Weather) {
+    pub fn set_weather(&self, weather: StoreFault) {
         self.0.state.lock().weather = weather;
     }
 
@@ -139,13 +139,13 @@ impl SharedStore {
     /// Whether somebody has [noted](Self::note_run) that what this run holds is good. The note is
     /// among what it holds.
     #[must_use]
-    pub fn is_noted(&self) -> bool {
+    pub fn is_verified(&self) -> bool {
         let state = self.0.state.lock();
         state.noted == state.run
     }
 
     /// Notes that what this run holds is good, for whoever comes next.
-    pub fn note_run(&self) {
+    pub fn mark_verified(&self) {
         let mut state = self.0.state.lock();
         state.noted = state.run;
     }
@@ -156,7 +156,7 @@ impl SharedStore {
     }
 
     /// Puts bytes under a key, past all rules.
-    pub fn plant(&self, key: &str, value: impl Into<Vec<u8>>, lives: Duration) {
+    pub fn insert_raw(&self, key: &str, value: impl Into<Vec<u8>>, lives: Duration) {
         let until = self.until(lives);
         self.0.state.lock().values.insert(key.to_owned(), Kept { value: value.into(), until });
     }
@@ -192,10 +192,10 @@ impl SharedStore {
                 let mut state = self.0.state.lock();
                 state.operations += 1;
                 match state.weather {
-                    Weather::Fine => Some(operation(&mut state, self.0.clock.now())),
-                    Weather::Failing => return Err(BoxError::from("the store is failing")),
-                    Weather::Silent => None,
-                    Weather::Deaf => {
+                    StoreFault::Fine => Some(operation(&mut state, self.0.clock.now())),
+                    StoreFault::Failing => return Err(BoxError::from("the store is failing")),
+                    StoreFault::Silent => None,
+                    StoreFault::Deaf => {
                         operation(&mut state, self.0.clock.now());
                         None
                     }
@@ -210,27 +210,31 @@ impl SharedStore {
 }
 
 impl State {
-    fn stored(&self, key: &str, now: u64) -> Option<Stored> {
+    fn stored(&self, key: &str, now: u64) -> Option<StoredValue> {
         let kept = self.values.get(key).filter(|kept| now < kept.until)?;
         let remaining = Some(Duration::from_millis(kept.until - now));
-        Some(Stored { value: kept.value.clone(), remaining })
+        Some(StoredValue { value: kept.value.clone(), remaining })
     }
 }
 
 impl Store for SharedStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.operate(move |state, now| state.stored(key, now))
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
         let new = self.new_lease();
         self.operate(move |state, now| {
             let stored = state.stored(key, now);
-            let is_fresh = |stored: &Stored| {
+            let is_fresh = |stored: &StoredValue| {
                 stored.remaining.is_none_or(|remaining| remaining > begin.stale_for)
             };
             if let Some(fresh) = stored.clone().filter(|it| is_fresh(it) && !begin.refresh) {
-                return Begun::Fresh(fresh);
+                return LeaseResponse::Fresh(fresh);
             }
             let until = now.saturating_add(millis(begin.lease_for));
             let out = state.leases.entry(key.to_owned()).or_insert_with(|| Out {
@@ -244,7 +248,7 @@ impl Store for SharedStore {
                 out.until = out.until.max(until);
             }
             let lease = (!out.exclusive).then(|| out.lease.clone());
-            Begun::Load { lease, stale: stored }
+            LeaseResponse::Load { lease, stale: stored }
         })
     }
 
@@ -267,7 +271,11 @@ impl Store for SharedStore {
         })
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
         let lease = self.new_lease();
         self.operate(move |state, now| {
             state.values.remove(key);
@@ -293,7 +301,7 @@ impl Store for SharedStore {
         })
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         self.operate(move |state, _| {
             if state.values.get(key).is_some_and(|kept| kept.value == value) {
                 state.values.remove(key);
@@ -334,7 +342,7 @@ impl Store for SharedStore {
         })
     }
 
-    fn connection(&self) -> u64 {
+    fn connection_generation(&self) -> u64 {
         self.0.connection.load(Ordering::Relaxed)
     }
 }

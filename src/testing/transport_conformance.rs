@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use crate::bus::{Delivery, Events, Transport};
+use crate::bus::{Delivery, MessageStream, Transport};
 
 /// Asks a transport for everything that its contract says of a bus that works: what it does where
 /// a broker fails only its own tests can know. It takes about a second of real time, more where
@@ -74,7 +74,7 @@ impl Check<'_> {
             }
             let sent = self.publish(self.one, 1).await;
             let rule = "what is published once `subscribe` has returned arrives";
-            all_of(&mut *subscribed.events, sent, rule).await;
+            all_of(&mut *subscribed.messages, sent, rule).await;
         }
     }
 
@@ -98,8 +98,8 @@ impl Check<'_> {
             self.one.publish(&sent).await.expect("publish");
             loop {
                 match next(&mut *second, "bytes pass unchanged").await {
-                    Delivery::Event(event) if number(&event).is_some() => {}
-                    Delivery::Event(event) if event == sent => break,
+                    Delivery::Message(event) if number(&event).is_some() => {}
+                    Delivery::Message(event) if event == sent => break,
                     other => panic!("{} bytes pass unchanged, not as {}", sent.len(), told(&other)),
                 }
             }
@@ -111,12 +111,12 @@ impl Check<'_> {
         let large = vec![b'x'; TOO_LARGE];
         if self.one.publish(&large).await.is_ok() {
             let rule = "an event is refused, or it arrives, or its loss is told";
-            let is_another = |it: &Delivery| matches!(it, Delivery::Event(it) if *it != large);
+            let is_another = |it: &Delivery| matches!(it, Delivery::Message(it) if *it != large);
             while is_another(&next(&mut *second, rule).await) {}
         }
         // The subscription may be over, and an instance has one at a time.
         drop(second);
-        let mut events = self.other.subscribe().await.expect("subscribe").events;
+        let mut events = self.other.subscribe().await.expect("subscribe").messages;
         let sent = self.publish(self.one, 10).await;
         all_of(&mut *events, sent, "an event that is too large harms no other").await;
     }
@@ -167,7 +167,7 @@ impl Check<'_> {
         let rule = "who falls behind gets all events, or is told that some were lost";
         while !missing.is_empty() {
             match next(&mut *second, rule).await {
-                Delivery::Event(event) => drop(number(&event).map(|it| missing.remove(&it))),
+                Delivery::Message(event) => drop(number(&event).map(|it| missing.remove(&it))),
                 _ => return,
             }
         }
@@ -175,7 +175,7 @@ impl Check<'_> {
 
     async fn what_resumes_missed_nothing(&self) {
         for _ in 0..3 {
-            let mut events = self.other.subscribe().await.expect("subscribe").events;
+            let mut events = self.other.subscribe().await.expect("subscribe").messages;
             let sent = self.publish(self.one, 3).await;
             all_of(&mut *events, sent, "a subscription follows one that was dropped").await;
             drop(events);
@@ -184,7 +184,7 @@ impl Check<'_> {
             if subscribed.resumed {
                 let rule =
                     "a subscription that says it resumed brings what was published meanwhile";
-                all_of(&mut *subscribed.events, meanwhile, rule).await;
+                all_of(&mut *subscribed.messages, meanwhile, rule).await;
             }
         }
     }
@@ -197,7 +197,7 @@ impl Check<'_> {
         let rule = "a subscription goes on after a disconnect, or says that it is over";
         loop {
             match next(&mut *second, rule).await {
-                Delivery::Event(event) if number(&event) != Some(sent.start) => {}
+                Delivery::Message(event) if number(&event) != Some(sent.start) => {}
                 _ => break,
             }
         }
@@ -210,9 +210,9 @@ impl Check<'_> {
         self.other.check().await.expect("check");
     }
 
-    async fn both(&self) -> (Box<dyn Events>, Box<dyn Events>) {
-        let first = self.one.subscribe().await.expect("subscribe").events;
-        let second = self.other.subscribe().await.expect("subscribe").events;
+    async fn both(&self) -> (Box<dyn MessageStream>, Box<dyn MessageStream>) {
+        let first = self.one.subscribe().await.expect("subscribe").messages;
+        let second = self.other.subscribe().await.expect("subscribe").messages;
         (first, second)
     }
 
@@ -231,7 +231,7 @@ fn number(event: &[u8]) -> Option<u64> {
 }
 
 #[expect(clippy::panic, reason = "it is an assertion")]
-async fn next(events: &mut dyn Events, rule: &str) -> Delivery {
+async fn next(events: &mut dyn MessageStream, rule: &str) -> Delivery {
     let next = timeout(PATIENCE, events.next()).await;
     next.unwrap_or_else(|_| panic!("{rule}: nothing came for {PATIENCE:?}"))
 }
@@ -240,16 +240,16 @@ async fn next(events: &mut dyn Events, rule: &str) -> Delivery {
 #[expect(clippy::panic, reason = "it is an assertion")]
 fn expect_event(delivery: Delivery, rule: &str) -> Option<u64> {
     match delivery {
-        Delivery::Event(event) => number(&event),
+        Delivery::Message(event) => number(&event),
         other => panic!("{rule}: {}, and nothing was wrong", told(&other)),
     }
 }
 
-async fn all_of(events: &mut dyn Events, numbers: Range<u64>, rule: &str) {
+async fn all_of(events: &mut dyn MessageStream, numbers: Range<u64>, rule: &str) {
     each_of(events, numbers.collect(), rule).await;
 }
 
-async fn each_of(events: &mut dyn Events, mut missing: BTreeSet<u64>, rule: &str) {
+async fn each_of(events: &mut dyn MessageStream, mut missing: BTreeSet<u64>, rule: &str) {
     while !missing.is_empty() {
         if let Some(number) = expect_event(next(events, rule).await, rule) {
             missing.remove(&number);
@@ -260,7 +260,7 @@ async fn each_of(events: &mut dyn Events, mut missing: BTreeSet<u64>, rule: &str
 /// Without what may be megabytes.
 fn told(delivery: &Delivery) -> String {
     match delivery {
-        Delivery::Event(event) => format!("an event of {} bytes", event.len()),
+        Delivery::Message(event) => format!("an event of {} bytes", event.len()),
         other => format!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ mod ticker;
 
 use std::time::Duration;
 
-pub(crate) use self::ticker::{check_tick, last_tick};
+pub(crate) use self::ticker::{coarse_now, resync};
 
 /// A source of monotonic time.
 ///

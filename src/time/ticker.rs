@@ -27,13 +27,13 @@ static TICKS: Ticks = Ticks::new();
 
 /// The time, no older than a tick as far as that can be helped.
 #[inline]
-pub(crate) fn last_tick() -> u64 {
+pub(crate) fn coarse_now() -> u64 {
     TICKS.read(coarse::millis)
 }
 
 /// To be called once in a while by whoever reads often.
 #[cold]
-pub(crate) fn check_tick() {
+pub(crate) fn resync() {
     if TICKS.check(coarse::millis()) == Checked::Stopped
         && let Some(thread) = the_thread()
     {

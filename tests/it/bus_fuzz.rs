@@ -57,8 +57,8 @@ async fn corpus() -> Vec<Vec<u8>> {
     loop {
         tokio::select! {
             biased;
-            delivery = subscribed.events.next() => match delivery {
-                Delivery::Event(event) => told.push(event),
+            delivery = subscribed.messages.next() => match delivery {
+                Delivery::Message(event) => told.push(event),
                 other => panic!("{other:?}"),
             },
             () = sleep(ms(10)) => break,

@@ -12,9 +12,9 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    BuildError, DistributedLock, ErrorKind, EventBusOptions, EventDedupe, FailSafe, Inflight,
+    BuildError, Coalescing, DistributedLock, ErrorKind, EventBusOptions, EventDedupe, FailSafe,
     L1Options, L2Options, LazyLayersCache, NegativeCache, Timeouts, WireCodec,
-    testing::{SharedBus, SharedStore, TokioClock, Weather},
+    testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::timeout;
 
@@ -96,9 +96,9 @@ impl World {
             builder = builder.timeouts(limits(random));
         }
         builder = match random.u8(..4) {
-            0 => builder.inflight(Inflight::disabled()),
+            0 => builder.inflight(Coalescing::disabled()),
             1 => {
-                let inflight = Inflight::default().ttl(span(random)).max_entries(count(random));
+                let inflight = Coalescing::default().ttl(span(random)).max_entries(count(random));
                 builder.inflight(inflight.max_followers(count(random)))
             }
             _ => builder,
@@ -227,7 +227,8 @@ impl Run {
                 }
             }
             17 => {
-                let weathers = [Weather::Fine, Weather::Fine, Weather::Failing, Weather::Silent];
+                let weathers =
+                    [StoreFault::Fine, StoreFault::Fine, StoreFault::Failing, StoreFault::Silent];
                 let weather = self.world.random.choice(weathers).unwrap();
                 self.world.store.set_weather(weather);
                 tokio::time::sleep(ms(self.world.random.u64(..3_000))).await;
@@ -257,7 +258,7 @@ async fn live(seed: u64, keys: &[String]) -> usize {
     for _ in 0..CALLS {
         run.step(&few).await;
     }
-    run.world.store.set_weather(Weather::Fine);
+    run.world.store.set_weather(StoreFault::Fine);
     let closed = run.caches[0].clone();
     run.call(closed.close()).await;
     timeout(FOREVER, closed.close()).await.unwrap();

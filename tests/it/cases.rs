@@ -305,7 +305,7 @@ async fn a_copy_from_before_another_result_does_not_come_back() {
     let cache = on_tokio_time()
         .ttl(ms(1_000))
         .fail_safe(FailSafe::enabled())
-        .inflight(lazy_layers_cache::Inflight::disabled())
+        .inflight(lazy_layers_cache::Coalescing::disabled())
         .build()
         .unwrap();
     let origin = Origin::default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lazy_layers_cache::{ErrorKind, Inflight, LazyLayersCache};
+use lazy_layers_cache::{Coalescing, ErrorKind, LazyLayersCache};
 
 use crate::support::{Broken, Cache, Gate, Log, Origin, ms, on_tokio_time, settle};
 
@@ -53,7 +53,7 @@ async fn different_keys_do_not_wait_for_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn an_old_load_is_not_joined_any_more() {
-    let cache = on_tokio_time().inflight(Inflight::default().ttl(ms(1_000))).build().unwrap();
+    let cache = on_tokio_time().inflight(Coalescing::default().ttl(ms(1_000))).build().unwrap();
     let origin = Origin::default();
     let spawn = |gate| {
         let (cache, load) = (cache.clone(), origin.load(gate));
@@ -70,7 +70,7 @@ async fn an_old_load_is_not_joined_any_more() {
 
 #[tokio::test(start_paused = true)]
 async fn switched_off_each_caller_loads_and_an_event_says_so() {
-    let cache = on_tokio_time().inflight(Inflight::disabled()).build().unwrap();
+    let cache = on_tokio_time().inflight(Coalescing::disabled()).build().unwrap();
     let (log, origin) = (Log::of(&cache), Origin::default());
     let (first, second) = tokio::join!(
         cache.get_or_set("k", origin.load(Gate::Slow)),
@@ -85,7 +85,7 @@ async fn switched_off_each_caller_loads_and_an_event_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_table_lets_new_keys_load_unshared_and_has_room_again_after() {
-    let cache = on_tokio_time().inflight(Inflight::default().max_entries(2)).build().unwrap();
+    let cache = on_tokio_time().inflight(Coalescing::default().max_entries(2)).build().unwrap();
     let origin = Origin::default();
     let spawn = |key: &'static str| {
         let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
@@ -107,7 +107,7 @@ async fn a_full_table_lets_new_keys_load_unshared_and_has_room_again_after() {
 
 #[tokio::test(start_paused = true)]
 async fn deletes_give_places_back_too() {
-    let cache = on_tokio_time().inflight(Inflight::default().max_entries(1)).build().unwrap();
+    let cache = on_tokio_time().inflight(Coalescing::default().max_entries(1)).build().unwrap();
     let origin = Origin::default();
     for _ in 0..10 {
         let load = tokio::spawn({
@@ -123,7 +123,7 @@ async fn deletes_give_places_back_too() {
 
 #[tokio::test(start_paused = true)]
 async fn followers_are_bounded() {
-    let cache = on_tokio_time().inflight(Inflight::default().max_followers(3)).build().unwrap();
+    let cache = on_tokio_time().inflight(Coalescing::default().max_followers(3)).build().unwrap();
     let origin = Origin::default();
     let spawn = || {
         let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
@@ -229,13 +229,13 @@ async fn two_callers_of_different_caches_are_never_coalesced() {
 /// However the inner call would load: not coalesced, no room, the flight too old or deleted.
 #[tokio::test(start_paused = true)]
 async fn a_loader_of_its_own_key_is_an_error_even_where_it_could_not_join() {
-    let full = Inflight::default().max_followers(0);
+    let full = Coalescing::default().max_followers(0);
     for (inflight, deletes, waits) in [
-        (Inflight::disabled(), false, 0),
-        (Inflight::default().max_entries(0), false, 0),
+        (Coalescing::disabled(), false, 0),
+        (Coalescing::default().max_entries(0), false, 0),
         (full, false, 0),
-        (Inflight::default(), true, 0),
-        (Inflight::default().ttl(ms(10)), false, 100),
+        (Coalescing::default(), true, 0),
+        (Coalescing::default().ttl(ms(10)), false, 100),
     ] {
         let cache = on_tokio_time().inflight(inflight).build().unwrap();
         let inner = cache.clone();
@@ -279,7 +279,7 @@ fn a_chain_of_loaders_may_be_longer_than_the_stack_is_deep() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flight_too_old_to_be_joined_leaves_its_place() {
-    let inflight = Inflight::default().ttl(ms(10)).max_entries(1);
+    let inflight = Coalescing::default().ttl(ms(10)).max_entries(1);
     let cache = on_tokio_time().inflight(inflight).build().unwrap();
     let origin = Origin::default();
     let spawn = |gate| {

@@ -97,7 +97,7 @@ async fn deletes_of_several_keys_that_waited_for_the_bus_are_told_with_their_cou
         left.delete("j").await.unwrap();
         left.delete("k").await.unwrap();
     }
-    link.mend();
+    link.restore();
     sleep(ms(5_000)).await;
     // It was a long way to there: what was at its end may have been older than what is known here.
     left.set("k", 7u32).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_delete_by_one_who_counts_from_the_beginning_takes_what_others_have_fa
 async fn a_count_that_comes_late_brings_back_nothing_that_was_deleted_here() {
     let (bus, store, left, _right, _) = world().await;
     // A value of one at count 20, from before the delete here, which takes it for one at 0.
-    store.plant("k::v20", *b"HC1M\x07", ms(60_000));
+    store.insert_raw("k::v20", *b"HC1M\x07", ms(60_000));
     left.delete("k").await.unwrap();
     bus.inject(&told("late", "del", &["k"], 20));
     assert_eq!((found(&left).await, versions(&store)), (None, vec![]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lazy_layers_cache::{
     ErrorKind, L2Health, L2Timeouts, WireCodec,
-    testing::{SharedStore, TokioClock, Weather},
+    testing::{SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::{sleep, timeout};
 
@@ -28,15 +28,15 @@ async fn a_delete_that_always_fails_keeps_no_other_from_being_made_up_for() {
         |key| if key.starts_with("bad") { Fate::IsRefused } else { Fate::Arrives(0) };
     let cache = over(Road { delete: is_bad, pattern: is_bad, ..Road::to(&store) });
     for key in ["bad", "bad1", "bad2", "good", "well"] {
-        store.plant(key, b"HC1M\x07", LONG);
+        store.insert_raw(key, b"HC1M\x07", LONG);
     }
-    store.set_weather(Weather::Failing);
+    store.set_weather(StoreFault::Failing);
     for key in ["bad", "bad1", "good"] {
         cache.delete(key).await.unwrap_err();
     }
     cache.delete_by_pattern("bad*").await.unwrap_err();
     cache.delete_by_pattern("wel*").await.unwrap_err();
-    store.set_weather(Weather::Fine);
+    store.set_weather(StoreFault::Fine);
     store.reconnect();
     // Five of them and a pause after each third, of a second at most.
     sleep(ms(5_000)).await;
@@ -58,8 +58,8 @@ async fn a_pattern_that_takes_long_is_given_longer_and_says_nothing_of_the_level
         .l2(Road { pattern: long, ..Road::to(&store) }, WireCodec::new())
         .build()
         .unwrap();
-    store.plant("a", b"HC1M\x07", LONG);
-    store.plant("other", b"HC1M\x07", LONG);
+    store.insert_raw("a", b"HC1M\x07", LONG);
+    store.insert_raw("other", b"HC1M\x07", LONG);
     for _ in 0..4 {
         let told = cache.delete_by_pattern("a*").await.unwrap_err();
         assert_eq!(told.kind(), ErrorKind::L2Unreachable);
@@ -93,7 +93,7 @@ const WRITES: [Write; 3] = [Write::Delete, Write::Set, Write::Pattern];
 
 fn over_a_long_road(store: &SharedStore) -> Cache {
     let long: fn(&str) -> Fate = |_| Fate::Arrives(200);
-    over(Road { delete: long, pattern: long, seize: long, ..Road::to(store) })
+    over(Road { delete: long, pattern: long, acquire_write_lease: long, ..Road::to(store) })
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn a_write_that_is_not_waited_for_leaves_nothing_old_anywhere() {
     for write in WRITES {
         let store = SharedStore::new(TokioClock::new());
         let cache = over_a_long_road(&store);
-        store.plant("k", b"HC1M\x07", LONG);
+        store.insert_raw("k", b"HC1M\x07", LONG);
         let writing = tokio::spawn({
             let cache = cache.clone();
             async move { timeout(ms(50), write.of(&cache)).await.unwrap_err() }
@@ -128,7 +128,7 @@ fn what_is_owed_since_there_was_no_runtime_is_paid_as_soon_as_there_is_one() {
                 let store = SharedStore::new(TokioClock::new());
                 (store.clone(), over_a_long_road(&store))
             });
-            runtime.block_on(async { store.plant("k", b"HC1M\x07", LONG) });
+            runtime.block_on(async { store.insert_raw("k", b"HC1M\x07", LONG) });
             let mut writing = Box::pin(write.of(&cache));
             runtime.block_on(async {
                 timeout(ms(50), &mut writing).await.unwrap_err();

@@ -10,9 +10,9 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Builder, CircuitBreaker, ErrorKind, EventBusOptions, FailSafe, Source, Subscribed, Transport,
-    TransportFuture, WireCodec,
-    testing::{BusLink, BusWeather, SharedBus, SharedStore, TokioClock, Weather},
+    CacheBuilder, CircuitBreaker, ErrorKind, EventBusOptions, FailSafe, Source, Subscribed,
+    Transport, TransportFuture, WireCodec,
+    testing::{BusFaults, BusLink, SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::{advance, sleep};
 
@@ -23,7 +23,7 @@ const NOTICED: Duration = ms(3_200);
 /// Longer than between two checks whether anything was lost.
 const CHECKED: Duration = ms(150);
 
-fn on(link: &BusLink) -> Builder<String, u32> {
+fn on(link: &BusLink) -> CacheBuilder<String, u32> {
     on_tokio_time().ttl(ms(600_000)).event_bus(link.clone(), WireCodec::new())
 }
 
@@ -168,7 +168,7 @@ async fn a_delete_from_elsewhere_fences_a_load_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_twice_is_applied_once() {
     let (bus, left, right, _, _) = world().await;
-    bus.set(BusWeather { duplicates: 1.0, ..BusWeather::default() });
+    bus.set(BusFaults { duplicates: 1.0, ..BusFaults::default() });
     left.set("k", 1u32).await.unwrap();
     arrived().await;
     assert_eq!(right.stats().events_duplicate, 1);
@@ -186,7 +186,7 @@ async fn lost_deletes_are_noticed_and_memory_is_looked_up_again() {
     load(&left, &origin).await;
     arrived().await;
     assert_eq!(right.get_l1("k").as_deref(), Some(&1));
-    link.deafen();
+    link.drop_incoming();
     left.set("k", 100u32).await.unwrap();
     arrived().await;
     assert_eq!(right.get_l1("k").as_deref(), Some(&1), "it cannot know yet");
@@ -219,7 +219,7 @@ async fn without_a_bus_entries_are_believed_for_a_while_and_then_looked_up() {
     let asked = store.operations() - before;
     assert!((3..=5).contains(&asked), "ten seconds: every three, not {asked} times");
     assert_eq!(origin.loads(), 1);
-    link.mend();
+    link.restore();
     sleep(ms(1_500)).await;
     assert!(right.health().event_bus.unwrap().trusted);
     load(&right, &origin).await;
@@ -251,7 +251,7 @@ async fn while_the_bus_is_away_changes_wait_and_are_told_as_soon_as_it_is_back()
     assert!(log.take().contains(&"event-bus:publish-error".to_owned()));
     assert_eq!(right.get_l1("7").as_deref(), Some(&1));
     let before = bus.published();
-    one.mend();
+    one.restore();
     sleep(ms(1_100)).await;
     assert!(keys.iter().all(|key| right.get_l1(key).is_none()));
     let told = bus.published() - before;
@@ -273,7 +273,7 @@ async fn what_waits_is_bounded_and_overflow_becomes_everything() {
         left.delete(&number.to_string()).await.unwrap();
     }
     assert!(left.health().event_bus.unwrap().waiting <= 10);
-    one.mend();
+    one.restore();
     sleep(ms(1_100)).await;
     assert_eq!(right.get_l1("another"), None);
 }
@@ -296,7 +296,7 @@ async fn a_delete_can_wait_for_the_bus_and_says_if_it_did_not_confirm() {
     assert_eq!((error.kind(), error.key()), (ErrorKind::Unconfirmed, Some("k")));
     assert_eq!(asked.elapsed(), ms(200));
     assert_eq!(left.get_l1("k"), None);
-    one.mend();
+    one.restore();
     sleep(NOTICED).await;
     assert_eq!(right.get_l1("k"), None, "told all the same");
 }
@@ -310,7 +310,7 @@ async fn a_delete_whose_caller_goes_away_is_told_all_the_same() {
     settled(&[&left, &right]).await;
     right.set("k", 1u32).await.unwrap();
     arrived().await;
-    store.set_weather(Weather::Silent);
+    store.set_weather(StoreFault::Silent);
     {
         let delete = left.delete("k");
         tokio::select! {
@@ -380,7 +380,7 @@ async fn what_was_loaded_before_a_subscription_began_is_not_believed_after_it() 
     });
     settle().await;
     left.delete("k").await.unwrap();
-    link.mend();
+    link.restore();
     sleep(SLOW / 2).await;
     assert!(right.health().event_bus.unwrap().subscribed);
     slow.await.unwrap();
@@ -587,10 +587,10 @@ async fn a_value_of_one_who_cannot_know_yet_what_it_missed_is_not_told() {
     });
     settle().await;
     // Lost before anything told it where the others are; what comes next only says that.
-    link.deafen();
+    link.drop_incoming();
     left.delete("k").await.unwrap();
     arrived().await;
-    link.mend();
+    link.restore();
     left.delete("another").await.unwrap();
     slow.await.unwrap();
     arrived().await;

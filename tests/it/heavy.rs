@@ -163,7 +163,7 @@ async fn what_was_large_is_encoded_on_another_thread_from_then_on() {
 #[tokio::test]
 async fn a_decode_that_takes_long_holds_up_no_task() {
     let (probe, store, cache) = world();
-    store.plant("k", vec![1; LARGE], PATIENCE);
+    store.insert_raw("k", vec![1; LARGE], PATIENCE);
     let open = shut(&probe);
     let reader = tokio::spawn(async move { cache.get("k").await.is_some() });
     until("the decode begins", || probe.0.under_way.load(Ordering::SeqCst) == 1).await;
@@ -178,7 +178,7 @@ async fn no_more_are_decoded_at_a_time_than_there_are_processors() {
     *probe.0.linger.lock().unwrap() = Duration::from_millis(20);
     let readers = (0..4 * places()).map(|number| {
         let (key, cache) = (number.to_string(), cache.clone());
-        store.plant(&key, vec![1; LARGE], PATIENCE);
+        store.insert_raw(&key, vec![1; LARGE], PATIENCE);
         tokio::spawn(async move { cache.get(&key).await.is_some() })
     });
     let readers: Vec<_> = readers.collect();
@@ -196,7 +196,7 @@ async fn callers_that_go_away_leave_nothing_behind() {
     // One more than there are places: it waits. The gate lets one in after the other.
     let readers = (0..=places()).map(|number| {
         let (key, cache) = (number.to_string(), cache.clone());
-        store.plant(&key, vec![1; LARGE], PATIENCE);
+        store.insert_raw(&key, vec![1; LARGE], PATIENCE);
         tokio::spawn(async move { cache.get(&key).await.is_some() })
     });
     let readers: Vec<_> = readers.collect();
@@ -223,12 +223,12 @@ async fn a_panic_aside_is_a_miss_and_gives_its_place_back() {
     let (_, store, cache) = world();
     for number in 0..=places() {
         let key = number.to_string();
-        store.plant(&key, vec![BAD; LARGE], PATIENCE);
+        store.insert_raw(&key, vec![BAD; LARGE], PATIENCE);
         assert!(cache.get(&key).await.is_none());
         assert_eq!(store.peek(&key), None, "nobody can read it, so it makes room");
     }
     assert_eq!(cache.stats().l2_errors, places() as u64 + 1);
-    store.plant("good", vec![1; LARGE], PATIENCE);
+    store.insert_raw("good", vec![1; LARGE], PATIENCE);
     assert!(cache.get("good").await.is_some());
 }
 

@@ -1,6 +1,6 @@
 //! The transport within one process: everything to everyone, in order, and no loss in silence.
 
-use lazy_layers_cache::{Delivery, Events, LocalTransport, Transport};
+use lazy_layers_cache::{Delivery, LocalTransport, MessageStream, Transport};
 
 use crate::support::settle;
 
@@ -10,7 +10,7 @@ async fn publish(transport: &LocalTransport, numbers: std::ops::Range<u8>) {
     }
 }
 
-async fn take(events: &mut dyn Events, many: usize) -> Vec<Delivery> {
+async fn take(events: &mut dyn MessageStream, many: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     for _ in 0..many {
         taken.push(events.next().await);
@@ -19,16 +19,16 @@ async fn take(events: &mut dyn Events, many: usize) -> Vec<Delivery> {
 }
 
 fn event(number: u8) -> Delivery {
-    Delivery::Event(vec![number])
+    Delivery::Message(vec![number])
 }
 
 #[tokio::test]
 async fn every_subscriber_gets_everything_in_order_from_its_subscription_on() {
     let transport = LocalTransport::new();
     publish(&transport, 0..1).await;
-    let mut first = transport.subscribe().await.unwrap().events;
+    let mut first = transport.subscribe().await.unwrap().messages;
     publish(&transport, 1..2).await;
-    let mut second = transport.clone().subscribe().await.unwrap().events;
+    let mut second = transport.clone().subscribe().await.unwrap().messages;
     publish(&transport, 2..4).await;
     assert_eq!(take(&mut *first, 3).await, [event(1), event(2), event(3)]);
     assert_eq!(take(&mut *second, 2).await, [event(2), event(3)]);
@@ -37,7 +37,7 @@ async fn every_subscriber_gets_everything_in_order_from_its_subscription_on() {
 #[tokio::test]
 async fn a_subscriber_that_waits_is_woken_and_may_stop_waiting_without_loss() {
     let transport = LocalTransport::new();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     {
         let mut next = events.next();
         let waker = std::task::Waker::noop();
@@ -52,7 +52,7 @@ async fn a_subscriber_that_waits_is_woken_and_may_stop_waiting_without_loss() {
 #[tokio::test]
 async fn whoever_falls_behind_too_far_is_told_of_a_gap_and_not_of_what_it_covers() {
     let transport = LocalTransport::with_capacity(3);
-    let mut slow = transport.subscribe().await.unwrap().events;
+    let mut slow = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
     assert_eq!(take(&mut *slow, 3).await, [Delivery::Gap, event(3), event(4)]);
     publish(&transport, 5..6).await;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use lazy_layers_cache::{ErrorKind, FailSafe, Inflight, NegativeCache};
+use lazy_layers_cache::{Coalescing, ErrorKind, FailSafe, NegativeCache};
 use tokio::task::JoinHandle;
 
 use crate::support::{Broken, Cache, ms, on_tokio_time, settle};
@@ -265,7 +265,7 @@ async fn random_operations_agree_with_the_model() {
                 .ttl(ms(TTL))
                 .fail_safe(FailSafe::enabled().stale_ttl(ms(STALE)).throttle(ms(THROTTLE)))
                 .negative_cache(NegativeCache::enabled().ttl(ms(NEGATIVE)))
-                .inflight(if coalesces { Inflight::default() } else { Inflight::disabled() })
+                .inflight(if coalesces { Coalescing::default() } else { Coalescing::disabled() })
                 .build()
                 .unwrap();
             let mut run = Run {

@@ -1,8 +1,9 @@
 //! Options: what `build()` refuses, and how a config file says them.
 
 use lazy_layers_cache::{
-    Builder, CacheOptions, CircuitBreaker, DeleteMeans, DistributedLock, EventBusOptions, FailSafe,
-    Inflight, L1Options, L2Options, L2Timeouts, LocalTransport, NegativeCache, Timeouts, WireCodec,
+    CacheBuilder, CacheOptions, CircuitBreaker, Coalescing, DeleteAck, DistributedLock,
+    EventBusOptions, FailSafe, L1Options, L2Options, L2Timeouts, LocalTransport, NegativeCache,
+    Timeouts, WireCodec,
     testing::{SharedStore, TokioClock},
 };
 
@@ -10,7 +11,7 @@ use crate::support::{Cache, ms};
 
 #[test]
 fn wrong_options_are_refused_by_name_and_with_the_fix() {
-    type Build = Builder<String, u32>;
+    type Build = CacheBuilder<String, u32>;
     type Wrong = fn(Build) -> Build;
     let refused: [(&str, Wrong); 28] = [
         ("ttl", |it| it.ttl(ms(0))),
@@ -22,7 +23,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("l1.max_weight", |it| it.l1(L1Options::default().max_weight(5))),
         ("l1.max_weight", |it| it.weigher(|_, _| 1)),
         ("l1.ttl", |it| it.l1(L1Options::default().ttl(ms(0)))),
-        ("inflight.ttl", |it| it.inflight(Inflight::default().ttl(ms(0)))),
+        ("inflight.ttl", |it| it.inflight(Coalescing::default().ttl(ms(0)))),
         ("negative_cache.ttl", |it| it.negative_cache(NegativeCache::enabled().ttl(ms(0)))),
         ("negative_cache.max_entries", |it| {
             it.negative_cache(NegativeCache::enabled().max_entries(0))
@@ -146,7 +147,7 @@ fn a_config_file_may_say_any_of_it_and_nothing_else() {
     expected.ttl_jitter = 0.1;
     expected.close_timeout = ms(1_000);
     expected.l1 = L1Options::default().max_entries(50_000).ttl(ms(30_000));
-    expected.inflight = Inflight::default().ttl(ms(3_000)).max_entries(100).max_followers(1_000);
+    expected.inflight = Coalescing::default().ttl(ms(3_000)).max_entries(100).max_followers(1_000);
     expected.negative_cache = NegativeCache::enabled().ttl(ms(2_000));
     expected.fail_safe = FailSafe::enabled().stale_ttl(ms(600_000)).throttle(ms(1_000));
     expected.timeouts = Timeouts::none().soft(ms(50)).hard(ms(2_000));
@@ -165,8 +166,8 @@ fn a_config_file_may_say_any_of_it_and_nothing_else() {
 #[tokio::test]
 async fn what_is_promised_follows_from_the_configuration() {
     let alone = Cache::builder().build().unwrap().guarantees();
-    assert_eq!((alone.behind_others, alone.fleet_fence), (ms(60_000), false));
-    assert_eq!(alone.a_delete_that_returned, DeleteMeans::Local);
+    assert_eq!((alone.max_staleness, alone.l2_fenced), (ms(60_000), false));
+    assert_eq!(alone.delete_ack, DeleteAck::Local);
     let shared = || {
         let store = SharedStore::new(TokioClock::new());
         Cache::builder()
@@ -175,17 +176,17 @@ async fn what_is_promised_follows_from_the_configuration() {
             .fail_safe(FailSafe::enabled())
     };
     let with_l2 = shared().build().unwrap().guarantees();
-    assert!(with_l2.fleet_fence && with_l2.one_load_per_fleet);
-    assert_eq!(with_l2.a_delete_that_returned, DeleteMeans::Shared);
+    assert!(with_l2.l2_fenced && with_l2.one_load_per_fleet);
+    assert_eq!(with_l2.delete_ack, DeleteAck::Shared);
     let told = || shared().event_bus(LocalTransport::new(), WireCodec::new());
     let with_bus = told().build().unwrap().guarantees();
-    assert_eq!(with_bus.behind_others, ms(3_000));
-    assert_eq!(with_bus.a_delete_that_returned, DeleteMeans::Told);
+    assert_eq!(with_bus.max_staleness, ms(3_000));
+    assert_eq!(with_bus.delete_ack, DeleteAck::Told);
     let deaf = told().subscribe_to_events(false).build().unwrap().guarantees();
-    assert_eq!(deaf.behind_others, ms(60_000));
+    assert_eq!(deaf.max_staleness, ms(60_000));
     let confirmed = EventBusOptions::default().confirm_deletes(true);
     let confirmed = told().event_bus_options(confirmed).build().unwrap().guarantees();
-    assert_eq!(confirmed.a_delete_that_returned, DeleteMeans::Confirmed);
+    assert_eq!(confirmed.delete_ack, DeleteAck::Confirmed);
     assert!(confirmed.to_string().contains("at most 3s behind"));
-    assert_eq!(told().without_l1().build().unwrap().guarantees().behind_others, ms(0));
+    assert_eq!(told().without_l1().build().unwrap().guarantees().max_staleness, ms(0));
 }

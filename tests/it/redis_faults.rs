@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use lazy_layers_cache::{
-    Begin, Begun, CircuitBreaker, ErrorKind, L2Timeouts, LazyLayersCache, Lease, RedisStore,
-    RedisStoreBuilder, Store, WireCodec, testing::check_store,
+    CircuitBreaker, ErrorKind, L2Timeouts, LazyLayersCache, Lease, LeaseRequest, LeaseResponse,
+    RedisStore, RedisStoreBuilder, Store, WireCodec, testing::check_store,
 };
 use tokio::time::{sleep, timeout};
 
@@ -47,9 +47,9 @@ async fn load(cache: &Cache, key: &str, value: u32) -> u32 {
 }
 
 async fn lease(store: &RedisStore, key: &str) -> Lease {
-    let begin = Begin { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
-    match store.begin(key, begin).await.unwrap() {
-        Begun::Load { lease: Some(lease), .. } => lease,
+    let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
+    match store.get_or_lease(key, begin).await.unwrap() {
+        LeaseResponse::Load { lease: Some(lease), .. } => lease,
         begun => panic!("{begun:?}"),
     }
 }
@@ -320,7 +320,7 @@ async fn a_write_that_a_full_redis_has_no_room_for_voids_what_began_before() {
     let store = RedisStore::at(server.url()).build().unwrap();
     let old = lease(&store, "k").await;
     server.config_set("maxmemory", "1");
-    assert_eq!(store.seize("k", ms(60_000)).await.unwrap(), None);
+    assert_eq!(store.acquire_write_lease("k", ms(60_000)).await.unwrap(), None);
     server.config_set("maxmemory", "0");
     assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
 }
@@ -486,14 +486,14 @@ async fn a_failover_by_sentinel_is_followed_and_nothing_deleted_comes_back() {
     let cache = over(store_of_cache.clone());
     load(&cache, "k", 1).await;
     let old = lease(&store().build().unwrap(), "k").await;
-    let first = store_of_cache.connection();
+    let first = store_of_cache.connection_generation();
     let promoted = timeout(Duration::from_secs(20), async {
         sentinel.failover();
         sentinel.wait_for_promotion();
     });
     promoted.await.unwrap();
     let begun = Instant::now();
-    while store_of_cache.connection() == first || cache.get("new").await.is_none() {
+    while store_of_cache.connection_generation() == first || cache.get("new").await.is_none() {
         assert_eq!(load(&cache, "new", 2).await, 2);
         assert!(begun.elapsed() < Duration::from_secs(10), "the new master is not used");
         sleep(ms(50)).await;

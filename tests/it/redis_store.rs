@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    AfterRestart, Begin, Begun, DeleteStrategy, LazyLayersCache, Lease, RedisStore, Store,
-    WireCodec,
+    DeleteStrategy, LazyLayersCache, Lease, LeaseRequest, LeaseResponse, RedisStore, RestartPolicy,
+    Store, WireCodec,
     testing::{SharedStore, TokioClock, check_store},
 };
 
@@ -19,15 +19,15 @@ fn cache(store: RedisStore) -> LazyLayersCache<String, u32> {
 }
 
 async fn lease(store: &RedisStore, key: &str) -> Lease {
-    let begin = Begin { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
-    match store.begin(key, begin).await.unwrap() {
-        Begun::Load { lease: Some(lease), .. } => lease,
+    let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
+    match store.get_or_lease(key, begin).await.unwrap() {
+        LeaseResponse::Load { lease: Some(lease), .. } => lease,
         begun => panic!("{begun:?}"),
     }
 }
 
 async fn write(store: &RedisStore, key: &str, value: &str, lives: Duration) {
-    let lease = store.seize(key, ms(1_000)).await.unwrap().unwrap();
+    let lease = store.acquire_write_lease(key, ms(1_000)).await.unwrap().unwrap();
     assert!(store.publish(key, &lease, value.into(), lives).await.unwrap());
 }
 
@@ -155,9 +155,13 @@ async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
     redis::cmd("SET").arg("cache:k").arg("x".repeat(101)).exec(&mut redis).unwrap();
     assert_eq!(store.get("k").await.unwrap(), None);
     let lease = lease(&store, "k").await;
-    let begun =
-        store.begin("k", Begin { stale_for: ms(0), lease_for: ms(9), refresh: false }).await;
-    assert!(matches!(begun.unwrap(), Begun::Load { stale: None, .. }), "it is not sent at all");
+    let begun = store
+        .get_or_lease("k", LeaseRequest { stale_for: ms(0), lease_for: ms(9), refresh: false })
+        .await;
+    assert!(
+        matches!(begun.unwrap(), LeaseResponse::Load { stale: None, .. }),
+        "it is not sent at all"
+    );
     let error = store.publish("k", &lease, vec![0; 101], ms(60_000)).await.unwrap_err();
     assert!(error.to_string().contains("redis.max_payload_bytes is 100"), "{error}");
     assert!(store.publish("k", &lease, vec![0; 100], ms(60_000)).await.unwrap());
@@ -167,21 +171,22 @@ async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
 async fn who_adopts_a_token_soon_writes_nothing_and_who_needs_it_for_longer_prolongs_it() {
     let server = RedisServer::start();
     let store = store(&server);
-    let begin = |lease_for| Begin { stale_for: ms(0), lease_for, refresh: false };
+    let begin = |lease_for| LeaseRequest { stale_for: ms(0), lease_for, refresh: false };
     let left = |server: &RedisServer| -> i64 {
         redis::cmd("PTTL").arg("cache:__epoch:{cache:k}").query(&mut server.connect()).unwrap()
     };
-    let Begun::Load { lease: first, .. } = store.begin("k", begin(ms(60_000))).await.unwrap()
+    let LeaseResponse::Load { lease: first, .. } =
+        store.get_or_lease("k", begin(ms(60_000))).await.unwrap()
     else {
         panic!("there is nothing")
     };
     let before = (server.calls("pexpire"), server.calls("zadd"));
-    let again = store.begin("k", begin(ms(60_000))).await.unwrap();
-    assert_eq!(again, Begun::Load { lease: first.clone(), stale: None });
+    let again = store.get_or_lease("k", begin(ms(60_000))).await.unwrap();
+    assert_eq!(again, LeaseResponse::Load { lease: first.clone(), stale: None });
     assert_eq!((server.calls("pexpire"), server.calls("zadd")), before);
     assert!(left(&server) >= 60_000, "{}", left(&server));
-    let again = store.begin("k", begin(ms(100_000))).await.unwrap();
-    assert_eq!(again, Begun::Load { lease: first, stale: None });
+    let again = store.get_or_lease("k", begin(ms(100_000))).await.unwrap();
+    assert_eq!(again, LeaseResponse::Load { lease: first, stale: None });
     assert!(left(&server) >= 100_000, "{}", left(&server));
 }
 
@@ -213,8 +218,8 @@ async fn the_index_forgets_what_has_expired() {
     assert_eq!(store.size().await.unwrap(), 0);
     assert_eq!(members(&server), 0);
     for i in 0..100 {
-        let begin = Begin { stale_for: ms(0), lease_for: ms(1), refresh: true };
-        store.begin(&format!("failing {i}"), begin).await.unwrap();
+        let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(1), refresh: true };
+        store.get_or_lease(&format!("failing {i}"), begin).await.unwrap();
     }
     tokio::time::sleep(ms(5)).await;
     lease(&store, "last").await;
@@ -244,7 +249,7 @@ async fn a_call_that_arrives_twice_gives_nobody_back_what_a_delete_took() {
     lease(&store, "warm").await;
     for writes in [false, true] {
         let voided = if writes {
-            store.seize("k", ms(60_000)).await.unwrap().unwrap()
+            store.acquire_write_lease("k", ms(60_000)).await.unwrap().unwrap()
         } else {
             lease(&store, "k").await
         };
@@ -324,6 +329,6 @@ fn what_is_refused_names_the_option_and_the_fix() {
     ] {
         assert_eq!(error.option(), option, "{error}");
     }
-    let kept = at().after_restart(AfterRestart::Keep).build().unwrap();
+    let kept = at().after_restart(RestartPolicy::Keep).build().unwrap();
     assert!(format!("{kept:?}").contains("Keep"));
 }

@@ -19,7 +19,7 @@ fn store(sentinels: [String; 2]) -> RedisStore {
 
 /// Whether what the store writes is on that server.
 async fn writes_to(store: &RedisStore, server: &RedisServer) -> bool {
-    let Ok(Some(lease)) = store.seize("k", ms(1_000)).await else { return false };
+    let Ok(Some(lease)) = store.acquire_write_lease("k", ms(1_000)).await else { return false };
     if !store.publish("k", &lease, b"1".to_vec(), ms(60_000)).await.unwrap_or(false) {
         return false;
     }
@@ -35,10 +35,10 @@ async fn soon_writes_to(store: &RedisStore, server: &RedisServer) {
 }
 
 async fn stays_where_it_is(store: &RedisStore) {
-    let (begun, first) = (Instant::now(), store.connection());
+    let (begun, first) = (Instant::now(), store.connection_generation());
     while begun.elapsed() < ms(1_000) {
         store.get("k").await.unwrap();
-        assert_eq!(store.connection(), first, "it is no better elsewhere");
+        assert_eq!(store.connection_generation(), first, "it is no better elsewhere");
         sleep(ms(20)).await;
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Delivery, Events, LocalTransport, Subscribed, Transport, TransportFuture,
+    Delivery, LocalTransport, MessageStream, Subscribed, Transport, TransportFuture,
     testing::{SharedBus, check_transport},
 };
 use tokio::task::yield_now;
@@ -77,11 +77,11 @@ impl Transport for Faulty {
             };
             let events = match self.fault {
                 Fault::ListensTooLate => None,
-                _ => Some(self.bus.subscribe().await?.events),
+                _ => Some(self.bus.subscribe().await?.messages),
             };
             let (bus, fault, own) = (self.bus.clone(), self.fault, Arc::clone(&self.own));
             let events = FaultyEvents { bus, events, fault, own, behind: VecDeque::new() };
-            Ok(Subscribed { events: Box::new(events), resumed })
+            Ok(Subscribed { messages: Box::new(events), resumed })
         })
     }
 
@@ -101,7 +101,7 @@ impl Transport for Faulty {
 
 struct FaultyEvents {
     bus: LocalTransport,
-    events: Option<Box<dyn Events>>,
+    events: Option<Box<dyn MessageStream>>,
     fault: Fault,
     own: Arc<Mutex<HashSet<Vec<u8>>>>,
     behind: VecDeque<Delivery>,
@@ -110,7 +110,7 @@ struct FaultyEvents {
 impl FaultyEvents {
     async fn take(&mut self) -> Delivery {
         if self.events.is_none() {
-            self.events = Some(self.bus.subscribe().await.unwrap().events);
+            self.events = Some(self.bus.subscribe().await.unwrap().messages);
         }
         let events = self.events.as_mut().unwrap();
         if self.fault == Fault::ForgetsWhoFallsBehind {
@@ -129,7 +129,7 @@ impl FaultyEvents {
         loop {
             let delivery = events.next().await;
             match &delivery {
-                Delivery::Event(event)
+                Delivery::Message(event)
                     if self.fault == Fault::KeepsItsOwn
                         && self.own.lock().unwrap().contains(event) => {}
                 _ => {
@@ -143,7 +143,7 @@ impl FaultyEvents {
     }
 }
 
-impl Events for FaultyEvents {
+impl MessageStream for FaultyEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(self.take())
     }

@@ -8,8 +8,8 @@ use async_nats::jetstream::{
     stream::{Config, Stream},
 };
 use lazy_layers_cache::{
-    Delivery, Events, JetStreamOptions, JetStreamStorage, JetStreamTransport, NatsConnection,
-    Transport,
+    Delivery, JetStreamOptions, JetStreamStorage, JetStreamTransport, MessageStream,
+    NatsConnection, Transport,
 };
 use tokio::time::timeout;
 
@@ -40,7 +40,7 @@ async fn stream(server: &NatsServer) -> Stream {
 }
 
 /// Says that all that came was dealt with.
-async fn settle(events: &mut dyn Events) {
+async fn settle(events: &mut dyn MessageStream) {
     timeout(ms(50), events.next()).await.expect_err("nothing more comes");
 }
 
@@ -65,14 +65,14 @@ async fn the_first_subscription_begins_now_and_does_not_resume() {
     let mut subscribed = subscriber.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
     publish(&publisher, 3..4).await;
-    assert_eq!(take(&mut *subscribed.events, 1).await, expected(3..4));
+    assert_eq!(take(&mut *subscribed.messages, 1).await, expected(3..4));
 }
 
 #[tokio::test]
 async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
     let server = NatsServer::start();
     let (publisher, subscriber) = (transport(&server, "a"), transport(&server, "b"));
-    let mut events = subscriber.subscribe().await.unwrap().events;
+    let mut events = subscriber.subscribe().await.unwrap().messages;
     publish(&publisher, 0..5).await;
     assert_eq!(take(&mut *events, 5).await, expected(0..5));
     settle(&mut *events).await;
@@ -80,41 +80,41 @@ async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
     publish(&publisher, 5..300).await;
     let mut subscribed = subscriber.subscribe().await.unwrap();
     assert!(subscribed.resumed);
-    assert_eq!(take(&mut *subscribed.events, 295).await, expected(5..300));
+    assert_eq!(take(&mut *subscribed.messages, 295).await, expected(5..300));
 }
 
 #[tokio::test]
 async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     drop(events);
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(subscribed.resumed);
     publish(&transport, 5..6).await;
-    assert_eq!(take(&mut *subscribed.events, 4).await, expected(2..6));
+    assert_eq!(take(&mut *subscribed.messages, 4).await, expected(2..6));
 }
 
 #[tokio::test]
 async fn another_process_of_the_same_name_goes_on_with_what_was_left_undone() {
     let server = NatsServer::start();
     let before = transport(&server, "a");
-    let mut events = before.subscribe().await.unwrap().events;
+    let mut events = before.subscribe().await.unwrap().messages;
     publish(&before, 0..5).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     drop((events, before));
     let mut subscribed = transport(&server, "a").subscribe().await.unwrap();
     assert!(!subscribed.resumed, "its cache is empty, and nothing is known about before");
-    assert_eq!(take(&mut *subscribed.events, 3).await, expected(2..5));
+    assert_eq!(take(&mut *subscribed.messages, 3).await, expected(2..5));
 }
 
 #[tokio::test]
 async fn a_killed_server_ends_the_subscription_which_resumes_once_it_is_back() {
     let mut server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 2).await, expected(0..2));
     server.kill();
@@ -128,9 +128,9 @@ async fn a_killed_server_ends_the_subscription_which_resumes_once_it_is_back() {
     assert!(subscribed.resumed);
     publish(&transport, 3..5).await;
     // The third had been brought, and asking for more said that it was dealt with.
-    let mut came = take(&mut *subscribed.events, 2).await;
+    let mut came = take(&mut *subscribed.messages, 2).await;
     if came == expected(2..4) {
-        came = [expected(3..4), take(&mut *subscribed.events, 1).await].concat();
+        came = [expected(3..4), take(&mut *subscribed.messages, 1).await].concat();
     }
     assert_eq!(came, expected(3..5));
 }
@@ -140,7 +140,7 @@ async fn a_stream_in_memory_is_lost_with_its_server_and_does_not_resume() {
     let mut server = NatsServer::start();
     let options = options(&server, "a").storage(JetStreamStorage::Memory);
     let transport = JetStreamTransport::new(options).unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     server.restart();
@@ -148,14 +148,14 @@ async fn a_stream_in_memory_is_lost_with_its_server_and_does_not_resume() {
     let mut subscribed = until_it_works(async || transport.subscribe().await).await;
     assert!(!subscribed.resumed);
     publish(&transport, 3..4).await;
-    assert_eq!(take(&mut *subscribed.events, 1).await, expected(3..4));
+    assert_eq!(take(&mut *subscribed.messages, 1).await, expected(3..4));
 }
 
 #[tokio::test]
 async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.freeze();
     let since = Instant::now();
     transport.publish(b"nobody answers").await.unwrap_err();
@@ -172,7 +172,7 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
 async fn a_deleted_consumer_ends_the_subscription() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     settle(&mut *events).await;
@@ -183,14 +183,14 @@ async fn a_deleted_consumer_ends_the_subscription() {
     publish(&transport, 3..5).await;
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(subscribed.resumed, "the stream still has everything");
-    assert_eq!(take(&mut *subscribed.events, 2).await, expected(3..5));
+    assert_eq!(take(&mut *subscribed.messages, 2).await, expected(3..5));
 }
 
 #[tokio::test]
 async fn a_deleted_stream_ends_the_subscription_and_a_new_one_does_not_resume() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     admin(&server).await.delete_stream("CACHE_INVALIDATIONS").await.unwrap();
@@ -202,7 +202,7 @@ async fn a_deleted_stream_ends_the_subscription_and_a_new_one_does_not_resume() 
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
     publish(&transport, 9..10).await;
-    while next(&mut *subscribed.events).await != Delivery::Event(event(9)) {}
+    while next(&mut *subscribed.messages).await != Delivery::Message(event(9)) {}
 }
 
 /// The server removes its files after it has freed its name.
@@ -223,10 +223,10 @@ async fn what_the_stream_did_not_keep_is_told_as_a_gap() {
     let server = NatsServer::start();
     let options = options(&server, "a").max_messages(10).prefetch(5);
     let transport = JetStreamTransport::new(options).unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..100).await;
     let mut came = Vec::new();
-    while came.last() != Some(&Delivery::Event(event(99))) {
+    while came.last() != Some(&Delivery::Message(event(99))) {
         came.push(next(&mut *events).await);
     }
     assert!(came.contains(&Delivery::Gap), "{came:?}");
@@ -244,7 +244,7 @@ async fn what_the_stream_did_not_keep_is_told_as_a_gap() {
 async fn what_was_purged_before_it_was_brought_is_told_without_an_event_after_it() {
     let server = NatsServer::start();
     let transport = JetStreamTransport::new(options(&server, "a").prefetch(1)).unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
     stream(&server).await.purge().await.unwrap();
@@ -258,7 +258,7 @@ async fn what_was_purged_before_it_was_brought_is_told_without_an_event_after_it
 async fn a_gap_that_was_not_dealt_with_is_not_forgotten_by_the_next_subscription() {
     let server = NatsServer::start();
     let transport = JetStreamTransport::new(options(&server, "a").prefetch(1)).unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
     for sequence in [3, 4] {
@@ -296,8 +296,8 @@ async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are()
     stream.create_consumer(config).await.unwrap();
     let created = stream.consumer_info("a").await.unwrap().created;
 
-    let mut events = transport.subscribe().await.unwrap().events;
-    assert_eq!(next(&mut *events).await, Delivery::Event(b"event".to_vec()));
+    let mut events = transport.subscribe().await.unwrap().messages;
+    assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
     publish(&transport, 0..2).await;
     assert_eq!(take(&mut *events, 2).await, expected(0..2));
     settle(&mut *events).await;
@@ -312,14 +312,14 @@ async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are()
             .and_then(|it| if it.resumed { Ok(it) } else { Err("not resumed".to_owned()) })
     })
     .await;
-    let mut events = subscribed.events;
+    let mut events = subscribed.messages;
     assert_eq!(take(&mut *events, 2).await, expected(2..4));
     assert_eq!(stream.consumer_info("a").await.unwrap().created, created);
     // The last one was not dealt with, and comes again, but not at once.
     drop(events);
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
-    assert_eq!(take(&mut *subscribed.events, 1).await, expected(3..4));
+    assert_eq!(take(&mut *subscribed.messages, 1).await, expected(3..4));
 }
 
 #[tokio::test]
@@ -353,14 +353,14 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
     let mut kept = Vec::new();
     for _ in 0..2 {
         let transport = transport(&server, "a");
-        let mut events = transport.subscribe().await.unwrap().events;
+        let mut events = transport.subscribe().await.unwrap().messages;
         publish(&transport, 0..1).await;
         assert_eq!(take(&mut *events, 1).await, expected(0..1));
         drop((transport, events));
         no_task_is_left().await;
 
         let transport = JetStreamTransport::new(options(&server, "a")).unwrap();
-        let mut events = transport.subscribe().await.unwrap().events;
+        let mut events = transport.subscribe().await.unwrap().messages;
         transport.disconnect().await.unwrap();
         assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
         transport.subscribe().await.unwrap();

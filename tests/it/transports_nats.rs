@@ -46,7 +46,7 @@ async fn a_subscription_that_has_returned_misses_nothing() {
 async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_back() {
     let mut server = NatsServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.kill();
     let (told, took) = loss(&mut *events).await;
     assert_eq!(told, Delivery::Closed);
@@ -58,7 +58,7 @@ async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_ba
     server.restart();
     let subscribed = until_it_works(async || transport.subscribe().await).await;
     assert!(!subscribed.resumed);
-    let mut events = subscribed.events;
+    let mut events = subscribed.messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
 }
@@ -69,10 +69,10 @@ async fn a_server_that_comes_back_at_once_has_lost_events_all_the_same() {
     let ours = transport(&server);
     let theirs = NatsTransport::with_client(client(&server).await, options(&server)).unwrap();
     for transport in [&ours, &theirs] {
-        let mut events = transport.subscribe().await.unwrap().events;
+        let mut events = transport.subscribe().await.unwrap().messages;
         server.restart();
         assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-        let mut events = until_it_works(async || transport.subscribe().await).await.events;
+        let mut events = until_it_works(async || transport.subscribe().await).await.messages;
         publish(transport, 0..1).await;
         assert_eq!(take(&mut *events, 1).await, expected(0..1));
     }
@@ -85,7 +85,7 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
     // This client itself would notice after minutes.
     let theirs = NatsTransport::with_client(client(&server).await, options(&server)).unwrap();
     for transport in [&ours, &theirs] {
-        let mut events = transport.subscribe().await.unwrap().events;
+        let mut events = transport.subscribe().await.unwrap().messages;
         server.freeze();
         let since = Instant::now();
         transport.publish(b"nobody answers").await.unwrap_err();
@@ -96,16 +96,16 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
         transport.publish(b"nobody answers").await.unwrap_err();
         assert!(since.elapsed() < ms(4_500), "{:?}", since.elapsed());
         server.thaw();
-        let mut events = until_it_works(async || transport.subscribe().await).await.events;
+        let mut events = until_it_works(async || transport.subscribe().await).await.messages;
         transport.publish(b"again").await.unwrap();
-        while next(&mut *events).await != Delivery::Event(b"again".to_vec()) {}
+        while next(&mut *events).await != Delivery::Message(b"again".to_vec()) {}
     }
 }
 
 #[tokio::test]
 async fn an_idle_subscription_notices_a_frozen_server_by_itself() {
     let server = NatsServer::start();
-    let mut events = transport(&server).subscribe().await.unwrap().events;
+    let mut events = transport(&server).subscribe().await.unwrap().messages;
     server.freeze();
     let (told, took) = loss(&mut *events).await;
     assert_eq!(told, Delivery::Closed);
@@ -120,10 +120,10 @@ async fn whoever_falls_behind_is_told_of_a_gap() {
         NatsTransport::with_client(client(&server).await, options(&server).queue_capacity(10))
             .unwrap();
     for slow in [slow, theirs] {
-        let mut events = slow.subscribe().await.unwrap().events;
+        let mut events = slow.subscribe().await.unwrap().messages;
         publish(&slow, 0..100).await;
         assert_eq!(next(&mut *events).await, Delivery::Gap);
-        let Delivery::Event(first) = next(&mut *events).await else { panic!("no event") };
+        let Delivery::Message(first) = next(&mut *events).await else { panic!("no event") };
         let first: usize = String::from_utf8(first).unwrap().parse().unwrap();
         assert!(first >= 90, "{first}");
         assert_eq!(take(&mut *events, 99 - first).await, expected(first + 1..100));
@@ -136,7 +136,7 @@ async fn whoever_falls_behind_is_told_of_a_gap() {
 async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
     let server = NatsServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     transport.disconnect().await.unwrap();
     assert_eq!(next(&mut *events).await, Delivery::Closed);
     drop(events);
@@ -148,7 +148,7 @@ async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
 async fn nothing_is_left_of_a_transport_that_was_dropped() {
     let mut server = NatsServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     drop(transport);
     assert!(
         tokio::time::timeout(ms(50), events.next()).await.is_err(),
@@ -159,7 +159,7 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
 
     // Nor of one whose server has gone.
     let transport = NatsTransport::new(options(&server)).unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.kill();
     loss(&mut *events).await;
     no_task_is_left().await;

@@ -17,7 +17,7 @@ use lapin::{
     types::FieldTable,
 };
 use lazy_layers_cache::{
-    Delivery, Events, RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport, TlsOptions,
+    Delivery, MessageStream, RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport, TlsOptions,
     Transport,
 };
 use tokio::time::timeout;
@@ -68,7 +68,7 @@ fn transport(options: RabbitMqOptions) -> RabbitMqTransport {
 }
 
 /// Says that all that came was dealt with.
-async fn settle(events: &mut dyn Events) {
+async fn settle(events: &mut dyn MessageStream) {
     timeout(ms(100), events.next()).await.expect_err("nothing more comes");
 }
 
@@ -101,13 +101,13 @@ async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
     let mut subscribed = subscriber.subscribe().await.unwrap();
     assert!(!subscribed.resumed, "there was none before");
     publish(&publisher, 0..5).await;
-    assert_eq!(take(&mut *subscribed.events, 5).await, expected(0..5));
-    settle(&mut *subscribed.events).await;
+    assert_eq!(take(&mut *subscribed.messages, 5).await, expected(0..5));
+    settle(&mut *subscribed.messages).await;
     drop(subscribed);
     publish(&publisher, 5..300).await;
     let mut subscribed = subscriber.subscribe().await.unwrap();
     assert!(subscribed.resumed);
-    assert_eq!(take(&mut *subscribed.events, 295).await, expected(5..300));
+    assert_eq!(take(&mut *subscribed.messages, 295).await, expected(5..300));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let transport = transport(place.durable("a"));
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     drop(events);
@@ -125,7 +125,7 @@ async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
     // The old connection may still be saying goodbye while the new one listens.
     let mut came = Vec::new();
     while came.len() < 4 {
-        came.push(next(&mut *subscribed.events).await);
+        came.push(next(&mut *subscribed.messages).await);
     }
     came.sort_by_key(|it| format!("{it:?}"));
     assert_eq!(came, expected(2..6));
@@ -154,7 +154,7 @@ async fn a_deleted_queue_ends_the_subscription_and_a_new_one_does_not_resume() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let transport = transport(place.durable("a"));
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..1).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
     let admin = place.admin().await;
@@ -175,7 +175,7 @@ async fn a_deleted_queue_ends_the_subscription_and_a_new_one_does_not_resume() {
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
     publish(&transport, 1..2).await;
-    assert_eq!(take(&mut *subscribed.events, 1).await, expected(1..2));
+    assert_eq!(take(&mut *subscribed.messages, 1).await, expected(1..2));
     drop(subscribed);
     assert!(transport.subscribe().await.unwrap().resumed, "a queue made elsewhere serves as well");
 }
@@ -185,7 +185,7 @@ async fn a_deleted_exchange_ends_the_subscription() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let transport = transport(place.passing());
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..1).await;
     let (name, options) = (place.name.as_str().into(), ExchangeDeleteOptions::default());
     place.admin().await.exchange_delete(name, options).await.unwrap();
@@ -193,7 +193,7 @@ async fn a_deleted_exchange_ends_the_subscription() {
     let (told, took) = loss(&mut *events).await;
     assert_eq!(told, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 1..2).await;
     assert_eq!(take(&mut *events, 1).await, expected(1..2));
 }
@@ -204,7 +204,7 @@ async fn a_lost_binding_fails_the_publish_and_ends_the_subscription() {
     let place = Place::on(&server);
     let transport = transport(place.durable("a"));
     publish(&transport, 0..1).await;
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 1..2).await;
     assert_eq!(take(&mut *events, 1).await, expected(1..2));
     let (queue, exchange) = (place.queue("a"), place.name.as_str().into());
@@ -222,7 +222,7 @@ async fn what_a_slow_subscriber_does_not_take_stays_at_the_broker() {
     let place = Place::on(&server);
     // A broker that is asked for its queues while the machine is busy may answer late.
     let transport = transport(place.durable("a").prefetch(10).heartbeat(PATIENCE));
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..200).await;
     let arguments = ["list_queues", "name", "messages_unacknowledged", "messages_ready"];
     let queues = server.ctl(&arguments);
@@ -238,8 +238,8 @@ async fn several_caches_can_share_an_exchange() {
         let place = Place::on(&server);
         let of = |key| transport(place.passing().exchange_type(exchange_type, key));
         let (users, orders) = (of("cache.users"), of("cache.orders"));
-        let mut events = users.subscribe().await.unwrap().events;
-        let mut others = orders.subscribe().await.unwrap().events;
+        let mut events = users.subscribe().await.unwrap().messages;
+        let mut others = orders.subscribe().await.unwrap().messages;
         publish(&orders, 0..1).await;
         publish(&users, 1..2).await;
         assert_eq!(take(&mut *events, 1).await, expected(1..2));
@@ -271,7 +271,7 @@ async fn a_connection_of_the_users_serves_and_stays_open() {
     let mut options = place.durable("a");
     options.url = None;
     let transport = RabbitMqTransport::with_connection(Arc::clone(&connection), options).unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     transport.disconnect().await.unwrap();
@@ -286,7 +286,7 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let dropped = transport(place.passing());
-    let mut events = dropped.subscribe().await.unwrap().events;
+    let mut events = dropped.subscribe().await.unwrap().messages;
     publish(&dropped, 0..1).await;
     drop(dropped);
     assert_eq!(take(&mut *events, 1).await, expected(0..1), "a subscription outlives it");
@@ -294,7 +294,7 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
     no_task_is_left().await;
 
     let kept = transport(place.passing());
-    let mut events = kept.subscribe().await.unwrap().events;
+    let mut events = kept.subscribe().await.unwrap().messages;
     kept.check().await.unwrap();
     kept.disconnect().await.unwrap();
     assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
@@ -381,8 +381,8 @@ async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_a
     let place = Place::on(&server);
     // Of the options of the exchange the two must agree.
     let (durable, passing) = (patient(place.durable("a")), patient(place.passing().durable_too()));
-    let mut kept = durable.subscribe().await.unwrap().events;
-    let mut passed = passing.subscribe().await.unwrap().events;
+    let mut kept = durable.subscribe().await.unwrap().messages;
+    let mut passed = passing.subscribe().await.unwrap().messages;
     publish(&durable, 0..3).await;
     assert_eq!(take(&mut *kept, 3).await, expected(0..3));
     assert_eq!(take(&mut *passed, 3).await, expected(0..3));
@@ -402,7 +402,7 @@ async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_a
     until_it_works(async || durable.publish(b"taken").await).await;
     for events in [&mut kept, &mut passed] {
         // What was not confirmed may have been taken later.
-        while next(&mut **events).await != Delivery::Event(b"taken".to_vec()) {}
+        while next(&mut **events).await != Delivery::Message(b"taken".to_vec()) {}
         while timeout(ms(300), events.next()).await.is_ok() {}
     }
 
@@ -423,9 +423,9 @@ async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_a
     server.thaw();
     let resubscribed = until_it_works(async || durable.subscribe().await).await;
     assert!(resubscribed.resumed);
-    let mut kept = resubscribed.events;
+    let mut kept = resubscribed.messages;
     until_it_works(async || durable.publish(b"again").await).await;
-    while next(&mut *kept).await != Delivery::Event(b"again".to_vec()) {}
+    while next(&mut *kept).await != Delivery::Message(b"again".to_vec()) {}
     settle(&mut *kept).await;
 
     // Dead, and back with what it had.
@@ -439,7 +439,7 @@ async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_a
     until_it_works(async || durable.publish(&event(5)).await).await;
     let resubscribed = until_it_works(async || durable.subscribe().await).await;
     assert!(resubscribed.resumed);
-    let mut kept = resubscribed.events;
+    let mut kept = resubscribed.messages;
     assert_eq!(take(&mut *kept, 3).await, expected(3..6));
     assert!(!passing.subscribe().await.unwrap().resumed);
     drop((durable, passing, kept, passed));

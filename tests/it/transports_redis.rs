@@ -82,12 +82,12 @@ async fn a_subscription_waits_for_the_servers_confirmation() {
             }
         }
     };
-    let mut events = subscribed.unwrap().events;
+    let mut events = subscribed.unwrap().messages;
     let heard_of_it = heard_of_it.expect("the server has the subscription before we know of it");
     // One reply of three hundred milliseconds later.
     assert!(since.elapsed() > heard_of_it + late / 2, "{:?} {heard_of_it:?}", since.elapsed());
     cmd("PUBLISH").arg(CHANNEL).arg("event").exec(&mut redis).unwrap();
-    assert_eq!(next(&mut *events).await, Delivery::Event(b"event".to_vec()));
+    assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn bytes_pass_unchanged_by_the_channel_that_the_typescript_package_uses() 
     let url = server.url();
     for url in [url.clone(), format!("{url}7"), format!("{url}?protocol=resp3")] {
         let transport = RedisTransport::at(url).build().unwrap();
-        let mut events = transport.subscribe().await.unwrap().events;
+        let mut events = transport.subscribe().await.unwrap().messages;
         let mut theirs = server.connect();
         let mut theirs = theirs.as_pubsub();
         theirs.subscribe(CHANNEL).unwrap();
@@ -106,9 +106,9 @@ async fn bytes_pass_unchanged_by_the_channel_that_the_typescript_package_uses() 
         for event in [all, b"HC1M\x80".to_vec(), Vec::new(), vec![0; 1 << 20]] {
             transport.publish(&event).await.unwrap();
             assert_eq!(theirs.get_message().unwrap().get_payload_bytes(), event);
-            assert_eq!(next(&mut *events).await, Delivery::Event(event.clone()));
+            assert_eq!(next(&mut *events).await, Delivery::Message(event.clone()));
             cmd("PUBLISH").arg(CHANNEL).arg(&event).exec(&mut redis).unwrap();
-            assert_eq!(next(&mut *events).await, Delivery::Event(event));
+            assert_eq!(next(&mut *events).await, Delivery::Message(event));
             theirs.get_message().unwrap();
         }
         transport.check().await.unwrap();
@@ -120,17 +120,17 @@ async fn a_channel_is_a_name_and_no_pattern() {
     let server = RedisServer::start();
     let all = builder(&server).channel("shop:*").build().unwrap();
     let one = builder(&server).channel("shop:1").build().unwrap();
-    let mut events = all.subscribe().await.unwrap().events;
+    let mut events = all.subscribe().await.unwrap().messages;
     one.publish(b"one").await.unwrap();
     all.publish(b"all").await.unwrap();
-    assert_eq!(next(&mut *events).await, Delivery::Event(b"all".to_vec()));
+    assert_eq!(next(&mut *events).await, Delivery::Message(b"all".to_vec()));
 }
 
 #[tokio::test]
 async fn a_subscription_that_the_server_kills_is_over() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     assert_eq!(kill_subscribers(&mut server.connect()), 1);
     let (told, took) = loss(&mut *events).await;
     assert_eq!(told, Delivery::Closed);
@@ -140,7 +140,7 @@ async fn a_subscription_that_the_server_kills_is_over() {
     assert_eq!(subscribers(&mut server.connect()), 0, "nobody subscribed again in silence");
     let subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
-    let mut events = subscribed.events;
+    let mut events = subscribed.messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
 }
@@ -161,7 +161,7 @@ async fn a_publish_that_fails_is_the_last_on_its_connection() {
 async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_back() {
     let mut server = RedisServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.kill();
     let (told, took) = loss(&mut *events).await;
     assert_eq!(told, Delivery::Closed);
@@ -173,7 +173,7 @@ async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_ba
     server.restart();
     let subscribed = until_it_works(async || transport.subscribe().await).await;
     assert!(!subscribed.resumed);
-    let mut events = subscribed.events;
+    let mut events = subscribed.messages;
     publish(&transport, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
 }
@@ -182,10 +182,10 @@ async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_ba
 async fn a_server_that_comes_back_at_once_has_lost_events_all_the_same() {
     let mut server = RedisServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.restart();
     assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-    let mut events = until_it_works(async || transport.subscribe().await).await.events;
+    let mut events = until_it_works(async || transport.subscribe().await).await.messages;
     publish(&transport, 0..1).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
 }
@@ -195,7 +195,7 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
     let server = RedisServer::start();
     let transport = transport(&server);
     transport.publish(b"before").await.unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.freeze();
     let since = Instant::now();
     transport.publish(b"nobody answers").await.unwrap_err();
@@ -208,9 +208,9 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
     assert!(since.elapsed() < ms(3_500), "{:?}", since.elapsed());
     transport.subscribe().await.err().unwrap();
     server.thaw();
-    let mut events = until_it_works(async || transport.subscribe().await).await.events;
+    let mut events = until_it_works(async || transport.subscribe().await).await.messages;
     transport.publish(b"again").await.unwrap();
-    while next(&mut *events).await != Delivery::Event(b"again".to_vec()) {}
+    while next(&mut *events).await != Delivery::Message(b"again".to_vec()) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,9 +220,9 @@ async fn a_network_that_swallows_everything_is_noticed_in_time() {
     let transport = by_way_of(&proxy);
     for mode in [Mode::Blackhole, Mode::LoseReplies, Mode::LoseRequests, Mode::Pause] {
         proxy.set(Mode::Pass);
-        let mut events = until_it_works(async || transport.subscribe().await).await.events;
+        let mut events = until_it_works(async || transport.subscribe().await).await.messages;
         until_it_works(async || transport.publish(b"before").await).await;
-        assert_eq!(next(&mut *events).await, Delivery::Event(b"before".to_vec()));
+        assert_eq!(next(&mut *events).await, Delivery::Message(b"before".to_vec()));
         proxy.set(mode);
         let (told, took) = loss(&mut *events).await;
         assert_eq!(told, Delivery::Closed, "{mode:?}");
@@ -239,7 +239,7 @@ async fn a_subscription_whose_events_come_late_is_over() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let transport = by_way_of(&proxy);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     proxy.set(Mode::Delay(ms(2_000)));
     let mut redis = server.connect();
     let since = Instant::now();
@@ -270,7 +270,7 @@ async fn a_subscriber_that_the_server_gives_up_is_told() {
     // Not by the heartbeat.
     let url = format!("redis://127.0.0.1:{}/", proxy.port());
     let slow = RedisTransport::at(url).heartbeat(Duration::from_secs(60)).build().unwrap();
-    let mut events = slow.subscribe().await.unwrap().events;
+    let mut events = slow.subscribe().await.unwrap().messages;
     server.config_set("client-output-buffer-limit", "pubsub 1mb 1mb 1");
     proxy.set(Mode::Pause);
     let (mut redis, large) = (server.connect(), vec![b'x'; 1 << 20]);
@@ -285,12 +285,12 @@ async fn a_subscriber_that_the_server_gives_up_is_told() {
 async fn whoever_falls_behind_is_told_of_a_gap() {
     let server = RedisServer::start();
     let slow = builder(&server).queue_capacity(10).build().unwrap();
-    let mut events = slow.subscribe().await.unwrap().events;
+    let mut events = slow.subscribe().await.unwrap().messages;
     publish(&slow, 0..100).await;
     let (mut gaps, mut last) = (0, None);
     while last != Some(99) {
         match next(&mut *events).await {
-            Delivery::Event(event) => {
+            Delivery::Message(event) => {
                 let number: usize = String::from_utf8(event).unwrap().parse().unwrap();
                 let follows = last.map_or(0, |last: usize| last + 1) == number;
                 assert!(follows || gaps > 0, "{number} after {last:?}, and nobody was told");
@@ -313,7 +313,7 @@ async fn a_password_or_a_user_who_may_just_do_this_will_do() {
     let rules = "resetchannels &cache:invalidations -@all +publish +subscribe";
     let server = RedisServer::start_with_user("app", "secret", rules);
     let quick = builder(&server).heartbeat(ms(50)).build().unwrap();
-    let mut events = quick.subscribe().await.unwrap().events;
+    let mut events = quick.subscribe().await.unwrap().messages;
     // For some heartbeats, which are refused.
     let refused = || {
         let stats = server.info("commandstats");
@@ -344,7 +344,7 @@ async fn a_password_or_a_user_who_may_just_do_this_will_do() {
 async fn a_user_who_is_taken_the_channel_away_is_told() {
     let server = RedisServer::start_with_user("app", "secret", "~* &* +@all");
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     let mut redis = server.connect();
     cmd("ACL").arg("SETUSER").arg("app").arg("resetchannels").exec(&mut redis).unwrap();
     let (told, took) = loss(&mut *events).await;
@@ -356,8 +356,8 @@ async fn a_user_who_is_taken_the_channel_away_is_told() {
 async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    let mut first = transport.subscribe().await.unwrap().events;
-    let mut second = transport.subscribe().await.unwrap().events;
+    let mut first = transport.subscribe().await.unwrap().messages;
+    let mut second = transport.subscribe().await.unwrap().messages;
     transport.publish(b"event").await.unwrap();
     transport.disconnect().await.unwrap();
     for events in [&mut first, &mut second] {
@@ -370,7 +370,7 @@ async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
         count => Err(format!("{count} subscribers")),
     })
     .await;
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..1).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
     transport.check().await.unwrap();
@@ -417,10 +417,10 @@ async fn a_subscription_that_was_dropped_or_never_came_about_leaves_nothing() {
 async fn nothing_is_left_of_a_transport_that_was_dropped() {
     let mut server = RedisServer::start();
     let transport = transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     transport.publish(b"event").await.unwrap();
     drop(transport);
-    assert_eq!(next(&mut *events).await, Delivery::Event(b"event".to_vec()));
+    assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
     assert!(
         tokio::time::timeout(ms(50), events.next()).await.is_err(),
         "a subscription outlives its transport"
@@ -430,7 +430,7 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
 
     // Nor of one whose server has gone.
     let transport = self::transport(&server);
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     server.kill();
     loss(&mut *events).await;
     no_task_is_left().await;
@@ -445,7 +445,7 @@ fn all_of_it_may_be_dropped_outside_of_a_runtime_and_ends_with_it() {
     let (first, second) = (runtime().unwrap(), runtime().unwrap());
     let transport = transport(&server);
     let subscribed = first.block_on(transport.subscribe()).unwrap();
-    let mut events = first.block_on(transport.subscribe()).unwrap().events;
+    let mut events = first.block_on(transport.subscribe()).unwrap().messages;
     first.block_on(transport.publish(b"event")).unwrap();
     let half_done = {
         let mut subscribing = transport.subscribe();
@@ -534,7 +534,7 @@ async fn a_replica_is_refused_and_a_master_that_becomes_one_is_left() {
     let (server, other) = (RedisServer::start(), RedisServer::start());
     let transport = transport(&server);
     transport.publish(b"event").await.unwrap();
-    let mut events = transport.subscribe().await.unwrap().events;
+    let mut events = transport.subscribe().await.unwrap().messages;
     let (mut redis, port) = (server.connect(), other.port().to_string());
     cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut redis).unwrap();
     transport.publish(b"to few").await.unwrap_err();
@@ -554,17 +554,17 @@ async fn the_master_that_a_sentinel_names_is_followed() {
     let sentinel = Sentinel::start();
     let master = format!("redis://{}/", Sentinel::MASTER);
     let following = RedisTransport::sentinel([sentinel.url()], master).build().unwrap();
-    let mut events = following.subscribe().await.unwrap().events;
+    let mut events = following.subscribe().await.unwrap().messages;
     publish(&following, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     sentinel.failover();
     assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-    let mut events = until_it_works(async || following.subscribe().await).await.events;
+    let mut events = until_it_works(async || following.subscribe().await).await.messages;
     // The old master takes events that nobody gets, until it is told that it is none any more.
     until_it_works(async || {
         following.publish(b"event").await?;
         let event = tokio::time::timeout(ms(500), events.next()).await?;
-        assert_eq!(event, Delivery::Event(b"event".to_vec()));
+        assert_eq!(event, Delivery::Message(b"event".to_vec()));
         Ok::<_, BoxError>(())
     })
     .await;
@@ -578,9 +578,9 @@ async fn a_master_that_a_sentinel_names_no_more_is_left() {
     let master = format!("redis://{}/", Sentinel::MASTER);
     let following =
         RedisTransport::sentinel([sentinel.url()], master).heartbeat(ms(100)).build().unwrap();
-    let mut events = following.subscribe().await.unwrap().events;
+    let mut events = following.subscribe().await.unwrap().messages;
     following.publish(b"event").await.unwrap();
-    assert_eq!(next(&mut *events).await, Delivery::Event(b"event".to_vec()));
+    assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
 
     let mut theirs = other.connect();
     let mut theirs = theirs.as_pubsub();
@@ -614,8 +614,8 @@ async fn in_a_cluster_any_node_will_do() {
     let all = RedisTransport::cluster(cluster.urls()).build().unwrap();
     for index in 0..3 {
         let node = transport(cluster.node(index));
-        let here = node.subscribe().await.unwrap().events;
-        let anywhere = all.subscribe().await.unwrap().events;
+        let here = node.subscribe().await.unwrap().messages;
+        let anywhere = all.subscribe().await.unwrap().messages;
         let numbers = 10 * index..10 * (index + 1);
         publish(&all, numbers.clone()).await;
         for mut events in [here, anywhere] {
@@ -638,7 +638,7 @@ async fn in_a_cluster_any_node_will_do() {
 async fn a_node_that_is_gone_or_does_not_answer_is_passed_over() {
     let mut cluster = Cluster::start();
     let all = RedisTransport::cluster(cluster.urls()).confirm_timeout(ms(1_000)).build().unwrap();
-    let mut events = all.subscribe().await.unwrap().events;
+    let mut events = all.subscribe().await.unwrap().messages;
     let ours = (0..3)
         .find(|index| subscribers(&mut cluster.node(*index).connect()) == 1)
         .expect("one has the subscription");
@@ -648,10 +648,10 @@ async fn a_node_that_is_gone_or_does_not_answer_is_passed_over() {
     // Each of the three is the first to be asked once.
     for _ in 0..3 {
         let since = Instant::now();
-        let mut events = all.subscribe().await.unwrap().events;
+        let mut events = all.subscribe().await.unwrap().messages;
         assert!(since.elapsed() < ms(2_500), "{:?}", since.elapsed());
         until_it_works(async || all.publish(b"event").await).await;
-        assert_eq!(next(&mut *events).await, Delivery::Event(b"event".to_vec()));
+        assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
         all.disconnect().await.unwrap();
     }
 }

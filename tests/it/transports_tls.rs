@@ -16,7 +16,7 @@ use crate::support::{
 
 /// With the server's authority it works, and with the system's it is refused, in time.
 async fn trusts_only_whom_it_is_told_to(told: &dyn Transport, not_told: &dyn Transport) {
-    let mut events = told.subscribe().await.unwrap().events;
+    let mut events = told.subscribe().await.unwrap().messages;
     publish(told, 0..3).await;
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     let since = Instant::now();

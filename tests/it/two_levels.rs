@@ -7,9 +7,9 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Begin, Begun, BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Health, L2Options, Lease,
-    Source, StaleReason, Store, StoreFuture, Stored, Timeouts,
-    testing::{SharedStore, TokioClock, Weather},
+    BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Health, L2Options, Lease, LeaseRequest,
+    LeaseResponse, Source, StaleReason, Store, StoreFuture, StoredValue, Timeouts,
+    testing::{SharedStore, StoreFault, TokioClock},
 };
 
 use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
@@ -59,21 +59,23 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
 async fn a_level_that_is_restarted_with_old_data_has_values_and_leases_of_then_and_says_so() {
     let (store, left, _, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
-    let begin = Begin { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
-    let Begun::Load { lease: Some(lease), .. } = store.begin("q", begin).await.unwrap() else {
+    let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
+    let LeaseResponse::Load { lease: Some(lease), .. } =
+        store.get_or_lease("q", begin).await.unwrap()
+    else {
         panic!("a lease was to be had");
     };
     let (saved, run) = (store.snapshot(), store.run());
-    assert!(store.is_noted());
+    assert!(store.is_verified());
     store.delete_all(&["k".to_owned(), "q".to_owned()]).await.unwrap();
-    store.note_run();
+    store.mark_verified();
     store.restart_with(&saved);
-    assert!(store.peek("k").is_some() && store.run() != run && !store.is_noted());
+    assert!(store.peek("k").is_some() && store.run() != run && !store.is_verified());
     assert!(store.publish("q", &lease, b"7".to_vec(), ms(9_000)).await.unwrap());
-    store.note_run();
-    assert!(store.is_noted());
+    store.mark_verified();
+    assert!(store.is_verified());
     store.restart_with(&store.snapshot());
-    assert!(!store.is_noted(), "however good it is");
+    assert!(!store.is_verified(), "however good it is");
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +211,7 @@ async fn a_lease_that_is_lost_for_any_reason_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_or_silent_level_is_as_if_it_were_not_there() {
-    for weather in [Weather::Failing, Weather::Silent, Weather::Deaf] {
+    for weather in [StoreFault::Failing, StoreFault::Silent, StoreFault::Deaf] {
         let (store, left, _, origin) = world();
         store.set_weather(weather);
         let log = Log::of(&left);
@@ -227,7 +229,7 @@ async fn a_failing_or_silent_level_is_as_if_it_were_not_there() {
 #[tokio::test(start_paused = true)]
 async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
     let (store, left, _, origin) = world();
-    store.set_weather(Weather::Failing);
+    store.set_weather(StoreFault::Failing);
     for key in ["a", "b", "c"] {
         left.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
     }
@@ -238,7 +240,7 @@ async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
     assert_eq!(log.take(), ["l2:skipped", "miss", "loader:start", "loader:success", "set"]);
     assert_eq!(store.operations(), asked);
 
-    store.set_weather(Weather::Fine);
+    store.set_weather(StoreFault::Fine);
     tokio::time::advance(ms(30_000)).await;
     left.get_or_set("e", origin.load(Gate::Ok)).await.unwrap();
     assert_eq!(left.health().l2, Some(L2Health::Answering));
@@ -247,7 +249,7 @@ async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_or_set_that_did_not_get_through_says_so() {
-    for weather in [Weather::Failing, Weather::Silent, Weather::Deaf] {
+    for weather in [StoreFault::Failing, StoreFault::Silent, StoreFault::Deaf] {
         let (store, left, right, _) = world();
         left.set("k", 1).await.unwrap();
         right.get("k").await;
@@ -266,12 +268,12 @@ async fn a_delete_or_set_that_did_not_get_through_says_so() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_are_no_value_are_a_miss_and_are_replaced() {
     let (store, left, _, origin) = world();
-    store.plant("k", "seven", ms(60_000 + 5_000));
+    store.insert_raw("k", "seven", ms(60_000 + 5_000));
     let log = Log::of(&left);
     assert_eq!(left.get("k").await, None);
     assert_eq!(log.take(), ["l2:error", "miss"]);
     assert_eq!(store.peek("k"), None, "they make room");
-    store.plant("k", "seven", ms(60_000 + 5_000));
+    store.insert_raw("k", "seven", ms(60_000 + 5_000));
     assert_eq!(left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
     assert_eq!(log.take(), ["l2:error", "miss", "loader:start", "loader:success", "set"]);
     assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
@@ -360,7 +362,7 @@ impl SlowRoad {
 }
 
 impl Store for SlowRoad {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         Box::pin(async move {
             let read = self.store.get(key).await;
             tokio::time::sleep(ms(self.read_back)).await;
@@ -368,10 +370,14 @@ impl Store for SlowRoad {
         })
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(async move {
             tokio::time::sleep(ms(self.begin)).await;
-            self.store.begin(key, begin).await
+            self.store.get_or_lease(key, begin).await
         })
     }
 
@@ -391,12 +397,16 @@ impl Store for SlowRoad {
         })
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        self.store.seize(key, lease_for)
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
+        self.store.acquire_write_lease(key, lease_for)
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.discard(key, value)
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.delete_if_equals(key, value)
     }
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
@@ -450,7 +460,7 @@ async fn who_comes_round_late_for_the_answer_does_not_keep_it_for_longer() {
             .l2(SlowRoad { read_back: 100, ..SlowRoad::to(&store) }, Text)
             .build()
             .unwrap();
-        store.plant("k", "1", ms(60_000));
+        store.insert_raw("k", "1", ms(60_000));
         let mut call = Box::pin(cache.get("k"));
         // Until the level has been read, and then not for long.
         for _ in 0..3 {
@@ -520,7 +530,7 @@ fn get(cache: &Cache) -> tokio::task::JoinHandle<Option<u32>> {
 async fn a_value_read_before_a_delete_does_not_fill_memory_after_it() {
     let store = SharedStore::new(TokioClock::new());
     let cache = over(SlowRoad { read_back: 200, ..SlowRoad::to(&store) });
-    store.plant("k", "1", ms(60_000));
+    store.insert_raw("k", "1", ms(60_000));
     let reading = get(&cache);
     tokio::time::sleep(ms(100)).await;
     cache.delete("k").await.unwrap();
@@ -532,7 +542,7 @@ async fn a_value_read_before_a_delete_does_not_fill_memory_after_it() {
 async fn a_value_read_while_a_delete_is_on_its_way_does_not_stay_in_memory() {
     let store = SharedStore::new(TokioClock::new());
     let cache = over(SlowRoad { delete_there: 200, ..SlowRoad::to(&store) });
-    store.plant("k", "1", ms(60_000));
+    store.insert_raw("k", "1", ms(60_000));
     let deleting = tokio::spawn({
         let cache = cache.clone();
         async move { cache.delete("k").await.unwrap() }
@@ -549,7 +559,7 @@ async fn what_was_read_from_the_level_does_not_replace_what_was_loaded_since() {
     let cache = over(SlowRoad { read_back: 500, ..SlowRoad::to(&store) });
     let origin = Origin::default();
     origin.load(Gate::Ok)().await.unwrap();
-    store.plant("k", "1", ms(60_000));
+    store.insert_raw("k", "1", ms(60_000));
     // In either order: the load begins before the read and ends during it, or both after it.
     for refresh_first in [true, false] {
         let refresh = || {
@@ -563,7 +573,7 @@ async fn what_was_read_from_the_level_does_not_replace_what_was_loaded_since() {
             (loading.await.unwrap(), reading.await.unwrap())
         } else {
             cache.clear().await.unwrap();
-            store.plant("k", "1", ms(60_000));
+            store.insert_raw("k", "1", ms(60_000));
             let reading = get(&cache);
             settle().await;
             (refresh().await.unwrap(), reading.await.unwrap())
@@ -571,7 +581,7 @@ async fn what_was_read_from_the_level_does_not_replace_what_was_loaded_since() {
         assert_eq!(read, Some(1));
         assert_eq!(cache.get_l1("k"), loaded, "the load began first: {refresh_first}");
         cache.clear().await.unwrap();
-        store.plant("k", "1", ms(60_000));
+        store.insert_raw("k", "1", ms(60_000));
     }
 }
 
@@ -605,7 +615,7 @@ async fn a_load_longer_than_the_caches_own_limit_is_cached_if_its_call_allows_it
 async fn a_forced_refresh_that_joins_a_mere_read_of_the_level_loads_all_the_same() {
     let store = SharedStore::new(TokioClock::new());
     let cache = over(SlowRoad { begin: 100, ..SlowRoad::to(&store) });
-    store.plant("k", "50", ms(60_000));
+    store.insert_raw("k", "50", ms(60_000));
     let origin = Origin::default();
     let reads = load(&cache, &origin, Gate::Ok);
     settle().await;
@@ -627,7 +637,7 @@ async fn whoever_joins_a_load_after_a_delete_elsewhere_gets_nothing_older() {
 #[tokio::test(start_paused = true)]
 async fn the_hard_timeout_bounds_the_call_whatever_the_level_does() {
     let (store, left, _, origin) = world();
-    store.set_weather(Weather::Silent);
+    store.set_weather(StoreFault::Silent);
     let begun = tokio::time::Instant::now();
     let limits = Timeouts::none().hard(ms(100));
     let error = left.get_or_set("k", origin.load(Gate::Slow)).timeouts(limits).await.unwrap_err();
@@ -657,7 +667,7 @@ async fn a_copy_that_comes_along_after_the_soft_timeout_is_served_at_once() {
         .l2(SlowRoad { begin: 100, ..SlowRoad::to(&store) }, Text)
         .build()
         .unwrap();
-    store.plant("k", "9", ms(30_000));
+    store.insert_raw("k", "9", ms(30_000));
     let begun = tokio::time::Instant::now();
     let served =
         cache.get_or_set("k", Origin::default().load(Gate::Never)).outcome().await.unwrap();
@@ -680,7 +690,7 @@ async fn of_two_stale_copies_the_newer_one_serves() {
 async fn a_set_that_did_not_get_through_leaves_nothing_in_memory() {
     let store = SharedStore::new(TokioClock::new());
     let cache = over(SlowRoad { there: |_| 100, back: |_| 5_000, ..SlowRoad::to(&store) });
-    store.plant("k", "1", ms(60_000));
+    store.insert_raw("k", "1", ms(60_000));
     let setting = tokio::spawn({
         let cache = cache.clone();
         async move { cache.set("k", 2).await }
@@ -698,10 +708,10 @@ async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_as
     for pattern in [false, true] {
         let (store, left, right, origin) = world();
         left.set("k", 1).await.unwrap();
-        store.set_weather(Weather::Failing);
+        store.set_weather(StoreFault::Failing);
         let told = if pattern { left.clear().await } else { left.delete("k").await };
         assert_eq!(told.unwrap_err().kind(), ErrorKind::L2Unreachable);
-        store.set_weather(Weather::Fine);
+        store.set_weather(StoreFault::Fine);
         assert_eq!(left.get("k").await, None, "what is there was deleted");
         assert!(!left.has("k").await);
         assert_eq!(right.get("k").await.as_deref(), Some(&1), "it is there, and nobody else knows");
@@ -719,10 +729,10 @@ async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_as
 async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
     let (store, left, _, _) = world();
     left.set("k", 1).await.unwrap();
-    store.set_weather(Weather::Silent);
+    store.set_weather(StoreFault::Silent);
     let gone = tokio::time::timeout(ms(10), left.delete("k")).await;
     assert!(gone.is_err());
-    store.set_weather(Weather::Fine);
+    store.set_weather(StoreFault::Fine);
     assert_eq!(left.get("k").await, None);
     left.delete("other").await.unwrap();
     tokio::time::sleep(ms(200)).await;
@@ -733,11 +743,11 @@ async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
 async fn a_new_connection_ends_the_breakers_cooldown_and_owed_deletes_go_first() {
     let (store, left, _, _) = world();
     left.set("k", 1).await.unwrap();
-    store.set_weather(Weather::Failing);
+    store.set_weather(StoreFault::Failing);
     for _ in 0..3 {
         left.delete("k").await.unwrap_err();
     }
-    store.set_weather(Weather::Fine);
+    store.set_weather(StoreFault::Fine);
     tokio::time::sleep(ms(5_000)).await;
     assert!(store.peek("k").is_some(), "the breaker is open");
     store.reconnect();
@@ -776,11 +786,11 @@ async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_polled_no_more_does_not_keep_the_level_switched_off() {
     let (store, left, _, origin) = world();
-    store.set_weather(Weather::Failing);
+    store.set_weather(StoreFault::Failing);
     for key in ["a", "b", "c"] {
         left.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
     }
-    store.set_weather(Weather::Fine);
+    store.set_weather(StoreFault::Fine);
     tokio::time::advance(ms(30_000)).await;
     let mut parked = Box::pin(left.get("parked"));
     let waker = Waker::noop();
@@ -803,7 +813,7 @@ async fn a_codec_that_panics_is_a_level_that_does_not_know() {
         }
     }
     let store = SharedStore::new(TokioClock::new());
-    store.plant("k", "1", ms(60_000));
+    store.insert_raw("k", "1", ms(60_000));
     let cache = on_tokio_time().l2(store, Panics).build().unwrap();
     assert_eq!(cache.get("k").await, None);
     let loaded = cache.get_or_set("k", Origin::default().load(Gate::Ok)).await.unwrap();

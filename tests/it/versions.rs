@@ -157,9 +157,10 @@ async fn several_keys_are_deleted_in_one_round_trip() {
     // The watch over the connection may add some of its own.
     assert!(server.round_trips() - before - 2 * asking <= 1 + 3);
     // And with their leases.
-    let begin = lazy_layers_cache::Begin { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
-    let lazy_layers_cache::Begun::Load { lease: Some(lease), .. } =
-        store.begin("k7", begin).await.unwrap()
+    let begin =
+        lazy_layers_cache::LeaseRequest { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
+    let lazy_layers_cache::LeaseResponse::Load { lease: Some(lease), .. } =
+        store.get_or_lease("k7", begin).await.unwrap()
     else {
         panic!("a lease was to be had");
     };

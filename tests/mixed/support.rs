@@ -11,7 +11,7 @@ pub(crate) mod redis;
 use std::{sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
-    Builder, DistributedLock, LazyLayersCache, RedisStore, RedisTransport, WireCodec,
+    CacheBuilder, DistributedLock, LazyLayersCache, RedisStore, RedisTransport, WireCodec,
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -56,7 +56,7 @@ impl Pair {
     }
 }
 
-pub(crate) fn instance(server: &RedisServer) -> Builder<String, Value> {
+pub(crate) fn instance(server: &RedisServer) -> CacheBuilder<String, Value> {
     let store = RedisStore::at(server.url()).build().unwrap();
     let transport = RedisTransport::at(server.url()).build().unwrap();
     Cache::builder()

@@ -62,9 +62,9 @@ impl Bare {
         let transport = LocalTransport::new();
         let (noting, received) = ears();
         for note in noting {
-            let mut events = transport.subscribe().await.expect("it listens").events;
+            let mut events = transport.subscribe().await.expect("it listens").messages;
             tokio::spawn(async move {
-                while let Delivery::Event(_) = events.next().await {
+                while let Delivery::Message(_) = events.next().await {
                     note();
                 }
             });

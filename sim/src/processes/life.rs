@@ -5,7 +5,7 @@
 use std::{cell::Cell, io::BufRead, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
-    DistributedLock, Event, EventBusOptions, L2Timeouts, RedisStore, Subscription, WireCodec,
+    DistributedLock, Event, EventBusOptions, HandlerGuard, L2Timeouts, RedisStore, WireCodec,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -85,7 +85,7 @@ struct Living {
     caller: Rc<Caller>,
     goes_on: Rc<Cell<bool>>,
     tasks: JoinSet<()>,
-    _events: Subscription,
+    _events: HandlerGuard,
 }
 
 impl Living {

@@ -10,7 +10,7 @@ use crate::{
     adapters::task::{Task, runtime},
     bus::{
         inbox::Queue,
-        transport::{Delivery, Events},
+        transport::{Delivery, MessageStream},
     },
     error::BoxError,
 };
@@ -44,7 +44,7 @@ async fn read(mut subscriber: Subscriber, vitals: Vitals, queue: Queue) {
             biased;
             () = vitals.worse_than(dropped) => {}
             message = subscriber.next() => match message {
-                Some(message) if !vitals.is_over() => queue.put(Delivery::Event(message.payload.to_vec())),
+                Some(message) if !vitals.is_over() => queue.put(Delivery::Message(message.payload.to_vec())),
                 _ => return queue.put(Delivery::Closed),
             },
         }
@@ -58,7 +58,7 @@ async fn read(mut subscriber: Subscriber, vitals: Vitals, queue: Queue) {
     }
 }
 
-impl Events for NatsEvents {
+impl MessageStream for NatsEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(poll_fn(|context| self.queue.poll_next(context)))
     }

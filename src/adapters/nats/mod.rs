@@ -89,7 +89,7 @@ impl Transport for NatsTransport {
                 let (subject, capacity) = (&self.options.subject, self.options.queue_capacity);
                 let events = NatsEvents::of(link.clone(), subject, capacity).await?;
                 link.barrier().await?;
-                Ok(Subscribed { events: Box::new(events), resumed: false })
+                Ok(Subscribed { messages: Box::new(events), resumed: false })
             })
             .await
         })

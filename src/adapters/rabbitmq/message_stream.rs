@@ -12,7 +12,7 @@ use tokio::{
 use super::{connection::Link, publisher::exchange_is_there, topology::Topology};
 use crate::{
     adapters::task::{Task, runtime},
-    bus::transport::{Delivery, Events},
+    bus::transport::{Delivery, MessageStream},
     error::BoxError,
 };
 
@@ -75,7 +75,7 @@ impl RabbitMqEvents {
                 let mut delivery = delivery?.ok()?;
                 let event = std::mem::take(&mut delivery.data);
                 open.unacked = Some(delivery);
-                Some(Delivery::Event(event))
+                Some(Delivery::Message(event))
             }
         }
     }
@@ -96,7 +96,7 @@ async fn watch(link: Arc<Link>, asked: Channel, topology: Topology, heartbeat: D
     }
 }
 
-impl Events for RabbitMqEvents {
+impl MessageStream for RabbitMqEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(async {
             let next = self.next_or_none().await;

@@ -7,7 +7,7 @@ mod publisher;
 mod subscribe;
 mod topology;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
 use lapin::Connection;
 use parking_lot::Mutex;
@@ -21,12 +21,12 @@ use self::{
     subscribe::begin,
     topology::Topology,
 };
-use super::{
-    doubt::Call,
-    task::{runtime, within},
+use super::task::{runtime, within};
+use crate::{
+    bus::transport::{Subscribed, Transport, TransportFuture},
+    error::{BoxError, BuildError},
+    resilience::DropGuard,
 };
-use crate::bus::transport::{Subscribed, Transport, TransportFuture};
-use crate::error::{BoxError, BuildError};
 
 /// A [`Transport`] over RabbitMQ.
 ///
@@ -147,10 +147,10 @@ impl Transport for RabbitMqTransport {
             let publisher = self.publisher().await?;
             let subscription = self.live_subscription();
             let publishing = publisher.publish(&self.topology, event, subscription.is_some());
-            let call = Call::on(&publisher.in_doubt);
+            let call = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
             let published =
                 within(self.options.confirm_timeout, "confirm an event", publishing).await;
-            call.over();
+            call.disarm();
             match published {
                 Ok(Published::Taken) => Ok(()),
                 Ok(Published::Unroutable) => {
@@ -186,7 +186,7 @@ impl Transport for RabbitMqTransport {
                 let mut subscription = self.subscription.lock();
                 subscription.end = Arc::downgrade(&end);
                 let before = std::mem::replace(&mut subscription.before, true);
-                Ok(Subscribed { events: Box::new(events), resumed: before && begun.same_queue })
+                Ok(Subscribed { messages: Box::new(events), resumed: before && begun.same_queue })
             })
             .await
         })
@@ -196,9 +196,9 @@ impl Transport for RabbitMqTransport {
         Box::pin(async move {
             let publisher = self.publisher().await?;
             let checking = publisher.check(&self.topology);
-            let call = Call::on(&publisher.in_doubt);
+            let call = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
             let checked = within(self.options.confirm_timeout, "answer", checking).await;
-            call.over();
+            call.disarm();
             if checked.is_err() {
                 self.give_up(&publisher).await;
             }

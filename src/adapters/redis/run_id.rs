@@ -12,7 +12,7 @@ use redis::{ErrorKind, RedisResult, Value};
 
 use super::{
     connection::Connection,
-    store::{Parts, options::AfterRestart, scan},
+    store::{Parts, options::RestartPolicy, scan},
 };
 use crate::error::BoxError;
 
@@ -89,7 +89,7 @@ impl Runs {
             };
             to_be_noted = (noted.as_ref() != Some(run)).then(|| run.clone());
         }
-        if may_be_old && parts.options.after_restart == AfterRestart::Clear {
+        if may_be_old && parts.options.after_restart == RestartPolicy::Clear {
             scan::delete_matching(connection, parts, "*").await?;
         }
         if let Some(run) = to_be_noted {

@@ -14,7 +14,7 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-pub(crate) use self::{inbound::Standing, outbound::Errand};
+pub(crate) use self::{inbound::Standing, outbound::SendAction};
 use super::{
     beacon_schedule::Pulse,
     causality::{Order, Out},
@@ -25,7 +25,7 @@ use super::{
 
 /// What a member is, and its bounds. Times are milliseconds.
 #[derive(Debug)]
-pub(crate) struct Manner {
+pub(crate) struct SessionConfig {
     pub(crate) source: Option<String>,
     pub(crate) namespace: Option<String>,
     pub(crate) trust_timeout: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Manner {
     pub(crate) tells_counts: bool,
 }
 
-pub(crate) struct Member {
+pub(crate) struct BusSession {
     source: Arc<str>,
     namespace: Option<String>,
     /// New with every start, so that numbers may begin at 0.
@@ -74,8 +74,8 @@ impl State {
     }
 }
 
-impl Member {
-    pub(crate) fn new(manner: Manner) -> Self {
+impl BusSession {
+    pub(crate) fn new(manner: SessionConfig) -> Self {
         let random = || format!("{:016x}", fastrand::u64(..));
         let incarnation: Arc<str> = Arc::from(random());
         let outbox = Outbox::new(manner.outbox_entries, manner.outbox_bytes);

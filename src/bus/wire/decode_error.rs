@@ -9,7 +9,7 @@ use super::{
 
 /// Why bytes are no event for us, or a message cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum DecodeError {
     /// Belongs to another namespace. Nobody's fault, and nothing of ours is lost.
     OtherNamespace,
     /// Packed in a way that is not known here.
@@ -26,7 +26,7 @@ pub(crate) enum Refused {
     TooLarge,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherNamespace => f.write_str("event of another namespace"),
@@ -47,9 +47,9 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for DecodeError {}
 
-impl From<Malformed> for Refused {
+impl From<Malformed> for DecodeError {
     fn from(malformed: Malformed) -> Self {
         Self::NotMessagePack(malformed)
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    decode_error::Refused,
+    decode_error::DecodeError,
     limits::{MAX_BODY, MAX_PAYLOAD},
 };
 
@@ -17,20 +17,20 @@ const NIL: &[u8] = b"\xc0";
 pub(crate) fn body(
     payload: &[u8],
     unpack: impl FnOnce(&[u8], usize) -> Option<Vec<u8>>,
-) -> Result<Cow<'_, [u8]>, Refused> {
+) -> Result<Cow<'_, [u8]>, DecodeError> {
     if payload.len() > MAX_PAYLOAD {
-        return Err(Refused::TooLarge);
+        return Err(DecodeError::TooLarge);
     }
     let body = match (payload.strip_prefix(PREFIX), payload.first()) {
         (Some(body), _) => Cow::Borrowed(body),
         // Of before there were prefixes, if it begins as a map does.
         (None, Some(0x80..=0x8f | 0xde | 0xdf)) => Cow::Borrowed(payload),
         _ => Cow::Owned(unpack(payload, MAX_BODY).ok_or(match payload {
-            [b'H', b'C', b'1', tag, ..] => Refused::UnknownTag(*tag),
-            _ => Refused::NotAMap,
+            [b'H', b'C', b'1', tag, ..] => DecodeError::UnknownTag(*tag),
+            _ => DecodeError::NotAMap,
         })?),
     };
-    if body.len() > MAX_BODY { Err(Refused::TooLarge) } else { Ok(body) }
+    if body.len() > MAX_BODY { Err(DecodeError::TooLarge) } else { Ok(body) }
 }
 
 /// What stands in an event for a value that a codec has made these bytes of. `None` if it cannot
@@ -73,8 +73,8 @@ mod tests {
         assert_eq!(body(b"\x80", unpack).unwrap().as_ref(), b"\x80");
         assert_eq!(body(b"HC1J{}", unpack).unwrap().as_ref(), b"J");
         assert_eq!(body(b"{ \"id\"", unpack).unwrap().as_ref(), b"i");
-        assert_eq!(body(b"HC1G", |_, _| None), Err(Refused::UnknownTag(b'G')));
-        assert_eq!(body(b"HC1", |_, _| None), Err(Refused::NotAMap));
-        assert_eq!(body(b"HC1G", |_, max| Some(vec![0; max + 1])), Err(Refused::TooLarge));
+        assert_eq!(body(b"HC1G", |_, _| None), Err(DecodeError::UnknownTag(b'G')));
+        assert_eq!(body(b"HC1", |_, _| None), Err(DecodeError::NotAMap));
+        assert_eq!(body(b"HC1G", |_, max| Some(vec![0; max + 1])), Err(DecodeError::TooLarge));
     }
 }

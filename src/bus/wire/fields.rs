@@ -1,7 +1,7 @@
 //! The fields of an event, read and written one by one, each within its limits.
 
 use super::{
-    decode_error::Refused,
+    decode_error::DecodeError,
     envelope::PREFIX,
     limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
     pack::{Head, Reader, Writer},
@@ -31,9 +31,9 @@ impl Out {
         self.fields += 1;
     }
 
-    pub(crate) fn text(&mut self, name: &'static str, text: &str) -> Result<(), Refused> {
+    pub(crate) fn text(&mut self, name: &'static str, text: &str) -> Result<(), DecodeError> {
         if text.len() > MAX_TEXT {
-            return Err(Refused::TooLong(name));
+            return Err(DecodeError::TooLong(name));
         }
         self.field(name);
         self.bytes.text(text);
@@ -45,12 +45,12 @@ impl Out {
         self.bytes.number(number);
     }
 
-    pub(crate) fn keys(&mut self, keys: &[&str]) -> Result<(), Refused> {
+    pub(crate) fn keys(&mut self, keys: &[&str]) -> Result<(), DecodeError> {
         if keys.len() > MAX_KEYS {
-            return Err(Refused::TooManyKeys);
+            return Err(DecodeError::TooManyKeys);
         }
         if keys.iter().any(|key| key.len() > MAX_TEXT) {
-            return Err(Refused::TooLong("keys"));
+            return Err(DecodeError::TooLong("keys"));
         }
         self.field("keys");
         self.bytes.array(keys.len());
@@ -58,7 +58,7 @@ impl Out {
         Ok(())
     }
 
-    pub(crate) fn value(&mut self, name: &str, value: &[u8]) -> Result<(), Refused> {
+    pub(crate) fn value(&mut self, name: &str, value: &[u8]) -> Result<(), DecodeError> {
         let mut reader = Reader::new(value);
         reader.value(MAX_DEPTH)?;
         reader.end()?;
@@ -67,7 +67,7 @@ impl Out {
         Ok(())
     }
 
-    pub(crate) fn beacon(&mut self, hello: bool) -> Result<(), Refused> {
+    pub(crate) fn beacon(&mut self, hello: bool) -> Result<(), DecodeError> {
         if hello {
             return self.text("beacon", HELLO);
         }
@@ -80,10 +80,10 @@ impl Out {
         self.bytes.yes();
     }
 
-    pub(crate) fn finish(self) -> Result<Vec<u8>, Refused> {
+    pub(crate) fn finish(self) -> Result<Vec<u8>, DecodeError> {
         let mut bytes = self.bytes.0;
         if bytes.len() > MAX_PAYLOAD {
-            return Err(Refused::TooLarge);
+            return Err(DecodeError::TooLarge);
         }
         if let Some(fields) = bytes.get_mut(PREFIX.len() + 2) {
             *fields = self.fields;
@@ -116,12 +116,12 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Refused> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut fields = Self::default();
         let mut reader = Reader::new(body);
-        let Head::Map(pairs) = reader.head()? else { return Err(Refused::NotAMap) };
+        let Head::Map(pairs) = reader.head()? else { return Err(DecodeError::NotAMap) };
         for _ in 0..pairs {
-            let Head::Text(name) = reader.head()? else { return Err(Refused::NotAMap) };
+            let Head::Text(name) = reader.head()? else { return Err(DecodeError::NotAMap) };
             let r = &mut reader;
             match name {
                 b"id" => fields.id = text(r, "id")?,
@@ -150,43 +150,43 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, Refused> {
+fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
     match reader.head()? {
         Head::Nothing => Ok(None),
-        Head::Text(bytes) if bytes.len() > MAX_TEXT => Err(Refused::TooLong(field)),
+        Head::Text(bytes) if bytes.len() > MAX_TEXT => Err(DecodeError::TooLong(field)),
         Head::Text(bytes) => {
-            std::str::from_utf8(bytes).map(Some).map_err(|_| Refused::WrongType(field))
+            std::str::from_utf8(bytes).map(Some).map_err(|_| DecodeError::WrongType(field))
         }
-        _ => Err(Refused::WrongType(field)),
+        _ => Err(DecodeError::WrongType(field)),
     }
 }
 
 /// A number of things or of milliseconds. JavaScript writes large ones as floats, and may have
 /// computed a time below zero or between two milliseconds. What it could not write without loss is
 /// as much as can be.
-fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, Refused> {
+fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, DecodeError> {
     match reader.head()? {
         Head::Nothing => Ok(None),
         Head::Uint(number) => Ok(Some(number.min(MAX_NUMBER))),
         Head::Negative => Ok(Some(0)),
         Head::Float(number) if number.is_finite() => Ok(Some((number as u64).min(MAX_NUMBER))),
-        _ => Err(Refused::WrongType(field)),
+        _ => Err(DecodeError::WrongType(field)),
     }
 }
 
-fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, Refused> {
+fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, DecodeError> {
     let count = match reader.head()? {
         Head::Nothing => return Ok(None),
         Head::Array(count) => count,
-        _ => return Err(Refused::WrongType("keys")),
+        _ => return Err(DecodeError::WrongType("keys")),
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count > MAX_KEYS {
-        return Err(Refused::TooManyKeys);
+        return Err(DecodeError::TooManyKeys);
     }
     let mut keys = Vec::with_capacity(count);
     for _ in 0..count {
-        keys.push(text(reader, "keys")?.ok_or(Refused::WrongType("keys"))?);
+        keys.push(text(reader, "keys")?.ok_or(DecodeError::WrongType("keys"))?);
     }
     Ok(Some(keys))
 }
@@ -194,13 +194,13 @@ fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, Refused> {
 /// What is ours only if it has the type that we give it, and else another's and none of ours.
 fn lenient<'a, T>(
     reader: &mut Reader<'a>,
-    read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, Refused>,
-) -> Result<Option<T>, Refused> {
+    read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
     let mut whole = Reader::new(reader.value(MAX_DEPTH)?);
     Ok(read(&mut whole, "").ok().flatten())
 }
 
-fn beacon(reader: &mut Reader<'_>) -> Result<Option<bool>, Refused> {
+fn beacon(reader: &mut Reader<'_>) -> Result<Option<bool>, DecodeError> {
     Ok(match Reader::new(reader.value(MAX_DEPTH)?).head()? {
         Head::Bool(true) => Some(false),
         Head::Text(text) if text == HELLO.as_bytes() => Some(true),

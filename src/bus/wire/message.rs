@@ -29,7 +29,7 @@
 //! [`MAX_KEYS`](super::limits::MAX_KEYS) slices.
 
 use super::{
-    decode_error::Refused,
+    decode_error::DecodeError,
     fields::{Fields, Out},
 };
 
@@ -95,28 +95,28 @@ pub(crate) enum Kind<'a> {
 impl<'a> Message<'a> {
     /// Reads the [`body`] of an event. `ours` is our own namespace: an event with another is
     /// refused, one without is everybody's.
-    pub(crate) fn decode(body: &'a [u8], ours: Option<&str>) -> Result<Self, Refused> {
+    pub(crate) fn decode(body: &'a [u8], ours: Option<&str>) -> Result<Self, DecodeError> {
         let fields = Fields::read(body)?;
         if fields.namespace.is_some() && fields.namespace != ours {
-            return Err(Refused::OtherNamespace);
+            return Err(DecodeError::OtherNamespace);
         }
-        let kind = match fields.kind.ok_or(Refused::Missing("type"))? {
-            "del" => match (fields.keys.ok_or(Refused::Missing("keys"))?, fields.beacon) {
+        let kind = match fields.kind.ok_or(DecodeError::Missing("type"))? {
+            "del" => match (fields.keys.ok_or(DecodeError::Missing("keys"))?, fields.beacon) {
                 // Whatever else a field of that name may come to mean, keys are deleted.
                 (keys, Some(hello)) if keys.is_empty() => Kind::Beacon { hello },
                 (keys, _) => Kind::Delete { keys },
             },
             "pattern" => {
-                Kind::Pattern { pattern: fields.pattern.ok_or(Refused::Missing("pattern"))? }
+                Kind::Pattern { pattern: fields.pattern.ok_or(DecodeError::Missing("pattern"))? }
             }
             "set" => Kind::Set {
-                keys: fields.keys.ok_or(Refused::Missing("keys"))?,
-                value: fields.value.ok_or(Refused::Missing("value"))?,
+                keys: fields.keys.ok_or(DecodeError::Missing("keys"))?,
+                value: fields.value.ok_or(DecodeError::Missing("value"))?,
                 ttl_ms: fields.ttl_ms,
                 prime: fields.prime,
                 seen: fields.seen,
             },
-            _ => return Err(Refused::UnknownType),
+            _ => return Err(DecodeError::UnknownType),
         };
         let mark = match (fields.incarnation, fields.seq) {
             // Longer than anybody needs it, and it would have to be remembered.
@@ -126,8 +126,8 @@ impl<'a> Message<'a> {
             _ => None,
         };
         Ok(Self {
-            id: fields.id.ok_or(Refused::Missing("id"))?,
-            source: fields.source.ok_or(Refused::Missing("source"))?,
+            id: fields.id.ok_or(DecodeError::Missing("id"))?,
+            source: fields.source.ok_or(DecodeError::Missing("source"))?,
             // Nothing hangs on it, so an event is not lost for want of it.
             ts: fields.ts.unwrap_or_default(),
             generation: fields.generation,
@@ -142,7 +142,7 @@ impl<'a> Message<'a> {
     /// # Errors
     ///
     /// What a reader would refuse is not written.
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, Refused> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, DecodeError> {
         let mut out = Out::new();
         out.text("id", self.id)?;
         out.text("source", self.source)?;

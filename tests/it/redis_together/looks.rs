@@ -3,10 +3,14 @@
 use super::*;
 
 /// Of as many callers as there are keys: what each began with.
-async fn crowd(server: &RedisServer, store: &RedisStore, begin: Begin) -> Vec<Begun> {
+async fn crowd(
+    server: &RedisServer,
+    store: &RedisStore,
+    begin: LeaseRequest,
+) -> Vec<LeaseResponse> {
     let looks = (0..MANY).map(|number| {
         let store = store.clone();
-        async move { store.begin(&number.to_string(), begin).await.unwrap() }
+        async move { store.get_or_lease(&number.to_string(), begin).await.unwrap() }
     });
     at_once(server, looks).await
 }
@@ -23,8 +27,8 @@ async fn where_all_hit(server: &RedisServer) -> RedisStore {
     store
 }
 
-fn is_own(number: usize, begun: &Begun) -> bool {
-    matches!(begun, Begun::Fresh(it) if it.value == number.to_string().as_bytes())
+fn is_own(number: usize, begun: &LeaseResponse) -> bool {
+    matches!(begun, LeaseResponse::Fresh(it) if it.value == number.to_string().as_bytes())
 }
 
 /// Commands that read values plainly, and scripts.
@@ -73,7 +77,7 @@ async fn who_finds_nothing_in_the_crowd_gets_a_lease_that_a_delete_voids() {
             assert!(is_own(number, &begun), "{number}: {begun:?}");
             continue;
         }
-        let Begun::Load { lease: Some(lease), stale: None } = begun else {
+        let LeaseResponse::Load { lease: Some(lease), stale: None } = begun else {
             panic!("{number}: {begun:?}")
         };
         let published = publishes(&store, number.to_string(), lease, b"new".to_vec()).await;
@@ -88,17 +92,17 @@ async fn a_copy_in_the_crowd_that_is_not_fresh_is_told_from_one_that_is() {
     let mut redis = server.connect();
     redis::cmd("PEXPIRE").arg("cache:40").arg(30_000).exec(&mut redis).unwrap();
     redis::cmd("PERSIST").arg("cache:41").exec(&mut redis).unwrap();
-    let stale_for = Begin { stale_for: ms(40_000), ..begin() };
+    let stale_for = LeaseRequest { stale_for: ms(40_000), ..begin() };
     for (number, begun) in crowd(&server, &store, stale_for).await.into_iter().enumerate() {
         match begun {
-            Begun::Load { lease: Some(_), stale: Some(stale) } => {
+            LeaseResponse::Load { lease: Some(_), stale: Some(stale) } => {
                 assert_eq!((number, stale.value), (40, b"40".to_vec()));
             }
-            Begun::Fresh(Stored { ref value, remaining }) => {
+            LeaseResponse::Fresh(StoredValue { ref value, remaining }) => {
                 assert_eq!(*value, number.to_string().as_bytes());
                 assert_eq!((number == 40, remaining.is_none()), (false, number == 41), "{number}");
             }
-            Begun::Load { .. } => panic!("{number}: {begun:?}"),
+            LeaseResponse::Load { .. } => panic!("{number}: {begun:?}"),
         }
     }
 }
@@ -107,9 +111,12 @@ async fn a_copy_in_the_crowd_that_is_not_fresh_is_told_from_one_that_is() {
 async fn who_passes_the_value_over_gets_a_lease_in_any_crowd() {
     let server = RedisServer::start();
     let store = where_all_hit(&server).await;
-    let refresh = Begin { refresh: true, ..begin() };
+    let refresh = LeaseRequest { refresh: true, ..begin() };
     for begun in crowd(&server, &store, refresh).await {
-        assert!(matches!(begun, Begun::Load { lease: Some(_), stale: Some(_) }), "{begun:?}");
+        assert!(
+            matches!(begun, LeaseResponse::Load { lease: Some(_), stale: Some(_) }),
+            "{begun:?}"
+        );
     }
 }
 
@@ -131,7 +138,9 @@ async fn where_most_miss_nobody_reads_plainly_any_more() {
     delete_all().await;
     let before = server.calls("pttl");
     let begun = crowd(&server, &store, begin()).await;
-    assert!(begun.iter().all(|it| matches!(it, Begun::Load { lease: Some(_), stale: None })));
+    assert!(
+        begun.iter().all(|it| matches!(it, LeaseResponse::Load { lease: Some(_), stale: None }))
+    );
     assert_eq!(server.calls("pttl"), before, "nobody asked for a value and how long it lives");
 }
 
@@ -145,7 +154,7 @@ async fn a_value_in_the_crowd_that_may_not_be_read_is_the_trouble_of_its_own_cal
     let own = store_of_own_keys(&server);
     let look = |key: String| {
         let own = own.clone();
-        async move { own.begin(&key, begin()).await }
+        async move { own.get_or_lease(&key, begin()).await }
     };
     // That all hit is known after the first time, and after the second that values are small.
     for _ in 0..2 {
@@ -161,7 +170,7 @@ async fn a_value_in_the_crowd_that_may_not_be_read_is_the_trouble_of_its_own_cal
             let error = begun.unwrap_err().to_string();
             assert!(error.to_lowercase().contains("noperm"), "{error}");
         } else {
-            assert!(matches!(begun, Ok(Begun::Fresh(_))), "{number}: {begun:?}");
+            assert!(matches!(begun, Ok(LeaseResponse::Fresh(_))), "{number}: {begun:?}");
         }
     }
     assert!(plain_and_scripts(&server).1 - before <= 1, "all others plainly");

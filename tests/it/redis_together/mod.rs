@@ -11,7 +11,9 @@ use std::{
     time::Instant,
 };
 
-use lazy_layers_cache::{Begin, Begun, BoxError, Lease, RedisStore, Store, Stored};
+use lazy_layers_cache::{
+    BoxError, Lease, LeaseRequest, LeaseResponse, RedisStore, Store, StoredValue,
+};
 use tokio::task::JoinSet;
 
 use crate::support::{ms, redis::RedisServer};
@@ -22,12 +24,12 @@ fn store(server: &RedisServer) -> RedisStore {
     RedisStore::at(server.url()).build().unwrap()
 }
 
-fn begin() -> Begin {
-    Begin { stale_for: ms(0), lease_for: ms(60_000), refresh: false }
+fn begin() -> LeaseRequest {
+    LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: false }
 }
 
 async fn write(store: &RedisStore, key: &str, value: Vec<u8>) {
-    let lease = store.seize(key, ms(5_000)).await.unwrap().unwrap();
+    let lease = store.acquire_write_lease(key, ms(5_000)).await.unwrap().unwrap();
     assert!(store.publish(key, &lease, value, ms(60_000)).await.unwrap());
 }
 
@@ -65,8 +67,8 @@ async fn at_once<T: Send + 'static>(
 }
 
 async fn lease(store: &RedisStore, key: &str) -> Lease {
-    match store.begin(key, begin()).await.unwrap() {
-        Begun::Load { lease: Some(lease), .. } => lease,
+    match store.get_or_lease(key, begin()).await.unwrap() {
+        LeaseResponse::Load { lease: Some(lease), .. } => lease,
         other => panic!("{key}: {other:?}"),
     }
 }

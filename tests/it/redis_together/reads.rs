@@ -28,17 +28,17 @@ async fn many_beginnings_are_few_requests_and_each_gets_its_own_lease() {
     let mut all = JoinSet::new();
     for number in 0..MANY {
         let store = store.clone();
-        all.spawn(
-            async move { (number, store.begin(&number.to_string(), begin()).await.unwrap()) },
-        );
+        all.spawn(async move {
+            (number, store.get_or_lease(&number.to_string(), begin()).await.unwrap())
+        });
     }
     let mut leased = Vec::new();
     while let Some(done) = all.join_next().await {
         match done.unwrap() {
-            (number, Begun::Fresh(Stored { value, .. })) => {
+            (number, LeaseResponse::Fresh(StoredValue { value, .. })) => {
                 assert_eq!(Some(value), expected(number));
             }
-            (number, Begun::Load { lease, stale: None }) if expected(number).is_none() => {
+            (number, LeaseResponse::Load { lease, stale: None }) if expected(number).is_none() => {
                 leased.push((number, lease.unwrap()));
             }
             other => panic!("{other:?}"),
@@ -66,13 +66,15 @@ async fn large_values_are_not_sent_all_at_once() {
     let mut all = JoinSet::new();
     for number in 0..20 {
         let store = store.clone();
-        all.spawn(
-            async move { (number, store.begin(&number.to_string(), begin()).await.unwrap()) },
-        );
+        all.spawn(async move {
+            (number, store.get_or_lease(&number.to_string(), begin()).await.unwrap())
+        });
     }
     while let Some(done) = all.join_next().await {
         let (number, begun) = done.unwrap();
-        let Begun::Fresh(Stored { value, .. }) = begun else { panic!("{number}: {begun:?}") };
+        let LeaseResponse::Fresh(StoredValue { value, .. }) = begun else {
+            panic!("{number}: {begun:?}")
+        };
         assert_eq!(value, vec![number; 100_000]);
     }
     // One alone, three and a little in the first batch, and those it did not send by themselves.
@@ -95,17 +97,17 @@ async fn values_that_are_too_long_are_not_read_all_at_once_either() {
     let mut all = JoinSet::new();
     for number in 0..20 {
         let store = store.clone();
-        all.spawn(async move { store.begin(&number.to_string(), begin()).await.unwrap() });
+        all.spawn(async move { store.get_or_lease(&number.to_string(), begin()).await.unwrap() });
     }
     while let Some(done) = all.join_next().await {
-        assert!(matches!(done.unwrap(), Begun::Load { lease: Some(_), stale: None }));
+        assert!(matches!(done.unwrap(), LeaseResponse::Load { lease: Some(_), stale: None }));
     }
     let (read, scripts) = (server.calls("getrange") - before, server.calls("evalsha") - scripts);
     assert_eq!(read, 20, "each once");
     assert_eq!(server.calls("mget"), 0, "they do not count as small");
     for number in 0..20 {
         let store = store.clone();
-        all.spawn(async move { store.begin(&number.to_string(), begin()).await.unwrap() });
+        all.spawn(async move { store.get_or_lease(&number.to_string(), begin()).await.unwrap() });
     }
     while all.join_next().await.is_some() {}
     assert_eq!(server.calls("mget"), 0, "nor do they afterwards");
@@ -120,9 +122,9 @@ async fn small_values_are_read_by_few_commands_and_what_is_among_them_goes_its_o
         let mut all = JoinSet::new();
         for number in 0..MANY {
             let store = store.clone();
-            all.spawn(
-                async move { (number, store.begin(&number.to_string(), begin()).await.unwrap()) },
-            );
+            all.spawn(async move {
+                (number, store.get_or_lease(&number.to_string(), begin()).await.unwrap())
+            });
         }
         all.join_all().await
     };
@@ -138,11 +140,13 @@ async fn small_values_are_read_by_few_commands_and_what_is_among_them_goes_its_o
     for (number, begun) in crowd().await {
         let expected = expected(number).filter(|_| number != 3);
         match begun {
-            Begun::Fresh(Stored { value, remaining }) => {
+            LeaseResponse::Fresh(StoredValue { value, remaining }) => {
                 let expected = if number == 6 { Some(vec![6; 100_000]) } else { expected };
                 assert_eq!((Some(value), remaining.is_none()), (expected, number == 9));
             }
-            Begun::Load { lease: Some(_), stale: None } => assert_eq!(expected, None, "{number}"),
+            LeaseResponse::Load { lease: Some(_), stale: None } => {
+                assert_eq!(expected, None, "{number}")
+            }
             other => panic!("{number}: {other:?}"),
         }
     }
@@ -158,8 +162,8 @@ async fn a_full_server_gives_no_lease_and_takes_nothing() {
     let mut redis = server.connect();
     let before: u64 = redis::cmd("DBSIZE").query(&mut redis).unwrap();
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(&mut redis).unwrap();
-    let begun = store.begin("0", begin()).await.unwrap();
-    assert!(matches!(begun, Begun::Load { lease: None, stale: None }), "{begun:?}");
+    let begun = store.get_or_lease("0", begin()).await.unwrap();
+    assert!(matches!(begun, LeaseResponse::Load { lease: None, stale: None }), "{begun:?}");
     let after: u64 = redis::cmd("DBSIZE").query(&mut redis).unwrap();
     assert_eq!(after, before);
 }
@@ -172,12 +176,14 @@ async fn a_write_that_is_refused_is_the_trouble_of_its_own_caller() {
     let mut all = JoinSet::new();
     for number in 0..60 {
         let store = store.clone();
-        all.spawn(async move { (number, store.begin(&number.to_string(), begin()).await) });
+        all.spawn(async move { (number, store.get_or_lease(&number.to_string(), begin()).await) });
     }
     while let Some(done) = all.join_next().await {
         let (number, begun) = done.unwrap();
         match (begun, expected(number)) {
-            (Ok(Begun::Fresh(Stored { value, .. })), Some(expected)) => assert_eq!(value, expected),
+            (Ok(LeaseResponse::Fresh(StoredValue { value, .. })), Some(expected)) => {
+                assert_eq!(value, expected)
+            }
             (Err(error), None) => assert!(error.to_string().contains("NOREPLICAS"), "{error}"),
             other => panic!("{number}: {other:?}"),
         }
@@ -234,7 +240,7 @@ async fn a_server_that_forgot_its_scripts_is_told_them_again() {
     let mut all = JoinSet::new();
     for number in 0..MANY {
         let store = store.clone();
-        all.spawn(async move { store.begin(&number.to_string(), begin()).await.is_ok() });
+        all.spawn(async move { store.get_or_lease(&number.to_string(), begin()).await.is_ok() });
     }
     while let Some(done) = all.join_next().await {
         assert!(done.unwrap());

@@ -94,14 +94,14 @@ async fn a_key_that_may_not_be_touched_spoils_nothing_for_others() {
         &server,
         (0..40).map(|number| {
             let (own, key) = (own.clone(), key(number));
-            async move { own.begin(&key, begin()).await }
+            async move { own.get_or_lease(&key, begin()).await }
         }),
     );
     for (number, begun) in begun.await.into_iter().enumerate() {
         if number == 20 {
             assert!(begun.unwrap_err().to_string().contains("NoPerm"));
         } else {
-            assert!(matches!(begun, Ok(Begun::Fresh(_))), "{number}: {begun:?}");
+            assert!(matches!(begun, Ok(LeaseResponse::Fresh(_))), "{number}: {begun:?}");
         }
     }
     let deleted = at_once(&server, (0..40).map(|number| deletes(&own, key(number)))).await;

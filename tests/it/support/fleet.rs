@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lazy_layers_cache::{Event, EventBusOptions, Subscription, WireCodec};
+use lazy_layers_cache::{Event, EventBusOptions, HandlerGuard, WireCodec};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
@@ -49,7 +49,7 @@ pub(crate) struct Fleet {
 }
 
 /// When it was heard that events may be lost.
-struct Heard(Arc<Mutex<Vec<Instant>>>, #[expect(dead_code, reason = "held")] Subscription);
+struct Heard(Arc<Mutex<Vec<Instant>>>, #[expect(dead_code, reason = "held")] HandlerGuard);
 
 impl Fleet {
     pub(crate) async fn on(broker: &Broker) -> Self {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Delivery, Event, EventBusOptions, Events, LazyLayersCache, Subscribed, Subscription, Transport,
-    TransportFuture, WireCodec,
+    Delivery, Event, EventBusOptions, HandlerGuard, LazyLayersCache, MessageStream, Subscribed,
+    Transport, TransportFuture, WireCodec,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -51,14 +51,14 @@ struct World {
     held: Held,
     raw: Way,
     tap: Mutex<Vec<Vec<u8>>>,
-    tapped: tokio::sync::Mutex<Box<dyn Events>>,
+    tapped: tokio::sync::Mutex<Box<dyn MessageStream>>,
 }
 
 impl World {
     async fn new(name: &'static str, one: Way, other: Way, raw: Way) -> Self {
         let held = Held(Arc::new(Holding { way: one, hold: Mutex::default() }));
         let (left, right) = (cache(held.clone()), cache(other));
-        let tapped = raw.subscribe().await.unwrap().events;
+        let tapped = raw.subscribe().await.unwrap().messages;
         let heard = [Heard::of(&left), Heard::of(&right)];
         left.ready().await.unwrap();
         right.ready().await.unwrap();
@@ -316,7 +316,7 @@ impl World {
                 return event.clone();
             }
             match timeout(PATIENCE, tapped.next()).await.expect("an event") {
-                Delivery::Event(event) => self.tap.lock().unwrap().push(event),
+                Delivery::Message(event) => self.tap.lock().unwrap().push(event),
                 other => panic!("{}, {cell}: {other:?}, and nothing was wrong", self.name),
             }
         }
@@ -372,7 +372,7 @@ async fn within(limit: Duration, is: impl Fn() -> bool) -> Result<(), ()> {
     Ok(())
 }
 
-struct Heard(Arc<Mutex<Vec<String>>>, #[expect(dead_code, reason = "held")] Subscription);
+struct Heard(Arc<Mutex<Vec<String>>>, #[expect(dead_code, reason = "held")] HandlerGuard);
 
 impl Heard {
     fn of(cache: &Cache) -> Self {

@@ -28,12 +28,12 @@ use std::{
     time::Duration,
 };
 
-use lazy_layers_cache::{Builder, Event, LazyLayersCache, Subscription, testing::TokioClock};
+use lazy_layers_cache::{CacheBuilder, Event, HandlerGuard, LazyLayersCache, testing::TokioClock};
 
 pub(crate) type Cache = LazyLayersCache<String, u32>;
 
 /// A builder whose freshness follows tokio's time. To be called inside a runtime.
-pub(crate) fn on_tokio_time() -> Builder<String, u32> {
+pub(crate) fn on_tokio_time() -> CacheBuilder<String, u32> {
     Cache::builder().clock(TokioClock::new())
 }
 
@@ -108,7 +108,7 @@ pub(crate) type BoxedLoad =
 /// The names of the events of a cache, with the detail that tells cases apart.
 pub(crate) struct Log {
     lines: Arc<Mutex<Vec<String>>>,
-    _subscription: Subscription,
+    _subscription: HandlerGuard,
 }
 
 impl Log {

@@ -2,7 +2,9 @@
 
 use std::{future::pending, time::Duration};
 
-use lazy_layers_cache::{Begin, Begun, Lease, Store, StoreFuture, Stored, testing::SharedStore};
+use lazy_layers_cache::{
+    Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue, testing::SharedStore,
+};
 use tokio::time::sleep;
 
 use super::ms;
@@ -13,7 +15,7 @@ pub(crate) struct Road {
     /// What becomes of a call about that key or pattern.
     pub(crate) delete: fn(&str) -> Fate,
     pub(crate) pattern: fn(&str) -> Fate,
-    pub(crate) seize: fn(&str) -> Fate,
+    pub(crate) acquire_write_lease: fn(&str) -> Fate,
     pub(crate) lock: fn(&str) -> Fate,
 }
 
@@ -47,17 +49,27 @@ impl Fate {
 impl Road {
     pub(crate) fn to(store: &SharedStore) -> Self {
         let well: fn(&str) -> Fate = |_| Fate::Arrives(0);
-        Self { store: store.clone(), delete: well, pattern: well, seize: well, lock: well }
+        Self {
+            store: store.clone(),
+            delete: well,
+            pattern: well,
+            acquire_write_lease: well,
+            lock: well,
+        }
     }
 }
 
 impl Store for Road {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.store.get(key)
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
-        self.store.begin(key, begin)
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
+        self.store.get_or_lease(key, begin)
     }
 
     fn publish<'a>(
@@ -70,8 +82,12 @@ impl Store for Road {
         self.store.publish(key, lease, value, lives)
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
-        (self.seize)(key).of(self.store.seize(key, lease_for))
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
+        (self.acquire_write_lease)(key).of(self.store.acquire_write_lease(key, lease_for))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
@@ -82,8 +98,8 @@ impl Store for Road {
         (self.pattern)(pattern).of(self.store.delete_matching(pattern))
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.discard(key, value)
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+        self.store.delete_if_equals(key, value)
     }
 
     fn size(&self) -> StoreFuture<'_, u64> {
@@ -102,7 +118,7 @@ impl Store for Road {
         self.store.unlock(key, owner)
     }
 
-    fn connection(&self) -> u64 {
-        self.store.connection()
+    fn connection_generation(&self) -> u64 {
+        self.store.connection_generation()
     }
 }

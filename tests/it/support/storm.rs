@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lazy_layers_cache::{Event, EventBusOptions, L1Options, Subscription, WireCodec};
+use lazy_layers_cache::{Event, EventBusOptions, HandlerGuard, L1Options, WireCodec};
 use tokio::{
     task::{JoinSet, block_in_place},
     time::sleep,
@@ -131,7 +131,7 @@ fn name(key: usize) -> String {
 struct Heard {
     keys: Arc<Mutex<HashMap<String, Instant>>>,
     losses: Arc<AtomicUsize>,
-    _subscription: Subscription,
+    _subscription: HandlerGuard,
 }
 
 impl Heard {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lazy_layers_cache::{Delivery, Events, Transport};
+use lazy_layers_cache::{Delivery, MessageStream, Transport};
 use tokio::time::timeout;
 
 /// Longer than anything takes; a test that waits for so long has failed.
@@ -14,11 +14,11 @@ pub(crate) fn event(number: usize) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-pub(crate) async fn next(events: &mut dyn Events) -> Delivery {
+pub(crate) async fn next(events: &mut dyn MessageStream) -> Delivery {
     timeout(PATIENCE, events.next()).await.expect("something comes")
 }
 
-pub(crate) async fn take(events: &mut dyn Events, count: usize) -> Vec<Delivery> {
+pub(crate) async fn take(events: &mut dyn MessageStream, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
         taken.push(next(events).await);
@@ -33,15 +33,15 @@ pub(crate) async fn publish(transport: &dyn Transport, numbers: std::ops::Range<
 }
 
 pub(crate) fn expected(numbers: std::ops::Range<usize>) -> Vec<Delivery> {
-    numbers.map(|number| Delivery::Event(event(number))).collect()
+    numbers.map(|number| Delivery::Message(event(number))).collect()
 }
 
 /// Waits for a loss to be told, however it is told, and says how long that took.
-pub(crate) async fn loss(events: &mut dyn Events) -> (Delivery, Duration) {
+pub(crate) async fn loss(events: &mut dyn MessageStream) -> (Delivery, Duration) {
     let since = Instant::now();
     loop {
         match next(events).await {
-            Delivery::Event(_) => {}
+            Delivery::Message(_) => {}
             told => return (told, since.elapsed()),
         }
     }
@@ -63,8 +63,8 @@ pub(crate) async fn until_it_works<T, E: std::fmt::Display>(
 
 /// What two instances and two subscribers see of each other.
 pub(crate) async fn everyone_gets_everything_in_order(one: &dyn Transport, other: &dyn Transport) {
-    let mut first = one.subscribe().await.unwrap().events;
-    let mut second = other.subscribe().await.unwrap().events;
+    let mut first = one.subscribe().await.unwrap().messages;
+    let mut second = other.subscribe().await.unwrap().messages;
     publish(one, 0..100).await;
     assert_eq!(take(&mut *second, 100).await, expected(0..100));
     assert_eq!(take(&mut *first, 100).await, expected(0..100), "one's own come back");
@@ -78,9 +78,9 @@ pub(crate) async fn a_subscription_begins_before_it_returns(
     times: usize,
 ) {
     for number in 0..times {
-        let mut events = subscriber.subscribe().await.unwrap().events;
+        let mut events = subscriber.subscribe().await.unwrap().messages;
         publisher.publish(&event(number)).await.unwrap();
-        assert_eq!(next(&mut *events).await, Delivery::Event(event(number)));
+        assert_eq!(next(&mut *events).await, Delivery::Message(event(number)));
         // Dealt with, so that it is not brought again.
         let _ = timeout(Duration::ZERO, events.next()).await;
     }

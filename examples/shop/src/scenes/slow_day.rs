@@ -45,7 +45,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
             let database = database.clone();
             cache.get_or_set(&product, move || async move { database.page(product).await }).await?;
         }
-        let weather = Weather::begin(database.clone());
+        let weather = StoreFault::begin(database.clone());
         let (pages, origin) = (cache.clone(), database.clone());
         let seen = read(&zipf, Until::Elapsed(Duration::from_secs(3)), move |product| {
             let (pages, origin) = (pages.clone(), origin.clone());
@@ -92,12 +92,12 @@ async fn hard_timeout(database: &Database) -> Outcome {
 }
 
 /// Locks the database again and again, in a task that `end` ends.
-struct Weather {
+struct StoreFault {
     ended: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<Result<(), rusqlite::Error>>,
 }
 
-impl Weather {
+impl StoreFault {
     fn begin(database: Database) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&ended);

@@ -17,7 +17,7 @@ use tokio::{
 use super::cursor::{Cursor, Seen};
 use crate::{
     adapters::nats::Link,
-    bus::transport::{Delivery, Events},
+    bus::transport::{Delivery, MessageStream},
 };
 
 pub(crate) struct JetStreamEvents {
@@ -115,7 +115,7 @@ impl JetStreamEvents {
     fn bring(&mut self, (sequence, message): (u64, Message)) -> Delivery {
         let event = message.payload.to_vec();
         self.unacked = Some((sequence, message));
-        Delivery::Event(event)
+        Delivery::Message(event)
     }
 
     fn gap(&mut self) -> Delivery {
@@ -141,7 +141,7 @@ impl JetStreamEvents {
     }
 }
 
-impl Events for JetStreamEvents {
+impl MessageStream for JetStreamEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(async {
             let next = self.next_or_none().await;

@@ -64,7 +64,7 @@ impl JetStreamTransport {
             limits,
             runtime()?,
         );
-        Ok(Subscribed { events: Box::new(events), resumed: begin.resumed })
+        Ok(Subscribed { messages: Box::new(events), resumed: begin.resumed })
     }
 
     /// A new consumer at the very place. One that goes on as it is would bring what the last

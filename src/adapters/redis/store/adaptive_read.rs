@@ -11,28 +11,32 @@ use std::sync::{
 };
 
 use super::{
-    Inner, Stored, lifetime,
+    Inner, StoredValue, lifetime,
     reads::{Beginning, stored},
 };
 use crate::{
     error::BoxError,
-    l2::store::{Begin, Begun, Lease},
+    l2::store::{Lease, LeaseRequest, LeaseResponse},
 };
 
 impl Inner {
-    pub(crate) async fn look(self: &Arc<Self>, key: &str, begin: Begin) -> Result<Begun, BoxError> {
+    pub(crate) async fn look(
+        self: &Arc<Self>,
+        key: &str,
+        begin: LeaseRequest,
+    ) -> Result<LeaseResponse, BoxError> {
         if !begin.refresh && self.lately.are_few() && self.are_many() {
             let found = self.read(self.parts.names.value(key)).await?;
             if let Some(fresh) = found.filter(|it| is_fresh(it, begin)) {
                 self.lately.saw(false);
-                return Ok(Begun::Fresh(fresh));
+                return Ok(LeaseResponse::Fresh(fresh));
             }
         }
         let (value, epoch) = self.parts.names.both(key);
         let begun = self.begin(Beginning { value, epoch, begin }).await?;
         // Who passes a value over says nothing about how many there are.
         if !begin.refresh {
-            self.lately.saw(matches!(begun, Begun::Load { .. }));
+            self.lately.saw(matches!(begun, LeaseResponse::Load { .. }));
         }
         Ok(begun)
     }
@@ -42,24 +46,24 @@ impl Inner {
         !self.parts.target.is_cluster() && (self.gets.is_busy() || self.beginnings.is_busy())
     }
 
-    async fn begin(self: &Arc<Self>, what: Beginning) -> Result<Begun, BoxError> {
+    async fn begin(self: &Arc<Self>, what: Beginning) -> Result<LeaseResponse, BoxError> {
         let (value, remaining, token) = self.together(what).await?;
         let value: Option<Vec<u8>> = self.accept(value)?;
         let remaining = self.accept(remaining)?;
         let token: Option<String> = self.accept(token)?;
         let held = value.and_then(|value| stored(value, remaining));
         Ok(match (token, held) {
-            (None, Some(fresh)) => Begun::Fresh(fresh),
+            (None, Some(fresh)) => LeaseResponse::Fresh(fresh),
             (token, stale) => {
                 let lease = token.filter(|token| !token.is_empty()).map(Lease::new);
-                Begun::Load { lease, stale }
+                LeaseResponse::Load { lease, stale }
             }
         })
     }
 }
 
 /// As the script says it.
-fn is_fresh(found: &Stored, begin: Begin) -> bool {
+fn is_fresh(found: &StoredValue, begin: LeaseRequest) -> bool {
     found.remaining.is_none_or(|it| it.as_millis() > u128::from(lifetime(begin.stale_for)))
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    AfterRestart, DeleteStrategy, Inner, Parts, RedisOptions, RedisStore, adaptive_read::Misses,
+    DeleteStrategy, Inner, Parts, RedisOptions, RedisStore, RestartPolicy, adaptive_read::Misses,
     batch::Together, keyspace::Names, scripts::Scripts,
 };
 use crate::adapters::redis::{supervisor::Link, target::Target};
@@ -78,7 +78,7 @@ impl RedisStoreBuilder {
     }
 
     /// See [`RedisOptions::after_restart`].
-    pub fn after_restart(mut self, after_restart: AfterRestart) -> Self {
+    pub fn after_restart(mut self, after_restart: RestartPolicy) -> Self {
         self.options.after_restart = after_restart;
         self
     }

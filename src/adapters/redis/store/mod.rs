@@ -29,14 +29,14 @@ use self::{
 };
 pub use self::{
     builder::RedisStoreBuilder,
-    options::{AfterRestart, DeleteStrategy, RedisOptions},
+    options::{DeleteStrategy, RedisOptions, RestartPolicy},
 };
 use super::{
     connection::{Doubt, Request, doubt, read},
     supervisor::Link,
     target::Target,
 };
-use crate::l2::store::{Begin, Begun, Lease, Store, StoreFuture, Stored};
+use crate::l2::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
 use crate::{error::BoxError, time::millis};
 
 /// A [`Store`] in Redis: a single server, a Cluster, or whatever server a Sentinel names.
@@ -71,7 +71,7 @@ use crate::{error::BoxError, time::millis};
 ///
 /// A server that is restarted or replaced by its replica may lose what it had confirmed, deletes
 /// too. It is noticed, and everything under the prefix is removed before any of it is served
-/// again, see [`AfterRestart`].
+/// again, see [`RestartPolicy`].
 #[derive(Clone)]
 pub struct RedisStore(Arc<Inner>);
 
@@ -196,7 +196,7 @@ impl Inner {
         })
     }
 
-    async fn read(self: &Arc<Self>, name: String) -> Result<Option<Stored>, BoxError> {
+    async fn read(self: &Arc<Self>, name: String) -> Result<Option<StoredValue>, BoxError> {
         let (value, remaining) = self.together(Get { name }).await?;
         let value: Vec<u8> = match self.accept(value) {
             Err(error) if is_of_wrong_type(&error) => return Ok(None),
@@ -236,11 +236,15 @@ impl Inner {
 }
 
 impl Store for RedisStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Stored>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         Box::pin(async move { self.0.read(self.0.parts.names.value(key)).await })
     }
 
-    fn begin<'a>(&'a self, key: &'a str, begin: Begin) -> StoreFuture<'a, Begun> {
+    fn get_or_lease<'a>(
+        &'a self,
+        key: &'a str,
+        begin: LeaseRequest,
+    ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(self.0.look(key, begin))
     }
 
@@ -270,9 +274,13 @@ impl Store for RedisStore {
         })
     }
 
-    fn seize<'a>(&'a self, key: &'a str, lease_for: Duration) -> StoreFuture<'a, Option<Lease>> {
+    fn acquire_write_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
-            let script = &self.0.parts.scripts.seize;
+            let script = &self.0.parts.scripts.acquire_write_lease;
             let mut call = self.0.on_key(key, script, 64);
             call.arg(format!("{EXCLUSIVE}{}", token())).arg(lifetime(lease_for));
             let planted: String = self.0.ask(Request::Script(script, call)).await?;
@@ -308,7 +316,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn discard<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let script = &self.0.parts.scripts.discard;
             let mut call = self.0.on_key(key, script, value.len());
@@ -351,12 +359,12 @@ impl Store for RedisStore {
         })
     }
 
-    fn refuses(&self, key: &str) -> Option<BoxError> {
+    fn reject_key(&self, key: &str) -> Option<BoxError> {
         let is_internal = key.starts_with(keyspace::INTERNAL);
         is_internal.then(|| "names that begin with `__` are internal in Redis".into())
     }
 
-    fn connection(&self) -> u64 {
+    fn connection_generation(&self) -> u64 {
         self.0.link.number()
     }
 }

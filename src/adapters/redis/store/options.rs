@@ -30,7 +30,7 @@ impl DeleteStrategy {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub enum AfterRestart {
+pub enum RestartPolicy {
     /// Remove everything with this prefix before anything is read. The default: nobody else can
     /// know what of it was deleted.
     #[default]
@@ -64,8 +64,8 @@ pub struct RedisOptions {
     pub max_entries: Option<usize>,
     /// The longest payload that is read or written. Default: 32 MiB.
     pub max_payload_bytes: usize,
-    /// What to do after a restart. Default: [`AfterRestart::Clear`].
-    pub after_restart: AfterRestart,
+    /// What to do after a restart. Default: [`RestartPolicy::Clear`].
+    pub after_restart: RestartPolicy,
     /// How long connecting may take before it is tried anew. Default: 1 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub connect_timeout: Duration,
@@ -85,7 +85,7 @@ impl Default for RedisOptions {
             delete_strategy: DeleteStrategy::default(),
             max_entries: None,
             max_payload_bytes: 32 << 20,
-            after_restart: AfterRestart::default(),
+            after_restart: RestartPolicy::default(),
             connect_timeout: Duration::from_secs(1),
             check_interval: Duration::from_millis(500),
         }

@@ -10,7 +10,7 @@ use super::{
     lifetime, token,
 };
 use crate::adapters::redis::connection::Request;
-use crate::l2::store::{Begin, Stored};
+use crate::l2::store::{LeaseRequest, StoredValue};
 
 /// What remains of a value that is longer than allowed, and not sent.
 const TOO_LONG: i64 = -3;
@@ -90,7 +90,7 @@ pub(crate) struct Beginning {
     /// The names of the value and of its epoch.
     pub(crate) value: String,
     pub(crate) epoch: String,
-    pub(crate) begin: Begin,
+    pub(crate) begin: LeaseRequest,
 }
 
 impl Ask for Beginning {
@@ -135,14 +135,14 @@ impl Ask for Beginning {
     }
 }
 
-pub(crate) fn stored(value: Vec<u8>, remaining: i64) -> Option<Stored> {
+pub(crate) fn stored(value: Vec<u8>, remaining: i64) -> Option<StoredValue> {
     let remaining = match u64::try_from(remaining) {
         Ok(millis) => Some(Duration::from_millis(millis)),
         Err(_) if remaining == NO_END => None,
         // It was not there, and is now: nobody asked how long it stays.
         Err(_) => return None,
     };
-    Some(Stored { value, remaining })
+    Some(StoredValue { value, remaining })
 }
 
 /// What a server says remains of a value that has no end.

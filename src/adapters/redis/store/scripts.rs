@@ -16,7 +16,7 @@ use redis::Cmd;
 pub(crate) struct Scripts {
     pub(crate) begin: Script,
     pub(crate) publish: Script,
-    pub(crate) seize: Script,
+    pub(crate) acquire_write_lease: Script,
     pub(crate) delete: Script,
     pub(crate) discard: Script,
     pub(crate) lock: Script,
@@ -31,7 +31,7 @@ impl Scripts {
         Self {
             begin: Script::new(BEGIN),
             publish: Script::new(PUBLISH),
-            seize: Script::new(SEIZE),
+            acquire_write_lease: Script::new(SEIZE),
             delete: Script::new(DELETE),
             discard: Script::new(DISCARD),
             lock: Script::new(LOCK),

@@ -28,7 +28,7 @@ use crate::{
     adapters::task::{Task, runtime},
     bus::{
         inbox::Queue,
-        transport::{Delivery, Events},
+        transport::{Delivery, MessageStream},
     },
     error::BoxError,
 };
@@ -94,7 +94,7 @@ struct Feed(Queue);
 impl Feed {
     async fn fill(&self, mut stream: PubSubStream) {
         while let Some(message) = stream.next().await {
-            self.0.put(Delivery::Event(message.get_payload_bytes().to_vec()));
+            self.0.put(Delivery::Message(message.get_payload_bytes().to_vec()));
         }
     }
 }
@@ -105,7 +105,7 @@ impl Drop for Feed {
     }
 }
 
-impl Events for RedisEvents {
+impl MessageStream for RedisEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(poll_fn(|context| self.queue.poll_next(context)))
     }

@@ -133,7 +133,7 @@ impl Transport for RedisTransport {
         Box::pin(async move {
             let (place, ends) = (Arc::clone(&self.place), self.ends.subscribe());
             let events = RedisEvents::of(place, &self.options, ends).await?;
-            Ok(Subscribed { events: Box::new(events), resumed: false })
+            Ok(Subscribed { messages: Box::new(events), resumed: false })
         })
     }
 

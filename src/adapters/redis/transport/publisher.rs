@@ -16,11 +16,11 @@ use redis::{
 use super::place::Place;
 use crate::{
     adapters::{
-        doubt::Call,
         redis::endpoint::{Given, open},
         task::{Task, runtime, within},
     },
     error::BoxError,
+    resilience::DropGuard,
 };
 
 pub(crate) enum Publisher {
@@ -66,9 +66,9 @@ impl Publisher {
             Ok(link)
         })
         .await?;
-        let call = Call::on(&link.in_doubt);
+        let call = DropGuard::new(|| link.in_doubt.store(true, Ordering::Relaxed));
         let answer = within(limits.confirm, "answer", link.ask(command)).await;
-        call.over();
+        call.disarm();
         if !matches!(answer, Ok(Answer::Done | Answer::Refused(_))) {
             let mut current = current.lock().await;
             if current.as_ref().is_some_and(|it| Arc::ptr_eq(it, &link)) {

@@ -1,6 +1,6 @@
 //! For who receives: what to think of an event, and of there being none.
 
-use super::{Member, State};
+use super::{BusSession, State};
 use crate::bus::{
     protocol::{causality::Claim, gap_detector::GapReason},
     wire::message::{Kind, Message},
@@ -17,7 +17,7 @@ pub(crate) enum Standing {
     Own,
 }
 
-impl Member {
+impl BusSession {
     /// A subscription began.
     pub(crate) fn subscribed(&self, now: u64, resumed: bool, random: f64) {
         let state = &mut *self.state.lock();

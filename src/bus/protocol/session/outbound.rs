@@ -5,33 +5,33 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Member, State};
+use super::{BusSession, State};
 use crate::bus::wire::{
-    decode_error::Refused,
+    decode_error::DecodeError,
     message::{Kind, Mark, Message},
 };
 
 /// What there is to do for who sends.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Errand {
+pub(crate) enum SendAction {
     /// The number of an event, and its bytes.
     Event(u64, Vec<u8>),
     Beacon(Vec<u8>),
-    /// Nothing, until so late, or until there is [`work`](Member::work).
+    /// Nothing, until so late, or until there is [`work`](BusSession::work).
     Wait(Option<u64>),
 }
 
-impl Member {
+impl BusSession {
     /// What is to be sent now. For who sends, which waits if that is what there is to do.
     ///
     /// `count` says how often a key was deleted, where that is to be told: asked for only now, it
     /// is told once however often that was.
-    pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
+    pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> SendAction {
         let mut state = self.state.lock();
         let errand = self.errand(&mut state, now, count);
         state.rests_until = match errand {
-            Errand::Wait(until) => Some(until.unwrap_or(u64::MAX)),
-            Errand::Event(..) | Errand::Beacon(_) => None,
+            SendAction::Wait(until) => Some(until.unwrap_or(u64::MAX)),
+            SendAction::Event(..) | SendAction::Beacon(_) => None,
         };
         let covered = state.outbox.covered();
         drop(state);
@@ -54,7 +54,12 @@ impl Member {
         }
     }
 
-    fn errand(&self, state: &mut State, now: u64, count: impl Fn(&str) -> Option<u64>) -> Errand {
+    fn errand(
+        &self,
+        state: &mut State,
+        now: u64,
+        count: impl Fn(&str) -> Option<u64>,
+    ) -> SendAction {
         // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
         for _ in 0..2 {
             let State { outbox, pulse, .. } = state;
@@ -69,17 +74,17 @@ impl Member {
                 _ => None,
             };
             match self.write(&mark.id(), mark, generation, kind) {
-                Ok(bytes) => return Errand::Event(out.seq, bytes),
+                Ok(bytes) => return SendAction::Event(out.seq, bytes),
                 Err(_) => outbox.failed(),
             }
         }
         let hello = state.says_hello;
         match state.pulse.due_at() {
-            due if !hello && due.is_none_or(|at| at > now) => Errand::Wait(due),
+            due if !hello && due.is_none_or(|at| at > now) => SendAction::Wait(due),
             _ => {
                 let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
                 self.beacon(mark, state.subscriptions, hello)
-                    .map_or(Errand::Wait(None), Errand::Beacon)
+                    .map_or(SendAction::Wait(None), SendAction::Beacon)
             }
         }
     }
@@ -99,8 +104,8 @@ impl Member {
         drop(state);
         self.cover(covered);
         match errand {
-            Errand::Event(seq, bytes) => Some((seq, bytes)),
-            Errand::Beacon(_) | Errand::Wait(_) => None,
+            SendAction::Event(seq, bytes) => Some((seq, bytes)),
+            SendAction::Beacon(_) | SendAction::Wait(_) => None,
         }
     }
 
@@ -163,7 +168,7 @@ impl Member {
         mark: Mark<'_>,
         generation: Option<u64>,
         kind: Kind<'_>,
-    ) -> Result<Vec<u8>, Refused> {
+    ) -> Result<Vec<u8>, DecodeError> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let message = Message {
             id,

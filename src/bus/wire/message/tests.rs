@@ -51,7 +51,7 @@ fn samples() -> Vec<Vec<u8>> {
     samples
 }
 
-fn decode(payload: &[u8]) -> Result<Message<'_>, Refused> {
+fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
     match body(payload, |_, _| None)? {
         Cow::Borrowed(body) => Message::decode(body, Some("shop")),
         Cow::Owned(_) => panic!("nothing is unpacked here"),
@@ -184,47 +184,47 @@ fn what_is_refused_says_why() {
         decode(&map(&fields)).unwrap_err()
     };
     for name in ["id", "source", "type", "keys"] {
-        assert_eq!(with(name, b""), Refused::Missing(name));
-        assert_eq!(with(name, b"\xc0"), Refused::Missing(name));
-        assert_eq!(with(name, b"\x01"), Refused::WrongType(name));
+        assert_eq!(with(name, b""), DecodeError::Missing(name));
+        assert_eq!(with(name, b"\xc0"), DecodeError::Missing(name));
+        assert_eq!(with(name, b"\x01"), DecodeError::WrongType(name));
     }
-    assert_eq!(with("keys", b"\x91\x01"), Refused::WrongType("keys"));
-    assert_eq!(with("id", b"\xa1\xff"), Refused::WrongType("id"));
-    assert_eq!(with("ts", b"\xa1x"), Refused::WrongType("ts"));
-    assert_eq!(with("type", b"\xa4tags"), Refused::UnknownType);
-    assert_eq!(with("type", b"\xa3set"), Refused::Missing("value"));
-    assert_eq!(with("type", b"\xa7pattern"), Refused::Missing("pattern"));
-    assert_eq!(with("namespace", b"\xa4mine"), Refused::OtherNamespace);
-    assert_eq!(with("keys", &[0xdc, 0x10, 0x01]), Refused::TooManyKeys);
-    assert_eq!(with("keys", &[0xdd, 0xff, 0xff, 0xff, 0xff]), Refused::TooManyKeys);
+    assert_eq!(with("keys", b"\x91\x01"), DecodeError::WrongType("keys"));
+    assert_eq!(with("id", b"\xa1\xff"), DecodeError::WrongType("id"));
+    assert_eq!(with("ts", b"\xa1x"), DecodeError::WrongType("ts"));
+    assert_eq!(with("type", b"\xa4tags"), DecodeError::UnknownType);
+    assert_eq!(with("type", b"\xa3set"), DecodeError::Missing("value"));
+    assert_eq!(with("type", b"\xa7pattern"), DecodeError::Missing("pattern"));
+    assert_eq!(with("namespace", b"\xa4mine"), DecodeError::OtherNamespace);
+    assert_eq!(with("keys", &[0xdc, 0x10, 0x01]), DecodeError::TooManyKeys);
+    assert_eq!(with("keys", &[0xdd, 0xff, 0xff, 0xff, 0xff]), DecodeError::TooManyKeys);
     for name in ["id", "source", "pattern", "namespace"] {
         let long = [&[0xdb, 0, 1, 0, 1][..], &[b'x'; 65_537]].concat();
-        assert_eq!(with(name, &long), Refused::TooLong(name));
+        assert_eq!(with(name, &long), DecodeError::TooLong(name));
     }
     let deep = [vec![0x91; 200], vec![0]].concat();
-    assert_eq!(with("more", &deep), Refused::NotMessagePack(Malformed::TooDeep));
-    assert_eq!(decode(b"HC1G\x1f"), Err(Refused::UnknownTag(b'G')));
-    assert_eq!(decode(b"{\"id\":1}"), Err(Refused::NotAMap));
-    assert_eq!(decode(b"HC1M\x93"), Err(Refused::NotAMap));
-    assert_eq!(decode(b"HC1M\x81\x01\x01"), Err(Refused::NotAMap));
-    assert_eq!(decode(b""), Err(Refused::NotAMap));
+    assert_eq!(with("more", &deep), DecodeError::NotMessagePack(Malformed::TooDeep));
+    assert_eq!(decode(b"HC1G\x1f"), Err(DecodeError::UnknownTag(b'G')));
+    assert_eq!(decode(b"{\"id\":1}"), Err(DecodeError::NotAMap));
+    assert_eq!(decode(b"HC1M\x93"), Err(DecodeError::NotAMap));
+    assert_eq!(decode(b"HC1M\x81\x01\x01"), Err(DecodeError::NotAMap));
+    assert_eq!(decode(b""), Err(DecodeError::NotAMap));
     let trailing = [map(&base), vec![0]].concat();
-    assert_eq!(decode(&trailing), Err(Refused::NotMessagePack(Malformed::Trailing)));
-    assert_eq!(decode(&vec![0; MAX_PAYLOAD + 1]), Err(Refused::TooLarge));
+    assert_eq!(decode(&trailing), Err(DecodeError::NotMessagePack(Malformed::Trailing)));
+    assert_eq!(decode(&vec![0; MAX_PAYLOAD + 1]), Err(DecodeError::TooLarge));
 }
 
 #[test]
 fn what_a_reader_would_refuse_is_not_written() {
     let long = "x".repeat(MAX_TEXT + 1);
-    assert_eq!(deleted(vec![&long]).encode(), Err(Refused::TooLong("keys")));
-    assert_eq!(deleted(vec!["k"; MAX_KEYS + 1]).encode(), Err(Refused::TooManyKeys));
+    assert_eq!(deleted(vec![&long]).encode(), Err(DecodeError::TooLong("keys")));
+    assert_eq!(deleted(vec!["k"; MAX_KEYS + 1]).encode(), Err(DecodeError::TooManyKeys));
     assert!(deleted(vec!["k"; MAX_KEYS]).encode().is_ok());
     let set = |value| Message { kind: set(value, None), ..deleted(vec![]) };
     for value in [&b""[..], b"\x01\x01", b"\x91", b"\xc1"] {
-        assert!(matches!(set(value).encode(), Err(Refused::NotMessagePack(_))));
+        assert!(matches!(set(value).encode(), Err(DecodeError::NotMessagePack(_))));
     }
     let huge = [&[0xc6, 2, 0, 0, 0][..], &vec![0; 32 << 20]].concat();
-    assert_eq!(set(&huge).encode(), Err(Refused::TooLarge));
+    assert_eq!(set(&huge).encode(), Err(DecodeError::TooLarge));
 }
 
 #[test]
