@@ -4,18 +4,19 @@ mod bus;
 mod call;
 mod check;
 mod loading;
+mod option_group;
 mod resilience;
 mod tiers;
 
 use std::time::Duration;
 
-pub(crate) use self::call::CallOptions;
 pub use self::{
     bus::{EventBusOptions, EventDedupe},
     loading::{Coalescing, DistributedLock, NegativeCache, Timeouts},
     resilience::{CircuitBreaker, FailSafe},
     tiers::{L1Options, L2Options, L2Timeouts},
 };
+pub(crate) use self::{call::CallOptions, option_group::option_group};
 
 /// All options of a cache that a config file can carry.
 ///
