@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::glob::Pattern;
 
 #[derive(Default)]
-pub(super) struct Sweeps {
+pub(super) struct ActivePatterns {
     /// How many there are, so that loads ask with one read.
     count: AtomicUsize,
     patterns: Mutex<Vec<Arc<Pattern>>>,
@@ -23,21 +23,21 @@ pub(super) struct Sweeps {
 
 /// A pattern delete's time on the list.
 pub(super) struct Sweep<'a> {
-    sweeps: &'a Sweeps,
+    active_patterns: &'a ActivePatterns,
     pattern: Arc<Pattern>,
 }
 
-impl Sweeps {
+impl ActivePatterns {
     /// To be called before the right to publish is taken from the running loads: taking it locks
     /// every shard of flights, so whoever begins a load after that sees the count.
     pub(super) fn begin(&self, pattern: Arc<Pattern>) -> Sweep<'_> {
         self.patterns.lock().push(Arc::clone(&pattern));
         self.count.fetch_add(1, Ordering::SeqCst);
-        Sweep { sweeps: self, pattern }
+        Sweep { active_patterns: self, pattern }
     }
 
     /// Whether a copy of this key must not be taken along.
-    pub(super) fn cover(&self, key: &str) -> bool {
+    pub(super) fn covers(&self, key: &str) -> bool {
         self.count.load(Ordering::SeqCst) > 0
             && self.patterns.lock().iter().any(|pattern| pattern.matches(key))
     }
@@ -45,7 +45,7 @@ impl Sweeps {
 
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
-        self.sweeps.count.fetch_sub(1, Ordering::SeqCst);
-        self.sweeps.patterns.lock().retain(|other| !Arc::ptr_eq(other, &self.pattern));
+        self.active_patterns.count.fetch_sub(1, Ordering::SeqCst);
+        self.active_patterns.patterns.lock().retain(|other| !Arc::ptr_eq(other, &self.pattern));
     }
 }

@@ -9,10 +9,10 @@ use std::{
 
 use super::{
     LazyLayersCache,
-    active_patterns::Sweeps,
-    bus_client::Fleet,
-    lock_waiters::Wakes,
-    state::{Owner, Shared, Weigher},
+    active_patterns::ActivePatterns,
+    bus_client::BusClient,
+    lock_waiters::LockWaiters,
+    state::{CacheState, ShutdownOnDrop, Weigher},
 };
 use crate::resilience::task_tracker::TaskTracker;
 use crate::{
@@ -37,7 +37,7 @@ pub struct CacheBuilder<K: ?Sized, V> {
     clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
     l2: Option<SharedLevel<V>>,
-    fleet: Option<(EventBus, Arc<dyn Codec<V>>)>,
+    bus: Option<(EventBus, Arc<dyn Codec<V>>)>,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -53,7 +53,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             clock: None,
             weigher: None,
             l2: None,
-            fleet: None,
+            bus: None,
             keys: PhantomData,
         }
     }
@@ -121,7 +121,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// Needs neither to answer now nor ever. A cache with a bus listens from the first call on
     /// that has to leave memory, or from [`ready`](LazyLayersCache::ready).
     pub fn event_bus(mut self, bus: impl Into<EventBus>, codec: impl Codec<V>) -> Self {
-        self.fleet = Some((bus.into(), Arc::new(codec)));
+        self.bus = Some((bus.into(), Arc::new(codec)));
         self
     }
 
@@ -249,14 +249,14 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         };
         let tasks = TaskTracker::default();
         let counts = self.options.l2.versioning && self.l2.is_some();
-        let fleet = |(bus, codec)| Fleet::new(bus, codec, &self.options, counts, tasks.clone());
-        let shared = Shared {
-            fleet: self.fleet.map(fleet),
+        let bus = |(bus, codec)| BusClient::new(bus, codec, &self.options, counts, tasks.clone());
+        let state = CacheState {
+            bus: self.bus.map(bus),
             l1: L1::new(&self.options),
             l2: self.l2.map(|(store, codec)| L2::new(store, codec, &self.options)),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
-            sweeps: Sweeps::default(),
-            wakes: Wakes::default(),
+            active_patterns: ActivePatterns::default(),
+            lock_waiters: LockWaiters::default(),
             observer: Observer::default(),
             running: running.clone(),
             closed: AtomicBool::new(false),
@@ -265,8 +265,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             options: self.options,
         };
         Ok(LazyLayersCache {
-            shared: Arc::new(shared),
-            owner: Arc::new(Owner { running, fleet: tasks }),
+            state: Arc::new(state),
+            shutdown_on_drop: Arc::new(ShutdownOnDrop { running, bus: tasks }),
             keys: PhantomData,
         })
     }

@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, OnceCell, watch},
 };
 
-use super::{state::Shared, trust::Trust};
+use super::{state::CacheState, trust::Trust};
 use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     bus::{BusSession, EventBus, SessionConfig},
@@ -29,8 +29,8 @@ use crate::{
     time::millis,
 };
 
-pub(super) struct Fleet<V> {
-    pub(super) bus: EventBus,
+pub(super) struct BusClient<V> {
+    pub(super) event_bus: EventBus,
     pub(super) codec: Arc<dyn Codec<V>>,
     pub(super) member: BusSession,
     pub(super) trust: Trust,
@@ -49,9 +49,9 @@ pub(super) struct Fleet<V> {
     tells: AtomicBool,
 }
 
-impl<V> Fleet<V> {
+impl<V> BusClient<V> {
     pub(super) fn new(
-        bus: EventBus,
+        event_bus: EventBus,
         codec: Arc<dyn Codec<V>>,
         options: &CacheOptions,
         tells_counts: bool,
@@ -68,10 +68,10 @@ impl<V> Fleet<V> {
             outbox_bytes: events.outbox_max_bytes,
             tells_counts,
         };
-        bus.begin_use();
+        event_bus.begin_use();
         let trust = options.subscribe_to_events.then(|| millis(events.trust_timeout));
         Self {
-            bus,
+            event_bus,
             codec,
             member: BusSession::new(manner),
             trust: Trust::new(trust),
@@ -100,58 +100,58 @@ impl<V> Fleet<V> {
 
     pub(super) fn health(&self, now: u64) -> BusHealth {
         BusHealth {
-            transport: self.bus.transport().name(),
+            transport: self.event_bus.transport().name(),
             subscribed: *self.subscribed.borrow(),
-            trusted: self.trust.is_whole(now),
+            trusted: self.trust.is_valid(now),
             publishing_skipped: self.breaker.is_open(),
             waiting: self.member.waiting(),
         }
     }
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// Sees to it that the two tasks run. To be called by whatever leaves memory.
-    pub(super) fn meet_the_fleet(self: &Arc<Self>) {
-        let Some(fleet) = &self.fleet else { return };
+    pub(super) fn ensure_bus_tasks(self: &Arc<Self>) {
+        let Some(bus) = &self.bus else { return };
         let is_running = |task: &AtomicBool| task.load(Ordering::Relaxed);
-        let listens = !self.options.subscribe_to_events || is_running(&fleet.listens);
-        if listens && is_running(&fleet.tells) || self.check_open().is_err() {
+        let listens = !self.options.subscribe_to_events || is_running(&bus.listens);
+        if listens && is_running(&bus.tells) || self.check_open().is_err() {
             return;
         }
         let Ok(runtime) = Handle::try_current() else { return };
         if !has_timer() {
             return;
         }
-        if !listens && !fleet.listens.swap(true, Ordering::SeqCst) {
-            let ended = Ended(Arc::clone(self), |fleet| &fleet.listens);
-            let token = fleet.tasks.token();
+        if !listens && !bus.listens.swap(true, Ordering::SeqCst) {
+            let ended = Ended(Arc::clone(self), |bus| &bus.listens);
+            let token = bus.tasks.token();
             runtime.spawn(token.run(async move { ended.0.listen().await }));
         }
-        if !fleet.tells.swap(true, Ordering::SeqCst) {
-            let ended = Ended(Arc::clone(self), |fleet| &fleet.tells);
-            let token = fleet.tasks.token();
+        if !bus.tells.swap(true, Ordering::SeqCst) {
+            let ended = Ended(Arc::clone(self), |bus| &bus.tells);
+            let token = bus.tasks.token();
             runtime.spawn(token.run(async move { ended.0.tell().await }));
         }
     }
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn ready(self: &Arc<Self>) -> Result<(), Error> {
         self.check_open()?;
-        self.meet_the_fleet();
-        if let Some(fleet) = self.fleet.as_ref().filter(|_| self.options.subscribe_to_events) {
-            let mut subscribed = fleet.subscribed.subscribe();
+        self.ensure_bus_tasks();
+        if let Some(bus) = self.bus.as_ref().filter(|_| self.options.subscribe_to_events) {
+            let mut subscribed = bus.subscribed.subscribe();
             if !has_timer() {
                 return Err(Error::cannot_listen());
             }
             loop {
                 // Ended by the close of the cache, which stops the task that would say so.
-                let closed = fleet.closed.notified();
+                let closed = bus.closed.notified();
                 self.check_open()?;
                 let begun = subscribed.wait_for(|subscribed| *subscribed);
                 match timeout(Some(LOOK), unless(closed, begun)).await {
                     // Whoever listened may have gone with its runtime.
-                    Err(Elapsed) => self.meet_the_fleet(),
+                    Err(Elapsed) => self.ensure_bus_tasks(),
                     Ok(_) => break,
                 }
             }
@@ -172,12 +172,12 @@ impl Drop for Telling<'_> {
 }
 
 /// Lets the next task begin, however this one ended.
-struct Ended<V: Send + Sync + 'static>(Arc<Shared<V>>, fn(&Fleet<V>) -> &AtomicBool);
+struct Ended<V: Send + Sync + 'static>(Arc<CacheState<V>>, fn(&BusClient<V>) -> &AtomicBool);
 
 impl<V: Send + Sync + 'static> Drop for Ended<V> {
     fn drop(&mut self) {
-        if let Some(fleet) = &self.0.fleet {
-            (self.1)(fleet).store(false, Ordering::SeqCst);
+        if let Some(bus) = &self.0.bus {
+            (self.1)(bus).store(false, Ordering::SeqCst);
         }
     }
 }

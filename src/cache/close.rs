@@ -7,20 +7,20 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::state::Shared;
+use super::state::CacheState;
 use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     glob::Pattern,
     resilience::{has_timer, timeout},
 };
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn close(&self) {
         let until = self.options.close_timeout;
         let begun = Instant::now();
         self.closed.store(true, Ordering::Release);
-        if let Some(fleet) = &self.fleet {
-            fleet.closed.notify_waiters();
+        if let Some(bus) = &self.bus {
+            bus.closed.notify_waiters();
         }
         // Whoever begins a load has its token once it has let go of the lock.
         self.flights.settle();
@@ -29,12 +29,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // What is left ends at its next poll. A loader that blocks its thread has no next poll,
         // and must not hold up whoever closes the cache.
         self.drained_within(&self.running, GRACE).await;
-        if let Some(fleet) = &self.fleet {
+        if let Some(bus) = &self.bus {
             if has_timer() {
-                self.leave_the_fleet(until.saturating_sub(begun.elapsed()).max(GRACE)).await;
+                self.shutdown_bus(until.saturating_sub(begun.elapsed()).max(GRACE)).await;
             }
-            fleet.tasks.stop();
-            self.drained_within(&fleet.tasks, GRACE).await;
+            bus.tasks.stop();
+            self.drained_within(&bus.tasks, GRACE).await;
         }
         // From here on nothing is begun (see `Look::Closed`), and nothing that began is published.
         self.flights.invalidate_matching(|_| true);

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{flight_context::Ticket, state::Shared};
+use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     l2::{LockAttempt, Start},
     observe::Event,
@@ -26,7 +26,7 @@ pub(super) enum Lock<V: Send + Sync + 'static> {
 
 /// A lock, given back wherever its load ends.
 pub(super) struct Held<V: Send + Sync + 'static> {
-    shared: Arc<Shared<V>>,
+    state: Arc<CacheState<V>>,
     key: Arc<str>,
     owner: String,
     /// Whether it has to be given back: it is held, or nobody said that it is not.
@@ -35,7 +35,7 @@ pub(super) struct Held<V: Send + Sync + 'static> {
     since: Instant,
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// Takes the lock of a key that has to be loaded, or waits for the result of who has it.
     /// `start` is what the shared level said; what it says last is returned.
     pub(super) async fn lock(
@@ -48,7 +48,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let options = &self.options.distributed_lock;
         let key = ticket.key();
         let mut held = Held::new(self, key);
-        let sleeper = self.wakes.sleeper(key);
+        let waiter = self.lock_waiters.register(key);
         let mut begun = None;
         loop {
             match held.take().await {
@@ -74,7 +74,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         self.observer.emit(|| Event::LockTimeout { key, limit });
                         return (start, Some(Lock::TimedOut));
                     }
-                    unless(sleeper.called.notified(), sleep(options.poll.min(left))).await;
+                    unless(waiter.notified.notified(), sleep(options.poll.min(left))).await;
                     start = l2.begin(self.call_context(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
                         return (start, None);
@@ -86,19 +86,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
 }
 
 impl<V: Send + Sync + 'static> Held<V> {
-    fn new(shared: &Arc<Shared<V>>, key: &Arc<str>) -> Self {
-        let (shared, key) = (Arc::clone(shared), Arc::clone(key));
+    fn new(state: &Arc<CacheState<V>>, key: &Arc<str>) -> Self {
+        let (state, key) = (Arc::clone(state), Arc::clone(key));
         let owner = format!("{:032x}", fastrand::u128(..));
-        Self { shared, key, owner, may_be_held: false, since: Instant::now() }
+        Self { state, key, owner, may_be_held: false, since: Instant::now() }
     }
 
     async fn take(&mut self) -> LockAttempt {
-        let Some(l2) = &self.shared.l2 else { return LockAttempt::Skipped };
-        let ttl = self.shared.options.distributed_lock.ttl;
+        let Some(l2) = &self.state.l2 else { return LockAttempt::Skipped };
+        let ttl = self.state.options.distributed_lock.ttl;
         self.since = Instant::now();
         // Before the answer, which may never come, or find nobody.
         self.may_be_held = true;
-        let locked = l2.lock(self.shared.call_context(&self.key), &self.owner, ttl).await;
+        let locked = l2.lock(self.state.call_context(&self.key), &self.owner, ttl).await;
         self.may_be_held = matches!(locked, LockAttempt::Acquired | LockAttempt::Unknown);
         locked
     }
@@ -106,28 +106,28 @@ impl<V: Send + Sync + 'static> Held<V> {
     /// Keeps the lock until it is lost: another's, or not known to be kept for as long as it lasts
     /// by itself. To be run beside the loader.
     pub(super) async fn renew(&self) {
-        let Some(l2) = self.shared.l2.as_ref().filter(|_| has_timer()) else { return };
-        let ttl = self.shared.options.distributed_lock.ttl;
+        let Some(l2) = self.state.l2.as_ref().filter(|_| has_timer()) else { return };
+        let ttl = self.state.options.distributed_lock.ttl;
         let key = &self.key;
         let mut since = self.since;
         let mut pause = ttl / 3;
         loop {
             sleep(pause).await;
             let asked = Instant::now();
-            pause = match l2.extend(self.shared.call_context(key), &self.owner, ttl).await {
+            pause = match l2.extend(self.state.call_context(key), &self.owner, ttl).await {
                 LockAttempt::Acquired => {
                     since = asked;
                     ttl / 3
                 }
                 LockAttempt::Unknown | LockAttempt::Skipped if since.elapsed() < ttl => ttl / 10,
-                _ => return self.shared.observer.emit(|| Event::LockLost { key }),
+                _ => return self.state.observer.emit(|| Event::LockLost { key }),
             };
         }
     }
 
     pub(super) async fn give_back(mut self) {
-        if let Some(l2) = &self.shared.l2 {
-            l2.unlock(self.shared.call_context(&self.key), &self.owner).await;
+        if let Some(l2) = &self.state.l2 {
+            l2.unlock(self.state.call_context(&self.key), &self.owner).await;
         }
         self.may_be_held = false;
     }
@@ -140,12 +140,12 @@ impl<V: Send + Sync + 'static> Drop for Held<V> {
         if !self.may_be_held {
             return;
         }
-        let (shared, key) = (Arc::clone(&self.shared), Arc::clone(&self.key));
+        let (state, key) = (Arc::clone(&self.state), Arc::clone(&self.key));
         let owner = std::mem::take(&mut self.owner);
-        let token = shared.running.token();
+        let token = state.running.token();
         runtime.spawn(async move {
-            if let Some(l2) = &shared.l2 {
-                l2.unlock(shared.call_context(&key), &owner).await;
+            if let Some(l2) = &state.l2 {
+                l2.unlock(state.call_context(&key), &owner).await;
             }
             drop(token);
         });

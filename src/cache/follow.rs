@@ -12,7 +12,7 @@ use std::{
 use super::{
     flight_context::{Arrival, Failure, Flight, Landing},
     outcome::{Found, Source},
-    state::Shared,
+    state::CacheState,
 };
 use crate::{
     entry::Entry,
@@ -23,7 +23,7 @@ use crate::{
     resilience::{Elapsed, timeout},
 };
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// Waits for a flight: with something to serve no longer than `soft` from its start, and in
     /// any case no longer than `hard` from now. `None`: the load was dropped before it ended.
     ///

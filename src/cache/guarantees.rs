@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::state::Shared;
+use super::state::CacheState;
 
 /// What a cache promises as it is configured: which of the promises hold depends on what is
 /// attached. [`Display`](fmt::Display) says it in words, a line each.
@@ -42,17 +42,17 @@ pub enum DeleteAck {
     Confirmed,
 }
 
-impl<V: 'static> Shared<V> {
+impl<V: 'static> CacheState<V> {
     pub(super) fn guarantees(&self) -> Guarantees {
         let options = &self.options;
-        let listens = self.fleet.is_some() && options.subscribe_to_events;
+        let listens = self.bus.is_some() && options.subscribe_to_events;
         let ttl = options.l1.ttl.unwrap_or(options.ttl);
         let max_staleness = match (options.l1.enabled, listens) {
             (false, _) => Duration::ZERO,
             (true, false) => ttl,
             (true, true) => ttl.min(options.event_bus.trust_timeout),
         };
-        let delete_ack = match (&self.fleet, &self.l2) {
+        let delete_ack = match (&self.bus, &self.l2) {
             (Some(_), _) if options.event_bus.confirm_deletes => DeleteAck::Confirmed,
             (Some(_), _) => DeleteAck::Told,
             (None, Some(_)) => DeleteAck::Shared,

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::{
     distributed_lock::Lock,
     flight_context::{Arrival, Failure, Ticket},
-    state::Shared,
+    state::CacheState,
 };
 use crate::resilience::task_tracker::Token;
 use crate::{
@@ -47,7 +47,7 @@ impl<V: Send + Sync + 'static> Grant<V> {
     }
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// Starts a load: polled once here, and if it has to wait, on in a task of its own.
     ///
     /// So a loader that is ready at once costs no task. The waker of this first poll is never
@@ -195,7 +195,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut refused = false;
         let ttl = self.options.l2_ttl(&own, call);
         // Before the right to publish is checked, so that it says no more than is true.
-        let seen = self.seen();
+        let seen = self.causal_context();
         let displaced = if let Some(value) = &value {
             let published = self.publish_l2(&mut ticket, value, ttl, lease).await;
             refused = published == Published::Refused;
@@ -208,9 +208,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         ticket.land(Ok(Arrival { value: value.clone(), from_l2: false, refused }));
         if let Some(displaced) = displaced {
-            self.let_go(displaced);
+            self.drop_displaced(displaced);
             if let Some(value) = value {
-                self.prime_fleet(&key, &value, ttl, seen);
+                self.broadcast_value(&key, &value, ttl, seen);
             }
         }
     }
@@ -286,7 +286,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let (instead, displaced) = self.throttle(&mut ticket);
         ticket.land(Err(Failure { error, instead }));
         if let Some(displaced) = displaced {
-            self.let_go(displaced);
+            self.drop_displaced(displaced);
         }
     }
 

@@ -22,7 +22,7 @@ mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};
 
-use self::state::{Owner, Shared};
+use self::state::{CacheState, ShutdownOnDrop};
 pub use self::{
     builder::CacheBuilder,
     guarantees::{DeleteAck, Guarantees},
@@ -65,22 +65,26 @@ use crate::{
 /// ```
 #[doc(alias = "Cache")]
 pub struct LazyLayersCache<K: ?Sized, V> {
-    shared: Arc<Shared<V>>,
-    owner: Arc<Owner>,
+    state: Arc<CacheState<V>>,
+    shutdown_on_drop: Arc<ShutdownOnDrop>,
     keys: PhantomData<fn(&K)>,
 }
 
 impl<K: ?Sized, V> Clone for LazyLayersCache<K, V> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), owner: Arc::clone(&self.owner), keys: PhantomData }
+        Self {
+            state: Arc::clone(&self.state),
+            shutdown_on_drop: Arc::clone(&self.shutdown_on_drop),
+            keys: PhantomData,
+        }
     }
 }
 
 impl<K: ?Sized, V> fmt::Debug for LazyLayersCache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LazyLayersCache")
-            .field("l1_entries", &self.shared.l1.len())
-            .field("loads_in_flight", &self.shared.flights.running())
+            .field("l1_entries", &self.state.l1.len())
+            .field("loads_in_flight", &self.state.flights.running())
             .finish_non_exhaustive()
     }
 }
@@ -105,14 +109,14 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     {
         // The text of the key is made twice rather than kept across the await, and what is beyond
         // memory is boxed: so the future of a hit is small.
-        if let Some(answer) = self.shared.answer(&key.key_text(), true) {
+        if let Some(answer) = self.state.answer(&key.key_text(), true) {
             return answer;
         }
-        if self.shared.l2.is_none() {
-            self.shared.report_miss(&key.key_text());
+        if self.state.l2.is_none() {
+            self.state.report_miss(&key.key_text());
             return None;
         }
-        Box::pin(self.shared.get_beyond_l1(Arc::from(&*key.key_text()))).await
+        Box::pin(self.state.get_beyond_l1(Arc::from(&*key.key_text()))).await
     }
 
     /// The value of a key, if memory has a fresh one: no future, no other level, no load.
@@ -123,7 +127,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         K: Borrow<Q>,
     {
         let key = &*key.key_text();
-        self.shared.hit(key)
+        self.state.hit(key)
     }
 
     /// The value of a key: from memory, else from a load that is running already, else from the
@@ -169,7 +173,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         Q: CacheKey + ?Sized,
         L: Loader<V>,
     {
-        GetOrSet::new(&self.shared, key, loader)
+        GetOrSet::new(&self.state, key, loader)
     }
 
     /// Writes a value, in every level. Loads of the key that began before it fill nothing,
@@ -194,7 +198,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        SetRequest::new(&self.shared, key, value.into())
+        SetRequest::new(&self.state, key, value.into())
     }
 
     /// Whether a level has a fresh value for the key.
@@ -207,7 +211,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared.has(&key.key_text()).await
+        self.state.has(&key.key_text()).await
     }
 
     /// Deletes a key: its value, its stale copy and the knowledge that it is missing. Loads that
@@ -236,7 +240,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared.delete(&key.key_text()).await
+        self.state.delete(&key.key_text()).await
     }
 
     /// Deletes all keys that match a glob of Redis: `*`, `?`, `[a-c]`, `[^x]`, `\` to escape.
@@ -255,7 +259,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// that were not reached when the future is dropped stay.
     #[doc(alias = "invalidate_entries_if")]
     pub async fn delete_by_pattern(&self, pattern: &str) -> Result<(), Error> {
-        self.shared.delete_by_pattern(pattern).await
+        self.state.delete_by_pattern(pattern).await
     }
 
     /// Deletes everything. Like [`delete_by_pattern`](Self::delete_by_pattern) with `*`.
@@ -269,7 +273,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// As for [`delete_by_pattern`](Self::delete_by_pattern).
     #[doc(alias = "invalidate_all")]
     pub async fn clear(&self) -> Result<(), Error> {
-        self.shared.delete_by_pattern("*").await
+        self.state.delete_by_pattern("*").await
     }
 
     /// How many entries there are, stale copies included: in the shared level if there is one and
@@ -281,19 +285,19 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     #[doc(alias = "len")]
     #[doc(alias = "entry_count")]
     pub async fn size(&self) -> u64 {
-        self.shared.size().await
+        self.state.size().await
     }
 
     /// Counts since the cache was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.stats()
+        self.state.stats()
     }
 
     /// How the parts are doing that the cache depends on.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shared.health()
+        self.state.health()
     }
 
     /// What is promised by a cache that is configured as this one is.
@@ -310,7 +314,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// ```
     #[must_use]
     pub fn guarantees(&self) -> Guarantees {
-        self.shared.guarantees()
+        self.state.guarantees()
     }
 
     /// Waits until what other instances tell is heard: at once without a bus, or where it is not
@@ -327,7 +331,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// Dropping the future changes nothing.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.shared.ready().await
+        self.state.ready().await
     }
 
     /// Calls `handler` for each event from now on, until the returned guard is dropped.
@@ -356,7 +360,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// # Ok(()) }
     /// ```
     pub fn on(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> HandlerGuard {
-        self.shared.observer.on(handler)
+        self.state.observer.on(handler)
     }
 
     /// Closes the cache: refuses new loads and writes at once, lets running loads finish for up
@@ -372,6 +376,6 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// end on their own.
     #[doc(alias = "shutdown")]
     pub async fn close(&self) {
-        self.shared.close().await;
+        self.state.close().await;
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{bus_client::Fleet, state::Shared};
+use super::{bus_client::BusClient, state::CacheState};
 use crate::{
     bus::{self, Change, SendAction},
     codec::contained,
@@ -30,7 +30,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(20);
 /// before it is told, it is told as a delete.
 #[must_use]
 pub(super) struct Announcement<'a, V: Send + Sync + 'static> {
-    shared: &'a Arc<Shared<V>>,
+    state: &'a Arc<CacheState<V>>,
     name: &'a str,
     is_pattern: bool,
     /// Whether it was told, or is not to be.
@@ -60,12 +60,12 @@ impl<V: Send + Sync + 'static> Announcement<'_, V> {
     ///
     /// That it was not confirmed in time.
     pub(super) async fn confirmed(self) -> Result<(), Error> {
-        let Some(fleet) = &self.shared.fleet else { return Ok(()) };
-        self.shared.hurry(fleet);
-        let options = &self.shared.options.event_bus;
-        let is_skipped = fleet.breaker.is_open();
+        let Some(bus) = &self.state.bus else { return Ok(()) };
+        self.state.hurry(bus);
+        let options = &self.state.options.event_bus;
+        let is_skipped = bus.breaker.is_open();
         if is_skipped {
-            self.shared.observer.emit(|| Event::BusPublishSkipped { key: self.name });
+            self.state.observer.emit(|| Event::BusPublishSkipped { key: self.name });
         }
         if !options.confirm_deletes {
             return Ok(());
@@ -75,15 +75,15 @@ impl<V: Send + Sync + 'static> Announcement<'_, V> {
         if is_skipped || !has_timer() {
             return Err(unconfirmed());
         }
-        let out = timeout(Some(options.publish_timeout), fleet.member.is_out(self.turn)).await;
+        let out = timeout(Some(options.publish_timeout), bus.member.is_out(self.turn)).await;
         out.map_err(|Elapsed| unconfirmed())
     }
 
     fn end(&mut self, told: Option<Change>) {
         self.is_over = true;
-        if let Some(fleet) = &self.shared.fleet {
-            let now = self.shared.now();
-            self.turn = fleet.member.tell_own(now, self.name, self.is_pattern, told);
+        if let Some(bus) = &self.state.bus {
+            let now = self.state.now();
+            self.turn = bus.member.tell_own(now, self.name, self.is_pattern, told);
         }
     }
 }
@@ -93,25 +93,25 @@ impl<V: Send + Sync + 'static> Drop for Announcement<'_, V> {
         if !self.is_over {
             self.tell(None);
         }
-        if let Some(fleet) = &self.shared.fleet {
-            self.shared.hurry(fleet);
+        if let Some(bus) = &self.state.bus {
+            self.state.hurry(bus);
         }
     }
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// To be called before a key is deleted or set in memory.
     pub(super) fn announce<'a>(self: &'a Arc<Self>, key: &'a str) -> Announcement<'a, V> {
-        if let Some(fleet) = &self.fleet {
-            fleet.member.deleting(self.now(), key);
+        if let Some(bus) = &self.bus {
+            bus.member.deleting(self.now(), key);
         }
         self.announcement(key, false)
     }
 
     /// The same for a pattern.
     pub(super) fn announce_pattern<'a>(self: &'a Arc<Self>, glob: &'a str) -> Announcement<'a, V> {
-        if let Some(fleet) = &self.fleet {
-            fleet.member.deleting_many();
+        if let Some(bus) = &self.bus {
+            bus.member.deleting_many();
         }
         self.announcement(glob, true)
     }
@@ -121,20 +121,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
         name: &'a str,
         is_pattern: bool,
     ) -> Announcement<'a, V> {
-        self.meet_the_fleet();
-        Announcement { shared: self, name, is_pattern, is_over: false, turn: 0 }
+        self.ensure_bus_tasks();
+        Announcement { state: self, name, is_pattern, is_over: false, turn: 0 }
     }
 
     /// What a value that is loaded and about to be published has to say for itself, if it is to be
     /// told.
-    pub(super) fn seen(&self) -> Option<Arc<[u8]>> {
-        let fleet = self.fleet.as_ref().filter(|_| self.options.broadcast_set)?;
-        fleet.member.seen(self.now())
+    pub(super) fn causal_context(&self) -> Option<Arc<[u8]>> {
+        let bus = self.bus.as_ref().filter(|_| self.options.broadcast_set)?;
+        bus.member.seen(self.now())
     }
 
     /// The change that tells a value that was given, if it is to be told.
     pub(super) fn given(&self, key: &Arc<str>, value: &V, ttl: Duration) -> Option<Change> {
-        let seen = self.fleet.as_ref()?.member.seen_by_given(self.now());
+        let seen = self.bus.as_ref()?.member.seen_by_given(self.now());
         if ttl.is_zero() { None } else { self.value_change(key, value, ttl, false, seen) }
     }
 
@@ -147,9 +147,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         prime: bool,
         seen: Option<Arc<[u8]>>,
     ) -> Option<Change> {
-        let fleet = self.fleet.as_ref().filter(|_| self.options.broadcast_set)?;
+        let bus = self.bus.as_ref().filter(|_| self.options.broadcast_set)?;
         let seen = seen?;
-        let payload = contained(|| fleet.codec.encode_plain(value)).ok();
+        let payload = contained(|| bus.codec.encode_plain(value)).ok();
         let encoded = payload.as_deref().and_then(bus::value_of_payload);
         let most = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX);
         let Some(bytes) = encoded.filter(|bytes| bytes.len() <= most) else {
@@ -168,30 +168,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Lets the others have a value that was loaded. `seen` is from before it was published here.
-    pub(super) fn prime_fleet(
+    pub(super) fn broadcast_value(
         self: &Arc<Self>,
         key: &Arc<str>,
         value: &V,
         ttl: Duration,
         seen: Option<Arc<[u8]>>,
     ) {
-        let Some(fleet) = self.fleet.as_ref().filter(|_| !ttl.is_zero()) else { return };
+        let Some(bus) = self.bus.as_ref().filter(|_| !ttl.is_zero()) else { return };
         if let Some(change) = self.value_change(key, value, ttl, true, seen) {
-            self.tell_fleet(fleet, change);
+            self.tell_fleet(bus, change);
         }
     }
 
     /// A delete that the shared level has only now.
-    pub(super) fn tell_again(self: &Arc<Self>, change: Change) {
-        if let Some(fleet) = &self.fleet {
-            self.tell_fleet(fleet, change);
+    pub(super) fn enqueue(self: &Arc<Self>, change: Change) {
+        if let Some(bus) = &self.bus {
+            self.tell_fleet(bus, change);
         }
     }
 
-    fn tell_fleet(self: &Arc<Self>, fleet: &Fleet<V>, change: Change) {
-        self.meet_the_fleet();
-        fleet.member.tell(self.now(), change);
-        self.hurry(fleet);
+    fn tell_fleet(self: &Arc<Self>, bus: &BusClient<V>, change: Change) {
+        self.ensure_bus_tasks();
+        bus.member.tell(self.now(), change);
+        self.hurry(bus);
     }
 
     fn count(&self, key: &str) -> Option<u64> {
@@ -200,26 +200,26 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// What was told goes out: here and now where that takes no waiting, which spares a task's
     /// turn, else by the task. The beats that follow are the task's too.
-    fn hurry(&self, fleet: &Fleet<V>) {
-        let transport = fleet.bus.transport();
+    fn hurry(&self, bus: &BusClient<V>) {
+        let transport = bus.event_bus.transport();
         if transport.is_immediate()
-            && let Some((seq, bytes)) = fleet.member.next_at_once(self.now(), |key| self.count(key))
+            && let Some((seq, bytes)) = bus.member.next_at_once(self.now(), |key| self.count(key))
         {
             let mut context = Context::from_waker(Waker::noop());
             if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
-                fleet.member.sent_event(self.now(), seq);
+                bus.member.sent_event(self.now(), seq);
             }
         }
-        fleet.member.rouse();
+        bus.member.rouse();
     }
 
     pub(super) async fn tell(&self) {
-        let Some(fleet) = &self.fleet else { return };
+        let Some(bus) = &self.bus else { return };
         let pauses = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut pause = pauses();
         loop {
-            let work = fleet.member.work.notified();
-            let sent = match fleet.member.next(self.now(), |key| self.count(key)) {
+            let work = bus.member.work.notified();
+            let sent = match bus.member.next(self.now(), |key| self.count(key)) {
                 SendAction::Wait(until) => {
                     let wait = until.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
                     match wait {
@@ -229,16 +229,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     continue;
                 }
                 SendAction::Event(seq, bytes) => {
-                    let sent = self.send(fleet, &bytes).await;
+                    let sent = self.send(bus, &bytes).await;
                     match sent {
-                        true => fleet.member.sent_event(self.now(), seq),
-                        false => fleet.member.failed_event(),
+                        true => bus.member.sent_event(self.now(), seq),
+                        false => bus.member.failed_event(),
                     }
                     sent
                 }
                 SendAction::Beacon(bytes) => {
-                    let sent = self.send(fleet, &bytes).await;
-                    fleet.member.tried_beacon(self.now(), sent, fastrand::f64());
+                    let sent = self.send(bus, &bytes).await;
+                    bus.member.tried_beacon(self.now(), sent, fastrand::f64());
                     sent
                 }
             };
@@ -246,16 +246,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 pause = pauses();
                 continue;
             }
-            self.wait_for_the_bus(fleet, pause.next(fastrand::f64())).await;
+            self.wait_for_the_bus(bus, pause.next(fastrand::f64())).await;
         }
     }
 
     /// Publishes, within its time and behind the breaker.
-    async fn send(&self, fleet: &Fleet<V>, bytes: &[u8]) -> bool {
-        let connection = fleet.signs_of_life.load(Ordering::Relaxed);
-        let Some(permit) = fleet.breaker.permit(self.now(), connection) else { return false };
+    async fn send(&self, bus: &BusClient<V>, bytes: &[u8]) -> bool {
+        let connection = bus.signs_of_life.load(Ordering::Relaxed);
+        let Some(permit) = bus.breaker.permit(self.now(), connection) else { return false };
         let limit = self.options.event_bus.publish_timeout;
-        let sent = timeout(Some(limit), fleet.bus.transport().publish(bytes)).await;
+        let sent = timeout(Some(limit), bus.event_bus.transport().publish(bytes)).await;
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         match sent.unwrap_or_else(late) {
             Ok(()) => {
@@ -274,50 +274,50 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// After a failure: a pause, and while the breaker is open the question whether the bus is
     /// back, so that nothing waits for the rest of the cooldown. A subscription that has begun is
     /// an answer too.
-    async fn wait_for_the_bus(&self, fleet: &Fleet<V>, pause: Duration) {
-        let before = fleet.signs_of_life.load(Ordering::Relaxed);
+    async fn wait_for_the_bus(&self, bus: &BusClient<V>, pause: Duration) {
+        let before = bus.signs_of_life.load(Ordering::Relaxed);
         let is_back = || async {
-            let mut work = pin!(fleet.member.work.notified());
+            let mut work = pin!(bus.member.work.notified());
             loop {
                 work.as_mut().await;
-                if fleet.signs_of_life.load(Ordering::Relaxed) != before {
+                if bus.signs_of_life.load(Ordering::Relaxed) != before {
                     return;
                 }
-                work.set(fleet.member.work.notified());
+                work.set(bus.member.work.notified());
             }
         };
-        if unless(sleep(pause), is_back()).await.is_none() && fleet.breaker.is_open() {
+        if unless(sleep(pause), is_back()).await.is_none() && bus.breaker.is_open() {
             // Within the transport's own limits: to connect may take longer than to publish.
-            let check = timeout(Some(CHECK_LIMIT), fleet.bus.transport().check());
+            let check = timeout(Some(CHECK_LIMIT), bus.event_bus.transport().check());
             if let Some(Ok(Ok(()))) = unless(is_back(), check).await {
-                fleet.is_alive();
+                bus.is_alive();
             }
         }
     }
 
     /// The end, as far as others are concerned: what waits is told, within what is left of the
     /// time; then goodbye.
-    pub(super) async fn leave_the_fleet(&self, limit: Duration) {
-        let Some(fleet) = &self.fleet else { return };
+    pub(super) async fn shutdown_bus(&self, limit: Duration) {
+        let Some(bus) = &self.bus else { return };
         let leave = || async {
             let told = async {
                 // Nobody may have told it so far: it was changed where there was no runtime.
-                match fleet.tell_instead() {
-                    Some(_turn) => run_alongside(self.tell(), fleet.member.all_is_out()).await,
-                    None => fleet.member.all_is_out().await,
+                match bus.tell_instead() {
+                    Some(_turn) => run_alongside(self.tell(), bus.member.all_is_out()).await,
+                    None => bus.member.all_is_out().await,
                 }
             };
             let _ = timeout(Some(limit), told).await;
-            fleet.tasks.stop();
+            bus.tasks.stop();
             let goodbye = async {
-                if let Some(bytes) = fleet.member.goodbye() {
-                    let _ = fleet.bus.transport().publish(&bytes).await;
+                if let Some(bytes) = bus.member.goodbye() {
+                    let _ = bus.event_bus.transport().publish(&bytes).await;
                 }
-                fleet.bus.end_use().await
+                bus.event_bus.end_use().await
             };
             // What does not get through is noticed by the others as silence.
             let _ = timeout(Some(self.options.event_bus.publish_timeout), goodbye).await;
         };
-        fleet.left.get_or_init(leave).await;
+        bus.left.get_or_init(leave).await;
     }
 }

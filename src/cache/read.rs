@@ -9,7 +9,7 @@ use super::{
     flight_context::{About, Ticket},
     load::Grant,
     outcome::{Found, Source},
-    state::Shared,
+    state::CacheState,
 };
 use crate::{
     entry::Entry,
@@ -39,12 +39,12 @@ const MOST_JOINS: usize = 3;
 /// How many hits of a thread may believe the last tick before it is checked.
 const HITS_A_CHECK: u64 = 16;
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// The hottest path: a fresh value from memory.
     #[inline]
     pub(super) fn hit(&self, key: &str) -> Option<Arc<V>> {
         let now = self.coarse_now();
-        let value = self.l1.fresh(key, now, self.floor(now))?;
+        let value = self.l1.fresh(key, now, self.min_stored_at(now))?;
         self.report_hit(key, Level::L1, false);
         Some(value)
     }
@@ -76,7 +76,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// A value that the shared level has, which memory then has too.
     pub(super) async fn get_beyond_l1(self: &Arc<Self>, key: Arc<str>) -> Option<Arc<V>> {
-        self.meet_the_fleet();
+        self.ensure_bus_tasks();
         let found = self.get_l2(&key).await;
         if found.is_none() {
             self.report_miss(&key);
@@ -126,7 +126,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             None => self.l1.remove(&key),
         });
         if let Some(displaced) = displaced {
-            self.let_go(displaced);
+            self.drop_displaced(displaced);
         }
     }
 
@@ -145,7 +145,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Some(link) = Link::to(self.flights.id(), &key) else {
             return Err(Error::recursion(&key));
         };
-        self.meet_the_fleet();
+        self.ensure_bus_tasks();
         let mut running = None;
         let mut joins = 0;
         let ticket = loop {
@@ -245,8 +245,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Option<Entry<V>> {
         let entry = self.l1.peek(key)?;
         // What is suspect is at most a stale copy.
-        let may_serve = self.options.fail_safe.enabled || entry.is_since(self.floor(now));
-        if entry.is_usable(now) && may_serve && !self.sweeps.cover(key) {
+        let may_serve = self.options.fail_safe.enabled || entry.is_since(self.min_stored_at(now));
+        if entry.is_usable(now) && may_serve && !self.active_patterns.covers(key) {
             return Some(entry);
         }
         *rejected = Some(entry);
@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     fn is_known_missing(&self, key: &str, now: u64) -> bool {
-        self.l1.is_known_missing(key, now, self.floor(now))
+        self.l1.is_known_missing(key, now, self.min_stored_at(now))
     }
 
     fn found(&self, key: Arc<str>, look: Look<V>) -> Result<Found<V>, Error> {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     outcome::{Found, Outcome},
-    state::Shared,
+    state::CacheState,
 };
 use crate::{
     error::Error,
@@ -42,7 +42,7 @@ type Output<V, L> = <<L as Loader<V>>::Loaded as IntoLoaded<V>>::Output;
 /// ```
 #[must_use = "nothing happens before it is awaited"]
 pub struct GetOrSet<'a, Q: ?Sized, V, L> {
-    shared: &'a Arc<Shared<V>>,
+    state: &'a Arc<CacheState<V>>,
     key: &'a Q,
     loader: L,
     /// Boxed, so that the plain request stays small: it is moved on every hit.
@@ -56,8 +56,8 @@ where
     L: Loader<V>,
 {
     #[inline]
-    pub(super) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, loader: L) -> Self {
-        Self { shared, key, loader, call: None }
+    pub(super) fn new(state: &'a Arc<CacheState<V>>, key: &'a Q, loader: L) -> Self {
+        Self { state, key, loader, call: None }
     }
 
     /// How long the loaded value is fresh. Default: the cache's. A [`Loaded`](crate::Loaded) that
@@ -98,13 +98,13 @@ where
     ///
     /// As for the request itself.
     pub async fn outcome(self) -> Result<Outcome<Output<V, L>>, Error> {
-        let Self { shared, key, loader, call } = self;
+        let Self { state, key, loader, call } = self;
         let key = Arc::from(&*key.key_text());
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        let at_once = if refresh { None } else { shared.look::<L>(&key) };
+        let at_once = if refresh { None } else { state.look::<L>(&key) };
         let found = match at_once {
             Some(found) => found,
-            None => Arc::clone(shared).fetch(key, loader, call).await?,
+            None => Arc::clone(state).fetch(key, loader, call).await?,
         };
         found.into_outcome::<L::Loaded>()
     }
@@ -156,7 +156,7 @@ where
         if let State::Request(request) = &self.0
             && request.call.as_ref().is_none_or(|call| !call.refresh)
             && let Some(value) =
-                request.shared.answer(&request.key.key_text(), L::Loaded::output(None).is_some())
+                request.state.answer(&request.key.key_text(), L::Loaded::output(None).is_some())
             && let Some(output) = L::Loaded::output(value)
         {
             // The request stays as it is: taking it apart would cost more than it is worth.
@@ -177,9 +177,9 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Result<Output<V, L>, Error>> {
         let mut fetch = match std::mem::replace(&mut self.0, State::Done) {
-            State::Request(GetOrSet { shared, key, loader, call }) => {
+            State::Request(GetOrSet { state, key, loader, call }) => {
                 let key = Arc::from(&*key.key_text());
-                Box::pin(Arc::clone(shared).fetch(key, loader, call))
+                Box::pin(Arc::clone(state).fetch(key, loader, call))
             }
             State::Fetch(fetch) => fetch,
             #[expect(clippy::panic, reason = "as every future of std does")]
@@ -198,15 +198,15 @@ where
 /// A [`set`](super::LazyLayersCache::set) that can be told more before it is awaited.
 #[must_use = "nothing happens before it is awaited"]
 pub struct SetRequest<'a, Q: ?Sized, V> {
-    shared: &'a Arc<Shared<V>>,
+    state: &'a Arc<CacheState<V>>,
     key: &'a Q,
     value: Arc<V>,
     call: CallOptions,
 }
 
 impl<'a, Q: CacheKey + ?Sized, V: Send + Sync + 'static> SetRequest<'a, Q, V> {
-    pub(super) fn new(shared: &'a Arc<Shared<V>>, key: &'a Q, value: Arc<V>) -> Self {
-        Self { shared, key, value, call: CallOptions::default() }
+    pub(super) fn new(state: &'a Arc<CacheState<V>>, key: &'a Q, value: Arc<V>) -> Self {
+        Self { state, key, value, call: CallOptions::default() }
     }
 
     /// How long the value is fresh. Default: the cache's. Zero: only delete what there is.
@@ -230,7 +230,7 @@ impl<'a, Q: CacheKey + Sync + ?Sized, V: Send + Sync + 'static> IntoFuture
     type IntoFuture = BoxFuture<'a, Result<(), Error>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { shared, key, value, call } = self;
-        Box::pin(async move { shared.set(&key.key_text(), &value, &call).await })
+        let Self { state, key, value, call } = self;
+        Box::pin(async move { state.set(&key.key_text(), &value, &call).await })
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::sleep};
 
-use super::state::Shared;
+use super::state::CacheState;
 use crate::{
     bus::Change,
     l2::PendingInvalidation,
@@ -13,7 +13,7 @@ use crate::{
     time::SystemClock,
 };
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     /// Sees to it that what is owed to the shared level is paid: by one task, which ends when it
     /// is, or with the cache. To be called wherever something may have come to be owed, and where
     /// the shared level is asked: for a caller that went away may have left a debt, or a runtime
@@ -28,9 +28,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             return;
         }
         let token = self.running.token();
-        let payer = Payer { shared: Arc::clone(self), has_paid: false };
+        let payer = Payer { state: Arc::clone(self), has_paid: false };
         runtime.spawn(token.run(async move {
-            payer.shared.pay_back().await;
+            payer.state.pay_back().await;
             payer.has_paid();
         }));
     }
@@ -42,7 +42,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         // Others were told at once, and may have read the old value since.
         let paid_for = |debt: &PendingInvalidation| {
             let name = Arc::clone(&debt.name);
-            self.tell_again(if debt.is_pattern {
+            self.enqueue(if debt.is_pattern {
                 Change::Pattern(name)
             } else {
                 Change::Delete(name)
@@ -56,7 +56,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
 /// Lets another task take over where this one was dropped before its end: with its runtime, say.
 struct Payer<V: Send + Sync + 'static> {
-    shared: Arc<Shared<V>>,
+    state: Arc<CacheState<V>>,
     has_paid: bool,
 }
 
@@ -68,7 +68,7 @@ impl<V: Send + Sync + 'static> Payer<V> {
 
 impl<V: Send + Sync + 'static> Drop for Payer<V> {
     fn drop(&mut self) {
-        if let Some(l2) = self.shared.l2.as_ref().filter(|_| !self.has_paid) {
+        if let Some(l2) = self.state.l2.as_ref().filter(|_| !self.has_paid) {
             l2.give_up_debts();
         }
     }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    active_patterns::Sweeps, bus_client::Fleet, flight_context::Flights, lock_waiters::Wakes,
+    active_patterns::ActivePatterns, bus_client::BusClient, flight_context::Flights,
+    lock_waiters::LockWaiters,
 };
 use crate::resilience::task_tracker::TaskTracker;
 use crate::{
@@ -24,17 +25,17 @@ use crate::{
 
 pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
 
-pub(super) struct Shared<V> {
+pub(super) struct CacheState<V> {
     pub(super) options: CacheOptions,
     /// `None`: the system's, which is then read without a detour.
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
     pub(super) l2: Option<L2<V>>,
-    pub(super) fleet: Option<Fleet<V>>,
+    pub(super) bus: Option<BusClient<V>>,
     pub(super) flights: Arc<Flights<V>>,
-    pub(super) sweeps: Sweeps,
-    pub(super) wakes: Wakes,
+    pub(super) active_patterns: ActivePatterns,
+    pub(super) lock_waiters: LockWaiters,
     pub(super) observer: Observer,
     /// The loads that are running. LeaseResponse by reads, awaited by `close`; stopped by `close` at its
     /// deadline and by the last handle's drop.
@@ -44,20 +45,20 @@ pub(super) struct Shared<V> {
 }
 
 /// Held by the handles and not by the loads, so that it knows when the last handle goes.
-pub(super) struct Owner {
+pub(super) struct ShutdownOnDrop {
     pub(super) running: TaskTracker,
     /// The tasks of the bus.
-    pub(super) fleet: TaskTracker,
+    pub(super) bus: TaskTracker,
 }
 
-impl Drop for Owner {
+impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
         self.running.stop();
-        self.fleet.stop();
+        self.bus.stop();
     }
 }
 
-impl<V: 'static> Shared<V> {
+impl<V: 'static> CacheState<V> {
     #[inline]
     pub(super) fn now(&self) -> u64 {
         match &self.clock {
@@ -77,13 +78,13 @@ impl<V: 'static> Shared<V> {
 
     /// When an entry must have been stored, at least, to be believed.
     #[inline]
-    pub(super) fn floor(&self, now: u64) -> u64 {
-        self.fleet.as_ref().map_or(0, |fleet| fleet.trust.floor(now))
+    pub(super) fn min_stored_at(&self, now: u64) -> u64 {
+        self.bus.as_ref().map_or(0, |bus| bus.trust.min_stored_at(now))
     }
 
     /// Whether an entry answers without a further question.
     pub(super) fn is_served(&self, entry: &Entry<V>, now: u64) -> bool {
-        entry.is_fresh(now) && entry.is_since(self.floor(now))
+        entry.is_fresh(now) && entry.is_since(self.min_stored_at(now))
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -108,7 +109,7 @@ impl<V: 'static> Shared<V> {
 
     /// Counts what an insert pushed out, and lets go of it, where no lock is held. A value whose
     /// `Drop` panics harms nobody but itself.
-    pub(super) fn let_go(&self, displaced: Displaced<V>) {
+    pub(super) fn drop_displaced(&self, displaced: Displaced<V>) {
         let evictions = displaced.evictions();
         if evictions > 0 {
             self.observer.count_many(Counter::L1Evictions, evictions);
@@ -132,7 +133,7 @@ impl<V: 'static> Shared<V> {
                 .l2
                 .as_ref()
                 .map(|l2| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering }),
-            event_bus: self.fleet.as_ref().map(|fleet| fleet.health(self.now())),
+            event_bus: self.bus.as_ref().map(|bus| bus.health(self.now())),
             loads_in_flight: self.flights.running(),
             closed: self.closed.load(Ordering::Acquire),
         }

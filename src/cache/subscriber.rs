@@ -10,9 +10,9 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
-    bus_client::Fleet,
+    bus_client::BusClient,
     flight_context::{About, Ticket},
-    state::Shared,
+    state::CacheState,
 };
 use crate::{
     bus::{self, Delivery, GapReason, Kind, Message, Standing, Subscribed},
@@ -38,26 +38,26 @@ enum Call {
 }
 
 /// Says that there is no subscription any more, also where the task is dropped with its runtime.
-struct Listening<'a, V: Send + Sync + 'static>(&'a Shared<V>, &'a Fleet<V>);
+struct Listening<'a, V: Send + Sync + 'static>(&'a CacheState<V>, &'a BusClient<V>);
 
 impl<V: Send + Sync + 'static> Drop for Listening<'_, V> {
     fn drop(&mut self) {
-        let Self(shared, fleet) = self;
-        fleet.member.unsubscribed();
-        fleet.trust.lasts_until(0);
-        fleet.subscribed.send_replace(false);
-        shared.observer.emit(|| Event::BusDisconnected);
+        let Self(state, bus) = self;
+        bus.member.unsubscribed();
+        bus.trust.extend_until(0);
+        bus.subscribed.send_replace(false);
+        state.observer.emit(|| Event::BusDisconnected);
     }
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn listen(self: &Arc<Self>) {
-        let Some(fleet) = &self.fleet else { return };
+        let Some(bus) = &self.bus else { return };
         let pauses = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut pause = pauses();
         let mut is_reported = false;
         loop {
-            let subscribe = fleet.bus.transport().subscribe();
+            let subscribe = bus.event_bus.transport().subscribe();
             let attempt = timeout(Some(SUBSCRIBE_LIMIT), subscribe).await;
             match attempt
                 .unwrap_or_else(|Elapsed| Err("the subscription did not begin in time".into()))
@@ -67,7 +67,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         self.observer.bus_recovered();
                     }
                     let began = self.now();
-                    self.hear_all(fleet, subscribed).await;
+                    self.hear_all(bus, subscribed).await;
                     self.observer.bus_fails(None);
                     is_reported = true;
                     // One that ends as soon as it begins must not be begun without a pause.
@@ -88,17 +88,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// One subscription, from its confirmation to its end.
-    async fn hear_all(self: &Arc<Self>, fleet: &Fleet<V>, subscribed: Subscribed) {
+    async fn hear_all(self: &Arc<Self>, bus: &BusClient<V>, subscribed: Subscribed) {
         let Subscribed { messages: mut events, resumed } = subscribed;
         let now = self.now();
-        fleet.member.subscribed(now, resumed, fastrand::f64());
-        let _listening = Listening(self, fleet);
+        bus.member.subscribed(now, resumed, fastrand::f64());
+        let _listening = Listening(self, bus);
         if !resumed {
-            self.distrust(fleet, now);
+            self.distrust(bus, now);
         }
-        fleet.trust.lasts_until(fleet.member.trusted_until());
-        fleet.subscribed.send_replace(true);
-        fleet.is_alive();
+        bus.trust.extend_until(bus.member.trusted_until());
+        bus.subscribed.send_replace(true);
+        bus.is_alive();
         self.observer.emit(|| Event::BusSubscribed { resumed });
         let mut checks = interval(CHECKS);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,56 +116,56 @@ impl<V: Send + Sync + 'static> Shared<V> {
             };
             match call {
                 Call::Check => {
-                    if let Some(reason) = fleet.member.lost_any(self.now()) {
-                        self.lost_events(fleet, told(reason));
+                    if let Some(reason) = bus.member.lost_any(self.now()) {
+                        self.lost_events(bus, told(reason));
                     }
                 }
                 Call::Delivery(Delivery::Message(payload)) => {
-                    self.hear(fleet, &payload).await;
+                    self.hear(bus, &payload).await;
                     heard = heard.wrapping_add(1);
                     if heard.is_multiple_of(BATCH) {
                         tokio::task::yield_now().await;
                     }
                 }
                 Call::Delivery(Delivery::Gap) => {
-                    self.lost_events(fleet, "the transport lost events");
+                    self.lost_events(bus, "the transport lost events");
                 }
                 Call::Delivery(_) => return,
             }
-            fleet.trust.lasts_until(fleet.member.trusted_until());
+            bus.trust.extend_until(bus.member.trusted_until());
         }
     }
 
-    fn lost_events(&self, fleet: &Fleet<V>, reason: &str) {
+    fn lost_events(&self, bus: &BusClient<V>, reason: &str) {
         self.observer.count(Counter::BusGaps);
         self.observer.emit(|| Event::BusGap { reason });
-        self.distrust(fleet, self.now());
-        fleet.member.gave_up_on_events(self.now());
+        self.distrust(bus, self.now());
+        bus.member.gave_up_on_events(self.now());
     }
 
     /// What memory holds is suspect, and what running loads bring too. First the one, then the
     /// other: what a load fills in between is suspect already.
-    fn distrust(&self, fleet: &Fleet<V>, now: u64) {
-        fleet.trust.suspect(now);
+    fn distrust(&self, bus: &BusClient<V>, now: u64) {
+        bus.trust.invalidate_before(now);
         self.flights.invalidate_matching(|_| true);
         // What was filled until that moment bears a time up to it.
-        fleet.trust.suspect(self.now());
+        bus.trust.invalidate_before(self.now());
     }
 
-    async fn hear(self: &Arc<Self>, fleet: &Fleet<V>, payload: &[u8]) {
+    async fn hear(self: &Arc<Self>, bus: &BusClient<V>, payload: &[u8]) {
         let unpack = |payload: &[u8], limit| {
-            contained(|| Ok(fleet.codec.unpack(payload, limit))).ok().flatten()
+            contained(|| Ok(bus.codec.unpack(payload, limit))).ok().flatten()
         };
         let body = bus::body(payload, unpack);
         let message = body
             .as_ref()
             .map_err(|refused| *refused)
-            .and_then(|body| Message::decode(body, fleet.member.namespace()));
+            .and_then(|body| Message::decode(body, bus.member.namespace()));
         let message = match message {
             Ok(message) => message,
             Err(refused) => {
                 let is_readable = refused == bus::DecodeError::OtherNamespace;
-                fleet.member.heard_something(self.now(), is_readable, fastrand::f64());
+                bus.member.heard_something(self.now(), is_readable, fastrand::f64());
                 if !is_readable {
                     self.observer.count(Counter::EventsRefused);
                     self.observer.emit(|| Event::InvalidationRefused { error: &refused });
@@ -178,16 +178,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Kind::Set { keys, .. } => keys.iter().map(|key| self.right_to(key)).collect(),
             _ => Vec::new(),
         };
-        let standing = fleet.member.standing(self.now(), &message);
+        let standing = bus.member.standing(self.now(), &message);
         match standing {
-            Standing::New { is_good } => self.apply(fleet, &message, tickets, is_good).await,
+            Standing::New { is_good } => self.apply(bus, &message, tickets, is_good).await,
             Standing::Known => {
                 self.observer.count(Counter::EventsDuplicate);
                 self.observer.emit(|| Event::InvalidationDuplicate { source: message.source });
             }
             Standing::Own => {}
         }
-        fleet.member.heard(self.now(), &message, standing, fastrand::f64());
+        bus.member.heard(self.now(), &message, standing, fastrand::f64());
     }
 
     fn right_to(&self, key: &str) -> Ticket<V> {
@@ -196,7 +196,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn apply(
         self: &Arc<Self>,
-        fleet: &Fleet<V>,
+        bus: &BusClient<V>,
         message: &Message<'_>,
         tickets: Vec<Ticket<V>>,
         is_good: bool,
@@ -221,13 +221,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Kind::Beacon { .. } => {}
             Kind::Delete { keys } => {
                 for key in keys {
-                    self.void(key);
-                    self.wakes.wake(key);
+                    self.invalidate_l1(key);
+                    self.lock_waiters.wake(key);
                 }
             }
-            Kind::Pattern { pattern } => self.sweep(&Arc::new(Pattern::new(pattern))).await,
+            Kind::Pattern { pattern } => {
+                self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern))).await
+            }
             Kind::Set { keys, value, ttl_ms, prime, .. } => {
-                let value = if is_good { decode(fleet, value) } else { None };
+                let value = if is_good { decode(bus, value) } else { None };
                 for (key, mut ticket) in keys.iter().zip(tickets) {
                     let kept = match &value {
                         Some(value) => self.receive(&mut ticket, value, *ttl_ms, *prime),
@@ -237,12 +239,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
                         self.observer.count(Counter::ValuesReceived);
                         self.observer.emit(|| Event::SetReceived { key, source });
                     } else if !prime {
-                        self.void(key);
+                        self.invalidate_l1(key);
                     }
                     if !is_good {
                         self.observer.emit(|| Event::InvalidationStale { key, source });
                     }
-                    self.wakes.wake(key);
+                    self.lock_waiters.wake(key);
                 }
             }
         }
@@ -267,15 +269,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let displaced = if prime { ticket.promote(write) } else { ticket.overwrite(write) };
         let kept = displaced.is_some();
         if let Some(displaced) = displaced {
-            self.let_go(displaced);
+            self.drop_displaced(displaced);
         }
         kept
     }
 }
 
-fn decode<V: 'static>(fleet: &Fleet<V>, value: &[u8]) -> Option<Arc<V>> {
+fn decode<V: 'static>(bus: &BusClient<V>, value: &[u8]) -> Option<Arc<V>> {
     let payload = bus::payload_of_value(value)?;
-    contained(|| fleet.codec.decode(&payload)).ok().map(Arc::new)
+    contained(|| bus.codec.decode(&payload)).ok().map(Arc::new)
 }
 
 fn told(reason: GapReason) -> &'static str {

@@ -29,11 +29,11 @@ impl Trust {
 
     /// The time at or after which an entry must have been stored.
     #[inline]
-    pub(super) fn floor(&self, now: u64) -> u64 {
+    pub(super) fn min_stored_at(&self, now: u64) -> u64 {
         // In this order: who sees that there is trust again sees what is suspect since.
-        let is_whole = self.is_whole(now);
+        let is_valid = self.is_valid(now);
         let suspect = self.suspect.load(Ordering::Relaxed);
-        if is_whole {
+        if is_valid {
             return suspect;
         }
         // An entry is believed for less than the timeout.
@@ -41,12 +41,12 @@ impl Trust {
     }
 
     #[inline]
-    pub(super) fn is_whole(&self, now: u64) -> bool {
+    pub(super) fn is_valid(&self, now: u64) -> bool {
         now < self.until.load(Ordering::Acquire)
     }
 
     /// Something was heard.
-    pub(super) fn lasts_until(&self, until: u64) {
+    pub(super) fn extend_until(&self, until: u64) {
         // Written seldom: every hit reads it.
         let known = self.until.load(Ordering::Relaxed);
         if until < known || until.saturating_sub(known) >= self.timeout / 16 {
@@ -55,7 +55,7 @@ impl Trust {
     }
 
     /// What is stored up to now is suspect.
-    pub(super) fn suspect(&self, now: u64) {
+    pub(super) fn invalidate_before(&self, now: u64) {
         self.suspect.fetch_max(now.saturating_add(1), Ordering::Relaxed);
     }
 }
@@ -67,21 +67,21 @@ mod tests {
     #[test]
     fn without_trust_entries_are_believed_for_a_while_and_suspects_not_at_all() {
         let trust = Trust::new(Some(3_000));
-        assert_eq!((trust.floor(1_000), trust.floor(10_000)), (1, 7_001));
-        trust.lasts_until(13_000);
-        assert_eq!((trust.floor(12_999), trust.floor(13_000)), (0, 10_001));
-        trust.suspect(9_000);
-        assert_eq!((trust.floor(9_500), trust.floor(13_000)), (9_001, 10_001));
-        trust.suspect(8_000);
-        assert_eq!(trust.floor(9_500), 9_001, "suspicion does not go back");
-        trust.lasts_until(0);
-        assert_eq!(trust.floor(9_500), 9_001);
-        assert!(!trust.is_whole(9_500));
+        assert_eq!((trust.min_stored_at(1_000), trust.min_stored_at(10_000)), (1, 7_001));
+        trust.extend_until(13_000);
+        assert_eq!((trust.min_stored_at(12_999), trust.min_stored_at(13_000)), (0, 10_001));
+        trust.invalidate_before(9_000);
+        assert_eq!((trust.min_stored_at(9_500), trust.min_stored_at(13_000)), (9_001, 10_001));
+        trust.invalidate_before(8_000);
+        assert_eq!(trust.min_stored_at(9_500), 9_001, "suspicion does not go back");
+        trust.extend_until(0);
+        assert_eq!(trust.min_stored_at(9_500), 9_001);
+        assert!(!trust.is_valid(9_500));
     }
 
     #[test]
     fn who_does_not_listen_believes_everything() {
         let trust = Trust::new(None);
-        assert_eq!(trust.floor(u64::MAX - 1), 0);
+        assert_eq!(trust.min_stored_at(u64::MAX - 1), 0);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{flight_context::About, state::Shared};
+use super::{flight_context::About, state::CacheState};
 use crate::{
     entry::Entry, error::Error, glob::Pattern, l1::Displaced, l2, observe::Event,
     options::CallOptions,
@@ -22,7 +22,7 @@ use crate::{
 /// Keys looked at between two chances for other tasks of the thread: some tens of microseconds.
 const SWEEP_BATCH: usize = 512;
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn set(
         self: &Arc<Self>,
         key: &str,
@@ -35,40 +35,40 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut announcement = self.announce(key);
         let given = self.given(&text, value, ttl);
         if let Some(l2) = &self.l2 {
-            if let Err(closed) = self.remove(key) {
+            if let Err(closed) = self.remove_l1_if_open(key) {
                 announcement.withdraw();
                 return Err(closed);
             }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
-            let on_its_way = OnItsWay { shared: self, key };
+            let on_its_way = OnItsWay { state: self, key };
             let told = l2.set(self.call_context(key), value, ttl).await;
             let published = told.map_err(|failure| unreachable(key, failure))?;
             on_its_way.has_arrived();
             let entry = self.entry(key, value, lifetime);
             let store = || {
-                let displaced = self.store(&text, entry)?;
+                let displaced = self.put_l1(&text, entry)?;
                 announcement.tell(given);
                 Ok::<_, Error>(displaced)
             };
             let is_refused = published == l2::Published::Refused;
             let displaced = if is_refused { None } else { ticket.overwrite(store) };
             match displaced {
-                Some(displaced) => self.let_go(displaced?),
+                Some(displaced) => self.drop_displaced(displaced?),
                 // Another write or delete came in between, here or elsewhere, and was the later.
                 None => {
-                    self.void(key);
+                    self.invalidate_l1(key);
                     announcement.tell(None);
                 }
             }
         } else {
             let entry = self.entry(key, value, lifetime);
             let stored = self.flights.invalidate(key, || {
-                let displaced = self.store(&text, entry)?;
+                let displaced = self.put_l1(&text, entry)?;
                 announcement.tell(given);
                 Ok(displaced)
             });
             match stored {
-                Ok(displaced) => self.let_go(displaced),
+                Ok(displaced) => self.drop_displaced(displaced),
                 Err(closed) => {
                     announcement.withdraw();
                     return Err(closed);
@@ -81,12 +81,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
         let mut announcement = self.announce(key);
-        if let Err(closed) = self.remove(key) {
+        if let Err(closed) = self.remove_l1_if_open(key) {
             announcement.withdraw();
             return Err(closed);
         }
         if let Some(l2) = &self.l2 {
-            let on_its_way = OnItsWay { shared: self, key };
+            let on_its_way = OnItsWay { state: self, key };
             let told = l2.delete(self.call_context(key)).await;
             drop(on_its_way);
             told.map_err(|failure| unreachable(key, failure))?;
@@ -100,11 +100,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
         let mut announcement = self.announce_pattern(glob);
-        self.sweep(&pattern).await;
+        self.invalidate_l1_matching(&pattern).await;
         if let Some(l2) = &self.l2 {
-            let on_its_way = SweepOnItsWay { shared: self, pattern: &pattern };
+            let on_its_way = SweepOnItsWay { state: self, pattern: &pattern };
             let told = l2.delete_matching(self.call_context(glob)).await;
-            self.sweep(&pattern).await;
+            self.invalidate_l1_matching(&pattern).await;
             on_its_way.has_arrived();
             self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
@@ -115,15 +115,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     pub(super) async fn size(&self) -> u64 {
-        let shared = match &self.l2 {
+        let in_l2 = match &self.l2 {
             Some(l2) => l2.size(self.call_context("*")).await,
             None => None,
         };
-        shared.unwrap_or_else(|| self.l1.len() as u64)
+        in_l2.unwrap_or_else(|| self.l1.len() as u64)
     }
 
     /// To be called under the lock, so that a write either sees the end or is swept by `close`.
-    fn store(&self, key: &Arc<str>, entry: Option<Entry<V>>) -> Result<Displaced<V>, Error> {
+    fn put_l1(&self, key: &Arc<str>, entry: Option<Entry<V>>) -> Result<Displaced<V>, Error> {
         self.check_open()?;
         Ok(match entry {
             Some(entry) => self.l1.insert(key, entry),
@@ -132,22 +132,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Removes a key from memory, with the right of its running loads.
-    fn remove(&self, key: &str) -> Result<(), Error> {
+    fn remove_l1_if_open(&self, key: &str) -> Result<(), Error> {
         let displaced = self.flights.invalidate(key, || {
             self.check_open()?;
             Ok::<_, Error>(self.l1.remove(key))
         })?;
-        self.let_go(displaced);
+        self.drop_displaced(displaced);
         Ok(())
     }
 
     /// The same, whether the cache is open or not.
-    pub(super) fn void(&self, key: &str) {
-        self.let_go(self.flights.invalidate(key, || self.l1.remove(key)));
+    pub(super) fn invalidate_l1(&self, key: &str) {
+        self.drop_displaced(self.flights.invalidate(key, || self.l1.remove(key)));
     }
 
-    pub(super) async fn sweep(&self, pattern: &Arc<Pattern>) {
-        let sweep = self.sweeps.begin(Arc::clone(pattern));
+    pub(super) async fn invalidate_l1_matching(&self, pattern: &Arc<Pattern>) {
+        let sweep = self.active_patterns.begin(Arc::clone(pattern));
         self.flights.invalidate_matching(|key| pattern.matches(key));
         for (looked_at, ()) in self.l1.sweep(pattern).enumerate() {
             if looked_at % SWEEP_BATCH == SWEEP_BATCH - 1 {
@@ -161,7 +161,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
 /// A write that the shared level is being told of. Where it fails, or its caller does not wait for
 /// its end, memory forgets the key again all the same, and what is owed is paid.
 struct OnItsWay<'a, V: Send + Sync + 'static> {
-    shared: &'a Arc<Shared<V>>,
+    state: &'a Arc<CacheState<V>>,
     key: &'a str,
 }
 
@@ -173,14 +173,14 @@ impl<V: Send + Sync + 'static> OnItsWay<'_, V> {
 
 impl<V: Send + Sync + 'static> Drop for OnItsWay<'_, V> {
     fn drop(&mut self) {
-        self.shared.void(self.key);
-        self.shared.repay();
+        self.state.invalidate_l1(self.key);
+        self.state.repay();
     }
 }
 
 /// The same for a pattern.
 struct SweepOnItsWay<'a, V: Send + Sync + 'static> {
-    shared: &'a Arc<Shared<V>>,
+    state: &'a Arc<CacheState<V>>,
     pattern: &'a Arc<Pattern>,
 }
 
@@ -192,10 +192,10 @@ impl<V: Send + Sync + 'static> SweepOnItsWay<'_, V> {
 
 impl<V: Send + Sync + 'static> Drop for SweepOnItsWay<'_, V> {
     fn drop(&mut self) {
-        let (shared, pattern) = (Arc::clone(self.shared), Arc::clone(self.pattern));
-        shared.repay();
-        let token = shared.running.token();
-        let sweep = token.run(async move { shared.sweep(&pattern).await });
+        let (state, pattern) = (Arc::clone(self.state), Arc::clone(self.pattern));
+        state.repay();
+        let token = state.running.token();
+        let sweep = token.run(async move { state.invalidate_l1_matching(&pattern).await });
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(sweep)),
             // To yield is all that it would wait for, and there is nobody to yield to.
