@@ -12,7 +12,7 @@ use redis::{ErrorKind, RedisResult, Value};
 
 use super::{
     connection::Connection,
-    store::{Parts, options::RestartPolicy, scan},
+    store::{context::StoreContext, options::RestartPolicy, scan},
 };
 use crate::error::BoxError;
 
@@ -75,13 +75,13 @@ impl Runs {
     pub(crate) async fn vet(
         &mut self,
         connection: &Connection,
-        parts: &Parts,
+        context: &StoreContext,
     ) -> Result<(), BoxError> {
         let mut may_be_old = self.have_changed();
         let mut to_be_noted = None;
         // In a Cluster there is no one place for the note.
         if let (false, Some(run)) = (connection.is_cluster(), self.current.first()) {
-            let get = redis::cmd("GET").arg(parts.names.run()).to_owned();
+            let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
             let noted: Option<String> = connection.run(&get).await?;
             may_be_old = match noted.as_deref() {
                 Some(noted) => noted != run,
@@ -89,11 +89,11 @@ impl Runs {
             };
             to_be_noted = (noted.as_ref() != Some(run)).then(|| run.clone());
         }
-        if may_be_old && parts.options.after_restart == RestartPolicy::Clear {
-            scan::delete_matching(connection, parts, "*").await?;
+        if may_be_old && context.options.after_restart == RestartPolicy::Clear {
+            scan::delete_matching(connection, context, "*").await?;
         }
         if let Some(run) = to_be_noted {
-            let note = redis::cmd("SET").arg(parts.names.run()).arg(run).to_owned();
+            let note = redis::cmd("SET").arg(context.keys.run()).arg(run).to_owned();
             match connection.run::<()>(&note).await {
                 // A full server still serves.
                 Err(error) if error.code() != Some("OOM") => return Err(error.into()),

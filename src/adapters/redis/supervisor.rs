@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     connection::{Connection, Doubt},
     run_id::Runs,
-    store::Inner,
+    store::context::StoreContext,
 };
 use crate::{
     error::BoxError,
@@ -91,25 +91,28 @@ impl Link {
 
     /// A connection, with its number: the one there is, or the one that is being made. An error if
     /// the last attempt failed.
-    pub(crate) async fn get(&self, inner: &Arc<Inner>) -> Result<(Connection, u64), BoxError> {
-        self.get_if(inner, |_| true).await
+    pub(crate) async fn get(
+        &self,
+        context: &Arc<StoreContext>,
+    ) -> Result<(Connection, u64), BoxError> {
+        self.get_if(context, |_| true).await
     }
 
     /// Waits for a connection later than `number`.
     pub(crate) async fn get_later(
         &self,
-        inner: &Arc<Inner>,
+        context: &Arc<StoreContext>,
         number: u64,
     ) -> Result<(Connection, u64), BoxError> {
-        self.get_if(inner, |own| own > number).await
+        self.get_if(context, |own| own > number).await
     }
 
     async fn get_if(
         &self,
-        inner: &Arc<Inner>,
+        context: &Arc<StoreContext>,
         will_do: impl Fn(u64) -> bool,
     ) -> Result<(Connection, u64), BoxError> {
-        let mut receiver = self.receiver(inner)?;
+        let mut receiver = self.receiver(context)?;
         let is_settled = |state: &State| match state {
             State::Connecting => false,
             State::Up(_, number) => will_do(*number),
@@ -138,7 +141,7 @@ impl Link {
         self.state.read().as_ref().map(|(_, runtime)| runtime.clone())
     }
 
-    fn receiver(&self, inner: &Arc<Inner>) -> Result<watch::Receiver<State>, BoxError> {
+    fn receiver(&self, context: &Arc<StoreContext>) -> Result<watch::Receiver<State>, BoxError> {
         let mut state = self.state.write();
         if let Some((receiver, _)) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok()) {
             return Ok(receiver.clone());
@@ -146,7 +149,7 @@ impl Link {
         let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
         let (sender, receiver) = watch::channel(State::Connecting);
         let keeper = Keeper {
-            inner: Inner::parts(inner),
+            context: Arc::clone(context),
             number: Arc::clone(&self.number),
             suspicion: Arc::clone(&self.suspicion),
             sender,
@@ -163,7 +166,7 @@ const PROVEN: Duration = Duration::from_secs(5);
 /// The task. It has what it needs of the store and not the store, so it ends with it: when nobody
 /// is left to be told.
 struct Keeper {
-    inner: Arc<super::store::Parts>,
+    context: Arc<StoreContext>,
     number: Arc<AtomicU64>,
     suspicion: Arc<Suspicion>,
     sender: watch::Sender<State>,
@@ -205,8 +208,8 @@ impl Keeper {
     }
 
     async fn connect(&self, runs: &mut Runs) -> Result<Connection, BoxError> {
-        let limit = self.inner.options.connect_timeout;
-        let connecting = self.inner.target.connect(limit);
+        let limit = self.context.options.connect_timeout;
+        let connecting = self.context.target.connect(limit);
         // A sentinel and the server that it names, or the nodes of a Cluster: one after the other.
         let connection = timeout(limit.saturating_mul(3), connecting)
             .await
@@ -215,7 +218,7 @@ impl Keeper {
             .await
             .map_err(|_| format!("the server does not answer within {limit:?}"))??;
         // It may take as long as it takes to look at every key, while the servers answer.
-        let vetting = runs.vet(&connection, &self.inner);
+        let vetting = runs.vet(&connection, &self.context);
         unless(self.silence(&connection), vetting)
             .await
             .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
@@ -224,7 +227,7 @@ impl Keeper {
 
     /// Ends when the servers have not answered twice.
     async fn silence(&self, connection: &Connection) {
-        let interval = self.inner.options.check_interval;
+        let interval = self.context.options.check_interval;
         let ping = redis::cmd("PING");
         let mut silent = 0;
         while silent < 2 {
@@ -239,15 +242,15 @@ impl Keeper {
 
     /// Returns when the connection is given up.
     async fn watch(&self, connection: &Connection, runs: &mut Runs) -> BoxError {
-        let interval = self.inner.options.check_interval;
+        let interval = self.context.options.check_interval;
         let mut silent = 0;
         loop {
             // A call that failed asks for a check at once.
             let _ = timeout(interval, self.suspicion.told.notified()).await;
-            if self.suspicion.is_unfit.load(Ordering::Relaxed) && !self.inner.target.is_given() {
+            if self.suspicion.is_unfit.load(Ordering::Relaxed) && !self.context.target.is_given() {
                 return "the server takes no writes".into();
             }
-            if self.inner.target.has_another(interval).await {
+            if self.context.target.has_another(interval).await {
                 return "a sentinel names another master".into();
             }
             let asked = Instant::now();
@@ -262,9 +265,9 @@ impl Keeper {
                         self.number.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                Ok(Err(error)) if self.inner.target.is_given() => drop(error),
+                Ok(Err(error)) if self.context.target.is_given() => drop(error),
                 Ok(Err(error)) => return error.into(),
-                Err(_) if silent >= 1 && !self.inner.target.is_given() => {
+                Err(_) if silent >= 1 && !self.context.target.is_given() => {
                     return "the server does not answer".into();
                 }
                 Err(_) => silent += 1,

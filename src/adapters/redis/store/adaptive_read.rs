@@ -26,13 +26,13 @@ impl Inner {
         begin: LeaseRequest,
     ) -> Result<LeaseResponse, BoxError> {
         if !begin.refresh && self.lately.are_few() && self.are_many() {
-            let found = self.read(self.parts.names.value(key)).await?;
+            let found = self.read(self.context.keys.value(key)).await?;
             if let Some(fresh) = found.filter(|it| is_fresh(it, begin)) {
                 self.lately.saw(false);
                 return Ok(LeaseResponse::Fresh(fresh));
             }
         }
-        let (value, epoch) = self.parts.names.both(key);
+        let (value, epoch) = self.context.keys.value_and_lease(key);
         let begun = self.begin(Beginning { value, epoch, begin }).await?;
         // Who passes a value over says nothing about how many there are.
         if !begin.refresh {
@@ -43,7 +43,7 @@ impl Inner {
 
     /// Whether this caller will not be alone.
     fn are_many(&self) -> bool {
-        !self.parts.target.is_cluster() && (self.gets.is_busy() || self.beginnings.is_busy())
+        !self.context.target.is_cluster() && (self.gets.is_busy() || self.beginnings.is_busy())
     }
 
     async fn begin(self: &Arc<Self>, what: Beginning) -> Result<LeaseResponse, BoxError> {

@@ -23,7 +23,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Inner, Parts};
+use super::{Inner, context::StoreContext};
 use crate::adapters::redis::connection::{Request, doubt};
 use crate::{error::BoxError, resilience::unless};
 
@@ -50,7 +50,7 @@ pub(crate) trait Ask: Sized + Send + Sync + 'static {
     type Answer: Send;
 
     /// One request for all; with whether those that came last were small.
-    fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a>;
+    fn request<'a>(all: &[&Self], context: &'a StoreContext, are_small: bool) -> Request<'a>;
 
     /// The answer to each of so many, from what the server said; perhaps to the second of two
     /// requests, of which the first may have been heard.
@@ -245,7 +245,7 @@ impl Inner {
     pub(crate) async fn together<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
         // Keys of a Cluster are on different servers. (Boxed, so that who goes with others need not
         // have room for what it takes to go alone: callers of whom there are many are to be small.)
-        if self.parts.target.is_cluster() {
+        if self.context.target.is_cluster() {
             return Box::pin(self.alone(what, false)).await;
         }
         match self.join(what) {
@@ -265,7 +265,7 @@ impl Inner {
         what: A,
         was_heard: bool,
     ) -> Result<A::Answer, BoxError> {
-        let request = A::request(&[&what], &self.parts, false);
+        let request = A::request(&[&what], &self.context, false);
         let (answer, is_second) = self.ask_twice(request).await;
         let mut answers = self.answers::<A>(answer?, 1, is_second || was_heard)?;
         answers.pop().ok_or_else(|| MISSING.into())
@@ -324,7 +324,7 @@ impl Inner {
         batch.was_asked = true;
         let all: Vec<&A> = batch.all.iter().map(|waiting| &waiting.what).collect();
         let are_small = A::queue(&self).state.lock().are_small;
-        let request = A::request(&all, &self.parts, are_small);
+        let request = A::request(&all, &self.context, are_small);
         let nobody_waits = async {
             for waiting in &mut batch.all {
                 waiting.told.closed().await;

@@ -2,12 +2,50 @@
 
 use std::{fmt, sync::Arc};
 
+use redis::{aio::ConnectionLike, cluster_async::ClusterConnection};
+
 use super::{
-    DeleteStrategy, Inner, Parts, RedisOptions, RedisStore, RestartPolicy, adaptive_read::Misses,
-    batch::Together, keyspace::Names, scripts::Scripts,
+    DeleteStrategy, RedisOptions, RedisStore, RestartPolicy, context::StoreContext,
+    keyspace::KeySpace,
 };
-use crate::adapters::redis::{supervisor::Link, target::Target};
-use crate::{adapters::redis::endpoint::Certificates, error::BuildError};
+use crate::adapters::redis::{endpoint::Certificates, target::Target};
+use crate::error::BuildError;
+
+impl RedisStore {
+    /// A single server, by its URL: `redis://[user:password@]host[:port][/database]`, or
+    /// `rediss://` for TLS with the feature `redis-tls`.
+    pub fn at(url: impl Into<String>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::One(url.into()))
+    }
+
+    /// A Cluster, by the URLs of some of its nodes.
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::Cluster(urls.into_iter().map(Into::into).collect()))
+    }
+
+    /// The server that sentinels name, by their URLs and that of the master, which has its name as
+    /// the host: `redis://:password@mymaster/0`.
+    pub fn sentinel(
+        urls: impl IntoIterator<Item = impl Into<String>>,
+        master: impl Into<String>,
+    ) -> RedisStoreBuilder {
+        let urls = urls.into_iter().map(Into::into).collect();
+        RedisStoreBuilder::new(Place::Sentinel(urls, master.into()))
+    }
+
+    /// A connection that the application has: a `MultiplexedConnection`, or better a
+    /// `ConnectionManager`, for it is not made anew here when it breaks.
+    pub fn over(
+        connection: impl ConnectionLike + Clone + Send + Sync + 'static,
+    ) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::Ready(Target::Given(Arc::new(connection))))
+    }
+
+    /// The same for a connection to a Cluster.
+    pub fn over_cluster(connection: ClusterConnection) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(Place::Ready(Target::GivenCluster(connection)))
+    }
+}
 
 /// Makes a [`RedisStore`].
 #[must_use = "nothing happens before build()"]
@@ -98,28 +136,19 @@ impl RedisStoreBuilder {
             Place::Sentinel(urls, master) => Target::sentinel(&urls, &master, certificates)?,
             Place::Ready(target) => target,
         };
-        let names = Names::new(options.prefix.clone());
-        options.check(&names, target.is_cluster())?;
-        let parts = Parts { target, options, names, scripts: Scripts::new() };
-        Ok(RedisStore(Arc::new(Inner {
-            parts: Arc::new(parts),
-            link: Link::default(),
-            gets: Together::default(),
-            beginnings: Together::default(),
-            lately: Misses::default(),
-            publications: Together::default(),
-            removals: Together::default(),
-        })))
+        let context = StoreContext::new(target, options);
+        context.options.check(&context.keys, context.target.is_cluster())?;
+        Ok(RedisStore::new(context))
     }
 }
 
 impl RedisOptions {
-    fn check(&self, names: &Names, is_cluster: bool) -> Result<(), BuildError> {
+    fn check(&self, keys: &KeySpace, is_cluster: bool) -> Result<(), BuildError> {
         let refuse = |refused: bool, option, problem: &str, fix| {
             if refused { Err(BuildError::new(option, problem, fix)) } else { Ok(()) }
         };
         refuse(
-            names.is_ambiguous(),
+            keys.is_ambiguous(),
             "redis.prefix",
             "has an opening brace and nothing for it to enclose, so a Cluster would place names by \
              what is in their keys",

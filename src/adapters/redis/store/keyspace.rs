@@ -5,7 +5,7 @@ use crate::glob::Pattern;
 
 /// A prefix that makes names that can be told apart.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(crate) struct KeySpace {
     prefix: String,
     /// What the names of epochs begin with.
     epoch: String,
@@ -27,7 +27,7 @@ pub(crate) enum Name<'a> {
     Other,
 }
 
-impl Names {
+impl KeySpace {
     pub(crate) fn new(prefix: String) -> Self {
         let (epoch, index) = (format!("{prefix}{EPOCH}"), format!("{prefix}__index"));
         let epochs = format!("{prefix}__epochs");
@@ -43,7 +43,7 @@ impl Names {
     }
 
     /// The sorted set of the epochs that are out, each with its end in the server's milliseconds.
-    pub(crate) fn epochs(&self) -> &str {
+    pub(crate) fn lease_set(&self) -> &str {
         &self.epochs
     }
 
@@ -57,14 +57,14 @@ impl Names {
     }
 
     /// The names of a key's value and of its epoch.
-    pub(crate) fn both(&self, key: &str) -> (String, String) {
-        (self.value(key), self.epoch(key))
+    pub(crate) fn value_and_lease(&self, key: &str) -> (String, String) {
+        (self.value(key), self.lease_key(key))
     }
 
     /// A Cluster hashes what is in the first pair of braces if there is anything in it, else the
     /// whole name. So the epoch has in braces what its value is hashed by; where that cannot be
     /// put in braces, because it is empty or has a closing one itself, a number with the same slot.
-    pub(crate) fn epoch(&self, key: &str) -> String {
+    pub(crate) fn lease_key(&self, key: &str) -> String {
         let Self { prefix, epoch, .. } = self;
         if tag(prefix).is_some() {
             // Then that decides for every name with this prefix.
@@ -182,22 +182,25 @@ mod tests {
     #[test]
     fn value_and_epoch_share_a_slot_whatever_the_key() {
         for prefix in ["", "cache:", "app}:", "app{1}:", "{a}{b}"] {
-            let names = Names::new(prefix.to_owned());
+            let names = KeySpace::new(prefix.to_owned());
             assert!(!names.is_ambiguous());
             for key in KEYS {
-                let (value, epoch) = (names.value(key), names.epoch(key));
+                let (value, epoch) = (names.value(key), names.lease_key(key));
                 assert_eq!(slot_of(&value), slot_of(&epoch), "{value:?} {epoch:?}");
                 assert_eq!(names.parse(&value), Name::Value(key), "{value:?}");
                 assert_eq!(names.parse(&epoch), Name::Epoch(key), "{epoch:?}");
             }
         }
-        assert!(Names::new("a{b".into()).is_ambiguous() && Names::new("{}:".into()).is_ambiguous());
+        assert!(
+            KeySpace::new("a{b".into()).is_ambiguous()
+                && KeySpace::new("{}:".into()).is_ambiguous()
+        );
     }
 
     #[test]
     fn no_two_keys_share_an_epoch() {
-        let names = Names::new("cache:".into());
-        let mut epochs: Vec<String> = KEYS.iter().map(|key| names.epoch(key)).collect();
+        let names = KeySpace::new("cache:".into());
+        let mut epochs: Vec<String> = KEYS.iter().map(|key| names.lease_key(key)).collect();
         epochs.sort();
         epochs.dedup();
         assert_eq!(epochs.len(), KEYS.len());
@@ -205,7 +208,7 @@ mod tests {
 
     #[test]
     fn internal_and_foreign_names_are_no_users() {
-        let names = Names::new("a*[b]:".into());
+        let names = KeySpace::new("a*[b]:".into());
         for name in ["a*[b]:__index", "a*[b]:__lock:k", "axb:k", "other", "a*[b]:__anything"] {
             assert_eq!(names.parse(name), Name::Other, "{name}");
         }

@@ -3,6 +3,7 @@
 pub(crate) mod adaptive_read;
 pub(crate) mod batch;
 pub(crate) mod builder;
+pub(crate) mod context;
 pub(crate) mod keyspace;
 pub(crate) mod options;
 pub(crate) mod reads;
@@ -14,17 +15,14 @@ pub(crate) mod writes;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{
-    Cmd, FromRedisValue, RedisError, Value, aio::ConnectionLike, cluster_async::ClusterConnection,
-};
+use redis::{Cmd, FromRedisValue, RedisError, Value};
 
 use self::{
     adaptive_read::Misses,
     batch::{Ask, Together},
-    builder::Place,
-    keyspace::Names,
+    context::StoreContext,
     reads::{Beginning, Get, stored},
-    scripts::{EXCLUSIVE, Script, Scripts},
+    scripts::{EXCLUSIVE, Script},
     writes::{Publication, Removal},
 };
 pub use self::{
@@ -34,7 +32,6 @@ pub use self::{
 use super::{
     connection::{Doubt, Request, doubt, read},
     supervisor::Link,
-    target::Target,
 };
 use crate::l2::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
 use crate::{error::BoxError, time::millis};
@@ -76,7 +73,7 @@ use crate::{error::BoxError, time::millis};
 pub struct RedisStore(Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) parts: Arc<Parts>,
+    pub(crate) context: Arc<StoreContext>,
     pub(crate) link: Link,
     pub(crate) gets: Together<Get>,
     pub(crate) beginnings: Together<Beginning>,
@@ -85,72 +82,28 @@ pub(crate) struct Inner {
     pub(crate) removals: Together<Removal>,
 }
 
-/// What the task that keeps the connection needs too.
-pub(crate) struct Parts {
-    pub(crate) target: Target,
-    pub(crate) options: RedisOptions,
-    pub(crate) names: Names,
-    pub(crate) scripts: Scripts,
-}
-
-impl Parts {
-    fn has_index(&self) -> bool {
-        self.options.use_index && !self.target.is_cluster()
-    }
-
-    /// The index and the set of epochs, where they are kept.
-    fn sets(&self) -> Option<[&str; 2]> {
-        self.has_index().then(|| [self.names.index(), self.names.epochs()])
-    }
-}
-
 impl RedisStore {
-    /// A single server, by its URL: `redis://[user:password@]host[:port][/database]`, or
-    /// `rediss://` for TLS with the feature `redis-tls`.
-    pub fn at(url: impl Into<String>) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::One(url.into()))
-    }
-
-    /// A Cluster, by the URLs of some of its nodes.
-    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::Cluster(urls.into_iter().map(Into::into).collect()))
-    }
-
-    /// The server that sentinels name, by their URLs and that of the master, which has its name as
-    /// the host: `redis://:password@mymaster/0`.
-    pub fn sentinel(
-        urls: impl IntoIterator<Item = impl Into<String>>,
-        master: impl Into<String>,
-    ) -> RedisStoreBuilder {
-        let urls = urls.into_iter().map(Into::into).collect();
-        RedisStoreBuilder::new(Place::Sentinel(urls, master.into()))
-    }
-
-    /// A connection that the application has: a `MultiplexedConnection`, or better a
-    /// `ConnectionManager`, for it is not made anew here when it breaks.
-    pub fn over(
-        connection: impl ConnectionLike + Clone + Send + Sync + 'static,
-    ) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::Ready(Target::Given(Arc::new(connection))))
-    }
-
-    /// The same for a connection to a Cluster.
-    pub fn over_cluster(connection: ClusterConnection) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::Ready(Target::GivenCluster(connection)))
+    /// Creates a store that is not connected yet.
+    pub(crate) fn new(context: StoreContext) -> Self {
+        Self(Arc::new(Inner {
+            context: Arc::new(context),
+            link: Link::default(),
+            gets: Together::default(),
+            beginnings: Together::default(),
+            lately: Misses::default(),
+            publications: Together::default(),
+            removals: Together::default(),
+        }))
     }
 }
 
 impl Inner {
-    pub(crate) fn parts(&self) -> Arc<Parts> {
-        Arc::clone(&self.parts)
-    }
-
     /// Asks on the connection there is; once more on the next if that breaks under it, as one does
     /// that was idle for too long. Says whether it was the second time.
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> (Result<Value, BoxError>, bool) {
         let (mut connection, number) = match self.link.connected() {
             Some(connected) => connected,
-            None => match Box::pin(self.link.get(self)).await {
+            None => match Box::pin(self.link.get(&self.context)).await {
                 Ok(connected) => connected,
                 Err(error) => return (Err(error), false),
             },
@@ -172,10 +125,11 @@ impl Inner {
                         return (Err(error.into()), is_second);
                     }
                     is_second = true;
-                    (connection, _) = match Box::pin(self.link.get_later(self, number)).await {
-                        Ok(connected) => connected,
-                        Err(error) => return (Err(error), is_second),
-                    };
+                    (connection, _) =
+                        match Box::pin(self.link.get_later(&self.context, number)).await {
+                            Ok(connected) => connected,
+                            Err(error) => return (Err(error), is_second),
+                        };
                 }
             }
         }
@@ -203,7 +157,7 @@ impl Inner {
             value => value?,
         };
         let remaining = self.accept(remaining)?;
-        if value.is_empty() || value.len() > self.parts.options.max_payload_bytes {
+        if value.is_empty() || value.len() > self.context.options.max_payload_bytes {
             return Ok(None);
         }
         Ok(stored(value, remaining))
@@ -211,23 +165,23 @@ impl Inner {
 
     /// The call of a script about one key, to which arguments can be added.
     fn on_key(&self, key: &str, script: &Script, bytes: usize) -> Cmd {
-        let (name, epoch) = self.parts.names.both(key);
-        script.call([(&*name, &*epoch)].into_iter(), self.parts.sets(), bytes)
+        let (name, epoch) = self.context.keys.value_and_lease(key);
+        script.call([(&*name, &*epoch)].into_iter(), self.context.index_keys(), bytes)
     }
 
     fn removal(&self, key: &str) -> Removal {
-        let (name, epoch) = self.parts.names.both(key);
+        let (name, epoch) = self.context.keys.value_and_lease(key);
         Removal { name, epoch }
     }
 
     fn on_lock(&self, key: &str, owner: &str, script: &Script) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&script.hash).arg(1).arg(self.parts.names.lock(key)).arg(owner);
+        call.arg(&script.hash).arg(1).arg(self.context.keys.lock(key)).arg(owner);
         call
     }
 
     fn check_length(&self, bytes: usize) -> Result<(), BoxError> {
-        let most = self.parts.options.max_payload_bytes;
+        let most = self.context.options.max_payload_bytes;
         if bytes > most {
             return Err(format!("{bytes} bytes, redis.max_payload_bytes is {most}").into());
         }
@@ -237,7 +191,7 @@ impl Inner {
 
 impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        Box::pin(async move { self.0.read(self.0.parts.names.value(key)).await })
+        Box::pin(async move { self.0.read(self.0.context.keys.value(key)).await })
     }
 
     fn get_or_lease<'a>(
@@ -256,7 +210,7 @@ impl Store for RedisStore {
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let (name, epoch) = self.0.parts.names.both(key);
+            let (name, epoch) = self.0.context.keys.value_and_lease(key);
             self.0.check_length(value.len())?;
             let what = Publication {
                 name,
@@ -280,7 +234,7 @@ impl Store for RedisStore {
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
-            let script = &self.0.parts.scripts.acquire_write_lease;
+            let script = &self.0.context.scripts.acquire_write_lease;
             let mut call = self.0.on_key(key, script, 64);
             call.arg(format!("{EXCLUSIVE}{}", token())).arg(lifetime(lease_for));
             let planted: String = self.0.ask(Request::Script(script, call)).await?;
@@ -298,11 +252,11 @@ impl Store for RedisStore {
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             // In a Cluster they lie on different nodes.
-            let at_once = if self.0.parts.target.is_cluster() { 1 } else { DELETED_AT_ONCE };
+            let at_once = if self.0.context.target.is_cluster() { 1 } else { DELETED_AT_ONCE };
             for keys in keys.chunks(at_once) {
                 let all: Vec<Removal> = keys.iter().map(|key| self.0.removal(key)).collect();
                 let all: Vec<&Removal> = all.iter().collect();
-                self.0.ask::<()>(Removal::request(&all, &self.0.parts, false)).await?;
+                self.0.ask::<()>(Removal::request(&all, &self.0.context, false)).await?;
             }
             Ok(())
         })
@@ -310,15 +264,15 @@ impl Store for RedisStore {
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let (connection, _) = self.0.link.get(&self.0).await?;
-            let deleted = scan::delete_matching(&connection, &self.0.parts, pattern).await;
+            let (connection, _) = self.0.link.get(&self.0.context).await?;
+            let deleted = scan::delete_matching(&connection, &self.0.context, pattern).await;
             deleted.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
     }
 
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let script = &self.0.parts.scripts.discard;
+            let script = &self.0.context.scripts.discard;
             let mut call = self.0.on_key(key, script, value.len());
             call.arg(value);
             self.0.ask(Request::Script(script, call)).await
@@ -327,15 +281,15 @@ impl Store for RedisStore {
 
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
-            let (connection, _) = self.0.link.get(&self.0).await?;
-            let size = scan::size(&connection, &self.0.parts).await;
+            let (connection, _) = self.0.link.get(&self.0.context).await?;
+            let size = scan::size(&connection, &self.0.context).await;
             size.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
         })
     }
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let script = &self.0.parts.scripts.lock;
+            let script = &self.0.context.scripts.lock;
             let mut call = self.0.on_lock(key, owner, script);
             call.arg(lifetime(ttl));
             self.0.ask(Request::Script(script, call)).await
@@ -344,7 +298,7 @@ impl Store for RedisStore {
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let script = &self.0.parts.scripts.extend;
+            let script = &self.0.context.scripts.extend;
             let mut call = self.0.on_lock(key, owner, script);
             call.arg(lifetime(ttl));
             self.0.ask(Request::Script(script, call)).await
@@ -353,7 +307,7 @@ impl Store for RedisStore {
 
     fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let script = &self.0.parts.scripts.unlock;
+            let script = &self.0.context.scripts.unlock;
             let call = self.0.on_lock(key, owner, script);
             self.0.ask(Request::Script(script, call)).await
         })
@@ -390,6 +344,8 @@ fn lifetime(span: Duration) -> u64 {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("options", &self.0.parts.options).finish_non_exhaustive()
+        f.debug_struct("RedisStore")
+            .field("options", &self.0.context.options)
+            .finish_non_exhaustive()
     }
 }

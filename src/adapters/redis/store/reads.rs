@@ -5,8 +5,9 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, Value};
 
 use super::{
-    Inner, Parts,
+    Inner,
     batch::{Ask, MOST_BYTES, Together},
+    context::StoreContext,
     lifetime, token,
 };
 use crate::adapters::redis::connection::Request;
@@ -30,7 +31,7 @@ impl Ask for Get {
 
     /// How long they remain comes first: where a value is replaced between the two commands, the new
     /// one is taken for as old as the one before, and not the old one for fresh.
-    fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a> {
+    fn request<'a>(all: &[&Self], context: &'a StoreContext, are_small: bool) -> Request<'a> {
         let mut reads = redis::Pipeline::with_capacity(2 * all.len());
         // With room for their arguments: else that is most of what it takes to make them.
         for Self { name } in all {
@@ -49,7 +50,7 @@ impl Ask for Get {
             reads.add_command(values);
         } else {
             // One byte more than is allowed shows that it is too long.
-            let most = parts.options.max_payload_bytes;
+            let most = context.options.max_payload_bytes;
             for Self { name } in all {
                 let mut value = Cmd::with_capacity(4, name.len() + 32);
                 value.arg("GETRANGE").arg(name).arg(0).arg(most);
@@ -97,12 +98,12 @@ impl Ask for Beginning {
     /// The value, how long it remains, and the token; nothing for that where the value is fresh.
     type Answer = (Value, Value, Value);
 
-    fn request<'a>(all: &[&Self], parts: &'a Parts, are_small: bool) -> Request<'a> {
-        let script = &parts.scripts.begin;
+    fn request<'a>(all: &[&Self], context: &'a StoreContext, are_small: bool) -> Request<'a> {
+        let script = &context.scripts.begin;
         let names = all.iter().map(|it| (&*it.value, &*it.epoch));
-        let mut call = script.call(names, parts.sets(), 128);
+        let mut call = script.call(names, context.index_keys(), 128);
         // Keys differ, so what is planted for them may be the same.
-        call.arg(token()).arg(parts.options.max_payload_bytes).arg(MOST_BYTES).arg(all.len());
+        call.arg(token()).arg(context.options.max_payload_bytes).arg(MOST_BYTES).arg(all.len());
         call.arg(if are_small { AT_ONCE } else { 1 });
         let first = all.first().map(|it| it.begin);
         let differ = all.iter().any(|it| Some(it.begin) != first);
@@ -162,7 +163,7 @@ mod tests {
         let store = crate::RedisStore::at("redis://127.0.0.1/").build().unwrap();
         let gets: Vec<_> = names.iter().map(|name| Get { name: (*name).to_owned() }).collect();
         let gets: Vec<_> = gets.iter().collect();
-        match Get::request(&gets, &store.0.parts, are_small) {
+        match Get::request(&gets, &store.0.context, are_small) {
             Request::Pipeline(reads) => reads,
             _ => panic!("no pipeline"),
         }

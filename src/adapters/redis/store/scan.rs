@@ -7,7 +7,7 @@
 
 use redis::{RedisResult, Value};
 
-use super::Parts;
+use super::context::StoreContext;
 use crate::adapters::redis::{
     cluster::{Layout, Node},
     connection::{Connection, Request, read},
@@ -26,20 +26,20 @@ enum Kind {
 
 pub(crate) async fn delete_matching(
     connection: &Connection,
-    parts: &Parts,
+    context: &StoreContext,
     glob: &str,
 ) -> Result<(), BoxError> {
     let pattern = Pattern::new(glob);
-    let with_index = parts.has_index() && is_index_kept(connection).await;
+    let with_index = context.has_index() && is_index_kept(connection).await;
     let mut layout = Layout::of(connection).await?;
     let mut is_second = false;
     for _ in 0..MOST_ROUNDS {
         for kind in [Kind::Epochs, Kind::Values] {
             if with_index {
-                sweep_index(connection, parts, kind, &pattern).await?;
+                sweep_index(connection, context, kind, &pattern).await?;
             } else {
                 for node in layout.nodes() {
-                    sweep(connection, parts, node, kind, glob, &pattern).await?;
+                    sweep(connection, context, node, kind, glob, &pattern).await?;
                 }
             }
         }
@@ -56,17 +56,17 @@ pub(crate) async fn delete_matching(
     Err("the slots of the Cluster kept moving while it was walked over".into())
 }
 
-pub(crate) async fn size(connection: &Connection, parts: &Parts) -> Result<u64, BoxError> {
-    if parts.has_index() && is_index_kept(connection).await {
-        return Ok(size_by_index(connection, parts).await?);
+pub(crate) async fn size(connection: &Connection, context: &StoreContext) -> Result<u64, BoxError> {
+    if context.has_index() && is_index_kept(connection).await {
+        return Ok(size_by_index(connection, context).await?);
     }
     let all = Pattern::new("*");
-    let glob = parts.names.glob("*");
+    let glob = context.keys.glob("*");
     let mut size = 0;
     for node in Layout::of(connection).await?.nodes() {
-        let mut walk = Walk::scan(&glob, parts.options.scan_count);
+        let mut walk = Walk::scan(&glob, context.options.scan_count);
         while let Some(names) = walk.next(connection, node).await? {
-            size += names.iter().filter(|name| parts.names.is_value_of(name, &all)).count() as u64;
+            size += names.iter().filter(|name| context.keys.is_value_of(name, &all)).count() as u64;
         }
     }
     Ok(size)
@@ -84,21 +84,21 @@ async fn is_index_kept(connection: &Connection) -> bool {
 
 async fn sweep(
     connection: &Connection,
-    parts: &Parts,
+    context: &StoreContext,
     node: Option<&Node>,
     kind: Kind,
     glob: &str,
     pattern: &Pattern,
 ) -> RedisResult<()> {
     let glob = match kind {
-        Kind::Epochs => parts.names.epochs_glob(),
-        Kind::Values => parts.names.glob(glob),
+        Kind::Epochs => context.keys.epochs_glob(),
+        Kind::Values => context.keys.glob(glob),
     };
-    let mut walk = Walk::scan(&glob, parts.options.scan_count);
+    let mut walk = Walk::scan(&glob, context.options.scan_count);
     while let Some(names) = walk.next(connection, node).await? {
-        let names = matching(parts, kind, pattern, names);
-        for names in names.chunks(parts.options.batch_size.max(1)) {
-            remove(connection, parts, names).await?;
+        let names = matching(context, kind, pattern, names);
+        for names in names.chunks(context.options.batch_size.max(1)) {
+            remove(connection, context, names).await?;
         }
     }
     Ok(())
@@ -106,39 +106,48 @@ async fn sweep(
 
 async fn sweep_index(
     connection: &Connection,
-    parts: &Parts,
+    context: &StoreContext,
     kind: Kind,
     pattern: &Pattern,
 ) -> RedisResult<()> {
     let set = match kind {
-        Kind::Epochs => parts.names.epochs(),
-        Kind::Values => parts.names.index(),
+        Kind::Epochs => context.keys.lease_set(),
+        Kind::Values => context.keys.index(),
     };
-    let mut walk = Walk::set(set, parts.options.scan_count);
+    let mut walk = Walk::set(set, context.options.scan_count);
     while let Some(names) = walk.next(connection, None).await? {
-        let names = matching(parts, kind, pattern, names);
-        for names in names.chunks(parts.options.batch_size.max(1)) {
-            let remove = &parts.scripts.remove;
+        let names = matching(context, kind, pattern, names);
+        for names in names.chunks(context.options.batch_size.max(1)) {
+            let remove = &context.scripts.remove;
             let mut call = redis::cmd("EVALSHA");
             call.arg(&remove.hash).arg(names.len() + 1).arg(set).arg(names);
-            call.arg(parts.options.delete_strategy.command());
+            call.arg(context.options.delete_strategy.command());
             read::<()>(connection.ask(&Request::Script(remove, call)).await?)?;
         }
     }
     Ok(())
 }
 
-fn matching(parts: &Parts, kind: Kind, pattern: &Pattern, names: Vec<String>) -> Vec<String> {
+fn matching(
+    context: &StoreContext,
+    kind: Kind,
+    pattern: &Pattern,
+    names: Vec<String>,
+) -> Vec<String> {
     let is_meant = |name: &String| match kind {
-        Kind::Epochs => parts.names.is_epoch_of(name, pattern),
-        Kind::Values => parts.names.is_value_of(name, pattern),
+        Kind::Epochs => context.keys.is_epoch_of(name, pattern),
+        Kind::Values => context.keys.is_value_of(name, pattern),
     };
     names.into_iter().filter(is_meant).collect()
 }
 
 /// In a Cluster one at a time, for they lie in different slots.
-async fn remove(connection: &Connection, parts: &Parts, names: &[String]) -> RedisResult<()> {
-    let command = parts.options.delete_strategy.command();
+async fn remove(
+    connection: &Connection,
+    context: &StoreContext,
+    names: &[String],
+) -> RedisResult<()> {
+    let command = context.options.delete_strategy.command();
     if !connection.is_cluster() {
         return connection.run(redis::cmd(command).arg(names)).await;
     }
@@ -149,12 +158,12 @@ async fn remove(connection: &Connection, parts: &Parts, names: &[String]) -> Red
 }
 
 /// By rank, so that nothing is counted twice. What is not there any more leaves the index.
-async fn size_by_index(connection: &Connection, parts: &Parts) -> RedisResult<u64> {
-    let index = parts.names.index();
-    let clean = &parts.scripts.clean;
+async fn size_by_index(connection: &Connection, context: &StoreContext) -> RedisResult<u64> {
+    let index = context.keys.index();
+    let clean = &context.scripts.clean;
     let mut size: u64 = 0;
     loop {
-        let to = size + parts.options.scan_count as u64 - 1;
+        let to = size + context.options.scan_count as u64 - 1;
         let range = redis::cmd("ZRANGE").arg(index).arg(size).arg(to).to_owned();
         let names: Vec<Vec<u8>> = connection.run(&range).await?;
         if names.is_empty() {

@@ -3,8 +3,9 @@
 use redis::{Cmd, RedisResult, Value};
 
 use super::{
-    Inner, Parts,
+    Inner,
     batch::{Ask, Together},
+    context::StoreContext,
 };
 use crate::adapters::redis::connection::Request;
 
@@ -23,12 +24,12 @@ impl Ask for Publication {
     /// asked, so that the first may have used the lease up.
     type Answer = (Value, bool);
 
-    fn request<'a>(all: &[&Self], parts: &'a Parts, _: bool) -> Request<'a> {
-        let script = &parts.scripts.publish;
+    fn request<'a>(all: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
+        let script = &context.scripts.publish;
         let names = all.iter().map(|it| (&*it.name, &*it.epoch));
         let bytes = all.iter().map(|it| it.value.len() + it.token.len() + 24).sum();
-        let mut call = script.call(names, parts.sets(), bytes);
-        call.arg(all.len()).arg(parts.options.max_entries.unwrap_or(0));
+        let mut call = script.call(names, context.index_keys(), bytes);
+        call.arg(all.len()).arg(context.options.max_entries.unwrap_or(0));
         for Self { token, value, lives, .. } in all {
             call.arg(token).arg(&**value).arg(lives);
         }
@@ -61,11 +62,11 @@ pub(crate) struct Removal {
 impl Ask for Removal {
     type Answer = Value;
 
-    fn request<'a>(all: &[&Self], parts: &'a Parts, _: bool) -> Request<'a> {
+    fn request<'a>(all: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
         let names = all.iter().map(|it| (&*it.name, &*it.epoch));
-        let command = parts.options.delete_strategy.command();
-        if let Some(sets) = parts.sets() {
-            let script = &parts.scripts.delete;
+        let command = context.options.delete_strategy.command();
+        if let Some(sets) = context.index_keys() {
+            let script = &context.scripts.delete;
             let mut call = script.call(names, Some(sets), 16);
             call.arg(all.len()).arg(command);
             return Request::Script(script, call);

@@ -1,8 +1,8 @@
 //! What is asked for at the same moment: few requests, and to each caller its own answer, whatever
 //! becomes of the others.
 
+mod adaptive_read;
 mod callers;
-mod looks;
 mod reads;
 mod writes;
 
