@@ -199,6 +199,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let displaced = if let Some(value) = &value {
             let published = self.publish_l2(&mut ticket, value, ttl, lease).await;
             refused = published == Published::Refused;
+            // mutant refused-fill: if false
             if refused { None } else { self.fill(&mut ticket, value, &own, call) }
         } else {
             self.fill_missing(&mut ticket, own.ttl)
@@ -228,6 +229,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             self.delete_l2(ticket).await;
             return Published::Unknown;
         }
+        // mutant seal: remove
         if !ticket.seal() {
             return Published::Unknown;
         }

@@ -90,6 +90,7 @@ impl<V: Send + Sync + 'static> Announcement<'_, V> {
 
 impl<V: Send + Sync + 'static> Drop for Announcement<'_, V> {
     fn drop(&mut self) {
+        // mutant dropped-broadcast: remove
         if !self.is_over {
             self.tell(None);
         }
@@ -103,6 +104,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// To be called before a key is deleted or set in memory.
     pub(super) fn announce<'a>(self: &'a Arc<Self>, key: &'a str) -> Announcement<'a, V> {
         if let Some(bus) = &self.bus {
+            // mutant order-own: remove
             bus.member.deleting(self.now(), key);
         }
         self.announcement(key, false)
@@ -111,6 +113,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// The same for a pattern.
     pub(super) fn announce_pattern<'a>(self: &'a Arc<Self>, glob: &'a str) -> Announcement<'a, V> {
         if let Some(bus) = &self.bus {
+            // mutant order-own: remove
             bus.member.deleting_many();
         }
         self.announcement(glob, true)

@@ -174,6 +174,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                         // What the shared level had, and this call wants it loaded.
                         Some(Found { source: Source::L2, .. }) if refresh => {}
                         // Perhaps from before a delete that came before this call.
+                        // mutant refused-followers: remove
                         Some(Found { refused: true, .. }) => {}
                         Some(found) => return Ok(found),
                         // The load was dropped, with its runtime say.
@@ -181,6 +182,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                     }
                     // What was waited in vain counts as well.
                     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    // mutant hard-timeout: remove
                     timeouts.hard = left.or(timeouts.hard);
                 }
             }

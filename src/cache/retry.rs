@@ -42,6 +42,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // Others were told at once, and may have read the old value since.
         let paid_for = |debt: &PendingInvalidation| {
             let name = Arc::clone(&debt.name);
+            // mutant pending-broadcast: s/self.enqueue(/drop(/
             self.enqueue(if debt.is_pattern {
                 Change::Pattern(name)
             } else {

@@ -57,6 +57,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let mut pause = pauses();
         let mut is_reported = false;
         loop {
+            // mutant distrust-first: insert self.distrust(bus, self.now());
             let subscribe = bus.event_bus.transport().subscribe();
             let attempt = timeout(Some(SUBSCRIBE_LIMIT), subscribe).await;
             match attempt
@@ -93,6 +94,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let now = self.now();
         bus.member.subscribed(now, resumed, fastrand::f64());
         let _listening = Listening(self, bus);
+        // mutant distrust-first: remove
         if !resumed {
             self.distrust(bus, now);
         }
@@ -146,9 +148,12 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// What memory holds is suspect, and what running loads bring too. First the one, then the
     /// other: what a load fills in between is suspect already.
     fn distrust(&self, bus: &BusClient<V>, now: u64) {
+        // mutant gap-memory: remove
         bus.trust.invalidate_before(now);
+        // mutant gap-loads: remove
         self.flights.invalidate_matching(|_| true);
         // What was filled until that moment bears a time up to it.
+        // mutant gap-memory: remove
         bus.trust.invalidate_before(self.now());
     }
 
@@ -214,6 +219,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         // Before memory forgets the key: what is looked up from then on is looked up by their count.
         if let ([key], Some(theirs), Some(l2)) = (keys, message.generation, &self.l2) {
+            // mutant counts: remove
             l2.adopt(key, theirs);
             self.repay();
         }

@@ -37,6 +37,7 @@ impl Trust {
             return suspect;
         }
         // An entry is believed for less than the timeout.
+        // mutant disconnected-trust: => suspect
         suspect.max(now.saturating_sub(self.timeout).saturating_add(1))
     }
 

@@ -104,6 +104,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if let Some(l2) = &self.l2 {
             let on_its_way = SweepOnItsWay { state: self, pattern: &pattern };
             let told = l2.delete_matching(self.call_context(glob)).await;
+            // mutant second-sweep: remove
             self.invalidate_l1_matching(&pattern).await;
             on_its_way.has_arrived();
             self.repay();
@@ -173,6 +174,7 @@ impl<V: Send + Sync + 'static> OnItsWay<'_, V> {
 
 impl<V: Send + Sync + 'static> Drop for OnItsWay<'_, V> {
     fn drop(&mut self) {
+        // mutant second-removal: remove
         self.state.invalidate_l1(self.key);
         self.state.repay();
     }

@@ -129,6 +129,7 @@ impl<C, T> FlightTable<C, T> {
             && !bypass
             && now.saturating_sub(open.began) <= self.limits.max_age
         {
+            // mutant coalescing: if false
             if open.flight.follower_count() < self.limits.max_followers {
                 open.flight.followers.fetch_add(1, Ordering::Relaxed);
                 return Join::Follow(Follower { flight: Arc::clone(&open.flight) });
@@ -273,6 +274,7 @@ impl<C, T> KeyState<C, T> {
         self.valid_from = next_ticket;
         self.deleted_below = next_ticket;
         self.copies_from = next_ticket;
+        // mutant detach: => None
         self.joinable.take()
     }
 }
@@ -294,6 +296,7 @@ impl<C, T> Ticket<C, T> {
         let mut guard = self.table.shard(&self.key).lock();
         let shard = &mut *guard;
         let state = shard.keys.get_mut(&self.key)?;
+        // mutant fence-publish: remove
         if self.flight.ticket < state.valid_from {
             return None;
         }
@@ -310,6 +313,7 @@ impl<C, T> Ticket<C, T> {
     /// ticket was taken, for what is read is older than that. A load may still publish over it.
     /// Closes the flight to joiners.
     pub(crate) fn promote<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
+        // mutant fence-promote: s/(standing/(true || standing/
         self.amend(|standing| (standing.may_write && standing.copy_is_good).then(write))
     }
 
@@ -336,6 +340,7 @@ impl<C, T> Ticket<C, T> {
         let mut guard = self.table.shard(&self.key).lock();
         let shard = &mut *guard;
         let state = shard.keys.get_mut(&self.key)?;
+        // mutant fence-overwrite: remove
         if self.flight.ticket < state.deleted_below {
             return None;
         }

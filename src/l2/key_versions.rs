@@ -87,6 +87,7 @@ impl Versions {
         let theirs = theirs.min(LAST);
         let mut counts = self.0.lock();
         let Count { version, reached } = counts.get(key);
+        // mutant counts-apart: if false
         if version > theirs.saturating_add(AROUND) || theirs > reached {
             may_be_old();
         }

@@ -57,8 +57,10 @@ impl Promise<'_> {
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
         if self.is_pattern {
+            // mutant pending: remove
             self.owed.remember_pattern(self.name);
         } else {
+            // mutant pending: remove
             self.owed.remember_key(self.name);
         }
     }

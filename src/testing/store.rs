@@ -141,6 +141,7 @@ impl SharedStore {
     #[must_use]
     pub fn is_verified(&self) -> bool {
         let state = self.0.state.lock();
+        // mutant restart-old: s/==/<=/
         state.noted == state.run
     }
 
@@ -247,6 +248,7 @@ impl Store for SharedStore {
             } else if !out.exclusive {
                 out.until = out.until.max(until);
             }
+            // mutant shared-write-lease: => let lease = Some(out.lease.clone());
             let lease = (!out.exclusive).then(|| out.lease.clone());
             LeaseResponse::Load { lease, stale: stored }
         })
@@ -260,6 +262,7 @@ impl Store for SharedStore {
         lives: Duration,
     ) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
+            // mutant absent-lease: s/is_some_and/is_none_or/
             let good =
                 state.leases.get(key).is_some_and(|out| out.lease == *lease && now < out.until);
             if good {

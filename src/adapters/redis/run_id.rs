@@ -89,6 +89,7 @@ impl Runs {
             };
             to_be_noted = (noted.as_ref() != Some(run)).then(|| run.clone());
         }
+        // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {
             scan::delete_matching(connection, context, "*").await?;
         }

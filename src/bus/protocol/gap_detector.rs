@@ -178,6 +178,7 @@ impl Gaps {
     /// Until when memory may be trusted if nothing more is heard. `None`: not at all, there is no
     /// subscription.
     pub(crate) fn trusted_until(&self) -> Option<u64> {
+        // mutant silence: => self.listening.then_some(u64::MAX)
         self.listening.then(|| self.last_heard.saturating_add(self.trust_timeout))
     }
 
@@ -293,15 +294,18 @@ impl Gaps {
         let since = |then: u64| now.saturating_sub(then);
         let forgotten = FORGOTTEN.max(self.trust_timeout.saturating_mul(2));
         self.publishers.retain(|_, publisher| since(publisher.last_heard) < forgotten);
+        // mutant silence: if false
         if since(self.last_heard.max(self.last_alarm)) >= self.trust_timeout {
             return Some(GapReason::Silent);
         }
         if self.joining.take_if(|until| *until <= now).is_some() && self.learned {
             return Some(GapReason::Joined);
         }
+        // mutant hole: if false
         if self.publishers.values().any(|publisher| publisher.has_hole(now)) {
             return Some(GapReason::Hole);
         }
+        // mutant publisher-silence: if false
         if self.publishers.values().any(|it| it.overdue.is_some_and(|at| at <= now)) {
             return Some(GapReason::PublisherSilent);
         }

@@ -166,6 +166,7 @@ impl Outbox {
     }
 
     fn delete(&mut self, key: &Arc<str>) -> u64 {
+        // mutant outbox-order: remove
         self.retire(key);
         if let Some(covered) = self.patterns.get(ALL).or_else(|| self.deletes.get(key)) {
             return *covered;

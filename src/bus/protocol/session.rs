@@ -83,6 +83,7 @@ impl BusSession {
             source: Arc::from(manner.source.unwrap_or_else(random)),
             namespace: manner.namespace,
             state: Mutex::new(State {
+                // mutant counts-alone: if false
                 outbox: if manner.tells_counts { outbox.one_by_one() } else { outbox },
                 gaps: Gaps::new(&incarnation, manner.trust_timeout),
                 pulse: Pulse::new(manner.trust_timeout),
@@ -136,6 +137,7 @@ impl BusSession {
     pub(crate) fn seen(&self, now: u64) -> Option<Arc<[u8]>> {
         let State { order, gaps, outbox, .. } = &*self.state.lock();
         let knows = gaps.knows_the_present(now);
+        // mutant order-present: if true
         if knows { order.seen(Some(gaps), outbox.next_seq()) } else { None }
     }
 

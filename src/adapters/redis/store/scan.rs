@@ -34,6 +34,7 @@ pub(crate) async fn delete_matching(
     let mut layout = Layout::of(connection).await?;
     let mut is_second = false;
     for _ in 0..MOST_ROUNDS {
+        // mutant one-walk: s/] {/].into_iter().rev() {/
         for kind in [Kind::Epochs, Kind::Values] {
             if with_index {
                 sweep_index(connection, context, kind, &pattern).await?;
