@@ -25,7 +25,7 @@ use crate::{
     error::Error,
     observe::BusHealth,
     options::CacheOptions,
-    resilience::{Breaker, Elapsed, has_timer, timeout, unless},
+    resilience::{Breaker, Elapsed, has_timer, run_until, timeout},
     time::millis,
 };
 
@@ -149,7 +149,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 let closed = bus.closed.notified();
                 self.check_open()?;
                 let begun = subscribed.wait_for(|subscribed| *subscribed);
-                match timeout(Some(LOOK), unless(closed, begun)).await {
+                match timeout(Some(LOOK), run_until(begun, closed)).await {
                     // Whoever listened may have gone with its runtime.
                     Err(Elapsed) => self.ensure_bus_tasks(),
                     Ok(_) => break,

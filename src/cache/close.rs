@@ -44,7 +44,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     async fn drained_within(&self, tasks: &TaskTracker, limit: Duration) {
         // Without a runtime there is no timer, and loads are on the runtime of somebody else.
         if Handle::try_current().is_ok() {
-            let _ = timeout(Some(limit), tasks.idle()).await;
+            let _ = timeout(Some(limit), tasks.wait_idle()).await;
         }
     }
 }

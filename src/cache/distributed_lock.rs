@@ -14,7 +14,7 @@ use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     l2::{LockAttempt, Start},
     observe::Event,
-    resilience::{has_timer, unless},
+    resilience::{has_timer, run_until},
 };
 
 /// What became of the wish for the lock, where there was an answer.
@@ -74,7 +74,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                         self.observer.emit(|| Event::LockTimeout { key, limit });
                         return (start, Some(Lock::TimedOut));
                     }
-                    unless(waiter.notified.notified(), sleep(options.poll.min(left))).await;
+                    run_until(sleep(options.poll.min(left)), waiter.notified.notified()).await;
                     start = l2.begin(self.call_context(key), false, hard).await;
                     if matches!(start, Start::Fresh(_)) {
                         return (start, None);

@@ -15,7 +15,7 @@ use super::{
     flight_context::{Arrival, Failure, Ticket},
     state::CacheState,
 };
-use crate::resilience::task_tracker::Token;
+use crate::resilience::task_tracker::TaskToken;
 use crate::{
     entry::{Entry, Lifetime},
     error::{Error, ErrorKind},
@@ -62,7 +62,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) fn begin(
         &self,
         load: impl Future<Output = ()> + Send + 'static,
-        running: Option<Token>,
+        running: Option<TaskToken>,
         link: &Link,
     ) -> bool {
         let mut load = Box::pin(load);

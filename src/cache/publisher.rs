@@ -20,7 +20,7 @@ use crate::{
     codec::contained,
     error::{BoxError, Error},
     observe::{Counter, Event},
-    resilience::{Backoff, Elapsed, has_timer, run_alongside, timeout, unless},
+    resilience::{Backoff, Elapsed, has_timer, run_alongside, run_until, timeout},
 };
 
 /// How long it may take to ask whether the bus is back: longer than transports' own limits.
@@ -226,7 +226,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 SendAction::Wait(until) => {
                     let wait = until.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
                     match wait {
-                        Some(wait) => drop(unless(sleep(wait), work).await),
+                        Some(wait) => drop(run_until(work, sleep(wait)).await),
                         None => work.await,
                     }
                     continue;
@@ -289,10 +289,10 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 work.set(bus.member.work.notified());
             }
         };
-        if unless(sleep(pause), is_back()).await.is_none() && bus.breaker.is_open() {
+        if run_until(is_back(), sleep(pause)).await.is_none() && bus.breaker.is_open() {
             // Within the transport's own limits: to connect may take longer than to publish.
             let check = timeout(Some(CHECK_LIMIT), bus.event_bus.transport().check());
-            if let Some(Ok(Ok(()))) = unless(is_back(), check).await {
+            if let Some(Ok(Ok(()))) = run_until(check, is_back()).await {
                 bus.is_alive();
             }
         }

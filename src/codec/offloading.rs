@@ -8,7 +8,7 @@ use std::sync::{
 
 use super::{Codec, contained};
 use crate::error::BoxError;
-use crate::resilience::blocking_pool::aside;
+use crate::resilience::blocking_pool::spawn_blocking_bounded;
 
 pub(crate) struct Convert<V> {
     codec: Arc<dyn Codec<V>>,
@@ -35,7 +35,7 @@ impl<V: Send + Sync + 'static> Convert<V> {
         self.expect(is_heavy);
         let codec = Arc::clone(&self.codec);
         // Boxed, so that the future of a small value does not hold room for it.
-        let decoded = Box::pin(aside(move || decode(&*codec, bytes))).await;
+        let decoded = Box::pin(spawn_blocking_bounded(move || decode(&*codec, bytes))).await;
         decoded.unwrap_or_else(|| Err(Unreadable("the runtime is shutting down".into(), None)))
     }
 
@@ -50,7 +50,7 @@ impl<V: Send + Sync + 'static> Convert<V> {
             encode(&*self.codec, value)
         } else {
             let (codec, value) = (Arc::clone(&self.codec), Arc::clone(value));
-            let encoded = Box::pin(aside(move || encode(&*codec, &value))).await;
+            let encoded = Box::pin(spawn_blocking_bounded(move || encode(&*codec, &value))).await;
             encoded.unwrap_or_else(|| Err("the runtime is shutting down".into()))
         };
         let (bytes, is_heavy) = encoded?;

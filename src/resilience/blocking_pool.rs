@@ -1,5 +1,5 @@
-//! Work that takes a processor for long, off the threads that run tasks: on the runtime's threads
-//! for blocking work, no more of it at a time than there are processors.
+//! Runs CPU-heavy work on tokio's blocking threads, at most one piece per processor at a time, so
+//! that it does not hold up the threads that run tasks.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -12,50 +12,50 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// One bound for all caches of the process: what is scarce, processors and room for payloads, is
-/// the process's too. Who finds no place waits as a task of its own, and holds no thread: places are
-/// given in turn, and a caller may not be polled any more when its turn has come.
-static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+/// One limit for all caches of the process, because processors and memory for payloads belong to
+/// the process too. A caller without a permit waits in a task of its own and holds no thread: the
+/// semaphore is fair, and the caller may no longer be polled when its turn comes.
+static PERMITS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Arc::new(Semaphore::new(processors))
 });
 
-/// Does the work elsewhere; here where there is no runtime, and so no task to hold up. `None` if it
-/// panicked, or the runtime is shutting down.
+/// Runs `work` on a blocking thread and returns its result; `None` if it panicked or the runtime
+/// shuts down. Outside of a runtime it runs `work` in place, because there is no task to hold up.
 ///
-/// Dropped before it has begun, it never begins. What has begun goes on to its end, and keeps its
-/// place for as long.
-pub(crate) async fn aside<T: Send + 'static>(
+/// If the caller drops the future before `work` starts, `work` never starts. Once started, `work`
+/// runs to its end and keeps its permit until then.
+pub(crate) async fn spawn_blocking_bounded<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let Ok(runtime) = Handle::try_current() else { return Some(work()) };
-    if let Ok(place) = Arc::clone(&PLACES).try_acquire_owned() {
-        return in_place(&runtime, place, work).await;
+    if let Ok(permit) = Arc::clone(&PERMITS).try_acquire_owned() {
+        return run_blocking(&runtime, permit, work).await;
     }
     let threads = runtime.clone();
-    let mut task = Work(runtime.spawn(async move {
-        let place = Arc::clone(&PLACES).acquire_owned().await.ok()?;
-        in_place(&threads, place, work).await
+    let mut task = AbortOnDrop(runtime.spawn(async move {
+        let permit = Arc::clone(&PERMITS).acquire_owned().await.ok()?;
+        run_blocking(&threads, permit, work).await
     }));
     (&mut task.0).await.ok().flatten()
 }
 
-async fn in_place<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     runtime: &Handle,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let mut work = Work(runtime.spawn_blocking(move || {
-        let done = work();
-        drop(place);
-        done
+    let mut task = AbortOnDrop(runtime.spawn_blocking(move || {
+        let result = work();
+        drop(permit);
+        result
     }));
-    (&mut work.0).await.ok()
+    (&mut task.0).await.ok()
 }
 
-struct Work<T>(JoinHandle<T>);
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl<T> Drop for Work<T> {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -1,9 +1,11 @@
-//! A circuit breaker: after so many failures in a row nothing is tried for a while, then one call
-//! at a time is let through to see.
+//! Circuit breaker: after `threshold` consecutive failures it opens and refuses all calls for the
+//! cooldown, then lets one probe at a time through.
 //!
-//! Pure: it is told the time and tells what changed; whoever asks reports. Opening at a failure
-//! *rate* instead was refused: it needs a window to keep, and what is guarded here either answers
-//! or does not.
+//! It does no I/O and reads no clock: the caller passes the time, and reports the transitions that
+//! [`Permit`] returns.
+//!
+//! Alternatives considered: opening at a failure *rate*. A rate needs a window of samples, and the
+//! dependencies guarded here either answer or do not.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,14 +14,14 @@ use parking_lot::Mutex;
 /// Times are milliseconds of the caller's clock.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    /// Failures in a row that open it.
+    /// Consecutive failures that open it.
     threshold: u32,
-    /// How long it stays open.
+    /// How long it stays open, in milliseconds.
     cooldown: u64,
     state: Mutex<State>,
-    /// Whether it is closed and the last call succeeded: then neither leave nor success takes the
-    /// lock. Written under it.
-    is_quiet: AtomicBool,
+    /// True while it is closed and the last call succeeded: then neither `permit` nor `succeeded`
+    /// takes the lock. Written under the lock.
+    is_fast: AtomicBool,
     probes: AtomicU64,
 }
 
@@ -33,19 +35,21 @@ enum State {
         /// The connection that failed.
         connection: u64,
     },
-    /// One call is out to see. If nothing is heard of it for as long as a cooldown, another goes.
+    /// Half open: one probe is in flight. If it does not end within one cooldown, the next caller
+    /// becomes the probe.
     Probing {
         since: u64,
         probe: u64,
     },
 }
 
-/// Leave to make one call. Dropped without a result (the caller went away) it counts as neither.
+/// Permission to make one call. Dropped without a result (the caller went away), it counts neither
+/// as a success nor as a failure.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     breaker: &'a Breaker,
-    /// The number of the probe that it is.
+    /// The number of the probe, if this call is one.
     probe: Option<u64>,
     connection: u64,
 }
@@ -56,15 +60,15 @@ impl Breaker {
             threshold,
             cooldown,
             state: Mutex::new(State::Closed { failures: 0 }),
-            is_quiet: AtomicBool::new(true),
+            is_fast: AtomicBool::new(true),
             probes: AtomicU64::new(0),
         }
     }
 
-    /// `None`: do not call. `connection` is the number of the connection that the call would use:
-    /// what failed on another says nothing about it.
+    /// Returns a permit, or `None` if the caller must not call. `connection` is the number of the
+    /// connection that the call would use: failures on another connection do not block it.
     pub(crate) fn permit(&self, now: u64, connection: u64) -> Option<Permit<'_>> {
-        if self.is_quiet.load(Ordering::Relaxed) {
+        if self.is_fast.load(Ordering::Relaxed) {
             return Some(Permit { breaker: self, probe: None, connection });
         }
         let mut state = self.state.lock();
@@ -84,8 +88,8 @@ impl Breaker {
 
     fn put(&self, state: &mut State, next: State) {
         *state = next;
-        let is_quiet = matches!(next, State::Closed { failures: 0 });
-        self.is_quiet.store(is_quiet, Ordering::Relaxed);
+        let is_fast = matches!(next, State::Closed { failures: 0 });
+        self.is_fast.store(is_fast, Ordering::Relaxed);
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -94,9 +98,9 @@ impl Breaker {
 }
 
 impl Permit<'_> {
-    /// Whether this closed the breaker.
+    /// Records a success. Returns whether it closed the breaker.
     pub(crate) fn succeeded(mut self) -> bool {
-        if self.probe.is_none() && self.breaker.is_quiet.load(Ordering::Relaxed) {
+        if self.probe.is_none() && self.breaker.is_fast.load(Ordering::Relaxed) {
             return false;
         }
         let mut state = self.breaker.state.lock();
@@ -106,7 +110,7 @@ impl Permit<'_> {
                 self.breaker.put(&mut state, State::Closed { failures: 0 });
                 false
             }
-            // Only the probe's word counts: others set out before it opened.
+            // Only the probe decides: all other calls started before the breaker opened.
             State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
                 self.breaker.put(&mut state, State::Closed { failures: 0 });
                 true
@@ -115,7 +119,7 @@ impl Permit<'_> {
         }
     }
 
-    /// Whether this opened the breaker that was closed.
+    /// Records a failure. Returns whether it opened a closed breaker.
     pub(crate) fn failed(mut self, now: u64) -> bool {
         let mut state = self.breaker.state.lock();
         let until = now.saturating_add(self.breaker.cooldown);
@@ -143,7 +147,7 @@ impl Drop for Permit<'_> {
         let Some(own) = self.probe else { return };
         let mut state = self.breaker.state.lock();
         match *state {
-            // Nothing was learned: the next caller may probe at once.
+            // The probe has no result: the next caller may probe at once.
             State::Probing { since, probe } if probe == own => {
                 self.breaker
                     .put(&mut state, State::Open { until: since, connection: self.connection });
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_at_the_threshold_and_only_for_failures_in_a_row() {
+    fn it_opens_at_the_threshold_and_only_for_consecutive_failures() {
         let breaker = Breaker::new(3, 100);
         for _ in 0..10 {
             assert!(!breaker.permit(0, 7).unwrap().failed(0));
@@ -189,23 +193,23 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_goes_away_lets_the_next_caller_probe() {
+    fn a_dropped_probe_lets_the_next_caller_probe() {
         let breaker = opened();
         drop(breaker.permit(100, 7).unwrap());
         assert!(breaker.permit(100, 7).unwrap().succeeded());
     }
 
     #[test]
-    fn a_probe_that_nothing_is_heard_of_does_not_keep_the_next_from_going() {
+    fn a_probe_without_a_result_does_not_block_the_next_probe() {
         let breaker = opened();
         let lost = breaker.permit(100, 7).unwrap();
         let next = breaker.permit(200, 7).unwrap();
-        assert!(!lost.succeeded(), "too late to have a say");
+        assert!(!lost.succeeded(), "its cooldown has passed, another probe decides");
         assert!(next.succeeded());
     }
 
     #[test]
-    fn calls_from_before_it_opened_have_no_say() {
+    fn calls_from_before_it_opened_do_not_change_its_state() {
         let breaker = Breaker::new(1, 100);
         let (early, late) = (breaker.permit(0, 7).unwrap(), breaker.permit(0, 7).unwrap());
         assert!(breaker.permit(0, 7).unwrap().failed(0));

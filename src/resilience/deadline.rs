@@ -1,4 +1,4 @@
-//! Waiting no longer than so long.
+//! Timeouts, and other ways to run one future until or beside another.
 
 use std::{
     future::poll_fn,
@@ -14,20 +14,20 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// The time was over first.
+/// The time limit passed before the future was ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
-/// Waits for `future`, no longer than `limit` from now.
+/// Waits for `future`, for at most `limit` from the first poll. `None` is no limit.
 ///
-/// Where there is no timer to wait with, outside of a tokio runtime or in one that was built
-/// without, it waits for as long as it takes: a late answer is better than a panic.
+/// Without a tokio timer (outside of a runtime, or in a runtime built without time) there is no
+/// limit either: a late answer is better than a panic.
 pub(crate) async fn timeout<F: Future>(
     limit: Option<Duration>,
     future: F,
 ) -> Result<F::Output, Elapsed> {
     let Some(timer) = limit.and_then(timer) else { return Ok(future.await) };
-    // One that has used up its turn must not put the timer off too.
+    // Unconstrained: a future that has used up the task's budget must not delay the timer.
     let (mut timer, mut future) = (pin!(unconstrained(timer)), pin!(future));
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
@@ -36,10 +36,10 @@ pub(crate) async fn timeout<F: Future>(
     .await
 }
 
-/// Runs `future` until `stop` ends, whichever is first; `stop` if both are.
-pub(crate) async fn unless<F: Future>(
-    stop: impl Future<Output = ()>,
+/// Runs `future` until `stop` is ready. Returns `None` if `stop` is ready first, or both at once.
+pub(crate) async fn run_until<F: Future>(
     future: F,
+    stop: impl Future<Output = ()>,
 ) -> Option<F::Output> {
     let (mut stop, mut future) = (pin!(stop), pin!(future));
     poll_fn(|context| {
@@ -51,7 +51,7 @@ pub(crate) async fn unless<F: Future>(
     .await
 }
 
-/// Runs `future` to its end, and `side` beside it for as long.
+/// Runs `future` to its end, and polls `side` beside it until then.
 pub(crate) async fn run_alongside<F: Future>(
     side: impl Future<Output = ()>,
     future: F,
@@ -65,11 +65,12 @@ pub(crate) async fn run_alongside<F: Future>(
     .await
 }
 
+/// Whether the current runtime has a timer.
 pub(crate) fn has_timer() -> bool {
     timer(Duration::ZERO).is_some()
 }
 
-/// Tokio has no question whether there is one: it panics where it is made and there is none.
+/// A timer, or `None` where tokio has none. Tokio offers no way to ask: `sleep` panics.
 fn timer(limit: Duration) -> Option<Sleep> {
     Handle::try_current().ok()?;
     catch_unwind(AssertUnwindSafe(|| sleep(limit))).ok()

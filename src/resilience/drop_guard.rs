@@ -1,4 +1,5 @@
-//! Runs an action when a scope is left early: by an error, a panic, or a future that its caller drops.
+//! Runs an action when a scope is left early: by an error, a panic, or a caller that drops the
+//! future.
 
 /// Runs its action when it is dropped, unless it was [disarmed](Self::disarm).
 #[must_use]

@@ -1,4 +1,5 @@
-//! Tools against failing dependencies: the circuit breaker, the deadline.
+//! Tools against failing dependencies: circuit breaker, backoff, timeouts, bounded blocking pool,
+//! task tracker.
 
 mod backoff;
 pub(crate) mod blocking_pool;
@@ -10,6 +11,6 @@ pub(crate) mod task_tracker;
 pub(crate) use self::{
     backoff::Backoff,
     breaker::Breaker,
-    deadline::{Elapsed, has_timer, run_alongside, timeout, unless},
+    deadline::{Elapsed, has_timer, run_alongside, run_until, timeout},
     drop_guard::DropGuard,
 };

@@ -1,7 +1,7 @@
-//! The loads that are running: counted, waited for, ended.
+//! Task tracker: counts running tasks, waits until all have ended, and cancels them.
 //!
-//! tokio-util has this as `TaskTracker` and `CancellationToken`. Together they bring twelve
-//! crates, a macro parser among them, into a cache that needs no other.
+//! Alternatives considered: `TaskTracker` and `CancellationToken` of tokio-util. They bring twelve
+//! crates, a macro parser among them, into a library that needs no other of them.
 
 use std::sync::{
     Arc,
@@ -10,64 +10,65 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::unless;
+use super::deadline::run_until;
 
-/// Handles are one and the same.
+/// Counts and cancels tasks. All clones of a tracker share one count.
 #[derive(Clone, Default)]
 pub(crate) struct TaskTracker(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Tokens that are out.
+    /// Tokens that were issued and not dropped yet.
     count: AtomicUsize,
-    /// Told when the last of them is back.
+    /// Notified by the drop of the last token; [`TaskTracker::wait_idle`] waits.
     idle: Notify,
     stopped: AtomicBool,
-    /// Told when `stopped` is set.
+    /// Notified by [`TaskTracker::stop`]; each running [`TaskToken::run`] waits.
     stop: Notify,
 }
 
-/// Held by a load from before its first poll to its end, wherever that is.
-pub(crate) struct Token(TaskTracker);
+/// Counts as one running task. A task's owner takes it before the first poll and drops it at the
+/// task's end.
+pub(crate) struct TaskToken(TaskTracker);
 
 impl TaskTracker {
-    pub(crate) fn token(&self) -> Token {
+    pub(crate) fn token(&self) -> TaskToken {
         self.0.count.fetch_add(1, Ordering::SeqCst);
-        Token(self.clone())
+        TaskToken(self.clone())
     }
 
-    /// Waits until no load is running.
-    pub(crate) async fn idle(&self) {
+    /// Waits until no task is running.
+    pub(crate) async fn wait_idle(&self) {
         loop {
-            // Made before the question, it hears of every answer that changes after it.
-            let told = self.0.idle.notified();
+            // Created before the count is read, so that a token dropped in between wakes it.
+            let idle = self.0.idle.notified();
             if self.0.count.load(Ordering::SeqCst) == 0 {
                 return;
             }
-            told.await;
+            idle.await;
         }
     }
 
-    /// Ends all loads at their next poll, those to come too.
+    /// Cancels every task at its next poll, including tasks that start later.
     pub(crate) fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
         self.0.stop.notify_waiters();
     }
 }
 
-impl Token {
-    /// Runs a load to its end, or until it is stopped.
-    pub(crate) async fn run(self, load: impl Future<Output = ()>) {
+impl TaskToken {
+    /// Runs `task` to its end, or until the tracker is stopped.
+    pub(crate) async fn run(self, task: impl Future<Output = ()>) {
         let inner = &self.0.0;
-        // Made before the question, it hears of a stop that comes after it.
-        let told = inner.stop.notified();
+        // Created before the flag is read, so that a stop in between wakes it.
+        let stop = inner.stop.notified();
         if !inner.stopped.load(Ordering::SeqCst) {
-            unless(told, load).await;
+            run_until(task, stop).await;
         }
     }
 }
 
-impl Drop for Token {
+impl Drop for TaskToken {
     fn drop(&mut self) {
         let inner = &self.0.0;
         if inner.count.fetch_sub(1, Ordering::SeqCst) == 1 {

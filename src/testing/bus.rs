@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     bus::{Delivery, MessageStream, Subscribed, Transport, TransportFuture},
     error::BoxError,
-    resilience::unless,
+    resilience::run_until,
 };
 
 /// How often what goes wrong, from 0 (never) to 1 (always).
@@ -277,7 +277,7 @@ impl LinkEvents {
                 }
             };
             match due {
-                Some(due) => drop(unless(changed, sleep_until(due)).await),
+                Some(due) => drop(run_until(sleep_until(due), changed).await),
                 None => changed.await,
             }
         }

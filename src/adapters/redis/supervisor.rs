@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    resilience::{Backoff, unless},
+    resilience::{Backoff, run_until},
 };
 
 #[derive(Default)]
@@ -175,7 +175,7 @@ struct Keeper {
 impl Keeper {
     async fn keep(self) {
         let sender = self.sender.clone();
-        unless(sender.closed(), self.run()).await;
+        run_until(self.run(), sender.closed()).await;
     }
 
     async fn run(self) {
@@ -219,7 +219,7 @@ impl Keeper {
             .map_err(|_| format!("the server does not answer within {limit:?}"))??;
         // It may take as long as it takes to look at every key, while the servers answer.
         let vetting = runs.vet(&connection, &self.context);
-        unless(self.silence(&connection), vetting)
+        run_until(vetting, self.silence(&connection))
             .await
             .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
         Ok(connection)

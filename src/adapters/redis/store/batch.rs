@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{Inner, context::StoreContext};
 use crate::adapters::redis::connection::{Request, doubt};
-use crate::{error::BoxError, resilience::unless};
+use crate::{error::BoxError, resilience::run_until};
 
 /// With so many a batch is full: its answers come together, so the first waits for the last.
 const MOST: usize = 64;
@@ -330,7 +330,7 @@ impl Inner {
                 waiting.told.closed().await;
             }
         };
-        let asking = unless(nobody_waits, self.ask_twice(request));
+        let asking = run_until(self.ask_twice(request), nobody_waits);
         let Some((answer, is_second)) = asking.await else { return };
         drop(under_way);
         let all = std::mem::take(&mut batch.all);
