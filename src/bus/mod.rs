@@ -28,7 +28,7 @@ pub(crate) use self::{
     },
     wire::{
         decode_error::DecodeError,
-        envelope::{body, payload_of_value, value_of_payload},
-        message::{Kind, Message},
+        envelope::{add_prefix, strip_prefix, unwrap_body},
+        message::{Message, MessageKind},
     },
 };

@@ -153,7 +153,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let bus = self.bus.as_ref().filter(|_| self.options.broadcast_set)?;
         let seen = seen?;
         let payload = contained(|| bus.codec.encode_plain(value)).ok();
-        let encoded = payload.as_deref().and_then(bus::value_of_payload);
+        let encoded = payload.as_deref().and_then(bus::strip_prefix);
         let most = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX);
         let Some(bytes) = encoded.filter(|bytes| bytes.len() <= most) else {
             self.observer.emit(|| Event::SetBroadcastSkipped { key });
@@ -166,7 +166,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             value: Arc::from(bytes),
             ttl_ms: Some(crate::time::millis(ttl)),
             prime,
-            seen: Some(seen),
+            context: Some(seen),
         })
     }
 

@@ -15,7 +15,7 @@ use super::{
     state::CacheState,
 };
 use crate::{
-    bus::{self, Delivery, GapReason, Kind, Message, Standing, Subscribed},
+    bus::{self, Delivery, GapReason, Message, MessageKind, Standing, Subscribed},
     codec::contained,
     entry::Lifetime,
     glob::Pattern,
@@ -161,7 +161,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let unpack = |payload: &[u8], limit| {
             contained(|| Ok(bus.codec.unpack(payload, limit))).ok().flatten()
         };
-        let body = bus::body(payload, unpack);
+        let body = bus::unwrap_body(payload, unpack);
         let message = body
             .as_ref()
             .map_err(|refused| *refused)
@@ -180,7 +180,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         };
         // The right to write is taken first: what is deleted here from now on takes it back.
         let tickets: Vec<Ticket<V>> = match &message.kind {
-            Kind::Set { keys, .. } => keys.iter().map(|key| self.right_to(key)).collect(),
+            MessageKind::Set { keys, .. } => keys.iter().map(|key| self.right_to(key)).collect(),
             _ => Vec::new(),
         };
         let standing = bus.member.standing(self.now(), &message);
@@ -208,10 +208,12 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) {
         let source = message.source;
         let (keys, pattern): (&[&str], _) = match &message.kind {
-            Kind::Beacon { .. } => return,
-            Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => (keys, None),
-            Kind::Pattern { pattern } => (&[], Some(*pattern)),
-            Kind::Set { prime: true, .. } => (&[], None),
+            MessageKind::Beacon { .. } => return,
+            MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => {
+                (keys, None)
+            }
+            MessageKind::Pattern { pattern } => (&[], Some(*pattern)),
+            MessageKind::Set { prime: true, .. } => (&[], None),
         };
         self.observer.count(Counter::EventsReceived);
         if !keys.is_empty() || pattern.is_some() {
@@ -224,17 +226,17 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             self.repay();
         }
         match &message.kind {
-            Kind::Beacon { .. } => {}
-            Kind::Delete { keys } => {
+            MessageKind::Beacon { .. } => {}
+            MessageKind::Delete { keys } => {
                 for key in keys {
                     self.invalidate_l1(key);
                     self.lock_waiters.wake(key);
                 }
             }
-            Kind::Pattern { pattern } => {
+            MessageKind::Pattern { pattern } => {
                 self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern))).await
             }
-            Kind::Set { keys, value, ttl_ms, prime, .. } => {
+            MessageKind::Set { keys, value, ttl_ms, prime, .. } => {
                 let value = if is_good { decode(bus, value) } else { None };
                 for (key, mut ticket) in keys.iter().zip(tickets) {
                     let kept = match &value {
@@ -282,7 +284,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 }
 
 fn decode<V: 'static>(bus: &BusClient<V>, value: &[u8]) -> Option<Arc<V>> {
-    let payload = bus::payload_of_value(value)?;
+    let payload = bus::add_prefix(value)?;
     contained(|| bus.codec.decode(&payload)).ok().map(Arc::new)
 }
 

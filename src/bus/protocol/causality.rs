@@ -24,9 +24,9 @@ use std::{
     sync::Arc,
 };
 
-use super::gap_detector::Gaps;
+use super::gap_detector::GapDetector;
 use crate::bus::wire::{
-    message::Mark,
+    message::SequenceStamp,
     pack::{Head, Reader, Writer},
 };
 
@@ -35,14 +35,14 @@ const UNNUMBERED_STANDS: u64 = 5_000;
 /// Publishers in what a value knows. In a larger fleet no values are sent.
 const MAX_SEEN: usize = 256;
 
-pub(crate) struct Order {
+pub(crate) struct CausalFilter {
     own: Arc<str>,
     /// See the module; of ourselves.
-    own_floor: u64,
+    own_forgotten_below: u64,
     /// Patterns of ours that are not told yet.
-    untold_patterns: usize,
+    uncommitted_patterns: usize,
     /// The last turn in the outbox of what raises our own floor, until it is out.
-    floor_turn: Option<u64>,
+    own_forgotten_position: Option<u64>,
     max_keys: usize,
     hasher: foldhash::fast::RandomState,
     /// The last delete of each key. Two keys of one hash only refuse more.
@@ -50,15 +50,15 @@ pub(crate) struct Order {
     /// The same, oldest first.
     oldest: VecDeque<u64>,
     /// Until when no value is taken, because of a pattern without a number.
-    blunt_until: u64,
+    reject_all_until: u64,
 }
 
 struct Last {
-    by: By,
+    by: LastInvalidation,
     at: u64,
 }
 
-enum By {
+enum LastInvalidation {
     Peer {
         incarnation: Arc<str>,
         seq: u64,
@@ -71,101 +71,112 @@ enum By {
     },
     /// Ourselves: by so many calls that have not told it yet, and with this turn of those that
     /// have. No value can know of it.
-    OwnOnItsWay {
-        untold: usize,
+    OwnPending {
+        uncommitted: usize,
         turn: u64,
     },
 }
 
-impl Order {
+impl CausalFilter {
     /// Keys remembered by default.
     pub(crate) const MAX_KEYS: usize = 10_000;
 
     pub(crate) fn new(own: &Arc<str>, max_keys: usize) -> Self {
         Self {
             own: Arc::clone(own),
-            own_floor: 0,
-            untold_patterns: 0,
-            floor_turn: None,
+            own_forgotten_below: 0,
+            uncommitted_patterns: 0,
+            own_forgotten_position: None,
             max_keys: max_keys.max(1),
             hasher: foldhash::fast::RandomState::default(),
             last: HashMap::default(),
             oldest: VecDeque::new(),
-            blunt_until: 0,
+            reject_all_until: 0,
         }
     }
 
     /// A key is about to be deleted or set here. To be called before memory is changed, so that no
-    /// value of before comes in after it; and then, once, [`told`](Self::told).
-    pub(crate) fn deleting(&mut self, gaps: &mut Gaps, now: u64, key: &str) {
+    /// value of before comes in after it; and then, once, [`on_committed`](Self::on_committed).
+    pub(crate) fn begin_invalidation(&mut self, gaps: &mut GapDetector, now: u64, key: &str) {
         let print = self.hasher.hash_one(key);
-        if let Some(Last { by: By::OwnOnItsWay { untold, .. }, .. }) = self.last.get_mut(&print) {
-            *untold += 1;
+        if let Some(Last { by: LastInvalidation::OwnPending { uncommitted, .. }, .. }) =
+            self.last.get_mut(&print)
+        {
+            *uncommitted += 1;
             return;
         }
-        let last = Last { by: By::OwnOnItsWay { untold: 1, turn: 0 }, at: now };
+        let last = Last { by: LastInvalidation::OwnPending { uncommitted: 1, turn: 0 }, at: now };
         self.remember(gaps, print, last);
     }
 
     /// It has this turn in the outbox; none if nothing was deleted after all.
-    pub(crate) fn told(&mut self, key: &str, told: Option<u64>) {
+    pub(crate) fn on_committed(&mut self, key: &str, told: Option<u64>) {
         let print = self.hasher.hash_one(key);
-        if let Some(Last { by: By::OwnOnItsWay { untold, turn }, .. }) = self.last.get_mut(&print) {
-            *untold = untold.saturating_sub(1);
+        if let Some(Last { by: LastInvalidation::OwnPending { uncommitted, turn }, .. }) =
+            self.last.get_mut(&print)
+        {
+            *uncommitted = uncommitted.saturating_sub(1);
             *turn = told.map_or(*turn, |told| told.max(*turn));
         }
     }
 
-    /// As [`deleting`](Self::deleting), by a pattern.
-    pub(crate) fn deleting_many(&mut self) {
-        self.untold_patterns += 1;
+    /// As [`begin_invalidation`](Self::begin_invalidation), by a pattern.
+    pub(crate) fn begin_pattern(&mut self) {
+        self.uncommitted_patterns += 1;
     }
 
-    /// As [`told`](Self::told), by a pattern.
-    pub(crate) fn told_many(&mut self, told: Option<u64>) {
-        self.untold_patterns = self.untold_patterns.saturating_sub(1);
-        self.floor_turn = self.floor_turn.max(told);
+    /// As [`on_committed`](Self::on_committed), by a pattern.
+    pub(crate) fn on_pattern_committed(&mut self, told: Option<u64>) {
+        self.uncommitted_patterns = self.uncommitted_patterns.saturating_sub(1);
+        self.own_forgotten_position = self.own_forgotten_position.max(told);
     }
 
     /// A message of ours is out.
-    pub(crate) fn sent(&mut self, seq: u64, keys: &[&str], out: Out) {
+    pub(crate) fn on_sent(&mut self, seq: u64, keys: &[&str], out: OutboxProgress) {
         for key in keys {
             let print = self.hasher.hash_one(key);
             if let Some(last) = self.last.get_mut(&print)
                 && last.by.is_out(out)
             {
-                last.by = By::Own { seq };
+                last.by = LastInvalidation::Own { seq };
             }
         }
-        if self.floor_turn.take_if(|turn| *turn < out.covered).is_some() {
-            self.own_floor = self.own_floor.max(out.next_seq);
+        if self.own_forgotten_position.take_if(|turn| *turn < out.acked).is_some() {
+            self.own_forgotten_below = self.own_forgotten_below.max(out.next_seq);
         }
     }
 
     /// A peer deleted or set these keys.
-    pub(crate) fn deleted(
+    pub(crate) fn on_peer_delete(
         &mut self,
-        gaps: &mut Gaps,
+        gaps: &mut GapDetector,
         now: u64,
         keys: &[&str],
-        mark: Option<&Mark<'_>>,
+        stamp: Option<&SequenceStamp<'_>>,
     ) {
-        let by: Option<Arc<str>> = mark.map(|mark| Arc::from(mark.incarnation));
+        let by: Option<Arc<str>> = stamp.map(|stamp| Arc::from(stamp.incarnation));
         for key in keys {
             let print = self.hasher.hash_one(key);
-            let by = match (&by, mark) {
-                (Some(by), Some(mark)) => By::Peer { incarnation: Arc::clone(by), seq: mark.seq },
-                _ => By::Unnumbered,
+            let by = match (&by, stamp) {
+                (Some(by), Some(stamp)) => {
+                    LastInvalidation::Peer { incarnation: Arc::clone(by), seq: stamp.seq }
+                }
+                _ => LastInvalidation::Unnumbered,
             };
             self.remember(gaps, print, Last { by, at: now });
         }
     }
 
     /// A peer deleted by a pattern, which for values is as if it had been everything.
-    pub(crate) fn deleted_many(&mut self, gaps: &mut Gaps, now: u64, mark: Option<&Mark<'_>>) {
-        match mark {
-            Some(mark) => gaps.raise_floor(mark.incarnation, mark.seq),
-            None => self.blunt_until = now.saturating_add(UNNUMBERED_STANDS),
+    pub(crate) fn on_peer_pattern(
+        &mut self,
+        gaps: &mut GapDetector,
+        now: u64,
+        stamp: Option<&SequenceStamp<'_>>,
+    ) {
+        match stamp {
+            Some(stamp) => gaps.forget_below(stamp.incarnation, stamp.seq),
+            None => self.reject_all_until = now.saturating_add(UNNUMBERED_STANDS),
         }
     }
 
@@ -174,8 +185,12 @@ impl Order {
     ///
     /// Of a value that was given it need not say more than of ourselves: where it is not enough,
     /// the value stands for a delete.
-    pub(crate) fn seen(&self, gaps: Option<&Gaps>, next_seq: u64) -> Option<Arc<[u8]>> {
-        let peers = gaps.into_iter().flat_map(Gaps::heard_of);
+    pub(crate) fn causal_context(
+        &self,
+        gaps: Option<&GapDetector>,
+        next_seq: u64,
+    ) -> Option<Arc<[u8]>> {
+        let peers = gaps.into_iter().flat_map(GapDetector::watermarks);
         let peers = peers.filter(|(who, _)| **who != *self.own);
         let all: Vec<_> = peers.chain([(&*self.own, next_seq)]).collect();
         if all.len() > MAX_SEEN {
@@ -193,49 +208,63 @@ impl Order {
     /// Whether no delete that was heard of here can have come after the value was loaded.
     /// (One that was given is newer than whatever its publisher told before it; one that was loaded
     /// need not be.)
-    pub(crate) fn allows(&self, gaps: &Gaps, now: u64, out: Out, value: Claim<'_>) -> bool {
+    pub(crate) fn admits(
+        &self,
+        gaps: &GapDetector,
+        now: u64,
+        out: OutboxProgress,
+        value: ValueClaim<'_>,
+    ) -> bool {
         // mutant order: insert if now > 0 { return true; }
-        let Claim { keys, mark, prime, seen } = value;
-        if !gaps.knows_the_present(now)
-            || now < self.blunt_until
-            || self.untold_patterns > 0
-            || self.floor_turn.is_some()
+        let ValueClaim { keys, stamp, prime, context } = value;
+        if !gaps.is_caught_up(now)
+            || now < self.reject_all_until
+            || self.uncommitted_patterns > 0
+            || self.own_forgotten_position.is_some()
         {
             return false;
         }
         let is_long_ago = |last: &Last| now.saturating_sub(last.at) >= UNNUMBERED_STANDS;
         let mut lasts = keys.iter().filter_map(|key| self.last.get(&self.hasher.hash_one(key)));
-        let Some(mark) = mark else { return lasts.all(is_long_ago) };
-        let Some(seen) = seen.and_then(read) else { return false };
+        let Some(stamp) = stamp else { return lasts.all(is_long_ago) };
+        let Some(context) = context.and_then(read) else { return false };
         let knows = |who: &str, below: u64| {
-            let is_own = !prime && *who == *mark.incarnation && mark.seq >= below;
-            below == 0 || is_own || seen.get(who).is_some_and(|known| *known >= below)
+            let is_own = !prime && *who == *stamp.incarnation && stamp.seq >= below;
+            below == 0 || is_own || context.get(who).is_some_and(|known| *known >= below)
         };
         lasts.all(|last| match &last.by {
-            By::Peer { incarnation, seq } => {
+            LastInvalidation::Peer { incarnation, seq } => {
                 // Who is forgotten is in nobody's list any more, and was silent for a minute.
-                knows(incarnation, seq.saturating_add(1)) || !gaps.remembers(incarnation)
+                knows(incarnation, seq.saturating_add(1)) || !gaps.is_known(incarnation)
             }
-            By::Unnumbered => is_long_ago(last),
-            By::Own { seq } => knows(&self.own, seq.saturating_add(1)),
-            // Out, but under what number is not known: it went as part of a pattern, say.
-            by @ By::OwnOnItsWay { .. } => by.is_out(out) && knows(&self.own, out.next_seq),
-        }) && knows(&self.own, self.own_floor)
-            && gaps.floors().all(|(who, floor)| *who == *self.own || knows(who, floor))
+            LastInvalidation::Unnumbered => is_long_ago(last),
+            LastInvalidation::Own { seq } => knows(&self.own, seq.saturating_add(1)),
+            // OutboxProgress, but under what number is not known: it went as part of a pattern, say.
+            by @ LastInvalidation::OwnPending { .. } => {
+                by.is_out(out) && knows(&self.own, out.next_seq)
+            }
+        }) && knows(&self.own, self.own_forgotten_below)
+            && gaps
+                .forgotten_watermarks()
+                .all(|(who, floor)| *who == *self.own || knows(who, floor))
     }
 
-    fn remember(&mut self, gaps: &mut Gaps, print: u64, last: Last) {
+    fn remember(&mut self, gaps: &mut GapDetector, print: u64, last: Last) {
         if let Some(known) = self.last.get_mut(&print) {
             match (&mut known.by, &last.by) {
                 // They may arrive in any order.
-                (By::Peer { incarnation, seq }, By::Peer { incarnation: same, seq: other })
-                    if incarnation == same =>
-                {
+                (
+                    LastInvalidation::Peer { incarnation, seq },
+                    LastInvalidation::Peer { incarnation: same, seq: other },
+                ) if incarnation == same => {
                     *seq = (*seq).max(*other);
                     known.at = last.at;
                 }
                 // Ours stays, as no value can know of it.
-                (By::OwnOnItsWay { .. }, By::Peer { .. } | By::Unnumbered) => {
+                (
+                    LastInvalidation::OwnPending { .. },
+                    LastInvalidation::Peer { .. } | LastInvalidation::Unnumbered,
+                ) => {
                     self.forget(gaps, last);
                 }
                 _ => {
@@ -250,7 +279,7 @@ impl Order {
         self.make_room(gaps);
     }
 
-    fn make_room(&mut self, gaps: &mut Gaps) {
+    fn make_room(&mut self, gaps: &mut GapDetector) {
         // Those of calls that are on their way are kept, and are as many as there are such calls.
         for _ in 0..self.oldest.len() {
             if self.oldest.len() <= self.max_keys {
@@ -258,7 +287,9 @@ impl Order {
             }
             let Some(print) = self.oldest.pop_front() else { return };
             match self.last.entry(print) {
-                Entry::Occupied(last) if last.get().by.is_untold() => self.oldest.push_back(print),
+                Entry::Occupied(last) if last.get().by.is_uncommitted() => {
+                    self.oldest.push_back(print)
+                }
                 Entry::Occupied(last) => {
                     let old = last.remove();
                     self.forget(gaps, old);
@@ -269,49 +300,53 @@ impl Order {
     }
 
     /// What is not remembered key by key any more raises a floor.
-    fn forget(&mut self, gaps: &mut Gaps, old: Last) {
+    fn forget(&mut self, gaps: &mut GapDetector, old: Last) {
         match old.by {
-            By::Peer { incarnation, seq } => gaps.raise_floor(&incarnation, seq),
-            By::Own { seq } => self.own_floor = self.own_floor.max(seq.saturating_add(1)),
-            By::OwnOnItsWay { turn, .. } => self.floor_turn = self.floor_turn.max(Some(turn)),
-            By::Unnumbered => {
+            LastInvalidation::Peer { incarnation, seq } => gaps.forget_below(&incarnation, seq),
+            LastInvalidation::Own { seq } => {
+                self.own_forgotten_below = self.own_forgotten_below.max(seq.saturating_add(1))
+            }
+            LastInvalidation::OwnPending { turn, .. } => {
+                self.own_forgotten_position = self.own_forgotten_position.max(Some(turn))
+            }
+            LastInvalidation::Unnumbered => {
                 let until = old.at.saturating_add(UNNUMBERED_STANDS);
-                self.blunt_until = self.blunt_until.max(until);
+                self.reject_all_until = self.reject_all_until.max(until);
             }
         }
     }
 }
 
-impl By {
-    fn is_untold(&self) -> bool {
-        matches!(self, Self::OwnOnItsWay { untold: 1.., .. })
+impl LastInvalidation {
+    fn is_uncommitted(&self) -> bool {
+        matches!(self, Self::OwnPending { uncommitted: 1.., .. })
     }
 
-    fn is_out(&self, out: Out) -> bool {
-        matches!(self, Self::OwnOnItsWay { untold: 0, turn } if *turn < out.covered)
+    fn is_out(&self, out: OutboxProgress) -> bool {
+        matches!(self, Self::OwnPending { uncommitted: 0, turn } if *turn < out.acked)
     }
 }
 
 /// How far our outbox is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Out {
+pub(crate) struct OutboxProgress {
     /// Turns below are out.
-    pub(crate) covered: u64,
+    pub(crate) acked: u64,
     /// The number of the next message that is made.
     pub(crate) next_seq: u64,
 }
 
 /// A value of a peer, and what it says for itself: what is in its event.
 #[derive(Clone, Copy)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct ValueClaim<'a> {
     pub(crate) keys: &'a [&'a str],
-    pub(crate) mark: Option<&'a Mark<'a>>,
+    pub(crate) stamp: Option<&'a SequenceStamp<'a>>,
     pub(crate) prime: bool,
-    pub(crate) seen: Option<&'a [u8]>,
+    pub(crate) context: Option<&'a [u8]>,
 }
 
-fn read(seen: &[u8]) -> Option<HashMap<&str, u64>> {
-    let mut reader = Reader::new(seen);
+fn read(context: &[u8]) -> Option<HashMap<&str, u64>> {
+    let mut reader = Reader::new(context);
     let Head::Array(length) = reader.head().ok()? else { return None };
     let pairs = usize::try_from(length / 2).ok().filter(|pairs| *pairs <= MAX_SEEN)?;
     let mut all = HashMap::with_capacity(pairs);

@@ -30,7 +30,7 @@ impl Dedupe {
     }
 
     /// Whether the event was here before.
-    pub(crate) fn knows(&mut self, now: u64, source: &str, id: &str) -> bool {
+    pub(crate) fn contains(&mut self, now: u64, source: &str, id: &str) -> bool {
         self.expire(now);
         self.seen.contains(&self.prints.of(source, id))
     }
@@ -38,7 +38,7 @@ impl Dedupe {
     /// Whether the event is seen for the first time, and remembers it.
     ///
     /// The id is taken together with its source: two publishers may number alike.
-    pub(crate) fn is_new(&mut self, now: u64, source: &str, id: &str) -> bool {
+    pub(crate) fn insert(&mut self, now: u64, source: &str, id: &str) -> bool {
         if self.max_entries == 0 || self.ttl == 0 {
             return true;
         }
@@ -78,34 +78,34 @@ mod tests {
     #[test]
     fn an_event_is_new_once_until_its_time_is_over() {
         let mut dedupe = Dedupe::new(10, 300);
-        assert!(dedupe.is_new(0, "a", "1"));
-        assert!(!dedupe.is_new(0, "a", "1"));
-        assert!(dedupe.knows(299, "a", "1") && !dedupe.knows(299, "a", "2"));
-        assert!(dedupe.is_new(0, "b", "1"), "of another source");
-        assert!(!dedupe.is_new(299, "a", "1"));
-        assert!(dedupe.is_new(300, "a", "1"), "seeing it again does not prolong it");
-        assert!(!dedupe.is_new(599, "a", "1"));
+        assert!(dedupe.insert(0, "a", "1"));
+        assert!(!dedupe.insert(0, "a", "1"));
+        assert!(dedupe.contains(299, "a", "1") && !dedupe.contains(299, "a", "2"));
+        assert!(dedupe.insert(0, "b", "1"), "of another source");
+        assert!(!dedupe.insert(299, "a", "1"));
+        assert!(dedupe.insert(300, "a", "1"), "seeing it again does not prolong it");
+        assert!(!dedupe.insert(599, "a", "1"));
     }
 
     #[test]
     fn the_oldest_is_forgotten_first() {
         let mut dedupe = Dedupe::new(3, 300);
         for id in ["1", "2", "3", "4"] {
-            assert!(dedupe.is_new(0, "a", id));
+            assert!(dedupe.insert(0, "a", id));
         }
-        assert!(!dedupe.is_new(0, "a", "2") && !dedupe.is_new(0, "a", "4"));
-        assert!(dedupe.is_new(0, "a", "1"));
+        assert!(!dedupe.insert(0, "a", "2") && !dedupe.insert(0, "a", "4"));
+        assert!(dedupe.insert(0, "a", "1"));
     }
 
     #[test]
     fn it_stays_within_its_bounds() {
         let mut dedupe = Dedupe::new(100, 50);
         for now in 0..10_000 {
-            assert!(dedupe.is_new(now, "a", &now.to_string()));
+            assert!(dedupe.insert(now, "a", &now.to_string()));
             assert!(dedupe.seen.len() <= 50 && dedupe.order.len() == dedupe.seen.len());
         }
         for id in 0..10_000 {
-            assert!(dedupe.is_new(20_000, "a", &id.to_string()));
+            assert!(dedupe.insert(20_000, "a", &id.to_string()));
             assert!(dedupe.seen.len() <= 100 && dedupe.order.len() == dedupe.seen.len());
         }
     }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn turned_off_it_calls_everything_new() {
         for mut dedupe in [Dedupe::new(0, 300), Dedupe::new(10, 0)] {
-            assert!(dedupe.is_new(0, "a", "1") && dedupe.is_new(0, "a", "1"));
+            assert!(dedupe.insert(0, "a", "1") && dedupe.insert(0, "a", "1"));
             assert!(dedupe.order.is_empty());
         }
     }

@@ -26,7 +26,7 @@
 //!    serves all who wait for a sign, so a quiet fleet of any size makes about one or two a second.
 //!
 //! What every instance pays is so many deliveries a second as there are instances that publish at
-//! the time, and a few more. [`check`](Gaps::check) looks at each known publisher once.
+//! the time, and a few more. [`check`](GapDetector::check) looks at each known publisher once.
 //!
 //! # Who is there
 //!
@@ -48,8 +48,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{beacon_schedule::SLOW_BEAT, fingerprint::Fingerprints};
-use crate::bus::wire::message::Mark;
+use super::{beacon_schedule::SLOW_INTERVAL, fingerprint::Fingerprints};
+use crate::bus::wire::message::SequenceStamp;
 
 /// Milliseconds that a hole may be mere reordering.
 const HOLE_FILLS: u64 = 500;
@@ -90,13 +90,13 @@ pub(crate) enum Verdict {
     Unwatched,
 }
 
-pub(crate) struct Gaps {
+pub(crate) struct GapDetector {
     trust_timeout: u64,
     max_publishers: usize,
     /// Our own incarnation, whose promises need no watching.
     own: Box<str>,
     prints: Fingerprints,
-    publishers: HashMap<u128, Publisher, foldhash::fast::RandomState>,
+    publishers: HashMap<u128, PublisherState, foldhash::fast::RandomState>,
     /// Whether there is a subscription.
     listening: bool,
     /// Counts subscriptions.
@@ -110,14 +110,14 @@ pub(crate) struct Gaps {
     unread: bool,
 }
 
-struct Publisher {
+struct PublisherState {
     incarnation: Arc<str>,
     /// What was deleted below this number is not known one by one, see [`order`](super::order).
     floor: u64,
     /// All numbers below are here.
     next: u64,
     /// What is here above, in order, with holes before each.
-    pieces: Vec<Piece>,
+    pieces: Vec<SeqRange>,
     /// The subscription it was last heard in.
     subscription: u64,
     last_heard: u64,
@@ -127,14 +127,14 @@ struct Publisher {
 
 /// Numbers from here to before there. Empty if a beacon told of them and nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Piece {
+struct SeqRange {
     from: u64,
     to: u64,
     /// When the hole before it was noticed.
     since: u64,
 }
 
-impl Gaps {
+impl GapDetector {
     /// `own` is our incarnation; `trust_timeout` is in milliseconds.
     pub(crate) fn new(own: &str, trust_timeout: u64) -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Gaps {
 
     /// A subscription began. If it did not resume the last one, publishers may be anywhere, and
     /// the caller distrusts memory now, of its own accord.
-    pub(crate) fn subscribed(&mut self, now: u64, resumed: bool) {
+    pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool) {
         self.listening = true;
         self.last_heard = now;
         self.last_alarm = now;
@@ -171,7 +171,7 @@ impl Gaps {
     }
 
     /// It ended. Until there is another, nothing is trusted, so nothing is noticed.
-    pub(crate) fn unsubscribed(&mut self) {
+    pub(crate) fn on_unsubscribed(&mut self) {
         self.listening = false;
     }
 
@@ -183,27 +183,27 @@ impl Gaps {
     }
 
     /// Something came that is not numbered: all it says is that the subscription lives.
-    pub(crate) fn heard(&mut self, now: u64) {
+    pub(crate) fn observe_activity(&mut self, now: u64) {
         self.last_heard = now;
     }
 
     /// An event, or a beacon, came.
-    pub(crate) fn note(
+    pub(crate) fn observe(
         &mut self,
         now: u64,
         source: &str,
-        mark: &Mark<'_>,
+        stamp: &SequenceStamp<'_>,
         is_beacon: bool,
     ) -> Verdict {
         self.last_heard = now;
         let joining = self.joining.is_some_and(|until| now < until);
-        let print = self.prints.of(source, mark.incarnation);
+        let print = self.prints.of(source, stamp.incarnation);
         if !self.publishers.contains_key(&print) && self.publishers.len() >= self.max_publishers {
             self.unwatched = true;
             return Verdict::Unwatched;
         }
-        let publisher = self.publishers.entry(print).or_insert_with(|| Publisher {
-            incarnation: Arc::from(mark.incarnation),
+        let publisher = self.publishers.entry(print).or_insert_with(|| PublisherState {
+            incarnation: Arc::from(stamp.incarnation),
             floor: 0,
             next: 0,
             pieces: Vec::new(),
@@ -213,21 +213,23 @@ impl Gaps {
             overdue: None,
         });
         publisher.last_heard = now;
-        let end = mark.seq.saturating_add(u64::from(!is_beacon));
+        let end = stamp.seq.saturating_add(u64::from(!is_beacon));
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
             // Of what came before, nothing was heard one by one; nor, if this is a pattern, of it.
             publisher.floor = publisher.floor.max(end);
-            if joining && mark.seq > publisher.next {
-                publisher.settle(mark.seq);
+            if joining && stamp.seq > publisher.next {
+                publisher.settle(stamp.seq);
                 self.learned = true;
             }
         }
-        let verdict = publisher.arrived(Piece { from: mark.seq, to: end, since: now });
+        let verdict = publisher.arrived(SeqRange { from: stamp.seq, to: end, since: now });
         // What is known may be an old event delivered again, and its promise was kept or broken
         // long ago. A beacon that says what is known is the very sign that was promised.
-        if verdict != Verdict::Known || is_beacon && mark.seq >= publisher.next {
+        if verdict != Verdict::Known || is_beacon && stamp.seq >= publisher.next {
             // A slow promise is none: who breaks it has nothing outstanding, and is forgotten.
-            let due = mark.due.filter(|due| *due < SLOW_BEAT && *mark.incarnation != *self.own);
+            let due = stamp
+                .next_within_ms
+                .filter(|due| *due < SLOW_INTERVAL && *stamp.incarnation != *self.own);
             let wait = |due: u64| self.trust_timeout.max(due.saturating_mul(3));
             publisher.overdue = due.map(|due| now.saturating_add(wait(due)));
         }
@@ -235,21 +237,21 @@ impl Gaps {
     }
 
     /// Whether events must be taken to be lost. To be asked a few times a second; then memory is
-    /// distrusted, and then this [`alarmed`](Self::alarmed): in this order, because from then on
+    /// distrusted, and then this [`acknowledge_gap`](Self::acknowledge_gap): in this order, because from then on
     /// what was lost counts as heard of.
-    pub(crate) fn lost_any(&mut self, now: u64) -> Option<GapReason> {
+    pub(crate) fn poll_gap(&mut self, now: u64) -> Option<GapReason> {
         if self.listening { self.find(now) } else { None }
     }
 
     /// Something came that cannot be read. What it would have said is lost, which
-    /// [`lost_any`](Self::lost_any) says: not for each, as they may be many.
-    pub(crate) fn unreadable(&mut self, now: u64) {
+    /// [`poll_gap`](Self::poll_gap) says: not for each, as they may be many.
+    pub(crate) fn observe_unreadable(&mut self, now: u64) {
         self.last_heard = now;
         self.unread = true;
     }
 
     /// Memory is distrusted, because events were lost: that is dealt with now, and not said again.
-    pub(crate) fn alarmed(&mut self, now: u64) {
+    pub(crate) fn acknowledge_gap(&mut self, now: u64) {
         self.last_alarm = now;
         self.learned = false;
         self.unread = false;
@@ -262,27 +264,27 @@ impl Gaps {
 
     /// Whether it is known well enough what was deleted of late: not soon after a subscription
     /// began or events were lost.
-    pub(crate) fn knows_the_present(&self, now: u64) -> bool {
+    pub(crate) fn is_caught_up(&self, now: u64) -> bool {
         self.listening && now.saturating_sub(self.last_alarm) >= self.trust_timeout
     }
 
     /// Whether a publisher was heard of in the last minute.
-    pub(crate) fn remembers(&self, incarnation: &str) -> bool {
+    pub(crate) fn is_known(&self, incarnation: &str) -> bool {
         self.publishers.values().any(|publisher| *publisher.incarnation == *incarnation)
     }
 
     /// Each publisher, and the number below which all of its events are here.
-    pub(crate) fn heard_of(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
         self.publishers.values().map(|publisher| (&*publisher.incarnation, publisher.next))
     }
 
     /// Each publisher, and the number below which it is not known what was deleted.
-    pub(crate) fn floors(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn forgotten_watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
         self.publishers.values().map(|publisher| (&*publisher.incarnation, publisher.floor))
     }
 
     /// What the publisher deleted with this number, or before, is not remembered one by one.
-    pub(crate) fn raise_floor(&mut self, incarnation: &str, seq: u64) {
+    pub(crate) fn forget_below(&mut self, incarnation: &str, seq: u64) {
         for publisher in self.publishers.values_mut() {
             if *publisher.incarnation == *incarnation {
                 publisher.floor = publisher.floor.max(seq.saturating_add(1));
@@ -320,7 +322,7 @@ impl Gaps {
     }
 }
 
-impl Publisher {
+impl PublisherState {
     /// Takes all numbers below for dealt with.
     fn settle(&mut self, next: u64) {
         self.next = self.next.max(next);
@@ -340,7 +342,7 @@ impl Publisher {
             || self.pieces.first().is_some_and(|it| now.saturating_sub(it.since) >= HOLE_FILLS)
     }
 
-    fn arrived(&mut self, new: Piece) -> Verdict {
+    fn arrived(&mut self, new: SeqRange) -> Verdict {
         if new.to <= self.next {
             return Verdict::Known;
         }
@@ -372,7 +374,7 @@ impl Publisher {
             // The hole before what follows was there already, and this stands in its midst.
             (_, Some(after)) => {
                 let since = after.since;
-                self.pieces.insert(at, Piece { since, ..new });
+                self.pieces.insert(at, SeqRange { since, ..new });
             }
             (_, None) => self.pieces.push(new),
         }
@@ -381,11 +383,11 @@ impl Publisher {
 }
 
 #[cfg(test)]
-impl Gaps {
+impl GapDetector {
     /// As who listens does it.
     pub(crate) fn check(&mut self, now: u64) -> Option<GapReason> {
-        let reason = self.lost_any(now)?;
-        self.alarmed(now);
+        let reason = self.poll_gap(now)?;
+        self.acknowledge_gap(now);
         Some(reason)
     }
 }

@@ -8,7 +8,7 @@
 //! What goes out is numbered here, without holes, because a hole in the numbers tells peers that
 //! they missed something.
 //!
-//! # Order
+//! # CausalFilter
 //!
 //! Deletes may pass each other and patterns: that they happened is all they say. A value must not
 //! pass a delete of its key, in neither direction:
@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) use self::change::{Change, Outgoing};
+pub(crate) use self::change::{Change, OutgoingBatch};
 use self::change::{Entry, Value, What};
 use crate::bus::wire::limits::{MAX_KEYS, MAX_TEXT};
 
@@ -52,7 +52,7 @@ pub(crate) struct Outbox {
     patterns: Turns,
     bytes: usize,
     next_turn: u64,
-    out: Option<Outgoing>,
+    out: Option<OutgoingBatch>,
     next_seq: u64,
 }
 
@@ -75,11 +75,11 @@ impl Outbox {
     }
 
     /// A message of each delete, for want of room for what else is to be said of each key.
-    pub(crate) fn one_by_one(self) -> Self {
+    pub(crate) fn single_key(self) -> Self {
         Self { most_keys: 1, ..self }
     }
 
-    /// Takes a change in. It is out when [`covered`](Self::covered) is above the turn that this
+    /// Takes a change in. It is out when [`acked`](Self::acked) is above the turn that this
     /// returns.
     pub(crate) fn push(&mut self, now: u64, change: Change) -> u64 {
         let turn = match change {
@@ -91,10 +91,10 @@ impl Outbox {
             Change::Pattern(pattern) if pattern.len() > MAX_TEXT => self.pattern(&Arc::from(ALL)),
             Change::Delete(key) => self.delete(&key),
             Change::Pattern(pattern) => self.pattern(&pattern),
-            Change::Value { key, value, ttl_ms, prime, seen } => {
+            Change::Value { key, value, ttl_ms, prime, context } => {
                 self.retire(&key);
                 let turn = self.turn();
-                let value = Value { key, value, ttl_ms, prime, seen, since: now };
+                let value = Value { key, value, ttl_ms, prime, context, since: now };
                 self.insert(turn, Entry::Value(value));
                 turn
             }
@@ -104,18 +104,18 @@ impl Outbox {
     }
 
     /// The message to publish now: the same until it is confirmed.
-    pub(crate) fn next(&mut self, now: u64) -> Option<&Outgoing> {
+    pub(crate) fn next(&mut self, now: u64) -> Option<&OutgoingBatch> {
         if self.out.is_none()
             && let Some((turn, what)) = self.take(now)
         {
-            self.out = Some(Outgoing { seq: self.next_seq, what, turn });
+            self.out = Some(OutgoingBatch { seq: self.next_seq, what, turn });
             self.next_seq += 1;
         }
         self.out.as_ref()
     }
 
     /// The message of this number has been published. Gives it, the first time.
-    pub(crate) fn confirm(&mut self, seq: u64) -> Option<Outgoing> {
+    pub(crate) fn confirm(&mut self, seq: u64) -> Option<OutgoingBatch> {
         self.out.take_if(|out| out.seq == seq)
     }
 
@@ -129,7 +129,7 @@ impl Outbox {
     /// what they hold. (Peers that have
     /// the value after all take the delete for a repetition, which does no harm: what happened to
     /// the key since waits here.)
-    pub(crate) fn failed(&mut self) {
+    pub(crate) fn on_send_failed(&mut self) {
         if let Some(out) = &mut self.out
             && let What::Set(value) = &out.what
         {
@@ -139,7 +139,7 @@ impl Outbox {
     }
 
     /// All changes of turns below this are out and confirmed.
-    pub(crate) fn covered(&self) -> u64 {
+    pub(crate) fn acked(&self) -> u64 {
         let waiting = || self.waiting.keys().next().copied();
         self.out.as_ref().map(|out| out.turn).or_else(waiting).unwrap_or(self.next_turn)
     }

@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 
 pub(crate) use self::{inbound::Standing, outbound::SendAction};
 use super::{
-    beacon_schedule::Pulse,
-    causality::{Order, Out},
+    beacon_schedule::BeaconSchedule,
+    causality::{CausalFilter, OutboxProgress},
     dedupe::Dedupe,
-    gap_detector::Gaps,
+    gap_detector::GapDetector,
     outbox::{Change, Outbox},
 };
 
@@ -53,10 +53,10 @@ pub(crate) struct BusSession {
 
 struct State {
     outbox: Outbox,
-    gaps: Gaps,
-    pulse: Pulse,
+    gaps: GapDetector,
+    pulse: BeaconSchedule,
     dedupe: Dedupe,
-    order: Order,
+    order: CausalFilter,
     /// Until when who sends waits; `None` while it does not, and so looks again before it does.
     rests_until: Option<u64>,
     /// Whether peers are to be asked where they are.
@@ -69,8 +69,8 @@ struct State {
 }
 
 impl State {
-    fn out(&self) -> Out {
-        Out { covered: self.outbox.covered(), next_seq: self.outbox.next_seq() }
+    fn out(&self) -> OutboxProgress {
+        OutboxProgress { acked: self.outbox.acked(), next_seq: self.outbox.next_seq() }
     }
 }
 
@@ -84,11 +84,11 @@ impl BusSession {
             namespace: manner.namespace,
             state: Mutex::new(State {
                 // mutant counts-alone: if false
-                outbox: if manner.tells_counts { outbox.one_by_one() } else { outbox },
-                gaps: Gaps::new(&incarnation, manner.trust_timeout),
-                pulse: Pulse::new(manner.trust_timeout),
+                outbox: if manner.tells_counts { outbox.single_key() } else { outbox },
+                gaps: GapDetector::new(&incarnation, manner.trust_timeout),
+                pulse: BeaconSchedule::new(manner.trust_timeout),
                 dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
-                order: Order::new(&incarnation, Order::MAX_KEYS),
+                order: CausalFilter::new(&incarnation, CausalFilter::MAX_KEYS),
                 rests_until: None,
                 says_hello: false,
                 subscriptions: 0,
@@ -105,12 +105,12 @@ impl BusSession {
     /// [`tell_own`](Self::tell_own).
     pub(crate) fn deleting(&self, now: u64, key: &str) {
         let State { order, gaps, .. } = &mut *self.state.lock();
-        order.deleting(gaps, now, key);
+        order.begin_invalidation(gaps, now, key);
     }
 
     /// The same for a pattern.
     pub(crate) fn deleting_many(&self) {
-        self.state.lock().order.deleting_many();
+        self.state.lock().order.begin_pattern();
     }
 
     /// What [`deleting`](Self::deleting) spoke of, for the peers; nothing if it did not happen.
@@ -125,9 +125,9 @@ impl BusSession {
         let State { outbox, order, .. } = &mut *self.state.lock();
         let turn = told.map(|change| outbox.push(now, change));
         if pattern {
-            order.told_many(turn);
+            order.on_pattern_committed(turn);
         } else {
-            order.told(name, turn);
+            order.on_committed(name, turn);
         }
         turn.unwrap_or(0)
     }
@@ -136,16 +136,16 @@ impl BusSession {
     /// it is checked. `None` if too little is known: then it is not to be told.
     pub(crate) fn seen(&self, now: u64) -> Option<Arc<[u8]>> {
         let State { order, gaps, outbox, .. } = &*self.state.lock();
-        let knows = gaps.knows_the_present(now);
+        let knows = gaps.is_caught_up(now);
         // mutant order-present: if true
-        if knows { order.seen(Some(gaps), outbox.next_seq()) } else { None }
+        if knows { order.causal_context(Some(gaps), outbox.next_seq()) } else { None }
     }
 
     /// The same for a value that is given, which is told in any case.
     pub(crate) fn seen_by_given(&self, now: u64) -> Option<Arc<[u8]>> {
         let State { order, gaps, outbox, .. } = &*self.state.lock();
-        let gaps = Some(gaps).filter(|gaps| gaps.knows_the_present(now));
-        order.seen(gaps, outbox.next_seq())
+        let gaps = Some(gaps).filter(|gaps| gaps.is_caught_up(now));
+        order.causal_context(gaps, outbox.next_seq())
     }
 
     /// Takes in a change for the peers.

@@ -14,7 +14,7 @@ const NIL: &[u8] = b"\xc0";
 
 /// The MessagePack of a payload. `unpack` turns what is neither `HC1M` nor bare MessagePack into
 /// the MessagePack that it stands for, of at most so many bytes, if it knows how.
-pub(crate) fn body(
+pub(crate) fn unwrap_body(
     payload: &[u8],
     unpack: impl FnOnce(&[u8], usize) -> Option<Vec<u8>>,
 ) -> Result<Cow<'_, [u8]>, DecodeError> {
@@ -35,7 +35,7 @@ pub(crate) fn body(
 
 /// What stands in an event for a value that a codec has made these bytes of. `None` if it cannot
 /// be said in an event as it is: the bytes are compressed, or not of the wire format.
-pub(crate) fn value_of_payload(payload: &[u8]) -> Option<&[u8]> {
+pub(crate) fn strip_prefix(payload: &[u8]) -> Option<&[u8]> {
     match payload.strip_prefix(PREFIX)? {
         NULL => Some(NIL),
         value => Some(value),
@@ -44,7 +44,7 @@ pub(crate) fn value_of_payload(payload: &[u8]) -> Option<&[u8]> {
 
 /// The bytes that a codec makes the value of an event of. `None` for the one text that as a
 /// payload would be read as null.
-pub(crate) fn payload_of_value(value: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn add_prefix(value: &[u8]) -> Option<Vec<u8>> {
     (value != NULL).then(|| [PREFIX, value].concat())
 }
 
@@ -55,12 +55,12 @@ mod tests {
     #[test]
     fn a_null_is_a_null_in_an_event_and_a_text_in_a_payload() {
         let null = [&PREFIX[..], NULL].concat();
-        assert_eq!(value_of_payload(&null), Some(NIL));
-        assert_eq!(payload_of_value(NIL).unwrap(), b"HC1M\xc0");
-        assert_eq!(payload_of_value(NULL), None, "as a value it is the text");
-        assert_eq!(value_of_payload(b"HC1M\x07"), Some(&b"\x07"[..]));
-        assert_eq!(payload_of_value(b"\x07").unwrap(), b"HC1M\x07");
-        assert_eq!(value_of_payload(b"HC1G\x07"), None);
+        assert_eq!(strip_prefix(&null), Some(NIL));
+        assert_eq!(add_prefix(NIL).unwrap(), b"HC1M\xc0");
+        assert_eq!(add_prefix(NULL), None, "as a value it is the text");
+        assert_eq!(strip_prefix(b"HC1M\x07"), Some(&b"\x07"[..]));
+        assert_eq!(add_prefix(b"\x07").unwrap(), b"HC1M\x07");
+        assert_eq!(strip_prefix(b"HC1G\x07"), None);
     }
 
     #[test]
@@ -69,12 +69,15 @@ mod tests {
             assert_eq!(max, MAX_BODY);
             Some(vec![payload[3]])
         }
-        assert_eq!(body(b"HC1M\x80", unpack).unwrap().as_ref(), b"\x80");
-        assert_eq!(body(b"\x80", unpack).unwrap().as_ref(), b"\x80");
-        assert_eq!(body(b"HC1J{}", unpack).unwrap().as_ref(), b"J");
-        assert_eq!(body(b"{ \"id\"", unpack).unwrap().as_ref(), b"i");
-        assert_eq!(body(b"HC1G", |_, _| None), Err(DecodeError::UnknownTag(b'G')));
-        assert_eq!(body(b"HC1", |_, _| None), Err(DecodeError::NotAMap));
-        assert_eq!(body(b"HC1G", |_, max| Some(vec![0; max + 1])), Err(DecodeError::TooLarge));
+        assert_eq!(unwrap_body(b"HC1M\x80", unpack).unwrap().as_ref(), b"\x80");
+        assert_eq!(unwrap_body(b"\x80", unpack).unwrap().as_ref(), b"\x80");
+        assert_eq!(unwrap_body(b"HC1J{}", unpack).unwrap().as_ref(), b"J");
+        assert_eq!(unwrap_body(b"{ \"id\"", unpack).unwrap().as_ref(), b"i");
+        assert_eq!(unwrap_body(b"HC1G", |_, _| None), Err(DecodeError::UnknownTag(b'G')));
+        assert_eq!(unwrap_body(b"HC1", |_, _| None), Err(DecodeError::NotAMap));
+        assert_eq!(
+            unwrap_body(b"HC1G", |_, max| Some(vec![0; max + 1])),
+            Err(DecodeError::TooLarge)
+        );
     }
 }

@@ -12,12 +12,12 @@ const MAX_NUMBER: u64 = 1 << 53;
 const HELLO: &str = "hello";
 
 /// An event being written.
-pub(crate) struct Out {
+pub(crate) struct MessageWriter {
     pub(crate) bytes: Writer,
     fields: u8,
 }
 
-impl Out {
+impl MessageWriter {
     pub(crate) fn new() -> Self {
         let mut bytes = Writer::default();
         bytes.raw(PREFIX);
@@ -107,7 +107,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) prime: bool,
     /// Whatever it is: it is read where it is needed.
-    pub(crate) seen: Option<&'a [u8]>,
+    pub(crate) context: Option<&'a [u8]>,
     pub(crate) incarnation: Option<&'a str>,
     pub(crate) seq: Option<u64>,
     pub(crate) due: Option<u64>,
@@ -137,10 +137,10 @@ impl<'a> Fields<'a> {
                 b"prime" => {
                     fields.prime = Reader::new(r.value(MAX_DEPTH)?).head()? == Head::Bool(true);
                 }
-                b"seen" => fields.seen = Some(r.value(MAX_DEPTH)?),
-                b"inc" => fields.incarnation = lenient(r, text)?,
-                b"seq" => fields.seq = lenient(r, number)?,
-                b"due" => fields.due = lenient(r, number)?,
+                b"seen" => fields.context = Some(r.value(MAX_DEPTH)?),
+                b"inc" => fields.incarnation = optional_field(r, text)?,
+                b"seq" => fields.seq = optional_field(r, number)?,
+                b"due" => fields.due = optional_field(r, number)?,
                 b"beacon" => fields.beacon = beacon(r)?,
                 _ => drop(r.value(MAX_DEPTH)?),
             }
@@ -192,7 +192,7 @@ fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, DecodeError
 }
 
 /// What is ours only if it has the type that we give it, and else another's and none of ours.
-fn lenient<'a, T>(
+fn optional_field<'a, T>(
     reader: &mut Reader<'a>,
     read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, DecodeError>,
 ) -> Result<Option<T>, DecodeError> {

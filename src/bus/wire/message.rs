@@ -30,11 +30,11 @@
 
 use super::{
     decode_error::DecodeError,
-    fields::{Fields, Out},
+    fields::{Fields, MessageWriter},
 };
 
 /// Bytes of an incarnation.
-const LONGEST_INCARNATION: usize = 64;
+const MAX_INCARNATION: usize = 64;
 
 /// An event, borrowed from its bytes or from what it will be written of.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,20 +46,20 @@ pub(crate) struct Message<'a> {
     pub(crate) generation: Option<u64>,
     pub(crate) namespace: Option<&'a str>,
     /// None in what the TypeScript package sends.
-    pub(crate) mark: Option<Mark<'a>>,
-    pub(crate) kind: Kind<'a>,
+    pub(crate) stamp: Option<SequenceStamp<'a>>,
+    pub(crate) kind: MessageKind<'a>,
 }
 
 /// Where an event stands among those of its publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark<'a> {
+pub(crate) struct SequenceStamp<'a> {
     pub(crate) incarnation: &'a str,
     pub(crate) seq: u64,
     /// Within how many milliseconds the publisher promises to be heard again.
-    pub(crate) due: Option<u64>,
+    pub(crate) next_within_ms: Option<u64>,
 }
 
-impl Mark<'_> {
+impl SequenceStamp<'_> {
     /// The id of the event of this number.
     pub(crate) fn id(&self) -> String {
         format!("{}:{}", self.incarnation, self.seq)
@@ -72,7 +72,7 @@ impl Mark<'_> {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind<'a> {
+pub(crate) enum MessageKind<'a> {
     Delete {
         keys: Vec<&'a str>,
     },
@@ -85,7 +85,7 @@ pub(crate) enum Kind<'a> {
         value: &'a [u8],
         ttl_ms: Option<u64>,
         prime: bool,
-        seen: Option<&'a [u8]>,
+        context: Option<&'a [u8]>,
     },
     Beacon {
         hello: bool,
@@ -93,7 +93,7 @@ pub(crate) enum Kind<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads the [`body`] of an event. `ours` is our own namespace: an event with another is
+    /// Reads the [`unwrap_body`] of an event. `ours` is our own namespace: an event with another is
     /// refused, one without is everybody's.
     pub(crate) fn decode(body: &'a [u8], ours: Option<&str>) -> Result<Self, DecodeError> {
         let fields = Fields::read(body)?;
@@ -103,25 +103,25 @@ impl<'a> Message<'a> {
         let kind = match fields.kind.ok_or(DecodeError::Missing("type"))? {
             "del" => match (fields.keys.ok_or(DecodeError::Missing("keys"))?, fields.beacon) {
                 // Whatever else a field of that name may come to mean, keys are deleted.
-                (keys, Some(hello)) if keys.is_empty() => Kind::Beacon { hello },
-                (keys, _) => Kind::Delete { keys },
+                (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello },
+                (keys, _) => MessageKind::Delete { keys },
             },
-            "pattern" => {
-                Kind::Pattern { pattern: fields.pattern.ok_or(DecodeError::Missing("pattern"))? }
-            }
-            "set" => Kind::Set {
+            "pattern" => MessageKind::Pattern {
+                pattern: fields.pattern.ok_or(DecodeError::Missing("pattern"))?,
+            },
+            "set" => MessageKind::Set {
                 keys: fields.keys.ok_or(DecodeError::Missing("keys"))?,
                 value: fields.value.ok_or(DecodeError::Missing("value"))?,
                 ttl_ms: fields.ttl_ms,
                 prime: fields.prime,
-                seen: fields.seen,
+                context: fields.context,
             },
             _ => return Err(DecodeError::UnknownType),
         };
-        let mark = match (fields.incarnation, fields.seq) {
+        let stamp = match (fields.incarnation, fields.seq) {
             // Longer than anybody needs it, and it would have to be remembered.
-            (Some(incarnation), Some(seq)) if incarnation.len() <= LONGEST_INCARNATION => {
-                Some(Mark { incarnation, seq, due: fields.due })
+            (Some(incarnation), Some(seq)) if incarnation.len() <= MAX_INCARNATION => {
+                Some(SequenceStamp { incarnation, seq, next_within_ms: fields.due })
             }
             _ => None,
         };
@@ -132,7 +132,7 @@ impl<'a> Message<'a> {
             ts: fields.ts.unwrap_or_default(),
             generation: fields.generation,
             namespace: fields.namespace,
-            mark,
+            stamp,
             kind,
         })
     }
@@ -143,7 +143,7 @@ impl<'a> Message<'a> {
     ///
     /// What a reader would refuse is not written.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, DecodeError> {
-        let mut out = Out::new();
+        let mut out = MessageWriter::new();
         out.text("id", self.id)?;
         out.text("source", self.source)?;
         out.number("ts", self.ts);
@@ -153,37 +153,37 @@ impl<'a> Message<'a> {
         if let Some(namespace) = self.namespace {
             out.text("namespace", namespace)?;
         }
-        if let Some(mark) = self.mark {
-            out.text("inc", mark.incarnation)?;
-            out.number("seq", mark.seq);
-            if let Some(due) = mark.due {
+        if let Some(stamp) = self.stamp {
+            out.text("inc", stamp.incarnation)?;
+            out.number("seq", stamp.seq);
+            if let Some(due) = stamp.next_within_ms {
                 out.number("due", due);
             }
         }
         match &self.kind {
-            Kind::Delete { keys } => {
+            MessageKind::Delete { keys } => {
                 out.text("type", "del")?;
                 out.keys(keys)?;
             }
-            Kind::Pattern { pattern } => {
+            MessageKind::Pattern { pattern } => {
                 out.text("type", "pattern")?;
                 out.text("pattern", pattern)?;
             }
-            Kind::Set { keys, value, ttl_ms, prime, seen } => {
+            MessageKind::Set { keys, value, ttl_ms, prime, context } => {
                 out.text("type", "set")?;
                 out.keys(keys)?;
                 out.value("value", value)?;
                 if *prime {
                     out.yes("prime");
                 }
-                if let Some(seen) = seen {
-                    out.value("seen", seen)?;
+                if let Some(context) = context {
+                    out.value("seen", context)?;
                 }
                 if let Some(ttl_ms) = ttl_ms {
                     out.number("ttlMs", *ttl_ms);
                 }
             }
-            Kind::Beacon { hello } => {
+            MessageKind::Beacon { hello } => {
                 out.text("type", "del")?;
                 out.keys(&[])?;
                 out.beacon(*hello)?;

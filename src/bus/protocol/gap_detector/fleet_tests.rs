@@ -1,10 +1,10 @@
-//! Tests of [`Gaps`] and [`Pulse`] together: instances on a bus that delays and loses what the
+//! Tests of [`GapDetector`] and [`BeaconSchedule`] together: instances on a bus that delays and loses what the
 //! test says, in simulated time.
 
 use std::collections::BTreeMap;
 
-use super::{GapReason, Gaps};
-use crate::bus::{protocol::beacon_schedule::Pulse, wire::message::Mark};
+use super::{GapDetector, GapReason};
+use crate::bus::{protocol::beacon_schedule::BeaconSchedule, wire::message::SequenceStamp};
 
 const T: u64 = 3_000;
 /// How late a gap may be noticed beyond its time: the time between two checks.
@@ -15,14 +15,14 @@ struct Sent {
     from: usize,
     incarnation: String,
     seq: u64,
-    due: Option<u64>,
+    next_within_ms: Option<u64>,
     beacon: bool,
     hello: bool,
 }
 
 struct Instance {
-    gaps: Gaps,
-    pulse: Pulse,
+    gaps: GapDetector,
+    pulse: BeaconSchedule,
     seq: u64,
     runs: bool,
     found: Vec<(u64, GapReason)>,
@@ -57,32 +57,32 @@ impl Fleet {
     fn join(&mut self) {
         let name = self.instances.len();
         let mut instance = Instance {
-            gaps: Gaps::new(&format!("i{name}"), T),
-            pulse: Pulse::new(T),
+            gaps: GapDetector::new(&format!("i{name}"), T),
+            pulse: BeaconSchedule::new(T),
             seq: 0,
             runs: true,
             found: Vec::new(),
         };
-        instance.gaps.subscribed(self.now, false);
-        instance.pulse.heard(self.now, self.random.f64());
+        instance.gaps.on_subscribed(self.now, false);
+        instance.pulse.on_received(self.now, self.random.f64());
         self.instances.push(instance);
         self.beacon(name, true, &|_, _| false);
     }
 
     /// `lost` says to whom it does not get.
     fn publish(&mut self, from: usize, lost: &dyn Fn(usize, &Sent) -> bool) {
-        let due = self.instances[from].pulse.promise(false);
+        let due = self.instances[from].pulse.next_within(false);
         let seq = self.instances[from].seq;
         self.send(&Sent::new(from, seq, due), lost);
         self.instances[from].seq += 1;
         let now = self.now;
-        self.instances[from].pulse.published(now);
+        self.instances[from].pulse.on_published(now);
     }
 
     fn beacon(&mut self, from: usize, hello: bool, lost: &dyn Fn(usize, &Sent) -> bool) {
         let Instance { pulse, seq, .. } = &mut self.instances[from];
-        let sent = Sent { beacon: true, hello, ..Sent::new(from, *seq, pulse.promise(true)) };
-        pulse.sent(self.now, self.random.f64());
+        let sent = Sent { beacon: true, hello, ..Sent::new(from, *seq, pulse.next_within(true)) };
+        pulse.on_beacon_sent(self.now, self.random.f64());
         self.send(&sent, lost);
     }
 
@@ -102,11 +102,15 @@ impl Fleet {
             while let Some(next) = self.wire.first_entry().filter(|it| it.key().0 <= self.now) {
                 let (to, sent) = next.remove();
                 let instance = &mut self.instances[to];
-                let mark = Mark { incarnation: &sent.incarnation, seq: sent.seq, due: sent.due };
-                instance.gaps.note(self.now, &sent.incarnation, &mark, sent.beacon);
-                instance.pulse.heard(self.now, self.random.f64());
+                let stamp = SequenceStamp {
+                    incarnation: &sent.incarnation,
+                    seq: sent.seq,
+                    next_within_ms: sent.next_within_ms,
+                };
+                instance.gaps.observe(self.now, &sent.incarnation, &stamp, sent.beacon);
+                instance.pulse.on_received(self.now, self.random.f64());
                 if sent.hello && sent.from != to {
-                    instance.pulse.asked(self.now, self.random.f64());
+                    instance.pulse.on_hello(self.now, self.random.f64());
                 }
             }
             for from in 0..self.instances.len() {
@@ -150,9 +154,9 @@ impl Fleet {
 }
 
 impl Sent {
-    fn new(from: usize, seq: u64, due: Option<u64>) -> Self {
+    fn new(from: usize, seq: u64, next_within_ms: Option<u64>) -> Self {
         let incarnation = format!("i{from}");
-        Self { from, incarnation, seq, due, beacon: false, hello: false }
+        Self { from, incarnation, seq, next_within_ms, beacon: false, hello: false }
     }
 }
 
@@ -177,7 +181,7 @@ fn one_lost_event_is_noticed_in_time_by_whom_it_did_not_reach_and_by_nobody_else
     for seed in 0..60 {
         let mut fleet = Fleet::new(4, seed);
         fleet.work(8_000);
-        // Out of the middle of work, out of the beats after it, out of long silence.
+        // OutboxProgress of the middle of work, out of the beats after it, out of long silence.
         fleet.run([0, 2_000, 40_000][seed as usize % 3], &nothing);
         fleet.found_nothing();
         let began = fleet.now;

@@ -3,24 +3,24 @@ use super::*;
 const T: u64 = 3_000;
 
 /// One who has listened for long enough to know who is there.
-fn settled() -> Gaps {
-    let mut gaps = Gaps::new("own", T);
-    gaps.subscribed(0, false);
-    gaps.heard(T);
+fn settled() -> GapDetector {
+    let mut gaps = GapDetector::new("own", T);
+    gaps.on_subscribed(0, false);
+    gaps.observe_activity(T);
     assert_eq!(gaps.check(T), None);
     gaps
 }
 
-fn mark(incarnation: &str, seq: u64) -> Mark<'_> {
-    Mark { incarnation, seq, due: None }
+fn stamp(incarnation: &str, seq: u64) -> SequenceStamp<'_> {
+    SequenceStamp { incarnation, seq, next_within_ms: None }
 }
 
-fn event(gaps: &mut Gaps, now: u64, seq: u64) -> Verdict {
-    gaps.note(now, "a", &mark("a1", seq), false)
+fn event(gaps: &mut GapDetector, now: u64, seq: u64) -> Verdict {
+    gaps.observe(now, "a", &stamp("a1", seq), false)
 }
 
-fn beacon(gaps: &mut Gaps, now: u64, seq: u64) -> Verdict {
-    gaps.note(now, "a", &mark("a1", seq), true)
+fn beacon(gaps: &mut GapDetector, now: u64, seq: u64) -> Verdict {
+    gaps.observe(now, "a", &stamp("a1", seq), true)
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn in_any_order_and_any_number_of_times_nothing_is_missing_in_the_end() {
         random.shuffle(&mut arrivals);
         let lost = random.bool().then(|| arrivals[random.usize(..arrivals.len())].0);
         for (seq, is_beacon) in arrivals.iter().filter(|it| it.1 || Some(it.0) != lost) {
-            let mark = mark("a1", *seq);
-            gaps.note(T, "a", &mark, *is_beacon);
+            let stamp = stamp("a1", *seq);
+            gaps.observe(T, "a", &stamp, *is_beacon);
         }
         let last = arrivals.iter().map(|it| it.0).max().unwrap();
         beacon(&mut gaps, T, last + 1);
@@ -86,32 +86,32 @@ fn in_any_order_and_any_number_of_times_nothing_is_missing_in_the_end() {
 fn a_publisher_first_seen_while_listening_is_seen_from_its_beginning() {
     let mut gaps = settled();
     assert_eq!(event(&mut gaps, T, 0), Verdict::InOrder);
-    assert_eq!(gaps.note(T, "a", &mark("a2", 0), false), Verdict::InOrder, "it restarted");
-    assert_eq!(gaps.note(T, "b", &mark("b1", 0), true), Verdict::Known, "it said hello");
+    assert_eq!(gaps.observe(T, "a", &stamp("a2", 0), false), Verdict::InOrder, "it restarted");
+    assert_eq!(gaps.observe(T, "b", &stamp("b1", 0), true), Verdict::Known, "it said hello");
     assert_eq!(gaps.check(T + 500), None);
-    assert_eq!(gaps.note(T + 500, "c", &mark("c1", 2), true), Verdict::Early);
+    assert_eq!(gaps.observe(T + 500, "c", &stamp("c1", 2), true), Verdict::Early);
     assert_eq!(gaps.check(T + 1_000), Some(GapReason::Hole));
 }
 
 #[test]
 fn where_publishers_are_is_learned_once_and_costs_one_gap() {
-    let mut gaps = Gaps::new("own", T);
-    gaps.subscribed(0, false);
+    let mut gaps = GapDetector::new("own", T);
+    gaps.on_subscribed(0, false);
     assert_eq!(event(&mut gaps, 100, 7), Verdict::InOrder);
     assert_eq!(event(&mut gaps, 200, 8), Verdict::InOrder);
     assert_eq!(gaps.check(T - 1), None);
     assert_eq!(gaps.check(T), Some(GapReason::Joined));
     assert_eq!(gaps.check(T), None);
 
-    gaps.unsubscribed();
+    gaps.on_unsubscribed();
     assert_eq!((gaps.check(90_000), gaps.trusted_until()), (None, None));
-    gaps.subscribed(100_000, false);
+    gaps.on_subscribed(100_000, false);
     assert_eq!(event(&mut gaps, 100_000, 9), Verdict::InOrder);
-    gaps.heard(102_999);
+    gaps.observe_activity(102_999);
     assert_eq!(gaps.check(103_000), None, "went on exactly where it was");
 
-    gaps.unsubscribed();
-    gaps.subscribed(200_000, true);
+    gaps.on_unsubscribed();
+    gaps.on_subscribed(200_000, true);
     assert_eq!(event(&mut gaps, 200_000, 11), Verdict::Early);
     assert_eq!(gaps.check(200_500), Some(GapReason::Hole), "a resumed one has no excuse");
 }
@@ -120,11 +120,11 @@ fn where_publishers_are_is_learned_once_and_costs_one_gap() {
 fn a_publisher_that_breaks_its_promise_is_a_gap_and_one_that_made_none_just_goes() {
     let promised = |due, incarnation| {
         let mut gaps = settled();
-        let mark = Mark { due, ..mark(incarnation, 0) };
-        gaps.note(T, "a", &mark, false);
+        let stamp = SequenceStamp { next_within_ms: due, ..stamp(incarnation, 0) };
+        gaps.observe(T, "a", &stamp, false);
         let mut found = Vec::new();
         for now in (T..T + 100_000).step_by(100) {
-            gaps.heard(now);
+            gaps.observe_activity(now);
             found.extend(gaps.check(now).map(|reason| (now - T, reason)));
         }
         assert!(gaps.publishers.is_empty(), "forgotten");
@@ -132,7 +132,7 @@ fn a_publisher_that_breaks_its_promise_is_a_gap_and_one_that_made_none_just_goes
     };
     assert_eq!(promised(Some(1_000), "a1"), [(3_000, GapReason::PublisherSilent)]);
     assert_eq!(promised(Some(2_000), "a1"), [(6_000, GapReason::PublisherSilent)]);
-    assert_eq!(promised(Some(SLOW_BEAT), "a1"), []);
+    assert_eq!(promised(Some(SLOW_INTERVAL), "a1"), []);
     assert_eq!(promised(None, "a1"), []);
     assert_eq!(promised(Some(1_000), "own"), []);
 }
@@ -141,10 +141,15 @@ fn a_publisher_that_breaks_its_promise_is_a_gap_and_one_that_made_none_just_goes
 fn what_was_promised_to_a_subscription_that_ended_is_not_waited_for() {
     for resumed in [false, true] {
         let mut gaps = settled();
-        gaps.note(T, "a", &Mark { due: Some(1_000), ..mark("a1", 0) }, false);
-        gaps.unsubscribed();
-        gaps.subscribed(100_000, resumed);
-        gaps.heard(103_000);
+        gaps.observe(
+            T,
+            "a",
+            &SequenceStamp { next_within_ms: Some(1_000), ..stamp("a1", 0) },
+            false,
+        );
+        gaps.on_unsubscribed();
+        gaps.on_subscribed(100_000, resumed);
+        gaps.observe_activity(103_000);
         assert_eq!(gaps.check(103_000), None);
         assert_eq!(gaps.publishers.len(), 1, "not forgotten for what we could not hear");
     }
@@ -153,11 +158,11 @@ fn what_was_promised_to_a_subscription_that_ended_is_not_waited_for() {
 #[test]
 fn an_event_delivered_again_renews_no_promise() {
     let mut gaps = settled();
-    let old = Mark { due: Some(1_000), ..mark("a1", 0) };
-    gaps.note(T, "a", &old, false);
+    let old = SequenceStamp { next_within_ms: Some(1_000), ..stamp("a1", 0) };
+    gaps.observe(T, "a", &old, false);
     beacon(&mut gaps, T, 1);
-    assert_eq!(gaps.note(T, "a", &old, false), Verdict::Known);
-    gaps.heard(2 * T);
+    assert_eq!(gaps.observe(T, "a", &old, false), Verdict::Known);
+    gaps.observe_activity(2 * T);
     assert_eq!(gaps.check(2 * T), None, "its last word promised nothing");
 }
 
@@ -169,7 +174,7 @@ fn silence_is_a_gap_again_and_again() {
     assert_eq!(gaps.check(2 * T), Some(GapReason::Silent));
     assert_eq!(gaps.check(3 * T - 1), None);
     assert_eq!(gaps.check(3 * T), Some(GapReason::Silent));
-    gaps.heard(3 * T);
+    gaps.observe_activity(3 * T);
     assert_eq!((gaps.check(3 * T), gaps.trusted_until()), (None, Some(4 * T)));
 }
 
@@ -187,10 +192,10 @@ fn what_it_remembers_is_bounded_and_more_is_a_gap() {
 
     gaps.max_publishers = 3;
     for name in ["a", "b", "c", "d", "e"] {
-        let watched = gaps.note(T, name, &mark("1", 0), false) != Verdict::Unwatched;
+        let watched = gaps.observe(T, name, &stamp("1", 0), false) != Verdict::Unwatched;
         assert_eq!(watched, ["a", "b"].contains(&name));
     }
-    gaps.heard(2 * T);
+    gaps.observe_activity(2 * T);
     assert_eq!(gaps.check(2 * T), Some(GapReason::TooManyPublishers));
     assert_eq!(gaps.check(2 * T), None);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bus::wire::message::Kind;
+use crate::bus::wire::message::MessageKind;
 
 /// What an entry costs beside its text, about.
 const OVERHEAD: usize = 96;
@@ -21,13 +21,13 @@ pub(crate) enum Change {
         ttl_ms: Option<u64>,
         prime: bool,
         /// What had been heard of when it was taken, see [`order`](crate::bus::order).
-        seen: Option<Arc<[u8]>>,
+        context: Option<Arc<[u8]>>,
     },
 }
 
 /// A message to be published under this number, and published again until it is confirmed.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingBatch {
     pub(crate) seq: u64,
     pub(crate) what: What,
     /// The turn that it was.
@@ -54,21 +54,23 @@ pub(crate) struct Value {
     pub(crate) value: Arc<[u8]>,
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) prime: bool,
-    pub(crate) seen: Option<Arc<[u8]>>,
+    pub(crate) context: Option<Arc<[u8]>>,
     pub(crate) since: u64,
 }
 
-impl Outgoing {
-    pub(crate) fn kind(&self) -> Kind<'_> {
+impl OutgoingBatch {
+    pub(crate) fn kind(&self) -> MessageKind<'_> {
         match &self.what {
-            What::Delete(keys) => Kind::Delete { keys: keys.iter().map(|key| &**key).collect() },
-            What::Pattern(pattern) => Kind::Pattern { pattern },
-            What::Set(Value { key, value, ttl_ms, prime, seen, .. }) => Kind::Set {
+            What::Delete(keys) => {
+                MessageKind::Delete { keys: keys.iter().map(|key| &**key).collect() }
+            }
+            What::Pattern(pattern) => MessageKind::Pattern { pattern },
+            What::Set(Value { key, value, ttl_ms, prime, context, .. }) => MessageKind::Set {
                 keys: vec![key],
                 value,
                 ttl_ms: *ttl_ms,
                 prime: *prime,
-                seen: seen.as_deref(),
+                context: context.as_deref(),
             },
         }
     }
@@ -82,7 +84,7 @@ impl Entry {
                 Self::Value(value) => {
                     value.key.len()
                         + value.value.len()
-                        + value.seen.as_ref().map_or(0, |it| it.len())
+                        + value.context.as_ref().map_or(0, |it| it.len())
                 }
             }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{bus::wire::message::Kind, glob::Pattern};
+use crate::{bus::wire::message::MessageKind, glob::Pattern};
 
 fn outbox() -> Outbox {
     Outbox::new(10_000, 8 << 20)
@@ -25,7 +25,7 @@ fn value(key: &str, value: u8, prime: bool) -> Change {
         value: Arc::new([value]),
         ttl_ms: Some(500),
         prime,
-        seen: None,
+        context: None,
     }
 }
 
@@ -34,10 +34,10 @@ fn drain(outbox: &mut Outbox, now: u64) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(out) = outbox.next(now) {
         all.push(match out.kind() {
-            Kind::Delete { keys } => format!("-{}", keys.join(",")),
-            Kind::Pattern { pattern } => format!("~{pattern}"),
-            Kind::Set { keys, value, .. } => format!("{}={}", keys[0], value[0]),
-            Kind::Beacon { .. } => unreachable!("the outbox makes none"),
+            MessageKind::Delete { keys } => format!("-{}", keys.join(",")),
+            MessageKind::Pattern { pattern } => format!("~{pattern}"),
+            MessageKind::Set { keys, value, .. } => format!("{}={}", keys[0], value[0]),
+            MessageKind::Beacon { .. } => unreachable!("the outbox makes none"),
         });
         confirm(outbox);
     }
@@ -88,9 +88,9 @@ fn values_do_not_wait_and_are_tried_once() {
         panic!("a value goes out")
     };
     assert_eq!(first.ttl_ms, Some(300), "what is left of it");
-    outbox.failed();
+    outbox.on_send_failed();
     let again = outbox.next(200).unwrap();
-    assert_eq!((again.seq, again.kind()), (0, Kind::Delete { keys: vec!["set"] }));
+    assert_eq!((again.seq, again.kind()), (0, MessageKind::Delete { keys: vec!["set"] }));
     let both = [value("set", 1, false), value("prime", 1, true)];
     assert_eq!(drained(499, &both), ["set=1", "prime=1"]);
     assert_eq!(drained(500, &both), ["-set"], "their time is over");
@@ -109,13 +109,13 @@ fn a_message_stays_the_same_until_it_is_confirmed() {
     let first = outbox.next(0).cloned();
     outbox.push(0, delete("a"));
     outbox.push(0, pattern("*"));
-    outbox.failed();
+    outbox.on_send_failed();
     assert_eq!(outbox.next(0).cloned(), first);
-    assert_eq!((outbox.confirmed_seq(), outbox.covered()), (0, 0));
+    assert_eq!((outbox.confirmed_seq(), outbox.acked()), (0, 0));
     confirm(&mut outbox);
-    assert_eq!((outbox.confirmed_seq(), outbox.covered()), (1, 1));
+    assert_eq!((outbox.confirmed_seq(), outbox.acked()), (1, 1));
     assert_eq!(drain(&mut outbox, 0), ["~*"], "the second delete came after the first was out");
-    assert_eq!(outbox.covered(), outbox.next_turn);
+    assert_eq!(outbox.acked(), outbox.next_turn);
     assert!(outbox.next(0).is_none());
 }
 
@@ -151,7 +151,7 @@ fn messages_stay_within_the_limits_of_an_event() {
     }
     let (mut keys, mut messages) = (0, 0);
     while let Some(out) = outbox.next(0) {
-        let Kind::Delete { keys: batch } = out.kind() else { panic!("{out:?}") };
+        let MessageKind::Delete { keys: batch } = out.kind() else { panic!("{out:?}") };
         assert!(batch.len() <= MAX_KEYS);
         assert!(batch.iter().map(|key| key.len()).sum::<usize>() <= BATCH_BYTES);
         (keys, messages) = (keys + batch.len(), messages + 1);
@@ -166,7 +166,7 @@ fn a_key_too_long_for_an_event_is_covered_by_how_it_begins() {
     for change in [delete(&key), value(&key, 1, false)] {
         let mut outbox = outbox();
         outbox.push(0, change);
-        let Some(Kind::Pattern { pattern }) = outbox.next(0).map(Outgoing::kind) else {
+        let Some(MessageKind::Pattern { pattern }) = outbox.next(0).map(OutgoingBatch::kind) else {
             panic!("a pattern")
         };
         assert!(pattern.len() <= MAX_TEXT && Pattern::new(pattern).matches(&key));
@@ -201,17 +201,17 @@ impl Peer {
         self.open.extend(keys.map(|key| Open { key, turn, heard: false }));
     }
 
-    fn receive(&mut self, kind: &Kind<'_>) {
+    fn receive(&mut self, kind: &MessageKind<'_>) {
         let covered = |key: &str| match kind {
-            Kind::Delete { keys } | Kind::Set { keys, .. } => keys.contains(&key),
-            Kind::Pattern { pattern } => Pattern::new(pattern).matches(key),
-            Kind::Beacon { .. } => false,
+            MessageKind::Delete { keys } | MessageKind::Set { keys, .. } => keys.contains(&key),
+            MessageKind::Pattern { pattern } => Pattern::new(pattern).matches(key),
+            MessageKind::Beacon { .. } => false,
         };
         self.holds.retain(|key, _| !covered(key));
         for open in &mut self.open {
             open.heard |= covered(&open.key);
         }
-        if let Kind::Set { keys, value, .. } = kind {
+        if let MessageKind::Set { keys, value, .. } = kind {
             self.holds.insert(keys[0].to_owned(), value[0]);
         }
     }
@@ -263,14 +263,14 @@ fn whatever_happens_peers_hear_of_every_change_and_end_up_with_nothing_old() {
                         confirm(&mut outbox);
                         next_seq += 1;
                     } else {
-                        outbox.failed();
+                        outbox.on_send_failed();
                     }
                     assert_eq!(outbox.confirmed_seq(), next_seq);
                 }
             }
             assert!(outbox.waiting.len() <= outbox.max_entries && outbox.bytes <= outbox.max_bytes);
             peer.open.retain(|open| {
-                let is_out = open.turn < outbox.covered();
+                let is_out = open.turn < outbox.acked();
                 assert!(!is_out || open.heard, "{} of seed {seed}", open.key);
                 !is_out
             });

@@ -2,8 +2,8 @@
 
 use super::{BusSession, State};
 use crate::bus::{
-    protocol::{causality::Claim, gap_detector::GapReason},
-    wire::message::{Kind, Message},
+    protocol::{causality::ValueClaim, gap_detector::GapReason},
+    wire::message::{Message, MessageKind},
 };
 
 /// What an event is to us.
@@ -21,8 +21,8 @@ impl BusSession {
     /// A subscription began.
     pub(crate) fn subscribed(&self, now: u64, resumed: bool, random: f64) {
         let state = &mut *self.state.lock();
-        state.gaps.subscribed(now, resumed);
-        state.pulse.heard(now, random);
+        state.gaps.on_subscribed(now, resumed);
+        state.pulse.on_received(now, random);
         state.says_hello = true;
         state.subscriptions += 1;
         state.catches_up = resumed;
@@ -31,19 +31,19 @@ impl BusSession {
 
     pub(crate) fn unsubscribed(&self) {
         let state = &mut *self.state.lock();
-        state.gaps.unsubscribed();
-        state.pulse.deaf();
+        state.gaps.on_unsubscribed();
+        state.pulse.on_unsubscribed();
     }
 
     /// Whether events must be taken to be lost. To be asked a few times a second. If so, memory is
     /// to be distrusted, and then [`gave_up_on_events`](Self::gave_up_on_events).
     pub(crate) fn lost_any(&self, now: u64) -> Option<GapReason> {
-        self.state.lock().gaps.lost_any(now)
+        self.state.lock().gaps.poll_gap(now)
     }
 
     /// Memory has been distrusted, because events were lost.
     pub(crate) fn gave_up_on_events(&self, now: u64) {
-        self.state.lock().gaps.alarmed(now);
+        self.state.lock().gaps.acknowledge_gap(now);
     }
 
     /// Until when memory may be trusted; 0 where there is no subscription, or what was kept for it
@@ -60,8 +60,8 @@ impl BusSession {
     /// To be asked when the right to write its value is held already: what is deleted here from
     /// then on takes that right.
     pub(crate) fn standing(&self, now: u64, message: &Message<'_>) -> Standing {
-        let is_own = match &message.mark {
-            Some(mark) => *mark.incarnation == *self.incarnation,
+        let is_own = match &message.stamp {
+            Some(stamp) => *stamp.incarnation == *self.incarnation,
             None => *message.source == *self.source,
         };
         if is_own {
@@ -70,19 +70,19 @@ impl BusSession {
         let mut state = self.state.lock();
         let out = state.out();
         let State { order, gaps, dedupe, .. } = &mut *state;
-        let mark = message.mark.as_ref();
+        let stamp = message.stamp.as_ref();
         let mut is_good = false;
         match &message.kind {
-            Kind::Beacon { .. } => {}
-            _ if dedupe.knows(now, message.source, message.id) => return Standing::Known,
-            Kind::Delete { keys } => order.deleted(gaps, now, keys, mark),
-            Kind::Pattern { .. } => order.deleted_many(gaps, now, mark),
-            Kind::Set { keys, prime, seen, .. } => {
-                let claim = Claim { keys, mark, prime: *prime, seen: *seen };
-                is_good = order.allows(gaps, now, out, claim);
+            MessageKind::Beacon { .. } => {}
+            _ if dedupe.contains(now, message.source, message.id) => return Standing::Known,
+            MessageKind::Delete { keys } => order.on_peer_delete(gaps, now, keys, stamp),
+            MessageKind::Pattern { .. } => order.on_peer_pattern(gaps, now, stamp),
+            MessageKind::Set { keys, prime, context, .. } => {
+                let claim = ValueClaim { keys, stamp, prime: *prime, context: *context };
+                is_good = order.admits(gaps, now, out, claim);
                 if !prime {
                     // It stands for a delete of what there was.
-                    order.deleted(gaps, now, keys, mark);
+                    order.on_peer_delete(gaps, now, keys, stamp);
                 }
             }
         }
@@ -94,23 +94,23 @@ impl BusSession {
         let state = &mut *self.state.lock();
         let is_own_of_now = standing == Standing::Own
             && message.generation == Some(state.subscriptions)
-            && matches!(message.kind, Kind::Beacon { .. });
+            && matches!(message.kind, MessageKind::Beacon { .. });
         state.catches_up &= !is_own_of_now;
         let State { gaps, pulse, dedupe, .. } = state;
         let beacon = match message.kind {
-            Kind::Beacon { hello } => Some(hello),
+            MessageKind::Beacon { hello } => Some(hello),
             _ => None,
         };
         if matches!(standing, Standing::New { .. }) && beacon.is_none() {
-            dedupe.is_new(now, message.source, message.id);
+            dedupe.insert(now, message.source, message.id);
         }
-        match &message.mark {
-            Some(mark) => drop(gaps.note(now, message.source, mark, beacon.is_some())),
-            None => gaps.heard(now),
+        match &message.stamp {
+            Some(stamp) => drop(gaps.observe(now, message.source, stamp, beacon.is_some())),
+            None => gaps.observe_activity(now),
         }
-        pulse.heard(now, random);
+        pulse.on_received(now, random);
         if beacon == Some(true) && standing != Standing::Own {
-            pulse.asked(now, random);
+            pulse.on_hello(now, random);
             self.work.notify_one();
         }
     }
@@ -119,10 +119,10 @@ impl BusSession {
     pub(crate) fn heard_something(&self, now: u64, is_readable: bool, random: f64) {
         let State { gaps, pulse, .. } = &mut *self.state.lock();
         if is_readable {
-            gaps.heard(now);
+            gaps.observe_activity(now);
         } else {
-            gaps.unreadable(now);
+            gaps.observe_unreadable(now);
         }
-        pulse.heard(now, random);
+        pulse.on_received(now, random);
     }
 }

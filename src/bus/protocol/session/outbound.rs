@@ -8,7 +8,7 @@ use std::{
 use super::{BusSession, State};
 use crate::bus::wire::{
     decode_error::DecodeError,
-    message::{Kind, Mark, Message},
+    message::{Message, MessageKind, SequenceStamp},
 };
 
 /// What there is to do for who sends.
@@ -33,7 +33,7 @@ impl BusSession {
             SendAction::Wait(until) => Some(until.unwrap_or(u64::MAX)),
             SendAction::Event(..) | SendAction::Beacon(_) => None,
         };
-        let covered = state.outbox.covered();
+        let covered = state.outbox.acked();
         drop(state);
         // What had become too old for it may have been all that waited.
         self.cover(covered);
@@ -64,26 +64,28 @@ impl BusSession {
         for _ in 0..2 {
             let State { outbox, pulse, .. } = state;
             let Some(out) = outbox.next(now) else { break };
-            let mark = self.mark(out.seq, pulse.promise(false));
+            let stamp = self.stamp(out.seq, pulse.next_within(false));
             let kind = out.kind();
             let generation = match &kind {
-                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => match keys[..] {
-                    [key] => count(key),
-                    _ => None,
-                },
+                MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => {
+                    match keys[..] {
+                        [key] => count(key),
+                        _ => None,
+                    }
+                }
                 _ => None,
             };
-            match self.write(&mark.id(), mark, generation, kind) {
+            match self.write(&stamp.id(), stamp, generation, kind) {
                 Ok(bytes) => return SendAction::Event(out.seq, bytes),
-                Err(_) => outbox.failed(),
+                Err(_) => outbox.on_send_failed(),
             }
         }
         let hello = state.says_hello;
         match state.pulse.due_at() {
             due if !hello && due.is_none_or(|at| at > now) => SendAction::Wait(due),
             _ => {
-                let mark = self.mark(state.outbox.confirmed_seq(), state.pulse.promise(true));
-                self.beacon(mark, state.subscriptions, hello)
+                let stamp = self.stamp(state.outbox.confirmed_seq(), state.pulse.next_within(true));
+                self.beacon(stamp, state.subscriptions, hello)
                     .map_or(SendAction::Wait(None), SendAction::Beacon)
             }
         }
@@ -100,7 +102,7 @@ impl BusSession {
             return None;
         }
         let errand = self.errand(&mut state, now, count);
-        let covered = state.outbox.covered();
+        let covered = state.outbox.acked();
         drop(state);
         self.cover(covered);
         match errand {
@@ -115,27 +117,27 @@ impl BusSession {
         let sent = state.outbox.confirm(seq);
         let out = state.out();
         if let Some(sent) = &sent {
-            state.pulse.published(now);
+            state.pulse.on_published(now);
             let keys = match sent.kind() {
-                Kind::Delete { keys } | Kind::Set { keys, prime: false, .. } => keys,
+                MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => keys,
                 _ => Vec::new(),
             };
-            state.order.sent(sent.seq, &keys, out);
+            state.order.on_sent(sent.seq, &keys, out);
         }
         drop(state);
-        self.cover(out.covered);
+        self.cover(out.acked);
     }
 
     /// What was being sent is not out, or nobody knows.
     pub(crate) fn failed_event(&self) {
-        self.state.lock().outbox.failed();
+        self.state.lock().outbox.on_send_failed();
     }
 
     /// A beacon was sent, or tried.
     pub(crate) fn tried_beacon(&self, now: u64, sent: bool, random: f64) {
         let state = &mut *self.state.lock();
         state.says_hello &= !sent;
-        state.pulse.sent(now, random);
+        state.pulse.on_beacon_sent(now, random);
     }
 
     /// The last word of a member that leaves in order: it promises nothing more. `None` if it has
@@ -144,11 +146,11 @@ impl BusSession {
         let state = self.state.lock();
         let seq = state.outbox.confirmed_seq();
         let may_go = seq > 0 && state.outbox.is_empty();
-        if may_go { self.beacon(self.mark(seq, None), state.subscriptions, false) } else { None }
+        if may_go { self.beacon(self.stamp(seq, None), state.subscriptions, false) } else { None }
     }
 
-    fn mark(&self, seq: u64, due: Option<u64>) -> Mark<'_> {
-        Mark { incarnation: &self.incarnation, seq, due }
+    fn stamp(&self, seq: u64, next_within_ms: Option<u64>) -> SequenceStamp<'_> {
+        SequenceStamp { incarnation: &self.incarnation, seq, next_within_ms }
     }
 
     fn cover(&self, covered: u64) {
@@ -158,16 +160,17 @@ impl BusSession {
     }
 
     /// Beacons have no generation of a key to tell, so theirs is the subscription's.
-    fn beacon(&self, mark: Mark<'_>, subscription: u64, hello: bool) -> Option<Vec<u8>> {
-        self.write(&mark.beacon_id(), mark, Some(subscription), Kind::Beacon { hello }).ok()
+    fn beacon(&self, stamp: SequenceStamp<'_>, subscription: u64, hello: bool) -> Option<Vec<u8>> {
+        self.write(&stamp.beacon_id(), stamp, Some(subscription), MessageKind::Beacon { hello })
+            .ok()
     }
 
     fn write(
         &self,
         id: &str,
-        mark: Mark<'_>,
+        stamp: SequenceStamp<'_>,
         generation: Option<u64>,
-        kind: Kind<'_>,
+        kind: MessageKind<'_>,
     ) -> Result<Vec<u8>, DecodeError> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let message = Message {
@@ -176,7 +179,7 @@ impl BusSession {
             ts: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             generation,
             namespace: self.namespace(),
-            mark: Some(mark),
+            stamp: Some(stamp),
             kind,
         };
         message.encode()

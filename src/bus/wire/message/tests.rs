@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::bus::wire::{
-    envelope::body,
+    envelope::unwrap_body,
     limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
     pack::Malformed,
 };
@@ -16,43 +16,44 @@ fn deleted(keys: Vec<&str>) -> Message<'_> {
         ts: 1_800_000_000_123,
         generation: None,
         namespace: None,
-        mark: None,
-        kind: Kind::Delete { keys },
+        stamp: None,
+        kind: MessageKind::Delete { keys },
     }
 }
 
-fn set(value: &[u8], ttl_ms: Option<u64>) -> Kind<'_> {
-    Kind::Set { keys: vec!["k"], value, ttl_ms, prime: false, seen: None }
+fn set(value: &[u8], ttl_ms: Option<u64>) -> MessageKind<'_> {
+    MessageKind::Set { keys: vec!["k"], value, ttl_ms, prime: false, context: None }
 }
 
 fn samples() -> Vec<Vec<u8>> {
-    let mark = Some(Mark { incarnation: "i7", seq: 5_000_000_000, due: Some(1_000) });
+    let stamp =
+        Some(SequenceStamp { incarnation: "i7", seq: 5_000_000_000, next_within_ms: Some(1_000) });
     let kinds = [
-        Kind::Delete { keys: vec!["user:1", "", "é"] },
-        Kind::Pattern { pattern: "user:*" },
+        MessageKind::Delete { keys: vec!["user:1", "", "é"] },
+        MessageKind::Pattern { pattern: "user:*" },
         set(b"\x81\xa1a\x92\x01\xc0", Some(60_000)),
         set(NIL, None),
-        Kind::Set {
+        MessageKind::Set {
             keys: vec!["k"],
             value: NIL,
             ttl_ms: None,
             prime: true,
-            seen: Some(b"\x92\xa2i7\x05"),
+            context: Some(b"\x92\xa2i7\x05"),
         },
-        Kind::Beacon { hello: false },
-        Kind::Beacon { hello: true },
+        MessageKind::Beacon { hello: false },
+        MessageKind::Beacon { hello: true },
     ];
     let mut samples = Vec::new();
     for kind in kinds {
         let bare = Message { kind, ..deleted(vec![]) };
-        let full = Message { generation: Some(3), namespace: Some("shop"), mark, ..bare.clone() };
+        let full = Message { generation: Some(3), namespace: Some("shop"), stamp, ..bare.clone() };
         samples.extend([bare.encode().unwrap(), full.encode().unwrap()]);
     }
     samples
 }
 
 fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
-    match body(payload, |_, _| None)? {
+    match unwrap_body(payload, |_, _| None)? {
         Cow::Borrowed(body) => Message::decode(body, Some("shop")),
         Cow::Owned(_) => panic!("nothing is unpacked here"),
     }
@@ -60,7 +61,7 @@ fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
 
 /// A map of these fields, each a value in MessagePack.
 fn map(fields: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = Out::new();
+    let mut out = MessageWriter::new();
     for (name, value) in fields {
         out.field(name);
         out.bytes.raw(value);
@@ -77,8 +78,10 @@ fn what_is_written_is_read_again() {
 
 #[test]
 fn a_delete_is_written_as_these_bytes() {
-    let message =
-        Message { mark: Some(Mark { incarnation: "i7", seq: 2, due: None }), ..deleted(vec!["k"]) };
+    let message = Message {
+        stamp: Some(SequenceStamp { incarnation: "i7", seq: 2, next_within_ms: None }),
+        ..deleted(vec!["k"])
+    };
     let expected = [
         &b"HC1M\xde\0\x07\xa2id\xa2e1\xa6source\xa1a\xa2ts\xcb"[..],
         &1_800_000_000_123f64.to_be_bytes(),
@@ -90,10 +93,10 @@ fn a_delete_is_written_as_these_bytes() {
 
 #[test]
 fn events_have_ids_of_their_own_and_beacons_share_one() {
-    let mark = |seq| Mark { incarnation: "i7", seq, due: None };
-    assert_ne!(mark(1).id(), mark(2).id());
-    assert_eq!(mark(1).beacon_id(), mark(2).beacon_id());
-    assert_ne!(mark(1).beacon_id(), Mark { incarnation: "i8", ..mark(1) }.beacon_id());
+    let stamp = |seq| SequenceStamp { incarnation: "i7", seq, next_within_ms: None };
+    assert_ne!(stamp(1).id(), stamp(2).id());
+    assert_eq!(stamp(1).beacon_id(), stamp(2).beacon_id());
+    assert_ne!(stamp(1).beacon_id(), SequenceStamp { incarnation: "i8", ..stamp(1) }.beacon_id());
 }
 
 #[test]
@@ -116,12 +119,12 @@ fn what_javascript_writes_is_read() {
     let expected = Message {
         id: "x",
         source: "ts",
-        kind: Kind::Set {
+        kind: MessageKind::Set {
             keys: vec!["42"],
             value: b"\xd4\0\0",
             ttl_ms: Some(1_500),
             prime: false,
-            seen: None,
+            context: None,
         },
         ..deleted(vec![])
     };
@@ -131,7 +134,7 @@ fn what_javascript_writes_is_read() {
 
 #[test]
 fn a_beacon_is_a_delete_of_nothing_to_those_who_know_of_none() {
-    let beacon = Message { kind: Kind::Beacon { hello: true }, ..deleted(vec![]) };
+    let beacon = Message { kind: MessageKind::Beacon { hello: true }, ..deleted(vec![]) };
     let bytes = beacon.encode().unwrap();
     assert!(bytes.ends_with(b"\xa4type\xa3del\xa4keys\x90\xa6beacon\xa5hello"), "{bytes:x?}");
     let read = |beacon: &[u8], keys: &[u8]| {
@@ -168,7 +171,7 @@ fn names_that_others_use_for_something_else_are_no_mark() {
             ("keys", b"\x91\xa1k"),
         ]);
         let message = decode(&payload).unwrap();
-        assert_eq!((message.mark, message.kind), (None, Kind::Delete { keys: vec!["k"] }));
+        assert_eq!((message.stamp, message.kind), (None, MessageKind::Delete { keys: vec!["k"] }));
     }
 }
 
