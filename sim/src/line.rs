@@ -34,8 +34,8 @@ impl Transport for Line {
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async { timeout(LIMIT, self.0.check()).await? })
+    fn ping(&self) -> TransportFuture<'_, ()> {
+        Box::pin(async { timeout(LIMIT, self.0.ping()).await? })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {

@@ -1,5 +1,7 @@
-//! The adapters to what is outside: one folder a vendor, one feature each.
+//! Adapters to Redis and to the brokers: one folder per vendor, one feature each.
 
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod connection_slot;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 #[cfg(feature = "rabbitmq")]

@@ -1,39 +1,58 @@
-//! Work for the sake of a broker: tasks that end with what they work for, and waiting that ends.
+//! Tasks and time limits of the connections to brokers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    task::{AbortHandle, JoinHandle},
-    time::timeout,
+    sync::watch,
+    task::AbortHandle,
+    time::{sleep, timeout},
 };
 
 use crate::error::BoxError;
 
-/// Stops its task when dropped, wherever that is.
+/// A task that is aborted when this handle is dropped.
 #[derive(Debug)]
-pub(crate) struct Task(AbortHandle);
+pub(crate) struct AbortOnDrop(AbortHandle);
 
-impl Task {
-    pub(crate) fn on(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> Self {
-        let task: JoinHandle<()> = runtime.spawn(work);
-        Self(task.abort_handle())
+impl AbortOnDrop {
+    pub(crate) fn spawn(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(runtime.spawn(work).abort_handle())
     }
 }
 
-impl Drop for Task {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// The runtime that this is called in. Clients of brokers need one and panic without.
+/// Ends a subscription from elsewhere. Clones share one state, which is never reset.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shutdown(Arc<watch::Sender<bool>>);
+
+impl Shutdown {
+    pub(crate) fn trigger(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn is_triggered(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until any clone is triggered; for ever if none is. Cancel safe.
+    pub(crate) async fn triggered(&self) {
+        let _ = self.0.subscribe().wait_for(|is_triggered| *is_triggered).await;
+    }
+}
+
+/// Returns the current runtime. The clients of brokers panic outside of one.
 pub(crate) fn runtime() -> Result<Handle, BoxError> {
     Handle::try_current().map_err(|_| "a broker can only be reached inside a tokio runtime".into())
 }
 
-/// Everything that waits for the broker does so by way of this.
-pub(crate) async fn within<T>(
+/// Runs `work` for at most `limit`; then the error says which act took too long.
+pub(crate) async fn timeout_named<T>(
     limit: Duration,
     act: &str,
     work: impl Future<Output = Result<T, BoxError>>,
@@ -41,4 +60,18 @@ pub(crate) async fn within<T>(
     timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(format!("took longer than {limit:?} to {act}").into()))
+}
+
+/// Runs `probe` every `heartbeat`. Returns when a probe fails, or is not answered within one and a
+/// half heartbeats.
+pub(crate) async fn probe_every<F, T, E>(heartbeat: Duration, mut probe: impl FnMut() -> F)
+where
+    F: Future<Output = Result<T, E>>,
+{
+    loop {
+        sleep(heartbeat).await;
+        if !matches!(timeout(heartbeat.mul_f32(1.5), probe()).await, Ok(Ok(_))) {
+            return;
+        }
+    }
 }

@@ -68,7 +68,7 @@ impl EventBus {
     ///
     /// Dropping the future leaves no half of a connection behind.
     pub async fn connect(&self) -> Result<(), BoxError> {
-        self.transport().check().await
+        self.transport().ping().await
     }
 
     /// Asks the other side for a sign of life, within the transport's own time limits.
@@ -78,7 +78,7 @@ impl EventBus {
     /// Dropping the future changes nothing.
     pub async fn health_check(&self) -> BusProbe {
         let asked = Instant::now();
-        let error = self.transport().check().await.err();
+        let error = self.transport().ping().await.err();
         BusProbe { transport: self.transport().name(), took: asked.elapsed(), error }
     }
 

@@ -1,33 +1,34 @@
-//! What has come in and was not taken yet: bounded, and honest about what it dropped.
+//! A bounded queue of received messages that turns overflow into a gap.
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use parking_lot::Mutex;
 
-use super::transport::Delivery;
+use super::transport::{Delivery, MessageStream};
 
-/// A bounded queue between the task that receives and whoever asks for what comes next. Clones
-/// are the same one.
-#[derive(Clone)]
-pub(crate) struct Queue(Arc<Mutex<Inner>>);
+/// The queue between a transport, which pushes, and the subscriber, which polls. As a
+/// [`MessageStream`] it may have one reader at a time.
+pub(crate) struct Inbox(Mutex<Inner>);
 
 struct Inner {
-    events: VecDeque<Vec<u8>>,
+    messages: VecDeque<Vec<u8>>,
     capacity: usize,
-    /// Told before the events that came after it.
+    /// Returned before the queued messages, which all arrived after the gap.
     gap: bool,
     closed: bool,
     waker: Option<Waker>,
 }
 
-impl Queue {
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
-            events: VecDeque::new(),
+impl Inbox {
+    pub(crate) fn with_capacity(capacity: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Inner {
+            messages: VecDeque::new(),
             capacity,
             gap: false,
             closed: false,
@@ -35,24 +36,29 @@ impl Queue {
         })))
     }
 
-    /// Events beyond the bound become one gap. A gap, or the end, covers what was queued, which is
-    /// dropped: an end is not to wait for a reader who is busy with it.
-    pub(crate) fn put(&self, delivery: Delivery) {
-        self.change(|inner| {
-            let is_over = inner.events.len() >= inner.capacity;
-            if is_over || !matches!(delivery, Delivery::Message(_)) {
-                inner.events.clear();
-            }
-            inner.gap |= is_over || delivery == Delivery::Gap;
-            match delivery {
-                Delivery::Message(event) => inner.events.push_back(event),
-                Delivery::Gap => {}
-                Delivery::Closed => inner.closed = true,
-            }
-        });
+    /// Queues a delivery. A message that finds the queue full replaces the queued ones by one gap.
+    /// A gap and the end of the subscription also discard the queued messages, because they cover
+    /// them; so the end does not wait for a slow subscriber.
+    pub(crate) fn push(&self, delivery: Delivery) {
+        let mut inner = self.0.lock();
+        let is_full = inner.messages.len() >= inner.capacity;
+        if is_full || !matches!(delivery, Delivery::Message(_)) {
+            inner.messages.clear();
+        }
+        inner.gap |= is_full || delivery == Delivery::Gap;
+        match delivery {
+            Delivery::Message(message) => inner.messages.push_back(message),
+            Delivery::Gap => {}
+            Delivery::Closed => inner.closed = true,
+        }
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
-    pub(crate) fn poll_next(&self, context: &Context<'_>) -> Poll<Delivery> {
+    fn poll_next(&self, context: &Context<'_>) -> Poll<Delivery> {
         let waker = context.waker().clone();
         let mut inner = self.0.lock();
         if inner.closed {
@@ -61,22 +67,18 @@ impl Queue {
         if std::mem::take(&mut inner.gap) {
             return Poll::Ready(Delivery::Gap);
         }
-        if let Some(event) = inner.events.pop_front() {
-            return Poll::Ready(Delivery::Message(event));
+        if let Some(message) = inner.messages.pop_front() {
+            return Poll::Ready(Delivery::Message(message));
         }
         let old = inner.waker.replace(waker);
         drop(inner);
         drop(old);
         Poll::Pending
     }
+}
 
-    fn change(&self, change: impl FnOnce(&mut Inner)) {
-        let mut inner = self.0.lock();
-        change(&mut inner);
-        let waker = inner.waker.take();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+impl MessageStream for Arc<Inbox> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
+        Box::pin(poll_fn(|context| self.poll_next(context)))
     }
 }

@@ -8,7 +8,6 @@
 //! `member.rs` is all of it under one lock, for one instance.
 
 mod event_bus;
-#[cfg(any(feature = "nats", feature = "redis"))]
 pub(crate) mod inbox;
 mod local;
 mod protocol;

@@ -50,7 +50,7 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     ///
     /// What is wrong, and if possible what to do about it.
-    fn check(&self) -> TransportFuture<'_, ()>;
+    fn ping(&self) -> TransportFuture<'_, ()>;
 
     /// Lets go of connections. A publish or subscribe that comes later connects anew.
     fn disconnect(&self) -> TransportFuture<'_, ()>;

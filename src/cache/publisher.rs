@@ -291,7 +291,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         };
         if run_until(is_back(), sleep(pause)).await.is_none() && bus.breaker.is_open() {
             // Within the transport's own limits: to connect may take longer than to publish.
-            let check = timeout(Some(CHECK_LIMIT), bus.event_bus.transport().check());
+            let check = timeout(Some(CHECK_LIMIT), bus.event_bus.transport().ping());
             if let Some(Ok(Ok(()))) = run_until(check, is_back()).await {
                 bus.is_alive();
             }

@@ -140,7 +140,7 @@ impl SharedBus {
 
 impl BusLink {
     /// It breaks: its subscription ends and nothing can be done until it is
-    /// [mended](Self::mend).
+    /// [restored](Self::restore).
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
         let state = self.bus.0.lock();
@@ -242,7 +242,7 @@ impl Transport for BusLink {
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
+    fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
             if self.is_stuck() {
                 return pending().await;

@@ -62,8 +62,8 @@ const TOO_LARGE: usize = 2 << 20;
 #[expect(clippy::panic, clippy::expect_used, reason = "it is an assertion")]
 impl Check<'_> {
     async fn the_other_side_answers(&self) {
-        self.one.check().await.expect("check");
-        self.other.check().await.expect("check");
+        self.one.ping().await.expect("ping");
+        self.other.ping().await.expect("ping");
     }
 
     async fn a_subscription_has_begun_when_it_returns(&self) {
@@ -207,7 +207,7 @@ impl Check<'_> {
         let rule = "what is published after a disconnect arrives";
         all_of(&mut *first, sent.clone(), rule).await;
         all_of(&mut *second, sent, rule).await;
-        self.other.check().await.expect("check");
+        self.other.ping().await.expect("ping");
     }
 
     async fn both(&self) -> (Box<dyn MessageStream>, Box<dyn MessageStream>) {

@@ -406,8 +406,8 @@ impl Transport for SlowToListen {
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
-        self.0.check()
+    fn ping(&self) -> TransportFuture<'_, ()> {
+        self.0.ping()
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
@@ -546,10 +546,10 @@ impl Transport for Far {
         self.0.subscribe()
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
+    fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
             self.connected().await;
-            self.0.check().await
+            self.0.ping().await
         })
     }
 

@@ -85,7 +85,7 @@ impl Transport for Faulty {
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
+    fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async {
             if self.fault == Fault::AnswersNothing { Err("who is there?".into()) } else { Ok(()) }
         })

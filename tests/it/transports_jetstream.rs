@@ -276,7 +276,7 @@ async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are()
     let transport = JetStreamTransport::new(options).unwrap();
     transport.subscribe().await.err().expect("no stream");
     transport.publish(b"event").await.unwrap_err();
-    transport.check().await.unwrap_err();
+    transport.ping().await.unwrap_err();
     let stream = admin(&server)
         .await
         .create_stream(Config {
@@ -328,7 +328,7 @@ async fn without_jetstream_the_errors_say_so() {
     let transport = transport(&server, "a");
     let error = transport.subscribe().await.err().unwrap().to_string();
     assert!(error.contains("-js"), "{error}");
-    let error = transport.check().await.unwrap_err().to_string();
+    let error = transport.ping().await.unwrap_err().to_string();
     assert!(error.contains("-js"), "{error}");
     transport.publish(b"event").await.unwrap_err();
 }

@@ -141,7 +141,7 @@ async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
     assert_eq!(next(&mut *events).await, Delivery::Closed);
     drop(events);
     no_task_is_left().await;
-    transport.check().await.unwrap();
+    transport.ping().await.unwrap();
 }
 
 #[tokio::test]

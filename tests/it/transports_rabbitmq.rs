@@ -251,10 +251,10 @@ async fn several_caches_can_share_an_exchange() {
 async fn instances_that_disagree_about_the_exchange_are_told() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    transport(place.passing()).check().await.unwrap();
+    transport(place.passing()).ping().await.unwrap();
     let other = transport(place.passing().exchange_type(RabbitMqExchangeType::Topic, "key"));
     for error in [
-        other.check().await.unwrap_err(),
+        other.ping().await.unwrap_err(),
         other.publish(b"event").await.unwrap_err(),
         other.subscribe().await.err().unwrap(),
     ] {
@@ -295,11 +295,11 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
 
     let kept = transport(place.passing());
     let mut events = kept.subscribe().await.unwrap().messages;
-    kept.check().await.unwrap();
+    kept.ping().await.unwrap();
     kept.disconnect().await.unwrap();
     assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
     no_task_is_left().await;
-    kept.check().await.unwrap();
+    kept.ping().await.unwrap();
     drop(kept);
 
     // Nor of attempts that fail, however far they come.
@@ -321,7 +321,7 @@ fn all_of_it_may_be_dropped_outside_of_a_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let transport = transport(Place::on(&server).passing());
     let subscribed = runtime.block_on(async {
-        transport.check().await.unwrap();
+        transport.ping().await.unwrap();
         transport.subscribe().await.unwrap()
     });
     let half_done = {
@@ -337,7 +337,7 @@ fn all_of_it_may_be_dropped_outside_of_a_runtime() {
 #[test]
 fn without_a_runtime_there_is_an_error_and_no_panic() {
     let transport = transport(RabbitMqOptions::new("amqp://localhost"));
-    for mut call in [transport.publish(b"event"), transport.check()] {
+    for mut call in [transport.publish(b"event"), transport.ping()] {
         let waker = std::task::Waker::noop();
         let polled = call.as_mut().poll(&mut std::task::Context::from_waker(waker));
         assert!(matches!(polled, std::task::Poll::Ready(Err(_))));
@@ -548,7 +548,7 @@ async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
         proxy.set(Mode::Blackhole);
         let limit = ms(50);
         let stopped = match asks {
-            true => timeout(limit, transport.check()).await.is_err(),
+            true => timeout(limit, transport.ping()).await.is_err(),
             false => timeout(limit, transport.publish(b"lost")).await.is_err(),
         };
         assert!(stopped, "nobody answers");

@@ -111,7 +111,7 @@ async fn bytes_pass_unchanged_by_the_channel_that_the_typescript_package_uses() 
             assert_eq!(next(&mut *events).await, Delivery::Message(event));
             theirs.get_message().unwrap();
         }
-        transport.check().await.unwrap();
+        transport.ping().await.unwrap();
     }
 }
 
@@ -168,7 +168,7 @@ async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_ba
     assert!(took < TRUST, "{took:?}");
     transport.publish(b"lost").await.unwrap_err();
     transport.subscribe().await.err().unwrap();
-    transport.check().await.unwrap_err();
+    transport.ping().await.unwrap_err();
 
     server.restart();
     let subscribed = until_it_works(async || transport.subscribe().await).await;
@@ -373,7 +373,7 @@ async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
     let mut events = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..1).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
-    transport.check().await.unwrap();
+    transport.ping().await.unwrap();
 }
 
 #[tokio::test]
@@ -543,7 +543,7 @@ async fn a_replica_is_refused_and_a_master_that_becomes_one_is_left() {
     let mut few = few.as_pubsub();
     few.subscribe(CHANNEL).unwrap();
     transport.publish(b"to nobody").await.unwrap_err();
-    transport.check().await.unwrap_err();
+    transport.ping().await.unwrap_err();
     cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut redis).unwrap();
     transport.publish(b"to all").await.unwrap();
     assert_eq!(few.get_message().unwrap().get_payload_bytes(), b"to all");
@@ -631,7 +631,7 @@ async fn in_a_cluster_any_node_will_do() {
         }
         all.disconnect().await.unwrap();
     }
-    all.check().await.unwrap();
+    all.ping().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -710,7 +710,7 @@ async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
         proxy.set(Mode::Blackhole);
         let limit = ms(50);
         let stopped = match asks {
-            true => tokio::time::timeout(limit, transport.check()).await.is_err(),
+            true => tokio::time::timeout(limit, transport.ping()).await.is_err(),
             false => tokio::time::timeout(limit, transport.publish(b"lost")).await.is_err(),
         };
         assert!(stopped, "nobody answers");

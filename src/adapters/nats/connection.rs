@@ -1,178 +1,109 @@
-//! A connection to NATS, as long as it is the same one.
+//! One connection to NATS, which ends at the first sign of a disconnect.
 //!
-//! The client reconnects in silence, takes commands while it is not connected, and throws away
-//! what it had not written when it does. So a link ends with the first sign of any of that, and
-//! whoever holds it is told; the next one is a new connection. Nor does the client confirm: a
-//! flush is one of its own buffer. A message to ourselves does, because a server works off what
-//! one connection sends in order.
+//! The client reconnects silently, accepts commands while it is disconnected, and discards commands
+//! that it had not written when it reconnects. So our connection ends at the first such sign, its
+//! users get an error, and the next call opens a new one.
+//!
+//! Nor does the client confirm a publish: its flush only empties its own buffer. We confirm it by a
+//! message to ourselves, because the server processes the commands of one connection in order.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, Event, Message, Statistics, Subscriber, connection::State};
+use async_nats::{Client, Message, Subscriber, connection::State};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{oneshot, watch},
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::{
+    liveness::Liveness,
+    reply_inbox::{PendingReply, ReplyInbox},
+};
 use crate::{
-    adapters::task::{Task, runtime},
+    adapters::task::{AbortOnDrop, runtime},
     error::BoxError,
 };
 
-pub(crate) struct Link {
-    /// Gone when the link is over, so that the connection is closed then and not when the next
-    /// one is asked for.
+pub(crate) struct Connection {
+    /// The watch task empties it when the connection ends, which closes the client at once and not
+    /// only when the next connection replaces this one.
     client: Arc<Mutex<Option<Client>>>,
-    vitals: Vitals,
-    echoes: Arc<Echoes>,
-    _watch: Task,
+    liveness: Liveness,
+    replies: Arc<ReplyInbox>,
+    _watch: AbortOnDrop,
 }
 
-/// What goes wrong, as far as it is known.
-#[derive(Clone)]
-pub(crate) struct Vitals {
-    signs: Arc<watch::Sender<Signs>>,
-    /// What makes a reconnection visible that nobody told of.
-    connection: Option<(Arc<Statistics>, u64)>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Signs {
-    over: bool,
-    /// How many messages the client dropped, of whichever subscription.
-    dropped: u64,
-}
-
-impl Vitals {
-    pub(crate) fn new() -> Self {
-        Self { signs: Arc::new(watch::channel(Signs::default()).0), connection: None }
-    }
-
-    /// For the client's own callback.
-    pub(crate) fn notice(&self, event: &Event) {
-        match event {
-            Event::Disconnected | Event::Closed | Event::Draining => self.end(),
-            Event::SlowConsumer(_) => self.signs.send_modify(|signs| signs.dropped += 1),
-            _ => {}
-        }
-    }
-
-    pub(crate) fn end(&self) {
-        self.signs.send_modify(|signs| signs.over = true);
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        let reconnected = self
-            .connection
-            .as_ref()
-            .is_some_and(|(now, then)| now.connects.load(Ordering::Relaxed) != *then);
-        reconnected || self.signs.borrow().over
-    }
-
-    /// How many messages the client has dropped so far.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.signs.borrow().dropped
-    }
-
-    /// Waits for the end.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    pub(crate) async fn ended(&self) {
-        let _ = self.signs.subscribe().wait_for(|signs| signs.over).await;
-    }
-
-    /// Waits for the end, or for more to be dropped than that.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost: what counts is the state, not its change.
-    pub(crate) async fn worse_than(&self, dropped: u64) {
-        let mut signs = self.signs.subscribe();
-        let _ = signs.wait_for(|signs| signs.over || signs.dropped != dropped).await;
-    }
-}
-
-impl Link {
-    /// Takes a client that is connected and shows that it is.
-    pub(crate) async fn over(
+impl Connection {
+    /// Takes over a connected client, and returns once the server has answered a first message.
+    pub(crate) async fn open(
         client: Client,
-        mut vitals: Vitals,
+        mut liveness: Liveness,
         heartbeat: Duration,
     ) -> Result<Self, BoxError> {
-        let statistics = client.statistics();
-        let connects = statistics.connects.load(Ordering::Relaxed);
+        liveness.watch_reconnects(client.statistics());
         if client.connection_state() != State::Connected {
             return Err("the client is not connected just now".into());
         }
-        vitals.connection = Some((statistics, connects));
-        let echoes = Arc::new(Echoes::to(client.new_inbox()));
-        let subscriber = client.subscribe(echoes.subject(&"*")).await?;
+        let replies = Arc::new(ReplyInbox::new(client.new_inbox()));
+        let subscriber = client.subscribe(replies.subject(&"*")).await?;
         let shared = Arc::new(Mutex::new(Some(client.clone())));
         let watch = {
-            let (echoes, vitals, shared) =
-                (Arc::clone(&echoes), vitals.clone(), Arc::clone(&shared));
+            let (replies, liveness, shared) =
+                (Arc::clone(&replies), liveness.clone(), Arc::clone(&shared));
             async move {
-                watch(&client, subscriber, &echoes, &vitals, heartbeat).await;
-                vitals.end();
-                echoes.waiting.lock().clear();
+                watch(&client, subscriber, &replies, &liveness, heartbeat).await;
+                liveness.end();
+                replies.clear();
                 shared.lock().take();
             }
         };
-        let watch = Task::on(&runtime()?, watch);
-        let link = Self { client: shared, vitals, echoes, _watch: watch };
-        link.barrier().await?;
-        Ok(link)
+        let watch = AbortOnDrop::spawn(&runtime()?, watch);
+        let connection = Self { client: shared, liveness, replies, _watch: watch };
+        connection.barrier().await?;
+        Ok(connection)
     }
 
     pub(crate) fn client(&self) -> Result<Client, BoxError> {
-        self.client.lock().clone().filter(|_| !self.vitals.is_over()).ok_or_else(broken)
+        self.client.lock().clone().filter(|_| !self.liveness.has_ended()).ok_or_else(broken)
     }
 
-    pub(crate) fn vitals(&self) -> &Vitals {
-        &self.vitals
+    pub(crate) fn liveness(&self) -> &Liveness {
+        &self.liveness
     }
 
-    /// Returns when the server has worked off all that was sent before.
+    /// Returns when the server has processed all that was sent before.
     pub(crate) async fn barrier(&self) -> Result<(), BoxError> {
         let client = self.client()?;
-        let echo = self.echoes.expect();
-        client.publish(echo.subject.clone(), Vec::new().into()).await?;
+        let reply = self.replies.expect();
+        client.publish(reply.subject.clone(), Vec::new().into()).await?;
         drop(client);
-        self.arrived(echo).await.map(drop)
+        self.received(reply).await.map(drop)
     }
 
-    /// Publishes, and waits for whoever answers. The client's own requests would do, but remember
-    /// for ever those that nobody answered.
-    pub(crate) async fn ask(&self, subject: &str, payload: Vec<u8>) -> Result<Message, BoxError> {
+    /// Publishes, and returns the first reply. The client's own requests were refused: it remembers
+    /// an unanswered one for ever.
+    pub(crate) async fn request(
+        &self,
+        subject: &str,
+        payload: Vec<u8>,
+    ) -> Result<Message, BoxError> {
         let client = self.client()?;
-        let echo = self.echoes.expect();
-        let answer_to = echo.subject.clone();
-        client.publish_with_reply(subject.to_owned(), answer_to, payload.into()).await?;
+        let reply = self.replies.expect();
+        let reply_to = reply.subject.clone();
+        client.publish_with_reply(subject.to_owned(), reply_to, payload.into()).await?;
         drop(client);
-        self.arrived(echo).await
+        self.received(reply).await
     }
 
-    async fn arrived(&self, mut echo: Echo<'_>) -> Result<Message, BoxError> {
-        let message = (&mut echo.receiver).await.map_err(|_| broken())?;
-        // What came by way of a new connection proves nothing about what the old one had to write.
-        if self.vitals.is_over() { Err(broken()) } else { Ok(message) }
+    async fn received(&self, mut reply: PendingReply<'_>) -> Result<Message, BoxError> {
+        let message = reply.received().await.ok_or_else(broken)?;
+        // A reply over a new connection proves nothing about the writes of the old one.
+        if self.liveness.has_ended() { Err(broken()) } else { Ok(message) }
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.vitals.end();
+        self.liveness.end();
     }
 }
 
@@ -180,90 +111,42 @@ fn broken() -> BoxError {
     "the connection to NATS broke".into()
 }
 
-/// Asks the server for a sign of life now and then, and ends where there is none.
+/// Delivers replies, and sends a heartbeat when none has come back for one interval. Returns when a
+/// heartbeat stays unanswered for one and a half intervals, or the connection has ended.
 async fn watch(
     client: &Client,
     mut subscriber: Subscriber,
-    echoes: &Echoes,
-    vitals: &Vitals,
+    replies: &ReplyInbox,
+    liveness: &Liveness,
     heartbeat: Duration,
 ) {
-    let mut asked = false;
+    let mut is_unanswered = false;
     let mut next = Instant::now() + heartbeat;
     loop {
         tokio::select! {
             biased;
             message = subscriber.next() => match message {
-                Some(message) => if echoes.came(message) {
-                    asked = false;
+                Some(message) => if replies.deliver(message) {
+                    is_unanswered = false;
                     next = Instant::now() + heartbeat;
                 },
                 None => return,
             },
-            () = vitals.worse_than(vitals.dropped()) => {}
+            () = liveness.wait_end_or_drop(liveness.dropped()) => {}
             () = sleep_until(next) => {
-                if asked {
+                if is_unanswered {
                     return;
                 }
                 next = Instant::now() + heartbeat.mul_f32(1.5);
-                asked = true;
-                // While the client's queue is full nothing is asked, and nothing answers.
-                let beat = echoes.subject(&Echoes::HEARTBEAT);
-                let asking = client.publish(beat, Vec::new().into());
-                let _ = timeout_at(next, asking).await;
+                is_unanswered = true;
+                // While the command queue of the client is full, this waits; no reply comes either.
+                let subject = replies.subject(&ReplyInbox::HEARTBEAT);
+                let publish = client.publish(subject, Vec::new().into());
+                let _ = timeout_at(next, publish).await;
             }
         }
-        if vitals.is_over() || client.connection_state() != State::Connected {
+        if liveness.has_ended() || client.connection_state() != State::Connected {
             return;
         }
-    }
-}
-
-/// Messages to ourselves that are on their way, and answers that we wait for.
-struct Echoes {
-    inbox: String,
-    last: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
-}
-
-impl Echoes {
-    const HEARTBEAT: u64 = 0;
-
-    fn to(inbox: String) -> Self {
-        Self { inbox, last: AtomicU64::new(Self::HEARTBEAT), waiting: Mutex::default() }
-    }
-
-    fn subject(&self, number: &dyn std::fmt::Display) -> String {
-        format!("{}.{number}", self.inbox)
-    }
-
-    fn expect(&self) -> Echo<'_> {
-        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().insert(number, sender);
-        Echo { echoes: self, number, subject: self.subject(&number), receiver }
-    }
-
-    /// Whether it was a heartbeat that came.
-    fn came(&self, message: Message) -> bool {
-        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
-        let sender = number.and_then(|number| self.waiting.lock().remove(&number));
-        if let Some(sender) = sender {
-            let _ = sender.send(message);
-        }
-        number == Some(Self::HEARTBEAT)
-    }
-}
-
-struct Echo<'a> {
-    echoes: &'a Echoes,
-    number: u64,
-    subject: String,
-    receiver: oneshot::Receiver<Message>,
-}
-
-impl Drop for Echo<'_> {
-    fn drop(&mut self) {
-        self.echoes.waiting.lock().remove(&self.number);
     }
 }

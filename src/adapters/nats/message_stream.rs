@@ -1,65 +1,68 @@
-//! A subscription to a subject.
+//! A subscription to a NATS subject.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 
-use super::connection::{Link, Vitals};
+use super::{connection::Connection, liveness::Liveness};
 use crate::{
-    adapters::task::{Task, runtime},
+    adapters::task::{AbortOnDrop, runtime},
     bus::{
-        inbox::Queue,
+        inbox::Inbox,
         transport::{Delivery, MessageStream},
     },
     error::BoxError,
 };
 
-pub(crate) struct NatsEvents {
-    queue: Queue,
-    _reader: Task,
-    /// The connection lives as long as the subscription.
-    _link: Arc<Link>,
+pub(crate) struct NatsMessageStream {
+    inbox: Arc<Inbox>,
+    _reader: AbortOnDrop,
+    /// Keeps the connection open for as long as the subscription.
+    _connection: Arc<Connection>,
 }
 
-impl NatsEvents {
-    /// Reads all the time, not only when asked: what waits in the client's own queue is dropped
-    /// in silence where that runs over, in ours it becomes a gap.
-    pub(crate) async fn of(
-        link: Arc<Link>,
+impl NatsMessageStream {
+    /// Subscribes, and reads in a task of its own, not only when the subscriber polls: overflow of
+    /// the client's queue is silent, overflow of our inbox becomes a gap.
+    pub(crate) async fn open(
+        connection: Arc<Connection>,
         subject: &str,
         capacity: usize,
     ) -> Result<Self, BoxError> {
-        let subscriber = link.client()?.subscribe(subject.to_owned()).await?;
-        let queue = Queue::with_capacity(capacity);
-        let reading = read(subscriber, link.vitals().clone(), queue.clone());
-        Ok(Self { queue, _reader: Task::on(&runtime()?, reading), _link: link })
+        let subscriber = connection.client()?.subscribe(subject.to_owned()).await?;
+        let inbox = Inbox::with_capacity(capacity);
+        let reading = read(subscriber, connection.liveness().clone(), Arc::clone(&inbox));
+        let reader = AbortOnDrop::spawn(&runtime()?, reading);
+        Ok(Self { inbox, _reader: reader, _connection: connection })
     }
 }
 
-async fn read(mut subscriber: Subscriber, vitals: Vitals, queue: Queue) {
-    let mut dropped = vitals.dropped();
+async fn read(mut subscriber: Subscriber, liveness: Liveness, inbox: Arc<Inbox>) {
+    let mut dropped = liveness.dropped();
     loop {
         tokio::select! {
             biased;
-            () = vitals.worse_than(dropped) => {}
+            () = liveness.wait_end_or_drop(dropped) => {}
             message = subscriber.next() => match message {
-                Some(message) if !vitals.is_over() => queue.put(Delivery::Message(message.payload.to_vec())),
-                _ => return queue.put(Delivery::Closed),
+                Some(message) if !liveness.has_ended() => {
+                    inbox.push(Delivery::Message(message.payload.to_vec()));
+                }
+                _ => return inbox.push(Delivery::Closed),
             },
         }
-        if vitals.is_over() {
-            return queue.put(Delivery::Closed);
+        if liveness.has_ended() {
+            return inbox.push(Delivery::Closed);
         }
-        if dropped != vitals.dropped() {
-            dropped = vitals.dropped();
-            queue.put(Delivery::Gap);
+        if dropped != liveness.dropped() {
+            dropped = liveness.dropped();
+            inbox.push(Delivery::Gap);
         }
     }
 }
 
-impl MessageStream for NatsEvents {
+impl MessageStream for NatsMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
-        Box::pin(poll_fn(|context| self.queue.poll_next(context)))
+        self.inbox.next()
     }
 }

@@ -1,66 +1,69 @@
-//! Events over NATS core: fast, to whoever listens at the moment.
+//! The transport over NATS core: a message reaches the instances that are subscribed at that time.
 
-mod connection;
-mod connection_slot;
+pub(crate) mod connection;
+pub(crate) mod connector;
 pub(crate) mod jetstream;
+mod liveness;
 mod message_stream;
-mod options;
+pub(crate) mod options;
+mod reply_inbox;
+
+use std::fmt;
 
 use async_nats::Client;
 
-use self::message_stream::NatsEvents;
 pub use self::options::{NatsConnection, NatsOptions};
-pub(crate) use self::{
-    connection::Link,
-    connection_slot::Links,
-    options::{SUBJECT, check_subject},
-};
-use super::task::within;
+use self::{connector::Connector, message_stream::NatsMessageStream};
+use super::task::timeout_named;
 use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::BuildError;
 
 /// A [`Transport`] over NATS core.
 ///
-/// A publish that has returned was worked off by the server: it is confirmed by a message to
-/// ourselves that follows it. Whoever was not connected then never gets it, and a subscription
-/// never resumes. Per publisher events arrive in order.
+/// When a publish returns, the server has processed it: a message to ourselves, sent after it, has
+/// come back. An instance that is not connected at that time never gets the message, and a
+/// subscription never resumes. Messages of one publisher arrive in order.
 ///
-/// One connection serves both ways. It is made with the first call that needs it, asked for a
-/// sign of life every [`heartbeat`](NatsConnection::heartbeat), and given up at its first
-/// weakness: its subscriptions end then. It closes with the transport and the last subscription.
+/// One connection serves publishing and subscriptions. The first call that needs it opens it. It
+/// sends a heartbeat every [`heartbeat`](NatsConnection::heartbeat), and ends at the first sign of
+/// a disconnect; its subscriptions end with it. It closes with the transport and the last
+/// subscription.
 pub struct NatsTransport {
-    links: Links,
+    connector: Connector,
     options: NatsOptions,
 }
 
 impl NatsTransport {
-    /// With a connection of its own.
+    /// Creates a transport with a connection of its own. It connects with the first call.
     ///
     /// # Errors
     ///
-    /// Wrong options, by name. Nothing is connected yet.
+    /// Names the option that is wrong.
     pub fn new(options: NatsOptions) -> Result<Self, BuildError> {
-        options.check()?;
-        Ok(Self { links: Links::connecting(options.connection.clone()), options })
+        Self::build(None, options)
     }
 
-    /// With a client of the user's, which is never closed. Of
-    /// [`NatsOptions::connection`] only the times count.
+    /// Creates a transport over a client of the application, which is never closed. Of
+    /// [`NatsOptions::connection`] only the durations apply.
     ///
-    /// A client that reconnects by itself ends the subscriptions all the same, because what was
-    /// sent meanwhile is lost. It must echo (no `no_echo`).
+    /// If the client reconnects by itself, subscriptions end all the same, because messages were
+    /// lost in between. The client must echo (no `no_echo`).
     ///
     /// # Errors
     ///
-    /// Wrong options, by name.
+    /// Names the option that is wrong.
     pub fn with_client(client: Client, options: NatsOptions) -> Result<Self, BuildError> {
+        Self::build(Some(client), options)
+    }
+
+    fn build(client: Option<Client>, options: NatsOptions) -> Result<Self, BuildError> {
         options.check()?;
-        Ok(Self { links: Links::of(client, options.connection.clone()), options })
+        Ok(Self { connector: Connector::new(client, options.connection.clone()), options })
     }
 }
 
-impl std::fmt::Debug for NatsTransport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for NatsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsTransport").field("options", &self.options).finish_non_exhaustive()
     }
 }
@@ -70,13 +73,14 @@ impl Transport for NatsTransport {
         "nats"
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
-            let link = self.links.get().await?;
-            within(self.options.connection.confirm_timeout, "confirm an event", async {
-                let client = link.client()?;
-                client.publish(self.options.subject.clone(), event.to_vec().into()).await?;
-                link.barrier().await
+            let connection = self.connector.get().await?;
+            let limit = self.options.connection.confirm_timeout;
+            timeout_named(limit, "confirm a message", async {
+                let client = connection.client()?;
+                client.publish(self.options.subject.clone(), message.to_vec().into()).await?;
+                connection.barrier().await
             })
             .await
         })
@@ -84,28 +88,28 @@ impl Transport for NatsTransport {
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let link = self.links.get().await?;
-            within(self.options.connection.connect_timeout, "subscribe", async {
+            let connection = self.connector.get().await?;
+            timeout_named(self.options.connection.connect_timeout, "subscribe", async {
                 let (subject, capacity) = (&self.options.subject, self.options.queue_capacity);
-                let events = NatsEvents::of(link.clone(), subject, capacity).await?;
-                link.barrier().await?;
-                Ok(Subscribed { messages: Box::new(events), resumed: false })
+                let stream = NatsMessageStream::open(connection.clone(), subject, capacity).await?;
+                connection.barrier().await?;
+                Ok(Subscribed { messages: Box::new(stream), resumed: false })
             })
             .await
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
+    fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            let link = self.links.get().await?;
+            let connection = self.connector.get().await?;
             let limit = self.options.connection.confirm_timeout;
-            within(limit, "answer", link.barrier()).await
+            timeout_named(limit, "answer", connection.barrier()).await
         })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            self.links.drop_current().await;
+            self.connector.disconnect().await;
             Ok(())
         })
     }

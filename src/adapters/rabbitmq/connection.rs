@@ -1,9 +1,9 @@
-//! A connection to RabbitMQ that can be given up.
+//! A connection to RabbitMQ whose socket we can shut down.
 //!
-//! The client runs a thread for each connection and leaves it waiting where the broker does not
-//! answer: for ever while it greets, and until the missing heartbeats add up later. So each link
-//! keeps a handle of its socket and hangs up, and then the thread ends. And where it cannot connect
-//! it leaves tasks behind. So it is given a socket that is connected.
+//! The client runs a thread per connection. If the broker does not answer, that thread waits: during
+//! the greeting for ever, later until the heartbeats are missed. So we keep a handle of the socket
+//! and shut it down, which ends the thread. If the client fails to connect, it leaves tasks behind.
+//! So we connect the socket, and give it to the client.
 
 use std::{
     io,
@@ -22,66 +22,66 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    adapters::{task::runtime, tls::TlsOptions},
+    adapters::{
+        task::{runtime, timeout_named},
+        tls::TlsOptions,
+    },
     error::BoxError,
 };
 
-/// How to come to a connection.
+/// The source of connections.
 pub(crate) enum Origin {
-    /// Ours: a new one for each link.
+    /// Connects anew each time.
     Connect { uri: Box<AMQPUri>, tls: TlsOptions, limit: Duration },
-    /// The user's, shared with others: never closed by us.
+    /// The connection of the application, which others share: it is never closed here.
     Connection(Arc<Connection>),
 }
 
-pub(crate) struct Link {
+pub(crate) struct BrokerConnection {
     connection: Arc<Connection>,
-    /// None if the connection is not ours to close.
-    hang_up: Option<HangUp>,
+    /// `None` for a connection of the application.
+    socket: Option<ShutdownSocketOnDrop>,
     runtime: Handle,
 }
 
-impl Link {
-    /// Within the limit.
+impl BrokerConnection {
+    /// Connects within the limit of the origin.
     pub(crate) async fn open(origin: &Origin) -> Result<Self, BoxError> {
         let runtime = runtime()?;
         let (uri, tls, limit) = match origin {
             Origin::Connect { uri, tls, limit } => (uri, tls, *limit),
             Origin::Connection(connection) => {
                 let connection = Arc::clone(connection);
-                return Ok(Self { connection, hang_up: None, runtime });
+                return Ok(Self { connection, socket: None, runtime });
             }
         };
         let tls = match uri.scheme {
             AMQPScheme::AMQPS => Some(RustlsConnector::from(tls.config().await?)),
             AMQPScheme::AMQP => None,
         };
-        let opening = async {
-            let (hang_up, stream) = connect(uri, tls.as_ref()).await?;
+        timeout_named(limit, "connect", async {
+            let (socket, stream) = connect(uri, tls.as_ref()).await?;
             let stream = Mutex::new(Some(stream));
-            let hand_over = async move |_, _| {
-                let again = || io::Error::from(io::ErrorKind::NotConnected).into();
-                stream.lock().take().ok_or_else(again)
+            let connect_once = async move |_, _| {
+                let reconnect = || io::Error::from(io::ErrorKind::NotConnected).into();
+                stream.lock().take().ok_or_else(reconnect)
             };
             let properties =
                 ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into());
-            let runtime = lapin::runtime::default_runtime()?;
+            let client = lapin::runtime::default_runtime()?;
             let connection =
-                Connection::connector((**uri).clone(), runtime, hand_over, properties).await?;
-            Ok::<_, BoxError>((hang_up, connection))
-        };
-        let (hang_up, connection) = timeout(limit, opening)
-            .await
-            .map_err(|_| format!("took longer than {limit:?} to connect"))??;
-        Ok(Self { connection: Arc::new(connection), hang_up: Some(hang_up), runtime })
+                Connection::connector((**uri).clone(), client, connect_once, properties).await?;
+            Ok(Self { connection: Arc::new(connection), socket: Some(socket), runtime })
+        })
+        .await
     }
 
     pub(crate) async fn channel(&self) -> Result<Channel, BoxError> {
         Ok(self.connection.create_channel().await?)
     }
 
-    /// Whether the broker has asked for silence because memory or disk run out. The client sends
-    /// nothing then.
+    /// Whether the broker has asked its publishers to pause, because it is out of memory or disk.
+    /// The client then sends nothing at all.
     pub(crate) fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
@@ -91,43 +91,45 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for BrokerConnection {
     fn drop(&mut self) {
-        let Some(hang_up) = self.hang_up.take() else { return };
+        let Some(socket) = self.socket.take() else { return };
         let connection = Arc::clone(&self.connection);
-        // Where the runtime is gone, it drops this at once.
+        // After its runtime has shut down, `spawn` drops the future, and the socket with it.
         self.runtime.spawn(async move {
-            let goodbye = connection.close(200, "goodbye".into());
-            let _ = timeout(GOODBYE, goodbye).await;
-            drop(hang_up);
+            let close = connection.close(200, "goodbye".into());
+            let _ = timeout(CLOSE_TIMEOUT, close).await;
+            drop(socket);
         });
     }
 }
 
-/// How long a broker may take to say goodbye too.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// How long the broker may take to confirm that a connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 type Stream = AsyncTcpStream<Compat<tokio::net::TcpStream>>;
 
-async fn connect(uri: &AMQPUri, tls: Option<&RustlsConnector>) -> io::Result<(HangUp, Stream)> {
+async fn connect(
+    uri: &AMQPUri,
+    tls: Option<&RustlsConnector>,
+) -> io::Result<(ShutdownSocketOnDrop, Stream)> {
     let host = uri.authority.host.as_str();
     let stream = tokio::net::TcpStream::connect((host, uri.authority.port)).await?;
     stream.set_nodelay(true)?;
     let stream = stream.into_std()?;
-    let hang_up = HangUp(stream.try_clone()?);
+    let socket = ShutdownSocketOnDrop(stream.try_clone()?);
     let stream = tokio::net::TcpStream::from_std(stream)?;
     let stream = AsyncTcpStream::Plain(Compat::new(stream));
     let stream = match tls {
         Some(tls) => stream.into_rustls(tls, host).await?,
         None => stream,
     };
-    Ok((hang_up, stream))
+    Ok((socket, stream))
 }
 
-/// Hangs up when dropped.
-struct HangUp(TcpStream);
+struct ShutdownSocketOnDrop(TcpStream);
 
-impl Drop for HangUp {
+impl Drop for ShutdownSocketOnDrop {
     fn drop(&mut self) {
         let _ = self.0.shutdown(Shutdown::Both);
     }

@@ -4,99 +4,96 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{Channel, Consumer, message, options::BasicAckOptions};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::timeout;
 
-use super::{connection::Link, publisher::exchange_is_there, topology::Topology};
+use super::{connection::BrokerConnection, publisher::check_exchange, topology::Topology};
 use crate::{
-    adapters::task::{Task, runtime},
+    adapters::task::{AbortOnDrop, Shutdown, probe_every, runtime},
     bus::transport::{Delivery, MessageStream},
     error::BoxError,
 };
 
-/// Whether a subscription has come to its end. Whoever notices says so.
-pub(crate) type End = Arc<watch::Sender<bool>>;
-
-pub(crate) struct RabbitMqEvents {
-    /// Gone with the first failure.
+pub(crate) struct RabbitMqMessageStream {
+    /// Dropped with the first failure.
     open: Option<Open>,
-    end: End,
+    shutdown: Shutdown,
     limit: Duration,
 }
 
 struct Open {
     consumer: Consumer,
-    /// Brought, and not yet known to be dealt with.
+    /// Delivered to the subscriber, which has not yet asked for the next message.
     unacked: Option<message::Delivery>,
-    _watch: Task,
-    /// Last, so that what is on the connection goes first.
-    _link: Arc<Link>,
+    _watch: AbortOnDrop,
+    /// The last field, because the others use the connection when they are dropped.
+    _connection: Arc<BrokerConnection>,
 }
 
-impl RabbitMqEvents {
-    pub(crate) async fn of(
-        link: Link,
+impl RabbitMqMessageStream {
+    pub(crate) async fn open(
+        connection: BrokerConnection,
         consumer: Consumer,
         topology: &Topology,
-        end: End,
+        shutdown: Shutdown,
         (heartbeat, limit): (Duration, Duration),
     ) -> Result<Self, BoxError> {
-        let link = Arc::new(link);
-        let asked = link.channel().await?;
-        let watching = watch(Arc::clone(&link), asked, topology.clone(), heartbeat);
+        let connection = Arc::new(connection);
+        let probes = connection.channel().await?;
+        let watching = watch(Arc::clone(&connection), probes, topology.clone(), heartbeat);
         let watching = {
-            let end = Arc::clone(&end);
+            let shutdown = shutdown.clone();
             async move {
                 watching.await;
-                end.send_replace(true);
+                shutdown.trigger();
             }
         };
-        let watch = Task::on(&runtime()?, watching);
-        let open = Some(Open { consumer, unacked: None, _watch: watch, _link: link });
-        Ok(Self { open, end, limit })
+        let watch = AbortOnDrop::spawn(&runtime()?, watching);
+        let open = Some(Open { consumer, unacked: None, _watch: watch, _connection: connection });
+        Ok(Self { open, shutdown, limit })
     }
 
     async fn next_or_none(&mut self) -> Option<Delivery> {
         let open = self.open.as_mut()?;
-        let mut end = self.end.subscribe();
-        // What was brought last was dealt with, now that more is asked for.
+        // The subscriber asks for the next message, so it has processed the last one.
         if let Some(delivery) = &open.unacked {
-            // False where it was confirmed already, by a call that was dropped.
+            // Returns false if an earlier call of ours, which was dropped, has sent the ack.
             timeout(self.limit, delivery.ack(BasicAckOptions::default())).await.ok()?.ok()?;
         }
         open.unacked = None;
         tokio::select! {
             biased;
-            _ = end.wait_for(|end| *end) => None,
-            // The stream ends without an error where the queue was deleted.
+            () = self.shutdown.triggered() => None,
+            // If the queue is deleted, the stream ends without an error.
             delivery = open.consumer.next() => {
                 let mut delivery = delivery?.ok()?;
-                let event = std::mem::take(&mut delivery.data);
+                let payload = std::mem::take(&mut delivery.data);
                 open.unacked = Some(delivery);
-                Some(Delivery::Message(event))
+                Some(Delivery::Message(payload))
             }
         }
     }
 }
 
-/// Returns when the broker does not answer any more, or the exchange is gone.
-async fn watch(link: Arc<Link>, asked: Channel, topology: Topology, heartbeat: Duration) {
-    loop {
-        sleep(heartbeat).await;
-        // A connection of the user's: nothing is sent, and there is no way to know more.
-        if link.is_blocked() && link.is_connected() {
-            continue;
+/// Returns when the broker no longer answers, or the exchange no longer exists.
+async fn watch(
+    connection: Arc<BrokerConnection>,
+    probes: Channel,
+    topology: Topology,
+    heartbeat: Duration,
+) {
+    let (connection, probes, topology) = (&connection, &probes, &topology);
+    probe_every(heartbeat, || async move {
+        // A connection of the application that also publishes may be blocked. The client sends
+        // nothing on it then, so there is no way to probe.
+        if connection.is_blocked() && connection.is_connected() {
+            return Ok(());
         }
-        let answer = timeout(heartbeat.mul_f32(1.5), exchange_is_there(&asked, &topology)).await;
-        if !matches!(answer, Ok(Ok(()))) {
-            return;
-        }
-    }
+        check_exchange(probes, topology).await
+    })
+    .await;
 }
 
-impl MessageStream for RabbitMqEvents {
+impl MessageStream for RabbitMqMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(async {
             let next = self.next_or_none().await;
@@ -108,8 +105,8 @@ impl MessageStream for RabbitMqEvents {
     }
 }
 
-impl Drop for RabbitMqEvents {
+impl Drop for RabbitMqMessageStream {
     fn drop(&mut self) {
-        self.end.send_replace(true);
+        self.shutdown.trigger();
     }
 }

@@ -1,4 +1,4 @@
-//! Events over RabbitMQ: to every instance's own queue, which can be one that stays.
+//! The transport over RabbitMQ: a queue per instance, which can outlive a disconnect.
 
 mod connection;
 mod message_stream;
@@ -7,21 +7,26 @@ mod publisher;
 mod subscribe;
 mod topology;
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use lapin::Connection;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
-    connection::{Link, Origin},
-    message_stream::{End, RabbitMqEvents},
+    connection::{BrokerConnection, Origin},
+    message_stream::RabbitMqMessageStream,
     publisher::{Published, Publisher},
-    subscribe::begin,
+    subscribe::subscribe,
     topology::Topology,
 };
-use super::task::{runtime, within};
+use super::{
+    connection_slot::{ConnectionSlot, Reusable},
+    task::{Shutdown, timeout_named},
+};
 use crate::{
     bus::transport::{Subscribed, Transport, TransportFuture},
     error::{BoxError, BuildError},
@@ -30,109 +35,93 @@ use crate::{
 
 /// A [`Transport`] over RabbitMQ.
 ///
-/// A publish that has returned was confirmed by the broker: every queue that is bound has it, on
-/// disk where queue and event are durable. Per publisher events arrive in order, but for those
-/// that come again.
+/// When a publish returns, the broker has confirmed that the message is in every bound queue, on
+/// disk if the queue and the message are durable. Messages of one publisher arrive in order, except
+/// for redelivered ones.
 ///
-/// In [`durable_invalidation_mode`](RabbitMqOptions::durable_invalidation_mode) the queue stays
-/// while the instance is away, and a subscription resumes if it is still the same queue. For that
-/// it is bound to one more exchange, named as the queue with `.kept` behind. What such a queue
-/// loses by a limit on its length (a policy of the broker) nobody tells this transport. Without
-/// the mode a queue lasts as long as its subscription.
+/// With [`durable_invalidation_mode`](RabbitMqOptions::durable_invalidation_mode) the queue remains
+/// while its instance is disconnected, and a subscription resumes if the queue is still the same.
+/// To know that, the queue is bound to a second exchange, named after the queue with the suffix
+/// `.kept`. If a policy of the broker limits the length of the queue, this transport does not
+/// notice the messages that the queue loses. Without the mode a queue is deleted with its
+/// subscription.
 ///
-/// Publishing has a connection of its own, and so has each subscription: a broker that runs out of
-/// memory stops reading from connections that publish. They are made when needed, and not saved
-/// when they break.
+/// Publishing has one connection and each subscription has one: a broker that runs out of memory
+/// stops reading from connections that publish. Calls connect when they need to; a broken
+/// connection is replaced, not recovered.
 pub struct RabbitMqTransport {
     origin: Origin,
     options: RabbitMqOptions,
     topology: Topology,
-    publisher: tokio::sync::Mutex<Option<Arc<Publisher>>>,
-    subscription: Mutex<Subscription>,
-}
-
-#[derive(Default)]
-struct Subscription {
-    /// Of the last one.
-    end: Weak<watch::Sender<bool>>,
-    /// Whether there was one already.
-    before: bool,
+    publisher: ConnectionSlot<Publisher>,
+    /// Ends the last subscription. `None` before the first one.
+    subscription: Mutex<Option<Shutdown>>,
 }
 
 impl RabbitMqTransport {
-    /// With connections of its own.
+    /// Creates a transport with connections of its own. It connects with the first call.
     ///
     /// # Errors
     ///
-    /// Wrong options, by name. Nothing is connected yet.
+    /// Names the option that is wrong.
     pub fn new(options: RabbitMqOptions) -> Result<Self, BuildError> {
         let uri = Box::new(options.check_url()?);
         let (tls, limit) = (options.tls.clone(), options.connect_timeout);
-        Self::over(Origin::Connect { uri, tls, limit }, options)
+        Self::build(Origin::Connect { uri, tls, limit }, options)
     }
 
-    /// With a connection of the user's, which is never closed; the address is not looked at.
+    /// Creates a transport over a connection of the application, which is never closed. The
+    /// [`url`](RabbitMqOptions::url) is not used.
     ///
-    /// Its automatic recovery must be off, as it is by default: what it misses it does not tell.
-    /// Once it has broken, every call fails.
+    /// The connection must not recover automatically (the default), because recovery loses messages
+    /// silently. Once it has broken, every call fails.
     ///
     /// # Errors
     ///
-    /// Wrong options, by name.
+    /// Names the option that is wrong.
     pub fn with_connection(
         connection: Arc<Connection>,
         options: RabbitMqOptions,
     ) -> Result<Self, BuildError> {
-        Self::over(Origin::Connection(connection), options)
+        Self::build(Origin::Connection(connection), options)
     }
 
-    fn over(origin: Origin, options: RabbitMqOptions) -> Result<Self, BuildError> {
+    fn build(origin: Origin, options: RabbitMqOptions) -> Result<Self, BuildError> {
         let topology = options.check()?;
-        Ok(Self {
-            origin,
-            options,
-            topology,
-            publisher: tokio::sync::Mutex::default(),
-            subscription: Mutex::default(),
-        })
+        let (publisher, subscription) = (ConnectionSlot::new(), Mutex::default());
+        Ok(Self { origin, options, topology, publisher, subscription })
     }
 
-    /// The publisher that there is, else a new one: waiting for another caller who makes it
-    /// counts.
-    async fn publisher(&self) -> Result<Arc<Publisher>, BoxError> {
-        runtime()?;
-        within(self.options.connect_timeout, "connect", async {
-            let mut current = self.publisher.lock().await;
-            if let Some(publisher) = current.as_ref().filter(|it| it.works()) {
-                return Ok(Arc::clone(publisher));
-            }
-            *current = None;
-            let publisher = Arc::new(Publisher::open(&self.origin, &self.topology).await?);
-            *current = Some(Arc::clone(&publisher));
-            Ok(publisher)
-        })
-        .await
-    }
-
-    /// One that failed is not trusted with another event. One that is blocked may stay: it tells
-    /// when it is not any more.
-    async fn give_up(&self, publisher: &Arc<Publisher>) {
-        if publisher.is_blocked() && publisher.works() {
-            return;
+    /// Runs a call on the publisher's connection, and replaces the connection if the call fails.
+    async fn call<F, T>(
+        &self,
+        act: &str,
+        call: impl FnOnce(Arc<Publisher>) -> F,
+    ) -> Result<T, BoxError>
+    where
+        F: Future<Output = Result<T, BoxError>>,
+    {
+        let connect = Publisher::open(&self.origin, &self.topology);
+        let publisher =
+            self.publisher.get_or_connect(self.options.connect_timeout, connect).await?;
+        let in_doubt = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
+        let result =
+            timeout_named(self.options.confirm_timeout, act, call(publisher.clone())).await;
+        in_doubt.disarm();
+        // A blocked connection may stay: the broker reports the end of the block on it.
+        if result.is_err() && !(publisher.is_blocked() && publisher.is_usable()) {
+            self.publisher.forget(&publisher).await;
         }
-        let mut current = self.publisher.lock().await;
-        if current.as_ref().is_some_and(|it| Arc::ptr_eq(it, publisher)) {
-            *current = None;
-        }
+        result
     }
 
-    fn live_subscription(&self) -> Option<End> {
-        self.subscription.lock().end.upgrade().filter(|end| !*end.borrow())
+    fn live_subscription(&self) -> Option<Shutdown> {
+        self.subscription.lock().clone().filter(|shutdown| !shutdown.is_triggered())
     }
 }
 
-impl std::fmt::Debug for RabbitMqTransport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RabbitMqTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RabbitMqTransport").field("options", &self.options).finish_non_exhaustive()
     }
 }
@@ -142,27 +131,23 @@ impl Transport for RabbitMqTransport {
         "rabbitmq"
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
-            let publisher = self.publisher().await?;
-            let subscription = self.live_subscription();
-            let publishing = publisher.publish(&self.topology, event, subscription.is_some());
-            let call = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
-            let published =
-                within(self.options.confirm_timeout, "confirm an event", publishing).await;
-            call.disarm();
+            let publish = async |publisher: Arc<Publisher>| {
+                let subscription = self.live_subscription();
+                let must_arrive = subscription.is_some();
+                let published = publisher.publish(&self.topology, message, must_arrive).await?;
+                Ok((published, subscription))
+            };
+            let (published, subscription) = self.call("confirm a message", publish).await?;
             match published {
-                Ok(Published::Taken) => Ok(()),
-                Ok(Published::Unroutable) => {
-                    // Ours at least should have been bound.
-                    if let Some(end) = subscription {
-                        end.send_replace(true);
+                Published::Routed => Ok(()),
+                Published::Unroutable => {
+                    // At least our own queue should have been bound, so our subscription is broken.
+                    if let Some(shutdown) = subscription {
+                        shutdown.trigger();
                     }
                     Err("no queue is bound to the exchange any more".into())
-                }
-                Err(error) => {
-                    self.give_up(&publisher).await;
-                    Err(error)
                 }
             }
         })
@@ -170,48 +155,38 @@ impl Transport for RabbitMqTransport {
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let link = Link::open(&self.origin).await?;
+            let connection = BrokerConnection::open(&self.origin).await?;
             let limits = (self.options.heartbeat, self.options.confirm_timeout);
-            within(self.options.confirm_timeout, "subscribe", async {
-                let begun = begin(&link, &self.topology).await?;
-                let end = Arc::new(watch::channel(false).0);
-                let events = RabbitMqEvents::of(
-                    link,
-                    begun.consumer,
+            timeout_named(self.options.confirm_timeout, "subscribe", async {
+                let (consumer, same_queue) = subscribe(&connection, &self.topology).await?;
+                let shutdown = Shutdown::default();
+                let stream = RabbitMqMessageStream::open(
+                    connection,
+                    consumer,
                     &self.topology,
-                    Arc::clone(&end),
+                    shutdown.clone(),
                     limits,
                 )
                 .await?;
-                let mut subscription = self.subscription.lock();
-                subscription.end = Arc::downgrade(&end);
-                let before = std::mem::replace(&mut subscription.before, true);
-                Ok(Subscribed { messages: Box::new(events), resumed: before && begun.same_queue })
+                let before = self.subscription.lock().replace(shutdown);
+                let resumed = before.is_some() && same_queue;
+                Ok(Subscribed { messages: Box::new(stream), resumed })
             })
             .await
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            let publisher = self.publisher().await?;
-            let checking = publisher.check(&self.topology);
-            let call = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
-            let checked = within(self.options.confirm_timeout, "answer", checking).await;
-            call.disarm();
-            if checked.is_err() {
-                self.give_up(&publisher).await;
-            }
-            checked
-        })
+    fn ping(&self) -> TransportFuture<'_, ()> {
+        let ping = async |publisher: Arc<Publisher>| publisher.ping(&self.topology).await;
+        Box::pin(self.call("answer", ping))
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            if let Some(end) = self.live_subscription() {
-                end.send_replace(true);
+            if let Some(shutdown) = self.live_subscription() {
+                shutdown.trigger();
             }
-            *self.publisher.lock().await = None;
+            self.publisher.take().await;
             Ok(())
         })
     }

@@ -1,5 +1,7 @@
-//! The way out: one channel with confirmations, on a connection of its own. A broker that runs out
-//! of memory stops reading from who publishes, and must not stop what is received by that.
+//! Publishes over one channel with confirms.
+//!
+//! It has a connection of its own: a broker that runs out of memory stops reading from connections
+//! that publish, and deliveries must not stop with them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,56 +12,56 @@ use lapin::{
 };
 
 use super::{
-    connection::{Link, Origin},
+    connection::{BrokerConnection, Origin},
     topology::Topology,
 };
-use crate::error::BoxError;
+use crate::{adapters::connection_slot::Reusable, error::BoxError};
 
 pub(crate) struct Publisher {
     channel: Channel,
-    link: Link,
-    /// Whether somebody stopped waiting for an answer.
+    connection: BrokerConnection,
+    /// Set when a caller stopped waiting for an answer.
     pub(crate) in_doubt: AtomicBool,
 }
 
-/// What became of an event.
+/// The confirm of the broker.
 pub(crate) enum Published {
-    /// In every queue that is bound.
-    Taken,
-    /// There was none.
+    /// The message is in every queue that is bound.
+    Routed,
+    /// No queue is bound.
     Unroutable,
+}
+
+impl Reusable for Publisher {
+    fn is_usable(&self) -> bool {
+        // A blocked broker does not answer, so a missing answer proves nothing about the connection.
+        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
+        !in_doubt && self.connection.is_connected() && self.channel.status().connected()
+    }
 }
 
 impl Publisher {
     pub(crate) async fn open(origin: &Origin, topology: &Topology) -> Result<Self, BoxError> {
-        let link = Link::open(origin).await?;
-        let channel = link.channel().await?;
+        let connection = BrokerConnection::open(origin).await?;
+        let channel = connection.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         declare_exchange(&channel, topology).await?;
-        Ok(Self { channel, link, in_doubt: AtomicBool::new(false) })
-    }
-
-    pub(crate) fn works(&self) -> bool {
-        // That a blocked broker does not answer proves nothing against the connection.
-        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
-        !in_doubt && self.link.is_connected() && self.channel.status().connected()
+        Ok(Self { channel, connection, in_doubt: AtomicBool::new(false) })
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
-        self.link.is_blocked()
+        self.connection.is_blocked()
     }
 
-    /// `must_arrive` asks the broker to tell where no queue is bound.
+    /// Publishes and waits for the confirm. With `must_arrive` the broker reports a message for
+    /// which no queue is bound.
     pub(crate) async fn publish(
         &self,
         topology: &Topology,
-        event: &[u8],
+        message: &[u8],
         must_arrive: bool,
     ) -> Result<Published, BoxError> {
-        // Anything that is written to a blocked connection waits in memory.
-        if self.is_blocked() {
-            return Err("the broker takes no events: it runs out of memory or disk".into());
-        }
+        self.ensure_not_blocked()?;
         let mode = if topology.persistent { 2 } else { 1 };
         let confirmation = self
             .channel
@@ -67,26 +69,32 @@ impl Publisher {
                 topology.exchange.as_str().into(),
                 topology.routing_key.as_str().into(),
                 BasicPublishOptions { mandatory: must_arrive, immediate: false },
-                event,
+                message,
                 BasicProperties::default().with_delivery_mode(mode),
             )
             .await?
             .await?;
         match confirmation {
-            Confirmation::Ack(None) => Ok(Published::Taken),
+            Confirmation::Ack(None) => Ok(Published::Routed),
             Confirmation::Ack(Some(_)) => Ok(Published::Unroutable),
-            Confirmation::Nack(_) => Err("the broker refused the event".into()),
-            Confirmation::NotRequested => Err("the broker does not confirm".into()),
+            Confirmation::Nack(_) => Err("the broker refused the message".into()),
+            Confirmation::NotRequested => Err("the broker does not confirm messages".into()),
         }
     }
 
-    /// Whether the broker answers and the exchange is there.
-    pub(crate) async fn check(&self, topology: &Topology) -> Result<(), BoxError> {
+    /// Fails if the broker does not answer or the exchange does not exist.
+    pub(crate) async fn ping(&self, topology: &Topology) -> Result<(), BoxError> {
+        self.ensure_not_blocked()?;
+        // A missing exchange closes the channel, so each ping uses a new one.
+        check_exchange(&self.connection.channel().await?, topology).await
+    }
+
+    /// The client would queue a message for a blocked connection in memory.
+    fn ensure_not_blocked(&self) -> Result<(), BoxError> {
         if self.is_blocked() {
-            return Err("the broker takes no events: it runs out of memory or disk".into());
+            return Err("the broker accepts no messages: it is out of memory or disk".into());
         }
-        // On a channel of its own, which a refusal closes.
-        exchange_is_there(&self.link.channel().await?, topology).await
+        Ok(())
     }
 }
 
@@ -109,10 +117,8 @@ pub(crate) async fn declare_exchange(
     Ok(())
 }
 
-pub(crate) async fn exchange_is_there(
-    channel: &Channel,
-    topology: &Topology,
-) -> Result<(), BoxError> {
+/// Fails if the exchange does not exist.
+pub(crate) async fn check_exchange(channel: &Channel, topology: &Topology) -> Result<(), BoxError> {
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let name = topology.exchange.as_str().into();
     let arguments = FieldTable::default();

@@ -1,9 +1,8 @@
-//! How a subscription begins, and how it is known whether the queue kept all since the last one.
+//! Starts a subscription, and finds out whether a durable queue is still the same.
 //!
-//! That a queue of this name exists proves little: somebody may have deleted it and made it again.
-//! So a queue that stays is bound to a second exchange of our own, which receives nothing and
-//! which the broker deletes with the queue: where it is still there, so is the queue it was made
-//! for.
+//! A queue of this name may have been deleted and declared again since the last subscription. So a
+//! durable queue is bound to a second exchange of our own, the companion. Nobody publishes to it,
+//! and the broker deletes it with the queue. If the companion exists, the queue is the same.
 
 use lapin::{
     Channel, Consumer, ErrorKind, ExchangeKind,
@@ -14,20 +13,21 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{connection::Link, publisher::declare_exchange, topology::Topology};
+use super::{connection::BrokerConnection, publisher::declare_exchange, topology::Topology};
 use crate::error::BoxError;
 
-/// What comes in, and whether the queue is the same as before.
-pub(crate) struct Begun {
-    pub(crate) consumer: Consumer,
-    pub(crate) same_queue: bool,
-}
-
-pub(crate) async fn begin(link: &Link, topology: &Topology) -> Result<Begun, BoxError> {
-    let channel = link.channel().await?;
+/// Starts to consume. Also returns whether the queue and its companion already existed.
+pub(crate) async fn subscribe(
+    connection: &BrokerConnection,
+    topology: &Topology,
+) -> Result<(Consumer, bool), BoxError> {
+    let channel = connection.channel().await?;
     declare_exchange(&channel, topology).await?;
-    let (queue, same_queue) = match topology.keeps() {
-        Some(queue) => (queue.to_owned(), keep(link, &channel, queue, topology).await?),
+    let (queue, same_queue) = match topology.durable_queue() {
+        Some(queue) => {
+            let existed = ensure_durable_queue(connection, &channel, queue, topology).await?;
+            (queue.to_owned(), existed)
+        }
         None => (declare(&channel, topology).await?, false),
     };
     let (name, key) = (topology.exchange.as_str(), topology.routing_key.as_str());
@@ -36,37 +36,35 @@ pub(crate) async fn begin(link: &Link, topology: &Topology) -> Result<Begun, Box
     let consumer = channel
         .basic_consume(
             queue.into(),
-            // The broker makes one up.
+            // The broker chooses the consumer tag.
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         )
         .await?;
-    Ok(Begun { consumer, same_queue })
+    Ok((consumer, same_queue))
 }
 
-/// Sees to the queue and its companion, and says whether both were there.
-async fn keep(
-    link: &Link,
+/// Declares the queue and its companion. Returns whether both already existed.
+async fn ensure_durable_queue(
+    connection: &BrokerConnection,
     channel: &Channel,
     queue: &str,
     topology: &Topology,
 ) -> Result<bool, BoxError> {
     let companion = format!("{queue}.kept");
-    let there = {
-        // On channels of their own, which a refusal closes.
-        let asked = link.channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        exists(asked.queue_declare(queue.into(), options, FieldTable::default()).await)?
-    };
-    if !there {
+    // Each passive declare has a channel of its own, which the broker closes if it finds nothing.
+    let probe = connection.channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let has_queue = found(probe.queue_declare(queue.into(), options, FieldTable::default()).await)?;
+    if !has_queue {
         declare(channel, topology).await?;
     }
-    let asked = link.channel().await?;
+    let probe = connection.channel().await?;
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let (name, kind) = (companion.as_str(), ExchangeKind::Fanout);
-    let same = exists(
-        asked.exchange_declare(name.into(), kind.clone(), options, FieldTable::default()).await,
+    let has_companion = found(
+        probe.exchange_declare(name.into(), kind.clone(), options, FieldTable::default()).await,
     )?;
     let options = ExchangeDeclareOptions {
         durable: true,
@@ -76,7 +74,7 @@ async fn keep(
     };
     channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await?;
     bind(channel, queue, name, "").await?;
-    Ok(there && same)
+    Ok(has_queue && has_companion)
 }
 
 async fn declare(channel: &Channel, topology: &Topology) -> Result<String, BoxError> {
@@ -100,9 +98,10 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
     Ok(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await?)
 }
 
-fn exists<T>(asked: lapin::Result<T>) -> Result<bool, BoxError> {
+/// Whether a passive declare has found its object.
+fn found<T>(declared: lapin::Result<T>) -> Result<bool, BoxError> {
     const NOT_FOUND: u16 = 404;
-    match asked {
+    match declared {
         Ok(_) => Ok(true),
         Err(error) => match error.kind() {
             ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND => Ok(false),

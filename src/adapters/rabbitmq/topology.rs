@@ -28,8 +28,8 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    /// Whether the queue stays while its instance is away, and events in it.
-    pub(crate) fn keeps(&self) -> Option<&str> {
+    /// The name of the queue, if it and its messages outlive a disconnect of the instance.
+    pub(crate) fn durable_queue(&self) -> Option<&str> {
         let queue = self.queue.as_deref()?;
         (self.durable && self.persistent && !self.exclusive && !self.auto_delete).then_some(queue)
     }

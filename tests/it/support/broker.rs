@@ -144,8 +144,8 @@ impl Transport for Way {
         self.0.subscribe()
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
-        self.0.check()
+    fn ping(&self) -> TransportFuture<'_, ()> {
+        self.0.ping()
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {

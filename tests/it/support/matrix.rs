@@ -455,8 +455,8 @@ impl Transport for Held {
         self.0.way.subscribe()
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
-        self.0.way.check()
+    fn ping(&self) -> TransportFuture<'_, ()> {
+        self.0.way.ping()
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {

@@ -68,7 +68,7 @@ pub(crate) async fn everyone_gets_everything_in_order(one: &dyn Transport, other
     publish(one, 0..100).await;
     assert_eq!(take(&mut *second, 100).await, expected(0..100));
     assert_eq!(take(&mut *first, 100).await, expected(0..100), "one's own come back");
-    one.check().await.unwrap();
+    one.ping().await.unwrap();
 }
 
 /// A subscribe that has returned misses nothing.

@@ -1,46 +1,47 @@
-//! How far an instance has come in the stream, across its subscriptions.
+//! The position of an instance in the stream, across its subscriptions.
 
 use async_nats::{datetime::DateTime, jetstream::stream};
 
-/// What a transport knows about the stream once it has subscribed.
+/// The position of the last subscription, from which the next one may resume.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
-    /// A stream that was created anew counts from one again.
+    /// When the stream was created: a new stream of the same name numbers from one again.
     pub(crate) stream: DateTime,
-    /// The same of the durable consumer.
+    /// When the durable consumer was created.
     pub(crate) consumer: DateTime,
-    /// The last event that was dealt with.
-    pub(crate) dealt: u64,
-    /// Whether the bus has dealt with all gaps it was told of.
-    pub(crate) whole: bool,
+    /// The sequence number of the last message that the subscriber has processed.
+    pub(crate) acked: u64,
+    /// Whether the subscriber has processed every gap that it received.
+    pub(crate) gap_free: bool,
 }
 
 impl Cursor {
-    /// Whether the stream still has all that came after.
-    pub(crate) fn goes_on_in(&self, stream: &stream::Info) -> bool {
-        self.whole
+    /// Whether this stream still has every message after the cursor.
+    pub(crate) fn can_resume_in(&self, stream: &stream::Info) -> bool {
+        self.gap_free
             && self.stream == stream.created
-            && self.dealt <= stream.state.last_sequence
-            && self.dealt + 1 >= stream.state.first_sequence
+            && self.acked <= stream.state.last_sequence
+            && self.acked + 1 >= stream.state.first_sequence
     }
 }
 
-/// The sequence numbers of one subscription. They have no holes where nothing was lost: the stream
-/// carries nothing else.
+/// Finds lost messages by the sequence numbers of one subscription. They are consecutive if nothing
+/// was lost, because the stream has no other subjects.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    /// The last one that was brought, in order. None while it is not known where it begins.
+pub(crate) struct SequenceCheck {
+    /// The highest sequence number received. `None` while the start is not known.
     last: Option<u64>,
-    /// What the stream had, and did not bring, when it was looked at last.
+    /// The end of the stream at the last call of `lags_behind`, if it was not yet received.
     lag: Option<u64>,
 }
 
-impl Seen {
-    pub(crate) fn up_to(last: Option<u64>) -> Self {
+impl SequenceCheck {
+    pub(crate) fn after(last: Option<u64>) -> Self {
         Self { last, lag: None }
     }
 
-    /// Whether events are missing before this one. One that comes again is none.
+    /// Records a message. Returns whether messages before it are missing. A repeated message is no
+    /// gap.
     pub(crate) fn skips_to(&mut self, sequence: u64) -> bool {
         let skips = self.last.is_some_and(|last| sequence > last.saturating_add(1));
         self.last = Some(self.last.map_or(sequence, |last| last.max(sequence)));
@@ -48,8 +49,8 @@ impl Seen {
         skips
     }
 
-    /// Whether the stream, asked while nothing came, has had an event for two looks in a row that
-    /// it does not bring: a hole without an event after it to show it.
+    /// Call this while no message arrives. Returns true if the stream had, at two calls in a row, a
+    /// message that the consumer did not deliver: a loss without a later message to reveal it.
     pub(crate) fn lags_behind(&mut self, stream: &stream::State) -> bool {
         let missing = self.last.is_some_and(|last| last < stream.last_sequence);
         let Some(before) = self.lag.filter(|_| missing) else {
@@ -64,13 +65,13 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use super::Seen;
+    use super::SequenceCheck;
 
     #[test]
-    fn a_hole_is_told_once_and_a_repetition_is_none() {
-        let mut seen = Seen::up_to(Some(4));
-        let skips: Vec<bool> = [5, 6, 6, 5, 7, 9, 8, 10].map(|it| seen.skips_to(it)).into();
+    fn a_missing_number_is_reported_once_and_a_repeated_one_is_not() {
+        let mut check = SequenceCheck::after(Some(4));
+        let skips: Vec<bool> = [5, 6, 6, 5, 7, 9, 8, 10].map(|it| check.skips_to(it)).into();
         assert_eq!(skips, [false, false, false, false, false, true, false, false]);
-        assert!(!Seen::up_to(None).skips_to(100), "where it begins is not known");
+        assert!(!SequenceCheck::after(None).skips_to(100), "the start is not known");
     }
 }

@@ -1,4 +1,4 @@
-//! A subscription by way of a durable consumer.
+//! A subscription over a durable consumer.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -14,47 +14,47 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::cursor::{Cursor, Seen};
+use super::cursor::{Cursor, SequenceCheck};
 use crate::{
-    adapters::nats::Link,
+    adapters::nats::connection::Connection,
     bus::transport::{Delivery, MessageStream},
 };
 
-pub(crate) struct JetStreamEvents {
-    link: Arc<Link>,
-    /// Gone with the first failure: both keep the connection open.
+pub(crate) struct JetStreamMessageStream {
+    connection: Arc<Connection>,
+    /// Both keep the client's connection open, so the first failure drops them.
     source: Option<(pull::Stream, Stream)>,
     cursor: Arc<Mutex<Option<Cursor>>>,
-    seen: Seen,
-    /// Brought, and not yet known to be dealt with.
+    sequence: SequenceCheck,
+    /// Delivered to the subscriber, which has not yet asked for the next message.
     unacked: Option<(u64, Message)>,
-    /// Comes after the gap that was told first.
-    held_back: Option<(u64, Message)>,
-    look: Interval,
+    /// Received after a gap, which is delivered first.
+    deferred: Option<(u64, Message)>,
+    info_interval: Interval,
     limit: Duration,
     runtime: Handle,
 }
 
-impl JetStreamEvents {
+impl JetStreamMessageStream {
     pub(crate) fn new(
-        link: Arc<Link>,
+        connection: Arc<Connection>,
         stream: Stream,
         messages: pull::Stream,
         cursor: Arc<Mutex<Option<Cursor>>>,
-        seen: Seen,
-        (look, limit): (Duration, Duration),
+        sequence: SequenceCheck,
+        (info_interval, limit): (Duration, Duration),
         runtime: Handle,
     ) -> Self {
-        let mut look = interval_at(Instant::now() + look, look);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut info_interval = interval_at(Instant::now() + info_interval, info_interval);
+        info_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            link,
+            connection,
             source: Some((messages, stream)),
             cursor,
-            seen,
+            sequence,
             unacked: None,
-            held_back: None,
-            look,
+            deferred: None,
+            info_interval,
             limit,
             runtime,
         }
@@ -62,31 +62,31 @@ impl JetStreamEvents {
 
     async fn next_or_none(&mut self) -> Option<Delivery> {
         self.source.as_ref()?;
-        self.confirm().await?;
-        if let Some(held_back) = self.held_back.take() {
-            return Some(self.bring(held_back));
+        self.ack_last().await?;
+        if let Some(deferred) = self.deferred.take() {
+            return Some(self.deliver(deferred));
         }
         loop {
             let (messages, stream) = self.source.as_mut()?;
-            let vitals = self.link.vitals();
+            let liveness = self.connection.liveness();
             tokio::select! {
                 biased;
-                () = vitals.ended() => return None,
-                // An error ends it, although the client would try again: what to do is decided
-                // above, and costs one subscribe.
+                () = liveness.ended() => return None,
+                // The client would retry after an error. We end the subscription instead: the
+                // subscriber decides, and pays one more subscribe.
                 message = messages.next() => {
                     let message = message?.ok()?;
                     let sequence = message.info().ok()?.stream_sequence;
-                    if self.seen.skips_to(sequence) {
-                        self.held_back = Some((sequence, message));
+                    if self.sequence.skips_to(sequence) {
+                        self.deferred = Some((sequence, message));
                         return Some(self.gap());
                     }
-                    return Some(self.bring((sequence, message)));
+                    return Some(self.deliver((sequence, message)));
                 }
-                _ = self.look.tick() => {
+                _ = self.info_interval.tick() => {
                     let info = tokio::select! {
                         biased;
-                        () = vitals.ended() => return None,
+                        () = liveness.ended() => return None,
                         info = timeout(self.limit, stream.get_info()) => info.ok()?.ok()?,
                     };
                     if self.shows_a_gap(&info)? {
@@ -97,12 +97,12 @@ impl JetStreamEvents {
         }
     }
 
-    /// What was brought last was dealt with, now that more is asked for.
-    async fn confirm(&mut self) -> Option<()> {
+    /// The subscriber asks for the next message, so it has processed the last one.
+    async fn ack_last(&mut self) -> Option<()> {
         if let Some(cursor) = &mut *self.cursor.lock() {
-            cursor.whole = true;
+            cursor.gap_free = true;
             if let Some((sequence, _)) = &self.unacked {
-                cursor.dealt = cursor.dealt.max(*sequence);
+                cursor.acked = cursor.acked.max(*sequence);
             }
         }
         if let Some((_, message)) = &self.unacked {
@@ -112,36 +112,36 @@ impl JetStreamEvents {
         Some(())
     }
 
-    fn bring(&mut self, (sequence, message): (u64, Message)) -> Delivery {
-        let event = message.payload.to_vec();
+    fn deliver(&mut self, (sequence, message): (u64, Message)) -> Delivery {
+        let payload = message.payload.to_vec();
         self.unacked = Some((sequence, message));
-        Delivery::Message(event)
+        Delivery::Message(payload)
     }
 
     fn gap(&mut self) -> Delivery {
         if let Some(cursor) = &mut *self.cursor.lock() {
-            cursor.whole = false;
+            cursor.gap_free = false;
         }
         Delivery::Gap
     }
 
-    /// The client says goodbye by spawning a task, and panics where it is dropped outside of a
-    /// runtime.
+    /// Drops all that belongs to the client, inside the runtime: the client spawns a task when it
+    /// unsubscribes, and panics outside of one.
     fn close(&mut self) {
         let _inside = self.runtime.enter();
         self.source = None;
         self.unacked = None;
-        self.held_back = None;
+        self.deferred = None;
     }
 
-    /// `None` if it is another stream by now.
+    /// `None` if the stream was replaced by a new one.
     fn shows_a_gap(&mut self, info: &Info) -> Option<bool> {
-        let same = self.cursor.lock().is_some_and(|cursor| cursor.stream == info.created);
-        same.then(|| self.seen.lags_behind(&info.state))
+        let is_same = self.cursor.lock().is_some_and(|cursor| cursor.stream == info.created);
+        is_same.then(|| self.sequence.lags_behind(&info.state))
     }
 }
 
-impl MessageStream for JetStreamEvents {
+impl MessageStream for JetStreamMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(async {
             let next = self.next_or_none().await;
@@ -153,7 +153,7 @@ impl MessageStream for JetStreamEvents {
     }
 }
 
-impl Drop for JetStreamEvents {
+impl Drop for JetStreamMessageStream {
     fn drop(&mut self) {
         self.close();
     }

@@ -1,4 +1,4 @@
-//! Events over NATS JetStream: kept by the server, so that who was away gets them later.
+//! The transport over NATS JetStream: the server keeps messages for instances that are disconnected.
 
 mod cursor;
 mod message_stream;
@@ -26,76 +26,77 @@ use tokio::time::sleep;
 
 use self::cursor::Cursor;
 pub use self::options::{JetStreamOptions, JetStreamStorage};
-use super::{Link, Links};
+use super::{connection::Connection, connector::Connector};
 use crate::error::{BoxError, BuildError};
 use crate::{
-    adapters::task::within,
+    adapters::task::timeout_named,
     bus::transport::{Subscribed, Transport, TransportFuture},
 };
 
 /// A [`Transport`] over NATS JetStream.
 ///
-/// A publish that has returned is in the stream: in files, which the server by default syncs to
-/// the disk every two minutes, of as many servers as it has replicas. Every instance gets it, one
-/// that is away at the moment as soon as it is back; what came twice or late comes twice or late,
-/// and what the stream did not keep (its limits, a purge, a new stream of the same name) is told
-/// as a gap. A subscription resumes if the same stream still has everything since the last event
-/// that was dealt with.
+/// When a publish returns, the message is in the stream, on as many servers as the stream has
+/// replicas. By default the servers sync their files to disk every two minutes.
 ///
-/// It has one subscription at a time: a new one ends the one before.
+/// Every instance gets the message, possibly late or twice; a disconnected instance gets it when it
+/// subscribes again. A subscription resumes if the same stream still has every message after the
+/// last one that the subscriber processed. If messages are no longer in the stream (by its limits,
+/// a purge, or because it was replaced), the subscriber receives a gap.
 ///
-/// Besides the heartbeats of the connection, the stream is looked at every two heartbeats while
-/// nothing comes.
+/// A transport has one subscription at a time: a new one ends the one before.
+///
+/// While no message arrives, the subscription asks for the state of the stream every two
+/// heartbeats, besides the heartbeats of the connection.
 pub struct JetStreamTransport {
-    links: Links,
+    connector: Connector,
     options: JetStreamOptions,
     durable_name: String,
     cursor: Arc<Mutex<Option<Cursor>>>,
-    /// Whether there was a stream.
+    /// Whether the stream has ever been seen.
     found: AtomicBool,
 }
 
-/// How long a stream that is gone is left alone before it is made anew. The server frees its name
-/// before it has removed its files, and would remove those of a new one with them: then events are
-/// taken and never brought, or not even taken.
+/// The pause before a deleted stream is created again. The server frees the name of a stream before
+/// it has removed the files, and would remove the files of the new one with them: then it would
+/// accept messages and never deliver them, or not even accept them.
 const REMOVAL: Duration = Duration::from_millis(500);
 
 impl JetStreamTransport {
-    /// With a connection of its own.
+    /// Creates a transport with a connection of its own. It connects with the first call.
     ///
     /// # Errors
     ///
-    /// Wrong options, by name: above all a missing
-    /// [`durable_name`](JetStreamOptions::durable_name). Nothing is connected yet.
+    /// Names the option that is wrong, above all a missing
+    /// [`durable_name`](JetStreamOptions::durable_name).
     pub fn new(options: JetStreamOptions) -> Result<Self, BuildError> {
-        let durable_name = options.check()?;
-        let links = Links::connecting(options.connection.clone());
-        Ok(Self::over(links, options, durable_name))
+        Self::build(None, options)
     }
 
-    /// With a client of the user's, which is never closed. Of
-    /// [`JetStreamOptions::connection`] only the times count.
+    /// Creates a transport over a client of the application, which is never closed. Of
+    /// [`JetStreamOptions::connection`] only the durations apply.
     ///
     /// # Errors
     ///
-    /// Wrong options, by name.
+    /// Names the option that is wrong.
     pub fn with_client(client: Client, options: JetStreamOptions) -> Result<Self, BuildError> {
+        Self::build(Some(client), options)
+    }
+
+    fn build(client: Option<Client>, options: JetStreamOptions) -> Result<Self, BuildError> {
         let durable_name = options.check()?;
-        let links = Links::of(client, options.connection.clone());
-        Ok(Self::over(links, options, durable_name))
+        let connector = Connector::new(client, options.connection.clone());
+        let (cursor, found) = (Arc::default(), AtomicBool::new(false));
+        Ok(Self { connector, options, durable_name, cursor, found })
     }
 
-    fn over(links: Links, options: JetStreamOptions, durable_name: String) -> Self {
-        Self { links, options, durable_name, cursor: Arc::default(), found: AtomicBool::new(false) }
-    }
-
-    /// It has a task of its own, which ends with the last of its clones: so there is one where
-    /// one is needed, and none that stays.
-    fn context(&self, link: &Link) -> Result<Context, BoxError> {
+    /// Creates a context for one call. A context spawns a task that ends with its last clone, so
+    /// none is kept.
+    fn context(&self, connection: &Connection) -> Result<Context, BoxError> {
         let limit = self.options.connection.confirm_timeout;
-        Ok(ContextBuilder::new().timeout(limit).max_ack_inflight(1).build(link.client()?))
+        Ok(ContextBuilder::new().timeout(limit).max_ack_inflight(1).build(connection.client()?))
     }
 
+    /// Returns the stream; creates it if it does not exist and `ensure_stream` is set.
     async fn stream(&self, context: &Context) -> Result<Stream, BoxError> {
         let options = &self.options;
         if !options.ensure_stream {
@@ -126,22 +127,25 @@ impl JetStreamTransport {
             ..Config::default()
         };
         let stream = context.get_or_create_stream(config).await.map_err(|error| {
-            format!("stream {}: {error}; JetStream is on with `nats-server -js`", options.stream)
+            format!(
+                "stream {}: {error}; start the server with JetStream: `nats-server -js`",
+                options.stream
+            )
         })?;
         self.found.store(true, Ordering::Relaxed);
         Ok(stream)
     }
 
-    /// Whether there was anything that took it.
-    async fn try_publish(&self, link: &Link, event: &[u8]) -> Result<bool, BoxError> {
-        let answer = link.ask(&self.options.subject, event.to_vec()).await?;
+    /// Returns false if no stream has this subject.
+    async fn try_publish(&self, connection: &Connection, message: &[u8]) -> Result<bool, BoxError> {
+        let answer = connection.request(&self.options.subject, message.to_vec()).await?;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Ok(false);
         }
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload)?;
         if let Some(error) = answer.get("error") {
             let text = error.get("description").and_then(|it| it.as_str()).unwrap_or("an error");
-            return Err(format!("the stream did not take the event: {text}").into());
+            return Err(format!("the stream did not store the message: {text}").into());
         }
         let stream = answer.get("stream").and_then(|it| it.as_str()).unwrap_or_default();
         if stream == self.options.stream {
@@ -149,7 +153,10 @@ impl JetStreamTransport {
             return Ok(true);
         }
         let (subject, ours) = (&self.options.subject, &self.options.stream);
-        Err(format!("events of {subject} are in stream `{stream}`; set `stream` to that, {ours} does not get them").into())
+        Err(format!(
+            "messages of {subject} are in stream `{stream}`, not in {ours}; set `stream` to `{stream}`"
+        )
+        .into())
     }
 }
 
@@ -164,15 +171,15 @@ impl Transport for JetStreamTransport {
         "jetstream"
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
-            let link = self.links.get().await?;
-            within(self.options.connection.confirm_timeout, "store an event", async {
-                if self.try_publish(&link, event).await? {
+            let connection = self.connector.get().await?;
+            timeout_named(self.options.connection.confirm_timeout, "store a message", async {
+                if self.try_publish(&connection, message).await? {
                     return Ok(());
                 }
-                self.stream(&self.context(&link)?).await?;
-                if self.try_publish(&link, event).await? {
+                self.stream(&self.context(&connection)?).await?;
+                if self.try_publish(&connection, message).await? {
                     return Ok(());
                 }
                 let JetStreamOptions { stream, subject, .. } = &self.options;
@@ -185,24 +192,26 @@ impl Transport for JetStreamTransport {
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let link = self.links.get().await?;
+            let connection = self.connector.get().await?;
             let limit = self.options.connection.confirm_timeout;
-            within(limit, "subscribe", self.subscribe_over(link)).await
+            timeout_named(limit, "subscribe", self.subscribe_over(connection)).await
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
+    fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            let link = self.links.get().await?;
+            let connection = self.connector.get().await?;
             let limit = self.options.connection.confirm_timeout;
-            within(limit, "answer", async { self.stream(&self.context(&link)?).await.map(drop) })
-                .await
+            timeout_named(limit, "answer", async {
+                self.stream(&self.context(&connection)?).await.map(drop)
+            })
+            .await
         })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            self.links.drop_current().await;
+            self.connector.disconnect().await;
             Ok(())
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    adapters::nats::{NatsConnection, SUBJECT, check_subject},
+    adapters::nats::options::{NatsConnection, SUBJECT, check_subject},
     error::BuildError,
 };
 

@@ -1,4 +1,4 @@
-//! How a subscription begins: where the last one ended, if the server can show that it has all
+//! Starts a subscription, where the last one ended if the server can show that it kept everything
 //! since.
 
 use std::{sync::Arc, time::Duration};
@@ -11,36 +11,39 @@ use async_nats::jetstream::{
 
 use super::{
     JetStreamTransport,
-    cursor::{Cursor, Seen},
-    message_stream::JetStreamEvents,
+    cursor::{Cursor, SequenceCheck},
+    message_stream::JetStreamMessageStream,
 };
 use crate::{
-    adapters::{nats::Link, task::runtime},
+    adapters::{nats::connection::Connection, task::runtime},
     bus::transport::Subscribed,
     error::BoxError,
 };
 
-/// A consumer, and where it begins.
-struct Begin {
+/// A consumer, and the position at which it starts.
+struct Start {
     consumer: PullConsumer,
     resumed: bool,
-    /// The last event before it. None where that is not known.
+    /// The sequence number of the last message before it. `None` if that is not known.
     after: Option<u64>,
 }
 
 impl JetStreamTransport {
-    pub(crate) async fn subscribe_over(&self, link: Arc<Link>) -> Result<Subscribed, BoxError> {
-        let stream = self.stream(&self.context(&link)?).await?;
+    pub(crate) async fn subscribe_over(
+        &self,
+        connection: Arc<Connection>,
+    ) -> Result<Subscribed, BoxError> {
+        let stream = self.stream(&self.context(&connection)?).await?;
         let info = stream.cached_info().clone();
         let last = *self.cursor.lock();
-        let goes_on = last.filter(|cursor| cursor.goes_on_in(&info));
-        let begin = if self.options.ensure_consumer {
-            self.consumer_at(&stream, goes_on).await?
+        let cursor = last.filter(|cursor| cursor.can_resume_in(&info));
+        let start = if self.options.ensure_consumer {
+            self.create_consumer(&stream, cursor).await?
         } else {
-            self.consumer_as_it_is(&stream, goes_on).await?
+            self.existing_consumer(&stream, cursor).await?
         };
         let heartbeat = self.options.connection.heartbeat.max(Duration::from_millis(100));
-        let consumer = &begin.consumer;
+        let consumer = &start.consumer;
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.options.prefetch.into())
@@ -51,38 +54,40 @@ impl JetStreamTransport {
         *self.cursor.lock() = Some(Cursor {
             stream: info.created,
             consumer: consumer.cached_info().created,
-            dealt: begin.after.unwrap_or_default(),
-            whole: true,
+            acked: start.after.unwrap_or_default(),
+            gap_free: true,
         });
         let limits = (heartbeat * 2, self.options.connection.confirm_timeout);
-        let events = JetStreamEvents::new(
-            link,
+        let messages = JetStreamMessageStream::new(
+            connection,
             stream,
             messages,
             Arc::clone(&self.cursor),
-            Seen::up_to(begin.after),
+            SequenceCheck::after(start.after),
             limits,
             runtime()?,
         );
-        Ok(Subscribed { messages: Box::new(events), resumed: begin.resumed })
+        Ok(Subscribed { messages: Box::new(messages), resumed: start.resumed })
     }
 
-    /// A new consumer at the very place. One that goes on as it is would bring what the last
-    /// subscription had been handed out only after `ack_wait`, and all that is newer before it.
-    async fn consumer_at(
+    /// Replaces the consumer by one that starts right after the cursor. The old consumer would
+    /// redeliver the messages that the last subscription left unacknowledged only after `ack_wait`,
+    /// and deliver all newer ones before them.
+    async fn create_consumer(
         &self,
         stream: &Stream,
-        goes_on: Option<Cursor>,
-    ) -> Result<Begin, BoxError> {
+        cursor: Option<Cursor>,
+    ) -> Result<Start, BoxError> {
         let newest = stream.cached_info().state.last_sequence;
         let old = match stream.consumer_info(&self.durable_name).await {
             Ok(info) => Some(info),
             Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        // One from before this process: what it left undone is brought, as the name promises.
-        let left = old.as_ref().map(|info| info.ack_floor.stream_sequence);
-        let after = goes_on.map(|cursor| cursor.dealt).or(left).unwrap_or(newest).min(newest);
+        // Without a cursor, continue after the last message that an earlier process acknowledged.
+        let acked_before = old.as_ref().map(|info| info.ack_floor.stream_sequence);
+        let acked = cursor.map(|cursor| cursor.acked);
+        let after = acked.or(acked_before).unwrap_or(newest).min(newest);
         if old.is_some() {
             stream.delete_consumer(&self.durable_name).await?;
         }
@@ -99,37 +104,37 @@ impl JetStreamTransport {
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await?;
-        Ok(Begin { consumer, resumed: goes_on.is_some(), after: Some(after) })
+        Ok(Start { consumer, resumed: cursor.is_some(), after: Some(after) })
     }
 
-    async fn consumer_as_it_is(
+    /// Interop only: uses a consumer that somebody else has created.
+    async fn existing_consumer(
         &self,
         stream: &Stream,
-        goes_on: Option<Cursor>,
-    ) -> Result<Begin, BoxError> {
+        cursor: Option<Cursor>,
+    ) -> Result<Start, BoxError> {
         let name = &self.durable_name;
         let consumer: PullConsumer = stream.get_consumer(name).await.map_err(|error| {
-            format!("consumer {name}: {error}; create it as a pull one, or set ensure_consumer")
+            format!(
+                "consumer {name}: {error}; create it as a pull consumer, or set ensure_consumer"
+            )
         })?;
         let info = consumer.cached_info();
         if info.config.ack_policy != AckPolicy::Explicit {
             return Err(format!(
-                "consumer {name} does not ask for each event to be acknowledged; \
+                "consumer {name} does not require an acknowledgement of each message; \
                  set its ack policy to explicit"
             )
             .into());
         }
-        // Events that the last subscription left undone come only after a while: until then it is
-        // not known that nothing is missing.
-        let resumed = goes_on.filter(|cursor| {
+        // The server redelivers unacknowledged messages only after its `ack_wait`. Until then
+        // nothing shows that none is missing, so such a subscription does not count as resumed.
+        let cursor = cursor.filter(|cursor| {
             cursor.consumer == info.created
                 && info.num_ack_pending == 0
-                && info.delivered.stream_sequence <= cursor.dealt
+                && info.delivered.stream_sequence <= cursor.acked
         });
-        Ok(Begin {
-            resumed: resumed.is_some(),
-            after: resumed.map(|cursor| cursor.dealt),
-            consumer,
-        })
+        let after = cursor.map(|cursor| cursor.acked);
+        Ok(Start { consumer, resumed: cursor.is_some(), after })
     }
 }

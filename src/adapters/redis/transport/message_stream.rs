@@ -3,12 +3,7 @@
 //! The client's connections that subscribe again by themselves were refused: they do it in
 //! silence, and give up in silence. This one is not saved when it breaks.
 
-use std::{
-    future::{pending, poll_fn},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use redis::{
@@ -25,17 +20,17 @@ use super::{
     place::{Place, Reached},
 };
 use crate::{
-    adapters::task::{Task, runtime},
+    adapters::task::{AbortOnDrop, runtime},
     bus::{
-        inbox::Queue,
+        inbox::Inbox,
         transport::{Delivery, MessageStream},
     },
     error::BoxError,
 };
 
 pub(crate) struct RedisEvents {
-    queue: Queue,
-    _reader: Task,
+    inbox: Arc<Inbox>,
+    _reader: AbortOnDrop,
 }
 
 impl RedisEvents {
@@ -53,8 +48,8 @@ impl RedisEvents {
         };
         let Reached { connection: (sink, stream), address } =
             place.reach(options.connect_timeout, subscribe).await?;
-        let queue = Queue::with_capacity(options.queue_capacity);
-        let (heartbeat, feed) = (options.heartbeat, Feed(queue.clone()));
+        let inbox = Inbox::with_capacity(options.queue_capacity);
+        let (heartbeat, feed) = (options.heartbeat, Feed(Arc::clone(&inbox)));
         let reading = async move {
             tokio::select! {
                 biased;
@@ -64,7 +59,7 @@ impl RedisEvents {
                 () = feed.fill(stream) => {}
             }
         };
-        Ok(Self { queue, _reader: Task::on(&runtime, reading) })
+        Ok(Self { inbox, _reader: AbortOnDrop::spawn(&runtime, reading) })
     }
 }
 
@@ -89,24 +84,24 @@ async fn ended(mut ends: watch::Receiver<u64>) {
 
 /// Reads all the time, not only when asked: the client's own queue has no bound. Closes the queue
 /// when dropped, whoever ends the reading, be it a runtime that shuts down.
-struct Feed(Queue);
+struct Feed(Arc<Inbox>);
 
 impl Feed {
     async fn fill(&self, mut stream: PubSubStream) {
         while let Some(message) = stream.next().await {
-            self.0.put(Delivery::Message(message.get_payload_bytes().to_vec()));
+            self.0.push(Delivery::Message(message.get_payload_bytes().to_vec()));
         }
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.0.put(Delivery::Closed);
+        self.0.push(Delivery::Closed);
     }
 }
 
 impl MessageStream for RedisEvents {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
-        Box::pin(poll_fn(|context| self.queue.poll_next(context)))
+        self.inbox.next()
     }
 }

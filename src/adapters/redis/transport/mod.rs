@@ -137,7 +137,7 @@ impl Transport for RedisTransport {
         })
     }
 
-    fn check(&self) -> TransportFuture<'_, ()> {
+    fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move { self.ask(&redis::cmd("PING")).await })
     }
 

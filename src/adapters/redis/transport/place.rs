@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     adapters::{
         redis::endpoint::{Named, Sentinel},
-        task::within,
+        task::timeout_named,
     },
     error::BoxError,
 };
@@ -68,7 +68,7 @@ impl Place {
     where
         F: Future<Output = Result<T, BoxError>>,
     {
-        within(limit, "connect", async {
+        timeout_named(limit, "connect", async {
             match self {
                 Self::One(client) => {
                     Ok(Reached { connection: connect(client.clone()).await?, address: None })

@@ -17,7 +17,7 @@ use super::place::Place;
 use crate::{
     adapters::{
         redis::endpoint::{Given, open},
-        task::{Task, runtime, within},
+        task::{AbortOnDrop, runtime, timeout_named},
     },
     error::BoxError,
     resilience::DropGuard,
@@ -49,13 +49,13 @@ impl Publisher {
             Self::Own(current) => current,
             Self::Given(given) => {
                 let mut connection = given.another();
-                return within(limits.confirm, "answer", async {
+                return timeout_named(limits.confirm, "answer", async {
                     Ok(Answer::of(connection.req_packed_command(command).await?))
                 })
                 .await;
             }
         };
-        let link = within(limits.connect, "connect", async {
+        let link = timeout_named(limits.connect, "connect", async {
             let mut current = current.lock().await;
             if let Some(link) = current.as_ref().filter(|link| !link.is_over()) {
                 return Ok(Arc::clone(link));
@@ -67,7 +67,7 @@ impl Publisher {
         })
         .await?;
         let call = DropGuard::new(|| link.in_doubt.store(true, Ordering::Relaxed));
-        let answer = within(limits.confirm, "answer", link.ask(command)).await;
+        let answer = timeout_named(limits.confirm, "answer", link.ask(command)).await;
         call.disarm();
         if !matches!(answer, Ok(Answer::Done | Answer::Refused(_))) {
             let mut current = current.lock().await;
@@ -106,7 +106,7 @@ pub(crate) struct Link {
     moved: Arc<AtomicBool>,
     /// Whether somebody stopped waiting for an answer.
     in_doubt: AtomicBool,
-    _watch: Task,
+    _watch: AbortOnDrop,
 }
 
 impl Link {
@@ -136,7 +136,7 @@ impl Link {
                 moved.store(true, Ordering::Relaxed);
             }
         };
-        let (in_doubt, watch) = (AtomicBool::new(false), Task::on(&runtime()?, watch));
+        let (in_doubt, watch) = (AtomicBool::new(false), AbortOnDrop::spawn(&runtime()?, watch));
         Ok(Self { connection, asks_role, moved, in_doubt, _watch: watch })
     }
 

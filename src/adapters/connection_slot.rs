@@ -1,0 +1,61 @@
+//! Shares one connection between all callers and replaces it once it is unusable.
+//!
+//! # Cancel safety
+//!
+//! The slot is empty while a caller connects. If that caller's future is dropped, or its time runs
+//! out, the half-made connection is dropped with it, the lock is released, and the next caller
+//! finds an empty slot and connects anew. A connection is put into the slot and handed out in the
+//! same poll, so no caller can leave an unfinished one behind.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Mutex;
+
+use super::task::{runtime, timeout_named};
+use crate::error::BoxError;
+
+/// A connection that knows whether new calls may use it.
+pub(crate) trait Reusable {
+    fn is_usable(&self) -> bool;
+}
+
+/// At most one current connection.
+pub(crate) struct ConnectionSlot<C>(Mutex<Option<Arc<C>>>);
+
+impl<C: Reusable> ConnectionSlot<C> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Returns the current connection, or runs `connect` if there is none that is usable.
+    ///
+    /// The limit covers the wait for another caller that is connecting, too.
+    pub(crate) async fn get_or_connect(
+        &self,
+        limit: Duration,
+        connect: impl Future<Output = Result<C, BoxError>>,
+    ) -> Result<Arc<C>, BoxError> {
+        runtime()?;
+        timeout_named(limit, "connect", async {
+            let mut current = self.0.lock().await;
+            if let Some(connection) = current.as_ref().filter(|it| it.is_usable()) {
+                return Ok(Arc::clone(connection));
+            }
+            *current = None;
+            let connection = Arc::new(connect.await?);
+            *current = Some(Arc::clone(&connection));
+            Ok(connection)
+        })
+        .await
+    }
+
+    /// Empties the slot if it still holds this connection. Another caller may have replaced it.
+    pub(crate) async fn forget(&self, connection: &Arc<C>) {
+        self.0.lock().await.take_if(|current| Arc::ptr_eq(current, connection));
+    }
+
+    /// Empties the slot.
+    pub(crate) async fn take(&self) -> Option<Arc<C>> {
+        self.0.lock().await.take()
+    }
+}

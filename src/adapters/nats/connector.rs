@@ -1,0 +1,84 @@
+//! Connects to NATS when a call needs a connection, and shares it until it has ended.
+
+use std::sync::Arc;
+
+use async_nats::{Client, ConnectOptions};
+
+use super::{connection::Connection, liveness::Liveness, options::NatsConnection};
+use crate::{
+    adapters::connection_slot::{ConnectionSlot, Reusable},
+    error::BoxError,
+};
+
+pub(crate) struct Connector {
+    /// The user's client, which others share: it is never closed here. If there is none, every
+    /// connection has a client of its own.
+    client: Option<Client>,
+    options: NatsConnection,
+    slot: ConnectionSlot<Connection>,
+}
+
+impl Reusable for Connection {
+    fn is_usable(&self) -> bool {
+        !self.liveness().has_ended()
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(client: Option<Client>, options: NatsConnection) -> Self {
+        Self { client, options, slot: ConnectionSlot::new() }
+    }
+
+    /// Returns the current connection, or connects, within `connect_timeout`.
+    pub(crate) async fn get(&self) -> Result<Arc<Connection>, BoxError> {
+        self.slot.get_or_connect(self.options.connect_timeout, self.open()).await
+    }
+
+    /// Ends the current connection, and its subscriptions with it.
+    pub(crate) async fn disconnect(&self) {
+        if let Some(connection) = self.slot.take().await {
+            connection.liveness().end();
+        }
+    }
+
+    async fn open(&self) -> Result<Connection, BoxError> {
+        let liveness = Liveness::default();
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => self.connect(&liveness).await?,
+        };
+        Connection::open(client, liveness, self.options.heartbeat).await
+    }
+
+    async fn connect(&self, liveness: &Liveness) -> Result<Client, BoxError> {
+        let options = &self.options;
+        let liveness = liveness.clone();
+        let mut connect = ConnectOptions::new()
+            .tls_client_config(options.tls.config().await?)
+            .require_tls(options.tls.required)
+            .connection_timeout(options.connect_timeout)
+            .ping_interval(options.heartbeat)
+            // Bounds the first connect to one attempt per server. The client may make as many
+            // attempts after a disconnect; their result is not used, since the connection has
+            // ended by then, but the client has no option to prevent them.
+            .max_reconnects(options.servers.len())
+            .ignore_discovered_servers()
+            .event_callback(move |event| {
+                liveness.on_event(&event);
+                async {}
+            });
+        if let Some(name) = &options.name {
+            connect = connect.name(name);
+        }
+        if let Some(token) = &options.token {
+            connect = connect.token(token.clone());
+        }
+        if let (Some(user), Some(password)) = (&options.user, &options.password) {
+            connect = connect.user_and_password(user.clone(), password.clone());
+        }
+        if let Some(file) = &options.credentials_file {
+            connect = connect.credentials_file(file).await?;
+        }
+        Ok(connect.connect(options.servers.clone()).await?)
+    }
+}
