@@ -44,7 +44,7 @@ impl Any {
     fn stored(&self) -> StoredValue {
         let length = usize::from(self.byte());
         let value = (0..length).map(|_| self.byte()).collect();
-        StoredValue { value, remaining: (self.byte() % 3 > 0).then(|| self.span()) }
+        StoredValue { value, ttl: (self.byte() % 3 > 0).then(|| self.span()) }
     }
 
     fn answer<'a, T: Send + 'a>(&'a self, answer: impl FnOnce(&Self) -> T) -> StoreFuture<'a, T> {

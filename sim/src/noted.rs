@@ -48,11 +48,11 @@ impl<S: Store> Store for Noted<S> {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let (_, write) = parts(Plain.decode(&value)?);
-            let published = self.store.publish(key, lease, value, lives).await?;
+            let published = self.store.publish(key, lease, value, ttl).await?;
             self.history.published(write, published);
             Ok(published)
         })

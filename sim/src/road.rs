@@ -62,7 +62,7 @@ impl Road {
             weather: LevelWeather::default(),
             asked: (0, 0),
             stands: false,
-            run: store.is_verified().then(|| store.run()),
+            run: store.is_verified().then(|| store.run_id()),
             connects: false,
             connection: 0,
         };
@@ -95,7 +95,7 @@ impl Road {
     /// The run of the level that is asked, if there is a connection to it. Else one is made.
     fn connected(&self) -> Option<u64> {
         let state = &mut *self.state.lock();
-        if state.run != Some(self.store.run()) {
+        if state.run != Some(self.store.run_id()) {
             state.run = None;
             if !std::mem::replace(&mut state.connects, true) {
                 let road = self.clone();
@@ -116,7 +116,7 @@ impl Road {
     /// Sees to it that nothing old is there. `None` if that comes to nothing: by the weather, or
     /// because the level was restarted meanwhile. Who asks for something then tries again.
     async fn look(&self) -> Option<u64> {
-        let run = self.store.run();
+        let run = self.store.run_id();
         self.step(run).await?;
         let is_noted = self.store.is_verified();
         self.step(run).await?;
@@ -135,7 +135,7 @@ impl Road {
         let takes = fastrand::Rng::with_seed(seed).u64(0..=2 * weather.slowest);
         sleep(Duration::from_millis(takes)).await;
         self.passes().await;
-        let is_through = weather.fails < 1.0 && weather.hangs < 1.0 && self.store.run() == run;
+        let is_through = weather.fails < 1.0 && weather.hangs < 1.0 && self.store.run_id() == run;
         is_through.then_some(())
     }
 
@@ -198,7 +198,7 @@ impl Road {
                 }
                 let mut acting = pin!(act(store.clone()));
                 // What was sent on a connection goes with it, at the last moment too.
-                let acting = poll_fn(|context| match store.run() == run {
+                let acting = poll_fn(|context| match store.run_id() == run {
                     true => acting.as_mut().poll(context).map(Some),
                     false => Poll::Ready(None),
                 });
@@ -251,14 +251,14 @@ impl Store for Road {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         let (key, lease) = (key.to_owned(), lease.clone());
         let write =
             <[u8; 8]>::try_from(&*value).ok().map(|value| parts(u64::from_le_bytes(value)).1);
         let noted = self.noted(self.history.key_of(&key).into_iter().collect(), write);
         self.ask(move |store| async move {
-            let is_there = store.publish(&key, &lease, value, lives).await;
+            let is_there = store.publish(&key, &lease, value, ttl).await;
             if matches!(is_there, Ok(true)) {
                 noted();
             }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -16,18 +16,18 @@ use super::{
 };
 use crate::resilience::task_tracker::TaskTracker;
 use crate::{
-    bus::EventBus,
+    bus::{Change, EventBus},
     codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
     l1::L1,
-    l2::{L2, Store},
+    l2::{L2, L2Context, OnRetried, Store},
     observe::Observer,
     options::{
         CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
         FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
-    time::{Clock, millis},
+    time::{Clock, SystemClock, millis},
 };
 
 /// Builds a [`LazyLayersCache`]. Nothing here panics or connects; [`build`](Self::build) checks.
@@ -250,26 +250,50 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let tasks = TaskTracker::default();
         let counts = self.options.l2.versioning && self.l2.is_some();
         let bus = |(bus, codec)| BusClient::new(bus, codec, &self.options, counts, tasks.clone());
-        let state = CacheState {
-            bus: self.bus.map(bus),
+        let bus = self.bus.map(bus);
+        let observer = Arc::<Observer>::default();
+        let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {
+            bus,
             l1: L1::new(&self.options),
-            l2: self.l2.map(|(store, codec)| L2::new(store, codec, &self.options)),
+            l2: self.l2.map(|(store, codec)| {
+                let context = L2Context {
+                    observer: Arc::clone(&observer),
+                    clock: self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
+                    tasks: running.clone(),
+                    on_retried: broadcast_retried(state.clone()),
+                };
+                L2::new(store, codec, &self.options, context)
+            }),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             active_patterns: ActivePatterns::default(),
             lock_waiters: LockWaiters::default(),
-            observer: Observer::default(),
+            observer,
             running: running.clone(),
             closed: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,
-        };
+        });
         Ok(LazyLayersCache {
-            state: Arc::new(state),
+            state,
             shutdown_on_drop: Arc::new(ShutdownOnDrop { running, bus: tasks }),
             keys: PhantomData,
         })
     }
+}
+
+/// Broadcasts each invalidation that a retry has brought to L2.
+fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> OnRetried {
+    Box::new(move |retried| {
+        let Some(state) = state.upgrade() else { return };
+        let name = Arc::clone(&retried.name);
+        // mutant pending-broadcast: s/state.enqueue(/drop(/
+        state.enqueue(if retried.is_pattern {
+            Change::Pattern(name)
+        } else {
+            Change::Delete(name)
+        });
+    })
 }
 
 impl<K: ?Sized, V> fmt::Debug for CacheBuilder<K, V> {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{flight_context::Ticket, state::CacheState};
 use crate::{
-    l2::{LockAttempt, Start},
+    l2::{LoadStart, LockAttempt},
     observe::Event,
     resilience::{has_timer, run_until},
 };
@@ -41,10 +41,10 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn lock(
         self: &Arc<Self>,
         ticket: &Ticket<V>,
-        mut start: Start<V>,
+        mut start: LoadStart<V>,
         hard: Option<std::time::Duration>,
-    ) -> (Start<V>, Option<Lock<V>>) {
-        let (Some(l2), Start::Load { .. }) = (&self.l2, &start) else { return (start, None) };
+    ) -> (LoadStart<V>, Option<Lock<V>>) {
+        let (Some(l2), LoadStart::Load { .. }) = (&self.l2, &start) else { return (start, None) };
         let options = &self.options.distributed_lock;
         let key = ticket.key();
         let mut held = Held::new(self, key);
@@ -56,8 +56,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 LockAttempt::Unknown | LockAttempt::Skipped => return (start, None),
                 LockAttempt::Acquired => {
                     // Whoever had it before may have come to an end since the last look.
-                    start = l2.begin(self.call_context(key), false, hard).await;
-                    if matches!(start, Start::Fresh(_)) {
+                    start = l2.begin(key, false, hard).await;
+                    if matches!(start, LoadStart::Fresh(_)) {
                         held.give_back().await;
                         return (start, None);
                     }
@@ -75,8 +75,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                         return (start, Some(Lock::TimedOut));
                     }
                     run_until(sleep(options.poll.min(left)), waiter.notified.notified()).await;
-                    start = l2.begin(self.call_context(key), false, hard).await;
-                    if matches!(start, Start::Fresh(_)) {
+                    start = l2.begin(key, false, hard).await;
+                    if matches!(start, LoadStart::Fresh(_)) {
                         return (start, None);
                     }
                 }
@@ -98,7 +98,7 @@ impl<V: Send + Sync + 'static> Held<V> {
         self.since = Instant::now();
         // Before the answer, which may never come, or find nobody.
         self.may_be_held = true;
-        let locked = l2.lock(self.state.call_context(&self.key), &self.owner, ttl).await;
+        let locked = l2.lock(&self.key, &self.owner, ttl).await;
         self.may_be_held = matches!(locked, LockAttempt::Acquired | LockAttempt::Unknown);
         locked
     }
@@ -114,7 +114,7 @@ impl<V: Send + Sync + 'static> Held<V> {
         loop {
             sleep(pause).await;
             let asked = Instant::now();
-            pause = match l2.extend(self.state.call_context(key), &self.owner, ttl).await {
+            pause = match l2.extend(key, &self.owner, ttl).await {
                 LockAttempt::Acquired => {
                     since = asked;
                     ttl / 3
@@ -127,7 +127,7 @@ impl<V: Send + Sync + 'static> Held<V> {
 
     pub(super) async fn give_back(mut self) {
         if let Some(l2) = &self.state.l2 {
-            l2.unlock(self.state.call_context(&self.key), &self.owner).await;
+            l2.unlock(&self.key, &self.owner).await;
         }
         self.may_be_held = false;
     }
@@ -145,7 +145,7 @@ impl<V: Send + Sync + 'static> Drop for Held<V> {
         let token = state.running.token();
         runtime.spawn(async move {
             if let Some(l2) = &state.l2 {
-                l2.unlock(state.call_context(&key), &owner).await;
+                l2.unlock(&key, &owner).await;
             }
             drop(token);
         });

@@ -21,7 +21,7 @@ use crate::{
     error::{Error, ErrorKind},
     flight::{Link, within},
     l1::Displaced,
-    l2::{NamedLease, Published, Start},
+    l2::{LoadStart, NamedLease, PublishOutcome},
     load::{Loaded, Loader, contained},
     observe::{Counter, Event, in_span},
     options::CallOptions,
@@ -91,20 +91,19 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let key = Arc::clone(ticket.key());
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
         let hard = self.options.timeouts(call.as_deref()).hard;
-        self.repay();
-        let mut start = Box::pin(l2.begin(self.call_context(&key), refresh, hard)).await;
+        let mut start = Box::pin(l2.begin(&key, refresh, hard)).await;
         let mut lock = None;
         // A forced refresh loads whatever others have just found.
         if self.options.distributed_lock.enabled && !refresh {
             (start, lock) = Box::pin(self.lock(&ticket, start, hard)).await;
         }
         let grant = match start {
-            Start::Fresh(fresh) => {
+            LoadStart::Fresh(fresh) => {
                 let value = Some(Arc::clone(&fresh.value));
                 self.promote(&mut ticket, fresh);
                 return ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
             }
-            Start::Load { lease, stale, held } => {
+            LoadStart::Load { lease, stale, held } => {
                 self.take_along(&ticket, stale);
                 Grant { lease, l2_holds: held, lock }
             }
@@ -176,7 +175,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             && ticket.seal()
         {
             // If it does not get through, it was reported; the copy there ends with its time.
-            let _ = Box::pin(l2.remove(self.call_context(ticket.key()))).await;
+            let _ = Box::pin(l2.remove(ticket.key())).await;
         }
     }
 
@@ -198,7 +197,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let seen = self.causal_context();
         let displaced = if let Some(value) = &value {
             let published = self.publish_l2(&mut ticket, value, ttl, lease).await;
-            refused = published == Published::Refused;
+            refused = published == PublishOutcome::Refused;
             // mutant refused-fill: if false
             if refused { None } else { self.fill(&mut ticket, value, &own, call) }
         } else {
@@ -222,18 +221,18 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         value: &Arc<V>,
         ttl: Duration,
         lease: Option<NamedLease>,
-    ) -> Published {
-        let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return Published::Unknown };
+    ) -> PublishOutcome {
+        let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return PublishOutcome::Unknown };
         if ttl.is_zero() {
             // Not to be cached, and what there is is older.
             self.delete_l2(ticket).await;
-            return Published::Unknown;
+            return PublishOutcome::Unknown;
         }
         // mutant seal: remove
         if !ticket.seal() {
-            return Published::Unknown;
+            return PublishOutcome::Unknown;
         }
-        Box::pin(l2.publish(self.call_context(ticket.key()), &lease, value, ttl)).await
+        Box::pin(l2.publish(ticket.key(), &lease, value, ttl)).await
     }
 
     /// Fills memory. `None` if a delete came first.

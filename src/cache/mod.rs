@@ -14,7 +14,6 @@ mod outcome;
 mod publisher;
 mod read;
 mod request;
-mod retry;
 mod state;
 mod subscriber;
 mod trust;

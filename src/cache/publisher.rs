@@ -198,7 +198,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     fn count(&self, key: &str) -> Option<u64> {
-        self.l2.as_ref()?.count(key)
+        self.l2.as_ref()?.version_of(key)
     }
 
     /// What was told goes out: here and now where that takes no waiting, which spares a task's

@@ -15,11 +15,11 @@ use crate::{
     entry::Entry,
     error::Error,
     flight::{Join, Link},
-    l2::{CallContext, Fresh},
+    l2::FreshValue,
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
     options::CallOptions,
-    time::{SystemClock, resync},
+    time::resync,
 };
 
 /// An answer found by the last look before a load.
@@ -86,12 +86,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     async fn get_l2(self: &Arc<Self>, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
-        self.repay();
         // Taken before the read: what is deleted from now on must not come back. And before the
         // question whether the cache is open, so that `close` takes it back.
         let mut ticket = self.flights.ticket(key, About::of_a_write());
         self.check_open().ok()?;
-        let fresh = l2.get(self.call_context(key)).await?;
+        let fresh = l2.get(key).await?;
         let value = Arc::clone(&fresh.value);
         self.promote(&mut ticket, fresh);
         Some(value)
@@ -104,21 +103,20 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         match &self.l2 {
             Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
-                self.repay();
-                l2.get(self.call_context(key)).await.is_some()
+                l2.get(key).await.is_some()
             }
             _ => false,
         }
     }
 
     /// Fills memory with a value of the shared level, for no longer than it is fresh there.
-    pub(super) fn promote(&self, ticket: &mut Ticket<V>, fresh: Fresh<V>) {
-        let Fresh { value, fresh_for, asked_ago } = fresh;
+    pub(super) fn promote(&self, ticket: &mut Ticket<V>, fresh: FreshValue<V>) {
+        let FreshValue { value, fresh_for, elapsed } = fresh;
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, false);
         let none = CallOptions::default();
         let mut lifetime = self.options.l1_lifetime(&none, None, fastrand::f64);
-        lifetime.ttl = lifetime.ttl.saturating_sub(asked_ago);
+        lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
         lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
         let entry = self.entry(&key, &value, lifetime);
         let displaced = ticket.promote(|| match entry {
@@ -272,14 +270,6 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
             Look::Closed => return Err(Error::closed()),
         })
-    }
-
-    pub(super) fn call_context<'a>(&'a self, key: &'a str) -> CallContext<'a> {
-        CallContext {
-            key,
-            observer: &self.observer,
-            clock: self.clock.as_deref().unwrap_or(&SystemClock),
-        }
     }
 
     #[inline]

@@ -36,7 +36,7 @@ pub(super) struct CacheState<V> {
     pub(super) flights: Arc<Flights<V>>,
     pub(super) active_patterns: ActivePatterns,
     pub(super) lock_waiters: LockWaiters,
-    pub(super) observer: Observer,
+    pub(super) observer: Arc<Observer>,
     /// The loads that are running. LeaseResponse by reads, awaited by `close`; stopped by `close` at its
     /// deadline and by the last handle's drop.
     pub(super) running: TaskTracker,

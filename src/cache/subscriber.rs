@@ -222,8 +222,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // Before memory forgets the key: what is looked up from then on is looked up by their count.
         if let ([key], Some(theirs), Some(l2)) = (keys, message.generation, &self.l2) {
             // mutant counts: remove
-            l2.adopt(key, theirs);
-            self.repay();
+            l2.observe_remote(key, theirs);
         }
         match &message.kind {
             MessageKind::Beacon { .. } => {}

@@ -41,7 +41,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
             let mut ticket = self.flights.ticket(&text, About::of_a_write());
             let on_its_way = OnItsWay { state: self, key };
-            let told = l2.set(self.call_context(key), value, ttl).await;
+            let told = l2.set(key, value, ttl).await;
             let published = told.map_err(|failure| unreachable(key, failure))?;
             on_its_way.has_arrived();
             let entry = self.entry(key, value, lifetime);
@@ -50,7 +50,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 announcement.tell(given);
                 Ok::<_, Error>(displaced)
             };
-            let is_refused = published == l2::Published::Refused;
+            let is_refused = published == l2::PublishOutcome::Refused;
             let displaced = if is_refused { None } else { ticket.overwrite(store) };
             match displaced {
                 Some(displaced) => self.drop_displaced(displaced?),
@@ -87,7 +87,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         if let Some(l2) = &self.l2 {
             let on_its_way = OnItsWay { state: self, key };
-            let told = l2.delete(self.call_context(key)).await;
+            let told = l2.delete(key).await;
             drop(on_its_way);
             told.map_err(|failure| unreachable(key, failure))?;
         }
@@ -103,11 +103,10 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.invalidate_l1_matching(&pattern).await;
         if let Some(l2) = &self.l2 {
             let on_its_way = SweepOnItsWay { state: self, pattern: &pattern };
-            let told = l2.delete_matching(self.call_context(glob)).await;
+            let told = l2.delete_matching(glob).await;
             // mutant second-sweep: remove
             self.invalidate_l1_matching(&pattern).await;
             on_its_way.has_arrived();
-            self.repay();
             told.map_err(|failure| unreachable(glob, failure))?;
         }
         announcement.tell(None);
@@ -117,7 +116,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     pub(super) async fn size(&self) -> u64 {
         let in_l2 = match &self.l2 {
-            Some(l2) => l2.size(self.call_context("*")).await,
+            Some(l2) => l2.size().await,
             None => None,
         };
         in_l2.unwrap_or_else(|| self.l1.len() as u64)
@@ -176,7 +175,6 @@ impl<V: Send + Sync + 'static> Drop for OnItsWay<'_, V> {
     fn drop(&mut self) {
         // mutant second-removal: remove
         self.state.invalidate_l1(self.key);
-        self.state.repay();
     }
 }
 
@@ -195,7 +193,6 @@ impl<V: Send + Sync + 'static> SweepOnItsWay<'_, V> {
 impl<V: Send + Sync + 'static> Drop for SweepOnItsWay<'_, V> {
     fn drop(&mut self) {
         let (state, pattern) = (Arc::clone(self.state), Arc::clone(self.pattern));
-        state.repay();
         let token = state.running.token();
         let sweep = token.run(async move { state.invalidate_l1_matching(&pattern).await });
         match Handle::try_current() {

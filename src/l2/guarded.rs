@@ -1,91 +1,126 @@
-//! How a store is called: behind the breaker, within a deadline, each failure reported once.
+//! Calls the store within a deadline and behind the circuit breaker, and reports each failure once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{CallContext, L2, store::StoreFuture};
+use super::store::{Store, StoreFuture};
 use crate::{
     error::BoxError,
-    observe::{Counter, Event},
-    resilience::{Elapsed, timeout},
+    observe::{Counter, Event, Observer},
+    resilience::{Breaker, Elapsed, timeout},
+    time::Clock,
 };
 
-/// Why a call of the store came to nothing.
+/// Why a call of the store has no result.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The breaker is open: it was not called.
+    /// The circuit is open: the store was not called.
     Skipped,
     Failed(BoxError),
 }
 
-/// Which failures of a call say that the store fails.
+/// Which failures of a call the circuit breaker counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    Everything,
-    /// Not that there was no answer in time.
-    Errors,
-    Nothing,
+pub(super) enum BreakerCounts {
+    All,
+    /// Errors of the store, but not a call that reached its deadline.
+    ErrorsOnly,
+    None,
+}
+
+/// The store, its circuit breaker, and the observer that failures are reported to.
+pub(super) struct GuardedStore {
+    store: Arc<dyn Store>,
+    breaker: Breaker,
+    observer: Arc<Observer>,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
-struct NoAnswer(Duration);
+struct TimedOut(Duration);
 
-impl std::fmt::Display for NoAnswer {
+impl std::fmt::Display for TimedOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "no answer within {:?}", self.0)
     }
 }
 
-impl std::error::Error for NoAnswer {}
+impl std::error::Error for TimedOut {}
 
-impl<V: Send + Sync + 'static> L2<V> {
-    pub(super) async fn guarded<'a, T>(
-        &self,
-        context: CallContext<'_>,
-        limit: Duration,
-        call: impl FnOnce() -> StoreFuture<'a, T>,
-    ) -> Result<T, Failure> {
-        self.called(context, limit, Blame::Everything, call).await
+impl GuardedStore {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        breaker: Breaker,
+        observer: Arc<Observer>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { store, breaker, observer, clock }
     }
 
-    /// The only place that calls a store: breaker, deadline, report.
-    pub(super) async fn called<'a, T>(
-        &self,
-        context: CallContext<'_>,
+    pub(super) fn is_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// The store's own reason to reject a key. This asks the store for no data: it needs neither
+    /// deadline nor breaker.
+    pub(super) fn reject_key(&self, key: &str) -> Option<BoxError> {
+        self.store.reject_key(key)
+    }
+
+    /// Calls the store; the breaker counts every failure.
+    pub(super) async fn call<'a, T>(
+        &'a self,
+        key: &str,
         limit: Duration,
-        blame: Blame,
-        call: impl FnOnce() -> StoreFuture<'a, T>,
+        call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
-        let permit = self.breaker.permit(context.clock.now(), self.store.connection_generation());
+        self.call_with(BreakerCounts::All, key, limit, call).await
+    }
+
+    /// Calls the store; the breaker counts the failures that `counts` names. Reports name `key`.
+    ///
+    /// No other function sends a request to the store.
+    pub(super) async fn call_with<'a, T>(
+        &'a self,
+        counts: BreakerCounts,
+        key: &str,
+        limit: Duration,
+        call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
+    ) -> Result<T, Failure> {
+        let permit = self.breaker.permit(self.now(), self.store.connection_generation());
         let Some(permit) = permit else {
-            context.observer.count(Counter::L2Skipped);
-            context.observer.emit(|| Event::L2Skipped { key: context.key });
+            self.observer.count(Counter::L2Skipped);
+            self.observer.emit(|| Event::L2Skipped { key });
             return Err(Failure::Skipped);
         };
-        let answer = timeout(Some(limit), call()).await;
-        let is_blamed = match blame {
-            Blame::Everything => true,
-            Blame::Errors => answer.is_ok(),
-            Blame::Nothing => false,
+        let answer = timeout(Some(limit), call(&*self.store)).await;
+        let is_counted = match counts {
+            BreakerCounts::All => true,
+            BreakerCounts::ErrorsOnly => answer.is_ok(),
+            BreakerCounts::None => false,
         };
-        match answer.unwrap_or_else(|Elapsed| Err(NoAnswer(limit).into())) {
+        match answer.unwrap_or_else(|Elapsed| Err(TimedOut(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
-                    context.observer.l2_recovered();
+                    self.observer.l2_recovered();
                 }
                 Ok(answer)
             }
             Err(error) => {
-                report(context, &error);
-                if is_blamed && permit.failed(context.clock.now()) {
-                    context.observer.l2_fails(&error);
+                self.report(key, &error);
+                if is_counted && permit.failed(self.now()) {
+                    self.observer.l2_fails(&error);
                 }
                 Err(Failure::Failed(error))
             }
         }
     }
-}
 
-pub(super) fn report(context: CallContext<'_>, error: &BoxError) {
-    context.observer.count(Counter::L2Errors);
-    context.observer.emit(|| Event::L2Error { key: context.key, error: &**error });
+    pub(super) fn report(&self, key: &str, error: &BoxError) {
+        self.observer.count(Counter::L2Errors);
+        self.observer.emit(|| Event::L2Error { key, error: &**error });
+    }
 }

@@ -1,131 +1,139 @@
-//! Versioned keys: the name of a value ends with how often its key was deleted, as the TypeScript
-//! package has it.
+//! Interop only: the versioned keys of the TypeScript package.
 //!
-//! Each instance counts for itself, and those that share a bus tell each other: who hears of a
-//! higher count has it too, so that they see each other's values. Where two are apart all the same
-//! (there is no bus, an event was lost, one has just started), they do not; but what was promised
-//! of a delete holds: it takes the versions around its own with it, and that of whoever has just
-//! started.
+//! The TypeScript package stores the value of a key under the name `<key>::v<version>`, where the
+//! version counts the deletes of the key. This file is the only one that knows these names. They
+//! are used if `l2.versioning` is set, for a store that TypeScript instances share.
 //!
-//! # Further apart than that
+//! Each instance counts for itself, and a message about a delete or set carries the version of its
+//! publisher. A subscriber that is behind adopts the higher version, so that both see each other's
+//! values. Two instances may still be at different versions: without a bus, after a lost message,
+//! or because one of them has just started. They then do not see each other's values, but a delete
+//! holds all the same: it removes the versions within [`DELETE_WINDOW`] of its own, and version 0,
+//! where every instance starts.
 //!
-//! One delete does not reach what the other has. Both notice, by the count in what the other tells,
-//! and then remove themselves what is at the count that they have from then on, before they look
-//! there again:
+//! # Versions further apart
 //!
-//! - who is told of a delete that did not reach its own version,
-//! - and who is told of a version that its own last delete did not reach.
+//! A delete does not remove a version outside of its window. Both instances detect this by the
+//! version in the other's message, and each removes the value at the version that it uses from then
+//! on before it reads there again:
 //!
-//! Counts are forgotten where there are too many. A key is then back at version 0, where nothing
-//! is older than its last delete: that took version 0 with it too.
+//! | the message says | so the subscriber |
+//! | --- | --- |
+//! | a version so low that the peer's delete did not remove the subscriber's | removes its own |
+//! | a version so high that the subscriber's last delete did not remove it | removes the new one |
+//!
+//! The number of known keys is bounded. A forgotten key is at version 0 again, where no value is
+//! older than the last delete, because that delete removed version 0 too.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
 #[derive(Default)]
-pub(super) struct Versions(Mutex<Counts>);
+pub(super) struct KeyVersions(Mutex<State>);
 
 #[derive(Default)]
-struct Counts {
-    of: HashMap<Arc<str>, Count>,
-    /// Of the keys: what others tell may be long.
+struct State {
+    versions: HashMap<Arc<str>, Version>,
+    /// Sum of the lengths of the keys, which peers choose too.
     bytes: usize,
-    /// Whether there were too many.
+    /// Whether a key was removed to keep the bounds.
     has_forgotten: bool,
 }
 
 #[derive(Clone, Copy)]
-struct Count {
-    version: u64,
-    /// The last version that the last delete or set from here took with it.
-    reached: u64,
+struct Version {
+    current: u64,
+    /// The highest version that this instance's last delete or set removed.
+    deleted_up_to: u64,
 }
 
-/// Of a key that was deleted or set here and forgotten, perhaps.
-const FORGOTTEN: Count = Count { version: 0, reached: AROUND };
-/// Of a key that was neither deleted nor set here: whatever others come to, no delete of ours can
-/// have failed to reach it.
-const UNTOUCHED: Count = Count { version: 0, reached: u64::MAX };
+/// Of an unknown key that this instance may have deleted or set, and forgotten.
+const FORGOTTEN: Version = Version { current: 0, deleted_up_to: DELETE_WINDOW };
+/// Of an unknown key that this instance never deleted or set: it made no delete that a peer's
+/// version could be out of reach of.
+const UNTOUCHED: Version = Version { current: 0, deleted_up_to: u64::MAX };
 
-const MOST_KEYS: usize = 10_000;
-const MOST_BYTES: usize = 8 << 20;
-/// How far the counts of two instances may be apart.
-const AROUND: u64 = 8;
-/// Counts end here: JavaScript cannot add 1 to it either. Whoever tells of a count that no key
-/// comes to does no more with it than name the key anew: at one count for good, deletes still
-/// remove the value.
-const LAST: u64 = 1 << 53;
+const MAX_KEYS: usize = 10_000;
+const MAX_KEY_BYTES: usize = 8 << 20;
+/// A delete removes the versions up to this much below and above its own.
+const DELETE_WINDOW: u64 = 8;
+/// The highest version: JavaScript cannot add 1 to it either. A peer that sends a higher one can
+/// only make the key stay at this version, where deletes still remove the value.
+const MAX_VERSION: u64 = 1 << 53;
 
-impl Versions {
+impl KeyVersions {
+    /// The store's name of a key's value.
     pub(super) fn name(&self, key: &str) -> String {
-        versioned(key, self.of(key))
+        versioned(key, self.version_of(key))
     }
 
-    /// The names that a delete removes.
-    pub(super) fn names(&self, key: &str) -> Vec<String> {
-        let mut counts = self.0.lock();
-        let version = counts.get(key).version;
-        let reached = version.saturating_add(AROUND);
-        counts.put(key, Count { version, reached });
-        drop(counts);
-        let around = version.saturating_sub(AROUND).max(1)..=reached;
-        std::iter::once(0).chain(around).map(|version| versioned(key, version)).collect()
+    /// The names that a delete of the key removes.
+    pub(super) fn names_to_delete(&self, key: &str) -> Vec<String> {
+        let mut state = self.0.lock();
+        let current = state.get(key).current;
+        let deleted_up_to = current.saturating_add(DELETE_WINDOW);
+        state.put(key, Version { current, deleted_up_to });
+        drop(state);
+        let window = current.saturating_sub(DELETE_WINDOW).max(1)..=deleted_up_to;
+        std::iter::once(0).chain(window).map(|version| versioned(key, version)).collect()
     }
 
-    /// The key is being deleted.
-    pub(super) fn advance(&self, key: &str) {
-        let mut counts = self.0.lock();
-        let Count { version, reached } = counts.get(key);
-        counts.put(key, Count { version: version.saturating_add(1).min(LAST), reached });
+    /// Counts a delete of the key.
+    pub(super) fn bump(&self, key: &str) {
+        let mut state = self.0.lock();
+        let Version { current, deleted_up_to } = state.get(key);
+        let current = current.saturating_add(1).min(MAX_VERSION);
+        state.put(key, Version { current, deleted_up_to });
     }
 
-    /// Another instance has deleted or set the key, and counts so many. If there may be something
-    /// under the key's name from now on that is older than this, or than a delete from here, that
-    /// is said first: before anybody has the name.
-    pub(super) fn adopt(&self, key: &str, theirs: u64, may_be_old: impl FnOnce()) {
-        let theirs = theirs.min(LAST);
-        let mut counts = self.0.lock();
-        let Count { version, reached } = counts.get(key);
+    /// A peer has deleted or set the key, which is at version `remote` there. The key moves to the
+    /// higher version. If the store may hold a value there that is older than the peer's delete,
+    /// or than one of this instance, `on_maybe_old` is called first, under the lock: before any
+    /// reader gets the new name.
+    pub(super) fn observe_remote(&self, key: &str, remote: u64, on_maybe_old: impl FnOnce()) {
+        let remote = remote.min(MAX_VERSION);
+        let mut state = self.0.lock();
+        let Version { current, deleted_up_to } = state.get(key);
         // mutant counts-apart: if false
-        if version > theirs.saturating_add(AROUND) || theirs > reached {
-            may_be_old();
+        if current > remote.saturating_add(DELETE_WINDOW) || remote > deleted_up_to {
+            on_maybe_old();
         }
-        if theirs > version {
-            counts.put(key, Count { version: theirs, reached });
+        if remote > current {
+            state.put(key, Version { current: remote, deleted_up_to });
         }
     }
 
     /// A glob of the names of all versions of the keys that `glob` matches. It may match more: a
-    /// key that ends as a version does.
+    /// key that ends like a version.
     pub(super) fn glob(glob: &str) -> String {
         closed(glob) + "::v[0-9]*"
     }
 
-    pub(super) fn of(&self, key: &str) -> u64 {
-        self.0.lock().get(key).version
+    pub(super) fn version_of(&self, key: &str) -> u64 {
+        self.0.lock().get(key).current
     }
 }
 
-impl Counts {
-    fn get(&self, key: &str) -> Count {
-        let other = if self.has_forgotten { FORGOTTEN } else { UNTOUCHED };
-        self.of.get(key).copied().unwrap_or(other)
+impl State {
+    fn get(&self, key: &str) -> Version {
+        let unknown = if self.has_forgotten { FORGOTTEN } else { UNTOUCHED };
+        self.versions.get(key).copied().unwrap_or(unknown)
     }
 
-    fn put(&mut self, key: &str, count: Count) {
-        if let Some(known) = self.of.get_mut(key) {
-            *known = count;
+    fn put(&mut self, key: &str, version: Version) {
+        if let Some(known) = self.versions.get_mut(key) {
+            *known = version;
             return;
         }
         self.bytes += key.len();
-        self.of.insert(Arc::from(key), count);
-        while self.of.len() > MOST_KEYS || self.bytes > MOST_BYTES {
-            let any = self.of.keys().find(|other| ***other != *key).cloned();
-            let Some(any) = any else { return };
-            self.of.remove(&any);
+        self.versions.insert(Arc::from(key), version);
+        while self.versions.len() > MAX_KEYS || self.bytes > MAX_KEY_BYTES {
+            let other = self.versions.keys().find(|other| ***other != *key).cloned();
+            let Some(other) = other else { return };
+            self.versions.remove(&other);
             self.has_forgotten = true;
-            self.bytes -= any.len();
+            self.bytes -= other.len();
         }
     }
 }
@@ -134,8 +142,8 @@ fn versioned(key: &str, version: u64) -> String {
     format!("{key}::v{version}")
 }
 
-/// A glob to which more can be added: what is left open at its end would take that in. A bracket
-/// that nobody closed becomes any byte, which is more than it meant and never less.
+/// Closes a glob, so that a suffix can be appended to it: an open escape or bracket at its end would
+/// include the suffix. An open bracket becomes `?`, which matches more than the bracket, never less.
 fn closed(glob: &str) -> String {
     let mut rest = glob.as_bytes();
     loop {
@@ -172,74 +180,76 @@ mod tests {
     use crate::glob::Pattern;
 
     #[test]
-    fn a_key_begins_at_0_and_a_delete_makes_it_1() {
-        let versions = Versions::default();
+    fn a_key_starts_at_version_0_and_a_delete_makes_it_1() {
+        let versions = KeyVersions::default();
         assert_eq!(versions.name("k"), "k::v0");
-        versions.advance("k");
+        versions.bump("k");
         assert_eq!(
             (versions.name("k"), versions.name("other")),
             ("k::v1".into(), "other::v0".into())
         );
-        versions.advance("k");
+        versions.bump("k");
         assert_eq!(versions.name("k"), "k::v2");
     }
 
     #[test]
-    fn a_delete_takes_the_versions_around_it_and_that_of_the_beginning() {
-        let versions = Versions::default();
-        let numbers = |versions: &Versions| -> Vec<u64> {
-            let names = versions.names("k");
+    fn a_delete_removes_the_versions_in_its_window_and_version_0() {
+        let versions = KeyVersions::default();
+        let numbers = |versions: &KeyVersions| -> Vec<u64> {
+            let names = versions.names_to_delete("k");
             names.iter().map(|name| name.strip_prefix("k::v").unwrap().parse().unwrap()).collect()
         };
         assert_eq!(numbers(&versions), (0..=8).collect::<Vec<_>>());
-        (0..20).for_each(|_| versions.advance("k"));
+        (0..20).for_each(|_| versions.bump("k"));
         assert_eq!(numbers(&versions), std::iter::once(0).chain(12..=28).collect::<Vec<_>>());
     }
 
     #[test]
-    fn counts_are_bounded() {
-        let versions = Versions::default();
-        (0..2 * MOST_KEYS).for_each(|key| versions.advance(&key.to_string()));
-        assert_eq!(versions.0.lock().of.len(), MOST_KEYS);
-        assert_eq!(versions.of(&(2 * MOST_KEYS - 1).to_string()), 1, "the last is not the one");
+    fn the_number_of_known_keys_is_bounded() {
+        let versions = KeyVersions::default();
+        (0..2 * MAX_KEYS).for_each(|key| versions.bump(&key.to_string()));
+        assert_eq!(versions.0.lock().versions.len(), MAX_KEYS);
+        let last = (2 * MAX_KEYS - 1).to_string();
+        assert_eq!(versions.version_of(&last), 1, "the last key must not be the forgotten one");
         for key in 0..1_000 {
-            adopt(&versions, &format!("{key:065000}"), 7);
+            observe(&versions, &format!("{key:065000}"), 7);
         }
-        let counts = versions.0.lock();
-        assert!(counts.bytes <= MOST_BYTES);
-        assert_eq!(counts.bytes, counts.of.keys().map(|key| key.len()).sum::<usize>());
-        drop(counts);
-        assert_eq!(versions.of(&format!("{:065000}", 999)), 7);
+        let state = versions.0.lock();
+        assert!(state.bytes <= MAX_KEY_BYTES);
+        assert_eq!(state.bytes, state.versions.keys().map(|key| key.len()).sum::<usize>());
+        drop(state);
+        assert_eq!(versions.version_of(&format!("{:065000}", 999)), 7);
     }
 
-    fn adopt(versions: &Versions, key: &str, theirs: u64) -> bool {
-        let mut may_be_old = false;
-        versions.adopt(key, theirs, || may_be_old = true);
-        may_be_old
+    /// Whether the value at the key's version may be old.
+    fn observe(versions: &KeyVersions, key: &str, remote: u64) -> bool {
+        let mut is_maybe_old = false;
+        versions.observe_remote(key, remote, || is_maybe_old = true);
+        is_maybe_old
     }
 
     #[test]
-    fn the_higher_count_is_everybodys() {
-        let versions = Versions::default();
-        assert!(!adopt(&versions, "k", 3));
+    fn a_higher_version_of_a_peer_is_adopted() {
+        let versions = KeyVersions::default();
+        assert!(!observe(&versions, "k", 3));
         assert_eq!(versions.name("k"), "k::v3");
-        assert!(!adopt(&versions, "k", 2), "one that is late");
-        versions.advance("k");
+        assert!(!observe(&versions, "k", 2), "a late message");
+        versions.bump("k");
         assert_eq!(versions.name("k"), "k::v4");
-        assert_eq!(versions.of("other"), 0);
+        assert_eq!(versions.version_of("other"), 0);
     }
 
     #[test]
-    fn what_a_delete_did_not_reach_may_be_old() {
+    fn a_value_outside_of_the_window_of_a_delete_may_be_old() {
         let deleted = |times| {
-            let versions = Versions::default();
+            let versions = KeyVersions::default();
             for _ in 0..times {
-                versions.advance("k");
-                let _ = versions.names("k");
+                versions.bump("k");
+                let _ = versions.names_to_delete("k");
             }
             versions
         };
-        for (own, theirs, may_be_old) in [
+        for (local, remote, is_maybe_old) in [
             (0, u64::MAX, false),
             (1, 9, false),
             (1, 10, true),
@@ -247,46 +257,46 @@ mod tests {
             (10, 1, true),
             (1, u64::MAX, true),
         ] {
-            assert_eq!(adopt(&deleted(own), "k", theirs), may_be_old, "{own} {theirs}");
+            assert_eq!(observe(&deleted(local), "k", remote), is_maybe_old, "{local} {remote}");
         }
-        // A set from here is no less.
+        // A set of this instance has the same window.
         let set = || {
-            let versions = Versions::default();
-            let _ = versions.names("k");
+            let versions = KeyVersions::default();
+            let _ = versions.names_to_delete("k");
             versions
         };
-        assert!(!adopt(&set(), "k", 8) && adopt(&set(), "k", 9));
-        // However many steps it comes in.
+        assert!(!observe(&set(), "k", 8) && observe(&set(), "k", 9));
+        // The window does not move with the versions of peers.
         let versions = deleted(1);
-        assert!(!adopt(&versions, "k", 9) && adopt(&versions, "k", 10));
-        let _ = versions.names("k");
-        assert!(!adopt(&versions, "k", 18) && adopt(&versions, "k", 19));
+        assert!(!observe(&versions, "k", 9) && observe(&versions, "k", 10));
+        let _ = versions.names_to_delete("k");
+        assert!(!observe(&versions, "k", 18) && observe(&versions, "k", 19));
     }
 
     #[test]
-    fn what_may_have_been_forgotten_counts_as_set() {
-        let versions = Versions::default();
-        assert!(!adopt(&versions, "k", 9));
-        for key in 0..=MOST_KEYS {
-            versions.advance(&key.to_string());
+    fn a_key_that_may_have_been_forgotten_counts_as_set() {
+        let versions = KeyVersions::default();
+        assert!(!observe(&versions, "k", 9));
+        for key in 0..=MAX_KEYS {
+            versions.bump(&key.to_string());
         }
-        assert!(adopt(&versions, "new", 9) && !adopt(&versions, "other", 8));
+        assert!(observe(&versions, "new", 9) && !observe(&versions, "other", 8));
     }
 
     #[test]
-    fn no_count_makes_a_key_useless() {
-        let (one, other) = (Versions::default(), Versions::default());
+    fn no_remote_version_makes_a_key_useless() {
+        let (one, other) = (KeyVersions::default(), KeyVersions::default());
         for versions in [&one, &other] {
-            adopt(versions, "k", u64::MAX);
+            observe(versions, "k", u64::MAX);
         }
-        one.advance("k");
-        adopt(&other, "k", one.of("k"));
+        one.bump("k");
+        observe(&other, "k", one.version_of("k"));
         assert_eq!(one.name("k"), other.name("k"));
-        assert!(other.names("k").contains(&one.name("k")));
+        assert!(other.names_to_delete("k").contains(&one.name("k")));
     }
 
     #[test]
-    fn a_glob_matches_all_versions_of_what_it_matched() {
+    fn a_glob_matches_all_versions_of_the_keys_it_matched() {
         for (glob, key) in [
             ("k", "k"),
             ("user:*", "user:1"),
@@ -301,7 +311,7 @@ mod tests {
             (r"[\]]", "]"),
             ("é[", "é"),
         ] {
-            let pattern = Pattern::new(&Versions::glob(glob));
+            let pattern = Pattern::new(&KeyVersions::glob(glob));
             for version in [0, 7, 123] {
                 let name = versioned(key, version);
                 assert!(
@@ -311,11 +321,11 @@ mod tests {
             }
             assert!(!pattern.matches("another::v0") || glob == "*", "{glob}");
         }
-        assert!(!Pattern::new(&Versions::glob("k")).matches("kk::v0"));
+        assert!(!Pattern::new(&KeyVersions::glob("k")).matches("kk::v0"));
     }
 
     #[test]
-    fn and_of_whatever_it_matched_however_it_is_written() {
+    fn a_random_glob_matches_the_versions_of_every_key_it_matched() {
         let mut random = fastrand::Rng::with_seed(9);
         let mut text = |letters: &str, most| -> String {
             let letters: Vec<char> = letters.chars().collect();
@@ -327,7 +337,7 @@ mod tests {
             if Pattern::new(&glob).matches(&key) {
                 matched += 1;
                 let name = versioned(&key, 12);
-                assert!(Pattern::new(&Versions::glob(&glob)).matches(&name), "{glob} {name}");
+                assert!(Pattern::new(&KeyVersions::glob(&glob)).matches(&name), "{glob} {name}");
             }
         }
         assert!(matched > 1_000, "{matched}");

@@ -1,20 +1,21 @@
-//! The lock of a key in the store.
+//! Takes, extends and releases the lock of a key in the store.
 
 use std::time::Duration;
 
 use super::{
-    CallContext, L2,
-    guarded::{Blame, Failure},
+    facade::L2,
+    guarded::{BreakerCounts, Failure},
 };
 
-/// What became of an attempt to take a lock.
+/// Result of an attempt to take or extend a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockAttempt {
     Acquired,
+    /// Another owner has the lock. For `extend` also: no owner has it any more.
     HeldElsewhere,
-    /// Taken or not: without the store nobody can tell.
+    /// The call failed: the store may have given the lock or not.
     Unknown,
-    /// The store was not asked.
+    /// The store was not called.
     Skipped,
 }
 
@@ -30,35 +31,28 @@ impl LockAttempt {
 }
 
 impl<V: Send + Sync + 'static> L2<V> {
-    /// Again by the same owner, it is kept.
-    pub(crate) async fn lock(
-        &self,
-        context: CallContext<'_>,
-        owner: &str,
-        ttl: Duration,
-    ) -> LockAttempt {
-        if !self.serves(context) {
+    /// Takes the lock for `ttl`. An owner that has it already keeps it.
+    pub(crate) async fn lock(&self, key: &str, owner: &str, ttl: Duration) -> LockAttempt {
+        if !self.may_read(key) {
             return LockAttempt::Skipped;
         }
-        let lock = || self.store.lock(context.key, owner, ttl);
-        LockAttempt::of(&self.guarded(context, self.write_limit, lock).await)
+        let lock = self.store.call(key, self.write_limit, |store| store.lock(key, owner, ttl));
+        LockAttempt::of(&lock.await)
     }
 
-    /// [`ByAnother`](LockAttempt::HeldElsewhere) also where it is nobody's any more.
-    pub(crate) async fn extend(
-        &self,
-        context: CallContext<'_>,
-        owner: &str,
-        ttl: Duration,
-    ) -> LockAttempt {
-        // Of no call that anybody waits for, and tried again: the breaker need not hear of it.
-        let extend = || self.store.extend(context.key, owner, ttl);
-        LockAttempt::of(&self.called(context, self.write_limit, Blame::Nothing, extend).await)
+    /// Extends the lock to `ttl` from now.
+    pub(crate) async fn extend(&self, key: &str, owner: &str, ttl: Duration) -> LockAttempt {
+        // A background task renews the lock and tries again after a failure, so its failures do
+        // not count for the circuit breaker.
+        let (counts, limit) = (BreakerCounts::None, self.write_limit);
+        let extend =
+            self.store.call_with(counts, key, limit, |store| store.extend(key, owner, ttl));
+        LockAttempt::of(&extend.await)
     }
 
-    pub(crate) async fn unlock(&self, context: CallContext<'_>, owner: &str) {
-        // What does not get through ends with the lock's time.
-        let unlock = || self.store.unlock(context.key, owner);
-        let _ = self.called(context, self.write_limit, Blame::Nothing, unlock).await;
+    /// Releases the lock. If the store does not answer, the lock ends with its ttl.
+    pub(crate) async fn unlock(&self, key: &str, owner: &str) {
+        let (counts, limit) = (BreakerCounts::None, self.write_limit);
+        let _ = self.store.call_with(counts, key, limit, |store| store.unlock(key, owner)).await;
     }
 }

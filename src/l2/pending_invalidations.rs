@@ -1,7 +1,8 @@
-//! Deletes that could not reach the shared level. It is not asked about what they cover until they
-//! have.
+//! Pending invalidations: deletes that have not reached L2 yet. Until they have, the cache does not
+//! read the keys that they cover from L2.
 //!
-//! Bounded, and what is too much becomes less precise instead of lost: too many keys become "all".
+//! The queue is bounded and never drops an invalidation. A full queue is replaced by one pending
+//! invalidation of all keys.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,102 +17,69 @@ use parking_lot::Mutex;
 use crate::glob::Pattern;
 
 #[derive(Default)]
-pub(crate) struct Owed {
+pub(super) struct PendingInvalidations {
     state: Mutex<State>,
-    /// How many there are, so that reads ask with one load.
-    count: AtomicUsize,
+    /// The length of the queue, so that a read without pending invalidations takes no lock.
+    len: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
+    /// Each pending key, with its number in the queue.
     keys: HashMap<Arc<str>, u64>,
     patterns: Vec<(Arc<str>, Pattern, u64)>,
-    /// All of them, in the order in which they are to be paid.
+    /// All pending invalidations, in the order in which they are retried.
     queue: BTreeMap<u64, PendingInvalidation>,
-    /// The number of the next debt. One that is made again while it is being paid has a new
-    /// number, and so is not settled by the payment.
-    next: u64,
-    /// Whether there is somebody who pays.
-    is_being_paid: bool,
+    /// The last number given. An invalidation that is recorded again while it is retried gets a
+    /// new number, so the retry does not complete it.
+    last_number: u64,
+    has_worker: bool,
 }
 
-const MOST_KEYS: usize = 10_000;
-const MOST_PATTERNS: usize = 100;
+const MAX_KEYS: usize = 10_000;
+const MAX_PATTERNS: usize = 100;
 const ALL: &str = "*";
-
-/// A delete on its way. Dropped before it is [`kept`](Self::kept), because it failed or because
-/// whoever waited for it went away, it is owed.
-#[must_use]
-pub(crate) struct Promise<'a> {
-    owed: &'a Owed,
-    name: &'a str,
-    is_pattern: bool,
-}
-
-impl Promise<'_> {
-    pub(crate) fn kept(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Promise<'_> {
-    fn drop(&mut self) {
-        if self.is_pattern {
-            // mutant pending: remove
-            self.owed.remember_pattern(self.name);
-        } else {
-            // mutant pending: remove
-            self.owed.remember_key(self.name);
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PendingInvalidation {
+    /// A key, or a glob.
     pub(crate) name: Arc<str>,
     pub(crate) is_pattern: bool,
     number: u64,
 }
 
-impl Owed {
-    pub(crate) fn promise_key<'a>(&'a self, key: &'a str) -> Promise<'a> {
-        Promise { owed: self, name: key, is_pattern: false }
-    }
-
-    pub(crate) fn promise_pattern<'a>(&'a self, glob: &'a str) -> Promise<'a> {
-        Promise { owed: self, name: glob, is_pattern: true }
-    }
-
-    fn remember_key(&self, key: &str) {
+impl PendingInvalidations {
+    pub(super) fn record_key(&self, key: &str) {
         let state = &mut *self.state.lock();
         if let Some(known) = state.keys.get(key) {
             state.queue.remove(known);
-        } else if state.keys.len() == MOST_KEYS {
-            state.remember_all();
-            return self.count.store(state.len(), Ordering::SeqCst);
         }
-        let debt = state.add(Arc::from(key), false);
-        state.keys.insert(debt.name, debt.number);
-        self.count.store(state.len(), Ordering::SeqCst);
+        if state.keys.len() == MAX_KEYS && !state.keys.contains_key(key) {
+            state.record_all();
+        } else {
+            let pending = state.push(Arc::from(key), false);
+            state.keys.insert(pending.name, pending.number);
+        }
+        self.len.store(state.queue.len(), Ordering::SeqCst);
     }
 
-    fn remember_pattern(&self, glob: &str) {
+    pub(super) fn record_pattern(&self, glob: &str) {
         let state = &mut *self.state.lock();
         if let Some(known) = state.patterns.iter().position(|(known, ..)| &**known == glob) {
             let (.., number) = state.patterns.remove(known);
             state.queue.remove(&number);
         }
-        if glob == ALL || state.patterns.len() == MOST_PATTERNS {
-            state.remember_all();
+        if glob == ALL || state.patterns.len() == MAX_PATTERNS {
+            state.record_all();
         } else {
-            let debt = state.add(Arc::from(glob), true);
-            state.patterns.push((debt.name, Pattern::new(glob), debt.number));
+            let pending = state.push(Arc::from(glob), true);
+            state.patterns.push((pending.name, Pattern::new(glob), pending.number));
         }
-        self.count.store(state.len(), Ordering::SeqCst);
+        self.len.store(state.queue.len(), Ordering::SeqCst);
     }
 
-    /// Whether the shared level may still hold what was deleted under this key.
-    pub(crate) fn covers(&self, key: &str) -> bool {
+    /// Whether a pending invalidation covers this key, so that L2 may still hold an old value.
+    pub(super) fn covers(&self, key: &str) -> bool {
         if self.is_empty() {
             return false;
         }
@@ -120,84 +88,82 @@ impl Owed {
             || state.patterns.iter().any(|(_, pattern, _)| pattern.matches(key))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::SeqCst) == 0
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::SeqCst)
     }
 
-    /// Whether the caller is to pay: something is owed, and nobody else does. It is theirs until
-    /// [`next`](Self::next) has nothing more, or they give it up.
-    pub(crate) fn take_over(&self) -> bool {
+    /// Makes the caller the retry worker: `true` if an invalidation is pending and there is no
+    /// worker. The caller is the worker until [`next`](Self::next) returns `None`, or until it
+    /// calls [`release`](Self::release).
+    pub(super) fn try_claim(&self) -> bool {
         let state = &mut *self.state.lock();
-        let is_mine = !state.is_being_paid && !state.queue.is_empty();
-        state.is_being_paid |= is_mine;
-        is_mine
+        let is_claimed = !state.has_worker && !state.queue.is_empty();
+        state.has_worker |= is_claimed;
+        is_claimed
     }
 
-    pub(crate) fn give_up(&self) {
-        self.state.lock().is_being_paid = false;
+    pub(super) fn release(&self) {
+        self.state.lock().has_worker = false;
     }
 
-    /// The one whose turn it is. Where there is none, in the same step there is nobody any more who
-    /// pays, so that what comes to be owed later finds somebody to take it over.
-    pub(crate) fn next(&self) -> Option<PendingInvalidation> {
+    /// Returns the first of the queue, which stays in it. If the queue is empty, clears
+    /// `has_worker` under the same lock, so that the next recorded invalidation starts a new
+    /// worker.
+    pub(super) fn next(&self) -> Option<PendingInvalidation> {
         let state = &mut *self.state.lock();
         let first = state.queue.values().next().cloned();
-        state.is_being_paid &= first.is_some();
+        state.has_worker &= first.is_some();
         first
     }
 
-    /// The store has it now, unless it was made again since.
-    pub(crate) fn settle(&self, debt: &PendingInvalidation) {
+    /// Removes an invalidation that has reached the store, unless it was recorded again meanwhile.
+    pub(super) fn complete(&self, done: &PendingInvalidation) {
         let state = &mut *self.state.lock();
-        if state.queue.remove(&debt.number).is_none() {
+        if state.queue.remove(&done.number).is_none() {
             return;
         }
-        if debt.is_pattern {
-            state.patterns.retain(|(.., number)| *number != debt.number);
+        if done.is_pattern {
+            state.patterns.retain(|(.., number)| *number != done.number);
         } else {
-            state.keys.remove(&debt.name);
+            state.keys.remove(&done.name);
         }
-        self.count.store(state.len(), Ordering::SeqCst);
+        self.len.store(state.queue.len(), Ordering::SeqCst);
     }
 
-    /// It could not be paid: all others go first.
-    pub(crate) fn postpone(&self, debt: &PendingInvalidation) {
+    /// Moves an invalidation that failed again to the end of the queue.
+    pub(super) fn requeue(&self, failed: &PendingInvalidation) {
         let state = &mut *self.state.lock();
-        if state.queue.remove(&debt.number).is_none() {
+        if state.queue.remove(&failed.number).is_none() {
             return;
         }
-        let later = state.add(Arc::clone(&debt.name), debt.is_pattern).number;
-        if debt.is_pattern {
-            let known = state.patterns.iter_mut().find(|(.., number)| *number == debt.number);
-            known.into_iter().for_each(|(.., number)| *number = later);
+        let number = state.push(Arc::clone(&failed.name), failed.is_pattern).number;
+        if failed.is_pattern {
+            let known = state.patterns.iter_mut().find(|(.., known)| *known == failed.number);
+            known.into_iter().for_each(|(.., known)| *known = number);
         } else {
-            state.keys.insert(Arc::clone(&debt.name), later);
+            state.keys.insert(Arc::clone(&failed.name), number);
         }
     }
 }
 
 impl State {
-    /// At the end of the queue.
-    fn add(&mut self, name: Arc<str>, is_pattern: bool) -> PendingInvalidation {
-        self.next += 1;
-        let debt = PendingInvalidation { name, is_pattern, number: self.next };
-        self.queue.insert(debt.number, debt.clone());
-        debt
+    /// Adds an invalidation at the end of the queue.
+    fn push(&mut self, name: Arc<str>, is_pattern: bool) -> PendingInvalidation {
+        self.last_number += 1;
+        let pending = PendingInvalidation { name, is_pattern, number: self.last_number };
+        self.queue.insert(pending.number, pending.clone());
+        pending
     }
 
-    fn remember_all(&mut self) {
+    fn record_all(&mut self) {
         self.keys.clear();
         self.queue.clear();
-        let debt = self.add(Arc::from(ALL), true);
-        self.patterns = vec![(debt.name, Pattern::new(ALL), debt.number)];
-    }
-
-    fn len(&self) -> usize {
-        self.queue.len()
+        let pending = self.push(Arc::from(ALL), true);
+        self.patterns = vec![(pending.name, Pattern::new(ALL), pending.number)];
     }
 }
 
@@ -206,92 +172,83 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_owed_is_covered_until_it_is_settled() {
-        let owed = Owed::default();
-        assert!(!owed.covers("a"));
-        owed.remember_key("a");
-        owed.remember_pattern("b:*");
-        assert!(owed.covers("a") && owed.covers("b:1") && !owed.covers("c"));
-        while let Some(debt) = owed.next() {
-            owed.settle(&debt);
+    fn a_pending_invalidation_covers_its_keys_until_it_is_complete() {
+        let pending = PendingInvalidations::default();
+        assert!(!pending.covers("a"));
+        pending.record_key("a");
+        pending.record_pattern("b:*");
+        assert!(pending.covers("a") && pending.covers("b:1") && !pending.covers("c"));
+        while let Some(next) = pending.next() {
+            pending.complete(&next);
         }
-        assert!(!owed.covers("a") && !owed.covers("b:1") && owed.is_empty());
+        assert!(!pending.covers("a") && !pending.covers("b:1") && pending.is_empty());
     }
 
     #[test]
-    fn a_promise_is_owed_unless_it_is_kept() {
-        let owed = Owed::default();
-        owed.promise_key("a").kept();
-        assert!(owed.is_empty());
-        drop(owed.promise_key("a"));
-        drop(owed.promise_pattern("b*"));
-        assert!(owed.covers("a") && owed.covers("bb"));
-    }
-
-    #[test]
-    fn one_made_again_while_it_is_paid_is_still_owed() {
-        let owed = Owed::default();
-        for remember in
-            [|owed: &Owed| owed.remember_key("a"), |owed: &Owed| owed.remember_pattern("a*")]
-        {
-            remember(&owed);
-            let paid = owed.next().unwrap();
-            remember(&owed);
-            owed.settle(&paid);
-            assert!(owed.covers("a"));
-            owed.settle(&owed.next().unwrap());
-            assert!(owed.is_empty());
+    fn an_invalidation_recorded_again_while_it_is_retried_stays_pending() {
+        let pending = PendingInvalidations::default();
+        for record in [
+            |pending: &PendingInvalidations| pending.record_key("a"),
+            |pending: &PendingInvalidations| pending.record_pattern("a*"),
+        ] {
+            record(&pending);
+            let retried = pending.next().unwrap();
+            record(&pending);
+            pending.complete(&retried);
+            assert!(pending.covers("a"));
+            pending.complete(&pending.next().unwrap());
+            assert!(pending.is_empty());
         }
     }
 
     #[test]
-    fn what_cannot_be_paid_goes_to_the_back() {
-        let owed = Owed::default();
-        owed.remember_pattern("a*");
-        owed.remember_key("b");
+    fn a_failed_invalidation_goes_to_the_end_of_the_queue() {
+        let pending = PendingInvalidations::default();
+        pending.record_pattern("a*");
+        pending.record_key("b");
         for _ in 0..2 {
-            owed.postpone(&owed.next().unwrap());
+            pending.requeue(&pending.next().unwrap());
         }
-        assert_eq!((owed.len(), owed.covers("a"), owed.covers("b")), (2, true, true));
-        owed.postpone(&owed.next().unwrap());
-        let turn = owed.next().unwrap();
-        assert_eq!(&*turn.name, "b");
-        owed.settle(&turn);
-        assert_eq!(&*owed.next().unwrap().name, "a*");
-        owed.settle(&owed.next().unwrap());
-        assert!(owed.is_empty());
+        assert_eq!((pending.len(), pending.covers("a"), pending.covers("b")), (2, true, true));
+        pending.requeue(&pending.next().unwrap());
+        let next = pending.next().unwrap();
+        assert_eq!(&*next.name, "b");
+        pending.complete(&next);
+        assert_eq!(&*pending.next().unwrap().name, "a*");
+        pending.complete(&pending.next().unwrap());
+        assert!(pending.is_empty());
     }
 
     #[test]
-    fn one_pays_and_when_nothing_is_owed_any_more_nobody_does() {
-        let owed = Owed::default();
-        assert!(!owed.take_over());
-        owed.remember_key("a");
-        assert!(owed.take_over() && !owed.take_over());
-        owed.give_up();
-        assert!(owed.take_over());
-        owed.settle(&owed.next().unwrap());
-        // Whoever pays has not looked again: what comes now is theirs.
-        owed.remember_key("b");
-        assert!(!owed.take_over());
-        owed.settle(&owed.next().unwrap());
-        assert_eq!(owed.next(), None);
-        owed.remember_key("c");
-        assert!(owed.take_over());
+    fn there_is_one_worker_and_none_once_the_queue_is_empty() {
+        let pending = PendingInvalidations::default();
+        assert!(!pending.try_claim());
+        pending.record_key("a");
+        assert!(pending.try_claim() && !pending.try_claim());
+        pending.release();
+        assert!(pending.try_claim());
+        pending.complete(&pending.next().unwrap());
+        // The worker has not asked for the next one yet, so it will find this one.
+        pending.record_key("b");
+        assert!(!pending.try_claim());
+        pending.complete(&pending.next().unwrap());
+        assert_eq!(pending.next(), None);
+        pending.record_key("c");
+        assert!(pending.try_claim());
     }
 
     #[test]
-    fn too_many_become_all_of_them() {
+    fn a_full_queue_becomes_one_invalidation_of_all_keys() {
         for pattern in [false, true] {
-            let owed = Owed::default();
-            for i in 0..=MOST_KEYS {
+            let pending = PendingInvalidations::default();
+            for i in 0..=MAX_KEYS {
                 if pattern {
-                    owed.remember_pattern(&format!("{i}:*"));
+                    pending.record_pattern(&format!("{i}:*"));
                 } else {
-                    owed.remember_key(&i.to_string());
+                    pending.record_key(&i.to_string());
                 }
             }
-            assert!(owed.len() <= MOST_PATTERNS && owed.covers("anything"));
+            assert!(pending.len() <= MAX_PATTERNS && pending.covers("anything"));
         }
     }
 }

@@ -110,9 +110,9 @@ impl<S: Store> Store for ChaosStore<S> {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
-        self.meddle(self.0.store.publish(key, lease, value, lives))
+        self.meddle(self.0.store.publish(key, lease, value, ttl))
     }
 
     fn acquire_write_lease<'a>(

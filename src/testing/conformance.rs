@@ -61,10 +61,10 @@ impl Check<'_> {
         self.store.publish(key, lease, value.into(), LONG).await.expect("publish")
     }
 
-    async fn write(&self, key: &str, value: &str, lives: Duration) {
+    async fn write(&self, key: &str, value: &str, ttl: Duration) {
         let lease = self.store.acquire_write_lease(key, LONG).await.expect("acquire_write_lease");
         let lease = lease.unwrap_or_else(|| panic!("a write of {key:?} must be given a lease"));
-        let published = self.store.publish(key, &lease, value.into(), lives).await;
+        let published = self.store.publish(key, &lease, value.into(), ttl).await;
         assert!(published.expect("publish"), "nobody voided the lease of the write of {key:?}");
     }
 
@@ -80,8 +80,8 @@ impl Check<'_> {
         self.write(key, "1", LONG).await;
         assert_eq!(self.store.size().await.expect("size"), before + 1, "one value more");
         let stored = self.store.get(key).await.expect("get").expect("a value just written");
-        let remaining = stored.remaining.expect("it was written with an end");
-        assert!(remaining <= LONG && remaining > LONG / 2, "{remaining:?} of {LONG:?} remain");
+        let ttl = stored.ttl.expect("a value that was written with a ttl must have one");
+        assert!(ttl <= LONG && ttl > LONG / 2, "the ttl was {LONG:?} and is {ttl:?}");
         self.write(key, "2", SHORT).await;
         assert_eq!(self.value(key).await.as_deref(), Some("2"), "the last write stands");
         sleep(SHORT * 2).await;

@@ -1,4 +1,4 @@
-//! A shared level in memory: the contract of [`Store`] at its plainest, and its failures on demand.
+//! An L2 store in memory: the plainest implementation of [`Store`], with faults on demand.
 
 use std::{
     collections::HashMap,
@@ -19,10 +19,10 @@ use crate::{
     time::{Clock, millis},
 };
 
-/// A [`Store`] that lives in memory. Clones are the same store, so caches that are given clones
-/// share it as instances share Redis.
+/// A [`Store`] in memory. Clones are the same store, so caches with clones of it share it as
+/// instances share Redis.
 ///
-/// Each operation yields once, as one on a network would, and then happens in one step.
+/// Each operation yields once, as a network call would, and then happens in one step.
 #[derive(Clone)]
 pub struct SharedStore(Arc<Inner>);
 
@@ -35,34 +35,34 @@ struct Inner {
 
 #[derive(Default, Clone)]
 struct State {
-    values: HashMap<String, Kept>,
-    /// The lease of each key that is being loaded. Those who begin while it is out share it: it
-    /// says that no delete has come since it was first given.
-    leases: HashMap<String, Out>,
-    /// Who has each lock, until when.
+    values: HashMap<String, TimedValue>,
+    /// The outstanding lease of each key. Loads that begin while it is outstanding share it: it is
+    /// valid because no delete has come since it was first given.
+    leases: HashMap<String, TimedLease>,
+    /// The owner of each lock, and the end of the lock's ttl.
     locks: HashMap<String, (String, u64)>,
-    weather: StoreFault,
+    fault: StoreFault,
     operations: u64,
-    /// Which run of the server it is, and the one whose data was last found good.
-    run: u64,
-    noted: u64,
+    run_id: u64,
+    /// The run whose data was last marked as verified.
+    verified_run_id: u64,
 }
 
 #[derive(Clone)]
-struct Out {
+struct TimedLease {
     lease: Lease,
     until: u64,
-    /// Of a write: not to be shared with loads.
+    /// The lease of a write, which loads do not share.
     exclusive: bool,
 }
 
 #[derive(Clone)]
-struct Kept {
+struct TimedValue {
     value: Vec<u8>,
     until: u64,
 }
 
-/// What a [`SharedStore`] held at a time.
+/// The contents of a [`SharedStore`] at one time.
 #[derive(Clone)]
 pub struct StoreSnapshot(State);
 
@@ -72,23 +72,23 @@ impl std::fmt::Debug for StoreSnapshot {
     }
 }
 
-/// How a [`SharedStore`] is doing.
+/// The fault of every operation of a [`SharedStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StoreFault {
     /// Every operation works.
     #[default]
-    Fine,
-    /// Every operation fails at once.
-    Failing,
-    /// No operation ever answers. What was asked does not happen.
-    Silent,
-    /// No operation ever answers, but what was asked has happened.
-    Deaf,
+    None,
+    /// Every operation fails at once, and does not happen.
+    Fails,
+    /// No operation ever answers, and none happens.
+    Hangs,
+    /// No operation ever answers, but each happens.
+    HangsAfterwards,
 }
 
 impl SharedStore {
-    /// An empty store whose values live by this clock.
+    /// Creates an empty store that measures ttls with this clock.
     #[must_use]
     pub fn new(clock: impl Clock) -> Self {
         Self(Arc::new(Inner {
@@ -99,12 +99,12 @@ impl SharedStore {
         }))
     }
 
-    /// From now on operations fare like this.
-    pub fn set_weather(&self, weather: StoreFault) {
-        self.0.state.lock().weather = weather;
+    /// Sets the fault of all later operations.
+    pub fn set_fault(&self, fault: StoreFault) {
+        self.0.state.lock().fault = fault;
     }
 
-    /// Forgets everything, leases included, as a server does that is restarted empty.
+    /// Removes everything, leases included, as a server does that restarts empty.
     pub fn restart(&self) {
         let mut state = self.0.state.lock();
         state.values.clear();
@@ -112,64 +112,70 @@ impl SharedStore {
         state.locks.clear();
     }
 
-    /// All that it holds now, leases and locks included, as a server saves it to disk.
+    /// Returns a copy of the contents, leases and locks included, as a server saves it to disk.
     #[must_use]
     pub fn snapshot(&self) -> StoreSnapshot {
         StoreSnapshot(self.0.state.lock().clone())
     }
 
-    /// Forgets everything and is back with what it held then, as a server does that loads its last
-    /// snapshot, or a replica that had not got all that its master confirmed: what was deleted in
-    /// between is there again.
+    /// Replaces the contents by a snapshot, as a server does that restarts from disk, or a replica
+    /// that is promoted without the last writes that its master confirmed: values that were deleted
+    /// after the snapshot are there again.
     ///
-    /// It is another [`run`](Self::run) of the server. Whoever uses one across that must look, as
-    /// `RedisStore` does, and not ask it for anything until what is old has been removed.
+    /// The store then has another [`run_id`](Self::run_id). A client that uses the store across
+    /// this must detect that, as `RedisStore` does, and send it no requests until the old values
+    /// have been removed.
     pub fn restart_with(&self, old: &StoreSnapshot) {
         let mut state = self.0.state.lock();
-        let State { weather, operations, run, .. } = *state;
-        *state = State { weather, operations, run: run + 1, ..old.0.clone() };
+        let State { fault, operations, run_id, .. } = *state;
+        *state = State { fault, operations, run_id: run_id + 1, ..old.0.clone() };
     }
 
-    /// Another number after each [`restart_with`](Self::restart_with).
+    /// Returns the number of the run, which changes with each
+    /// [`restart_with`](Self::restart_with).
     #[must_use]
-    pub fn run(&self) -> u64 {
-        self.0.state.lock().run
+    pub fn run_id(&self) -> u64 {
+        self.0.state.lock().run_id
     }
 
-    /// Whether somebody has [noted](Self::note_run) that what this run holds is good. The note is
-    /// among what it holds.
+    /// Whether the contents of this run were [marked as verified](Self::mark_verified). The mark is
+    /// a part of the contents.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         let state = self.0.state.lock();
         // mutant restart-old: s/==/<=/
-        state.noted == state.run
+        state.verified_run_id == state.run_id
     }
 
-    /// Notes that what this run holds is good, for whoever comes next.
+    /// Marks the contents of this run as verified: they hold no old values.
     pub fn mark_verified(&self) {
         let mut state = self.0.state.lock();
-        state.noted = state.run;
+        state.verified_run_id = state.run_id;
     }
 
-    /// As if there were a new connection.
+    /// Changes the [connection generation](Store::connection_generation), as a new connection does.
     pub fn reconnect(&self) {
         self.0.connection.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Puts bytes under a key, past all rules.
-    pub fn insert_raw(&self, key: &str, value: impl Into<Vec<u8>>, lives: Duration) {
-        let until = self.until(lives);
-        self.0.state.lock().values.insert(key.to_owned(), Kept { value: value.into(), until });
+    /// Writes bytes under a key, without a lease and whatever the fault.
+    pub fn insert_raw(&self, key: &str, value: impl Into<Vec<u8>>, ttl: Duration) {
+        let until = self.until(ttl);
+        self.0
+            .state
+            .lock()
+            .values
+            .insert(key.to_owned(), TimedValue { value: value.into(), until });
     }
 
-    /// The bytes under a key.
+    /// Returns the bytes under a key, whatever the fault.
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<Vec<u8>> {
         let now = self.0.clock.now();
         self.0.state.lock().stored(key, now).map(|stored| stored.value)
     }
 
-    /// How many operations it was asked for: round trips, if it were Redis.
+    /// Returns the number of operations so far: round trips, if it were Redis.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.0.state.lock().operations
@@ -179,8 +185,8 @@ impl SharedStore {
         Lease::new(self.0.next_lease.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    fn until(&self, lives: Duration) -> u64 {
-        self.0.clock.now().saturating_add(millis(lives))
+    fn until(&self, ttl: Duration) -> u64 {
+        self.0.clock.now().saturating_add(millis(ttl))
     }
 
     fn operate<'a, T: Send + 'a>(
@@ -192,11 +198,11 @@ impl SharedStore {
             let answer = {
                 let mut state = self.0.state.lock();
                 state.operations += 1;
-                match state.weather {
-                    StoreFault::Fine => Some(operation(&mut state, self.0.clock.now())),
-                    StoreFault::Failing => return Err(BoxError::from("the store is failing")),
-                    StoreFault::Silent => None,
-                    StoreFault::Deaf => {
+                match state.fault {
+                    StoreFault::None => Some(operation(&mut state, self.0.clock.now())),
+                    StoreFault::Fails => return Err(BoxError::from("the store is failing")),
+                    StoreFault::Hangs => None,
+                    StoreFault::HangsAfterwards => {
                         operation(&mut state, self.0.clock.now());
                         None
                     }
@@ -213,8 +219,8 @@ impl SharedStore {
 impl State {
     fn stored(&self, key: &str, now: u64) -> Option<StoredValue> {
         let kept = self.values.get(key).filter(|kept| now < kept.until)?;
-        let remaining = Some(Duration::from_millis(kept.until - now));
-        Some(StoredValue { value: kept.value.clone(), remaining })
+        let ttl = Some(Duration::from_millis(kept.until - now));
+        Some(StoredValue { value: kept.value.clone(), ttl })
     }
 }
 
@@ -226,25 +232,24 @@ impl Store for SharedStore {
     fn get_or_lease<'a>(
         &'a self,
         key: &'a str,
-        begin: LeaseRequest,
+        request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
         let new = self.new_lease();
         self.operate(move |state, now| {
             let stored = state.stored(key, now);
-            let is_fresh = |stored: &StoredValue| {
-                stored.remaining.is_none_or(|remaining| remaining > begin.stale_for)
-            };
-            if let Some(fresh) = stored.clone().filter(|it| is_fresh(it) && !begin.refresh) {
+            let is_fresh =
+                |stored: &StoredValue| stored.ttl.is_none_or(|ttl| ttl > request.stale_for);
+            if let Some(fresh) = stored.clone().filter(|it| is_fresh(it) && !request.refresh) {
                 return LeaseResponse::Fresh(fresh);
             }
-            let until = now.saturating_add(millis(begin.lease_for));
-            let out = state.leases.entry(key.to_owned()).or_insert_with(|| Out {
+            let until = now.saturating_add(millis(request.lease_for));
+            let out = state.leases.entry(key.to_owned()).or_insert_with(|| TimedLease {
                 lease: new.clone(),
                 until,
                 exclusive: false,
             });
             if now >= out.until {
-                *out = Out { lease: new, until, exclusive: false };
+                *out = TimedLease { lease: new, until, exclusive: false };
             } else if !out.exclusive {
                 out.until = out.until.max(until);
             }
@@ -259,7 +264,7 @@ impl Store for SharedStore {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
             // mutant absent-lease: s/is_some_and/is_none_or/
@@ -267,8 +272,8 @@ impl Store for SharedStore {
                 state.leases.get(key).is_some_and(|out| out.lease == *lease && now < out.until);
             if good {
                 state.leases.remove(key);
-                let until = now.saturating_add(millis(lives));
-                state.values.insert(key.to_owned(), Kept { value, until });
+                let until = now.saturating_add(millis(ttl));
+                state.values.insert(key.to_owned(), TimedValue { value, until });
             }
             good
         })
@@ -283,7 +288,7 @@ impl Store for SharedStore {
         self.operate(move |state, now| {
             state.values.remove(key);
             let until = now.saturating_add(millis(lease_for));
-            let out = Out { lease: lease.clone(), until, exclusive: true };
+            let out = TimedLease { lease: lease.clone(), until, exclusive: true };
             state.leases.insert(key.to_owned(), out);
             Some(lease)
         })
@@ -320,13 +325,13 @@ impl Store for SharedStore {
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
-            let by_another =
+            let held_elsewhere =
                 state.locks.get(key).is_some_and(|(by, until)| by != owner && now < *until);
-            if !by_another {
+            if !held_elsewhere {
                 let until = now.saturating_add(millis(ttl));
                 state.locks.insert(key.to_owned(), (owner.to_owned(), until));
             }
-            !by_another
+            !held_elsewhere
         })
     }
 

@@ -228,9 +228,9 @@ impl Run {
             }
             17 => {
                 let weathers =
-                    [StoreFault::Fine, StoreFault::Fine, StoreFault::Failing, StoreFault::Silent];
+                    [StoreFault::None, StoreFault::None, StoreFault::Fails, StoreFault::Hangs];
                 let weather = self.world.random.choice(weathers).unwrap();
-                self.world.store.set_weather(weather);
+                self.world.store.set_fault(weather);
                 tokio::time::sleep(ms(self.world.random.u64(..3_000))).await;
             }
             18 => {
@@ -258,7 +258,7 @@ async fn live(seed: u64, keys: &[String]) -> usize {
     for _ in 0..CALLS {
         run.step(&few).await;
     }
-    run.world.store.set_weather(StoreFault::Fine);
+    run.world.store.set_fault(StoreFault::None);
     let closed = run.caches[0].clone();
     run.call(closed.close()).await;
     timeout(FOREVER, closed.close()).await.unwrap();

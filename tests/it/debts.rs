@@ -30,13 +30,13 @@ async fn a_delete_that_always_fails_keeps_no_other_from_being_made_up_for() {
     for key in ["bad", "bad1", "bad2", "good", "well"] {
         store.insert_raw(key, b"HC1M\x07", LONG);
     }
-    store.set_weather(StoreFault::Failing);
+    store.set_fault(StoreFault::Fails);
     for key in ["bad", "bad1", "good"] {
         cache.delete(key).await.unwrap_err();
     }
     cache.delete_by_pattern("bad*").await.unwrap_err();
     cache.delete_by_pattern("wel*").await.unwrap_err();
-    store.set_weather(StoreFault::Fine);
+    store.set_fault(StoreFault::None);
     store.reconnect();
     // Five of them and a pause after each third, of a second at most.
     sleep(ms(5_000)).await;

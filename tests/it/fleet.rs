@@ -310,7 +310,7 @@ async fn a_delete_whose_caller_goes_away_is_told_all_the_same() {
     settled(&[&left, &right]).await;
     right.set("k", 1u32).await.unwrap();
     arrived().await;
-    store.set_weather(StoreFault::Silent);
+    store.set_fault(StoreFault::Hangs);
     {
         let delete = left.delete("k");
         tokio::select! {

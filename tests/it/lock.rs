@@ -129,7 +129,7 @@ async fn a_lock_that_is_lost_is_told_of_and_the_load_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn without_an_answer_about_the_lock_there_is_none() {
     let (store, left, _, origin) = world();
-    store.set_weather(StoreFault::Failing);
+    store.set_fault(StoreFault::Fails);
     assert_eq!(load(&left, &origin, Gate::Ok).await.unwrap(), Some(1));
 }
 
@@ -161,9 +161,9 @@ async fn a_lock_is_not_lost_before_its_time_because_the_level_did_not_answer() {
         let log = Log::of(&cache);
         let loading = load(&cache, &Origin::default(), Gate::Never);
         tokio::time::sleep(ms(200)).await;
-        store.set_weather(StoreFault::Failing);
+        store.set_fault(StoreFault::Fails);
         tokio::time::sleep(ms(ends - 200)).await;
-        store.set_weather(StoreFault::Fine);
+        store.set_fault(StoreFault::None);
         tokio::time::sleep(ms(3_000)).await;
         assert_eq!(log.take().contains(&"lock:lost".to_owned()), is_lost, "after {ends} ms");
         assert_eq!(store.lock("k", "another", ms(1)).await.unwrap(), is_lost);

@@ -26,9 +26,9 @@ async fn lease(store: &RedisStore, key: &str) -> Lease {
     }
 }
 
-async fn write(store: &RedisStore, key: &str, value: &str, lives: Duration) {
+async fn write(store: &RedisStore, key: &str, value: &str, ttl: Duration) {
     let lease = store.acquire_write_lease(key, ms(1_000)).await.unwrap().unwrap();
-    assert!(store.publish(key, &lease, value.into(), lives).await.unwrap());
+    assert!(store.publish(key, &lease, value.into(), ttl).await.unwrap());
 }
 
 #[tokio::test]

@@ -65,12 +65,12 @@ async fn a_level_that_is_restarted_with_old_data_has_values_and_leases_of_then_a
     else {
         panic!("a lease was to be had");
     };
-    let (saved, run) = (store.snapshot(), store.run());
+    let (saved, run) = (store.snapshot(), store.run_id());
     assert!(store.is_verified());
     store.delete_all(&["k".to_owned(), "q".to_owned()]).await.unwrap();
     store.mark_verified();
     store.restart_with(&saved);
-    assert!(store.peek("k").is_some() && store.run() != run && !store.is_verified());
+    assert!(store.peek("k").is_some() && store.run_id() != run && !store.is_verified());
     assert!(store.publish("q", &lease, b"7".to_vec(), ms(9_000)).await.unwrap());
     store.mark_verified();
     assert!(store.is_verified());
@@ -211,9 +211,9 @@ async fn a_lease_that_is_lost_for_any_reason_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_or_silent_level_is_as_if_it_were_not_there() {
-    for weather in [StoreFault::Failing, StoreFault::Silent, StoreFault::Deaf] {
+    for weather in [StoreFault::Fails, StoreFault::Hangs, StoreFault::HangsAfterwards] {
         let (store, left, _, origin) = world();
-        store.set_weather(weather);
+        store.set_fault(weather);
         let log = Log::of(&left);
         let begun = tokio::time::Instant::now();
         assert_eq!(left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
@@ -229,7 +229,7 @@ async fn a_failing_or_silent_level_is_as_if_it_were_not_there() {
 #[tokio::test(start_paused = true)]
 async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
     let (store, left, _, origin) = world();
-    store.set_weather(StoreFault::Failing);
+    store.set_fault(StoreFault::Fails);
     for key in ["a", "b", "c"] {
         left.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
     }
@@ -240,7 +240,7 @@ async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
     assert_eq!(log.take(), ["l2:skipped", "miss", "loader:start", "loader:success", "set"]);
     assert_eq!(store.operations(), asked);
 
-    store.set_weather(StoreFault::Fine);
+    store.set_fault(StoreFault::None);
     tokio::time::advance(ms(30_000)).await;
     left.get_or_set("e", origin.load(Gate::Ok)).await.unwrap();
     assert_eq!(left.health().l2, Some(L2Health::Answering));
@@ -249,11 +249,11 @@ async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_or_set_that_did_not_get_through_says_so() {
-    for weather in [StoreFault::Failing, StoreFault::Silent, StoreFault::Deaf] {
+    for weather in [StoreFault::Fails, StoreFault::Hangs, StoreFault::HangsAfterwards] {
         let (store, left, right, _) = world();
         left.set("k", 1).await.unwrap();
         right.get("k").await;
-        store.set_weather(weather);
+        store.set_fault(weather);
         for told in [left.delete("k").await, left.set("k", 2).await] {
             let error = told.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::L2Unreachable, "{weather:?}");
@@ -386,12 +386,12 @@ impl Store for SlowRoad {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             tokio::time::sleep(ms((self.there)(&value))).await;
             let back = (self.back)(&value);
-            let published = self.store.publish(key, lease, value, lives).await?;
+            let published = self.store.publish(key, lease, value, ttl).await?;
             tokio::time::sleep(ms(back)).await;
             Ok(published)
         })
@@ -637,7 +637,7 @@ async fn whoever_joins_a_load_after_a_delete_elsewhere_gets_nothing_older() {
 #[tokio::test(start_paused = true)]
 async fn the_hard_timeout_bounds_the_call_whatever_the_level_does() {
     let (store, left, _, origin) = world();
-    store.set_weather(StoreFault::Silent);
+    store.set_fault(StoreFault::Hangs);
     let begun = tokio::time::Instant::now();
     let limits = Timeouts::none().hard(ms(100));
     let error = left.get_or_set("k", origin.load(Gate::Slow)).timeouts(limits).await.unwrap_err();
@@ -708,10 +708,10 @@ async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_as
     for pattern in [false, true] {
         let (store, left, right, origin) = world();
         left.set("k", 1).await.unwrap();
-        store.set_weather(StoreFault::Failing);
+        store.set_fault(StoreFault::Fails);
         let told = if pattern { left.clear().await } else { left.delete("k").await };
         assert_eq!(told.unwrap_err().kind(), ErrorKind::L2Unreachable);
-        store.set_weather(StoreFault::Fine);
+        store.set_fault(StoreFault::None);
         assert_eq!(left.get("k").await, None, "what is there was deleted");
         assert!(!left.has("k").await);
         assert_eq!(right.get("k").await.as_deref(), Some(&1), "it is there, and nobody else knows");
@@ -729,10 +729,10 @@ async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_as
 async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
     let (store, left, _, _) = world();
     left.set("k", 1).await.unwrap();
-    store.set_weather(StoreFault::Silent);
+    store.set_fault(StoreFault::Hangs);
     let gone = tokio::time::timeout(ms(10), left.delete("k")).await;
     assert!(gone.is_err());
-    store.set_weather(StoreFault::Fine);
+    store.set_fault(StoreFault::None);
     assert_eq!(left.get("k").await, None);
     left.delete("other").await.unwrap();
     tokio::time::sleep(ms(200)).await;
@@ -743,11 +743,11 @@ async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
 async fn a_new_connection_ends_the_breakers_cooldown_and_owed_deletes_go_first() {
     let (store, left, _, _) = world();
     left.set("k", 1).await.unwrap();
-    store.set_weather(StoreFault::Failing);
+    store.set_fault(StoreFault::Fails);
     for _ in 0..3 {
         left.delete("k").await.unwrap_err();
     }
-    store.set_weather(StoreFault::Fine);
+    store.set_fault(StoreFault::None);
     tokio::time::sleep(ms(5_000)).await;
     assert!(store.peek("k").is_some(), "the breaker is open");
     store.reconnect();
@@ -786,11 +786,11 @@ async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_polled_no_more_does_not_keep_the_level_switched_off() {
     let (store, left, _, origin) = world();
-    store.set_weather(StoreFault::Failing);
+    store.set_fault(StoreFault::Fails);
     for key in ["a", "b", "c"] {
         left.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
     }
-    store.set_weather(StoreFault::Fine);
+    store.set_fault(StoreFault::None);
     tokio::time::advance(ms(30_000)).await;
     let mut parked = Box::pin(left.get("parked"));
     let waker = Waker::noop();

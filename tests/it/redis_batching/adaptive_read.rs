@@ -98,9 +98,9 @@ async fn a_copy_in_the_crowd_that_is_not_fresh_is_told_from_one_that_is() {
             LeaseResponse::Load { lease: Some(_), stale: Some(stale) } => {
                 assert_eq!((number, stale.value), (40, b"40".to_vec()));
             }
-            LeaseResponse::Fresh(StoredValue { ref value, remaining }) => {
+            LeaseResponse::Fresh(StoredValue { ref value, ttl }) => {
                 assert_eq!(*value, number.to_string().as_bytes());
-                assert_eq!((number == 40, remaining.is_none()), (false, number == 41), "{number}");
+                assert_eq!((number == 40, ttl.is_none()), (false, number == 41), "{number}");
             }
             LeaseResponse::Load { .. } => panic!("{number}: {begun:?}"),
         }

@@ -140,9 +140,9 @@ async fn small_values_are_read_by_few_commands_and_what_is_among_them_goes_its_o
     for (number, begun) in crowd().await {
         let expected = expected(number).filter(|_| number != 3);
         match begun {
-            LeaseResponse::Fresh(StoredValue { value, remaining }) => {
+            LeaseResponse::Fresh(StoredValue { value, ttl }) => {
                 let expected = if number == 6 { Some(vec![6; 100_000]) } else { expected };
-                assert_eq!((Some(value), remaining.is_none()), (expected, number == 9));
+                assert_eq!((Some(value), ttl.is_none()), (expected, number == 9));
             }
             LeaseResponse::Load { lease: Some(_), stale: None } => {
                 assert_eq!(expected, None, "{number}")

@@ -77,9 +77,9 @@ impl Store for Road {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
-        self.store.publish(key, lease, value, lives)
+        self.store.publish(key, lease, value, ttl)
     }
 
     fn acquire_write_lease<'a>(

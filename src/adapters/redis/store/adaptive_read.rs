@@ -64,7 +64,7 @@ impl Inner {
 
 /// As the script says it.
 fn is_fresh(found: &StoredValue, begin: LeaseRequest) -> bool {
-    found.remaining.is_none_or(|it| it.as_millis() > u128::from(lifetime(begin.stale_for)))
+    found.ttl.is_none_or(|it| it.as_millis() > u128::from(lifetime(begin.stale_for)))
 }
 
 /// The share of looks that found nothing fresh, of the last some dozens. Threads may overwrite each

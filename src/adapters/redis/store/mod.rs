@@ -207,7 +207,7 @@ impl Store for RedisStore {
         key: &'a str,
         lease: &'a Lease,
         value: Vec<u8>,
-        lives: Duration,
+        ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let (name, epoch) = self.0.context.keys.value_and_lease(key);
@@ -217,7 +217,7 @@ impl Store for RedisStore {
                 epoch,
                 token: lease.token().to_owned(),
                 value,
-                lives: lifetime(lives),
+                lives: lifetime(ttl),
             };
             let (answer, is_second) = self.0.together(what).await?;
             match (self.0.accept::<bool>(answer)?, is_second) {

@@ -143,7 +143,7 @@ pub(crate) fn stored(value: Vec<u8>, remaining: i64) -> Option<StoredValue> {
         // It was not there, and is now: nobody asked how long it stays.
         Err(_) => return None,
     };
-    Some(StoredValue { value, remaining })
+    Some(StoredValue { value, ttl: remaining })
 }
 
 /// What a server says remains of a value that has no end.
@@ -195,7 +195,7 @@ mod tests {
             (-2, None),
         ] {
             let stored = stored(vec![1], remaining);
-            assert_eq!(stored.map(|it| it.remaining), expected, "{remaining}");
+            assert_eq!(stored.map(|it| it.ttl), expected, "{remaining}");
         }
     }
 
