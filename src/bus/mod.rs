@@ -1,12 +1,16 @@
-//! How events travel between instances.
+//! The event bus, over which instances of a cache receive each other's invalidations and values.
 //!
-//! `transport.rs` is the contract of what carries them, `local.rs` carries them within one process;
-//! `nats`, `jetstream`, `rabbitmq` and `redis` do by way of a broker, with `queue.rs`, `task.rs` and `tls.rs`
-//! as what they share. The rest is pure, told the time and given the bytes: `message.rs` is an
-//! event, `outbox.rs` what is to be published, `dedupe.rs` what was here before, `order.rs` whether a
-//! value may be older than a delete, and `gaps.rs` with `pulse.rs` notices what never came.
-//! `member.rs` is all of it under one lock, for one instance.
+//! | module | idea |
+//! | --- | --- |
+//! | `event_bus.rs` | the handle that a cache is given |
+//! | `transport.rs` | the contract of a transport; the brokers are under `adapters/` |
+//! | `local.rs` | the transport within one process |
+//! | `inbox.rs` | a bounded queue of received messages, which the transports share |
+//! | `wire/` | messages as bytes |
+//! | `protocol/` | what one instance has to publish, and how far it received its peers: no I/O, no clock |
+//! | `client/` | the two tasks that drive the protocol, and what a cache asks of them |
 
+mod client;
 mod event_bus;
 pub(crate) mod inbox;
 mod local;
@@ -14,20 +18,12 @@ mod protocol;
 pub(crate) mod transport;
 mod wire;
 
+pub(crate) use self::{
+    client::{BusClient, PendingBroadcast, Sink},
+    protocol::outbox::Change,
+};
 pub use self::{
     event_bus::{BusProbe, EventBus},
     local::LocalTransport,
     transport::{Delivery, MessageStream, Subscribed, Transport, TransportFuture},
-};
-pub(crate) use self::{
-    protocol::{
-        gap_detector::GapReason,
-        outbox::Change,
-        session::{BusSession, SendAction, SessionConfig, Standing},
-    },
-    wire::{
-        decode_error::DecodeError,
-        envelope::{add_prefix, strip_prefix, unwrap_body},
-        message::{Message, MessageKind},
-    },
 };

@@ -9,14 +9,12 @@ use std::{
 
 use super::{
     LazyLayersCache,
-    active_patterns::ActivePatterns,
-    bus_client::BusClient,
-    lock_waiters::LockWaiters,
-    state::{CacheState, ShutdownOnDrop, Weigher},
+    registry::{ActivePatterns, LockWaiters},
+    state::{CacheBus, CacheState, ShutdownOnDrop, Weigher},
 };
 use crate::resilience::task_tracker::TaskTracker;
 use crate::{
-    bus::{Change, EventBus},
+    bus::{BusClient, EventBus},
     codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
@@ -247,10 +245,12 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             max_flights: if inflight.enabled { inflight.max_entries } else { 0 },
             max_followers: inflight.max_followers,
         };
-        let tasks = TaskTracker::default();
-        let counts = self.options.l2.versioning && self.l2.is_some();
-        let bus = |(bus, codec)| BusClient::new(bus, codec, &self.options, counts, tasks.clone());
-        let bus = self.bus.map(bus);
+        let bus_tasks = TaskTracker::default();
+        let sends_generations = self.options.l2.versioning && self.l2.is_some();
+        let bus = self.bus.map(|(bus, codec)| {
+            let client = BusClient::new(bus, &self.options, sends_generations, bus_tasks.clone());
+            CacheBus { client: Arc::new(client), codec }
+        });
         let observer = Arc::<Observer>::default();
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {
             bus,
@@ -276,7 +276,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         });
         Ok(LazyLayersCache {
             state,
-            shutdown_on_drop: Arc::new(ShutdownOnDrop { running, bus: tasks }),
+            shutdown_on_drop: Arc::new(ShutdownOnDrop { loads: running, bus: bus_tasks }),
             keys: PhantomData,
         })
     }
@@ -287,12 +287,8 @@ fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> On
     Box::new(move |retried| {
         let Some(state) = state.upgrade() else { return };
         let name = Arc::clone(&retried.name);
-        // mutant pending-broadcast: s/state.enqueue(/drop(/
-        state.enqueue(if retried.is_pattern {
-            Change::Pattern(name)
-        } else {
-            Change::Delete(name)
-        });
+        // mutant pending-broadcast: remove
+        state.broadcast_again(name, retried.is_pattern);
     })
 }
 

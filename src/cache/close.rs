@@ -1,4 +1,4 @@
-//! The end: refuse, drain, drop, empty.
+//! Closes a cache: refuse new calls, wait for the running loads, stop the rest, empty L1.
 
 use std::{
     sync::atomic::Ordering,
@@ -8,45 +8,48 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::state::CacheState;
-use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     glob::Pattern,
-    resilience::{has_timer, timeout},
+    resilience::{has_timer, task_tracker::TaskTracker, timeout},
 };
+
+/// How long tasks that were stopped may take to end, and the bus at least gets to publish its
+/// outbox.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn close(&self) {
-        let until = self.options.close_timeout;
+        let limit = self.options.close_timeout;
         let begun = Instant::now();
         self.closed.store(true, Ordering::Release);
         if let Some(bus) = &self.bus {
-            bus.closed.notify_waiters();
+            bus.client.close();
         }
-        // Whoever begins a load has its token once it has let go of the lock.
+        // A caller that begins a load has its task token once it has released the shard's lock.
         self.flights.settle();
-        self.drained_within(&self.running, until).await;
+        self.drain(&self.running, limit).await;
         self.running.stop();
-        // What is left ends at its next poll. A loader that blocks its thread has no next poll,
-        // and must not hold up whoever closes the cache.
-        self.drained_within(&self.running, GRACE).await;
+        // A stopped task ends at its next poll. A loader that blocks its thread is not polled,
+        // and must not block the caller of `close`.
+        self.drain(&self.running, GRACE).await;
         if let Some(bus) = &self.bus {
             if has_timer() {
-                self.shutdown_bus(until.saturating_sub(begun.elapsed()).max(GRACE)).await;
+                let left = limit.saturating_sub(begun.elapsed());
+                bus.client.shutdown(self, left.max(GRACE)).await;
             }
-            bus.tasks.stop();
-            self.drained_within(&bus.tasks, GRACE).await;
+            bus.client.tasks().stop();
+            self.drain(bus.client.tasks(), GRACE).await;
         }
-        // From here on nothing is begun (see `Look::Closed`), and nothing that began is published.
+        // From here on no load begins, and no load that began can write L1.
         self.flights.invalidate_matching(|_| true);
         self.l1.sweep(&Pattern::new("*")).for_each(drop);
     }
 
-    async fn drained_within(&self, tasks: &TaskTracker, limit: Duration) {
-        // Without a runtime there is no timer, and loads are on the runtime of somebody else.
+    /// Waits until the tasks have ended, for at most `limit`.
+    async fn drain(&self, tasks: &TaskTracker, limit: Duration) {
+        // Without a runtime there is no timer, and the loads run on the runtimes of other callers.
         if Handle::try_current().is_ok() {
             let _ = timeout(Some(limit), tasks.wait_idle()).await;
         }
     }
 }
-
-const GRACE: Duration = Duration::from_secs(1);

@@ -1,22 +1,19 @@
 //! The front door: the handle and its verbs. Only this room knows the order of the stages.
 
-mod active_patterns;
+mod broadcast;
 mod builder;
-mod bus_client;
 mod close;
 mod distributed_lock;
 mod flight_context;
 mod follow;
 mod guarantees;
 mod load;
-mod lock_waiters;
 mod outcome;
-mod publisher;
 mod read;
+mod registry;
 mod request;
+mod sink;
 mod state;
-mod subscriber;
-mod trust;
 mod write;
 
 use std::{borrow::Borrow, fmt, marker::PhantomData, sync::Arc};

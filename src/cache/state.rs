@@ -1,4 +1,4 @@
-//! What all handles of one cache, and its loads, share.
+//! The state that all handles of one cache, and its loads, share.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,17 +9,19 @@ use std::{
 };
 
 use super::{
-    active_patterns::ActivePatterns, bus_client::BusClient, flight_context::Flights,
-    lock_waiters::LockWaiters,
+    flight_context::Flights,
+    registry::{ActivePatterns, LockWaiters},
 };
-use crate::resilience::task_tracker::TaskTracker;
 use crate::{
+    bus::BusClient,
+    codec::Codec,
     entry::{Entry, Lifetime},
     error::Error,
     l1::{Displaced, L1},
     l2::L2,
     observe::{Counter, Event, Health, L2Health, Observer, Stats},
     options::CacheOptions,
+    resilience::task_tracker::TaskTracker,
     time::{Clock, SystemClock, coarse_now},
 };
 
@@ -27,33 +29,39 @@ pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
 
 pub(super) struct CacheState<V> {
     pub(super) options: CacheOptions,
-    /// `None`: the system's, which is then read without a detour.
+    /// `None`: the clock of the system, which hits then read without a virtual call.
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
     pub(super) l2: Option<L2<V>>,
-    pub(super) bus: Option<BusClient<V>>,
+    pub(super) bus: Option<CacheBus<V>>,
     pub(super) flights: Arc<Flights<V>>,
     pub(super) active_patterns: ActivePatterns,
     pub(super) lock_waiters: LockWaiters,
     pub(super) observer: Arc<Observer>,
-    /// The loads that are running. LeaseResponse by reads, awaited by `close`; stopped by `close` at its
-    /// deadline and by the last handle's drop.
+    /// The running loads. `close` waits for them and stops them at its deadline; dropping the last
+    /// handle stops them at once.
     pub(super) running: TaskTracker,
-    /// Set by `close`, read by whatever would load or write.
+    /// Set by `close`; loads and writes check it before they change anything.
     pub(super) closed: AtomicBool,
 }
 
-/// Held by the handles and not by the loads, so that it knows when the last handle goes.
+/// The bus client of a cache, and the codec of the values that it sends and receives.
+pub(super) struct CacheBus<V> {
+    pub(super) client: Arc<BusClient>,
+    pub(super) codec: Arc<dyn Codec<V>>,
+}
+
+/// Stops the tasks of a cache when its last handle is dropped. Handles own it, tasks do not.
 pub(super) struct ShutdownOnDrop {
-    pub(super) running: TaskTracker,
-    /// The tasks of the bus.
+    pub(super) loads: TaskTracker,
+    /// The subscriber and the publisher.
     pub(super) bus: TaskTracker,
 }
 
 impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
-        self.running.stop();
+        self.loads.stop();
         self.bus.stop();
     }
 }
@@ -67,7 +75,7 @@ impl<V: 'static> CacheState<V> {
         }
     }
 
-    /// The time as a hit reads it, a few milliseconds old.
+    /// Returns the time for the hit path: at most a few milliseconds old.
     #[inline]
     pub(super) fn coarse_now(&self) -> u64 {
         match &self.clock {
@@ -76,13 +84,14 @@ impl<V: 'static> CacheState<V> {
         }
     }
 
-    /// When an entry must have been stored, at least, to be believed.
+    /// Returns the time at or after which an entry must have been stored to be served without a
+    /// lookup in L2.
     #[inline]
     pub(super) fn min_stored_at(&self, now: u64) -> u64 {
-        self.bus.as_ref().map_or(0, |bus| bus.trust.min_stored_at(now))
+        self.bus.as_ref().map_or(0, |bus| bus.client.min_stored_at(now))
     }
 
-    /// Whether an entry answers without a further question.
+    /// Returns whether an entry is served without a lookup in L2.
     pub(super) fn is_served(&self, entry: &Entry<V>, now: u64) -> bool {
         entry.is_fresh(now) && entry.is_since(self.min_stored_at(now))
     }
@@ -91,9 +100,9 @@ impl<V: 'static> CacheState<V> {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    /// An entry as it will be stored; `None` if keeping it would serve nobody, or it is too heavy
-    /// to be kept. The user's weigher runs here, never under a lock; if it panics, the entry
-    /// counts as too heavy.
+    /// Builds the entry to be stored; `None` if it would never be served, or is heavier than L1
+    /// allows. The user's weigher runs here, never under a lock; if it panics, the entry counts
+    /// as too heavy.
     pub(super) fn entry(&self, key: &str, value: &Arc<V>, lifetime: Lifetime) -> Option<Entry<V>> {
         let weight = self.weigher.as_ref().map_or(1, |weigh| {
             catch_unwind(AssertUnwindSafe(|| weigh(key, value))).unwrap_or(u64::MAX)
@@ -107,8 +116,8 @@ impl<V: 'static> CacheState<V> {
         entry.is_worth_keeping().then_some(entry)
     }
 
-    /// Counts what an insert pushed out, and lets go of it, where no lock is held. A value whose
-    /// `Drop` panics harms nobody but itself.
+    /// Counts the entries that an insert evicted or replaced, and drops them. To be called where no
+    /// lock is held: the `Drop` of a value is user code. A panic in it is caught.
     pub(super) fn drop_displaced(&self, displaced: Displaced<V>) {
         let evictions = displaced.evictions();
         if evictions > 0 {
@@ -133,7 +142,7 @@ impl<V: 'static> CacheState<V> {
                 .l2
                 .as_ref()
                 .map(|l2| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering }),
-            event_bus: self.bus.as_ref().map(|bus| bus.health(self.now())),
+            event_bus: self.bus.as_ref().map(|bus| bus.client.health(self.now())),
             loads_in_flight: self.flights.running(),
             closed: self.closed.load(Ordering::Acquire),
         }

@@ -1,117 +1,159 @@
-//! Writes and deletes: memory, then the shared level, then memory again.
+//! Writes and deletes: L1, then L2, then L1 again.
 //!
-//! Memory first, so that whoever reads here while the shared level is told does not get the old
-//! value; again afterwards, because such a reader may have fetched it from the shared level just
-//! before it was told. Again also where the caller goes away meanwhile. In memory each takes the right to publish from the key's running loads in
-//! the same step in which it changes the entry, so no reader finds the one without the other.
+//! L1 is invalidated before L2, so that concurrent readers of this instance cannot hit the old
+//! value; and again after L2, because a reader may have copied the old value from L2 in between.
+//! The second step also runs if the caller drops its future. Each step revokes the tickets of the
+//! key's running loads under the same lock under which it changes the entry, so no reader finds
+//! one without the other.
 
 use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
+    time::Duration,
 };
 
 use tokio::runtime::Handle;
 
-use super::{flight_context::About, state::CacheState};
+use super::{
+    flight_context::{About, Ticket},
+    state::CacheState,
+};
 use crate::{
-    entry::Entry, error::Error, glob::Pattern, l1::Displaced, l2, observe::Event,
+    entry::Entry,
+    error::Error,
+    glob::Pattern,
+    l1::Displaced,
+    l2::{self, L2},
+    observe::Event,
     options::CallOptions,
+    resilience::DropGuard,
 };
 
-/// Keys looked at between two chances for other tasks of the thread: some tens of microseconds.
-const SWEEP_BATCH: usize = 512;
+/// After this number of keys, which take some tens of microseconds, a walk over L1 lets other
+/// tasks of its thread run.
+const WALK_BATCH: usize = 512;
+
+/// What a `set` may still do to L1, once L2 has the value.
+enum WriteRight<V> {
+    /// Without L2 the value is written in any case.
+    Unlimited,
+    /// The value is written, unless the key was deleted or `set` since the ticket was taken.
+    Ticket(Ticket<V>),
+    /// L2 refused the value: the key was deleted or `set` there meanwhile.
+    Superseded,
+}
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn set(
         self: &Arc<Self>,
         key: &str,
         value: &Arc<V>,
-        own: &CallOptions,
+        call: &CallOptions,
     ) -> Result<(), Error> {
-        let lifetime = self.options.l1_lifetime(own, None, fastrand::f64);
+        let lifetime = self.options.l1_lifetime(call, None, fastrand::f64);
+        let ttl = self.options.l2_ttl(call, None);
         let text: Arc<str> = Arc::from(key);
-        let ttl = self.options.l2_ttl(own, None);
-        let mut announcement = self.announce(key);
-        let given = self.given(&text, value, ttl);
-        if let Some(l2) = &self.l2 {
-            if let Err(closed) = self.remove_l1_if_open(key) {
-                announcement.withdraw();
+        let broadcast = self.begin_broadcast(key);
+        let message = self.set_message(&text, value, ttl);
+        if self.l2.is_some()
+            && let Err(closed) = self.remove_l1_if_open(key)
+        {
+            broadcast.cancel();
+            return Err(closed);
+        }
+        let right = match &self.l2 {
+            Some(l2) => self.set_l2(l2, &text, value, ttl).await?,
+            None => WriteRight::Unlimited,
+        };
+        let entry = self.entry(key, value, lifetime);
+        let mut broadcast = Some(broadcast);
+        // Runs under the lock of the key's flights.
+        let write = || {
+            let displaced = self.put_l1(&text, entry)?;
+            Ok::<_, Error>((displaced, broadcast.take().map(|it| it.commit(message))))
+        };
+        let written = match right {
+            WriteRight::Unlimited => Some(self.flights.invalidate(key, write)),
+            WriteRight::Ticket(mut ticket) => ticket.overwrite(write),
+            WriteRight::Superseded => None,
+        };
+        let committed = match written {
+            Some(Ok((displaced, committed))) => {
+                self.drop_displaced(displaced);
+                committed
+            }
+            Some(Err(closed)) => {
+                // If L2 has the value, the dropped broadcast becomes a delete.
+                if let Some(broadcast) = broadcast.filter(|_| self.l2.is_none()) {
+                    broadcast.cancel();
+                }
                 return Err(closed);
             }
-            let mut ticket = self.flights.ticket(&text, About::of_a_write());
-            let on_its_way = OnItsWay { state: self, key };
-            let told = l2.set(key, value, ttl).await;
-            let published = told.map_err(|failure| unreachable(key, failure))?;
-            on_its_way.has_arrived();
-            let entry = self.entry(key, value, lifetime);
-            let store = || {
-                let displaced = self.put_l1(&text, entry)?;
-                announcement.tell(given);
-                Ok::<_, Error>(displaced)
-            };
-            let is_refused = published == l2::PublishOutcome::Refused;
-            let displaced = if is_refused { None } else { ticket.overwrite(store) };
-            match displaced {
-                Some(displaced) => self.drop_displaced(displaced?),
-                // Another write or delete came in between, here or elsewhere, and was the later.
-                None => {
-                    self.invalidate_l1(key);
-                    announcement.tell(None);
-                }
+            // Another delete or `set`, of this instance or of a peer, came later.
+            None => {
+                self.invalidate_l1(key);
+                broadcast.map(|it| it.commit(None))
             }
-        } else {
-            let entry = self.entry(key, value, lifetime);
-            let stored = self.flights.invalidate(key, || {
-                let displaced = self.put_l1(&text, entry)?;
-                announcement.tell(given);
-                Ok(displaced)
-            });
-            match stored {
-                Ok(displaced) => self.drop_displaced(displaced),
-                Err(closed) => {
-                    announcement.withdraw();
-                    return Err(closed);
-                }
-            }
-        }
+        };
         self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
-        announcement.confirmed().await
+        match committed {
+            Some(committed) => committed.wait_acked().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn set_l2(
+        &self,
+        l2: &L2<V>,
+        key: &Arc<str>,
+        value: &Arc<V>,
+        ttl: Duration,
+    ) -> Result<WriteRight<V>, Error> {
+        let ticket = self.flights.ticket(key, About::of_a_write());
+        let invalidate = self.invalidate_l1_on_drop(key);
+        let published = l2.set(key, value, ttl).await;
+        let published = published.map_err(|failure| unreachable(key, failure))?;
+        invalidate.disarm();
+        Ok(match published {
+            l2::PublishOutcome::Refused => WriteRight::Superseded,
+            _ => WriteRight::Ticket(ticket),
+        })
     }
 
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        let mut announcement = self.announce(key);
+        let broadcast = self.begin_broadcast(key);
         if let Err(closed) = self.remove_l1_if_open(key) {
-            announcement.withdraw();
+            broadcast.cancel();
             return Err(closed);
         }
         if let Some(l2) = &self.l2 {
-            let on_its_way = OnItsWay { state: self, key };
-            let told = l2.delete(key).await;
-            drop(on_its_way);
-            told.map_err(|failure| unreachable(key, failure))?;
+            let invalidate = self.invalidate_l1_on_drop(key);
+            let deleted = l2.delete(key).await;
+            drop(invalidate);
+            deleted.map_err(|failure| unreachable(key, failure))?;
         }
-        announcement.tell(None);
+        let committed = broadcast.commit(None);
         self.observer.emit(|| Event::Delete { key });
-        announcement.confirmed().await
+        committed.wait_acked().await
     }
 
     pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
-        let mut announcement = self.announce_pattern(glob);
+        let broadcast = self.begin_pattern_broadcast(glob);
         self.invalidate_l1_matching(&pattern).await;
         if let Some(l2) = &self.l2 {
-            let on_its_way = SweepOnItsWay { state: self, pattern: &pattern };
-            let told = l2.delete_matching(glob).await;
+            let invalidate = self.invalidate_l1_matching_on_drop(&pattern);
+            let deleted = l2.delete_matching(glob).await;
             // mutant second-sweep: remove
             self.invalidate_l1_matching(&pattern).await;
-            on_its_way.has_arrived();
-            told.map_err(|failure| unreachable(glob, failure))?;
+            invalidate.disarm();
+            deleted.map_err(|failure| unreachable(glob, failure))?;
         }
-        announcement.tell(None);
+        let committed = broadcast.commit(None);
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
-        announcement.confirmed().await
+        committed.wait_acked().await
     }
 
     pub(super) async fn size(&self) -> u64 {
@@ -122,7 +164,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         in_l2.unwrap_or_else(|| self.l1.len() as u64)
     }
 
-    /// To be called under the lock, so that a write either sees the end or is swept by `close`.
+    /// To be called under the lock of the key's flights, so that the write either finds the cache
+    /// closed, or is removed by `close`.
     fn put_l1(&self, key: &Arc<str>, entry: Option<Entry<V>>) -> Result<Displaced<V>, Error> {
         self.check_open()?;
         Ok(match entry {
@@ -131,7 +174,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         })
     }
 
-    /// Removes a key from memory, with the right of its running loads.
+    /// Removes a key from L1 and revokes the tickets of its running loads.
     fn remove_l1_if_open(&self, key: &str) -> Result<(), Error> {
         let displaced = self.flights.invalidate(key, || {
             self.check_open()?;
@@ -141,69 +184,49 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Ok(())
     }
 
-    /// The same, whether the cache is open or not.
+    /// Removes a key from L1 and revokes the tickets of its running loads, also of a closed cache.
     pub(super) fn invalidate_l1(&self, key: &str) {
         self.drop_displaced(self.flights.invalidate(key, || self.l1.remove(key)));
     }
 
+    /// Does so when a write of L2 fails, or when its caller drops the future.
+    fn invalidate_l1_on_drop(&self, key: &str) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(move || {
+            // mutant second-removal: remove
+            self.invalidate_l1(key);
+        })
+    }
+
     pub(super) async fn invalidate_l1_matching(&self, pattern: &Arc<Pattern>) {
-        let sweep = self.active_patterns.begin(Arc::clone(pattern));
+        let active = self.active_patterns.begin(pattern);
         self.flights.invalidate_matching(|key| pattern.matches(key));
-        for (looked_at, ()) in self.l1.sweep(pattern).enumerate() {
-            if looked_at % SWEEP_BATCH == SWEEP_BATCH - 1 {
+        for (walked, ()) in self.l1.sweep(pattern).enumerate() {
+            if walked % WALK_BATCH == WALK_BATCH - 1 {
                 tokio::task::yield_now().await;
             }
         }
-        drop(sweep);
+        drop(active);
+    }
+
+    /// Walks L1 in a task of its own when the caller drops its future while L2 deletes a pattern.
+    fn invalidate_l1_matching_on_drop(
+        self: &Arc<Self>,
+        pattern: &Arc<Pattern>,
+    ) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(move || {
+            let (state, pattern) = (Arc::clone(self), Arc::clone(pattern));
+            let token = state.running.token();
+            let walk = token.run(async move { state.invalidate_l1_matching(&pattern).await });
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(walk)),
+                // The walk waits for nothing: it only yields, and here there is no other task.
+                Err(_) => poll_to_end(walk),
+            }
+        })
     }
 }
 
-/// A write that the shared level is being told of. Where it fails, or its caller does not wait for
-/// its end, memory forgets the key again all the same, and what is owed is paid.
-struct OnItsWay<'a, V: Send + Sync + 'static> {
-    state: &'a Arc<CacheState<V>>,
-    key: &'a str,
-}
-
-impl<V: Send + Sync + 'static> OnItsWay<'_, V> {
-    fn has_arrived(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl<V: Send + Sync + 'static> Drop for OnItsWay<'_, V> {
-    fn drop(&mut self) {
-        // mutant second-removal: remove
-        self.state.invalidate_l1(self.key);
-    }
-}
-
-/// The same for a pattern.
-struct SweepOnItsWay<'a, V: Send + Sync + 'static> {
-    state: &'a Arc<CacheState<V>>,
-    pattern: &'a Arc<Pattern>,
-}
-
-impl<V: Send + Sync + 'static> SweepOnItsWay<'_, V> {
-    fn has_arrived(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl<V: Send + Sync + 'static> Drop for SweepOnItsWay<'_, V> {
-    fn drop(&mut self) {
-        let (state, pattern) = (Arc::clone(self.state), Arc::clone(self.pattern));
-        let token = state.running.token();
-        let sweep = token.run(async move { state.invalidate_l1_matching(&pattern).await });
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(sweep)),
-            // To yield is all that it would wait for, and there is nobody to yield to.
-            Err(_) => while_it_is_pending(sweep),
-        }
-    }
-}
-
-fn while_it_is_pending(future: impl Future<Output = ()>) {
+fn poll_to_end(future: impl Future<Output = ()>) {
     let mut future = pin!(future);
     while future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
 }

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("flight", &["sync"]),
     ("l2", &["codec", "error", "observe", "options", "glob", "resilience", "time"]),
     ("load", &["error", "resilience"]),
-    ("bus", &["error"]),
+    ("bus", &["error", "observe", "options", "resilience", "time"]),
     ("adapters", &["bus", "error", "glob", "l2", "resilience", "time"]),
     (
         "cache",

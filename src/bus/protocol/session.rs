@@ -1,10 +1,18 @@
-//! An instance's place in the fleet: what it tells and what it has heard, under one lock.
+//! The protocol state of one instance on the bus, under one lock: which messages it still has to
+//! publish, and how far it has received the messages of its peers.
 //!
-//! Pure but for the lock: it is told the time, given what came and asked what to send. Who sends
-//! and receives is the cache's business.
+//! The session does no I/O and reads no clock: its caller, the bus client, passes the time and the
+//! received messages, and is told what to publish. CausalFilter of the calls:
+//!
+//! | task | calls |
+//! | --- | --- |
+//! | caller of a delete or `set` | `begin_invalidation`, then change L1 and L2, then `commit_invalidation` once |
+//! | loader | `causal_context` before it checks its right to write, then `enqueue` |
+//! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply, `Classified::applied`; `poll_gap`, mark L1 untrusted, `acknowledge_gap`; `on_unsubscribed` |
+//! | publisher | `next_action`, publish, then `on_sent`, `on_send_failed` or `on_beacon_tried` |
 
-mod inbound;
-mod outbound;
+pub(crate) mod inbound;
+pub(crate) mod outbound;
 
 use std::sync::{
     Arc,
@@ -14,7 +22,6 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-pub(crate) use self::{inbound::Standing, outbound::SendAction};
 use super::{
     beacon_schedule::BeaconSchedule,
     causality::{CausalFilter, OutboxProgress},
@@ -23,7 +30,7 @@ use super::{
     outbox::{Change, Outbox},
 };
 
-/// What a member is, and its bounds. Times are milliseconds.
+/// The identity of a session, and its bounds. Times are in milliseconds.
 #[derive(Debug)]
 pub(crate) struct SessionConfig {
     pub(crate) source: Option<String>,
@@ -33,146 +40,152 @@ pub(crate) struct SessionConfig {
     pub(crate) dedupe_ttl: u64,
     pub(crate) outbox_entries: usize,
     pub(crate) outbox_bytes: usize,
-    /// Whether there is a count to be told of each key. An event has room for one.
-    pub(crate) tells_counts: bool,
+    /// Whether each message carries the generation of its key, so that it has room for one key.
+    pub(crate) sends_generations: bool,
 }
 
 pub(crate) struct BusSession {
     source: Arc<str>,
     namespace: Option<String>,
-    /// New with every start, so that numbers may begin at 0.
+    /// Random, new with every start, so that sequence numbers may begin at 0.
     incarnation: Arc<str>,
     state: Mutex<State>,
-    /// Told when there is something to send.
+    /// Notified by callers that enqueue a message; the publisher waits for it.
     pub(crate) work: Notify,
-    /// All changes of turns below this are out.
-    covered: AtomicU64,
-    /// Told when that rises. (Not `watch`, which wakes in random order: so a simulation repeats.)
-    rises: Notify,
+    /// The outbox position below which every message was published.
+    acked: AtomicU64,
+    /// Notified by the publisher when `acked` rises; callers of `wait_acked` and `wait_drained`
+    /// wait for it.
+    ///
+    /// Alternatives considered: `tokio::sync::watch`, which wakes its waiters in random order, so
+    /// that a simulation could not be repeated.
+    acked_changed: Notify,
 }
 
 struct State {
     outbox: Outbox,
     gaps: GapDetector,
-    pulse: BeaconSchedule,
+    beacons: BeaconSchedule,
     dedupe: Dedupe,
-    order: CausalFilter,
-    /// Until when who sends waits; `None` while it does not, and so looks again before it does.
-    rests_until: Option<u64>,
-    /// Whether peers are to be asked where they are.
-    says_hello: bool,
-    /// Counts subscriptions.
+    causality: CausalFilter,
+    /// Until when the publisher waits; `None` while it does not wait, because then it asks for
+    /// its next action before it does.
+    idle_until: Option<u64>,
+    /// Whether the next beacon asks the peers for their sequence numbers.
+    hello_pending: bool,
+    /// Counts subscriptions. Beacons carry it.
     subscriptions: u64,
-    /// Whether there is an older part of this subscription to be worked off, until a beacon of its
-    /// own comes by.
-    catches_up: bool,
+    /// Whether a resumed subscription still delivers older messages: until a beacon that this
+    /// instance published on this subscription comes back.
+    replaying: bool,
 }
 
 impl State {
-    fn out(&self) -> OutboxProgress {
+    fn progress(&self) -> OutboxProgress {
         OutboxProgress { acked: self.outbox.acked(), next_seq: self.outbox.next_seq() }
     }
 }
 
 impl BusSession {
-    pub(crate) fn new(manner: SessionConfig) -> Self {
+    pub(crate) fn new(config: SessionConfig) -> Self {
         let random = || format!("{:016x}", fastrand::u64(..));
         let incarnation: Arc<str> = Arc::from(random());
-        let outbox = Outbox::new(manner.outbox_entries, manner.outbox_bytes);
+        let outbox = Outbox::new(config.outbox_entries, config.outbox_bytes);
         Self {
-            source: Arc::from(manner.source.unwrap_or_else(random)),
-            namespace: manner.namespace,
+            source: Arc::from(config.source.unwrap_or_else(random)),
+            namespace: config.namespace,
             state: Mutex::new(State {
                 // mutant counts-alone: if false
-                outbox: if manner.tells_counts { outbox.single_key() } else { outbox },
-                gaps: GapDetector::new(&incarnation, manner.trust_timeout),
-                pulse: BeaconSchedule::new(manner.trust_timeout),
-                dedupe: Dedupe::new(manner.dedupe_entries, manner.dedupe_ttl),
-                order: CausalFilter::new(&incarnation, CausalFilter::MAX_KEYS),
-                rests_until: None,
-                says_hello: false,
+                outbox: if config.sends_generations { outbox.single_key() } else { outbox },
+                gaps: GapDetector::new(&incarnation, config.trust_timeout),
+                beacons: BeaconSchedule::new(config.trust_timeout),
+                dedupe: Dedupe::new(config.dedupe_entries, config.dedupe_ttl),
+                causality: CausalFilter::new(&incarnation, CausalFilter::MAX_KEYS),
+                idle_until: None,
+                hello_pending: false,
                 subscriptions: 0,
-                catches_up: false,
+                replaying: false,
             }),
             incarnation,
             work: Notify::new(),
-            covered: AtomicU64::new(0),
-            rises: Notify::new(),
+            acked: AtomicU64::new(0),
+            acked_changed: Notify::new(),
         }
     }
 
-    /// A key is about to be deleted or set: to be called before memory is changed. Then, once,
-    /// [`tell_own`](Self::tell_own).
-    pub(crate) fn deleting(&self, now: u64, key: &str) {
-        let State { order, gaps, .. } = &mut *self.state.lock();
-        order.begin_invalidation(gaps, now, key);
+    /// Refuses peers' values of a key that this instance is about to delete or set, until
+    /// [`commit_invalidation`](Self::commit_invalidation).
+    pub(crate) fn begin_invalidation(&self, now: u64, key: &str) {
+        let State { causality, gaps, .. } = &mut *self.state.lock();
+        causality.begin_invalidation(gaps, now, key);
     }
 
-    /// The same for a pattern.
-    pub(crate) fn deleting_many(&self) {
-        self.state.lock().order.begin_pattern();
+    /// Refuses peers' values of all keys, because this instance is about to delete by a pattern.
+    pub(crate) fn begin_pattern(&self) {
+        self.state.lock().causality.begin_pattern();
     }
 
-    /// What [`deleting`](Self::deleting) spoke of, for the peers; nothing if it did not happen.
-    /// Gives its turn.
-    pub(crate) fn tell_own(
+    /// Ends an invalidation that was begun: enqueues its message, or none if nothing was changed.
+    /// Returns the outbox position of the message.
+    pub(crate) fn commit_invalidation(
         &self,
         now: u64,
         name: &str,
-        pattern: bool,
-        told: Option<Change>,
+        is_pattern: bool,
+        change: Option<Change>,
     ) -> u64 {
-        let State { outbox, order, .. } = &mut *self.state.lock();
-        let turn = told.map(|change| outbox.push(now, change));
-        if pattern {
-            order.on_pattern_committed(turn);
+        let State { outbox, causality, .. } = &mut *self.state.lock();
+        let position = change.map(|change| outbox.push(now, change));
+        if is_pattern {
+            causality.on_pattern_committed(position);
         } else {
-            order.on_committed(name, turn);
+            causality.on_committed(name, position);
         }
-        turn.unwrap_or(0)
+        position.unwrap_or(0)
     }
 
-    /// What a value that was loaded has to say for itself. To be called before the right to publish
-    /// it is checked. `None` if too little is known: then it is not to be told.
-    pub(crate) fn seen(&self, now: u64) -> Option<Arc<[u8]>> {
-        let State { order, gaps, outbox, .. } = &*self.state.lock();
-        let knows = gaps.is_caught_up(now);
-        // mutant order-present: if true
-        if knows { order.causal_context(Some(gaps), outbox.next_seq()) } else { None }
-    }
-
-    /// The same for a value that is given, which is told in any case.
-    pub(crate) fn seen_by_given(&self, now: u64) -> Option<Arc<[u8]>> {
-        let State { order, gaps, outbox, .. } = &*self.state.lock();
+    /// Returns the version vector that a value carries when it is broadcast: per publisher, the
+    /// sequence number up to which this instance had applied everything. Call it before the right
+    /// to write the value is checked.
+    ///
+    /// `None`: peers could not judge a loaded value (`prime`), so it is not broadcast. A value
+    /// that was `set` is broadcast in any case, because its message also deletes the old value.
+    pub(crate) fn causal_context(&self, now: u64, prime: bool) -> Option<Arc<[u8]>> {
+        let State { causality, gaps, outbox, .. } = &*self.state.lock();
         let gaps = Some(gaps).filter(|gaps| gaps.is_caught_up(now));
-        order.causal_context(gaps, outbox.next_seq())
+        // mutant order-present: if false
+        if prime && gaps.is_none() {
+            None
+        } else {
+            causality.causal_context(gaps, outbox.next_seq())
+        }
     }
 
-    /// Takes in a change for the peers.
-    pub(crate) fn tell(&self, now: u64, change: Change) {
+    /// Queues a message for the peers.
+    pub(crate) fn enqueue(&self, now: u64, change: Change) {
         self.state.lock().outbox.push(now, change);
     }
 
-    /// Waits until all of a turn is out.
-    pub(crate) async fn is_out(&self, turn: u64) {
+    /// Waits until the message at this outbox position, and all before it, were published.
+    pub(crate) async fn wait_acked(&self, position: u64) {
         loop {
-            // Made before the question, it hears of every answer that changes after it.
-            let rises = self.rises.notified();
-            if self.covered.load(Ordering::SeqCst) > turn {
+            // Created before the check, so that no notification after the check is missed.
+            let changed = self.acked_changed.notified();
+            if self.acked.load(Ordering::SeqCst) > position {
                 return;
             }
-            rises.await;
+            changed.await;
         }
     }
 
-    /// Waits until everything is out.
-    pub(crate) async fn all_is_out(&self) {
+    /// Waits until the outbox is empty.
+    pub(crate) async fn wait_drained(&self) {
         loop {
-            let rises = self.rises.notified();
+            let changed = self.acked_changed.notified();
             if self.state.lock().outbox.is_empty() {
                 return;
             }
-            rises.await;
+            changed.await;
         }
     }
 
@@ -180,8 +193,8 @@ impl BusSession {
         self.namespace.as_deref()
     }
 
-    /// Changes that are not out yet.
-    pub(crate) fn waiting(&self) -> usize {
+    /// Number of changes in the outbox.
+    pub(crate) fn outbox_len(&self) -> usize {
         self.state.lock().outbox.len()
     }
 }

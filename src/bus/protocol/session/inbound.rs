@@ -1,4 +1,4 @@
-//! For who receives: what to think of an event, and of there being none.
+//! Classifies received messages, and decides when messages must be taken to be lost.
 
 use super::{BusSession, State};
 use crate::bus::{
@@ -6,123 +6,140 @@ use crate::bus::{
     wire::message::{Message, MessageKind},
 };
 
-/// What an event is to us.
+/// What the subscriber has to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Whether its value, if it has one, can be no older than any delete that was heard of.
-    New { is_good: bool },
-    /// Was here before.
-    Known,
-    /// Comes of ourselves.
+pub(crate) enum Disposition {
+    /// Apply it. `value_admissible`: its value, if it has one, is no older than any delete of its
+    /// keys that this instance knows.
+    Apply { value_admissible: bool },
+    /// Nothing: it was received before.
+    Duplicate,
+    /// Nothing: this instance published it.
     Own,
 }
 
+/// A message that was classified and is not recorded as applied yet. Dropped without
+/// [`applied`](Self::applied), it counts as never received.
+#[must_use]
+pub(crate) struct Classified<'a> {
+    session: &'a BusSession,
+    message: &'a Message<'a>,
+    pub(crate) disposition: Disposition,
+}
+
 impl BusSession {
-    /// A subscription began.
-    pub(crate) fn subscribed(&self, now: u64, resumed: bool, random: f64) {
+    /// A subscription began. `resumed`: it continues exactly where the last one ended.
+    pub(crate) fn on_subscribed(&self, now: u64, resumed: bool, random: f64) {
         let state = &mut *self.state.lock();
         state.gaps.on_subscribed(now, resumed);
-        state.pulse.on_received(now, random);
-        state.says_hello = true;
+        state.beacons.on_received(now, random);
+        state.hello_pending = true;
         state.subscriptions += 1;
-        state.catches_up = resumed;
+        state.replaying = resumed;
         self.work.notify_one();
     }
 
-    pub(crate) fn unsubscribed(&self) {
+    pub(crate) fn on_unsubscribed(&self) {
         let state = &mut *self.state.lock();
         state.gaps.on_unsubscribed();
-        state.pulse.on_unsubscribed();
+        state.beacons.on_unsubscribed();
     }
 
-    /// Whether events must be taken to be lost. To be asked a few times a second. If so, memory is
-    /// to be distrusted, and then [`gave_up_on_events`](Self::gave_up_on_events).
-    pub(crate) fn lost_any(&self, now: u64) -> Option<GapReason> {
+    /// Returns why messages must be taken to be lost, if they must. The subscriber asks several
+    /// times a second; it marks L1 untrusted and then calls
+    /// [`acknowledge_gap`](Self::acknowledge_gap).
+    pub(crate) fn poll_gap(&self, now: u64) -> Option<GapReason> {
         self.state.lock().gaps.poll_gap(now)
     }
 
-    /// Memory has been distrusted, because events were lost.
-    pub(crate) fn gave_up_on_events(&self, now: u64) {
+    /// L1 was marked untrusted because messages were lost.
+    pub(crate) fn acknowledge_gap(&self, now: u64) {
         self.state.lock().gaps.acknowledge_gap(now);
     }
 
-    /// Until when memory may be trusted; 0 where there is no subscription, or what was kept for it
-    /// is still to be heard.
+    /// Returns until when L1 may be trusted, in milliseconds; 0 without a subscription, or while
+    /// a resumed one still delivers older messages.
     pub(crate) fn trusted_until(&self) -> u64 {
         let state = self.state.lock();
-        let until = state.gaps.trusted_until().filter(|_| !state.catches_up);
+        let until = state.gaps.trusted_until().filter(|_| !state.replaying);
         until.unwrap_or(0)
     }
 
-    /// What to think of an event, before it is applied. Once it is, [`heard`](Self::heard): not
-    /// before, for what was heard of counts as applied in what is [`seen`](Self::seen).
+    /// Classifies a message before it is applied.
     ///
-    /// To be asked when the right to write its value is held already: what is deleted here from
-    /// then on takes that right.
-    pub(crate) fn standing(&self, now: u64, message: &Message<'_>) -> Standing {
+    /// The subscriber must hold the tickets of the keys already: a delete of this instance that
+    /// comes after this call revokes them.
+    pub(crate) fn classify<'a>(&'a self, now: u64, message: &'a Message<'a>) -> Classified<'a> {
+        Classified { session: self, message, disposition: self.disposition(now, message) }
+    }
+
+    fn disposition(&self, now: u64, message: &Message<'_>) -> Disposition {
         let is_own = match &message.stamp {
             Some(stamp) => *stamp.incarnation == *self.incarnation,
             None => *message.source == *self.source,
         };
         if is_own {
-            return Standing::Own;
+            return Disposition::Own;
         }
         let mut state = self.state.lock();
-        let out = state.out();
-        let State { order, gaps, dedupe, .. } = &mut *state;
+        let progress = state.progress();
+        let State { causality, gaps, dedupe, .. } = &mut *state;
         let stamp = message.stamp.as_ref();
-        let mut is_good = false;
+        let mut value_admissible = false;
         match &message.kind {
             MessageKind::Beacon { .. } => {}
-            _ if dedupe.contains(now, message.source, message.id) => return Standing::Known,
-            MessageKind::Delete { keys } => order.on_peer_delete(gaps, now, keys, stamp),
-            MessageKind::Pattern { .. } => order.on_peer_pattern(gaps, now, stamp),
+            _ if dedupe.contains(now, message.source, message.id) => return Disposition::Duplicate,
+            MessageKind::Delete { keys } => causality.on_peer_delete(gaps, now, keys, stamp),
+            MessageKind::Pattern { .. } => causality.on_peer_pattern(gaps, now, stamp),
             MessageKind::Set { keys, prime, context, .. } => {
                 let claim = ValueClaim { keys, stamp, prime: *prime, context: *context };
-                is_good = order.admits(gaps, now, out, claim);
+                value_admissible = causality.admits(gaps, now, progress, claim);
                 if !prime {
-                    // It stands for a delete of what there was.
-                    order.on_peer_delete(gaps, now, keys, stamp);
+                    // The message of a `set` also deletes the old value.
+                    causality.on_peer_delete(gaps, now, keys, stamp);
                 }
             }
         }
-        Standing::New { is_good }
+        Disposition::Apply { value_admissible }
     }
 
-    /// An event was applied, or needs not to be.
-    pub(crate) fn heard(&self, now: u64, message: &Message<'_>, standing: Standing, random: f64) {
-        let state = &mut *self.state.lock();
-        let is_own_of_now = standing == Standing::Own
-            && message.generation == Some(state.subscriptions)
-            && matches!(message.kind, MessageKind::Beacon { .. });
-        state.catches_up &= !is_own_of_now;
-        let State { gaps, pulse, dedupe, .. } = state;
-        let beacon = match message.kind {
-            MessageKind::Beacon { hello } => Some(hello),
-            _ => None,
-        };
-        if matches!(standing, Standing::New { .. }) && beacon.is_none() {
-            dedupe.insert(now, message.source, message.id);
-        }
-        match &message.stamp {
-            Some(stamp) => drop(gaps.observe(now, message.source, stamp, beacon.is_some())),
-            None => gaps.observe_activity(now),
-        }
-        pulse.on_received(now, random);
-        if beacon == Some(true) && standing != Standing::Own {
-            pulse.on_hello(now, random);
-            self.work.notify_one();
-        }
-    }
-
-    /// Something came that is not for us; or that cannot be read, so that what it says is lost.
-    pub(crate) fn heard_something(&self, now: u64, is_readable: bool, random: f64) {
-        let State { gaps, pulse, .. } = &mut *self.state.lock();
+    /// Records a message that could not be decoded, or that belongs to another namespace
+    /// (`is_readable`).
+    pub(crate) fn on_undecoded(&self, now: u64, is_readable: bool, random: f64) {
+        let State { gaps, beacons, .. } = &mut *self.state.lock();
         if is_readable {
             gaps.observe_activity(now);
         } else {
             gaps.observe_unreadable(now);
         }
-        pulse.on_received(now, random);
+        beacons.on_received(now, random);
+    }
+}
+
+impl Classified<'_> {
+    /// Records that the message was applied, or did not need to be. From now on it counts as
+    /// applied in every [`causal_context`](BusSession::causal_context).
+    pub(crate) fn applied(self, now: u64, random: f64) {
+        let Self { session, message, disposition } = self;
+        let state = &mut *session.state.lock();
+        let hello = match message.kind {
+            MessageKind::Beacon { hello } => Some(hello),
+            _ => None,
+        };
+        let is_own_beacon = hello.is_some() && disposition == Disposition::Own;
+        state.replaying &= !(is_own_beacon && message.generation == Some(state.subscriptions));
+        let State { gaps, beacons, dedupe, .. } = state;
+        if matches!(disposition, Disposition::Apply { .. }) && hello.is_none() {
+            dedupe.insert(now, message.source, message.id);
+        }
+        match &message.stamp {
+            Some(stamp) => drop(gaps.observe(now, message.source, stamp, hello.is_some())),
+            None => gaps.observe_activity(now),
+        }
+        beacons.on_received(now, random);
+        if hello == Some(true) && disposition != Disposition::Own {
+            beacons.on_hello(now, random);
+            session.work.notify_one();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! For who sends: what is next, and what became of it.
+//! Decides which message the publisher sends next, and records whether it was sent.
 
 use std::{
     sync::atomic::Ordering,
@@ -11,42 +11,48 @@ use crate::bus::wire::{
     message::{Message, MessageKind, SequenceStamp},
 };
 
-/// What there is to do for who sends.
+/// What the publisher has to do next.
 #[derive(Debug, PartialEq)]
 pub(crate) enum SendAction {
-    /// The number of an event, and its bytes.
-    Event(u64, Vec<u8>),
+    /// Publish a message: its sequence number and its bytes.
+    Message(u64, Vec<u8>),
+    /// Publish a beacon.
     Beacon(Vec<u8>),
-    /// Nothing, until so late, or until there is [`work`](BusSession::work).
+    /// Wait until this time in milliseconds, or until [`work`](BusSession::work) is notified.
     Wait(Option<u64>),
 }
 
 impl BusSession {
-    /// What is to be sent now. For who sends, which waits if that is what there is to do.
+    /// Returns what the publisher has to do now. It must wait if the answer is to wait.
     ///
-    /// `count` says how often a key was deleted, where that is to be told: asked for only now, it
-    /// is told once however often that was.
-    pub(crate) fn next(&self, now: u64, count: impl Fn(&str) -> Option<u64>) -> SendAction {
+    /// `generation` returns the generation of a key, if messages carry one. It is asked for when
+    /// the message is encoded, not when the change was enqueued: so several deletes of a key need
+    /// one message.
+    pub(crate) fn next_action(
+        &self,
+        now: u64,
+        generation: impl Fn(&str) -> Option<u64>,
+    ) -> SendAction {
         let mut state = self.state.lock();
-        let errand = self.errand(&mut state, now, count);
-        state.rests_until = match errand {
+        let action = self.action(&mut state, now, generation);
+        state.idle_until = match action {
             SendAction::Wait(until) => Some(until.unwrap_or(u64::MAX)),
-            SendAction::Event(..) | SendAction::Beacon(_) => None,
+            SendAction::Message(..) | SendAction::Beacon(_) => None,
         };
-        let covered = state.outbox.acked();
+        let acked = state.outbox.acked();
         drop(state);
-        // What had become too old for it may have been all that waited.
-        self.cover(covered);
-        errand
+        // The outbox drops values that waited for too long, and may be empty now.
+        self.raise_acked(acked);
+        action
     }
 
-    /// To be called when there may be something to send: who sends is told if it would wait for
-    /// longer than it may.
-    pub(crate) fn rouse(&self) {
+    /// Notifies the publisher if it waits for longer than it may. To be called when there may be
+    /// something to send.
+    pub(crate) fn wake_publisher(&self) {
         let state = self.state.lock();
-        let has_work = state.rests_until.is_some_and(|until| {
-            let is_due = state.pulse.due_at().is_some_and(|due| due < until);
-            is_due || state.says_hello || !state.outbox.is_empty()
+        let has_work = state.idle_until.is_some_and(|until| {
+            let is_due = state.beacons.due_at().is_some_and(|due| due < until);
+            is_due || state.hello_pending || !state.outbox.is_empty()
         });
         drop(state);
         if has_work {
@@ -54,94 +60,95 @@ impl BusSession {
         }
     }
 
-    fn errand(
+    fn action(
         &self,
         state: &mut State,
         now: u64,
-        count: impl Fn(&str) -> Option<u64>,
+        generation: impl Fn(&str) -> Option<u64>,
     ) -> SendAction {
-        // Once more if what was to go out cannot be written: a value, then, which becomes a delete.
+        // A value that cannot be encoded becomes a delete, which the second round sends.
         for _ in 0..2 {
-            let State { outbox, pulse, .. } = state;
+            let State { outbox, beacons, .. } = state;
             let Some(out) = outbox.next(now) else { break };
-            let stamp = self.stamp(out.seq, pulse.next_within(false));
+            let stamp = self.stamp(out.seq, beacons.next_within(false));
             let kind = out.kind();
             let generation = match &kind {
                 MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => {
                     match keys[..] {
-                        [key] => count(key),
+                        [key] => generation(key),
                         _ => None,
                     }
                 }
                 _ => None,
             };
-            match self.write(&stamp.id(), stamp, generation, kind) {
-                Ok(bytes) => return SendAction::Event(out.seq, bytes),
+            match self.encode(&stamp.id(), stamp, generation, kind) {
+                Ok(bytes) => return SendAction::Message(out.seq, bytes),
                 Err(_) => outbox.on_send_failed(),
             }
         }
-        let hello = state.says_hello;
-        match state.pulse.due_at() {
+        let hello = state.hello_pending;
+        match state.beacons.due_at() {
             due if !hello && due.is_none_or(|at| at > now) => SendAction::Wait(due),
             _ => {
-                let stamp = self.stamp(state.outbox.confirmed_seq(), state.pulse.next_within(true));
+                let stamp =
+                    self.stamp(state.outbox.confirmed_seq(), state.beacons.next_within(true));
                 self.beacon(stamp, state.subscriptions, hello)
                     .map_or(SendAction::Wait(None), SendAction::Beacon)
             }
         }
     }
 
-    /// The event that is to be sent now, if none is being sent and no beacon is due first.
-    pub(crate) fn next_at_once(
+    /// Returns the message to publish now, if none is being published and no beacon is due first.
+    pub(crate) fn try_next_message(
         &self,
         now: u64,
-        count: impl Fn(&str) -> Option<u64>,
+        generation: impl Fn(&str) -> Option<u64>,
     ) -> Option<(u64, Vec<u8>)> {
         let mut state = self.state.lock();
         if state.outbox.is_sending() {
             return None;
         }
-        let errand = self.errand(&mut state, now, count);
-        let covered = state.outbox.acked();
+        let action = self.action(&mut state, now, generation);
+        let acked = state.outbox.acked();
         drop(state);
-        self.cover(covered);
-        match errand {
-            SendAction::Event(seq, bytes) => Some((seq, bytes)),
+        self.raise_acked(acked);
+        match action {
+            SendAction::Message(seq, bytes) => Some((seq, bytes)),
             SendAction::Beacon(_) | SendAction::Wait(_) => None,
         }
     }
 
-    /// The event of this number is out.
-    pub(crate) fn sent_event(&self, now: u64, seq: u64) {
+    /// The transport accepted the message with this sequence number.
+    pub(crate) fn on_sent(&self, now: u64, seq: u64) {
         let mut state = self.state.lock();
         let sent = state.outbox.confirm(seq);
-        let out = state.out();
+        let progress = state.progress();
         if let Some(sent) = &sent {
-            state.pulse.on_published(now);
+            state.beacons.on_published(now);
             let keys = match sent.kind() {
                 MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => keys,
                 _ => Vec::new(),
             };
-            state.order.on_sent(sent.seq, &keys, out);
+            state.causality.on_sent(sent.seq, &keys, progress);
         }
         drop(state);
-        self.cover(out.acked);
+        self.raise_acked(progress.acked);
     }
 
-    /// What was being sent is not out, or nobody knows.
-    pub(crate) fn failed_event(&self) {
+    /// The message was not sent, or its outcome is unknown.
+    pub(crate) fn on_send_failed(&self) {
         self.state.lock().outbox.on_send_failed();
     }
 
-    /// A beacon was sent, or tried.
-    pub(crate) fn tried_beacon(&self, now: u64, sent: bool, random: f64) {
+    /// The publisher tried to send a beacon.
+    pub(crate) fn on_beacon_tried(&self, now: u64, sent: bool, random: f64) {
         let state = &mut *self.state.lock();
-        state.says_hello &= !sent;
-        state.pulse.on_beacon_sent(now, random);
+        state.hello_pending &= !sent;
+        state.beacons.on_beacon_sent(now, random);
     }
 
-    /// The last word of a member that leaves in order: it promises nothing more. `None` if it has
-    /// never said anything, or not all that it had to say.
+    /// Returns the last beacon of an instance that shuts down: it promises no further message.
+    /// `None` if the instance never published, or its outbox is not empty.
     pub(crate) fn goodbye(&self) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let seq = state.outbox.confirmed_seq();
@@ -153,19 +160,19 @@ impl BusSession {
         SequenceStamp { incarnation: &self.incarnation, seq, next_within_ms }
     }
 
-    fn cover(&self, covered: u64) {
-        if self.covered.fetch_max(covered, Ordering::SeqCst) < covered {
-            self.rises.notify_waiters();
+    fn raise_acked(&self, acked: u64) {
+        if self.acked.fetch_max(acked, Ordering::SeqCst) < acked {
+            self.acked_changed.notify_waiters();
         }
     }
 
-    /// Beacons have no generation of a key to tell, so theirs is the subscription's.
+    /// A beacon has no key, so its `generation` field carries the number of the subscription.
     fn beacon(&self, stamp: SequenceStamp<'_>, subscription: u64, hello: bool) -> Option<Vec<u8>> {
-        self.write(&stamp.beacon_id(), stamp, Some(subscription), MessageKind::Beacon { hello })
+        self.encode(&stamp.beacon_id(), stamp, Some(subscription), MessageKind::Beacon { hello })
             .ok()
     }
 
-    fn write(
+    fn encode(
         &self,
         id: &str,
         stamp: SequenceStamp<'_>,

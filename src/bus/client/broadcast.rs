@@ -1,0 +1,218 @@
+//! Broadcasts of callers and loaders: invalidations, and values that were `set` or loaded.
+//!
+//! They only enqueue; the publisher sends. A caller waits for it if
+//! [`confirm_deletes`](crate::EventBusOptions::confirm_deletes) is set, a reader never.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{bus_client::BusClient, sink::Sink};
+use crate::{
+    bus::{protocol::outbox::Change, wire::envelope::strip_prefix},
+    error::Error,
+    observe::{Counter, Event},
+    resilience::{Elapsed, has_timer, timeout},
+    time::millis,
+};
+
+/// An invalidation of this instance that its peers will receive.
+///
+/// It is [committed](Self::commit) or [cancelled](Self::cancel) once. Dropped, because the caller
+/// of a delete or `set` dropped its future, it is committed as a delete.
+#[must_use]
+pub(crate) struct PendingBroadcast<'a, S: Sink>(Option<Invalidation<'a, S>>);
+
+/// An invalidation that is in the outbox.
+#[must_use]
+pub(crate) struct CommittedBroadcast<'a, S: Sink>(Option<(Invalidation<'a, S>, u64)>);
+
+struct Invalidation<'a, S: Sink> {
+    client: &'a BusClient,
+    sink: &'a S,
+    name: &'a str,
+    is_pattern: bool,
+}
+
+impl<S: Sink> PendingBroadcast<'_, S> {
+    /// Of a cache without a bus: committing it does nothing.
+    pub(crate) fn without_bus() -> Self {
+        Self(None)
+    }
+
+    /// Nothing was changed: peers receive nothing.
+    pub(crate) fn cancel(mut self) {
+        if let Some(invalidation) = self.0.take() {
+            invalidation.end(None);
+        }
+    }
+}
+
+impl<'a, S: Sink> PendingBroadcast<'a, S> {
+    /// Enqueues the message of a `set`, or without one a delete.
+    ///
+    /// A `set` commits in the step that writes L1, so that the message of no later change is
+    /// enqueued before. So this runs under a lock: it neither waits nor calls user code.
+    pub(crate) fn commit(mut self, set: Option<Change>) -> CommittedBroadcast<'a, S> {
+        CommittedBroadcast(self.0.take().map(|invalidation| invalidation.commit(set)))
+    }
+}
+
+impl<S: Sink> Drop for PendingBroadcast<'_, S> {
+    fn drop(&mut self) {
+        // mutant dropped-broadcast: remove
+        if let Some(invalidation) = self.0.take() {
+            let (invalidation, _) = invalidation.commit(None);
+            invalidation.client.flush(invalidation.sink);
+        }
+    }
+}
+
+impl<S: Sink> CommittedBroadcast<'_, S> {
+    /// Waits until the bus accepted the message, if the options ask for that.
+    ///
+    /// # Errors
+    ///
+    /// The bus did not accept it in time.
+    pub(crate) async fn wait_acked(self) -> Result<(), Error> {
+        let Some((Invalidation { client, sink, name, .. }, position)) = self.0 else {
+            return Ok(());
+        };
+        client.flush(sink);
+        let circuit_open = client.breaker.is_open();
+        if circuit_open {
+            sink.observer().emit(|| Event::BusPublishSkipped { key: name });
+        }
+        if !client.options.confirms {
+            return Ok(());
+        }
+        // Without a timer the publisher does not run either.
+        if circuit_open || !has_timer() {
+            return Err(Error::unconfirmed(name));
+        }
+        let acked = client.session.wait_acked(position);
+        let acked = timeout(Some(client.options.publish_timeout), acked).await;
+        acked.map_err(|Elapsed| Error::unconfirmed(name))
+    }
+}
+
+impl<S: Sink> Invalidation<'_, S> {
+    /// Enqueues the invalidation, and returns it with its outbox position.
+    fn commit(self, set: Option<Change>) -> (Self, u64) {
+        let change = set.unwrap_or_else(|| invalidation(Arc::from(self.name), self.is_pattern));
+        let position = self.end(Some(change));
+        (self, position)
+    }
+
+    fn end(&self, change: Option<Change>) -> u64 {
+        let now = self.sink.now();
+        self.client.session.commit_invalidation(now, self.name, self.is_pattern, change)
+    }
+}
+
+fn invalidation(name: Arc<str>, is_pattern: bool) -> Change {
+    if is_pattern { Change::Pattern(name) } else { Change::Delete(name) }
+}
+
+impl BusClient {
+    /// Begins to delete or `set` a key. To be called before L1 is changed.
+    pub(crate) fn begin_invalidation<'a, S: Sink>(
+        self: &'a Arc<Self>,
+        sink: &'a Arc<S>,
+        key: &'a str,
+    ) -> PendingBroadcast<'a, S> {
+        // mutant order-own: remove
+        self.session.begin_invalidation(sink.now(), key);
+        self.ensure_tasks(sink);
+        PendingBroadcast(Some(Invalidation { client: self, sink, name: key, is_pattern: false }))
+    }
+
+    /// Begins to delete the keys that match a Redis glob. To be called before L1 is changed.
+    pub(crate) fn begin_pattern<'a, S: Sink>(
+        self: &'a Arc<Self>,
+        sink: &'a Arc<S>,
+        glob: &'a str,
+    ) -> PendingBroadcast<'a, S> {
+        // mutant order-own: remove
+        self.session.begin_pattern();
+        self.ensure_tasks(sink);
+        PendingBroadcast(Some(Invalidation { client: self, sink, name: glob, is_pattern: true }))
+    }
+
+    /// Returns the version vector that a loaded value carries when it is broadcast; `None` if it
+    /// will not be. To be called before the right to write the value is checked.
+    pub(crate) fn causal_context(&self, now: u64) -> Option<Arc<[u8]>> {
+        if !self.options.broadcasts_values {
+            return None;
+        }
+        self.session.causal_context(now, true)
+    }
+
+    /// Returns the message of a value that is `set`; `None` if peers get a delete instead.
+    pub(crate) fn set_message<S: Sink>(
+        &self,
+        sink: &S,
+        key: &Arc<str>,
+        ttl: Duration,
+        encode: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Change> {
+        if !self.options.broadcasts_values || ttl.is_zero() {
+            return None;
+        }
+        let context = self.session.causal_context(sink.now(), false)?;
+        let value = self.encode_value(sink, key, encode)?;
+        let (key, ttl_ms) = (Arc::clone(key), Some(millis(ttl)));
+        Some(Change::Value { key, value, ttl_ms, prime: false, context: Some(context) })
+    }
+
+    /// Enqueues a loaded value for the peers. `context` is the
+    /// [causal context](Self::causal_context) from before the value was written to L1.
+    pub(crate) fn broadcast_value<S: Sink>(
+        self: &Arc<Self>,
+        sink: &Arc<S>,
+        key: &Arc<str>,
+        ttl: Duration,
+        context: Option<Arc<[u8]>>,
+        encode: impl FnOnce() -> Option<Vec<u8>>,
+    ) {
+        if ttl.is_zero() || context.is_none() {
+            return;
+        }
+        let Some(value) = self.encode_value(&**sink, key, encode) else { return };
+        let (key, ttl_ms) = (Arc::clone(key), Some(millis(ttl)));
+        self.enqueue(sink, Change::Value { key, value, ttl_ms, prime: true, context });
+    }
+
+    /// Enqueues the delete of a key, or of the keys that match a glob, which L2 has only now.
+    pub(crate) fn broadcast_invalidation<S: Sink>(
+        self: &Arc<Self>,
+        sink: &Arc<S>,
+        name: Arc<str>,
+        is_pattern: bool,
+    ) {
+        self.enqueue(sink, invalidation(name, is_pattern));
+    }
+
+    /// Returns the bytes of a value within a message; `None`, with an event, if the value cannot
+    /// be encoded or is longer than the options allow.
+    fn encode_value<S: Sink>(
+        &self,
+        sink: &S,
+        key: &str,
+        encode: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Arc<[u8]>> {
+        let payload = encode();
+        let bytes = payload.as_deref().and_then(strip_prefix);
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() <= self.options.max_value_bytes) else {
+            sink.observer().emit(|| Event::SetBroadcastSkipped { key });
+            return None;
+        };
+        sink.observer().count(Counter::ValuesSent);
+        sink.observer().emit(|| Event::SetBroadcast { key, bytes: bytes.len() });
+        Some(Arc::from(bytes))
+    }
+
+    fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change) {
+        self.ensure_tasks(sink);
+        self.session.enqueue(sink.now(), change);
+        self.flush(&**sink);
+    }
+}

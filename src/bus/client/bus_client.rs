@@ -1,0 +1,245 @@
+//! The bus client: what it consists of, and the start and the end of its two tasks.
+//!
+//! The tasks start with the first call that leaves L1, because a cache can be built outside a
+//! runtime; and again when the runtime that they ran on was shut down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OnceCell, watch},
+};
+
+use super::{sink::Sink, trust::Trust};
+use crate::{
+    bus::{
+        event_bus::EventBus,
+        protocol::session::{BusSession, SessionConfig},
+    },
+    error::Error,
+    observe::BusHealth,
+    options::CacheOptions,
+    resilience::{
+        Breaker, DropGuard, Elapsed, has_timer, run_alongside, run_until,
+        task_tracker::TaskTracker, timeout,
+    },
+    time::millis,
+};
+
+/// After this time without a subscription, [`BusClient::ready`] checks that the subscriber runs.
+const READY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(crate) struct BusClient {
+    pub(super) event_bus: EventBus,
+    pub(super) session: BusSession,
+    pub(super) trust: Trust,
+    pub(super) breaker: Breaker,
+    /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
+    pub(super) generation: AtomicU64,
+    /// Whether there is a subscription.
+    pub(super) subscribed: watch::Sender<bool>,
+    pub(super) options: BusClientOptions,
+    /// The two tasks. Stopped by [`shutdown`](Self::shutdown), and when the last handle of the
+    /// cache is dropped.
+    tasks: TaskTracker,
+    subscriber: TaskFlag,
+    publisher: TaskFlag,
+    closed: AtomicBool,
+    /// Notified by [`close`](Self::close); callers of [`ready`](Self::ready) wait for it.
+    closing: Notify,
+    shutdown_once: OnceCell<()>,
+}
+
+pub(super) struct BusClientOptions {
+    subscribes: bool,
+    pub(super) broadcasts_values: bool,
+    pub(super) max_value_bytes: usize,
+    pub(super) confirms: bool,
+    pub(super) publish_timeout: Duration,
+}
+
+impl BusClient {
+    pub(crate) fn new(
+        event_bus: EventBus,
+        options: &CacheOptions,
+        sends_generations: bool,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (bus, breaker) = (&options.event_bus, &options.event_bus_circuit_breaker);
+        let session = SessionConfig {
+            source: options.source.clone(),
+            namespace: bus.namespace.clone(),
+            trust_timeout: millis(bus.trust_timeout),
+            dedupe_entries: options.event_dedupe.max_entries,
+            dedupe_ttl: millis(options.event_dedupe.ttl),
+            outbox_entries: bus.outbox_max_entries,
+            outbox_bytes: bus.outbox_max_bytes,
+            sends_generations,
+        };
+        event_bus.begin_use();
+        let trust_timeout = options.subscribe_to_events.then(|| millis(bus.trust_timeout));
+        Self {
+            event_bus,
+            session: BusSession::new(session),
+            trust: Trust::new(trust_timeout),
+            breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
+            generation: AtomicU64::new(0),
+            subscribed: watch::Sender::new(false),
+            options: BusClientOptions {
+                subscribes: options.subscribe_to_events,
+                broadcasts_values: options.broadcast_set,
+                max_value_bytes: options.broadcast_set_max_bytes.unwrap_or(usize::MAX),
+                confirms: bus.confirm_deletes,
+                publish_timeout: bus.publish_timeout,
+            },
+            tasks,
+            subscriber: TaskFlag::default(),
+            publisher: TaskFlag::default(),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+            shutdown_once: OnceCell::new(),
+        }
+    }
+
+    /// Returns the time at or after which an entry of L1 must have been stored to be served
+    /// without a lookup in L2.
+    #[inline]
+    pub(crate) fn min_stored_at(&self, now: u64) -> u64 {
+        self.trust.min_stored_at(now)
+    }
+
+    pub(crate) fn health(&self, now: u64) -> BusHealth {
+        BusHealth {
+            transport: self.event_bus.transport().name(),
+            subscribed: *self.subscribed.borrow(),
+            trusted: self.trust.is_valid(now),
+            publishing_skipped: self.breaker.is_open(),
+            waiting: self.session.outbox_len(),
+        }
+    }
+
+    /// Starts the subscriber and the publisher, unless they run. To be called by each call of the
+    /// cache that leaves L1. Does nothing outside a runtime, or after [`close`](Self::close).
+    pub(crate) fn ensure_tasks<S: Sink>(self: &Arc<Self>, sink: &Arc<S>) {
+        let subscribes = self.options.subscribes && !self.subscriber.is_set();
+        if !subscribes && self.publisher.is_set() || self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !has_timer() {
+            return;
+        }
+        if subscribes && let Some(claim) = self.subscriber.try_claim() {
+            let (client, sink) = (Arc::clone(self), Arc::clone(sink));
+            runtime.spawn(self.tasks.token().run(async move {
+                client.run_subscriber(&sink).await;
+                drop(claim);
+            }));
+        }
+        if let Some(claim) = self.publisher.try_claim() {
+            let (client, sink) = (Arc::clone(self), Arc::clone(sink));
+            runtime.spawn(self.tasks.token().run(async move {
+                client.run_publisher(&*sink).await;
+                drop(claim);
+            }));
+        }
+    }
+
+    /// Waits until there is a subscription; returns at once if the cache does not subscribe, or
+    /// was closed.
+    ///
+    /// # Errors
+    ///
+    /// There is no runtime with a timer, so that the client cannot subscribe.
+    pub(crate) async fn ready<S: Sink>(self: &Arc<Self>, sink: &Arc<S>) -> Result<(), Error> {
+        self.ensure_tasks(sink);
+        if !self.options.subscribes {
+            return Ok(());
+        }
+        let mut subscribed = self.subscribed.subscribe();
+        if !has_timer() {
+            return Err(Error::cannot_listen());
+        }
+        loop {
+            // Created before the check, so that no close after the check is missed.
+            let closing = self.closing.notified();
+            if self.closed.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            let begun = subscribed.wait_for(|subscribed| *subscribed);
+            match timeout(Some(READY_CHECK_INTERVAL), run_until(begun, closing)).await {
+                // The runtime of the subscriber may have been shut down.
+                Err(Elapsed) => self.ensure_tasks(sink),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Starts no more tasks, and wakes the callers of [`ready`](Self::ready).
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.closing.notify_waiters();
+    }
+
+    /// Publishes the outbox within `limit`, then a beacon that promises no further message, and
+    /// stops the tasks. A second call waits for the same end.
+    pub(crate) async fn shutdown<S: Sink>(&self, sink: &S, limit: Duration) {
+        let shutdown = || async {
+            let drain = async {
+                // If changes were made outside a runtime, the publisher may never have run.
+                match self.publisher.try_claim() {
+                    Some(_claim) => {
+                        run_alongside(self.run_publisher(sink), self.session.wait_drained()).await;
+                    }
+                    None => self.session.wait_drained().await,
+                }
+            };
+            let _ = timeout(Some(limit), drain).await;
+            self.tasks.stop();
+            let goodbye = async {
+                if let Some(bytes) = self.session.goodbye() {
+                    let _ = self.event_bus.transport().publish(&bytes).await;
+                }
+                self.event_bus.end_use().await
+            };
+            // If the beacon is lost, peers notice that this instance fell silent.
+            let _ = timeout(Some(self.options.publish_timeout), goodbye).await;
+        };
+        self.shutdown_once.get_or_init(shutdown).await;
+    }
+
+    /// The bus answered: the breaker admits the next call at once.
+    pub(super) fn on_bus_answered(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        // The publisher may wait before its next try.
+        self.session.work.notify_one();
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+}
+
+/// Whether a task runs.
+#[derive(Default)]
+struct TaskFlag(Arc<AtomicBool>);
+
+impl TaskFlag {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the flag, unless it is set, until the claim is dropped: so the next task can start,
+    /// whether this one returns, panics, or is dropped with its runtime.
+    fn try_claim(&self) -> Option<DropGuard<impl FnOnce() + Send + use<>>> {
+        let flag = Arc::clone(&self.0);
+        let is_free = !flag.swap(true, Ordering::SeqCst);
+        is_free.then(|| DropGuard::new(move || flag.store(false, Ordering::SeqCst)))
+    }
+}

@@ -1,0 +1,122 @@
+//! The publisher: one task, which sends the outbox and the beacons, and never gives up.
+
+use std::{
+    pin::pin,
+    sync::atomic::Ordering,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::{bus_client::BusClient, sink::Sink};
+use crate::{
+    bus::protocol::session::outbound::SendAction,
+    error::BoxError,
+    observe::{Counter, Event},
+    resilience::{Backoff, Elapsed, run_until, timeout},
+};
+
+/// How long a check whether the bus answers may take: longer than the limits of the transports,
+/// whose errors say more than a timeout here.
+const CHECK_LIMIT: Duration = Duration::from_secs(20);
+
+impl BusClient {
+    pub(super) async fn run_publisher<S: Sink>(&self, sink: &S) {
+        let new_backoff = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut backoff = new_backoff();
+        loop {
+            // Created before the question, so that no notification after the answer is missed.
+            let work = self.session.work.notified();
+            let sent = match self.session.next_action(sink.now(), |key| sink.generation(key)) {
+                SendAction::Wait(until) => {
+                    let wait = until.map(|at| Duration::from_millis(at.saturating_sub(sink.now())));
+                    match wait {
+                        Some(wait) => drop(run_until(work, sleep(wait)).await),
+                        None => work.await,
+                    }
+                    continue;
+                }
+                SendAction::Message(seq, bytes) => {
+                    let sent = self.publish(sink, &bytes).await;
+                    match sent {
+                        true => self.session.on_sent(sink.now(), seq),
+                        false => self.session.on_send_failed(),
+                    }
+                    sent
+                }
+                SendAction::Beacon(bytes) => {
+                    let sent = self.publish(sink, &bytes).await;
+                    self.session.on_beacon_tried(sink.now(), sent, fastrand::f64());
+                    sent
+                }
+            };
+            if sent {
+                backoff = new_backoff();
+            } else {
+                self.backoff_until_bus_up(backoff.next(fastrand::f64())).await;
+            }
+        }
+    }
+
+    /// Publishes bytes within the time limit, unless the circuit is open. Returns whether the
+    /// transport accepted them.
+    async fn publish<S: Sink>(&self, sink: &S, bytes: &[u8]) -> bool {
+        let generation = self.generation.load(Ordering::Relaxed);
+        let Some(permit) = self.breaker.permit(sink.now(), generation) else { return false };
+        let limit = self.options.publish_timeout;
+        let published = timeout(Some(limit), self.event_bus.transport().publish(bytes)).await;
+        let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
+        match published.unwrap_or_else(late) {
+            Ok(()) => {
+                permit.succeeded();
+                true
+            }
+            Err(error) => {
+                permit.failed(sink.now());
+                sink.observer().count(Counter::BusErrors);
+                sink.observer().emit(|| Event::BusPublishError { error: &*error });
+                false
+            }
+        }
+    }
+
+    /// Waits after a failure, and while the circuit is open then checks whether the bus answers, so
+    /// that messages do not wait for the rest of the cooldown. A subscription that begins ends
+    /// the wait too.
+    async fn backoff_until_bus_up(&self, pause: Duration) {
+        let before = self.generation.load(Ordering::Relaxed);
+        let is_up = || async {
+            let mut work = pin!(self.session.work.notified());
+            loop {
+                work.as_mut().await;
+                if self.generation.load(Ordering::Relaxed) != before {
+                    return;
+                }
+                work.set(self.session.work.notified());
+            }
+        };
+        if run_until(is_up(), sleep(pause)).await.is_none() && self.breaker.is_open() {
+            let check = timeout(Some(CHECK_LIMIT), self.event_bus.transport().ping());
+            if let Some(Ok(Ok(()))) = run_until(check, is_up()).await {
+                self.on_bus_answered();
+            }
+        }
+    }
+
+    /// Sends the next message of the outbox: in the caller's thread if the transport never waits,
+    /// which saves the switch to the publisher, else by waking the publisher.
+    pub(super) fn flush<S: Sink>(&self, sink: &S) {
+        let (session, transport) = (&self.session, self.event_bus.transport());
+        if transport.is_immediate()
+            && let Some((seq, bytes)) =
+                session.try_next_message(sink.now(), |key| sink.generation(key))
+        {
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
+                session.on_sent(sink.now(), seq);
+            }
+        }
+        session.wake_publisher();
+    }
+}

@@ -1,0 +1,57 @@
+//! What the bus client asks of a cache.
+
+use crate::observe::Observer;
+
+/// A cache as the bus client sees it: the receiver of the messages of its peers.
+///
+/// The client calls the methods for one message in this order: `unpack`, `ticket` for each key of
+/// a value, `adopt_generation`, then `invalidate` or `invalidate_matching`, or `decode` and
+/// `offer`.
+pub(crate) trait Sink: Send + Sync + 'static {
+    /// The right to write a key of L1. A delete of the key that comes later revokes it.
+    type Ticket: Send;
+    /// A decoded value.
+    type Value: Send + Sync;
+
+    fn now(&self) -> u64;
+
+    fn observer(&self) -> &Observer;
+
+    /// Returns the MessagePack that a packed message stands for, of at most `limit` bytes.
+    fn unpack(&self, message: &[u8], limit: usize) -> Option<Vec<u8>>;
+
+    fn ticket(&self, key: &str) -> Self::Ticket;
+
+    /// Removes a key from L1 and revokes the tickets of its running loads.
+    fn invalidate(&self, key: &str);
+
+    /// Removes the keys that match a Redis glob from L1, and revokes the tickets of their loads.
+    fn invalidate_matching(&self, pattern: &str) -> impl Future<Output = ()> + Send;
+
+    /// Decodes a value of a message; `None` if the codec cannot.
+    fn decode(&self, value: &[u8]) -> Option<Self::Value>;
+
+    /// Writes a peer's value to L1 under its ticket. `prime`: the peer loaded the value, so that
+    /// a load of this instance may still overwrite it; else the peer `set` it. Returns whether L1
+    /// keeps it.
+    fn offer(
+        &self,
+        ticket: Self::Ticket,
+        value: &Self::Value,
+        ttl_ms: Option<u64>,
+        prime: bool,
+    ) -> bool;
+
+    /// A message about the key was applied: wakes the callers that wait for a peer to load it.
+    fn on_applied(&self, key: &str);
+
+    /// Revokes the tickets of all running loads: what they read may be older than a message that
+    /// was lost.
+    fn revoke_loads(&self);
+
+    /// Returns how often a key was deleted, if the names of its copies in L2 carry that number.
+    fn generation(&self, key: &str) -> Option<u64>;
+
+    /// Takes over a peer's generation of a key, if it is higher.
+    fn adopt_generation(&self, key: &str, generation: u64);
+}

@@ -1,0 +1,258 @@
+//! The subscriber: one task, which receives the messages of the peers and applies them, and never
+//! gives up.
+//!
+//! When a subscription begins, these steps follow each other. In any other order a delete could
+//! be missed while the entry that it deletes is trusted.
+//!
+//! | step | effect |
+//! | --- | --- |
+//! | 1. `Transport::subscribe` returns | every message from now on will be received |
+//! | 2. L1 is marked untrusted, unless the subscription was resumed | entries, and loads that run, may be older than a missed message |
+//! | 3. trust is extended | entries that are stored from now on are trusted |
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::{bus_client::BusClient, sink::Sink};
+use crate::{
+    bus::{
+        protocol::{gap_detector::GapReason, session::inbound::Disposition},
+        transport::{Delivery, Subscribed},
+        wire::{
+            decode_error::DecodeError,
+            envelope::{add_prefix, unwrap_body},
+            message::{Message, MessageKind},
+        },
+    },
+    observe::{Counter, Event},
+    resilience::{Backoff, DropGuard, Elapsed, timeout},
+};
+
+const GAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a subscription may take to begin: longer than the limits of the transports, whose
+/// errors say more than a timeout here.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(20);
+/// After this many messages in a row, the subscriber lets other tasks of its thread run.
+const YIELD_EVERY: u32 = 64;
+
+enum Wakeup {
+    Delivery(Delivery),
+    GapCheck,
+}
+
+impl BusClient {
+    pub(super) async fn run_subscriber<S: Sink>(&self, sink: &Arc<S>) {
+        let new_backoff = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut backoff = new_backoff();
+        let mut is_reported = false;
+        loop {
+            // mutant distrust-first: insert self.invalidate_trust(&**sink, sink.now());
+            let subscribe = self.event_bus.transport().subscribe();
+            let attempt = timeout(Some(SUBSCRIBE_LIMIT), subscribe).await;
+            match attempt
+                .unwrap_or_else(|Elapsed| Err("the subscription did not begin in time".into()))
+            {
+                Ok(subscribed) => {
+                    if std::mem::take(&mut is_reported) {
+                        sink.observer().bus_recovered();
+                    }
+                    let began = sink.now();
+                    self.run_subscription(sink, subscribed).await;
+                    sink.observer().bus_fails(None);
+                    is_reported = true;
+                    // A subscription that ends as soon as it begins does not reset the backoff.
+                    if sink.now().saturating_sub(began) >= 1_000 {
+                        backoff = new_backoff();
+                    }
+                }
+                Err(error) => {
+                    sink.observer().count(Counter::BusErrors);
+                    sink.observer().emit(|| Event::BusSubscribeError { error: &*error });
+                    if !std::mem::replace(&mut is_reported, true) {
+                        sink.observer().bus_fails(Some(&error));
+                    }
+                }
+            }
+            sleep(backoff.next(fastrand::f64())).await;
+        }
+    }
+
+    /// Runs one subscription, from its confirmation to its end.
+    async fn run_subscription<S: Sink>(&self, sink: &Arc<S>, subscribed: Subscribed) {
+        let Subscribed { mut messages, resumed } = subscribed;
+        let now = sink.now();
+        self.session.on_subscribed(now, resumed, fastrand::f64());
+        // Runs also when the task is dropped with its runtime.
+        let _on_end = DropGuard::new(|| {
+            self.session.on_unsubscribed();
+            self.trust.extend_until(0);
+            self.subscribed.send_replace(false);
+            sink.observer().emit(|| Event::BusDisconnected);
+        });
+        // mutant distrust-first: remove
+        if !resumed {
+            self.invalidate_trust(&**sink, now);
+        }
+        self.trust.extend_until(self.session.trusted_until());
+        self.subscribed.send_replace(true);
+        self.on_bus_answered();
+        sink.observer().emit(|| Event::BusSubscribed { resumed });
+        let mut gap_checks = interval(GAP_CHECK_INTERVAL);
+        gap_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut received = 0u32;
+        loop {
+            let wakeup = {
+                let mut next = pin!(messages.next());
+                poll_fn(|context| {
+                    if gap_checks.poll_tick(context).is_ready() {
+                        return Poll::Ready(Wakeup::GapCheck);
+                    }
+                    next.as_mut().poll(context).map(Wakeup::Delivery)
+                })
+                .await
+            };
+            match wakeup {
+                Wakeup::GapCheck => {
+                    if let Some(reason) = self.session.poll_gap(sink.now()) {
+                        self.on_gap(&**sink, describe(reason));
+                    }
+                }
+                Wakeup::Delivery(Delivery::Message(payload)) => {
+                    self.handle_message(sink, &payload).await;
+                    received = received.wrapping_add(1);
+                    if received.is_multiple_of(YIELD_EVERY) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Wakeup::Delivery(Delivery::Gap) => {
+                    self.on_gap(&**sink, "the transport lost events");
+                }
+                Wakeup::Delivery(_) => return,
+            }
+            self.trust.extend_until(self.session.trusted_until());
+        }
+    }
+
+    fn on_gap<S: Sink>(&self, sink: &S, reason: &str) {
+        sink.observer().count(Counter::BusGaps);
+        sink.observer().emit(|| Event::BusGap { reason });
+        self.invalidate_trust(sink, sink.now());
+        self.session.acknowledge_gap(sink.now());
+    }
+
+    /// Marks all entries of L1 untrusted, and those that running loads would store: first the
+    /// entries, then the loads, so that an entry that a load stores in between is untrusted.
+    fn invalidate_trust<S: Sink>(&self, sink: &S, now: u64) {
+        // mutant gap-memory: remove
+        self.trust.invalidate_before(now);
+        // mutant gap-loads: remove
+        sink.revoke_loads();
+        // Entries that were stored meanwhile carry a time of up to now.
+        // mutant gap-memory: remove
+        self.trust.invalidate_before(sink.now());
+    }
+
+    async fn handle_message<S: Sink>(&self, sink: &Arc<S>, payload: &[u8]) {
+        let session = &self.session;
+        let body = unwrap_body(payload, |message, limit| sink.unpack(message, limit));
+        let message = body
+            .as_ref()
+            .map_err(|error| *error)
+            .and_then(|body| Message::decode(body, session.namespace()));
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                let is_readable = error == DecodeError::OtherNamespace;
+                session.on_undecoded(sink.now(), is_readable, fastrand::f64());
+                if !is_readable {
+                    sink.observer().count(Counter::EventsRefused);
+                    sink.observer().emit(|| Event::InvalidationRefused { error: &error });
+                }
+                return;
+            }
+        };
+        // Taken before the message is classified: a delete of this instance that the classifier
+        // does not know yet revokes them.
+        let tickets: Vec<S::Ticket> = match &message.kind {
+            MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
+            _ => Vec::new(),
+        };
+        let classified = session.classify(sink.now(), &message);
+        match classified.disposition {
+            Disposition::Apply { value_admissible } => {
+                apply(sink, &message, tickets, value_admissible).await;
+            }
+            Disposition::Duplicate => {
+                sink.observer().count(Counter::EventsDuplicate);
+                sink.observer().emit(|| Event::InvalidationDuplicate { source: message.source });
+            }
+            Disposition::Own => {}
+        }
+        classified.applied(sink.now(), fastrand::f64());
+    }
+}
+
+async fn apply<S: Sink>(
+    sink: &Arc<S>,
+    message: &Message<'_>,
+    tickets: Vec<S::Ticket>,
+    value_admissible: bool,
+) {
+    let source = message.source;
+    let (keys, pattern): (&[&str], _) = match &message.kind {
+        MessageKind::Beacon { .. } => return,
+        MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => (keys, None),
+        MessageKind::Pattern { pattern } => (&[], Some(*pattern)),
+        MessageKind::Set { prime: true, .. } => (&[], None),
+    };
+    let observer = sink.observer();
+    observer.count(Counter::EventsReceived);
+    if !keys.is_empty() || pattern.is_some() {
+        observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
+    }
+    // Before L1 forgets the key: the next read looks in L2 under the name of this generation.
+    if let ([key], Some(generation)) = (keys, message.generation) {
+        // mutant counts: remove
+        sink.adopt_generation(key, generation);
+    }
+    match &message.kind {
+        MessageKind::Beacon { .. } => {}
+        MessageKind::Delete { keys } => {
+            for key in keys {
+                sink.invalidate(key);
+                sink.on_applied(key);
+            }
+        }
+        MessageKind::Pattern { pattern } => sink.invalidate_matching(pattern).await,
+        MessageKind::Set { keys, value, ttl_ms, prime, .. } => {
+            let payload = if value_admissible { add_prefix(value) } else { None };
+            let value = payload.and_then(|payload| sink.decode(&payload));
+            for (key, ticket) in keys.iter().zip(tickets) {
+                let kept =
+                    value.as_ref().is_some_and(|value| sink.offer(ticket, value, *ttl_ms, *prime));
+                if kept {
+                    observer.count(Counter::ValuesReceived);
+                    observer.emit(|| Event::SetReceived { key, source });
+                } else if !prime {
+                    sink.invalidate(key);
+                }
+                if !value_admissible {
+                    observer.emit(|| Event::InvalidationStale { key, source });
+                }
+                sink.on_applied(key);
+            }
+        }
+    }
+}
+
+fn describe(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Hole => "events are missing",
+        GapReason::PublisherSilent => "an instance fell silent",
+        GapReason::Silent => "nothing is heard from anyone",
+        GapReason::Joined => "what was told while the subscription began is not known",
+        GapReason::Unreadable => "an event could not be read",
+        GapReason::TooManyPublishers => "there are more instances than are watched",
+    }
+}

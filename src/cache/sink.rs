@@ -1,0 +1,87 @@
+//! The cache as its bus client sees it: how the messages of peers change L1.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    flight_context::{About, Ticket},
+    state::CacheState,
+};
+use crate::{
+    bus::Sink, codec::contained, entry::Lifetime, glob::Pattern, observe::Observer,
+    options::CallOptions,
+};
+
+impl<V: Send + Sync + 'static> Sink for CacheState<V> {
+    type Ticket = Ticket<V>;
+    type Value = Arc<V>;
+
+    fn now(&self) -> u64 {
+        Self::now(self)
+    }
+
+    fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    fn unpack(&self, message: &[u8], limit: usize) -> Option<Vec<u8>> {
+        let codec = &self.bus.as_ref()?.codec;
+        contained(|| Ok(codec.unpack(message, limit))).ok().flatten()
+    }
+
+    fn ticket(&self, key: &str) -> Ticket<V> {
+        self.flights.ticket(&Arc::from(key), About::of_a_write())
+    }
+
+    fn invalidate(&self, key: &str) {
+        self.invalidate_l1(key);
+    }
+
+    async fn invalidate_matching(&self, pattern: &str) {
+        self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern))).await;
+    }
+
+    fn decode(&self, value: &[u8]) -> Option<Arc<V>> {
+        let codec = &self.bus.as_ref()?.codec;
+        contained(|| codec.decode(value)).ok().map(Arc::new)
+    }
+
+    fn offer(
+        &self,
+        mut ticket: Ticket<V>,
+        value: &Arc<V>,
+        ttl_ms: Option<u64>,
+        prime: bool,
+    ) -> bool {
+        let lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
+        let ttl = ttl_ms.map_or(lifetime.ttl, |ttl| lifetime.ttl.min(Duration::from_millis(ttl)));
+        let key = Arc::clone(ticket.key());
+        let Some(entry) = self.entry(&key, value, Lifetime { ttl, ..lifetime }) else {
+            return false;
+        };
+        let write = || self.l1.insert(&key, entry);
+        let displaced = if prime { ticket.promote(write) } else { ticket.overwrite(write) };
+        let is_kept = displaced.is_some();
+        if let Some(displaced) = displaced {
+            self.drop_displaced(displaced);
+        }
+        is_kept
+    }
+
+    fn on_applied(&self, key: &str) {
+        self.lock_waiters.wake(key);
+    }
+
+    fn revoke_loads(&self) {
+        self.flights.invalidate_matching(|_| true);
+    }
+
+    fn generation(&self, key: &str) -> Option<u64> {
+        self.l2.as_ref()?.version_of(key)
+    }
+
+    fn adopt_generation(&self, key: &str, generation: u64) {
+        if let Some(l2) = &self.l2 {
+            l2.observe_remote(key, generation);
+        }
+    }
+}
