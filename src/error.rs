@@ -254,6 +254,16 @@ impl BuildError {
         Self { option, problem: problem.into(), fix }
     }
 
+    /// Returns an error if `is_wrong`.
+    pub(crate) fn refuse_if(
+        is_wrong: bool,
+        option: &'static str,
+        problem: &str,
+        fix: &'static str,
+    ) -> Result<(), Self> {
+        if is_wrong { Err(Self::new(option, problem, fix)) } else { Ok(()) }
+    }
+
     /// The option's path as a config file would write it, for example `l1.max_entries`.
     #[must_use]
     pub fn option(&self) -> &str {

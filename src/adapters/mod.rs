@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod connection_slot;
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod limits;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 #[cfg(feature = "rabbitmq")]

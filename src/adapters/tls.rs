@@ -1,4 +1,4 @@
-//! TLS for brokers: what can be set, and one provider of cryptography for all of them.
+//! TLS of NATS and RabbitMQ: the options, and the one cryptography provider.
 
 use std::{
     io,
@@ -12,62 +12,46 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::error::{BoxError, BuildError};
+use crate::{
+    error::{BoxError, BuildError},
+    options::option_group,
+};
 
-/// TLS: whether to insist on it, and whom to trust.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
-pub struct TlsOptions {
-    /// Refuses a server that does not speak TLS. An address that begins with `tls://` says the
-    /// same. Default: false.
-    pub required: bool,
-    /// A PEM file with the certificates to trust instead of the system's. Default: none.
-    pub ca_file: Option<PathBuf>,
-    /// A PEM file with a certificate to show to the server, with `client_key`. Default: none.
-    pub client_cert: Option<PathBuf>,
-    /// See `client_cert`. Default: none.
-    pub client_key: Option<PathBuf>,
+option_group! {
+    /// Whether TLS is required, and which certificates are trusted.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TlsOptions {
+        /// Refuses a server without TLS. An address that begins with `tls://` or `amqps://` does
+        /// the same. Default: false.
+        pub required: bool = false => [custom],
+        /// A PEM file with the certificates to trust instead of the system's. Default: none.
+        pub ca_file: Option<PathBuf> = None => [Some(impl Into<PathBuf>)],
+        /// A PEM file with the certificate of this client; needs `client_key`. Default: none.
+        pub client_cert: Option<PathBuf> = None => [Some(impl Into<PathBuf>)],
+        /// A PEM file with the key of `client_cert`. Default: none.
+        pub client_key: Option<PathBuf> = None => [Some(impl Into<PathBuf>)],
+    }
 }
 
 impl TlsOptions {
-    /// TLS or nothing, with the other defaults.
+    /// The default options with TLS [`required`](Self#structfield.required).
     #[must_use]
     pub fn required() -> Self {
         Self { required: true, ..Self::default() }
     }
 
-    /// See the field [`ca_file`](Self::ca_file).
-    #[must_use]
-    pub fn ca_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.ca_file = Some(file.into());
-        self
-    }
-
-    /// See the fields [`client_cert`](Self::client_cert) and [`client_key`](Self::client_key).
-    #[must_use]
-    pub fn client(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.client_cert = Some(cert.into());
-        self.client_key = Some(key.into());
-        self
-    }
-
     pub(crate) fn check(&self, option: &'static str) -> Result<(), BuildError> {
-        if self.client_cert.is_some() == self.client_key.is_some() {
-            return Ok(());
-        }
-        Err(BuildError::new(
+        BuildError::refuse_if(
+            self.client_cert.is_some() != self.client_key.is_some(),
             option,
             "has only one of client_cert and client_key",
             "set both or neither",
-        ))
+        )
     }
 
-    /// What a client is to use. The provider is named: left to itself rustls takes the one of the
-    /// process, and panics where dependencies brought two and nobody chose.
-    ///
-    /// Reads files.
+    /// Reads the files and returns the configuration for a client. It names the provider: by
+    /// default rustls takes the provider of the process, and panics if dependencies have enabled
+    /// two and the application has chosen none.
     pub(crate) async fn config(&self) -> Result<ClientConfig, BoxError> {
         let options = self.clone();
         tokio::task::spawn_blocking(move || options.read_config()).await?
@@ -80,7 +64,7 @@ impl TlsOptions {
                 roots.add(certificate)?;
             }
         } else {
-            // What does not load is not trusted; a server that needs it is refused.
+            // System certificates that cannot be parsed are skipped, so they are not trusted.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -99,7 +83,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BoxError> {
         CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<_, _>>);
     let certificates = read.map_err(|error| in_file(file, &error))?;
     if certificates.is_empty() {
-        return Err(in_file(file, &"holds no certificate"));
+        return Err(in_file(file, &"contains no certificate"));
     }
     Ok(certificates)
 }

@@ -18,6 +18,8 @@
 //!         pub limit: Option<Duration> as "humantime_serde::option" = None => [Duration],
 //!         /// The setter takes any text.
 //!         pub name: String = "example".to_owned() => [impl Into<String>],
+//!         /// The setter takes any text too, and converts it before it wraps it.
+//!         pub user: Option<String> = None => [Some(impl Into<String>)],
 //!         /// The group's own `impl` block has the setter.
 //!         pub servers: Vec<String> = Vec::new() => [custom],
 //!     }
@@ -65,6 +67,17 @@ macro_rules! option_group {
     };
 
     (@setter $field:ident: $type:ty => [custom]) => {};
+
+    (@setter $field:ident: $type:ty => [Some($argument:ty)]) => {
+        #[doc = concat!(
+            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ")."
+        )]
+        #[must_use]
+        pub fn $field(mut self, value: $argument) -> Self {
+            self.$field = Some(value.into());
+            self
+        }
+    };
 
     (@setter $field:ident: $type:ty => [$argument:ty]) => {
         #[doc = concat!(

@@ -59,7 +59,7 @@ async fn rabbitmq() {
     for (name, is_durable) in [("passing", false), ("durable", true)] {
         passes(name, |instance| {
             let options = RabbitMqOptions::new(server.url()).exchange(format!("matrix-{name}"));
-            let durable = || options.clone().durable(format!("matrix-{instance}"));
+            let durable = || options.clone().durable_queue(format!("matrix-{instance}"));
             let options = if is_durable { durable() } else { options.clone() };
             Way(Box::new(RabbitMqTransport::new(options).unwrap()))
         })

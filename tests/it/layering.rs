@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("l2", &["codec", "error", "observe", "options", "glob", "resilience", "time"]),
     ("load", &["error", "resilience"]),
     ("bus", &["error", "observe", "options", "resilience", "time"]),
-    ("adapters", &["bus", "error", "glob", "l2", "resilience", "time"]),
+    ("adapters", &["bus", "error", "glob", "l2", "options", "resilience", "time"]),
     (
         "cache",
         &[

@@ -224,7 +224,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("queue_capacity", |it| it.queue_capacity(0)),
         ("connection.servers", |_| with(|it| it.servers::<String>([]))),
         ("connection.servers", |_| with(|it| it.servers(["http://localhost"]))),
-        ("connection.token", |_| with(|it| it.token("t").user_and_password("u", "p"))),
+        ("connection.token", |_| with(|it| it.token("t").user("u").password("p"))),
         ("connection.tls", |_| {
             with(|it| {
                 let mut tls = TlsOptions::required();
@@ -237,7 +237,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("connection.heartbeat", |_| with(|it| it.heartbeat(ms(1)))),
         ("connection.user", |_| {
             with(|it| {
-                let mut it = it.user_and_password("u", "p");
+                let mut it = it.user("u").password("p");
                 it.password = None;
                 it
             })

@@ -54,7 +54,7 @@ impl Place {
     }
 
     fn durable(&self, instance: &str) -> RabbitMqOptions {
-        self.passing().durable(self.queue(instance))
+        self.passing().durable_queue(self.queue(instance))
     }
 
     async fn admin(&self) -> lapin::Channel {
@@ -97,7 +97,7 @@ async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let (publisher, subscriber) =
-        (transport(place.passing().durable_too()), transport(place.durable("a")));
+        (transport(place.passing().durable(true)), transport(place.durable("a")));
     let mut subscribed = subscriber.subscribe().await.unwrap();
     assert!(!subscribed.resumed, "there was none before");
     publish(&publisher, 0..5).await;
@@ -136,7 +136,7 @@ async fn a_passing_subscription_never_resumes() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let durable_but_not_on_disk =
-        place.passing().durable_too().queue_name(place.queue("a")).persistent(false);
+        place.passing().durable(true).queue_name(place.queue("a")).persistent(false);
     for options in
         [place.passing(), durable_but_not_on_disk.exclusive_queue(false).auto_delete_queue(false)]
     {
@@ -236,7 +236,7 @@ async fn several_caches_can_share_an_exchange() {
     let server = RabbitServer::shared();
     for exchange_type in [RabbitMqExchangeType::Topic, RabbitMqExchangeType::Direct] {
         let place = Place::on(&server);
-        let of = |key| transport(place.passing().exchange_type(exchange_type, key));
+        let of = |key| transport(place.passing().exchange_type(exchange_type).routing_key(key));
         let (users, orders) = (of("cache.users"), of("cache.orders"));
         let mut events = users.subscribe().await.unwrap().messages;
         let mut others = orders.subscribe().await.unwrap().messages;
@@ -252,7 +252,8 @@ async fn instances_that_disagree_about_the_exchange_are_told() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     transport(place.passing()).ping().await.unwrap();
-    let other = transport(place.passing().exchange_type(RabbitMqExchangeType::Topic, "key"));
+    let other =
+        transport(place.passing().exchange_type(RabbitMqExchangeType::Topic).routing_key("key"));
     for error in [
         other.ping().await.unwrap_err(),
         other.publish(b"event").await.unwrap_err(),
@@ -380,7 +381,7 @@ async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_a
     let mut server = RabbitServer::start();
     let place = Place::on(&server);
     // Of the options of the exchange the two must agree.
-    let (durable, passing) = (patient(place.durable("a")), patient(place.passing().durable_too()));
+    let (durable, passing) = (patient(place.durable("a")), patient(place.passing().durable(true)));
     let mut kept = durable.subscribe().await.unwrap().messages;
     let mut passed = passing.subscribe().await.unwrap().messages;
     publish(&durable, 0..3).await;
@@ -466,15 +467,15 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("queue_name", |it| it.queue_name("amq.mine")),
         ("queue_name", |it| it.queue_name("")),
         ("durable", |it| {
-            let mut it = it.durable("a");
+            let mut it = it.durable_queue("a");
             it.durable = Some(false);
             it
         }),
-        ("persistent", |it| it.durable("a").persistent(false)),
-        ("exclusive_queue", |it| it.durable("a").exclusive_queue(true)),
-        ("auto_delete_queue", |it| it.durable("a").auto_delete_queue(true)),
-        ("routing_key", |it| it.exchange_type(RabbitMqExchangeType::Direct, "")),
-        ("routing_key", |it| it.exchange_type(RabbitMqExchangeType::Topic, "cache.*")),
+        ("persistent", |it| it.durable_queue("a").persistent(false)),
+        ("exclusive_queue", |it| it.durable_queue("a").exclusive_queue(true)),
+        ("auto_delete_queue", |it| it.durable_queue("a").auto_delete_queue(true)),
+        ("routing_key", |it| it.exchange_type(RabbitMqExchangeType::Direct).routing_key("")),
+        ("routing_key", |it| it.exchange_type(RabbitMqExchangeType::Topic).routing_key("cache.*")),
         ("prefetch", |it| it.prefetch(0)),
         ("queue_expires", |it| it.queue_expires(ms(10))),
         ("connect_timeout", |it| it.connect_timeout(ms(0))),
@@ -505,8 +506,9 @@ fn options_can_be_read_from_a_config_file_and_have_the_defaults_of_the_documents
     )
     .unwrap();
     let expected = RabbitMqOptions::new("amqp://user:hunter2@localhost:5672")
-        .exchange_type(RabbitMqExchangeType::Topic, "cache.users")
-        .durable("shop-1-cache")
+        .exchange_type(RabbitMqExchangeType::Topic)
+        .routing_key("cache.users")
+        .durable_queue("shop-1-cache")
         .prefetch(50)
         .queue_expires(Duration::from_secs(7_200));
     assert_eq!(options, expected);
@@ -520,18 +522,6 @@ fn options_can_be_read_from_a_config_file_and_have_the_defaults_of_the_documents
     assert_eq!((options.durable, options.persistent), (None, None));
     assert_eq!((options.exclusive_queue, options.auto_delete_queue), (None, None));
     assert_eq!((options.routing_key.as_str(), options.prefetch), ("", 100));
-}
-
-trait DurableToo {
-    /// Exchange and events, not the queue.
-    fn durable_too(self) -> Self;
-}
-
-impl DurableToo for RabbitMqOptions {
-    fn durable_too(mut self) -> Self {
-        self.durable = Some(true);
-        self
-    }
 }
 
 /// Whoever waits above has limits of its own, which may be shorter.

@@ -1,4 +1,4 @@
-//! What the options come to once they are checked: the exchange, the queue, and what is sent.
+//! Checks the options and derives the exchange, the queue and the kind of messages from them.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use lapin::{
 };
 
 use super::options::{RabbitMqExchangeType, RabbitMqOptions};
-use crate::error::BuildError;
+use crate::{adapters::limits::Durations, error::BuildError};
 
-/// The options, with nothing left open.
+/// The checked options, with all defaults resolved.
 #[derive(Debug, Clone)]
 pub(crate) struct Topology {
     pub(crate) exchange: String,
     pub(crate) kind: ExchangeKind,
     pub(crate) durable: bool,
     pub(crate) persistent: bool,
-    /// None if the broker is to make one up.
+    /// `None` if the broker chooses the name.
     pub(crate) queue: Option<String>,
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
-    /// In milliseconds.
+    /// Milliseconds without a consumer after which the broker deletes the queue.
     pub(crate) expires: u32,
     pub(crate) routing_key: String,
     pub(crate) prefetch: u16,
@@ -36,18 +36,19 @@ impl Topology {
 }
 
 impl RabbitMqOptions {
-    /// The address, if nothing is wrong with it.
+    /// Returns the parsed URL if it is valid.
     pub(crate) fn check_url(&self) -> Result<AMQPUri, BuildError> {
         let Some(url) = &self.url else {
             return Err(BuildError::new("url", "is missing", AN_ADDRESS));
         };
-        // The text of the error may repeat the password.
-        let mut uri: AMQPUri =
-            url.parse().map_err(|_| BuildError::new("url", "is no address", AN_ADDRESS))?;
+        // The error is not passed on, because its text may contain the password.
+        let mut uri: AMQPUri = url
+            .parse()
+            .map_err(|_| BuildError::new("url", "is not a valid AMQP URL", AN_ADDRESS))?;
         if self.tls.required && uri.scheme != AMQPScheme::AMQPS {
             return Err(BuildError::new(
                 "url",
-                "is without TLS, which tls.required asks for",
+                "is without TLS, but tls.required is set",
                 "begin it with amqps://",
             ));
         }
@@ -60,11 +61,11 @@ impl RabbitMqOptions {
         self.check_durable_mode()?;
         self.check_names()?;
         self.check_times()?;
-        refuse(
+        BuildError::refuse_if(
             self.prefetch == 0,
             "prefetch",
-            "is 0, which is no bound at all",
-            "write how many events are handed out ahead, for example 100",
+            "is 0, which means no bound",
+            "write how many messages are delivered ahead, for example 100",
         )?;
         let mode = self.durable_invalidation_mode;
         let durable = self.durable.unwrap_or(mode);
@@ -90,56 +91,56 @@ impl RabbitMqOptions {
         if !self.durable_invalidation_mode {
             return Ok(());
         }
-        refuse(
+        BuildError::refuse_if(
             self.queue_name.is_none(),
             "queue_name",
-            "is missing, and durable_invalidation_mode needs one: a queue that the broker made up \
-             could not be found again",
-            "write one that no other instance has, for example the instance's id and \"-cache\"",
+            "is missing, and durable_invalidation_mode needs one: a queue with a name of the \
+             broker's choice could not be found again",
+            "write a name that no other instance has, for example the instance's id and \"-cache\"",
         )?;
-        let against = "contradicts durable_invalidation_mode, which would lose events then";
+        let against = "contradicts durable_invalidation_mode, which would then lose messages";
         for (option, wrong) in [
             ("durable", self.durable == Some(false)),
             ("persistent", self.persistent == Some(false)),
             ("exclusive_queue", self.exclusive_queue == Some(true)),
             ("auto_delete_queue", self.auto_delete_queue == Some(true)),
         ] {
-            refuse(wrong, option, against, "leave it away, or the mode")?;
+            BuildError::refuse_if(wrong, option, against, "leave out this option or the mode")?;
         }
         Ok(())
     }
 
     fn check_names(&self) -> Result<(), BuildError> {
-        refuse(
+        BuildError::refuse_if(
             !(1..=255).contains(&self.exchange.len()),
             "exchange",
             "is not 1 to 255 bytes long",
             "write the same on every instance, for example cache.invalidations",
         )?;
-        refuse(
+        BuildError::refuse_if(
             self.queue_name.as_ref().is_some_and(|name| {
-                // A name of our own is made of it, see `subscribe.rs`.
+                // Leaves room for the suffix of the companion exchange, see `subscribe.rs`.
                 !(1..=250).contains(&name.len()) || name.starts_with("amq.")
             }),
             "queue_name",
             "is not 1 to 250 bytes long, or begins with `amq.`",
-            "write the instance's id, or leave it away",
+            "write the instance's id, or leave it out",
         )?;
         let fanout = self.exchange_type == RabbitMqExchangeType::Fanout;
-        refuse(
+        BuildError::refuse_if(
             !fanout && self.routing_key.is_empty(),
             "routing_key",
-            "is empty, and exchange_type looks at it",
+            "is empty, and exchange_type needs it",
             "write one, the same on every instance of this cache",
         )?;
-        refuse(
+        BuildError::refuse_if(
             self.exchange_type == RabbitMqExchangeType::Topic
                 && self.routing_key.split('.').any(|word| matches!(word, "*" | "#")),
             "routing_key",
-            "is a pattern, and events are published under it too",
-            "write words with dots between, without `*` and `#`",
+            "is a pattern, and messages are published under it too",
+            "write words separated by dots, without `*` and `#`",
         )?;
-        refuse(
+        BuildError::refuse_if(
             self.routing_key.len() > 255,
             "routing_key",
             "is longer than 255 bytes",
@@ -148,43 +149,21 @@ impl RabbitMqOptions {
     }
 
     fn check_times(&self) -> Result<(), BuildError> {
-        refuse(
+        BuildError::refuse_if(
             !(MIN_EXPIRES..=MAX_EXPIRES).contains(&self.queue_expires),
             "queue_expires",
             "is not from 1 minute to 49 days",
-            "write how long an instance may be away, for example 24 h",
+            "write how long an instance may be disconnected, for example 24 h",
         )?;
-        refuse(
-            self.connect_timeout.is_zero(),
-            "connect_timeout",
-            "is zero, so nothing would ever connect",
-            A_DURATION,
-        )?;
-        refuse(
-            self.confirm_timeout.is_zero(),
-            "confirm_timeout",
-            "is zero, so every publish would fail",
-            A_DURATION,
-        )?;
-        refuse(
-            self.heartbeat < Duration::from_millis(50),
-            "heartbeat",
-            "is less than 50 ms, so a healthy broker would count as gone",
-            "write how often the broker is asked, for example 1 s",
-        )
+        Durations {
+            connect: ("connect_timeout", self.connect_timeout),
+            confirm: ("confirm_timeout", self.confirm_timeout),
+            heartbeat: ("heartbeat", self.heartbeat),
+        }
+        .check()
     }
 }
 
 const MIN_EXPIRES: Duration = Duration::from_secs(60);
 const MAX_EXPIRES: Duration = Duration::from_secs(49 * 86_400);
 const AN_ADDRESS: &str = "write amqp://user:password@host:5672/vhost, the vhost `/` as %2f";
-const A_DURATION: &str = "write a duration of at least 1 ms";
-
-fn refuse(
-    refused: bool,
-    option: &'static str,
-    problem: &str,
-    fix: &'static str,
-) -> Result<(), BuildError> {
-    if refused { Err(BuildError::new(option, problem, fix)) } else { Ok(()) }
-}

@@ -122,7 +122,7 @@ pub(crate) fn way(kind: Kind, port: u16, instance: &str) -> Way {
         }
         Kind::Passing => Box::new(RabbitMqTransport::new(rabbit()).unwrap()),
         Kind::Durable => {
-            let options = rabbit().durable(instance).queue_expires(ms(600_000));
+            let options = rabbit().durable_queue(instance).queue_expires(ms(600_000));
             Box::new(RabbitMqTransport::new(options).unwrap())
         }
     })
