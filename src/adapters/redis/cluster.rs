@@ -1,77 +1,69 @@
-//! What must be known of a Cluster beyond single keys: its nodes, and whether slots are on the
-//! move.
+//! Reads the slot map of a Cluster: its masters, and whether slots are being moved.
 
-use redis::{ErrorKind, RedisError, RedisResult};
+use redis::{ErrorKind, RedisResult};
 
-use super::connection::Connection;
+use super::connection::{Connection, Node};
 
-/// A master's address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Node {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
-/// Who has which slots, and which are being moved.
+/// The slots of each master.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
-    /// In order. Empty where there is no Cluster: the one server there is has no name.
+pub(crate) struct SlotMap {
+    /// The masters that have slots, sorted. Empty without a Cluster.
     pub(crate) masters: Vec<Node>,
+    /// Id and slots of each master, sorted.
     slots: Vec<String>,
+    /// True if a slot is being moved from one master to another.
     pub(crate) is_moving: bool,
 }
 
 const SLOTS: u32 = 16_384;
 
-impl Layout {
-    /// Fails where a slot has no master that is there.
-    pub(crate) async fn of(connection: &Connection) -> RedisResult<Self> {
+impl SlotMap {
+    /// Asks the nodes. Fails if a slot has no master that is up: a scan would skip the keys of
+    /// that master, and they would be back together with it.
+    pub(crate) async fn read(connection: &Connection) -> RedisResult<Self> {
         if !connection.is_cluster() {
             return Ok(Self { masters: Vec::new(), slots: Vec::new(), is_moving: false });
         }
-        let first = Self::seen_by(connection, None).await?;
-        // Only the two nodes that a slot moves between know that it is on the move.
+        let nodes = redis::cmd("CLUSTER").arg("NODES").to_owned();
+        let first = Self::parse_whole(&connection.run_anywhere::<String>(&nodes).await?)?;
+        // Only the two nodes between which a slot is moved know about the move.
         let mut is_moving = first.is_moving;
         for master in &first.masters {
-            is_moving |= Self::seen_by(connection, Some(master)).await?.is_moving;
+            let text: String = connection.run_on(Some(master), &nodes).await?;
+            is_moving |= Self::parse_whole(&text)?.is_moving;
         }
         Ok(Self { is_moving, ..first })
     }
 
-    async fn seen_by(connection: &Connection, node: Option<&Node>) -> RedisResult<Self> {
-        let nodes = redis::cmd("CLUSTER").arg("NODES").to_owned();
-        let text: String = match node {
-            Some(node) => connection.run_on(Some(node), &nodes).await?,
-            None => connection.run_anywhere(&nodes).await?,
-        };
-        let (layout, slots) = Self::parse(&text).ok_or_else(|| {
-            RedisError::from((ErrorKind::Parse, "the Cluster's nodes cannot be read"))
-        })?;
-        if slots != SLOTS {
-            // What they hold would be passed over, and be there again with its master.
-            return Err((ErrorKind::Client, "some slots of the Cluster have no master").into());
+    fn parse_whole(text: &str) -> RedisResult<Self> {
+        match Self::parse(text) {
+            Some((map, SLOTS)) => Ok(map),
+            Some(_) => Err((ErrorKind::Client, "some slots of the Cluster have no master").into()),
+            None => Err((ErrorKind::Parse, "the Cluster's nodes cannot be read").into()),
         }
-        Ok(layout)
     }
 
-    /// `id host:port@bus[,name] flags master ping pong epoch link slots..`, a line a node. Says how
-    /// many slots the masters have that are there: to one node a slot has one master at most.
+    /// Parses the reply to `CLUSTER NODES`, which has one line per node:
+    /// `id host:port@bus[,name] flags master ping pong epoch link slots..`.
+    ///
+    /// Also returns how many slots the masters have that are up. One node reports at most one
+    /// master per slot, so a sum of 16,384 means that every slot has a master.
     fn parse(text: &str) -> Option<(Self, u32)> {
         let mut covered = 0u32;
         let (mut masters, mut slots, mut is_moving) = (Vec::new(), Vec::new(), false);
         for line in text.lines() {
             let mut words = line.split(' ');
             let (id, address, flags) = (words.next()?, words.next()?, words.next()?);
-            let mut own: Vec<&str> = words.skip(5).collect();
-            is_moving |= own.iter().any(|slot| slot.starts_with('['));
-            own.retain(|slot| !slot.starts_with('['));
-            let is_dead = flags.split(',').any(|flag| matches!(flag, "fail" | "noaddr"));
-            if own.is_empty() || is_dead || !flags.contains("master") {
+            let mut ranges: Vec<&str> = words.skip(5).collect();
+            is_moving |= ranges.iter().any(|slot| slot.starts_with('['));
+            ranges.retain(|slot| !slot.starts_with('['));
+            let is_down = flags.split(',').any(|flag| matches!(flag, "fail" | "noaddr"));
+            if ranges.is_empty() || is_down || !flags.contains("master") {
                 continue;
             }
             let (host, port) = address.split('@').next()?.rsplit_once(':')?;
             masters.push(Node { host: host.to_owned(), port: port.parse().ok()? });
-            for range in &own {
+            for range in &ranges {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
                 let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
                 if last < first || last >= SLOTS {
@@ -79,14 +71,15 @@ impl Layout {
                 }
                 covered = covered.saturating_add(last - first + 1);
             }
-            slots.push(format!("{id} {}", own.join(" ")));
+            slots.push(format!("{id} {}", ranges.join(" ")));
         }
         masters.sort();
         slots.sort();
         Some((Self { masters, slots, is_moving }, covered))
     }
 
-    /// The nodes to walk over, one after the other.
+    /// Returns the nodes to scan, one after the other: each master, or without a Cluster `None`
+    /// for the one server.
     pub(crate) fn nodes(&self) -> Vec<Option<&Node>> {
         if self.masters.is_empty() {
             return vec![None];
@@ -109,38 +102,38 @@ f6 127.0.0.1:7006@17006 master - 0 0 4 connected 10924
 ";
 
     #[test]
-    fn masters_are_those_with_slots() {
-        let (layout, slots) = Layout::parse(NODES).unwrap();
+    fn only_nodes_with_slots_are_masters() {
+        let (map, slots) = SlotMap::parse(NODES).unwrap();
         let node = |port| Node { host: "127.0.0.1".into(), port };
-        assert_eq!(layout.masters, [node(7_001), node(7_002), node(7_005), node(7_006)]);
-        assert!(layout.is_moving);
+        assert_eq!(map.masters, [node(7_001), node(7_002), node(7_005), node(7_006)]);
+        assert!(map.is_moving);
         assert_eq!(slots, SLOTS);
-        let later = Layout::parse(&NODES.replace(" [93-<-b2]", "")).unwrap().0;
+        let later = SlotMap::parse(&NODES.replace(" [93-<-b2]", "")).unwrap().0;
         assert!(!later.is_moving);
-        assert_eq!(later.slots, layout.slots);
+        assert_eq!(later.slots, map.slots);
     }
 
     #[test]
-    fn the_order_in_which_a_node_names_them_is_no_change() {
+    fn the_order_of_the_lines_does_not_matter() {
         let reversed: Vec<&str> = NODES.lines().rev().collect();
-        assert_eq!(Layout::parse(&reversed.join("\n")), Layout::parse(NODES));
+        assert_eq!(SlotMap::parse(&reversed.join("\n")), SlotMap::parse(NODES));
     }
 
     #[test]
-    fn slots_that_there_cannot_be_are_refused() {
+    fn invalid_slot_ranges_are_refused() {
         for slots in
             ["0-16384", "5-4", "0-4294967295", "4294967295", "0-4294967296", "-1", "0-", ""]
         {
             let line = format!("a 127.0.0.1:1@2 master - 0 0 1 connected {slots} 7");
-            assert_eq!(Layout::parse(&line), None, "{slots}");
+            assert_eq!(SlotMap::parse(&line), None, "{slots}");
         }
-        let often = " 0-16383".repeat(300_000);
-        let line = format!("a 127.0.0.1:1@2 master - 0 0 1 connected{often}");
-        assert_ne!(Layout::parse(&line).unwrap().1, SLOTS);
+        let repeated = " 0-16383".repeat(300_000);
+        let line = format!("a 127.0.0.1:1@2 master - 0 0 1 connected{repeated}");
+        assert_ne!(SlotMap::parse(&line).unwrap().1, SLOTS);
     }
 
     #[test]
-    fn no_text_makes_it_panic() {
+    fn no_text_makes_the_parser_panic() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut read = 0;
         for _ in 0..50_000 {
@@ -158,10 +151,8 @@ f6 127.0.0.1:7006@17006 master - 0 0 4 connected 10924
                     break;
                 }
             }
-            if let Some((layout, slots)) = Layout::parse(&String::from_utf8_lossy(&text)) {
-                assert!(
-                    layout.masters.len() <= text.len() && layout.nodes().len() <= text.len() + 1
-                );
+            if let Some((map, slots)) = SlotMap::parse(&String::from_utf8_lossy(&text)) {
+                assert!(map.masters.len() <= text.len() && map.nodes().len() <= text.len() + 1);
                 read += usize::from(slots == SLOTS);
             }
         }
@@ -169,10 +160,10 @@ f6 127.0.0.1:7006@17006 master - 0 0 4 connected 10924
     }
 
     #[test]
-    fn the_slots_of_a_master_that_is_not_there_are_missed() {
-        for gone in ["master,fail -", "master,noaddr -"] {
-            let nodes = NODES.replace("master,fail? -", gone);
-            assert_eq!(Layout::parse(&nodes).unwrap().1, 10_924);
+    fn slots_of_a_master_that_is_down_do_not_count() {
+        for down in ["master,fail -", "master,noaddr -"] {
+            let nodes = NODES.replace("master,fail? -", down);
+            assert_eq!(SlotMap::parse(&nodes).unwrap().1, 10_924);
         }
     }
 }

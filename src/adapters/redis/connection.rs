@@ -1,4 +1,4 @@
-//! One connection, of whatever kind, and how commands go over it.
+//! Sends commands, pipelines and scripts over one connection, of whatever kind it is.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,102 +9,105 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
 };
 
-use super::endpoint::Given;
-use super::{cluster::Node, store::scripts::Script};
+use super::{endpoint::external::ExternalConnection, store::scripts::Script};
 
 #[derive(Clone)]
 pub(crate) enum Connection {
-    One(MultiplexedConnection),
+    Server(MultiplexedConnection),
     Cluster(ClusterConnection),
-    /// The user's own.
-    Given(Arc<dyn Given>),
+    External(Arc<dyn ExternalConnection>),
 }
 
-/// What can be said again on another connection.
+/// The address of one node of a Cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Node {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// A request that can be sent again on another connection.
 pub(crate) enum Request<'a> {
     Command(Cmd),
     Pipeline(Pipeline),
-    /// A script, and its call by its hash.
+    /// A script, and the `EVALSHA` that calls it.
     Script(&'a Script, Cmd),
 }
 
 impl Connection {
+    /// Sends one command and decodes the reply.
     pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        read(self.run_raw(command).await?)
+        decode(self.run_raw(command).await?)
     }
 
-    /// An error in the answer is an answer.
+    /// Sends one command. An error reply of the server is returned as `Ok`.
     async fn run_raw(&self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Self::One(one) => one.clone().req_packed_command(command).await,
+            Self::Server(server) => server.clone().req_packed_command(command).await,
             Self::Cluster(cluster) => cluster.clone().req_packed_command(command).await,
-            Self::Given(given) => given.another().req_packed_command(command).await,
+            Self::External(external) => external.clone_boxed().req_packed_command(command).await,
         }
     }
 
-    /// Commands in one round trip; in a Cluster about one key. An error among the answers is an
-    /// answer.
+    /// Sends commands in one round trip; in a Cluster all of them must be about one key. Error
+    /// replies of the server are returned among the others, as `Ok`.
     async fn run_all(&self, pipeline: &Pipeline) -> RedisResult<Value> {
         let count = pipeline.len();
-        let answers = match self {
-            Self::One(one) => one.clone().req_packed_commands(pipeline, 0, count).await?,
+        let replies = match self {
+            Self::Server(server) => server.clone().req_packed_commands(pipeline, 0, count).await?,
             Self::Cluster(cluster) => {
                 cluster.clone().req_packed_commands(pipeline, 0, count).await?
             }
-            Self::Given(given) => given.another().req_packed_commands(pipeline, 0, count).await?,
+            Self::External(external) => {
+                external.clone_boxed().req_packed_commands(pipeline, 0, count).await?
+            }
         };
-        Ok(Value::Array(answers))
+        Ok(Value::Array(replies))
     }
 
-    /// Runs a command on one node of a Cluster; elsewhere there is only one.
+    /// Sends a command to one node of a Cluster. Without a Cluster, sends it to the one server.
     pub(crate) async fn run_on<T: FromRedisValue>(
         &self,
         node: Option<&Node>,
         command: &Cmd,
     ) -> RedisResult<T> {
-        match (self, node) {
-            (Self::Cluster(cluster), Some(Node { host, port })) => {
-                let to = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
-                let to = RoutingInfo::SingleNode(to);
-                read(cluster.clone().route_command(command.clone(), to).await?)
-            }
-            _ => self.run(command).await,
-        }
+        let Some(Node { host, port }) = node else { return self.run(command).await };
+        self.route(SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port }, command)
+            .await
     }
 
-    /// Runs a command about no key on any node.
+    /// Sends a command that has no key to any master.
     pub(crate) async fn run_anywhere<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        match self {
-            Self::Cluster(cluster) => {
-                let to = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
-                read(cluster.clone().route_command(command.clone(), to).await?)
-            }
-            _ => self.run(command).await,
-        }
+        self.route(SingleNodeRoutingInfo::RandomPrimary, command).await
     }
 
-    /// The answers of all masters.
+    async fn route<T: FromRedisValue>(
+        &self,
+        to: SingleNodeRoutingInfo,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        let Self::Cluster(cluster) = self else { return self.run(command).await };
+        let to = RoutingInfo::SingleNode(to);
+        decode(cluster.clone().route_command(command.clone(), to).await?)
+    }
+
+    /// Sends a command to all masters and returns their replies.
     pub(crate) async fn run_everywhere(&self, command: &Cmd) -> RedisResult<Vec<String>> {
-        match self {
-            Self::Cluster(cluster) => {
-                let to = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                let answer = cluster.clone().route_command(command.clone(), to).await?;
-                let by_node: HashMap<String, String> = read(answer)?;
-                Ok(by_node.into_values().collect())
-            }
-            _ => Ok(vec![self.run(command).await?]),
-        }
+        let Self::Cluster(cluster) = self else { return Ok(vec![self.run(command).await?]) };
+        let to = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        let reply = cluster.clone().route_command(command.clone(), to).await?;
+        let by_node: HashMap<String, String> = decode(reply)?;
+        Ok(by_node.into_values().collect())
     }
 
-    /// Runs a script that the server mostly knows already.
+    /// Calls a script by its hash, and sends its source if the server does not have it: after a
+    /// restart, a failover or a `SCRIPT FLUSH`.
     async fn run_script(&self, script: &Script, call: &Cmd) -> RedisResult<Value> {
-        // One among the answers is for who asked for that.
-        let answer = match self.run_raw(call).await {
+        // Only an error of the whole script: the caller handles errors among several replies.
+        let reply = match self.run_raw(call).await {
             Ok(error @ Value::ServerError(_)) => error.extract_error(),
-            answer => answer,
+            reply => reply,
         };
-        match answer {
-            // After a restart, a promotion, a flush of its scripts.
+        match reply {
             Err(error) if error.code() == Some("NOSCRIPT") => {
                 let mut eval = redis::cmd("EVAL");
                 eval.arg(script.source);
@@ -115,11 +118,12 @@ impl Connection {
                 }
                 self.run_raw(&eval).await
             }
-            answer => answer,
+            reply => reply,
         }
     }
 
-    pub(crate) async fn ask(&self, request: &Request<'_>) -> RedisResult<Value> {
+    /// Sends a request and returns the reply, in which single values may be error replies.
+    pub(crate) async fn send(&self, request: &Request<'_>) -> RedisResult<Value> {
         match request {
             Request::Command(command) => self.run(command).await,
             Request::Pipeline(pipeline) => self.run_all(pipeline).await,
@@ -127,18 +131,19 @@ impl Connection {
         }
     }
 
-    /// The same by the last user of this clone, which saves the one that commands need otherwise.
-    pub(crate) async fn ask_only(self, request: &Request<'_>) -> RedisResult<Value> {
+    /// Like [`send`](Self::send), but consumes this clone, which saves the clone that a command
+    /// needs otherwise.
+    pub(crate) async fn send_owned(self, request: &Request<'_>) -> RedisResult<Value> {
         match (self, request) {
-            (Self::One(mut one), Request::Command(command)) => {
-                read(one.req_packed_command(command).await?)
+            (Self::Server(mut server), Request::Command(command)) => {
+                decode(server.req_packed_command(command).await?)
             }
-            (Self::One(mut one), Request::Pipeline(pipeline)) => {
-                let answers = one.req_packed_commands(pipeline, 0, pipeline.len()).await?;
-                Ok(Value::Array(answers))
+            (Self::Server(mut server), Request::Pipeline(pipeline)) => {
+                let replies = server.req_packed_commands(pipeline, 0, pipeline.len()).await?;
+                Ok(Value::Array(replies))
             }
-            // Boxed, as all that is rare here: calls are short of room, not of time for that.
-            (connection, request) => Box::pin(connection.ask(request)).await,
+            // Boxed, as all rare paths here: it keeps the futures of callers small.
+            (connection, request) => Box::pin(connection.send(request)).await,
         }
     }
 
@@ -147,22 +152,24 @@ impl Connection {
     }
 }
 
-pub(crate) fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
-    Ok(T::from_redis_value(answer.extract_error()?)?)
+/// Decodes a reply. An error reply of the server becomes an error.
+pub(crate) fn decode<T: FromRedisValue>(reply: Value) -> RedisResult<T> {
+    Ok(T::from_redis_value(reply.extract_error()?)?)
 }
 
-/// What an error says about the connection that it came by.
+/// A reason to check or to replace the connection that returned an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
-    /// It may be broken.
-    Broken,
-    /// It leads to a server that is not, or not yet, what it should be.
-    Unfit,
+pub(crate) enum Fault {
+    /// The connection may be broken.
+    Disconnected,
+    /// The server is a replica, lost its master, or still loads its data.
+    NotWritable,
 }
 
-pub(crate) fn doubt(error: &RedisError) -> Option<Doubt> {
+/// Returns the fault that an error shows. `None` if the error shows nothing about the connection.
+pub(crate) fn classify(error: &RedisError) -> Option<Fault> {
     if matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING")) {
-        return Some(Doubt::Unfit);
+        return Some(Fault::NotWritable);
     }
-    (error.is_connection_dropped() || error.is_io_error()).then_some(Doubt::Broken)
+    (error.is_connection_dropped() || error.is_io_error()).then_some(Fault::Disconnected)
 }

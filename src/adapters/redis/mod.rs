@@ -1,10 +1,13 @@
-//! Redis: the store that instances share, and the bus over its Pub/Sub.
+//! Redis: the store that instances share, and the event bus over Redis Pub/Sub.
 
+mod builder;
 mod cluster;
 mod connection;
 mod endpoint;
+mod info;
 mod run_id;
 pub(crate) mod store;
 mod supervisor;
-mod target;
+#[cfg(feature = "redis-tls")]
+mod tls;
 pub(crate) mod transport;

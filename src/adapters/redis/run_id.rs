@@ -1,115 +1,102 @@
-//! Which server it is: one that was restarted, or was a replica, may have lost deletes that it had
-//! confirmed, and be back with what was deleted.
+//! Detects restarts and failovers by the run id of the server, and clears data that may be old.
 //!
-//! Each run of a server has an identity. Where one goes and another comes, everything under the
-//! prefix is removed before it is served. The run whose data is known to be good is noted in
-//! Redis itself, so that one instance does it for all, and so that an instance that has just
-//! started knows of it too.
+//! A server that was restarted, or was promoted from a replica, may have lost deletes that it had
+//! confirmed, and hold the deleted values again. Redis gives each of its processes a new run id. If
+//! one run id disappears and another appears, everything under the prefix is removed before any of
+//! it is served. The run id whose data is known to be good is stored in Redis itself: one instance
+//! clears for all instances, and an instance that has just started sees an earlier restart too.
 
 use std::collections::BTreeSet;
 
-use redis::{ErrorKind, RedisResult, Value};
+use redis::{ErrorKind, RedisResult};
 
 use super::{
     connection::Connection,
+    endpoint::role::Role,
+    info::info_field,
     store::{context::StoreContext, options::RestartPolicy, scan},
 };
 use crate::error::BoxError;
 
+/// The run ids of one server, or of all masters of a Cluster.
 #[derive(Default)]
-pub(crate) struct Runs {
-    /// Those whose data may be served.
-    vetted: BTreeSet<String>,
-    /// Those that answered last. Empty where the server does not tell.
+pub(crate) struct RunIds {
+    /// Run ids whose data may be served.
+    trusted: BTreeSet<String>,
+    /// Run ids that answered last. Empty if the user may not ask for them.
     current: BTreeSet<String>,
 }
 
-impl Runs {
-    /// Asks the servers, which also shows that they live.
-    pub(crate) async fn read(&mut self, connection: &Connection) -> RedisResult<()> {
+impl RunIds {
+    /// Asks the servers for their run ids, and so also proves that they answer. Fails if a single
+    /// server is a replica; in a Cluster the client takes care of that.
+    pub(crate) async fn refresh(&mut self, connection: &Connection) -> RedisResult<()> {
         let info = redis::cmd("INFO").arg("server").to_owned();
         match connection.run_everywhere(&info).await {
-            Ok(answers) => {
-                self.seen(answers.iter().filter_map(|info| field(info, "run_id")).collect());
-                Self::check_role(connection).await
+            Ok(replies) => {
+                self.observe(replies.iter().filter_map(|it| info_field(it, "run_id")).collect());
             }
-            // The user may not ask for it.
             Err(error) if error.code() == Some("NOPERM") => {
-                self.seen(BTreeSet::new());
-                connection.run_anywhere::<()>(&redis::cmd("PING")).await
+                self.observe(BTreeSet::new());
+                return connection.run_anywhere(&redis::cmd("PING")).await;
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
-    }
-
-    /// One that merely came, into a Cluster that grows, brings nothing back: from now on it is one
-    /// of those whose going would tell.
-    fn seen(&mut self, current: BTreeSet<String>) {
-        if self.vetted.is_subset(&current) {
-            self.vetted.clone_from(&current);
-        }
-        self.current = current;
-    }
-
-    /// A replica has what its master had a while ago, deleted or not.
-    async fn check_role(connection: &Connection) -> RedisResult<()> {
         if connection.is_cluster() {
-            // There the client sees to it.
             return Ok(());
         }
-        match connection.run::<Vec<Value>>(&redis::cmd("ROLE")).await {
-            Ok(role) if role.first() == Some(&Value::BulkString(b"slave".to_vec())) => {
-                Err((ErrorKind::Client, "the server is a replica").into())
-            }
+        match connection.run(&redis::cmd("ROLE")).await {
+            Ok(Role::Replica) => Err((ErrorKind::Client, "the server is a replica").into()),
             Err(error) if error.code() != Some("NOPERM") => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Whether a server went and another came.
-    pub(crate) fn have_changed(&self) -> bool {
-        !self.vetted.is_subset(&self.current) && !self.current.is_subset(&self.vetted)
+    /// Records the run ids that answered. A new node in a growing Cluster is safe, since it cannot
+    /// hold data from before: it becomes trusted, so that its later disappearance is noticed.
+    fn observe(&mut self, current: BTreeSet<String>) {
+        if self.trusted.is_subset(&current) {
+            self.trusted.clone_from(&current);
+        }
+        self.current = current;
     }
 
-    /// Sees to it that nothing old is served.
-    pub(crate) async fn vet(
+    /// Returns true if a trusted run id disappeared and another one appeared.
+    pub(crate) fn have_changed(&self) -> bool {
+        !self.trusted.is_subset(&self.current) && !self.current.is_subset(&self.trusted)
+    }
+
+    /// Clears the data if it may be old, then trusts the current run ids.
+    ///
+    /// A Cluster has no single place for the stored run id: there only this process notices.
+    pub(crate) async fn verify(
         &mut self,
         connection: &Connection,
         context: &StoreContext,
     ) -> Result<(), BoxError> {
         let mut may_be_old = self.have_changed();
-        let mut to_be_noted = None;
-        // In a Cluster there is no one place for the note.
-        if let (false, Some(run)) = (connection.is_cluster(), self.current.first()) {
+        let mut to_store = None;
+        if let (false, Some(current)) = (connection.is_cluster(), self.current.first()) {
             let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
-            let noted: Option<String> = connection.run(&get).await?;
-            may_be_old = match noted.as_deref() {
-                Some(noted) => noted != run,
-                None => may_be_old,
-            };
-            to_be_noted = (noted.as_ref() != Some(run)).then(|| run.clone());
+            let stored: Option<String> = connection.run(&get).await?;
+            may_be_old = stored.as_ref().map_or(may_be_old, |stored| stored != current);
+            to_store = (stored.as_ref() != Some(current)).then_some(current);
         }
         // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {
             scan::delete_matching(connection, context, "*").await?;
         }
-        if let Some(run) = to_be_noted {
-            let note = redis::cmd("SET").arg(context.keys.run()).arg(run).to_owned();
-            match connection.run::<()>(&note).await {
-                // A full server still serves.
+        if let Some(current) = to_store {
+            let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();
+            match connection.run::<()>(&set).await {
+                // A server that is out of memory can still serve reads.
                 Err(error) if error.code() != Some("OOM") => return Err(error.into()),
                 _ => {}
             }
         }
-        self.vetted.clone_from(&self.current);
+        self.trusted.clone_from(&self.current);
         Ok(())
     }
-}
-
-/// A field of what `INFO` says.
-pub(crate) fn field(info: &str, name: &str) -> Option<String> {
-    let lines = info.lines().filter_map(|line| line.split_once(':'));
-    lines.filter(|(field, _)| *field == name).map(|(_, value)| value.trim().to_owned()).next()
 }
 
 #[cfg(test)]
@@ -121,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_came_for_one_that_went_may_be_old() {
-        for (vetted, current, changed) in [
+    fn a_new_run_id_in_place_of_a_trusted_one_is_a_change() {
+        for (trusted, current, changed) in [
             ("", "a", false),
             ("a", "a", false),
             ("a", "b", true),
@@ -131,22 +118,22 @@ mod tests {
             ("abc", "abcd", false),
             ("a", "", false),
         ] {
-            let mut runs = Runs { vetted: set(vetted), current: set(vetted) };
-            runs.seen(set(current));
-            assert_eq!(runs.have_changed(), changed, "{vetted} {current}");
+            let mut ids = RunIds { trusted: set(trusted), current: set(trusted) };
+            ids.observe(set(current));
+            assert_eq!(ids.have_changed(), changed, "{trusted} {current}");
         }
     }
 
     #[test]
-    fn one_that_came_later_is_missed_when_it_goes_and_one_that_was_away_is_not_forgotten() {
-        for (seen, changed) in [
+    fn a_node_that_joined_is_missed_later_and_an_absent_one_is_remembered() {
+        for (observed, changed) in [
             (["abc", "abcd", "abce"], true),
             (["abc", "ab", "abd"], true),
             (["abc", "ab", "abc"], false),
         ] {
-            let mut runs = Runs::default();
-            seen.into_iter().for_each(|current| runs.seen(set(current)));
-            assert_eq!(runs.have_changed(), changed, "{seen:?}");
+            let mut ids = RunIds::default();
+            observed.into_iter().for_each(|current| ids.observe(set(current)));
+            assert_eq!(ids.have_changed(), changed, "{observed:?}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The connection that lives: made, watched and made anew by one task, for as long as there is a
-//! store.
+//! Keeps one connection to Redis: a supervisor task makes it, watches it and replaces it.
 //!
-//! The client's own reconnecting was refused: it keeps a connection whose server does not answer,
-//! stays with a master that was demoted, tells nobody that it reconnected, and so nobody can look
-//! whether the server has come back with what was deleted before.
+//! # Alternatives considered
+//!
+//! The client's own reconnecting: it keeps a connection whose server does not answer, stays with a
+//! master that was demoted, and reconnects without a sign, so that nothing can check whether the
+//! server came back with values that were deleted before.
 
 use std::{
     sync::{
@@ -21,159 +22,151 @@ use tokio::{
 };
 
 use super::{
-    connection::{Connection, Doubt},
-    run_id::Runs,
+    connection::{Connection, Fault},
+    endpoint::Connected,
+    run_id::RunIds,
     store::context::StoreContext,
 };
 use crate::{
     error::BoxError,
-    resilience::{Backoff, run_until},
+    resilience::{Backoff, DropGuard, run_until},
 };
 
-#[derive(Default)]
-pub(crate) struct Link {
-    /// `None` until the first call, or after the runtime has shut down that the task was on.
+/// The store's access to the connection. The supervisor task starts with the first call, and ends
+/// when the handle is dropped.
+pub(crate) struct ConnectionHandle {
+    context: Arc<StoreContext>,
+    /// `None` until the first call. A receiver without a sender if the runtime of the supervisor
+    /// task has shut down.
     state: RwLock<Option<(watch::Receiver<State>, Handle)>>,
-    /// How many connections there have been, and how often one came to life again.
-    number: Arc<AtomicU64>,
-    suspicion: Arc<Suspicion>,
+    /// Incremented by the supervisor task with each connection, and when a connection whose calls
+    /// timed out answers quickly again.
+    generation: Arc<AtomicU64>,
+    health: Arc<HealthSignals>,
 }
 
-/// What calls found wrong with the connection.
+/// Faults that calls found. Calls set them, the supervisor task reads them.
 #[derive(Default)]
-struct Suspicion {
-    told: Notify,
-    /// The server answers, but is not one to talk to.
-    is_unfit: AtomicBool,
-    /// Somebody gave up waiting for an answer.
-    is_unanswered: AtomicBool,
-}
-
-/// A call on its way. Dropped before its answer, it was given up.
-pub(crate) struct Unanswered<'a>(&'a Suspicion);
-
-impl Unanswered<'_> {
-    pub(crate) fn answered(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        self.0.is_unanswered.store(true, Ordering::Relaxed);
-    }
+struct HealthSignals {
+    /// Calls notify it after a fault; the supervisor task waits for it, to check at once.
+    reported: Notify,
+    /// The server answers, but accepts no writes.
+    not_writable: AtomicBool,
+    /// A caller stopped waiting for a reply.
+    timed_out: AtomicBool,
 }
 
 #[derive(Clone)]
 enum State {
-    /// For the first time, or after a connection that worked: worth waiting for.
+    /// Connecting for the first time, or again after a connection that worked: callers wait.
     Connecting,
-    /// And its number.
+    /// Connected, with the generation of the connection.
     Up(Connection, u64),
+    /// The last attempt failed: callers get its error at once.
     Down(Arc<str>),
 }
 
-impl Link {
-    pub(crate) fn number(&self) -> u64 {
-        self.number.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn unanswered(&self) -> Unanswered<'_> {
-        Unanswered(&self.suspicion)
-    }
-
-    pub(crate) fn suspect(&self, doubt: Doubt) {
-        if doubt == Doubt::Unfit {
-            self.suspicion.is_unfit.store(true, Ordering::Relaxed);
+impl ConnectionHandle {
+    pub(crate) fn new(context: Arc<StoreContext>) -> Self {
+        Self {
+            context,
+            state: RwLock::default(),
+            generation: Arc::default(),
+            health: Arc::default(),
         }
-        self.suspicion.told.notify_one();
     }
 
-    /// A connection, with its number: the one there is, or the one that is being made. An error if
-    /// the last attempt failed.
-    pub(crate) async fn get(
-        &self,
-        context: &Arc<StoreContext>,
-    ) -> Result<(Connection, u64), BoxError> {
-        self.get_if(context, |_| true).await
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
-    /// Waits for a connection later than `number`.
-    pub(crate) async fn get_later(
-        &self,
-        context: &Arc<StoreContext>,
-        number: u64,
-    ) -> Result<(Connection, u64), BoxError> {
-        self.get_if(context, |own| own > number).await
+    /// Returns a guard for one call. If the call is dropped without a reply, because its caller
+    /// stopped waiting, the guard reports a timeout.
+    pub(crate) fn begin_call(&self) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(|| self.health.timed_out.store(true, Ordering::Relaxed))
     }
 
-    async fn get_if(
-        &self,
-        context: &Arc<StoreContext>,
-        will_do: impl Fn(u64) -> bool,
-    ) -> Result<(Connection, u64), BoxError> {
-        let mut receiver = self.receiver(context)?;
+    /// Asks the supervisor task to check the connection now.
+    pub(crate) fn report(&self, fault: Fault) {
+        if fault == Fault::NotWritable {
+            self.health.not_writable.store(true, Ordering::Relaxed);
+        }
+        self.health.reported.notify_one();
+    }
+
+    /// Returns the connection and its generation. Waits while the supervisor task connects, and
+    /// fails if its last attempt failed.
+    pub(crate) async fn get(&self) -> Result<(Connection, u64), BoxError> {
+        self.wait_newer(0).await
+    }
+
+    /// Like [`get`](Self::get), but waits for a generation above this one.
+    pub(crate) async fn wait_newer(&self, than: u64) -> Result<(Connection, u64), BoxError> {
+        let mut receiver = self.receiver()?;
         let is_settled = |state: &State| match state {
             State::Connecting => false,
-            State::Up(_, number) => will_do(*number),
+            State::Up(_, generation) => *generation > than,
             State::Down(_) => true,
         };
         let state = receiver.wait_for(is_settled).await;
         match state.as_deref() {
-            Ok(State::Up(connection, number)) => Ok((connection.clone(), *number)),
-            Ok(State::Down(reason)) => Err(format!("Redis is not there: {reason}").into()),
+            Ok(State::Up(connection, generation)) => Ok((connection.clone(), *generation)),
+            Ok(State::Down(reason)) => Err(format!("Redis is unreachable: {reason}").into()),
             Ok(State::Connecting) | Err(_) => Err("the connection to Redis was given up".into()),
         }
     }
 
-    /// What nearly every call needs: no receiver of its own, and no wait.
+    /// Returns the connection if there is one. The fast path: it clones no receiver and does not
+    /// wait.
     pub(crate) fn connected(&self) -> Option<(Connection, u64)> {
         let state = self.state.read();
         let (receiver, _) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok())?;
         match &*receiver.borrow() {
-            State::Up(connection, number) => Some((connection.clone(), *number)),
+            State::Up(connection, generation) => Some((connection.clone(), *generation)),
             State::Connecting | State::Down(_) => None,
         }
     }
 
-    /// The runtime that the connection is on.
+    /// Returns the runtime of the supervisor task.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.state.read().as_ref().map(|(_, runtime)| runtime.clone())
     }
 
-    fn receiver(&self, context: &Arc<StoreContext>) -> Result<watch::Receiver<State>, BoxError> {
+    /// Starts the supervisor task if there is none, or if its runtime has shut down.
+    fn receiver(&self) -> Result<watch::Receiver<State>, BoxError> {
         let mut state = self.state.write();
         if let Some((receiver, _)) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok()) {
             return Ok(receiver.clone());
         }
         let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
         let (sender, receiver) = watch::channel(State::Connecting);
-        let keeper = Keeper {
-            context: Arc::clone(context),
-            number: Arc::clone(&self.number),
-            suspicion: Arc::clone(&self.suspicion),
+        let supervisor = Supervisor {
+            context: Arc::clone(&self.context),
+            generation: Arc::clone(&self.generation),
+            health: Arc::clone(&self.health),
             sender,
         };
-        runtime.spawn(keeper.keep());
+        runtime.spawn(supervisor.run_until_unused());
         *state = Some((receiver.clone(), runtime));
         Ok(receiver)
     }
 }
 
-/// A connection that lasted for this long was a good one.
+/// A connection that lasted longer than this was a good one: the supervisor task replaces it
+/// without a pause.
 const PROVEN: Duration = Duration::from_secs(5);
 
-/// The task. It has what it needs of the store and not the store, so it ends with it: when nobody
-/// is left to be told.
-struct Keeper {
+/// The supervisor task. It holds the store's context and not the store, so that it ends with the
+/// store: once no receiver of the connection state is left.
+struct Supervisor {
     context: Arc<StoreContext>,
-    number: Arc<AtomicU64>,
-    suspicion: Arc<Suspicion>,
+    generation: Arc<AtomicU64>,
+    health: Arc<HealthSignals>,
     sender: watch::Sender<State>,
 }
 
-impl Keeper {
-    async fn keep(self) {
+impl Supervisor {
+    async fn run_until_unused(self) {
         let sender = self.sender.clone();
         run_until(self.run(), sender.closed()).await;
     }
@@ -181,96 +174,100 @@ impl Keeper {
     async fn run(self) {
         let backoff = || Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
         let mut pauses = backoff();
-        let mut runs = Runs::default();
+        let mut ids = RunIds::default();
         loop {
-            match self.connect(&mut runs).await {
-                Ok(connection) => {
+            let error = match self.connect(&mut ids).await {
+                Ok(connected) => {
                     let begun = Instant::now();
-                    self.suspicion.is_unfit.store(false, Ordering::Relaxed);
-                    let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.sender.send_replace(State::Up(connection.clone(), number));
-                    let reason = self.watch(&connection, &mut runs).await;
+                    self.health.not_writable.store(false, Ordering::Relaxed);
+                    let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.sender.send_replace(State::Up(connected.connection.clone(), generation));
+                    let reason = self.watch(&connected, &mut ids).await;
                     if begun.elapsed() > PROVEN {
                         pauses = backoff();
                         self.sender.send_replace(State::Connecting);
-                    } else {
-                        // One that fails as soon as it is there is not made in a hurry.
-                        self.sender.send_replace(State::Down(reason.to_string().into()));
-                        sleep(pauses.next(fastrand::f64())).await;
+                        continue;
                     }
+                    reason
                 }
-                Err(error) => {
-                    self.sender.send_replace(State::Down(error.to_string().into()));
-                    sleep(pauses.next(fastrand::f64())).await;
-                }
-            }
+                Err(error) => error,
+            };
+            self.sender.send_replace(State::Down(error.to_string().into()));
+            sleep(pauses.next(fastrand::f64())).await;
         }
     }
 
-    async fn connect(&self, runs: &mut Runs) -> Result<Connection, BoxError> {
+    async fn connect(&self, ids: &mut RunIds) -> Result<Connected<Connection>, BoxError> {
         let limit = self.context.options.connect_timeout;
-        let connecting = self.context.target.connect(limit);
-        // A sentinel and the server that it names, or the nodes of a Cluster: one after the other.
-        let connection = timeout(limit.saturating_mul(3), connecting)
+        // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
+        // a Cluster.
+        let in_all = limit.saturating_mul(3);
+        let connected = timeout(in_all, self.context.endpoint.connect(limit))
             .await
-            .map_err(|_| format!("no connection within {:?}", limit.saturating_mul(3)))??;
-        timeout(limit, runs.read(&connection))
+            .map_err(|_| format!("no connection within {in_all:?}"))??;
+        let connection = &connected.connection;
+        timeout(limit, ids.refresh(connection))
             .await
             .map_err(|_| format!("the server does not answer within {limit:?}"))??;
-        // It may take as long as it takes to look at every key, while the servers answer.
-        let vetting = runs.vet(&connection, &self.context);
-        run_until(vetting, self.silence(&connection))
+        // Scanning every key has no limit of its own, as long as the servers answer.
+        let verifying = ids.verify(connection, &self.context);
+        run_until(verifying, self.watch_liveness(connection))
             .await
             .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
-        Ok(connection)
+        Ok(connected)
     }
 
-    /// Ends when the servers have not answered twice.
-    async fn silence(&self, connection: &Connection) {
+    /// Returns after two consecutive pings without a reply. An error is a reply: callers that use
+    /// the connection get it too.
+    async fn watch_liveness(&self, connection: &Connection) {
         let interval = self.context.options.check_interval;
         let ping = redis::cmd("PING");
-        let mut silent = 0;
-        while silent < 2 {
+        let mut unanswered = 0;
+        while unanswered < 2 {
             sleep(interval).await;
-            // An error is an answer: whoever works with the connection gets one too.
             match timeout(interval, connection.run_everywhere(&ping)).await {
-                Ok(_) => silent = 0,
-                Err(_) => silent += 1,
+                Ok(_) => unanswered = 0,
+                Err(_) => unanswered += 1,
             }
         }
     }
 
-    /// Returns when the connection is given up.
-    async fn watch(&self, connection: &Connection, runs: &mut Runs) -> BoxError {
+    /// Checks the connection at each interval, and at once when a call reports a fault. Returns
+    /// the reason once the connection must be replaced.
+    ///
+    /// Only the application can replace its own connection, so an external one is replaced only
+    /// after a restart of the server, to verify its data.
+    async fn watch(&self, connected: &Connected<Connection>, ids: &mut RunIds) -> BoxError {
         let interval = self.context.options.check_interval;
-        let mut silent = 0;
+        let endpoint = &self.context.endpoint;
+        let mut unanswered = 0;
         loop {
-            // A call that failed asks for a check at once.
-            let _ = timeout(interval, self.suspicion.told.notified()).await;
-            if self.suspicion.is_unfit.load(Ordering::Relaxed) && !self.context.target.is_given() {
-                return "the server takes no writes".into();
+            let _ = timeout(interval, self.health.reported.notified()).await;
+            if self.health.not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
+                return "the server accepts no writes".into();
             }
-            if self.context.target.has_another(interval).await {
-                return "a sentinel names another master".into();
+            if endpoint.master_changed(connected.master.as_ref(), interval).await {
+                return "the sentinels name another master".into();
             }
             let asked = Instant::now();
-            match timeout(interval, runs.read(connection)).await {
-                Ok(Ok(())) if runs.have_changed() => return "the server was restarted".into(),
+            match timeout(interval, ids.refresh(&connected.connection)).await {
+                Ok(Ok(())) if ids.have_changed() => return "the server was restarted".into(),
                 Ok(Ok(())) => {
-                    silent = 0;
-                    // It is as quick as ever, though calls went unanswered: as good as a new one.
+                    unanswered = 0;
+                    // Callers timed out, but the server answers quickly again. Counts as a new
+                    // connection, so that the circuit breaker retries at once.
                     if asked.elapsed() < interval / 10
-                        && self.suspicion.is_unanswered.swap(false, Ordering::Relaxed)
+                        && self.health.timed_out.swap(false, Ordering::Relaxed)
                     {
-                        self.number.fetch_add(1, Ordering::Relaxed);
+                        self.generation.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                Ok(Err(error)) if self.context.target.is_given() => drop(error),
+                Ok(Err(_)) if endpoint.is_external() => {}
                 Ok(Err(error)) => return error.into(),
-                Err(_) if silent >= 1 && !self.context.target.is_given() => {
+                Err(_) if unanswered >= 1 && !endpoint.is_external() => {
                     return "the server does not answer".into();
                 }
-                Err(_) => silent += 1,
+                Err(_) => unanswered += 1,
             }
         }
     }

@@ -1,15 +1,15 @@
-//! A connection that the application has.
+//! Connections that the application made and lends to a store or a transport.
 
 use redis::aio::ConnectionLike;
 
-/// A connection whose type only the user knows. A clone is made for each command, as commands
-/// need it for themselves.
-pub(crate) trait Given: Send + Sync {
-    fn another(&self) -> Box<dyn ConnectionLike + Send>;
+/// A connection whose type only the application knows.
+pub(crate) trait ExternalConnection: Send + Sync {
+    /// Returns a clone for one command: a command needs exclusive access to its connection.
+    fn clone_boxed(&self) -> Box<dyn ConnectionLike + Send>;
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Given for C {
-    fn another(&self) -> Box<dyn ConnectionLike + Send> {
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> ExternalConnection for C {
+    fn clone_boxed(&self) -> Box<dyn ConnectionLike + Send> {
         Box::new(self.clone())
     }
 }

@@ -1,84 +1,248 @@
-//! Where Redis is and how to connect to it: for the level that instances share, and for events.
+//! Where Redis is, and how to connect to it: the same for the store and for the transport.
 
-mod external;
+pub(crate) mod client;
+pub(crate) mod external;
+mod nodes;
+pub(crate) mod role;
 mod sentinel;
 mod tls;
 
-use std::time::Duration;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+    Client, RedisResult,
+    cluster::{ClusterClient, ClusterClientBuilder, ClusterConfig},
+    cluster_async::ClusterConnection,
+};
+use tokio::time::{sleep, timeout};
+
+use self::{
+    client::{client, info, open, refused, tcp},
+    external::ExternalConnection,
+    nodes::Nodes,
+    sentinel::{MasterAddress, Sentinel},
+    tls::TlsMaterial,
+};
+use super::connection::Connection;
+use crate::{
+    adapters::task::timeout_named,
+    error::{BoxError, BuildError},
 };
 
-pub(crate) use self::{
-    external::Given,
-    sentinel::{Named, Sentinel},
-    tls::Certificates,
-};
-use crate::error::BuildError;
-
-pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        // Each call has its own deadline.
-        .set_response_timeout(None);
-    client.get_multiplexed_async_connection_with_config(&config).await
+/// What a builder was given: an address that nobody has checked yet, and certificates.
+pub(crate) struct EndpointConfig {
+    address: Address,
+    pub(crate) tls: TlsMaterial,
 }
 
-/// A peer that is gone without a word is noticed by the kernel too, where nobody asks: by a
-/// Cluster's connections to nodes that are not in use, say.
-pub(crate) fn tcp() -> TcpSettings {
-    let probes = TcpKeepalive::new().with_time(IDLE).with_interval(IDLE / 2);
-    with_user_timeout(TcpSettings::default().set_nodelay(true).set_keepalive(probes))
+enum Address {
+    Server(String),
+    Cluster(Vec<String>),
+    Sentinel { urls: Vec<String>, master: String },
+    Ready(Endpoint),
 }
 
-/// How long a connection is idle before it is probed.
-const IDLE: Duration = Duration::from_secs(10);
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
-    settings.set_user_timeout(IDLE * 2)
-}
-
-/// Elsewhere the system has no such setting, or the client does not know it.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn with_user_timeout(settings: TcpSettings) -> TcpSettings {
-    settings
-}
-
-pub(crate) fn client(url: &str, certificates: &Certificates) -> Result<Client, BuildError> {
-    let info = info(url)?.set_tcp_settings(tcp());
-    certificates.client(info).map_err(|error| refused(&error))
-}
-
-pub(crate) fn info(url: &str) -> Result<ConnectionInfo, BuildError> {
-    url.into_connection_info().map_err(|error| refused(&error))
-}
-
-pub(crate) fn check_nodes(urls: &[String]) -> Result<(), BuildError> {
-    if urls.is_empty() {
-        return Err(BuildError::new("redis.cluster", "names no node", "write one URL or more"));
+impl EndpointConfig {
+    pub(crate) fn server(url: impl Into<String>) -> Self {
+        Self::new(Address::Server(url.into()))
     }
-    Ok(())
+
+    pub(crate) fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
+    }
+
+    /// The host of the URL `master` is the name by which the sentinels know the master.
+    pub(crate) fn sentinel(
+        urls: impl IntoIterator<Item = impl Into<String>>,
+        master: impl Into<String>,
+    ) -> Self {
+        let urls = urls.into_iter().map(Into::into).collect();
+        Self::new(Address::Sentinel { urls, master: master.into() })
+    }
+
+    /// A client or a connection of the application.
+    pub(crate) fn ready(endpoint: Endpoint) -> Self {
+        Self::new(Address::Ready(endpoint))
+    }
+
+    fn new(address: Address) -> Self {
+        Self { address, tls: TlsMaterial::default() }
+    }
+
+    /// Checks the address and makes the clients. Connects to nothing.
+    pub(crate) fn build(self) -> Result<Endpoint, BuildError> {
+        let Self { address, tls } = self;
+        Ok(match address {
+            Address::Ready(endpoint) => endpoint,
+            Address::Server(url) => Endpoint::Server(client(&url, &tls)?),
+            Address::Sentinel { urls, master } => {
+                Endpoint::Sentinel(Sentinel::new(&urls, &master, tls)?)
+            }
+            Address::Cluster(urls) if urls.is_empty() => {
+                let fix = "write one URL or more";
+                return Err(BuildError::new("redis.cluster", "names no node", fix));
+            }
+            Address::Cluster(urls) => {
+                let nodes = urls.iter().map(|url| client(url, &tls)).collect::<Result<_, _>>()?;
+                let infos = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
+                let commands = ClusterClientBuilder::new(infos)
+                    .overall_response_timeout(Some(MAX_COMMAND_TIME))
+                    .retries(4)
+                    .min_retry_wait(10)
+                    .max_retry_wait(100)
+                    .tcp_settings(tcp());
+                let commands = tls.cluster(commands).build().map(Box::new);
+                Endpoint::Cluster { commands, nodes: Nodes::new(nodes) }
+            }
+        })
+    }
 }
 
-pub(crate) fn refused(error: &RedisError) -> BuildError {
-    let fix = "write redis://[user:password@]host[:port][/database], or rediss:// for TLS, which \
-               needs the feature `redis-tls`";
-    BuildError::new("redis.url", format!("is refused ({error})"), fix)
+/// Limit of a command to a Cluster, its retries included. Callers have shorter deadlines.
+const MAX_COMMAND_TIME: Duration = Duration::from_secs(60);
+
+/// One Redis, by whatever way it is reached.
+pub(crate) enum Endpoint {
+    Server(Client),
+    Cluster {
+        /// The client that sends each command to the node of its key. An error if the nodes
+        /// differ in what they require of it, such as the password.
+        commands: RedisResult<Box<ClusterClient>>,
+        /// For connections to any node.
+        nodes: Nodes,
+    },
+    Sentinel(Sentinel),
+    /// A connection that only the application can replace.
+    External(Arc<dyn ExternalConnection>),
+    ExternalCluster(ClusterConnection),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A connection that was just made.
+pub(crate) struct Connected<C> {
+    pub(crate) connection: C,
+    /// The address of the server, if sentinels named it.
+    pub(crate) master: Option<MasterAddress>,
+}
 
-    #[test]
-    fn connections_are_probed_and_given_up_by_the_kernel_too() {
-        let settings = tcp();
-        assert!(settings.nodelay() && settings.keepalive().is_some());
-        #[cfg(target_os = "linux")]
-        assert_eq!(settings.user_timeout(), Some(IDLE * 2));
+/// Servers that are tried in sequence share a limit: each may use up a third of it, so that two
+/// that do not answer leave time for a third.
+const SERVERS_TO_TRY: u32 = 3;
+
+impl Endpoint {
+    /// Returns the reason why a Cluster cannot be sent commands about keys.
+    pub(crate) fn check_commands(&self) -> Result<(), BuildError> {
+        match self {
+            Self::Cluster { commands: Err(error), .. } => Err(refused(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Connects for commands about keys. Each of the servers that are asked in sequence has
+    /// `timeout` to answer.
+    pub(crate) async fn connect(
+        &self,
+        timeout: Duration,
+    ) -> Result<Connected<Connection>, BoxError> {
+        let mut master = None;
+        let connection = match self {
+            Self::Server(client) => Connection::Server(open(client, timeout).await?),
+            Self::Cluster { commands, .. } => {
+                let config = ClusterConfig::new()
+                    .set_connection_timeout(timeout)
+                    // Half of the longest read timeout. The store has its own rules for retries.
+                    .set_response_timeout(MAX_COMMAND_TIME);
+                let client = commands.as_ref().map_err(Clone::clone)?;
+                Connection::Cluster(client.get_async_connection_with_config(config).await?)
+            }
+            Self::Sentinel(sentinel) => {
+                let found = sentinel.master(timeout).await?;
+                master = Some(found.address);
+                Connection::Server(found.connection)
+            }
+            Self::External(external) => Connection::External(Arc::clone(external)),
+            Self::ExternalCluster(cluster) => Connection::Cluster(cluster.clone()),
+        };
+        Ok(Connected { connection, master })
+    }
+
+    /// Connects to one server by calling `connect` with its client. Takes no longer than `limit`.
+    ///
+    /// In a Cluster any node will do: it forwards what is published to it to the subscribers of
+    /// all nodes.
+    ///
+    /// # Alternatives considered
+    ///
+    /// The client's own connection to a Cluster: it looks for the node of a key, and a channel
+    /// needs no particular one.
+    pub(crate) async fn connect_with<C, F>(
+        &self,
+        limit: Duration,
+        connect: impl Fn(Client) -> F,
+    ) -> Result<Connected<C>, BoxError>
+    where
+        F: Future<Output = Result<C, BoxError>>,
+    {
+        let mut master = None;
+        let connecting = async {
+            match self {
+                Self::Server(client) => connect(client.clone()).await,
+                Self::Sentinel(sentinel) => {
+                    let found = sentinel.master(limit / SERVERS_TO_TRY).await?;
+                    master = Some(found.address);
+                    connect(found.client).await
+                }
+                Self::Cluster { nodes, .. } => {
+                    let mut last: BoxError = "no node was asked".into();
+                    for node in nodes.round_robin() {
+                        match timeout(limit / SERVERS_TO_TRY, connect(node)).await {
+                            Ok(Ok(connection)) => return Ok(connection),
+                            Ok(Err(error)) => last = error,
+                            Err(_) => last = "a node does not answer".into(),
+                        }
+                    }
+                    Err(last)
+                }
+                Self::External(_) | Self::ExternalCluster(_) => {
+                    Err("only the application can make another connection".into())
+                }
+            }
+        };
+        let connection = timeout_named(limit, "connect", connecting).await?;
+        Ok(Connected { connection, master })
+    }
+
+    /// Returns true if the sentinels name another master by now than the one connected to. Takes
+    /// no longer than `limit`.
+    pub(crate) async fn master_changed(
+        &self,
+        known: Option<&MasterAddress>,
+        limit: Duration,
+    ) -> bool {
+        match (self, known) {
+            (Self::Sentinel(sentinel), Some(known)) => sentinel.has_changed(known, limit).await,
+            _ => false,
+        }
+    }
+
+    /// Returns once the sentinels name another master. Without sentinels it never returns.
+    pub(crate) async fn master_moved(&self, known: Option<&MasterAddress>, every: Duration) {
+        if known.is_none() {
+            return pending().await;
+        }
+        loop {
+            sleep(every).await;
+            if self.master_changed(known, every).await {
+                return;
+            }
+        }
+    }
+
+    /// Returns true if only the application can replace the connection.
+    pub(crate) fn is_external(&self) -> bool {
+        matches!(self, Self::External(_) | Self::ExternalCluster(_))
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster { .. } | Self::ExternalCluster(_))
     }
 }

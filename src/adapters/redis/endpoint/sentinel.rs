@@ -1,15 +1,14 @@
-//! Which server is the master, by what sentinels say.
+//! Finds the master that sentinels name.
 //!
-//! All are asked at once and each has its own time, so that one which is dead holds nothing up. One
-//! that was cut off while the others agreed on another master does not know better: each agreement
-//! has a number, and the latest counts. And what they name is asked itself, for it may not know yet
-//! that it is the master, or not be it any more.
+//! All sentinels are asked at once, each with its own limit, so that a dead one delays nothing. A
+//! sentinel that was cut off during a failover names an outdated master. Each failover has a
+//! number, the config epoch, so the answer with the highest epoch counts. The server that it names
+//! is asked for its role: it may not be promoted yet, or no longer be the master.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use redis::{
-    Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisResult,
-    Value,
+    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
@@ -17,65 +16,73 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Certificates, client, info, open, tcp};
-use crate::error::{BoxError, BuildError};
+use super::{
+    client::{client, info, open, tcp},
+    role::Role,
+    tls::TlsMaterial,
+};
+use crate::{
+    adapters::redis::connection::decode,
+    error::{BoxError, BuildError},
+};
 
 pub(crate) struct Sentinel {
     sentinels: Vec<Client>,
-    certificates: Certificates,
+    tls: TlsMaterial,
+    /// The name by which the sentinels know the master.
     name: Arc<str>,
-    /// What to say to the master; its address is what the sentinels say.
-    master: RedisConnectionInfo,
+    /// User, password and database for the master.
+    settings: RedisConnectionInfo,
     with_tls: bool,
 }
 
-/// The server that the sentinels name, and that agrees.
+/// The server that the sentinels name, which has confirmed that it is a master.
 pub(crate) struct Master {
     pub(crate) client: Client,
     pub(crate) connection: MultiplexedConnection,
-    pub(crate) named: Named,
+    pub(crate) address: MasterAddress,
 }
 
-/// Host and port of a master, as the sentinels say it.
-type Address = (String, u16);
-
-/// Whom a sentinel names, and the number of the agreement by which it does.
-pub(crate) type Named = (Address, u64);
+/// Where a sentinel says that the master is.
+#[derive(Debug, Clone)]
+pub(crate) struct MasterAddress {
+    address: (String, u16),
+    /// The number of the failover that made it the master.
+    config_epoch: u64,
+}
 
 impl Sentinel {
-    /// `master` has its name for a host.
+    /// The host of the URL `master` is the name by which the sentinels know the master.
     pub(crate) fn new(
         sentinels: &[String],
         master: &str,
-        certificates: Certificates,
+        tls: TlsMaterial,
     ) -> Result<Self, BuildError> {
-        let sentinels = sentinels.iter().map(|url| client(url, &certificates));
+        let refuse = |problem, fix| BuildError::new("redis.sentinel", problem, fix);
+        let sentinels = sentinels.iter().map(|url| client(url, &tls));
         let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
         if sentinels.is_empty() {
-            let fix = "write one URL or more";
-            return Err(BuildError::new("redis.sentinel", "names no sentinel", fix));
+            return Err(refuse("names no sentinel", "write one URL or more"));
         }
         let master = info(master)?;
         let (name, with_tls) = match master.addr() {
             ConnectionAddr::Tcp(name, _) => (Arc::from(&**name), false),
             ConnectionAddr::TcpTls { host, .. } => (Arc::from(&**host), true),
             _ => {
-                return Err(BuildError::new(
-                    "redis.sentinel",
-                    "needs the master's name",
-                    "write it as the host of a URL, as in redis://:password@mymaster/0",
-                ));
+                let fix = "write it as the host of a URL, as in redis://:password@mymaster/0";
+                return Err(refuse("needs the master's name", fix));
             }
         };
-        let master = master.redis_settings().clone();
-        Ok(Self { sentinels, certificates, name, master, with_tls })
+        let settings = master.redis_settings().clone();
+        Ok(Self { sentinels, tls, name, settings, with_tls })
     }
 
-    /// Each sentinel, and each server that is named, has `limit` to answer.
+    /// Connects to the master. Each sentinel and each server that a sentinel names has `limit` to
+    /// answer.
     pub(crate) async fn master(&self, limit: Duration) -> Result<Master, BoxError> {
         let mut last: BoxError = "no sentinel answers".into();
-        for named in ranked(self.ask_all(limit, &mut last).await) {
-            match self.connect_to(named, limit).await {
+        for address in by_config_epoch(self.ask_all(limit, &mut last).await) {
+            match self.connect_to(address, limit).await {
                 Ok(master) => return Ok(master),
                 Err(error) => last = error,
             }
@@ -83,22 +90,25 @@ impl Sentinel {
         Err(last)
     }
 
-    /// Whether there is another master than the one known: that may not know yet that it is none
-    /// any more, and for some seconds takes writes that will be lost. Known within `limit`.
+    /// Returns true if there is another master than the known one. Takes no longer than `limit`.
     ///
-    /// An older agreement than the known one says nothing: who has the newer may be late today.
-    pub(crate) async fn has_another(&self, known: &Named, limit: Duration) -> bool {
+    /// The old master may not know yet that it was replaced, and for some seconds accepts writes
+    /// that will be lost. An answer with a lower config epoch is ignored: the sentinel that gave
+    /// the higher one may merely be late this time.
+    pub(crate) async fn has_changed(&self, known: &MasterAddress, limit: Duration) -> bool {
         let named = self.ask_all(limit / 2, &mut BoxError::from("")).await;
-        let first = ranked(named).into_iter().next();
-        match first.filter(|named| named.0 != known.0 && named.1 >= known.1) {
+        let is_other = |it: &MasterAddress| {
+            it.address != known.address && it.config_epoch >= known.config_epoch
+        };
+        match by_config_epoch(named).into_iter().next().filter(is_other) {
             Some(other) => self.connect_to(other, limit / 2).await.is_ok(),
             None => false,
         }
     }
 
-    /// What the sentinels say that answer in time. Where one has, the others must not take much
-    /// longer.
-    async fn ask_all(&self, limit: Duration, last: &mut BoxError) -> Vec<Named> {
+    /// Returns the answers that arrive within `limit`. After the first answer the other sentinels
+    /// have a quarter of the limit left.
+    async fn ask_all(&self, limit: Duration, last: &mut BoxError) -> Vec<MasterAddress> {
         let mut asking = JoinSet::new();
         for sentinel in &self.sentinels {
             asking.spawn(ask(sentinel.clone(), Arc::clone(&self.name), limit));
@@ -107,8 +117,8 @@ impl Sentinel {
         let mut until = Instant::now() + limit;
         while let Ok(Some(answer)) = timeout_at(until, asking.join_next()).await {
             match answer {
-                Ok(Ok(one)) => {
-                    named.push(one);
+                Ok(Ok(address)) => {
+                    named.push(address);
                     until = until.min(Instant::now() + limit / 4);
                 }
                 Ok(Err(error)) => *last = error,
@@ -118,64 +128,64 @@ impl Sentinel {
         named
     }
 
-    async fn connect_to(&self, named: Named, limit: Duration) -> Result<Master, BoxError> {
-        let (host, port) = named.0.clone();
+    async fn connect_to(&self, master: MasterAddress, limit: Duration) -> Result<Master, BoxError> {
+        let (host, port) = master.address.clone();
         let server = if self.with_tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
             ConnectionAddr::Tcp(host, port)
         };
-        let info = server.into_connection_info()?.set_redis_settings(self.master.clone());
-        let client = self.certificates.client(info.set_tcp_settings(tcp()))?;
+        let info = server.into_connection_info()?.set_redis_settings(self.settings.clone());
+        let client = self.tls.client(info.set_tcp_settings(tcp()))?;
         let asking = async {
             let mut connection = open(&client, limit).await?;
-            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
-            match role.first() {
-                Some(Value::BulkString(role)) if role == b"master" => {
-                    Ok(Master { client, connection, named })
-                }
+            match Role::of(&mut connection).await? {
+                Role::Master => Ok(Master { client, connection, address: master }),
                 _ => Err("the server that the sentinels name is no master yet".into()),
             }
         };
-        timeout(limit, asking).await.map_err(|_| "the server that the sentinels name is silent")?
+        timeout(limit, asking)
+            .await
+            .map_err(|_| "the server that the sentinels name does not answer")?
     }
 }
 
-async fn ask(sentinel: Client, name: Arc<str>, limit: Duration) -> Result<Named, BoxError> {
+/// Asks one sentinel two questions in one round trip: the first answer is up to date as soon as a
+/// replica is promoted, the second contains the config epoch.
+async fn ask(sentinel: Client, name: Arc<str>, limit: Duration) -> Result<MasterAddress, BoxError> {
     let asking = async {
         let mut sentinel = open(&sentinel, limit).await?;
         let mut questions = redis::pipe();
-        // The first knows of a master as soon as it is promoted, the second has the number.
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&*name);
         questions.cmd("SENTINEL").arg("MASTER").arg(&*name);
         let mut answers = sentinel.req_packed_commands(&questions, 0, 2).await?.into_iter();
-        let address: Option<Address> = read(answers.next().unwrap_or(Value::Nil))?;
+        let address: Option<(String, u16)> = decode(answers.next().unwrap_or(Value::Nil))?;
         let address =
             address.ok_or_else(|| format!("the sentinel knows no master named `{name}`"))?;
-        // What speaks like a sentinel and has no numbers agrees on nothing.
-        let more: HashMap<String, String> =
-            answers.next().and_then(|it| read(it).ok()).unwrap_or_default();
-        let agreement = more.get("config-epoch").and_then(|number| number.parse().ok());
-        Ok((address, agreement.unwrap_or(0)))
+        // Servers that imitate a sentinel may have no config epoch. It counts as 0.
+        let details: HashMap<String, String> =
+            answers.next().and_then(|it| decode(it).ok()).unwrap_or_default();
+        let config_epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok());
+        Ok(MasterAddress { address, config_epoch: config_epoch.unwrap_or(0) })
     };
     timeout(limit, asking).await.map_err(|_| "a sentinel does not answer")?
 }
 
-fn read<T: FromRedisValue>(answer: Value) -> RedisResult<T> {
-    Ok(T::from_redis_value(answer.extract_error()?)?)
-}
-
-/// By the latest agreement first, and of one agreement whom most name.
-fn ranked(named: Vec<Named>) -> Vec<Named> {
-    let mut servers: HashMap<Address, (u64, usize)> = HashMap::new();
-    for (address, agreement) in named {
+/// Returns each address once: the highest config epoch first, and within one epoch the address
+/// that most sentinels name.
+fn by_config_epoch(named: Vec<MasterAddress>) -> Vec<MasterAddress> {
+    let mut servers: HashMap<(String, u16), (u64, usize)> = HashMap::new();
+    for MasterAddress { address, config_epoch } in named {
         let (latest, votes) = servers.entry(address).or_default();
-        *latest = agreement.max(*latest);
+        *latest = config_epoch.max(*latest);
         *votes += 1;
     }
     let mut servers: Vec<_> = servers.into_iter().map(|(address, rank)| (rank, address)).collect();
     servers.sort_by(|one, other| other.cmp(one));
-    servers.into_iter().map(|((agreement, _), address)| (address, agreement)).collect()
+    servers
+        .into_iter()
+        .map(|((config_epoch, _), address)| MasterAddress { address, config_epoch })
+        .collect()
 }
 
 #[cfg(test)]
@@ -183,16 +193,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_agreement_counts_and_then_the_most_votes() {
+    fn the_highest_config_epoch_comes_first_and_then_the_most_votes() {
         for (named, first) in [
             (&[(1, 4), (1, 4), (2, 5)][..], 2),
             (&[(1, 5), (2, 4), (2, 4)], 1),
             (&[(1, 0), (2, 0), (2, 0)], 2),
             (&[(3, 0)], 3),
         ] {
-            let named = named.iter().map(|(port, number)| (("h".to_owned(), *port), *number));
-            assert_eq!(ranked(named.collect())[0].0.1, first);
+            let named = named.iter().map(|&(port, config_epoch)| MasterAddress {
+                address: ("h".to_owned(), port),
+                config_epoch,
+            });
+            assert_eq!(by_config_epoch(named.collect())[0].address.1, first);
         }
-        assert!(ranked(Vec::new()).is_empty());
+        assert!(by_config_epoch(Vec::new()).is_empty());
     }
 }

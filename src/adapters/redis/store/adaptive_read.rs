@@ -43,7 +43,7 @@ impl Inner {
 
     /// Whether this caller will not be alone.
     fn are_many(&self) -> bool {
-        !self.context.target.is_cluster() && (self.gets.is_busy() || self.beginnings.is_busy())
+        !self.context.endpoint.is_cluster() && (self.gets.is_busy() || self.beginnings.is_busy())
     }
 
     async fn begin(self: &Arc<Self>, what: Beginning) -> Result<LeaseResponse, BoxError> {

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{Inner, context::StoreContext};
-use crate::adapters::redis::connection::{Request, doubt};
+use crate::adapters::redis::connection::{Request, classify};
 use crate::{error::BoxError, resilience::run_until};
 
 /// With so many a batch is full: its answers come together, so the first waits for the last.
@@ -245,7 +245,7 @@ impl Inner {
     pub(crate) async fn together<A: Ask>(self: &Arc<Self>, what: A) -> Result<A::Answer, BoxError> {
         // Keys of a Cluster are on different servers. (Boxed, so that who goes with others need not
         // have room for what it takes to go alone: callers of whom there are many are to be small.)
-        if self.context.target.is_cluster() {
+        if self.context.endpoint.is_cluster() {
             return Box::pin(self.alone(what, false)).await;
         }
         match self.join(what) {
@@ -284,8 +284,8 @@ impl Inner {
             one => vec![self.accept(one)?; count],
         };
         let answers = A::answers(said, count, is_second).inspect_err(|error| {
-            if let Some(doubt) = doubt(error) {
-                self.link.suspect(doubt);
+            if let Some(fault) = classify(error) {
+                self.link.report(fault);
             }
         });
         Ok(answers?.take(count).collect())

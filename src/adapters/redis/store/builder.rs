@@ -1,6 +1,6 @@
-//! How a store is asked for: where Redis is, and the options.
+//! Builds a [`RedisStore`] from an address and options, and checks both.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use redis::{aio::ConnectionLike, cluster_async::ClusterConnection};
 
@@ -8,136 +8,84 @@ use super::{
     DeleteStrategy, RedisOptions, RedisStore, RestartPolicy, context::StoreContext,
     keyspace::KeySpace,
 };
-use crate::adapters::redis::{endpoint::Certificates, target::Target};
-use crate::error::BuildError;
+use crate::{
+    adapters::redis::{
+        builder::builder_setters,
+        endpoint::{Endpoint, EndpointConfig},
+    },
+    error::BuildError,
+};
 
 impl RedisStore {
-    /// A single server, by its URL: `redis://[user:password@]host[:port][/database]`, or
+    /// Uses a single server. Its URL is `redis://[user:password@]host[:port][/database]`, or
     /// `rediss://` for TLS with the feature `redis-tls`.
     pub fn at(url: impl Into<String>) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::One(url.into()))
+        RedisStoreBuilder::new(EndpointConfig::server(url))
     }
 
-    /// A Cluster, by the URLs of some of its nodes.
+    /// Uses a Cluster. Takes the URLs of some of its nodes; the client finds the others.
     pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::Cluster(urls.into_iter().map(Into::into).collect()))
+        RedisStoreBuilder::new(EndpointConfig::cluster(urls))
     }
 
-    /// The server that sentinels name, by their URLs and that of the master, which has its name as
-    /// the host: `redis://:password@mymaster/0`.
+    /// Uses the master that sentinels name. Takes the URLs of the sentinels, and the URL of the
+    /// master with its name as the host: `redis://:password@mymaster/0`.
     pub fn sentinel(
         urls: impl IntoIterator<Item = impl Into<String>>,
         master: impl Into<String>,
     ) -> RedisStoreBuilder {
-        let urls = urls.into_iter().map(Into::into).collect();
-        RedisStoreBuilder::new(Place::Sentinel(urls, master.into()))
+        RedisStoreBuilder::new(EndpointConfig::sentinel(urls, master))
     }
 
-    /// A connection that the application has: a `MultiplexedConnection`, or better a
-    /// `ConnectionManager`, for it is not made anew here when it breaks.
+    /// Uses a connection of the application. The store never replaces a broken connection of the
+    /// application, so prefer a `ConnectionManager` to a `MultiplexedConnection`.
     pub fn over(
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
     ) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::Ready(Target::Given(Arc::new(connection))))
+        let endpoint = Endpoint::External(Arc::new(connection));
+        RedisStoreBuilder::new(EndpointConfig::ready(endpoint))
     }
 
-    /// The same for a connection to a Cluster.
+    /// Uses a connection of the application to a Cluster.
     pub fn over_cluster(connection: ClusterConnection) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Place::Ready(Target::GivenCluster(connection)))
+        RedisStoreBuilder::new(EndpointConfig::ready(Endpoint::ExternalCluster(connection)))
     }
 }
 
-/// Makes a [`RedisStore`].
+/// Builds a [`RedisStore`].
 #[must_use = "nothing happens before build()"]
 pub struct RedisStoreBuilder {
-    place: Place,
-    pub(crate) certificates: Certificates,
+    pub(crate) endpoint: EndpointConfig,
     options: RedisOptions,
 }
 
-pub(crate) enum Place {
-    One(String),
-    Cluster(Vec<String>),
-    Sentinel(Vec<String>, String),
-    Ready(Target),
-}
+builder_setters!(RedisStoreBuilder for RedisOptions {
+    prefix: impl Into<String>,
+    use_index: bool,
+    scan_count: usize,
+    batch_size: usize,
+    delete_strategy: DeleteStrategy,
+    max_entries: usize,
+    max_payload_bytes: usize,
+    after_restart: RestartPolicy,
+});
 
 impl RedisStoreBuilder {
-    pub(crate) fn new(place: Place) -> Self {
-        Self { place, certificates: Certificates::default(), options: RedisOptions::default() }
-    }
-
-    /// Replaces all options, for example by those read from a config file.
-    pub fn options(mut self, options: RedisOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// See [`RedisOptions::prefix`].
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.options.prefix = prefix.into();
-        self
-    }
-
-    /// See [`RedisOptions::use_index`].
-    pub fn use_index(mut self, use_index: bool) -> Self {
-        self.options.use_index = use_index;
-        self
-    }
-
-    /// See [`RedisOptions::scan_count`].
-    pub fn scan_count(mut self, count: usize) -> Self {
-        self.options.scan_count = count;
-        self
-    }
-
-    /// See [`RedisOptions::batch_size`].
-    pub fn batch_size(mut self, keys: usize) -> Self {
-        self.options.batch_size = keys;
-        self
-    }
-
-    /// See [`RedisOptions::delete_strategy`].
-    pub fn delete_strategy(mut self, strategy: DeleteStrategy) -> Self {
-        self.options.delete_strategy = strategy;
-        self
-    }
-
-    /// See [`RedisOptions::max_entries`].
-    pub fn max_entries(mut self, entries: usize) -> Self {
-        self.options.max_entries = Some(entries);
-        self
-    }
-
-    /// See [`RedisOptions::max_payload_bytes`].
-    pub fn max_payload_bytes(mut self, bytes: usize) -> Self {
-        self.options.max_payload_bytes = bytes;
-        self
-    }
-
-    /// See [`RedisOptions::after_restart`].
-    pub fn after_restart(mut self, after_restart: RestartPolicy) -> Self {
-        self.options.after_restart = after_restart;
-        self
+    fn new(endpoint: EndpointConfig) -> Self {
+        Self { endpoint, options: RedisOptions::default() }
     }
 
     /// Builds the store. Connects to nothing.
     ///
     /// # Errors
     ///
-    /// A URL that is none, and options that contradict each other; the error names the option and
+    /// Fails if a URL is invalid or options contradict each other. The error names the option and
     /// the fix.
     pub fn build(self) -> Result<RedisStore, BuildError> {
-        let Self { place, certificates, options } = self;
-        let timeout = options.connect_timeout;
-        let target = match place {
-            Place::One(url) => Target::one(&url, &certificates)?,
-            Place::Cluster(urls) => Target::cluster(&urls, &certificates, timeout)?,
-            Place::Sentinel(urls, master) => Target::sentinel(&urls, &master, certificates)?,
-            Place::Ready(target) => target,
-        };
-        let context = StoreContext::new(target, options);
-        context.options.check(&context.keys, context.target.is_cluster())?;
+        let endpoint = self.endpoint.build()?;
+        endpoint.check_commands()?;
+        let context = StoreContext::new(endpoint, self.options);
+        context.options.check(&context.keys, context.endpoint.is_cluster())?;
         Ok(RedisStore::new(context))
     }
 }
@@ -150,8 +98,8 @@ impl RedisOptions {
         refuse(
             keys.is_ambiguous(),
             "redis.prefix",
-            "has an opening brace and nothing for it to enclose, so a Cluster would place names by \
-             what is in their keys",
+            "has an opening brace that encloses nothing, so a Cluster would place names by braces \
+             in their keys",
             "leave the brace out, or close it after at least one character",
         )?;
         for (option, number) in [
@@ -180,11 +128,5 @@ impl RedisOptions {
             "set redis.use_index to true, which a Cluster cannot have, or bound the server's \
              memory instead",
         )
-    }
-}
-
-impl fmt::Debug for RedisStoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreBuilder").field("options", &self.options).finish_non_exhaustive()
     }
 }

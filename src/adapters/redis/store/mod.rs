@@ -9,8 +9,6 @@ pub(crate) mod options;
 pub(crate) mod reads;
 pub(crate) mod scan;
 pub(crate) mod scripts;
-#[cfg(feature = "redis-tls")]
-mod tls;
 pub(crate) mod writes;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -30,8 +28,8 @@ pub use self::{
     options::{DeleteStrategy, RedisOptions, RestartPolicy},
 };
 use super::{
-    connection::{Doubt, Request, doubt, read},
-    supervisor::Link,
+    connection::{Fault, Request, classify, decode},
+    supervisor::ConnectionHandle,
 };
 use crate::l2::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
 use crate::{error::BoxError, time::millis};
@@ -74,7 +72,7 @@ pub struct RedisStore(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) context: Arc<StoreContext>,
-    pub(crate) link: Link,
+    pub(crate) link: ConnectionHandle,
     pub(crate) gets: Together<Get>,
     pub(crate) beginnings: Together<Beginning>,
     pub(crate) lately: Misses,
@@ -85,9 +83,10 @@ pub(crate) struct Inner {
 impl RedisStore {
     /// Creates a store that is not connected yet.
     pub(crate) fn new(context: StoreContext) -> Self {
+        let context = Arc::new(context);
         Self(Arc::new(Inner {
-            context: Arc::new(context),
-            link: Link::default(),
+            link: ConnectionHandle::new(Arc::clone(&context)),
+            context,
             gets: Together::default(),
             beginnings: Together::default(),
             lately: Misses::default(),
@@ -103,33 +102,32 @@ impl Inner {
     async fn ask_twice(self: &Arc<Self>, request: Request<'_>) -> (Result<Value, BoxError>, bool) {
         let (mut connection, number) = match self.link.connected() {
             Some(connected) => connected,
-            None => match Box::pin(self.link.get(&self.context)).await {
+            None => match Box::pin(self.link.get()).await {
                 Ok(connected) => connected,
                 Err(error) => return (Err(error), false),
             },
         };
-        let unanswered = self.link.unanswered();
+        let call = self.link.begin_call();
         let mut is_second = false;
         loop {
-            match connection.ask_only(&request).await {
+            match connection.send_owned(&request).await {
                 Ok(answer) => {
-                    unanswered.answered();
+                    call.disarm();
                     return (Ok(answer), is_second);
                 }
                 Err(error) => {
-                    if let Some(doubt) = doubt(&error) {
-                        self.link.suspect(doubt);
+                    if let Some(fault) = classify(&error) {
+                        self.link.report(fault);
                     }
                     if is_second || !error.is_connection_dropped() {
-                        unanswered.answered();
+                        call.disarm();
                         return (Err(error.into()), is_second);
                     }
                     is_second = true;
-                    (connection, _) =
-                        match Box::pin(self.link.get_later(&self.context, number)).await {
-                            Ok(connected) => connected,
-                            Err(error) => return (Err(error), is_second),
-                        };
+                    (connection, _) = match Box::pin(self.link.wait_newer(number)).await {
+                        Ok(connected) => connected,
+                        Err(error) => return (Err(error), is_second),
+                    };
                 }
             }
         }
@@ -142,9 +140,9 @@ impl Inner {
 
     /// What an answer says, if it is no error: one of several may be.
     fn accept<T: FromRedisValue>(&self, answer: Value) -> Result<T, BoxError> {
-        read(answer).map_err(|error| {
-            if let Some(doubt) = doubt(&error) {
-                self.link.suspect(doubt);
+        decode(answer).map_err(|error| {
+            if let Some(fault) = classify(&error) {
+                self.link.report(fault);
             }
             error.into()
         })
@@ -252,7 +250,7 @@ impl Store for RedisStore {
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             // In a Cluster they lie on different nodes.
-            let at_once = if self.0.context.target.is_cluster() { 1 } else { DELETED_AT_ONCE };
+            let at_once = if self.0.context.endpoint.is_cluster() { 1 } else { DELETED_AT_ONCE };
             for keys in keys.chunks(at_once) {
                 let all: Vec<Removal> = keys.iter().map(|key| self.0.removal(key)).collect();
                 let all: Vec<&Removal> = all.iter().collect();
@@ -264,9 +262,9 @@ impl Store for RedisStore {
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let (connection, _) = self.0.link.get(&self.0.context).await?;
+            let (connection, _) = self.0.link.get().await?;
             let deleted = scan::delete_matching(&connection, &self.0.context, pattern).await;
-            deleted.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
+            deleted.inspect_err(|_| self.0.link.report(Fault::Disconnected))
         })
     }
 
@@ -281,9 +279,9 @@ impl Store for RedisStore {
 
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
-            let (connection, _) = self.0.link.get(&self.0.context).await?;
+            let (connection, _) = self.0.link.get().await?;
             let size = scan::size(&connection, &self.0.context).await;
-            size.inspect_err(|_| self.0.link.suspect(Doubt::Broken))
+            size.inspect_err(|_| self.0.link.report(Fault::Disconnected))
         })
     }
 
@@ -319,7 +317,7 @@ impl Store for RedisStore {
     }
 
     fn connection_generation(&self) -> u64 {
-        self.0.link.number()
+        self.0.link.generation()
     }
 }
 

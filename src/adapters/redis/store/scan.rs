@@ -9,9 +9,9 @@ use redis::{RedisResult, Value};
 
 use super::context::StoreContext;
 use crate::adapters::redis::{
-    cluster::{Layout, Node},
-    connection::{Connection, Request, read},
-    run_id::field,
+    cluster::SlotMap,
+    connection::{Connection, Node, Request, decode},
+    info::info_field,
 };
 use crate::{error::BoxError, glob::Pattern};
 
@@ -31,7 +31,7 @@ pub(crate) async fn delete_matching(
 ) -> Result<(), BoxError> {
     let pattern = Pattern::new(glob);
     let with_index = context.has_index() && is_index_kept(connection).await;
-    let mut layout = Layout::of(connection).await?;
+    let mut slots = SlotMap::read(connection).await?;
     let mut is_second = false;
     for _ in 0..MOST_ROUNDS {
         // mutant one-walk: s/] {/].into_iter().rev() {/
@@ -39,20 +39,20 @@ pub(crate) async fn delete_matching(
             if with_index {
                 sweep_index(connection, context, kind, &pattern).await?;
             } else {
-                for node in layout.nodes() {
+                for node in slots.nodes() {
                     sweep(connection, context, node, kind, glob, &pattern).await?;
                 }
             }
         }
-        let later = Layout::of(connection).await?;
+        let later = SlotMap::read(connection).await?;
         // A key that moved from a node not yet walked over to one already walked over was missed.
         // It does so once, so the next round finds it.
-        let was_still = layout == later && (!later.is_moving || is_second);
+        let was_still = slots == later && (!later.is_moving || is_second);
         if was_still {
             return Ok(());
         }
-        is_second = layout.is_moving || later.is_moving;
-        layout = later;
+        is_second = slots.is_moving || later.is_moving;
+        slots = later;
     }
     Err("the slots of the Cluster kept moving while it was walked over".into())
 }
@@ -64,7 +64,7 @@ pub(crate) async fn size(connection: &Connection, context: &StoreContext) -> Res
     let all = Pattern::new("*");
     let glob = context.keys.glob("*");
     let mut size = 0;
-    for node in Layout::of(connection).await?.nodes() {
+    for node in SlotMap::read(connection).await?.nodes() {
         let mut walk = Walk::scan(&glob, context.options.scan_count);
         while let Some(names) = walk.next(connection, node).await? {
             size += names.iter().filter(|name| context.keys.is_value_of(name, &all)).count() as u64;
@@ -78,8 +78,8 @@ pub(crate) async fn size(connection: &Connection, context: &StoreContext) -> Res
 async fn is_index_kept(connection: &Connection) -> bool {
     let info = redis::cmd("INFO").arg("memory").to_owned();
     let Ok(info) = connection.run::<String>(&info).await else { return false };
-    let is_bounded = field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
-    let policy = field(&info, "maxmemory_policy").unwrap_or_default();
+    let is_bounded = info_field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
+    let policy = info_field(&info, "maxmemory_policy").unwrap_or_default();
     !is_bounded || policy == "noeviction" || policy.starts_with("volatile")
 }
 
@@ -123,7 +123,7 @@ async fn sweep_index(
             let mut call = redis::cmd("EVALSHA");
             call.arg(&remove.hash).arg(names.len() + 1).arg(set).arg(names);
             call.arg(context.options.delete_strategy.command());
-            read::<()>(connection.ask(&Request::Script(remove, call)).await?)?;
+            decode::<()>(connection.send(&Request::Script(remove, call)).await?)?;
         }
     }
     Ok(())
@@ -172,7 +172,7 @@ async fn size_by_index(connection: &Connection, context: &StoreContext) -> Redis
         }
         let mut call = redis::cmd("EVALSHA");
         call.arg(&clean.hash).arg(1).arg(index).arg(&names);
-        size += read::<u64>(connection.ask(&Request::Script(clean, call)).await?)?;
+        size += decode::<u64>(connection.send(&Request::Script(clean, call)).await?)?;
     }
 }
 

@@ -1,88 +1,81 @@
-//! How a transport over Redis is made.
+//! Builds a [`RedisTransport`] from an address and options, and checks both.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use redis::{Client, aio::ConnectionLike};
-use tokio::sync::watch;
 
-use super::{
-    RedisTransport,
-    options::RedisTransportOptions,
-    place::{Nodes, Place},
-    publisher::Publisher,
-};
+use super::{RedisTransport, options::RedisTransportOptions, publisher::Publisher};
 use crate::{
-    adapters::redis::endpoint::{Certificates, Given, Sentinel, check_nodes, client},
+    adapters::{
+        connection_slot::ConnectionSlot,
+        redis::{
+            builder::builder_setters,
+            endpoint::{Endpoint, EndpointConfig},
+        },
+    },
     error::BuildError,
 };
 
-/// Makes a [`RedisTransport`].
+impl RedisTransport {
+    /// Uses a single server. Its URL is `redis://[user:password@]host[:port]`, or `rediss://` for
+    /// TLS with the feature `redis-tls`. A database in the URL makes no difference: channels
+    /// belong to the server.
+    pub fn at(url: impl Into<String>) -> RedisTransportBuilder {
+        RedisTransportBuilder::new(EndpointConfig::server(url))
+    }
+
+    /// Uses a Cluster. Takes the URLs of several of its nodes: the transport does not look for
+    /// others.
+    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisTransportBuilder {
+        RedisTransportBuilder::new(EndpointConfig::cluster(urls))
+    }
+
+    /// Uses the master that sentinels name. Takes the URLs of the sentinels, and the URL of the
+    /// master with its name as the host: `redis://:password@mymaster/0`.
+    pub fn sentinel(
+        urls: impl IntoIterator<Item = impl Into<String>>,
+        master: impl Into<String>,
+    ) -> RedisTransportBuilder {
+        RedisTransportBuilder::new(EndpointConfig::sentinel(urls, master))
+    }
+
+    /// Uses a single server, with connections that a client of the application makes.
+    pub fn over(client: Client) -> RedisTransportBuilder {
+        RedisTransportBuilder::new(EndpointConfig::ready(Endpoint::Server(client)))
+    }
+}
+
+/// Builds a [`RedisTransport`].
 #[must_use = "nothing happens before build()"]
 pub struct RedisTransportBuilder {
-    origin: Origin,
-    pub(crate) certificates: Certificates,
-    given: Option<Arc<dyn Given>>,
+    pub(crate) endpoint: EndpointConfig,
+    publisher: Publisher,
     options: RedisTransportOptions,
 }
 
-pub(crate) enum Origin {
-    One(String),
-    Cluster(Vec<String>),
-    Sentinel(Vec<String>, String),
-    Client(Client),
-}
+builder_setters!(RedisTransportBuilder for RedisTransportOptions {
+    channel: impl Into<String>,
+    queue_capacity: usize,
+    connect_timeout: Duration,
+    confirm_timeout: Duration,
+    heartbeat: Duration,
+});
 
 impl RedisTransportBuilder {
-    pub(crate) fn new(origin: Origin) -> Self {
-        let (certificates, options) = (Certificates::default(), RedisTransportOptions::default());
-        Self { origin, certificates, given: None, options }
+    fn new(endpoint: EndpointConfig) -> Self {
+        let publisher = Publisher::Own(ConnectionSlot::new());
+        Self { endpoint, publisher, options: RedisTransportOptions::default() }
     }
 
-    /// Publishes by a connection that the application has: a `MultiplexedConnection`, or better a
-    /// `ConnectionManager` or a `ClusterConnection`, for it is not made anew here when it breaks,
-    /// and never closed. Where it leads is not checked. Subscriptions have connections of their
-    /// own all the same: one that is subscribed may be good for nothing else.
+    /// Publishes over a connection of the application: a `MultiplexedConnection`, or better a
+    /// `ConnectionManager` or a `ClusterConnection`, since the transport never replaces or closes
+    /// it, and does not check which server it leads to. Subscriptions still have connections of
+    /// their own, because a connection that is subscribed may be unable to do anything else.
     pub fn publish_over(
         mut self,
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
     ) -> Self {
-        self.given = Some(Arc::new(connection));
-        self
-    }
-
-    /// Replaces all options, for example by those read from a config file.
-    pub fn options(mut self, options: RedisTransportOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// See [`RedisTransportOptions::channel`].
-    pub fn channel(mut self, channel: impl Into<String>) -> Self {
-        self.options = self.options.channel(channel);
-        self
-    }
-
-    /// See [`RedisTransportOptions::queue_capacity`].
-    pub fn queue_capacity(mut self, events: usize) -> Self {
-        self.options = self.options.queue_capacity(events);
-        self
-    }
-
-    /// See [`RedisTransportOptions::connect_timeout`].
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.options = self.options.connect_timeout(limit);
-        self
-    }
-
-    /// See [`RedisTransportOptions::confirm_timeout`].
-    pub fn confirm_timeout(mut self, limit: Duration) -> Self {
-        self.options = self.options.confirm_timeout(limit);
-        self
-    }
-
-    /// See [`RedisTransportOptions::heartbeat`].
-    pub fn heartbeat(mut self, every: Duration) -> Self {
-        self.options = self.options.heartbeat(every);
+        self.publisher = Publisher::External(Arc::new(connection));
         self
     }
 
@@ -90,36 +83,9 @@ impl RedisTransportBuilder {
     ///
     /// # Errors
     ///
-    /// A URL that is none, and wrong options; the error names the option and the fix.
+    /// Fails if a URL or an option is invalid. The error names the option and the fix.
     pub fn build(self) -> Result<RedisTransport, BuildError> {
-        let Self { origin, certificates, given, options } = self;
-        options.check()?;
-        let place = match origin {
-            Origin::One(url) => Place::One(client(&url, &certificates)?),
-            Origin::Client(client) => Place::One(client),
-            Origin::Sentinel(urls, master) => {
-                Place::Sentinel(Sentinel::new(&urls, &master, certificates)?)
-            }
-            Origin::Cluster(urls) => {
-                check_nodes(&urls)?;
-                let nodes = urls.iter().map(|url| client(url, &certificates));
-                Place::Cluster(Nodes::new(nodes.collect::<Result<_, _>>()?))
-            }
-        };
-        let own = || Publisher::Own(tokio::sync::Mutex::default());
-        Ok(RedisTransport {
-            place: Arc::new(place),
-            publisher: given.map_or_else(own, Publisher::Given),
-            options,
-            ends: watch::channel(0).0,
-        })
-    }
-}
-
-impl fmt::Debug for RedisTransportBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisTransportBuilder")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        self.options.check()?;
+        Ok(RedisTransport::new(self.endpoint.build()?, self.publisher, self.options))
     }
 }

@@ -1,26 +1,23 @@
-//! A subscription, on a connection of its own.
+//! Subscribes, on a connection of its own.
 //!
-//! The client's connections that subscribe again by themselves were refused: they do it in
-//! silence, and give up in silence. This one is not saved when it breaks.
+//! # Alternatives considered
+//!
+//! The client's connections that subscribe again on their own: they reconnect without a sign, so
+//! lost messages go unnoticed, and they give up without a sign. This subscription ends when its
+//! connection breaks.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{future::pending, pin::Pin, sync::Arc};
 
 use futures_util::StreamExt;
-use redis::{
-    Client, Value,
-    aio::{PubSubSink, PubSubStream},
-};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use redis::{Client, Value, aio::PubSubStream};
+use tokio::sync::watch;
 
-use super::{
-    options::RedisTransportOptions,
-    place::{Place, Reached},
-};
+use super::options::RedisTransportOptions;
 use crate::{
-    adapters::task::{AbortOnDrop, runtime},
+    adapters::{
+        redis::endpoint::{Connected, Endpoint},
+        task::{AbortOnDrop, probe_every, runtime},
+    },
     bus::{
         inbox::Inbox,
         transport::{Delivery, MessageStream},
@@ -28,17 +25,20 @@ use crate::{
     error::BoxError,
 };
 
-pub(crate) struct RedisEvents {
+pub(crate) struct RedisMessageStream {
     inbox: Arc<Inbox>,
     _reader: AbortOnDrop,
 }
 
-impl RedisEvents {
-    /// Returns when the server has confirmed that it is subscribed.
-    pub(crate) async fn of(
-        place: Arc<Place>,
+impl RedisMessageStream {
+    /// Returns once the server has confirmed the subscription.
+    ///
+    /// The subscription ends when a ping is not answered in time, when the sentinels name another
+    /// master, when the transport signals `ends`, or when the server closes the connection.
+    pub(crate) async fn subscribe(
+        endpoint: Arc<Endpoint>,
         options: &RedisTransportOptions,
-        ends: watch::Receiver<u64>,
+        mut ends: watch::Receiver<()>,
     ) -> Result<Self, BoxError> {
         let runtime = runtime()?;
         let subscribe = |client: Client| async move {
@@ -46,61 +46,54 @@ impl RedisEvents {
             sink.subscribe(&options.channel).await?;
             Ok((sink, stream))
         };
-        let Reached { connection: (sink, stream), address } =
-            place.reach(options.connect_timeout, subscribe).await?;
+        let Connected { connection: (sink, stream), master } =
+            endpoint.connect_with(options.connect_timeout, subscribe).await?;
         let inbox = Inbox::with_capacity(options.queue_capacity);
-        let (heartbeat, feed) = (options.heartbeat, Feed(Arc::clone(&inbox)));
+        let (heartbeat, reader) = (options.heartbeat, Reader(Arc::clone(&inbox)));
+        // An error is a reply too: the user may not be allowed to ping.
+        let ping = move || {
+            let mut sink = sink.clone();
+            async move { sink.ping::<Value>().await }
+        };
+        let ended = async move {
+            // A subscription outlives its transport.
+            if ends.changed().await.is_err() {
+                pending().await
+            }
+        };
         let reading = async move {
             tokio::select! {
                 biased;
-                () = beat(sink, heartbeat) => {}
-                () = place.moved(address.as_ref(), heartbeat) => {}
-                () = ended(ends) => {}
-                () = feed.fill(stream) => {}
+                () = probe_every(heartbeat, ping) => {}
+                () = endpoint.master_moved(master.as_ref(), heartbeat) => {}
+                () = ended => {}
+                () = reader.read(stream) => {}
             }
         };
         Ok(Self { inbox, _reader: AbortOnDrop::spawn(&runtime, reading) })
     }
 }
 
-/// Returns when the server does not answer in time.
-async fn beat(mut sink: PubSubSink, every: Duration) {
-    loop {
-        sleep(every).await;
-        // A refusal is a sign of life too, for users who may not ask for one.
-        let answer = timeout(every.mul_f32(1.5), sink.ping::<Value>()).await;
-        if !matches!(answer, Ok(Ok(_))) {
-            return;
-        }
-    }
-}
+/// Moves messages from the connection to the inbox, whether the subscriber polls or not: the
+/// client's own queue has no bound. When dropped it closes the inbox, even if the runtime shuts
+/// down.
+struct Reader(Arc<Inbox>);
 
-/// Returns when all subscriptions of the transport are to end: not because it is gone.
-async fn ended(mut ends: watch::Receiver<u64>) {
-    if ends.changed().await.is_err() {
-        pending::<()>().await;
-    }
-}
-
-/// Reads all the time, not only when asked: the client's own queue has no bound. Closes the queue
-/// when dropped, whoever ends the reading, be it a runtime that shuts down.
-struct Feed(Arc<Inbox>);
-
-impl Feed {
-    async fn fill(&self, mut stream: PubSubStream) {
+impl Reader {
+    async fn read(&self, mut stream: PubSubStream) {
         while let Some(message) = stream.next().await {
             self.0.push(Delivery::Message(message.get_payload_bytes().to_vec()));
         }
     }
 }
 
-impl Drop for Feed {
+impl Drop for Reader {
     fn drop(&mut self) {
         self.0.push(Delivery::Closed);
     }
 }
 
-impl MessageStream for RedisEvents {
+impl MessageStream for RedisMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         self.inbox.next()
     }

@@ -1,30 +1,26 @@
-//! Events over Redis Pub/Sub: to whoever listens at the moment.
+//! The event bus over Redis Pub/Sub: a message reaches the instances that are subscribed right now.
 
-mod builder;
+pub(crate) mod builder;
 mod message_stream;
 mod options;
-mod place;
 mod publisher;
-#[cfg(feature = "redis-tls")]
-mod tls;
 
 use std::{fmt, sync::Arc};
 
-use redis::{Client, Cmd};
+use redis::Cmd;
 use tokio::sync::watch;
 
-use self::{
-    builder::Origin,
-    message_stream::RedisEvents,
-    place::Place,
-    publisher::{Answer, Limits, Publisher},
-};
 pub use self::{builder::RedisTransportBuilder, options::RedisTransportOptions};
+use self::{
+    message_stream::RedisMessageStream,
+    publisher::{Answer, Publisher},
+};
+use super::endpoint::Endpoint;
 use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::BoxError;
 
-/// A [`Transport`] over Redis Pub/Sub: a single server, a Cluster, or whatever server a Sentinel
-/// names.
+/// A [`Transport`] over Redis Pub/Sub: a single server, a Cluster, or the master that sentinels
+/// name.
 ///
 /// ```
 /// use lazy_layers_cache::RedisTransport;
@@ -34,79 +30,52 @@ use crate::error::BoxError;
 /// # Ok(()) }
 /// ```
 ///
-/// A publish that has returned was worked off by the server. Nobody has confirmed that it was
-/// received: whoever was not subscribed at that moment never gets it, and a subscription never
-/// resumes. Per publisher events arrive in order, for as long as its connection lasts.
+/// When a publish returns, the server has processed the message, but no subscriber has confirmed
+/// it: an instance that was not subscribed at that moment never receives the message, and a
+/// subscription never resumes. The messages of one publisher arrive in order while its connection
+/// lasts.
 ///
-/// Publishing has a connection of its own, and so has each subscription. They are made when
-/// needed, and given up at their first weakness: a subscription that breaks, or whose server does
-/// not answer for two and a half [heartbeats](RedisTransportOptions::heartbeat), is over.
+/// The publisher has one connection, and each subscription has its own. They connect when needed,
+/// and are never repaired: a subscription ends when its connection breaks, or when its server has
+/// not answered for two and a half [heartbeats](RedisTransportOptions::heartbeat).
 ///
-/// Needs Redis 5 or later, or what speaks like it. A user of its ACL has to have `&` and the name
-/// of the channel, `+publish`, `+subscribe`; with `+ping` and `+role` more is noticed.
+/// Requires Redis 5 or later, or a compatible server. An ACL user needs `&` with the name of the
+/// channel, `+publish` and `+subscribe`. With `+ping` and `+role` the transport detects more
+/// faults.
 ///
 /// # Masters and nodes
 ///
-/// A replica of a single server, or of one that a Sentinel names, is refused, and left when a
-/// master becomes one: its subscribers alone would hear what is published to it. In a Cluster any
-/// node will do, master or not; each connection is to another one of those that were named, and
-/// those that do not answer are passed over.
+/// A replica of a single server, or of the master that sentinels name, is refused, and the
+/// transport leaves a master that becomes one: only its own subscribers would receive what is
+/// published to it. In a Cluster any node will do, master or replica. Each connection goes to the
+/// next of the named nodes, and skips nodes that do not answer.
 pub struct RedisTransport {
-    place: Arc<Place>,
+    endpoint: Arc<Endpoint>,
     publisher: Publisher,
     options: RedisTransportOptions,
-    /// Counts how often all subscriptions were ended.
-    ends: watch::Sender<u64>,
+    /// Tells all current subscriptions to end.
+    ends: watch::Sender<()>,
 }
 
 impl RedisTransport {
-    /// A single server, by its URL: `redis://[user:password@]host[:port]`, or `rediss://` for TLS
-    /// with the feature `redis-tls`. A database in it makes no difference: channels belong to
-    /// the server.
-    pub fn at(url: impl Into<String>) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(Origin::One(url.into()))
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        publisher: Publisher,
+        options: RedisTransportOptions,
+    ) -> Self {
+        Self { endpoint: Arc::new(endpoint), publisher, options, ends: watch::channel(()).0 }
     }
 
-    /// A Cluster, by the URLs of some of its nodes: of several, since nodes that are not named are
-    /// not found.
-    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(Origin::Cluster(urls.into_iter().map(Into::into).collect()))
-    }
-
-    /// The server that sentinels name, by their URLs and that of the master, which has its name as
-    /// the host: `redis://:password@mymaster/0`.
-    pub fn sentinel(
-        urls: impl IntoIterator<Item = impl Into<String>>,
-        master: impl Into<String>,
-    ) -> RedisTransportBuilder {
-        let urls = urls.into_iter().map(Into::into).collect();
-        RedisTransportBuilder::new(Origin::Sentinel(urls, master.into()))
-    }
-
-    /// A single server, by connections that a client of the application makes.
-    pub fn over(client: Client) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(Origin::Client(client))
-    }
-
-    async fn ask(&self, command: &Cmd) -> Result<(), BoxError> {
-        let limits = Limits {
-            connect: self.options.connect_timeout,
-            confirm: self.options.confirm_timeout,
-            heartbeat: self.options.heartbeat,
-        };
-        match self.publisher.ask(command, &self.place, &limits).await? {
+    async fn send(&self, command: &Cmd) -> Result<(), BoxError> {
+        match self.publisher.send(command, &self.endpoint, &self.options).await? {
             Answer::Done => Ok(()),
             Answer::Refused(error) => Err(error.into()),
-            Answer::ByReplica => {
-                // They are subscribed to the same server, or were.
-                self.end_subscriptions();
+            Answer::NotMaster => {
+                // The subscriptions are probably connected to the same server.
+                self.ends.send_replace(());
                 Err("the server has become a replica".into())
             }
         }
-    }
-
-    fn end_subscriptions(&self) {
-        self.ends.send_modify(|ends| *ends += 1);
     }
 }
 
@@ -121,29 +90,29 @@ impl Transport for RedisTransport {
         "redis"
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
             let mut publish = redis::cmd("PUBLISH");
-            publish.arg(&self.options.channel).arg(event);
-            self.ask(&publish).await
+            publish.arg(&self.options.channel).arg(message);
+            self.send(&publish).await
         })
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let (place, ends) = (Arc::clone(&self.place), self.ends.subscribe());
-            let events = RedisEvents::of(place, &self.options, ends).await?;
-            Ok(Subscribed { messages: Box::new(events), resumed: false })
+            let (endpoint, ends) = (Arc::clone(&self.endpoint), self.ends.subscribe());
+            let stream = RedisMessageStream::subscribe(endpoint, &self.options, ends).await?;
+            Ok(Subscribed { messages: Box::new(stream), resumed: false })
         })
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move { self.ask(&redis::cmd("PING")).await })
+        Box::pin(async move { self.send(&redis::cmd("PING")).await })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            self.end_subscriptions();
+            self.ends.send_replace(());
             self.publisher.disconnect().await;
             Ok(())
         })

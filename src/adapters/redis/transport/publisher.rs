@@ -1,22 +1,22 @@
-//! The way out: a connection of our own, or one that the application has.
+//! Publishes, over a connection of its own or over one that the application made.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use redis::{
-    Cmd, RedisError, Value,
+    Cmd, FromRedisValue, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
-use super::place::Place;
+use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
-        redis::endpoint::{Given, open},
+        connection_slot::{ConnectionSlot, Reusable},
+        redis::endpoint::{
+            Connected, Endpoint, client::open, external::ExternalConnection, role::Role,
+        },
         task::{AbortOnDrop, runtime, timeout_named},
     },
     error::BoxError,
@@ -24,142 +24,128 @@ use crate::{
 };
 
 pub(crate) enum Publisher {
-    Own(tokio::sync::Mutex<Option<Arc<Link>>>),
-    Given(Arc<dyn Given>),
+    Own(ConnectionSlot<PublisherConnection>),
+    External(Arc<dyn ExternalConnection>),
 }
 
-/// What became of a command.
+/// The outcome of a command that the server answered.
 pub(crate) enum Answer {
     Done,
     Refused(RedisError),
-    /// Done by a replica, to whose subscribers alone.
-    ByReplica,
+    /// The server is a replica: only its own subscribers received the message.
+    NotMaster,
 }
 
 impl Publisher {
-    /// Asks on the connection that there is, else on a new one. What failed on is not asked again.
-    pub(crate) async fn ask(
+    /// Sends a command over the current connection, or connects first. A failed command is not
+    /// sent again. It ends the connection, unless the server has refused the command.
+    pub(crate) async fn send(
         &self,
         command: &Cmd,
-        place: &Arc<Place>,
-        limits: &Limits,
+        endpoint: &Arc<Endpoint>,
+        options: &RedisTransportOptions,
     ) -> Result<Answer, BoxError> {
-        runtime()?;
-        let current = match self {
-            Self::Own(current) => current,
-            Self::Given(given) => {
-                let mut connection = given.another();
-                return timeout_named(limits.confirm, "answer", async {
+        let slot = match self {
+            Self::Own(slot) => slot,
+            Self::External(external) => {
+                runtime()?;
+                let mut connection = external.clone_boxed();
+                return timeout_named(options.confirm_timeout, "answer", async {
                     Ok(Answer::of(connection.req_packed_command(command).await?))
                 })
                 .await;
             }
         };
-        let link = timeout_named(limits.connect, "connect", async {
-            let mut current = current.lock().await;
-            if let Some(link) = current.as_ref().filter(|link| !link.is_over()) {
-                return Ok(Arc::clone(link));
-            }
-            *current = None;
-            let link = Arc::new(Link::open(place, limits).await?);
-            *current = Some(Arc::clone(&link));
-            Ok(link)
-        })
-        .await?;
-        let call = DropGuard::new(|| link.in_doubt.store(true, Ordering::Relaxed));
-        let answer = timeout_named(limits.confirm, "answer", link.ask(command)).await;
+        let connecting = PublisherConnection::open(endpoint, options);
+        let connection = slot.get_or_connect(options.connect_timeout, connecting).await?;
+        let call = DropGuard::new(|| connection.is_abandoned.store(true, Ordering::Relaxed));
+        let sending = connection.send(command);
+        let answer = timeout_named(options.confirm_timeout, "answer", sending).await;
         call.disarm();
         if !matches!(answer, Ok(Answer::Done | Answer::Refused(_))) {
-            let mut current = current.lock().await;
-            if current.as_ref().is_some_and(|it| Arc::ptr_eq(it, &link)) {
-                *current = None;
-            }
+            slot.forget(&connection).await;
         }
         answer
     }
 
     pub(crate) async fn disconnect(&self) {
-        if let Self::Own(current) = self {
-            *current.lock().await = None;
+        if let Self::Own(slot) = self {
+            slot.take().await;
         }
     }
 }
 
 impl Answer {
-    fn of(value: Value) -> Self {
-        value.extract_error().map_or_else(Self::Refused, |_| Self::Done)
+    fn of(reply: Value) -> Self {
+        reply.extract_error().map_or_else(Self::Refused, |_| Self::Done)
     }
 }
 
-pub(crate) struct Limits {
-    pub(crate) connect: Duration,
-    pub(crate) confirm: Duration,
-    pub(crate) heartbeat: Duration,
-}
-
-pub(crate) struct Link {
+pub(crate) struct PublisherConnection {
     connection: MultiplexedConnection,
-    /// Whether each command is followed by a question for the server's role: a master that was
-    /// demoted goes on answering, and nobody hears what is published to it.
-    asks_role: bool,
-    /// Whether a sentinel names another master by now.
-    moved: Arc<AtomicBool>,
-    /// Whether somebody stopped waiting for an answer.
-    in_doubt: AtomicBool,
+    /// True if each command is followed by `ROLE`. A demoted master still answers, but its former
+    /// subscribers no longer receive its messages. False in a Cluster, and if the user may not
+    /// send `ROLE`.
+    checks_role: bool,
+    /// Set by the watch task once the sentinels name another master.
+    has_moved: Arc<AtomicBool>,
+    /// Set by a caller that stopped waiting for a reply.
+    is_abandoned: AtomicBool,
     _watch: AbortOnDrop,
 }
 
-impl Link {
-    async fn open(place: &Arc<Place>, limits: &Limits) -> Result<Self, BoxError> {
-        let (limit, heartbeat) = (limits.connect, limits.heartbeat);
-        let wants_master = place.wants_master();
+impl PublisherConnection {
+    async fn open(
+        endpoint: &Arc<Endpoint>,
+        options: &RedisTransportOptions,
+    ) -> Result<Self, BoxError> {
+        let (limit, heartbeat) = (options.connect_timeout, options.heartbeat);
+        let is_cluster = endpoint.is_cluster();
         let connect = |client| async move {
             let mut connection = open(&client, limit).await?;
-            if !wants_master {
+            if is_cluster {
                 return Ok((connection, false));
             }
-            match redis::cmd("ROLE").query_async(&mut connection).await {
-                Ok(role) if is_replica(&role) => Err("the server is a replica".into()),
+            match Role::of(&mut connection).await {
+                Ok(Role::Replica) => Err("the server is a replica".into()),
                 Ok(_) => Ok((connection, true)),
-                // The user may not ask for it, or the server knows no such question.
+                // The user may not send `ROLE`, or the server does not know it.
                 Err(error) if error.code().is_some() => Ok((connection, false)),
                 Err(error) => Err(error.into()),
             }
         };
-        let reached = place.reach(limit, connect).await?;
-        let (connection, asks_role) = reached.connection;
-        let moved = Arc::new(AtomicBool::new(false));
-        let watch = {
-            let (place, moved) = (Arc::clone(place), Arc::clone(&moved));
-            async move {
-                place.moved(reached.address.as_ref(), heartbeat).await;
-                moved.store(true, Ordering::Relaxed);
-            }
+        let Connected { connection: (connection, checks_role), master } =
+            endpoint.connect_with(limit, connect).await?;
+        let has_moved = Arc::new(AtomicBool::new(false));
+        let (endpoint, moved) = (Arc::clone(endpoint), Arc::clone(&has_moved));
+        let watching = async move {
+            endpoint.master_moved(master.as_ref(), heartbeat).await;
+            moved.store(true, Ordering::Relaxed);
         };
-        let (in_doubt, watch) = (AtomicBool::new(false), AbortOnDrop::spawn(&runtime()?, watch));
-        Ok(Self { connection, asks_role, moved, in_doubt, _watch: watch })
+        let (is_abandoned, watch) =
+            (AtomicBool::new(false), AbortOnDrop::spawn(&runtime()?, watching));
+        Ok(Self { connection, checks_role, has_moved, is_abandoned, _watch: watch })
     }
 
-    fn is_over(&self) -> bool {
-        self.moved.load(Ordering::Relaxed) || self.in_doubt.load(Ordering::Relaxed)
-    }
-
-    async fn ask(&self, command: &Cmd) -> Result<Answer, BoxError> {
+    async fn send(&self, command: &Cmd) -> Result<Answer, BoxError> {
         let mut connection = self.connection.clone();
-        if !self.asks_role {
+        if !self.checks_role {
             return Ok(Answer::of(connection.req_packed_command(command).await?));
         }
         let mut both = redis::pipe();
         both.add_command(command.clone()).cmd("ROLE");
-        let answers = connection.req_packed_commands(&both, 0, 2).await?;
-        match <[Value; 2]>::try_from(answers) {
-            Ok([_, role]) if is_replica(&role) => Ok(Answer::ByReplica),
-            Ok([answer, _]) => Ok(Answer::of(answer)),
-            Err(_) => Err("the server gave too few answers".into()),
-        }
+        let replies = connection.req_packed_commands(&both, 0, 2).await?;
+        let [reply, role] =
+            <[Value; 2]>::try_from(replies).map_err(|_| "the server sent too few replies")?;
+        Ok(match Role::from_redis_value(role) {
+            Ok(Role::Replica) => Answer::NotMaster,
+            _ => Answer::of(reply),
+        })
     }
 }
 
-fn is_replica(role: &Value) -> bool {
-    matches!(role, Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"slave".to_vec())))
+impl Reusable for PublisherConnection {
+    fn is_usable(&self) -> bool {
+        !self.has_moved.load(Ordering::Relaxed) && !self.is_abandoned.load(Ordering::Relaxed)
+    }
 }

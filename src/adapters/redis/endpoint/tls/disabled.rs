@@ -1,9 +1,11 @@
+//! Without the feature `redis-tls` there are no certificates, and `rediss://` is refused.
+
 use redis::{Client, ConnectionInfo, RedisResult, cluster::ClusterClientBuilder};
 
 #[derive(Clone, Default)]
-pub(crate) struct Certificates {}
+pub(crate) struct TlsMaterial {}
 
-impl Certificates {
+impl TlsMaterial {
     #[expect(clippy::unused_self, reason = "the same as with certificates")]
     pub(crate) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         Client::open(info)

@@ -1,37 +1,32 @@
+//! Certificates in PEM, and the clients that use them.
+
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates,
     cluster::ClusterClientBuilder,
 };
 
-/// In PEM. Without any, the machine's own authorities are trusted.
+/// Certificates in PEM. Without a root certificate, clients trust the system's.
 #[derive(Clone, Default)]
-pub(crate) struct Certificates {
-    root: Option<Vec<u8>>,
-    client: Option<(Vec<u8>, Vec<u8>)>,
+pub(crate) struct TlsMaterial {
+    pub(crate) root: Option<Vec<u8>>,
+    /// The client's certificate and its key.
+    pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Certificates {
+impl TlsMaterial {
     pub(crate) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-        if is_tls { Client::build_with_tls(info, self.given()) } else { Client::open(info) }
+        if is_tls { Client::build_with_tls(info, self.certificates()) } else { Client::open(info) }
     }
 
     pub(crate) fn cluster(&self, cluster: ClusterClientBuilder) -> ClusterClientBuilder {
         if self.root.is_none() && self.client.is_none() {
             return cluster;
         }
-        cluster.certs(self.given())
+        cluster.certs(self.certificates())
     }
 
-    pub(crate) fn trust(&mut self, root: Vec<u8>) {
-        self.root = Some(root);
-    }
-
-    pub(crate) fn show(&mut self, certificate: Vec<u8>, key: Vec<u8>) {
-        self.client = Some((certificate, key));
-    }
-
-    fn given(&self) -> TlsCertificates {
+    fn certificates(&self) -> TlsCertificates {
         let client_tls = self.client.clone();
         TlsCertificates {
             client_tls: client_tls

@@ -1,7 +1,7 @@
-//! Certificates: real under the feature `redis-tls`, none without it.
+//! TLS certificates: real with the feature `redis-tls`, an empty stand-in without it.
 
 #[cfg_attr(feature = "redis-tls", path = "enabled.rs")]
 #[cfg_attr(not(feature = "redis-tls"), path = "disabled.rs")]
-mod chosen;
+mod imp;
 
-pub(crate) use self::chosen::Certificates;
+pub(crate) use self::imp::TlsMaterial;

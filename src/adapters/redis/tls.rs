@@ -1,0 +1,29 @@
+//! The setters for certificates, which both builders have with the feature `redis-tls`.
+
+use super::{store::builder::RedisStoreBuilder, transport::builder::RedisTransportBuilder};
+
+macro_rules! certificate_setters {
+    ($($builder:ty),*) => {$(
+        impl $builder {
+            /// Certificate authorities in PEM, for `rediss://`: the client trusts them instead of
+            /// the system's.
+            pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+                self.endpoint.tls.root = Some(pem.into());
+                self
+            }
+
+            /// The client's certificate and its key in PEM, for `rediss://` servers that require
+            /// one.
+            pub fn client_certificate(
+                mut self,
+                certificate: impl Into<Vec<u8>>,
+                key: impl Into<Vec<u8>>,
+            ) -> Self {
+                self.endpoint.tls.client = Some((certificate.into(), key.into()));
+                self
+            }
+        }
+    )*};
+}
+
+certificate_setters!(RedisStoreBuilder, RedisTransportBuilder);
