@@ -82,6 +82,7 @@ mod key;
 mod l1;
 mod l2;
 mod load;
+mod msgpack;
 mod observe;
 mod options;
 mod resilience;
@@ -105,7 +106,7 @@ pub use crate::adapters::redis::{
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 pub use crate::adapters::tls::TlsOptions;
 #[cfg(feature = "wire")]
-pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits, serialize_with_stats};
+pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits};
 pub use crate::{
     bus::{
         BusProbe, Delivery, EventBus, LocalTransport, MessageStream, Subscribed, Transport,
@@ -129,9 +130,6 @@ pub use crate::{
     },
     time::{Clock, SystemClock},
 };
-
-/// The same type under the name that the TypeScript package also exports.
-pub type HybridCache<K, V> = LazyLayersCache<K, V>;
 
 /// The README's code must compile.
 #[cfg(doctest)]

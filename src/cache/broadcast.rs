@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::state::CacheState;
 use crate::{
     bus::{Change, PendingBroadcast},
-    codec::contained,
+    codec::catch_panic::catch_codec_panic,
     error::Error,
 };
 
@@ -51,7 +51,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// Returns the message of a value that is `set`; `None` if peers get a delete instead.
     pub(super) fn set_message(&self, key: &Arc<str>, value: &V, ttl: Duration) -> Option<Change> {
         let bus = self.bus.as_ref()?;
-        let encode = || contained(|| bus.codec.encode_plain(value)).ok();
+        let encode = || catch_codec_panic(|| bus.codec.encode_plain(value)).ok();
         bus.client.set_message(self, key, ttl, encode)
     }
 
@@ -70,7 +70,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         context: Option<Arc<[u8]>>,
     ) {
         let Some(bus) = &self.bus else { return };
-        let encode = || contained(|| bus.codec.encode_plain(value)).ok();
+        let encode = || catch_codec_panic(|| bus.codec.encode_plain(value)).ok();
         bus.client.broadcast_value(self, key, ttl, context, encode);
     }
 

@@ -60,6 +60,7 @@ use crate::{
 /// # Ok(()) }
 /// ```
 #[doc(alias = "Cache")]
+#[doc(alias = "HybridCache")]
 pub struct LazyLayersCache<K: ?Sized, V> {
     state: Arc<CacheState<V>>,
     shutdown_on_drop: Arc<ShutdownOnDrop>,

@@ -7,8 +7,8 @@ use super::{
     state::CacheState,
 };
 use crate::{
-    bus::Sink, codec::contained, entry::Lifetime, glob::Pattern, observe::Observer,
-    options::CallOptions,
+    bus::Sink, codec::catch_panic::catch_codec_panic, entry::Lifetime, glob::Pattern,
+    observe::Observer, options::CallOptions,
 };
 
 impl<V: Send + Sync + 'static> Sink for CacheState<V> {
@@ -25,7 +25,7 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
 
     fn unpack(&self, message: &[u8], limit: usize) -> Option<Vec<u8>> {
         let codec = &self.bus.as_ref()?.codec;
-        contained(|| Ok(codec.unpack(message, limit))).ok().flatten()
+        catch_codec_panic(|| Ok(codec.unpack(message, limit))).ok().flatten()
     }
 
     fn ticket(&self, key: &str) -> Ticket<V> {
@@ -42,7 +42,7 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
 
     fn decode(&self, value: &[u8]) -> Option<Arc<V>> {
         let codec = &self.bus.as_ref()?.codec;
-        contained(|| codec.decode(value)).ok().map(Arc::new)
+        catch_codec_panic(|| codec.decode(value)).ok().map(Arc::new)
     }
 
     fn offer(

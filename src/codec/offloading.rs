@@ -1,52 +1,56 @@
-//! Values to bytes and back, by the user's codec: what it panics with is contained, and what takes
-//! it long is done aside.
+//! Encodes and decodes values with the user's codec: contains its panics, and runs it on the
+//! blocking pool for large values.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
 
-use super::{Codec, contained};
+use super::{catch_panic::catch_codec_panic, contract::Codec};
 use crate::error::BoxError;
 use crate::resilience::blocking_pool::spawn_blocking_bounded;
 
-pub(crate) struct Convert<V> {
+pub(crate) struct OffloadingCodec<V> {
     codec: Arc<dyn Codec<V>>,
-    /// How many more values are expected to be as large as the last large one was.
-    large: AtomicU32,
+    /// How many of the next values are encoded on the blocking pool.
+    large_countdown: AtomicU32,
 }
 
-/// Bytes that are no value, and why not. Without the bytes where nobody could look at them.
+/// Bytes that cannot be decoded, with the reason. `None` where the runtime shut down before the
+/// codec was called.
 pub(crate) struct Unreadable(pub(crate) BoxError, pub(crate) Option<Vec<u8>>);
 
-/// For so many small values after a large one, the next may be large again.
-const REMEMBERED: u32 = 64;
+/// After one large value, this many values are encoded on the blocking pool.
+const LARGE_DECAY: u32 = 64;
 
-impl<V: Send + Sync + 'static> Convert<V> {
+impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     pub(crate) fn new(codec: Arc<dyn Codec<V>>) -> Self {
-        Self { codec, large: AtomicU32::new(0) }
+        Self { codec, large_countdown: AtomicU32::new(0) }
     }
 
     pub(crate) async fn decode(&self, bytes: Vec<u8>) -> Result<V, Unreadable> {
-        let is_heavy = contained(|| Ok(self.codec.is_heavy_to_decode(&bytes))).unwrap_or(false);
+        let is_heavy =
+            catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(&bytes))).unwrap_or(false);
         if !is_heavy {
             return decode(&*self.codec, bytes);
         }
-        self.expect(is_heavy);
+        self.record_size(is_heavy);
         let codec = Arc::clone(&self.codec);
-        // Boxed, so that the future of a small value does not hold room for it.
+        // Boxed, so that the future of a small value does not contain this one.
         let decoded = Box::pin(spawn_blocking_bounded(move || decode(&*codec, bytes))).await;
         decoded.unwrap_or_else(|| Err(Unreadable("the runtime is shutting down".into(), None)))
     }
 
-    /// How large a value is shows only once it is encoded. So a type is expected to go on as it
-    /// was: one large value sends it aside, and so many small ones in a row bring it back. A small
-    /// one aside costs some microseconds beside a round trip, a large one in line holds up every
-    /// task of the thread for milliseconds: thus the long memory, and not the last size alone.
+    /// Encodes a value. Its size is unknown beforehand, so this method predicts it: after one
+    /// large value, the next 64 values are encoded on the blocking pool, and each small value
+    /// counts down. The prediction lasts that long because its errors cost unequally: a small value
+    /// on the blocking pool costs some microseconds, a large one in line blocks all tasks of the
+    /// thread for milliseconds.
     ///
-    /// The weigher was refused: its unit is the user's, and most caches have none.
+    /// Alternatives considered: the size from the weigher. Refused because the user chooses its
+    /// unit, and most caches have no weigher.
     pub(crate) async fn encode(&self, value: &Arc<V>) -> Result<Vec<u8>, BoxError> {
-        let encoded = if self.large.load(Ordering::Relaxed) == 0 {
+        let encoded = if self.large_countdown.load(Ordering::Relaxed) == 0 {
             encode(&*self.codec, value)
         } else {
             let (codec, value) = (Arc::clone(&self.codec), Arc::clone(value));
@@ -54,27 +58,28 @@ impl<V: Send + Sync + 'static> Convert<V> {
             encoded.unwrap_or_else(|| Err("the runtime is shutting down".into()))
         };
         let (bytes, is_heavy) = encoded?;
-        self.expect(is_heavy);
+        self.record_size(is_heavy);
         Ok(bytes)
     }
 
-    fn expect(&self, is_large: bool) {
-        let large = self.large.load(Ordering::Relaxed);
-        let expected = if is_large { REMEMBERED } else { large.saturating_sub(1) };
-        // Not exact between threads, and need not be. Mostly there is nothing to write.
-        if expected != large {
-            self.large.store(expected, Ordering::Relaxed);
+    fn record_size(&self, is_large: bool) {
+        let before = self.large_countdown.load(Ordering::Relaxed);
+        let after = if is_large { LARGE_DECAY } else { before.saturating_sub(1) };
+        // Threads may overwrite each other's count, which only shifts the prediction. The usual
+        // case, 0 before and after, writes nothing.
+        if after != before {
+            self.large_countdown.store(after, Ordering::Relaxed);
         }
     }
 }
 
 fn decode<V: 'static>(codec: &dyn Codec<V>, bytes: Vec<u8>) -> Result<V, Unreadable> {
-    contained(|| codec.decode(&bytes)).map_err(|error| Unreadable(error, Some(bytes)))
+    catch_codec_panic(|| codec.decode(&bytes)).map_err(|error| Unreadable(error, Some(bytes)))
 }
 
-/// What it takes to read what was written is taken for what it took to write it.
+/// Encodes a value, and estimates by the cost of decoding whether encoding was costly.
 fn encode<V: 'static>(codec: &dyn Codec<V>, value: &V) -> Result<(Vec<u8>, bool), BoxError> {
-    contained(|| {
+    catch_codec_panic(|| {
         let bytes = codec.encode(value)?;
         let is_heavy = codec.is_heavy_to_decode(&bytes);
         Ok((bytes, is_heavy))

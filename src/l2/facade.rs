@@ -13,7 +13,7 @@ use super::{
 use crate::{
     codec::{
         Codec,
-        offloading::{Convert, Unreadable},
+        offloading::{OffloadingCodec, Unreadable},
     },
     error::BoxError,
     observe::Observer,
@@ -25,7 +25,7 @@ use crate::{
 pub(crate) struct L2<V> {
     pub(super) store: Arc<GuardedStore>,
     pub(super) invalidator: Arc<Invalidator>,
-    codec: Convert<V>,
+    codec: OffloadingCodec<V>,
     pub(super) read_limit: Duration,
     pub(super) write_limit: Duration,
     /// A value in the store is stale for this last part of its ttl.
@@ -72,7 +72,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         Self {
             store,
             invalidator: Arc::new(invalidator),
-            codec: Convert::new(codec),
+            codec: OffloadingCodec::new(codec),
             read_limit: limits.read,
             write_limit: limits.write,
             stale_for: options.stale_ttl(),

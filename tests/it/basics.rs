@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lazy_layers_cache::{CacheKey, HybridCache, KeyText, LazyLayersCache, Loaded, Source};
+use lazy_layers_cache::{CacheKey, KeyText, LazyLayersCache, Loaded, Source};
 
 use crate::support::{Broken, Cache, Gate, Origin, ms, on_tokio_time};
 
@@ -82,7 +82,7 @@ async fn keys_of_any_type_become_text_at_the_door() {
             KeyText::display(&format_args!("page:{}:{}", self.0, self.1))
         }
     }
-    let pages = HybridCache::<Page, String>::builder().build().unwrap();
+    let pages = LazyLayersCache::<Page, String>::builder().build().unwrap();
     pages.set(&Page(7, "en"), "seven".to_owned()).await.unwrap();
     assert_eq!(pages.get(&Page(7, "en")).await.as_deref().map(String::as_str), Some("seven"));
     assert_eq!(pages.get(&Page(7, "de")).await, None);

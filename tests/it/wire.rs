@@ -9,9 +9,7 @@ use std::{
     process::Command,
 };
 
-use lazy_layers_cache::{
-    BoxError, Codec, WireCodec, WireEncoding, WireLimits, serialize_with_stats,
-};
+use lazy_layers_cache::{BoxError, Codec, WireCodec, WireEncoding, WireLimits};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeSeq};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
@@ -217,7 +215,7 @@ fn keys_are_text_or_numbers_whichever_is_asked_for() {
     round_trips(&HashMap::from([('ü', 1)]));
     round_trips(&HashMap::from([(Side::Left, 1)]));
     let refused = HashMap::from([((1, 2), 3)]);
-    assert!(serialize_with_stats(&refused).is_err(), "no key in JavaScript");
+    assert!(WireCodec::new().serialize_with_stats(&refused).is_err(), "no key in JavaScript");
 }
 
 #[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -309,8 +307,8 @@ fn integers_are_written_as_javascript_writes_them() {
         round_trips(&number);
     }
     round_trips(&i64::MIN);
-    assert!(serialize_with_stats(&i128::MAX).is_err());
-    assert!(serialize_with_stats(&u128::MAX).is_err());
+    assert!(WireCodec::new().serialize_with_stats(&i128::MAX).is_err());
+    assert!(WireCodec::new().serialize_with_stats(&u128::MAX).is_err());
 }
 
 /// Payloads, and the JavaScript that makes the same value.
@@ -389,12 +387,12 @@ fn text_of(packed: usize, compressible: bool) -> String {
 
 #[test]
 fn large_payloads_are_compressed_where_it_pays() {
-    let small = serialize_with_stats(&text_of(65_535, true)).unwrap();
+    let small = WireCodec::new().serialize_with_stats(&text_of(65_535, true)).unwrap();
     assert_eq!(small.encoding, WireEncoding::MessagePack);
     assert_eq!((small.original_bytes, small.stored_bytes), (65_535, 65_539));
     assert!(!small.compressed && small.ratio == 0.0 && small.bytes.len() == 65_539);
 
-    let large = serialize_with_stats(&text_of(65_536, true)).unwrap();
+    let large = WireCodec::new().serialize_with_stats(&text_of(65_536, true)).unwrap();
     assert_eq!(large.encoding.as_str(), "msgpack-gzip");
     assert_eq!(&large.bytes[..4], b"HC1G");
     assert_eq!(large.original_bytes, 65_536);
@@ -404,7 +402,7 @@ fn large_payloads_are_compressed_where_it_pays() {
     assert!(large.compressed && large.ratio == ratio && ratio > 0.99, "{ratio}");
 
     // 128 of 256 letters: gzip saves an eighth, which is too little.
-    let noise = serialize_with_stats(&text_of(70_000, false)).unwrap();
+    let noise = WireCodec::new().serialize_with_stats(&text_of(70_000, false)).unwrap();
     assert_eq!(noise.encoding, WireEncoding::MessagePack);
     let json = WireCodec::new().json().serialize_with_stats(&[1, 2]).unwrap();
     assert_eq!((json.encoding.as_str(), json.original_bytes, json.stored_bytes), ("json", 5, 9));
@@ -482,8 +480,8 @@ fn a_value_deeper_than_the_stack_is_refused_and_not_recursed_into() {
     for _ in 0..2_000 {
         link = Link { next: Some(Box::new(link)) };
     }
-    assert!(serialize_with_stats(&link).is_err());
-    serialize_with_stats(&Chain(Some(Box::new(Chain(None))))).unwrap();
+    assert!(WireCodec::new().serialize_with_stats(&link).is_err());
+    WireCodec::new().serialize_with_stats(&Chain(Some(Box::new(Chain(None))))).unwrap();
 
     /// Nothing in the bytes ends this type.
     #[derive(Debug, Serialize, Deserialize)]
@@ -551,9 +549,9 @@ fn a_type_that_announces_another_length_than_it_has_is_not_written() {
             seq.end()
         }
     }
-    assert_eq!(serialize_with_stats(&Liar(1)).unwrap().bytes, packed(&[0x91, 1]));
-    assert!(serialize_with_stats(&Liar(0)).is_err());
-    assert!(serialize_with_stats(&Liar(2)).is_err());
+    assert_eq!(WireCodec::new().serialize_with_stats(&Liar(1)).unwrap().bytes, packed(&[0x91, 1]));
+    assert!(WireCodec::new().serialize_with_stats(&Liar(0)).is_err());
+    assert!(WireCodec::new().serialize_with_stats(&Liar(2)).is_err());
 }
 
 #[test]

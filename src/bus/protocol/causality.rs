@@ -25,9 +25,10 @@ use std::{
 };
 
 use super::gap_detector::GapDetector;
-use crate::bus::wire::{
-    message::SequenceStamp,
-    pack::{Head, Reader, Writer},
+use crate::bus::wire::message::SequenceStamp;
+use crate::msgpack::{
+    reader::{Reader, Token},
+    writer::Writer,
 };
 
 /// Milliseconds for which a delete without a number stands.
@@ -347,14 +348,15 @@ pub(crate) struct ValueClaim<'a> {
 
 fn read(context: &[u8]) -> Option<HashMap<&str, u64>> {
     let mut reader = Reader::new(context);
-    let Head::Array(length) = reader.head().ok()? else { return None };
+    let Token::Array(length) = reader.token().ok()? else { return None };
     let pairs = usize::try_from(length / 2).ok().filter(|pairs| *pairs <= MAX_SEEN)?;
     let mut all = HashMap::with_capacity(pairs);
     for _ in 0..pairs {
-        let Ok(Head::Text(who)) = reader.head() else { return None };
-        let known = match reader.head().ok()? {
-            Head::Uint(known) => known,
-            Head::Float(known) if known >= 0.0 => known as u64,
+        let Ok(Token::Text(who)) = reader.token() else { return None };
+        let known = match reader.token().ok()? {
+            Token::Unsigned(known) => known,
+            Token::Signed(known) => u64::try_from(known).ok()?,
+            Token::Float(known) if known >= 0.0 => known as u64,
             _ => return None,
         };
         all.insert(std::str::from_utf8(who).ok()?, known);

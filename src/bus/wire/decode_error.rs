@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use super::{
-    limits::{MAX_KEYS, MAX_TEXT},
-    pack::Malformed,
-};
+use super::limits::{MAX_KEYS, MAX_TEXT};
+use crate::msgpack::reader::Malformed;
 
 /// Why bytes are no event for us, or a message cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +31,7 @@ impl fmt::Display for DecodeError {
             Self::UnknownTag(tag) => {
                 write!(f, "event packed as {:?}, which is not known here", char::from(*tag))
             }
-            Self::NotMessagePack(malformed) => write!(f, "MessagePack of an event {malformed}"),
+            Self::NotMessagePack(malformed) => write!(f, "event of malformed bytes: {malformed}"),
             Self::NotAMap => f.write_str("event is not a map of fields by name"),
             Self::UnknownType => f.write_str("event of an unknown type"),
             Self::Missing(field) => write!(f, "event without `{field}`"),

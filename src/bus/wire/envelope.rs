@@ -6,11 +6,7 @@ use super::{
     decode_error::DecodeError,
     limits::{MAX_BODY, MAX_PAYLOAD},
 };
-
-pub(crate) const PREFIX: &[u8; 4] = b"HC1M";
-/// How the wire format says null where a payload is a value. In an event null is just null.
-const NULL: &[u8] = b"\xb4__hybridcache_null__";
-const NIL: &[u8] = b"\xc0";
+use crate::msgpack::envelope::{NIL, NULL_TEXT, PREFIX};
 
 /// The MessagePack of a payload. `unpack` turns what is neither `HC1M` nor bare MessagePack into
 /// the MessagePack that it stands for, of at most so many bytes, if it knows how.
@@ -37,7 +33,7 @@ pub(crate) fn unwrap_body(
 /// be said in an event as it is: the bytes are compressed, or not of the wire format.
 pub(crate) fn strip_prefix(payload: &[u8]) -> Option<&[u8]> {
     match payload.strip_prefix(PREFIX)? {
-        NULL => Some(NIL),
+        NULL_TEXT => Some(NIL),
         value => Some(value),
     }
 }
@@ -45,7 +41,7 @@ pub(crate) fn strip_prefix(payload: &[u8]) -> Option<&[u8]> {
 /// The bytes that a codec makes the value of an event of. `None` for the one text that as a
 /// payload would be read as null.
 pub(crate) fn add_prefix(value: &[u8]) -> Option<Vec<u8>> {
-    (value != NULL).then(|| [PREFIX, value].concat())
+    (value != NULL_TEXT).then(|| [PREFIX, value].concat())
 }
 
 #[cfg(test)]
@@ -54,10 +50,10 @@ mod tests {
 
     #[test]
     fn a_null_is_a_null_in_an_event_and_a_text_in_a_payload() {
-        let null = [&PREFIX[..], NULL].concat();
+        let null = [&PREFIX[..], NULL_TEXT].concat();
         assert_eq!(strip_prefix(&null), Some(NIL));
         assert_eq!(add_prefix(NIL).unwrap(), b"HC1M\xc0");
-        assert_eq!(add_prefix(NULL), None, "as a value it is the text");
+        assert_eq!(add_prefix(NULL_TEXT), None, "as a value it is the text");
         assert_eq!(strip_prefix(b"HC1M\x07"), Some(&b"\x07"[..]));
         assert_eq!(add_prefix(b"\x07").unwrap(), b"HC1M\x07");
         assert_eq!(strip_prefix(b"HC1G\x07"), None);

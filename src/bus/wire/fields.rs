@@ -2,13 +2,14 @@
 
 use super::{
     decode_error::DecodeError,
-    envelope::PREFIX,
     limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
-    pack::{Head, Reader, Writer},
+};
+use crate::msgpack::{
+    envelope::PREFIX,
+    reader::{Malformed, Reader, Token, validate},
+    writer::{MAX_EXACT, Writer},
 };
 
-/// Above it a double does not say every integer.
-const MAX_NUMBER: u64 = 1 << 53;
 const HELLO: &str = "hello";
 
 /// An event being written.
@@ -21,8 +22,8 @@ impl MessageWriter {
     pub(crate) fn new() -> Self {
         let mut bytes = Writer::default();
         bytes.raw(PREFIX);
-        // How many fields there are is known in the end.
-        bytes.map(0);
+        // A map with a length of 16 bits, which `finish` fills in.
+        bytes.raw(&[0xde, 0, 0]);
         Self { bytes, fields: 0 }
     }
 
@@ -59,9 +60,7 @@ impl MessageWriter {
     }
 
     pub(crate) fn value(&mut self, name: &str, value: &[u8]) -> Result<(), DecodeError> {
-        let mut reader = Reader::new(value);
-        reader.value(MAX_DEPTH)?;
-        reader.end()?;
+        validate(value, MAX_DEPTH, usize::MAX)?;
         self.field(name);
         self.bytes.raw(value);
         Ok(())
@@ -77,7 +76,7 @@ impl MessageWriter {
 
     pub(crate) fn yes(&mut self, name: &str) {
         self.field(name);
-        self.bytes.yes();
+        self.bytes.bool(true);
     }
 
     pub(crate) fn finish(self) -> Result<Vec<u8>, DecodeError> {
@@ -119,9 +118,9 @@ impl<'a> Fields<'a> {
     pub(crate) fn read(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut fields = Self::default();
         let mut reader = Reader::new(body);
-        let Head::Map(pairs) = reader.head()? else { return Err(DecodeError::NotAMap) };
+        let Token::Map(pairs) = reader.token()? else { return Err(DecodeError::NotAMap) };
         for _ in 0..pairs {
-            let Head::Text(name) = reader.head()? else { return Err(DecodeError::NotAMap) };
+            let Token::Text(name) = reader.token()? else { return Err(DecodeError::NotAMap) };
             let r = &mut reader;
             match name {
                 b"id" => fields.id = text(r, "id")?,
@@ -132,17 +131,17 @@ impl<'a> Fields<'a> {
                 b"namespace" => fields.namespace = text(r, "namespace")?,
                 b"keys" => fields.keys = keys(r)?,
                 b"pattern" => fields.pattern = text(r, "pattern")?,
-                b"value" => fields.value = Some(r.value(MAX_DEPTH)?),
+                b"value" => fields.value = Some(skip(r)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
                 b"prime" => {
-                    fields.prime = Reader::new(r.value(MAX_DEPTH)?).head()? == Head::Bool(true);
+                    fields.prime = Reader::new(skip(r)?).token()? == Token::Bool(true);
                 }
-                b"seen" => fields.context = Some(r.value(MAX_DEPTH)?),
+                b"seen" => fields.context = Some(skip(r)?),
                 b"inc" => fields.incarnation = optional_field(r, text)?,
                 b"seq" => fields.seq = optional_field(r, number)?,
                 b"due" => fields.due = optional_field(r, number)?,
                 b"beacon" => fields.beacon = beacon(r)?,
-                _ => drop(r.value(MAX_DEPTH)?),
+                _ => drop(skip(r)?),
             }
         }
         reader.end()?;
@@ -150,11 +149,16 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Reads past one value and returns its bytes. The size of the message limits its values.
+fn skip<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    reader.value(MAX_DEPTH, usize::MAX)
+}
+
 fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
-    match reader.head()? {
-        Head::Nothing => Ok(None),
-        Head::Text(bytes) if bytes.len() > MAX_TEXT => Err(DecodeError::TooLong(field)),
-        Head::Text(bytes) => {
+    match reader.token()? {
+        Token::Nil => Ok(None),
+        Token::Text(bytes) if bytes.len() > MAX_TEXT => Err(DecodeError::TooLong(field)),
+        Token::Text(bytes) => {
             std::str::from_utf8(bytes).map(Some).map_err(|_| DecodeError::WrongType(field))
         }
         _ => Err(DecodeError::WrongType(field)),
@@ -165,19 +169,19 @@ fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a s
 /// computed a time below zero or between two milliseconds. What it could not write without loss is
 /// as much as can be.
 fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, DecodeError> {
-    match reader.head()? {
-        Head::Nothing => Ok(None),
-        Head::Uint(number) => Ok(Some(number.min(MAX_NUMBER))),
-        Head::Negative => Ok(Some(0)),
-        Head::Float(number) if number.is_finite() => Ok(Some((number as u64).min(MAX_NUMBER))),
+    match reader.token()? {
+        Token::Nil => Ok(None),
+        Token::Unsigned(number) => Ok(Some(number.min(MAX_EXACT))),
+        Token::Signed(number) => Ok(Some(u64::try_from(number).unwrap_or(0).min(MAX_EXACT))),
+        Token::Float(number) if number.is_finite() => Ok(Some((number as u64).min(MAX_EXACT))),
         _ => Err(DecodeError::WrongType(field)),
     }
 }
 
 fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, DecodeError> {
-    let count = match reader.head()? {
-        Head::Nothing => return Ok(None),
-        Head::Array(count) => count,
+    let count = match reader.token()? {
+        Token::Nil => return Ok(None),
+        Token::Array(count) => count,
         _ => return Err(DecodeError::WrongType("keys")),
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -196,14 +200,14 @@ fn optional_field<'a, T>(
     reader: &mut Reader<'a>,
     read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, DecodeError>,
 ) -> Result<Option<T>, DecodeError> {
-    let mut whole = Reader::new(reader.value(MAX_DEPTH)?);
+    let mut whole = Reader::new(skip(reader)?);
     Ok(read(&mut whole, "").ok().flatten())
 }
 
 fn beacon(reader: &mut Reader<'_>) -> Result<Option<bool>, DecodeError> {
-    Ok(match Reader::new(reader.value(MAX_DEPTH)?).head()? {
-        Head::Bool(true) => Some(false),
-        Head::Text(text) if text == HELLO.as_bytes() => Some(true),
+    Ok(match Reader::new(skip(reader)?).token()? {
+        Token::Bool(true) => Some(false),
+        Token::Text(text) if text == HELLO.as_bytes() => Some(true),
         _ => None,
     })
 }

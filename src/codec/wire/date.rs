@@ -1,9 +1,14 @@
-//! The timestamp extension: what JavaScript's `Date` becomes in MessagePack.
+//! Reads the timestamp extension of MessagePack, which JavaScript's `Date` becomes.
 
 use std::fmt::Write;
 
-/// The type of the extension.
-pub(super) const KIND: i8 = -1;
+use serde::de::{Error as _, value::Error};
+
+/// The type of the timestamp extension.
+pub(super) const EXTENSION: i8 = -1;
+
+/// The type under which msgpackr writes its records.
+const MSGPACKR_RECORD: i8 = 0x72;
 
 /// A point in time, to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,13 +17,29 @@ pub(super) struct Date {
     nanos: u32,
 }
 
-/// As far from 1970 as a `Date` goes, in seconds. What lies beyond has no date in JavaScript, and
-/// its milliseconds could overflow here.
-const FURTHEST: i64 = 8_640_000_000_000;
+/// The greatest distance of a `Date` from 1970, in seconds. The milliseconds of times beyond it
+/// could overflow.
+const MAX_SECONDS: i64 = 8_640_000_000_000;
 
 impl Date {
-    /// Of the three sizes that MessagePack knows; `None` for any other and for times out of range.
-    pub(super) fn from_extension(bytes: &[u8]) -> Option<Self> {
+    /// Reads an extension; `None` for an invalid `Date`, which JSON writes as null.
+    pub(super) fn read(kind: i8, bytes: &[u8]) -> Result<Option<Self>, Error> {
+        match (kind, bytes) {
+            (EXTENSION, [_]) => Ok(None),
+            (EXTENSION, bytes) => {
+                let refused = || Error::custom("a timestamp out of range");
+                Self::from_timestamp(bytes).map(Some).ok_or_else(refused)
+            }
+            (MSGPACKR_RECORD, _) => Err(Error::custom(
+                "a record of msgpackr: create its `Packr` with useRecords: false",
+            )),
+            (kind, _) => Err(Error::custom(format_args!("unknown extension type {kind}"))),
+        }
+    }
+
+    /// Reads the three sizes of the extension; `None` for any other size and for times out of
+    /// range.
+    fn from_timestamp(bytes: &[u8]) -> Option<Self> {
         let (seconds, nanos) = if let Ok(seconds) = bytes.try_into() {
             (i64::from(u32::from_be_bytes(seconds)), 0)
         } else if let Ok(both) = bytes.try_into() {
@@ -29,17 +50,17 @@ impl Date {
             let (nanos, seconds) = bytes.split_first_chunk::<4>()?;
             (i64::from_be_bytes(seconds.try_into().ok()?), u32::from_be_bytes(*nanos))
         };
-        let possible = nanos < 1_000_000_000 && seconds.checked_abs()? <= FURTHEST;
-        possible.then_some(Self { seconds, nanos })
+        let is_valid = nanos < 1_000_000_000 && seconds.checked_abs()? <= MAX_SECONDS;
+        is_valid.then_some(Self { seconds, nanos })
     }
 
-    /// Since 1970, as `Date.getTime` says it.
+    /// Returns milliseconds since 1970, as `Date.getTime` does.
     pub(super) fn millis(self) -> i64 {
         self.seconds * 1_000 + i64::from(self.nanos / 1_000_000)
     }
 
-    /// As `Date.toISOString` says it, so as JSON has it too. Digits beyond milliseconds, which no
-    /// `Date` has, are not dropped.
+    /// Returns RFC 3339 in UTC, as `Date.toISOString` does and JSON has it. Digits beyond
+    /// milliseconds, which no `Date` has, are kept.
     pub(super) fn text(self) -> String {
         let (year, month, day) = civil(self.seconds.div_euclid(86_400));
         let second = self.seconds.rem_euclid(86_400);
@@ -58,8 +79,8 @@ impl Date {
     }
 }
 
-/// The Gregorian day so many days after 1 January 1970. Counted in years that begin in March, so
-/// that the day that comes and goes is the last of the year.
+/// Returns year, month and day of the Gregorian calendar, of a number of days since 1 January
+/// 1970. The calculation begins years in March, so that the leap day is the last day of a year.
 fn civil(days: i64) -> (i64, i64, i64) {
     const ERA: i64 = 146_097; // days of 400 years
     let days = days + 719_468; // since 1 March of the year 0
@@ -77,7 +98,7 @@ mod tests {
     use super::*;
 
     fn text(bytes: &[u8]) -> Option<String> {
-        Date::from_extension(bytes).map(Date::text)
+        Date::from_timestamp(bytes).map(Date::text)
     }
 
     #[test]
@@ -89,8 +110,8 @@ mod tests {
         let mut large = [0xff; 12];
         large[..4].copy_from_slice(&999_000_000_u32.to_be_bytes());
         assert_eq!(text(&large).unwrap(), "1969-12-31T23:59:59.999Z");
-        assert_eq!(Date::from_extension(&large).unwrap().millis(), -1);
-        for seconds in [FURTHEST + 1, -FURTHEST - 1, i64::MAX, i64::MIN] {
+        assert_eq!(Date::from_timestamp(&large).unwrap().millis(), -1);
+        for seconds in [MAX_SECONDS + 1, -MAX_SECONDS - 1, i64::MAX, i64::MIN] {
             large[..4].fill(0);
             large[4..].copy_from_slice(&seconds.to_be_bytes());
             assert_eq!(text(&large), None, "{seconds}");
@@ -110,7 +131,7 @@ mod tests {
         assert_eq!(text(-62_167_219_200), "0000-01-01T00:00:00.000000001Z");
         assert_eq!(text(-62_167_219_201), "-000001-12-31T23:59:59.000000001Z");
         assert_eq!(text(253_402_300_800), "+010000-01-01T00:00:00.000000001Z");
-        assert_eq!(text(FURTHEST), "+275760-09-13T00:00:00.000000001Z");
-        assert_eq!(text(-FURTHEST), "-271821-04-20T00:00:00.000000001Z");
+        assert_eq!(text(MAX_SECONDS), "+275760-09-13T00:00:00.000000001Z");
+        assert_eq!(text(-MAX_SECONDS), "-271821-04-20T00:00:00.000000001Z");
     }
 }

@@ -1,65 +1,51 @@
-//! What the codec refuses to read, however it was compressed.
+//! The limits on payloads that are read.
 
-/// How much a payload may be and become. Whoever can write to the shared level or to a bus decides
-/// what is in it, so what it may cost is decided here. What could not be read is not written
-/// either.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WireLimits {
-    /// The most bytes as stored. Default: 32 MiB.
-    pub stored: usize,
-    /// The most bytes after decompression. Default: 64 MiB.
-    pub unpacked: usize,
-    /// How deep arrays and maps may be nested. Default: 128, and for JSON never more.
-    ///
-    /// Each level is a few stack frames of decoding, so tokio's stacks of 2 MiB bear a few hundred
-    /// in a build without optimisation.
-    pub nesting: usize,
-    /// The most values, in all arrays and maps together. Default: 16,777,216.
-    ///
-    /// One byte of MessagePack may become 32 in memory, as a `serde_json::Value` for instance.
-    /// Bytes count where they are decoded into a list of numbers, as a `Vec<u8>` is. Text and
-    /// bytes that are decoded as such count as one. Of JSON only the bytes are counted.
-    pub values: usize,
-}
+use crate::options::option_group;
 
-impl Default for WireLimits {
-    fn default() -> Self {
-        Self { stored: 32 << 20, unpacked: 64 << 20, nesting: 128, values: 1 << 24 }
+option_group! {
+    /// Limits on the size of a payload and of its content. Anyone who can write to L2 or to the bus
+    /// decides about the content of a payload, so its cost is limited here. The codec does not
+    /// write a value that it would refuse to read.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct WireLimits {
+        /// The most bytes as stored. Default: 32 MiB.
+        pub stored: usize = 32 << 20,
+        /// The most bytes after decompression. Default: 64 MiB.
+        pub unpacked: usize = 64 << 20,
+        /// How deep arrays and maps may be nested. Default: 128. JSON never allows more than 128.
+        ///
+        /// Decoding one level takes a few stack frames: in a build without optimisation, a stack of
+        /// 2 MiB (the default of tokio) has room for a few hundred levels.
+        pub nesting: usize = 128,
+        /// The most values, in all arrays and maps together. Default: 16,777,216.
+        ///
+        /// One byte of MessagePack may become 32 bytes in memory, for example as a
+        /// `serde_json::Value`. Each byte of binary data counts where it is decoded into a list of
+        /// numbers, such as a `Vec<u8>`. Text, and binary data that is decoded as bytes, counts as
+        /// one value. This limit does not apply to JSON.
+        pub values: usize = 1 << 24,
     }
 }
 
-impl WireLimits {
-    /// See the field [`stored`](Self::stored).
-    #[must_use]
-    pub fn stored(mut self, bytes: usize) -> Self {
-        self.stored = bytes;
-        self
+/// Returns an error where the length exceeds the limit.
+pub(super) fn check_len(bytes: usize, max_bytes: usize) -> Result<(), String> {
+    if bytes > max_bytes {
+        return Err(format!("{bytes} bytes are more than {max_bytes}"));
     }
-
-    /// See the field [`unpacked`](Self::unpacked).
-    #[must_use]
-    pub fn unpacked(mut self, bytes: usize) -> Self {
-        self.unpacked = bytes;
-        self
-    }
-
-    /// See the field [`nesting`](Self::nesting).
-    #[must_use]
-    pub fn nesting(mut self, levels: usize) -> Self {
-        self.nesting = levels;
-        self
-    }
-
-    /// See the field [`values`](Self::values).
-    #[must_use]
-    pub fn values(mut self, values: usize) -> Self {
-        self.values = values;
-        self
-    }
+    Ok(())
 }
 
-/// An error where there are more of them than allowed.
-pub(super) fn at_most(bytes: usize, limit: usize) -> Result<(), String> {
-    if bytes > limit { Err(format!("{bytes} bytes are more than {limit}")) } else { Ok(()) }
+/// Allocates for `content` bytes that `body` compressed bytes announce. Refuses lengths above
+/// `max_bytes`, and lengths that no compression with at most `max_ratio` reaches.
+pub(super) fn allocate(
+    content: usize,
+    body: usize,
+    max_ratio: usize,
+    max_bytes: usize,
+) -> Result<Vec<u8>, String> {
+    check_len(content, max_bytes)?;
+    if content / max_ratio > body {
+        return Err(format!("{body} compressed bytes cannot have {content} bytes of content"));
+    }
+    Ok(vec![0; content])
 }

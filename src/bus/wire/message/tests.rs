@@ -4,10 +4,8 @@ use super::*;
 use crate::bus::wire::{
     envelope::unwrap_body,
     limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
-    pack::Malformed,
 };
-
-const NIL: &[u8] = b"\xc0";
+use crate::msgpack::{envelope::NIL, reader::Malformed};
 
 fn deleted(keys: Vec<&str>) -> Message<'_> {
     Message {

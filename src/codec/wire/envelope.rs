@@ -1,8 +1,10 @@
-//! What encoding a value came to.
+//! The encodings of a payload and their prefixes.
 
 use std::fmt;
 
-/// How a payload is encoded.
+use crate::msgpack::envelope::PREFIX;
+
+/// The encoding of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WireEncoding {
@@ -19,7 +21,7 @@ pub enum WireEncoding {
 }
 
 impl WireEncoding {
-    /// The name that the TypeScript package has for it.
+    /// Returns the name that the TypeScript package uses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +39,7 @@ impl WireEncoding {
 
     pub(super) fn prefix(self) -> &'static [u8; 4] {
         match self {
-            Self::MessagePack => b"HC1M",
+            Self::MessagePack => PREFIX,
             Self::Gzip => b"HC1G",
             Self::Zstd => b"HC1Z",
             Self::Lz4 => b"HC1L",
@@ -45,8 +47,8 @@ impl WireEncoding {
         }
     }
 
-    /// What the prefix says, and the bytes behind it; `None` without a prefix of this family, and
-    /// the tag itself where it is of a release that is not known here.
+    /// Splits a payload into its encoding and its body. `None` without a prefix; the tag of the
+    /// prefix as error where only another release knows it.
     pub(super) fn split(bytes: &[u8]) -> Option<(Result<Self, char>, &[u8])> {
         let (prefix, body) = bytes.split_first_chunk::<4>()?;
         let [b'H', b'C', b'1', tag] = prefix else { return None };
@@ -62,22 +64,22 @@ impl fmt::Display for WireEncoding {
     }
 }
 
-/// A payload and how it was come by, see
+/// A payload and how it was encoded: the result of
 /// [`serialize_with_stats`](crate::WireCodec::serialize_with_stats).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Serialized {
-    /// What would be stored.
+    /// The payload, as stored.
     pub bytes: Vec<u8>,
-    /// How it is encoded.
+    /// The encoding of the payload.
     pub encoding: WireEncoding,
-    /// The bytes of the MessagePack or JSON, uncompressed and without the prefix.
+    /// Number of bytes of the MessagePack or JSON, uncompressed and without the prefix.
     pub original_bytes: usize,
-    /// The length of `bytes`, with the prefix.
+    /// Number of bytes of the payload, with the prefix.
     pub stored_bytes: usize,
-    /// The fraction saved: `1 - compressed / original`, both without the prefix. 0 where nothing
-    /// was compressed.
+    /// The fraction that compression saved: `1 - compressed / original`, both without the prefix.
+    /// 0 where the payload is not compressed.
     pub ratio: f64,
-    /// Whether it is compressed.
+    /// Whether the payload is compressed.
     pub compressed: bool,
 }

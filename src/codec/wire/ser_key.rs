@@ -1,22 +1,33 @@
-//! Keys of maps: text, because the keys of an object in JavaScript are.
+//! Serializes keys of maps as text: the keys of an object in JavaScript are text.
 
 use serde::de::value::Error;
 use serde::ser::{Error as _, Impossible, Serialize, Serializer};
 
-use super::write::Writer;
+use crate::msgpack::writer::Writer;
 
-pub(super) struct KeyWriter<'w, 'o>(pub(super) &'w mut Writer<'o>);
+/// Returns the length as MessagePack can write it; an error for more than 32 bits.
+pub(super) fn checked_len(length: usize) -> Result<u32, Error> {
+    u32::try_from(length).map_err(Error::custom)
+}
 
-/// What has one obvious text.
+pub(super) fn write_text(out: &mut Writer, text: &str) -> Result<(), Error> {
+    checked_len(text.len())?;
+    out.text(text);
+    Ok(())
+}
+
+pub(super) struct KeyWriter<'o>(pub(super) &'o mut Writer);
+
+// Types that have one obvious text.
 macro_rules! texts {
     ($($method:ident $type:ty)*) => {$(
         fn $method(self, value: $type) -> Result<(), Error> {
-            self.0.text(&value.to_string())
+            write_text(self.0, &value.to_string())
         }
     )*};
 }
 
-/// What has none.
+// Types that have none.
 macro_rules! refused {
     ($($method:ident($($argument:ty),*) -> $result:ty;)*) => {$(
         fn $method(self, $(_: $argument),*) -> Result<$result, Error> {
@@ -29,7 +40,7 @@ fn no_key() -> Error {
     Error::custom("a key of a map has to be text, a number, a bool or a variant without fields")
 }
 
-impl Serializer for KeyWriter<'_, '_> {
+impl Serializer for KeyWriter<'_> {
     type Ok = ();
     type Error = Error;
     type SerializeSeq = Impossible<(), Error>;
@@ -47,7 +58,7 @@ impl Serializer for KeyWriter<'_, '_> {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        self.0.text(value)
+        write_text(self.0, value)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
@@ -60,7 +71,7 @@ impl Serializer for KeyWriter<'_, '_> {
         _: u32,
         name: &'static str,
     ) -> Result<(), Error> {
-        self.0.text(name)
+        write_text(self.0, name)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -89,9 +100,11 @@ impl Serializer for KeyWriter<'_, '_> {
         serialize_seq(Option<usize>) -> Self::SerializeSeq;
         serialize_tuple(usize) -> Self::SerializeTuple;
         serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize)
+            -> Self::SerializeTupleVariant;
         serialize_map(Option<usize>) -> Self::SerializeMap;
         serialize_struct(&'static str, usize) -> Self::SerializeStruct;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+        serialize_struct_variant(&'static str, u32, &'static str, usize)
+            -> Self::SerializeStructVariant;
     }
 }

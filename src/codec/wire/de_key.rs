@@ -1,57 +1,84 @@
-//! Keys of maps. In JavaScript those of an object are text and those of a `Map` anything, so text
-//! serves for whoever wants a number, and a number for whoever wants text.
+//! Deserializes keys of maps.
+//!
+//! JavaScript has text as keys of objects and any value as keys of a `Map`. So a text is parsed
+//! where a number is asked for, and a number is written out where text is asked for.
 
 use serde::de::{
     Deserializer, Error as _, Visitor,
     value::{BorrowedStrDeserializer, Error, StringDeserializer},
 };
 
-use super::{head::Head, number, read::Reader};
+use super::date::Date;
+use crate::msgpack::{js_number::exact_i64, reader::Token};
 
-pub(super) struct KeyReader<'r, 'de>(pub(super) &'r mut Reader<'de>);
+/// More options and newtypes than any sensible type has around one value. They take no bytes, so a
+/// type that contains itself through them alone would recurse without end.
+pub(super) const MAX_WRAPPERS: u8 = 64;
 
-/// What a key says.
+/// A token that stands where a key is expected.
+pub(super) struct KeyReader<'de> {
+    token: Token<'de>,
+    wrapper_depth: u8,
+}
+
 enum Key<'de> {
     Text(&'de str),
     Number(i128),
-    /// What has an obvious text all the same.
+    /// The text of a value that has an obvious one.
     Other(String),
 }
 
-impl<'de> KeyReader<'_, 'de> {
-    fn take(self) -> Result<Key<'de>, Error> {
-        Ok(match self.0.head()? {
-            Head::Text(text) => Key::Text(text),
-            Head::Unsigned(number) => Key::Number(i128::from(number)),
-            Head::Signed(number) => Key::Number(i128::from(number)),
-            Head::Float(float) => match number::whole(float) {
-                Some(number) => Key::Number(i128::from(number)),
-                None => Key::Other(float.to_string()),
+/// Returns the text of these bytes; an error where they are not UTF-8.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(Error::custom)
+}
+
+impl<'de> KeyReader<'de> {
+    pub(super) fn new(token: Token<'de>) -> Self {
+        Self { token, wrapper_depth: 0 }
+    }
+
+    fn enter_wrapper(mut self) -> Result<Self, Error> {
+        self.wrapper_depth += 1;
+        if self.wrapper_depth > MAX_WRAPPERS {
+            return Err(Error::custom("a type that contains itself without end"));
+        }
+        Ok(self)
+    }
+
+    fn key(self) -> Result<Key<'de>, Error> {
+        let other = match self.token {
+            Token::Text(text) => return Ok(Key::Text(utf8(text)?)),
+            Token::Unsigned(number) => return Ok(Key::Number(i128::from(number))),
+            Token::Signed(number) => return Ok(Key::Number(i128::from(number))),
+            Token::Float(float) => match exact_i64(float) {
+                Some(number) => return Ok(Key::Number(i128::from(number))),
+                None => Some(float.to_string()),
             },
-            Head::Bool(value) => Key::Other(value.to_string()),
-            Head::Date(date) => Key::Other(date.text()),
-            Head::Null | Head::Bytes(_) | Head::Array(_) | Head::Map(_) => {
-                return Err(Error::custom("a key of a map has to be text or a number"));
-            }
-        })
+            Token::Bool(value) => Some(value.to_string()),
+            Token::Extension(kind, bytes) => Date::read(kind, bytes)?.map(Date::text),
+            Token::Nil | Token::Bytes(_) | Token::Array(_) | Token::Map(_) => None,
+        };
+        let refused = || Error::custom("a key of a map has to be text or a number");
+        other.map(Key::Other).ok_or_else(refused)
     }
 
     fn visit_text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.take()? {
+        match self.key()? {
             Key::Text(text) => visitor.visit_borrowed_str(text),
             Key::Number(number) => visitor.visit_string(number.to_string()),
             Key::Other(text) => visitor.visit_string(text),
         }
     }
 
-    /// The key as something that can be parsed; as text where it cannot, for the visitor to
-    /// refuse.
+    /// Passes the parsed text of the key; the text itself, for the visitor to refuse, where it
+    /// does not parse.
     fn visit_parsed<V: Visitor<'de>, T: std::str::FromStr>(
         self,
         visitor: V,
         visit: impl FnOnce(V, T) -> Result<V::Value, Error>,
     ) -> Result<V::Value, Error> {
-        let text = match self.take()? {
+        let text = match self.key()? {
             Key::Text(text) => text.to_owned(),
             Key::Number(number) => number.to_string(),
             Key::Other(text) => text,
@@ -71,7 +98,7 @@ macro_rules! parsed {
     )*};
 }
 
-impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
+impl<'de> Deserializer<'de> for KeyReader<'de> {
     type Error = Error;
 
     parsed! {
@@ -92,8 +119,7 @@ impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.0.wrap()?;
-        visitor.visit_some(self)
+        visitor.visit_some(self.enter_wrapper()?)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -101,8 +127,7 @@ impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.wrap()?;
-        visitor.visit_newtype_struct(self)
+        visitor.visit_newtype_struct(self.enter_wrapper()?)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -111,7 +136,7 @@ impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.take()? {
+        match self.key()? {
             Key::Text(name) => visitor.visit_enum(BorrowedStrDeserializer::new(name)),
             Key::Number(number) => visitor.visit_enum(StringDeserializer::new(number.to_string())),
             Key::Other(name) => visitor.visit_enum(StringDeserializer::new(name)),
@@ -119,6 +144,9 @@ impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.0.deserialize_ignored_any(visitor)
+        if self.token.children() > 0 {
+            return Err(Error::custom("a key of a map has to be text or a number"));
+        }
+        visitor.visit_unit()
     }
 }

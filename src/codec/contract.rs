@@ -1,0 +1,53 @@
+//! The contract of codecs.
+
+use crate::error::BoxError;
+
+/// Encodes values as the bytes that a [`Store`](crate::Store) keeps, and decodes them.
+///
+/// Implement it where L2 should hold another format than the wire format, for example bytes that
+/// exist already, or encrypted ones.
+///
+/// A value that cannot be encoded is not stored, and bytes that cannot be decoded are a miss. Both
+/// emit an `l2:error` event.
+pub trait Codec<V>: Send + Sync + 'static {
+    /// Returns the value as bytes.
+    ///
+    /// # Errors
+    ///
+    /// The value cannot be encoded, or its bytes exceed a limit of the codec.
+    fn encode(&self, value: &V) -> Result<Vec<u8>, BoxError>;
+
+    /// Returns the value that [`encode`](Self::encode) turned into these bytes.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not such a value. Anyone who can write to L2 may have written them, so an
+    /// implementation limits its allocations and its recursion.
+    fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
+
+    /// Returns the value as bytes for a message of the bus: as [`encode`](Self::encode) does, but
+    /// never compressed. Default: `encode`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `encode`.
+    fn encode_plain(&self, value: &V) -> Result<Vec<u8>, BoxError> {
+        self.encode(value)
+    }
+
+    /// Returns the MessagePack of a bus message that is packed in another format, if it has at
+    /// most `limit` bytes. `None` where the codec does not know the format. Default: `None`.
+    fn unpack(&self, bytes: &[u8], limit: usize) -> Option<Vec<u8>> {
+        let _ = (bytes, limit);
+        None
+    }
+
+    /// Returns whether decoding these bytes takes too long for a thread that runs async tasks.
+    /// Then the cache decodes them on the blocking pool of the runtime. The cache calls this
+    /// before each decoding, so an implementation looks at the length and a few bytes only. After
+    /// a value with such bytes, the cache also encodes on the blocking pool. Default: `false`.
+    fn is_heavy_to_decode(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
+}
