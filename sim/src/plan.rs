@@ -305,8 +305,8 @@ fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
         0..=29 => {
             let loses = *pick(random, &[0.05, 0.3, 1.0]);
             // An event and the beacon after it: what is promised to be noticed in time.
-            let most_lost_in_a_row = Some(2);
-            Fault::Bus(BusFaults { loses, most_lost_in_a_row, duplicates: 0.1, ..fair }, lasts)
+            let max_lost_in_a_row = Some(2);
+            Fault::Bus(BusFaults { loses, max_lost_in_a_row, duplicates: 0.1, ..fair }, lasts)
         }
         30..=44 => Fault::Bus(BusFaults { duplicates: 0.5, ..fair }, lasts),
         45..=54 => {

@@ -218,7 +218,7 @@ impl World {
             Fault::Bus(weather, _) => {
                 let late = u64::try_from(weather.longest_delay.as_millis()).expect("short");
                 trouble(None, end + late, weather.fails > 0.0, false);
-                self.bus.set(weather);
+                self.bus.set_faults(weather);
             }
             Fault::Link(slot, how, _) => {
                 let link = &self.slots[slot].link;
@@ -267,7 +267,7 @@ impl World {
 
     fn mends(&mut self, fault: &Fault, fair: LevelWeather) {
         match *fault {
-            Fault::Bus(..) => self.bus.set(BusFaults::default()),
+            Fault::Bus(..) => self.bus.set_faults(BusFaults::default()),
             Fault::Link(slot, ..) => self.slots[slot].link.restore(),
             Fault::Pause(slot, _) => self.slots[slot].goes_on(),
             Fault::Level(slot, ..) => self.level(slot, fair),

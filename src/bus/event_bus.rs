@@ -1,4 +1,4 @@
-//! The handle that a cache is given.
+//! `EventBus`: a shared handle of a transport.
 
 use std::{
     fmt,
@@ -12,12 +12,12 @@ use std::{
 use super::transport::Transport;
 use crate::error::BoxError;
 
-/// A bus that instances tell each other by what has changed: a [`Transport`] behind a handle that
-/// can be kept and asked, while a cache has a clone of it.
+/// The bus over which instances send each other invalidations: a shared handle of a [`Transport`].
+/// An application can keep a clone, to ask for its health, while a cache uses another.
 ///
-/// Caches of different [namespaces](crate::EventBusOptions::namespace) can share one, except where
-/// its subscription has a name that the broker remembers (JetStream, RabbitMQ with a queue of that
-/// name): that is one cache's.
+/// Caches of different [namespaces](crate::EventBusOptions::namespace) can share one bus, with one
+/// exception: if the broker remembers the subscription by a name (JetStream, or RabbitMQ with a
+/// queue name), each cache needs a bus of its own.
 ///
 /// ```
 /// # use lazy_layers_cache::{EventBus, LocalTransport};
@@ -35,62 +35,62 @@ pub struct EventBus(Arc<Inner>);
 
 struct Inner {
     transport: Box<dyn Transport>,
-    /// Caches that have not closed.
+    /// The number of caches that use the bus and have not closed.
     users: AtomicUsize,
 }
 
-/// What a bus answered.
+/// The result of a [health check](EventBus::health_check).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BusProbe {
-    /// The transport's name: `redis`, `nats`.
+    /// The name of the transport: `redis`, `nats`.
     pub transport: &'static str,
-    /// How long the answer took.
+    /// How long the check took.
     pub took: Duration,
-    /// Why there is none, and if possible what to do about it. `None`: all is well.
+    /// The problem, and its fix if it is known. `None`: the bus answered.
     pub error: Option<BoxError>,
 }
 
 impl EventBus {
-    /// A bus over a transport. Nothing is connected yet.
+    /// Creates a bus over a transport. It does not connect yet.
     pub fn new(transport: impl Transport) -> Self {
         Self(Arc::new(Inner { transport: Box::new(transport), users: AtomicUsize::new(0) }))
     }
 
-    /// Connects, so that a service can refuse to start without its bus. A cache needs no call of
-    /// it: it connects in the background, and again whenever the connection is lost.
+    /// Connects, so that a service can refuse to start without its bus. A cache does not need this
+    /// call: it connects in the background, and again whenever the connection is lost.
     ///
     /// # Errors
     ///
-    /// Why there is no connection, with the cure where it is known.
+    /// Returns the reason why there is no connection, and its fix if it is known.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves no half of a connection behind.
+    /// Dropping the future leaves no half-made connection behind.
     pub async fn connect(&self) -> Result<(), BoxError> {
         self.transport().ping().await
     }
 
-    /// Asks the other side for a sign of life, within the transport's own time limits.
+    /// Checks that the other side answers, within the time limits of the transport.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub async fn health_check(&self) -> BusProbe {
-        let asked = Instant::now();
+        let start = Instant::now();
         let error = self.transport().ping().await.err();
-        BusProbe { transport: self.transport().name(), took: asked.elapsed(), error }
+        BusProbe { transport: self.transport().name(), took: start.elapsed(), error }
     }
 
-    /// Lets go of connections. A cache that still uses the bus connects anew.
+    /// Closes the connections. A cache that still uses the bus connects anew.
     ///
     /// # Errors
     ///
-    /// What went wrong while it said goodbye; the connection is gone all the same.
+    /// Returns the reason why a connection was not closed properly. It is gone all the same.
     ///
     /// # Cancel safety
     ///
-    /// Connections may be left open; calling it again closes them.
+    /// Connections may be left open. Another call closes them.
     pub async fn disconnect(&self) -> Result<(), BoxError> {
         self.transport().disconnect().await
     }
@@ -103,7 +103,7 @@ impl EventBus {
         self.0.users.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Lets go of connections if no other cache uses them.
+    /// Closes the connections if no other cache uses the bus.
     pub(crate) async fn end_use(&self) -> Result<(), BoxError> {
         if self.0.users.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.disconnect().await

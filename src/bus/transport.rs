@@ -1,90 +1,88 @@
-//! What carries events from one instance to the others, in bytes.
+//! The contract of transports, which carry messages between instances as bytes.
 
 use std::pin::Pin;
 
 use crate::error::BoxError;
 
-/// A future as a transport returns it.
+/// The future that a transport returns.
 pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// A way for events to reach every instance.
+/// Carries messages to all instances.
 ///
-/// Events are bytes here. A transport need not keep them in order and may deliver one twice: the
-/// cache knows each by its id. An instance's own must come back to it: that is how one that is
-/// alone, or hears of nothing, knows that it would hear. What a transport must not do is lose one in
-/// silence: see [`Delivery::Gap`].
+/// | a transport | |
+/// | --- | --- |
+/// | may | reorder messages, and deliver one twice: the cache recognises each by its id |
+/// | must | deliver an instance's own messages to it too: by them an instance notices that it receives nothing |
+/// | must | report a loss, by [`Delivery::Gap`], [`Delivery::Closed`] or an error, never lose a message silently |
+/// | must not | reconnect or retry: the cache subscribes again, and knows what it may have missed |
 ///
-/// `testing::check_transport` asks one of your own for all of this.
-///
-/// It neither reconnects nor retries on its own account. When something breaks, it says so, by an
-/// error or a gap, and is asked to subscribe anew; so there is one place that knows what was
-/// missed.
+/// `testing::check_transport` checks an implementation of your own against this contract.
 pub trait Transport: Send + Sync + 'static {
-    /// What it is, for logs and health: `redis`, `nats`.
+    /// The name for logs and health: `redis`, `nats`.
     fn name(&self) -> &'static str;
 
-    /// Hands an event over. That it returns means what the transport says it means, never that
-    /// peers have it.
+    /// Publishes a message. Each transport documents the guarantee of a publish that has returned;
+    /// it is never that peers have received the message.
     ///
     /// # Cancel safety
     ///
-    /// The event may have been sent or not.
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()>;
+    /// The message may or may not have been sent.
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()>;
 
-    /// Whether [`publish`](Self::publish) never waits. Then it is called where an event arises,
-    /// which spares a task's turn. Default: false.
+    /// Whether [`publish`](Self::publish) never waits. Then the cache publishes in the caller's
+    /// task, which saves a task switch. Default: false.
     fn is_immediate(&self) -> bool {
         false
     }
 
-    /// Listens. Returns when events that are published from now on will be received: not when
-    /// that has been asked for.
+    /// Subscribes. Returns once the subscription is in force, so that it receives every message
+    /// that is published from then on; not as soon as the request is sent.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves no subscription behind.
     fn subscribe(&self) -> TransportFuture<'_, Subscribed>;
 
-    /// Asks whether the other side answers, on the connection that events are published by.
+    /// Checks that the other side answers, on the connection that publishes.
     ///
     /// # Errors
     ///
-    /// What is wrong, and if possible what to do about it.
+    /// Returns the problem, and its fix if it is known.
     fn ping(&self) -> TransportFuture<'_, ()>;
 
-    /// Lets go of connections. A publish or subscribe that comes later connects anew.
+    /// Closes the connections. A later publish or subscribe connects anew.
     fn disconnect(&self) -> TransportFuture<'_, ()>;
 }
 
-/// A subscription that has begun.
+/// A subscription in force.
 pub struct Subscribed {
-    /// What comes.
+    /// The messages it receives.
     pub messages: Box<dyn MessageStream>,
-    /// Whether it goes on exactly where the last subscription of this transport ended, so that
-    /// nothing in between was lost: the other side kept it. `false` where that is not known.
+    /// Whether it continues exactly where the last subscription of this transport ended, so that no
+    /// message in between was lost. `false` if that is not known.
     pub resumed: bool,
 }
 
 /// A subscription. Dropping it ends it.
 pub trait MessageStream: Send {
-    /// Waits for what comes next. Asking for the next one says that the last one was dealt with:
-    /// a transport that confirms events to the other side confirms it then, not before.
+    /// Waits for the next delivery. The call also says that the subscriber has processed the
+    /// delivery before it: a transport that acknowledges messages does so then, not earlier.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost if the future is dropped.
+    /// Dropping the future loses no delivery.
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>>;
 }
 
-/// What a subscription brings.
+/// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// An event, as it was published.
+    /// A message, as it was published.
     Message(Vec<u8>),
-    /// Events were lost, or may have been: a queue ran over, a connection broke. Which, nobody
-    /// knows any more, so all that they could have said must be assumed.
+    /// Messages were lost, or may have been: a queue overflowed, or a connection broke. Nobody
+    /// knows which ones, so the cache must assume that any key was invalidated.
     Gap,
-    /// The subscription is over, and more may be lost until there is a new one.
+    /// The subscription has ended. More messages may be lost until the next one begins.
     Closed,
 }

@@ -1,5 +1,4 @@
-//! A bus in memory, with bad days on demand: per link for what a test wants to say exactly, and at
-//! random for what it does not.
+//! A bus in memory that fails on demand: exactly, per link, or at random.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -21,26 +20,26 @@ use crate::{
     resilience::run_until,
 };
 
-/// How often what goes wrong, from 0 (never) to 1 (always).
+/// Faults of a [`SharedBus`], each with its probability from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct BusFaults {
-    /// An event does not arrive at one of its receivers, and nobody says so.
+    /// A message is silently lost on its way to one receiver.
     pub loses: f64,
-    /// How many events of one sender do not arrive at one receiver in a row, at most. `None`: any
-    /// number.
-    pub most_lost_in_a_row: Option<u32>,
-    /// It arrives there twice.
+    /// How many consecutive messages from one sender to one receiver may be lost. `None`: no bound.
+    pub max_lost_in_a_row: Option<u32>,
+    /// A message arrives twice at one receiver.
     pub duplicates: f64,
-    /// A publish fails, and has not happened.
+    /// A publish fails without having sent the message.
     pub fails: f64,
-    /// A publish fails, but has happened.
+    /// A publish fails after having sent the message.
     pub fails_afterwards: f64,
-    /// How late an event may arrive. Each is late by a random part of it, so they pass each other.
+    /// The longest delay of a message. Each message has a random delay, so that messages overtake
+    /// each other.
     pub longest_delay: Duration,
 }
 
-/// A bus that lives in memory and fails on demand. Time is tokio's, which a test can pause; what is
-/// random follows from the seed. Clones are the same one.
+/// A bus in memory that fails on demand. It uses tokio's clock, which a test can pause. The random
+/// faults follow from the seed. Clones share one bus.
 ///
 /// Each instance gets a [`BusLink`] of its own.
 #[derive(Clone)]
@@ -48,40 +47,41 @@ pub struct SharedBus(Arc<Mutex<State>>);
 
 struct State {
     random: fastrand::Rng,
-    weather: BusFaults,
-    /// Lates of the next events, for all of their receivers.
+    faults: BusFaults,
+    /// The delays of the next messages, each for all receivers.
     delays: VecDeque<Duration>,
-    queues: Vec<(usize, Weak<Queue>)>,
-    /// Links to which nothing gets.
+    /// The subscriptions, each with the number of its link.
+    subscriptions: Vec<(usize, Weak<Subscription>)>,
+    /// The links to which no message is delivered.
     deaf: HashSet<usize>,
-    /// How many of a sender's events were lost to a receiver since one arrived.
+    /// Per sender and receiver, the number of messages lost since one arrived.
     lost: HashMap<(usize, usize), u32>,
     links: usize,
     published: u64,
 }
 
-/// The sender of bytes that come of no link.
+/// The number that stands for the sender of injected messages.
 const NO_LINK: usize = 0;
 
-/// The subscription of a link.
 #[derive(Default)]
-struct Queue {
+struct Subscription {
     state: Mutex<Arriving>,
+    /// Notified after each change of `state`; `next` waits.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Arriving {
-    /// By when they arrive, and in which order they were sent.
-    events: BTreeMap<(Instant, u64), Vec<u8>>,
+    /// Messages by the time of their arrival, then in the order of sending.
+    messages: BTreeMap<(Instant, u64), Vec<u8>>,
     is_cut: bool,
 }
 
-/// One instance's way to the bus. Clones are the same one.
+/// The transport of one instance. Clones share one link.
 #[derive(Clone)]
 pub struct BusLink {
     bus: SharedBus,
-    name: usize,
+    number: usize,
     state: Arc<Mutex<LinkState>>,
 }
 
@@ -92,14 +92,14 @@ struct LinkState {
 }
 
 impl SharedBus {
-    /// In fair weather.
+    /// Creates a bus without faults.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: fastrand::Rng::with_seed(seed),
-            weather: BusFaults::default(),
+            faults: BusFaults::default(),
             delays: VecDeque::new(),
-            queues: Vec::new(),
+            subscriptions: Vec::new(),
             deaf: HashSet::new(),
             lost: HashMap::new(),
             links: 0,
@@ -107,63 +107,62 @@ impl SharedBus {
         })))
     }
 
-    /// From now on it is like this.
-    pub fn set(&self, weather: BusFaults) {
-        self.0.lock().weather = weather;
+    /// Replaces the faults of all links.
+    pub fn set_faults(&self, faults: BusFaults) {
+        self.0.lock().faults = faults;
     }
 
-    /// The next event arrives so late, at all of its receivers; the one after it by the delay
-    /// that is said after this, if there is any.
+    /// Delays the next message to all its receivers. Further calls delay the messages after it.
     pub fn delay_next(&self, delay: Duration) {
         self.0.lock().delays.push_back(delay);
     }
 
-    /// A way to it for one more instance.
+    /// Creates a link for one more instance.
     #[must_use]
     pub fn link(&self) -> BusLink {
         let mut state = self.0.lock();
         state.links += 1;
-        BusLink { bus: self.clone(), name: state.links, state: Arc::default() }
+        BusLink { bus: self.clone(), number: state.links, state: Arc::default() }
     }
 
-    /// How many events were published so far, beacons included.
+    /// Returns how many messages were published so far, beacons included.
     #[must_use]
     pub fn published(&self) -> u64 {
         self.0.lock().published
     }
 
-    /// Publishes bytes that come of no link.
-    pub fn inject(&self, event: &[u8]) {
-        self.0.lock().publish(NO_LINK, event);
+    /// Publishes a message that comes from no link.
+    pub fn inject(&self, message: &[u8]) {
+        self.0.lock().publish(NO_LINK, message);
     }
 }
 
 impl BusLink {
-    /// It breaks: its subscription ends and nothing can be done until it is
+    /// Cuts the link: its subscription ends, and all calls fail until it is
     /// [restored](Self::restore).
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
         let state = self.bus.0.lock();
-        for queue in state.queues_of(self.name) {
-            queue.state.lock().is_cut = true;
-            queue.changed.notify_waiters();
+        for subscription in state.subscriptions_of(self.number) {
+            subscription.state.lock().is_cut = true;
+            subscription.changed.notify_waiters();
         }
     }
 
-    /// Nothing arrives any more, and nobody says so. Publishing works.
+    /// Silently drops all messages to this link. Publishing still works.
     pub fn drop_incoming(&self) {
-        self.bus.0.lock().deaf.insert(self.name);
+        self.bus.0.lock().deaf.insert(self.number);
     }
 
-    /// Publishing never ends. Nothing arrives.
+    /// Lets all calls wait for ever, and drops all messages to this link.
     pub fn freeze(&self) {
         self.drop_incoming();
         self.state.lock().is_stuck = true;
     }
 
-    /// All is well again. A subscription that was cut has to be begun anew.
+    /// Ends the faults of this link. A subscription that was cut stays ended.
     pub fn restore(&self) {
-        self.bus.0.lock().deaf.remove(&self.name);
+        self.bus.0.lock().deaf.remove(&self.number);
         *self.state.lock() = LinkState::default();
     }
 
@@ -177,31 +176,34 @@ impl BusLink {
 }
 
 impl State {
-    fn queues_of(&self, name: usize) -> impl Iterator<Item = Arc<Queue>> {
-        self.queues.iter().filter(move |(of, _)| *of == name).filter_map(|(_, it)| it.upgrade())
+    fn subscriptions_of(&self, link: usize) -> impl Iterator<Item = Arc<Subscription>> {
+        let of_link = self.subscriptions.iter().filter(move |(number, _)| *number == link);
+        of_link.filter_map(|(_, subscription)| subscription.upgrade())
     }
 
-    fn publish(&mut self, from: usize, event: &[u8]) {
-        let Self { random, weather, delays, queues, deaf, lost, published, .. } = self;
+    fn publish(&mut self, sender: usize, message: &[u8]) {
+        let Self { random, faults, delays, subscriptions, deaf, lost, published, .. } = self;
         let delay = delays.pop_front();
-        queues.retain(|(_, queue)| queue.strong_count() > 0);
+        subscriptions.retain(|(_, subscription)| subscription.strong_count() > 0);
         *published += 1;
-        for (name, queue) in queues {
-            let Some(queue) = queue.upgrade().filter(|_| !deaf.contains(name)) else { continue };
-            let lost = lost.entry((from, *name)).or_default();
-            let may_lose = weather.most_lost_in_a_row.is_none_or(|most| *lost < most);
-            if random.f64() < weather.loses && may_lose {
+        for (link, subscription) in subscriptions {
+            let Some(subscription) = subscription.upgrade().filter(|_| !deaf.contains(link)) else {
+                continue;
+            };
+            let lost = lost.entry((sender, *link)).or_default();
+            let may_lose = faults.max_lost_in_a_row.is_none_or(|max| *lost < max);
+            if random.f64() < faults.loses && may_lose {
                 *lost += 1;
                 continue;
             }
             *lost = 0;
-            let copies = if random.f64() < weather.duplicates { 2 } else { 1 };
+            let copies = if random.f64() < faults.duplicates { 2 } else { 1 };
             for copy in 0..copies {
-                let late = delay.unwrap_or_else(|| weather.longest_delay.mul_f64(random.f64()));
-                let order = *published * 2 + copy;
-                queue.state.lock().events.insert((Instant::now() + late, order), event.to_vec());
+                let delay = delay.unwrap_or_else(|| faults.longest_delay.mul_f64(random.f64()));
+                let arrival = (Instant::now() + delay, *published * 2 + copy);
+                subscription.state.lock().messages.insert(arrival, message.to_vec());
             }
-            queue.changed.notify_waiters();
+            subscription.changed.notify_waiters();
         }
     }
 }
@@ -211,20 +213,20 @@ impl Transport for BusLink {
         "shared"
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
             self.is_up()?;
             if self.is_stuck() {
                 return pending().await;
             }
             let mut state = self.bus.0.lock();
-            let weather = state.weather;
-            if state.random.f64() < weather.fails {
-                return Err("bad weather".into());
+            let faults = state.faults;
+            if state.random.f64() < faults.fails {
+                return Err("the publish failed by a fault".into());
             }
-            state.publish(self.name, event);
-            if state.random.f64() < weather.fails_afterwards {
-                return Err("bad weather afterwards".into());
+            state.publish(self.number, message);
+            if state.random.f64() < faults.fails_afterwards {
+                return Err("the publish failed by a fault, after it was sent".into());
             }
             Ok(())
         })
@@ -236,9 +238,11 @@ impl Transport for BusLink {
             if self.is_stuck() {
                 return pending().await;
             }
-            let queue = Arc::new(Queue::default());
-            self.bus.0.lock().queues.push((self.name, Arc::downgrade(&queue)));
-            Ok(Subscribed { messages: Box::new(LinkEvents(queue)), resumed: false })
+            let subscription = Arc::new(Subscription::default());
+            let weak = Arc::downgrade(&subscription);
+            self.bus.0.lock().subscriptions.push((self.number, weak));
+            let messages = Box::new(LinkMessageStream(subscription));
+            Ok(Subscribed { messages, resumed: false })
         })
     }
 
@@ -256,12 +260,12 @@ impl Transport for BusLink {
     }
 }
 
-struct LinkEvents(Arc<Queue>);
+struct LinkMessageStream(Arc<Subscription>);
 
-impl LinkEvents {
-    async fn take(&self) -> Delivery {
+impl LinkMessageStream {
+    async fn take_next(&self) -> Delivery {
         loop {
-            // Made before the question, it hears of every change that comes after it.
+            // Created before the state is read, so that it is notified of every later change.
             let changed = self.0.changed.notified();
             let due = {
                 let mut state = self.0.state.lock();
@@ -269,7 +273,7 @@ impl LinkEvents {
                     return Delivery::Closed;
                 }
                 let now = Instant::now();
-                match state.events.first_entry() {
+                match state.messages.first_entry() {
                     Some(first) if first.key().0 <= now => {
                         return Delivery::Message(first.remove());
                     }
@@ -284,8 +288,8 @@ impl LinkEvents {
     }
 }
 
-impl MessageStream for LinkEvents {
+impl MessageStream for LinkMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
-        Box::pin(self.take())
+        Box::pin(self.take_next())
     }
 }

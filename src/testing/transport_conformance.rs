@@ -1,4 +1,4 @@
-//! What any [`Transport`] must do, as a check that a user's own transport can run.
+//! `check_transport`: checks an implementation of [`Transport`] against its contract.
 
 use std::{
     collections::BTreeSet,
@@ -13,15 +13,16 @@ use tokio::time::timeout;
 
 use crate::bus::{Delivery, MessageStream, Transport};
 
-/// Asks a transport for everything that its contract says of a bus that works: what it does where
-/// a broker fails only its own tests can know. It takes about a second of real time, more where
-/// every event goes to disk.
+/// Checks a transport against the contract of [`Transport`], on a bus that works. The behaviour
+/// under faults of a broker needs tests of its own. The check takes about a second, and longer if
+/// the broker writes each message to disk.
 ///
-/// The two are of two instances, new, and alone on their bus. Both are left connected.
+/// The two transports belong to two instances. They must be new, and alone on their bus. Both stay
+/// connected.
 ///
 /// # Panics
 ///
-/// At the first rule that does not hold, with the rule; and where the transport returns an error.
+/// At the first rule that does not hold, with the rule; and if the transport returns an error.
 ///
 /// ```
 /// # use lazy_layers_cache::{LocalTransport, testing::check_transport};
@@ -32,96 +33,99 @@ use crate::bus::{Delivery, MessageStream, Transport};
 /// ```
 pub async fn check_transport(one: &dyn Transport, other: &dyn Transport) {
     let check = Check { one, other, next: AtomicU64::new(0) };
-    check.the_other_side_answers().await;
-    check.a_subscription_has_begun_when_it_returns().await;
-    check.every_event_gets_to_every_instance().await;
-    check.bytes_pass_unchanged().await;
-    check.what_is_too_large_harms_nothing_else().await;
-    check.publishes_at_the_same_time_all_arrive().await;
-    check.to_stop_waiting_loses_nothing().await;
-    check.who_falls_behind_gets_all_or_is_told().await;
-    check.what_resumes_missed_nothing().await;
-    check.after_a_disconnect_it_connects_anew().await;
+    check.a_ping_succeeds().await;
+    check.a_subscription_is_in_force_when_subscribe_returns().await;
+    check.every_message_reaches_every_instance().await;
+    check.bytes_arrive_unchanged().await;
+    check.an_oversized_message_harms_no_other().await;
+    check.concurrent_publishes_all_arrive().await;
+    check.a_dropped_next_loses_nothing().await;
+    check.a_slow_subscriber_receives_all_or_a_gap().await;
+    check.a_resumed_subscription_missed_nothing().await;
+    check.after_a_disconnect_calls_connect_anew().await;
 }
 
 struct Check<'a> {
     one: &'a dyn Transport,
     other: &'a dyn Transport,
-    /// The number of the next event: an event may come twice, or be left over from the rule before.
+    /// The number of the next message. Each message has its own, because a message may arrive twice
+    /// or be left over from an earlier rule.
     next: AtomicU64,
 }
 
-/// Longer than any bus takes.
+/// The time limit for each message, longer than any bus needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 const NAME: &str = "conformance:";
-/// As large as the events that the cache writes, and more.
+/// At least as large as the largest message of a cache.
 const LARGE: usize = 512 << 10;
-/// Larger than what some brokers take.
+/// Larger than some brokers accept.
 const TOO_LARGE: usize = 2 << 20;
 
 #[expect(clippy::panic, clippy::expect_used, reason = "it is an assertion")]
 impl Check<'_> {
-    async fn the_other_side_answers(&self) {
+    async fn a_ping_succeeds(&self) {
         self.one.ping().await.expect("ping");
         self.other.ping().await.expect("ping");
     }
 
-    async fn a_subscription_has_begun_when_it_returns(&self) {
+    async fn a_subscription_is_in_force_when_subscribe_returns(&self) {
         for round in 0..20 {
             let mut subscribed = self.other.subscribe().await.expect("subscribe");
             if round == 0 {
                 assert!(!subscribed.resumed, "the first subscription has nothing to resume");
             }
             let sent = self.publish(self.one, 1).await;
-            let rule = "what is published once `subscribe` has returned arrives";
+            let rule = "a message published after `subscribe` has returned arrives";
             all_of(&mut *subscribed.messages, sent, rule).await;
         }
     }
 
-    async fn every_event_gets_to_every_instance(&self) {
+    async fn every_message_reaches_every_instance(&self) {
         let (mut first, mut second) = self.both().await;
-        let rule = "every event gets to every instance";
+        let rule = "every message reaches every instance";
         let sent = self.publish(self.one, 50).await;
         all_of(&mut *second, sent, rule).await;
         let sent = self.publish(self.other, 50).await;
         all_of(&mut *first, sent, rule).await;
-        let rule = "one's own events come back: that is how who is alone knows that it would hear";
+        let rule = "an instance receives its own messages";
         let sent = self.publish(self.one, 5).await;
         all_of(&mut *first, sent, rule).await;
     }
 
-    async fn bytes_pass_unchanged(&self) {
+    async fn bytes_arrive_unchanged(&self) {
         let (_first, mut second) = self.both().await;
         let all: Vec<u8> = (0..=u8::MAX).chain(*b"HC1M\r\n\0").collect();
         let large = all.iter().copied().cycle().take(LARGE).collect();
         for sent in [all, large] {
             self.one.publish(&sent).await.expect("publish");
             loop {
-                match next(&mut *second, "bytes pass unchanged").await {
-                    Delivery::Message(event) if number(&event).is_some() => {}
-                    Delivery::Message(event) if event == sent => break,
-                    other => panic!("{} bytes pass unchanged, not as {}", sent.len(), told(&other)),
+                match next(&mut *second, "bytes arrive unchanged").await {
+                    Delivery::Message(message) if number(&message).is_some() => {}
+                    Delivery::Message(message) if message == sent => break,
+                    other => {
+                        panic!("{} bytes arrive unchanged, not as {}", sent.len(), text(&other))
+                    }
                 }
             }
         }
     }
 
-    async fn what_is_too_large_harms_nothing_else(&self) {
+    async fn an_oversized_message_harms_no_other(&self) {
         let (_first, mut second) = self.both().await;
         let large = vec![b'x'; TOO_LARGE];
         if self.one.publish(&large).await.is_ok() {
-            let rule = "an event is refused, or it arrives, or its loss is told";
+            let rule = "a message is refused, or it arrives, or its loss is reported";
             let is_another = |it: &Delivery| matches!(it, Delivery::Message(it) if *it != large);
             while is_another(&next(&mut *second, rule).await) {}
         }
-        // The subscription may be over, and an instance has one at a time.
+        // The subscription may have ended, and an instance has one at a time.
         drop(second);
-        let mut events = self.other.subscribe().await.expect("subscribe").messages;
+        let mut messages = self.other.subscribe().await.expect("subscribe").messages;
         let sent = self.publish(self.one, 10).await;
-        all_of(&mut *events, sent, "an event that is too large harms no other").await;
+        all_of(&mut *messages, sent, "an oversized message harms no other").await;
     }
 
-    async fn publishes_at_the_same_time_all_arrive(&self) {
+    async fn concurrent_publishes_all_arrive(&self) {
         let (mut first, mut second) = self.both().await;
         let start = self.next.load(Ordering::Relaxed);
         let many = (0..50).map(|index| {
@@ -135,24 +139,24 @@ impl Check<'_> {
         })
         .await;
         let sent = start..self.next.load(Ordering::Relaxed);
-        let rule = "events that are published at the same time all arrive";
+        let rule = "messages that are published concurrently all arrive";
         all_of(&mut *first, sent.clone(), rule).await;
         all_of(&mut *second, sent, rule).await;
     }
 
-    async fn to_stop_waiting_loses_nothing(&self) {
+    async fn a_dropped_next_loses_nothing(&self) {
         let (_first, mut second) = self.both().await;
-        let rule = "nothing is lost when a call of `next` is dropped";
+        let rule = "no message is lost when a call of `next` is dropped";
         let mut arrived = BTreeSet::new();
         let start = self.next.load(Ordering::Relaxed);
         for _ in 0..20 {
             self.publish(self.one, 3).await;
-            // One call that may have had an event in hand, dropped while it waits.
+            // Polled once, then dropped: it may already hold a message.
             let mut waiting = second.next();
             let polled = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
             drop(waiting);
             if let Poll::Ready(delivery) = polled {
-                arrived.extend(expect_event(delivery, rule));
+                arrived.extend(expect_message(delivery, rule));
             }
         }
         let mut missing: BTreeSet<u64> = (start..self.next.load(Ordering::Relaxed)).collect();
@@ -160,51 +164,50 @@ impl Check<'_> {
         each_of(&mut *second, missing, rule).await;
     }
 
-    async fn who_falls_behind_gets_all_or_is_told(&self) {
+    async fn a_slow_subscriber_receives_all_or_a_gap(&self) {
         let (_first, mut second) = self.both().await;
         let sent = self.publish(self.one, 1_000).await;
         let mut missing: BTreeSet<u64> = sent.collect();
-        let rule = "who falls behind gets all events, or is told that some were lost";
+        let rule = "a slow subscriber receives all messages, or a gap";
         while !missing.is_empty() {
             match next(&mut *second, rule).await {
-                Delivery::Message(event) => drop(number(&event).map(|it| missing.remove(&it))),
+                Delivery::Message(message) => drop(number(&message).map(|it| missing.remove(&it))),
                 _ => return,
             }
         }
     }
 
-    async fn what_resumes_missed_nothing(&self) {
+    async fn a_resumed_subscription_missed_nothing(&self) {
         for _ in 0..3 {
-            let mut events = self.other.subscribe().await.expect("subscribe").messages;
+            let mut messages = self.other.subscribe().await.expect("subscribe").messages;
             let sent = self.publish(self.one, 3).await;
-            all_of(&mut *events, sent, "a subscription follows one that was dropped").await;
-            drop(events);
+            all_of(&mut *messages, sent, "a subscription can replace a dropped one").await;
+            drop(messages);
             let meanwhile = self.publish(self.one, 5).await;
             let mut subscribed = self.other.subscribe().await.expect("subscribe");
             if subscribed.resumed {
-                let rule =
-                    "a subscription that says it resumed brings what was published meanwhile";
+                let rule = "a resumed subscription receives the messages published in between";
                 all_of(&mut *subscribed.messages, meanwhile, rule).await;
             }
         }
     }
 
-    async fn after_a_disconnect_it_connects_anew(&self) {
+    async fn after_a_disconnect_calls_connect_anew(&self) {
         let (_first, mut second) = self.both().await;
         self.other.disconnect().await.expect("disconnect");
         self.other.disconnect().await.expect("a second disconnect changes nothing");
         let sent = self.publish(self.one, 1).await;
-        let rule = "a subscription goes on after a disconnect, or says that it is over";
+        let rule = "a subscription continues after a disconnect, or reports its end";
         loop {
             match next(&mut *second, rule).await {
-                Delivery::Message(event) if number(&event) != Some(sent.start) => {}
+                Delivery::Message(message) if number(&message) != Some(sent.start) => {}
                 _ => break,
             }
         }
         drop(second);
         let (mut first, mut second) = self.both().await;
         let sent = self.publish(self.other, 3).await;
-        let rule = "what is published after a disconnect arrives";
+        let rule = "a message published after a disconnect arrives";
         all_of(&mut *first, sent.clone(), rule).await;
         all_of(&mut *second, sent, rule).await;
         self.other.ping().await.expect("ping");
@@ -216,7 +219,7 @@ impl Check<'_> {
         (first, second)
     }
 
-    /// Publishes so many events, and says which.
+    /// Publishes `count` messages and returns their numbers.
     async fn publish(&self, by: &dyn Transport, count: u64) -> Range<u64> {
         let start = self.next.fetch_add(count, Ordering::Relaxed);
         for number in start..start + count {
@@ -226,41 +229,41 @@ impl Check<'_> {
     }
 }
 
-fn number(event: &[u8]) -> Option<u64> {
-    std::str::from_utf8(event).ok()?.strip_prefix(NAME)?.parse().ok()
+fn number(message: &[u8]) -> Option<u64> {
+    std::str::from_utf8(message).ok()?.strip_prefix(NAME)?.parse().ok()
 }
 
 #[expect(clippy::panic, reason = "it is an assertion")]
-async fn next(events: &mut dyn MessageStream, rule: &str) -> Delivery {
-    let next = timeout(PATIENCE, events.next()).await;
-    next.unwrap_or_else(|_| panic!("{rule}: nothing came for {PATIENCE:?}"))
+async fn next(messages: &mut dyn MessageStream, rule: &str) -> Delivery {
+    let next = timeout(PATIENCE, messages.next()).await;
+    next.unwrap_or_else(|_| panic!("{rule}: nothing arrived for {PATIENCE:?}"))
 }
 
-/// The number of an event, if it is one of ours.
+/// Returns the number of the message, if the message is one of ours.
 #[expect(clippy::panic, reason = "it is an assertion")]
-fn expect_event(delivery: Delivery, rule: &str) -> Option<u64> {
+fn expect_message(delivery: Delivery, rule: &str) -> Option<u64> {
     match delivery {
-        Delivery::Message(event) => number(&event),
-        other => panic!("{rule}: {}, and nothing was wrong", told(&other)),
+        Delivery::Message(message) => number(&message),
+        other => panic!("{rule}: {} on a bus that works", text(&other)),
     }
 }
 
-async fn all_of(events: &mut dyn MessageStream, numbers: Range<u64>, rule: &str) {
-    each_of(events, numbers.collect(), rule).await;
+async fn all_of(messages: &mut dyn MessageStream, numbers: Range<u64>, rule: &str) {
+    each_of(messages, numbers.collect(), rule).await;
 }
 
-async fn each_of(events: &mut dyn MessageStream, mut missing: BTreeSet<u64>, rule: &str) {
+async fn each_of(messages: &mut dyn MessageStream, mut missing: BTreeSet<u64>, rule: &str) {
     while !missing.is_empty() {
-        if let Some(number) = expect_event(next(events, rule).await, rule) {
+        if let Some(number) = expect_message(next(messages, rule).await, rule) {
             missing.remove(&number);
         }
     }
 }
 
-/// Without what may be megabytes.
-fn told(delivery: &Delivery) -> String {
+/// Describes a delivery without the bytes of the message.
+fn text(delivery: &Delivery) -> String {
     match delivery {
-        Delivery::Message(event) => format!("an event of {} bytes", event.len()),
+        Delivery::Message(message) => format!("a message of {} bytes", message.len()),
         other => format!("{other:?}"),
     }
 }

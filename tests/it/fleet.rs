@@ -168,7 +168,7 @@ async fn a_delete_from_elsewhere_fences_a_load_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_twice_is_applied_once() {
     let (bus, left, right, _, _) = world().await;
-    bus.set(BusFaults { duplicates: 1.0, ..BusFaults::default() });
+    bus.set_faults(BusFaults { duplicates: 1.0, ..BusFaults::default() });
     left.set("k", 1u32).await.unwrap();
     arrived().await;
     assert_eq!(right.stats().events_duplicate, 1);

@@ -34,7 +34,7 @@ pub(crate) enum Published {
 
 impl Reusable for Publisher {
     fn is_usable(&self) -> bool {
-        // A blocked broker does not answer, so a missing answer proves nothing about the connection.
+        // A blocked broker answers nothing, so a missing answer says nothing about the connection.
         let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
         !in_doubt && self.connection.is_connected() && self.channel.status().connected()
     }

@@ -1,4 +1,4 @@
-//! The transport over NATS JetStream: the server keeps messages for instances that are disconnected.
+//! The transport over NATS JetStream, whose server keeps messages for disconnected instances.
 
 mod cursor;
 mod message_stream;
@@ -52,7 +52,7 @@ pub struct JetStreamTransport {
     options: JetStreamOptions,
     durable_name: String,
     cursor: Arc<Mutex<Option<Cursor>>>,
-    /// Whether the stream has ever been seen.
+    /// Whether this transport has found or created the stream before.
     found: AtomicBool,
 }
 
@@ -154,7 +154,8 @@ impl JetStreamTransport {
         }
         let (subject, ours) = (&self.options.subject, &self.options.stream);
         Err(format!(
-            "messages of {subject} are in stream `{stream}`, not in {ours}; set `stream` to `{stream}`"
+            "messages of {subject} are in stream `{stream}`, not in `{ours}`; \
+             set `stream` to `{stream}`"
         )
         .into())
     }

@@ -70,9 +70,9 @@ impl JetStreamTransport {
         Ok(Subscribed { messages: Box::new(messages), resumed: start.resumed })
     }
 
-    /// Replaces the consumer by one that starts right after the cursor. The old consumer would
-    /// redeliver the messages that the last subscription left unacknowledged only after `ack_wait`,
-    /// and deliver all newer ones before them.
+    /// Replaces the consumer by a new one, which starts right after the cursor. The old consumer
+    /// would redeliver the unacknowledged messages of the last subscription only after `ack_wait`,
+    /// and deliver all newer messages before them.
     async fn create_consumer(
         &self,
         stream: &Stream,
