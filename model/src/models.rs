@@ -45,15 +45,15 @@ impl World {
 
     /// A `get_or_set` at its barest.
     fn read(&self) -> Read {
-        let look = || self.cell.lock().map_or(Ok(()), Err);
-        match self.table.join(&self.key, 0, true, look) {
+        let recheck = || self.cell.lock().map_or(Ok(()), Err);
+        match self.table.join(&self.key, 0, true, recheck) {
             Join::Found(version) => Read::Found(version),
             Join::Follow(follower) => Read::Joined(block_on(follower.flight.wait())),
-            Join::Lead(mut ticket) | Join::Bypass(mut ticket) => {
+            Join::Lead(mut lead) | Join::Bypass(mut lead) => {
                 self.loads.fetch_add(1, SeqCst);
                 let version = self.origin.load(SeqCst);
-                ticket.publish(|| *self.cell.lock() = Some(version));
-                ticket.land(version);
+                lead.ticket.publish(|| *self.cell.lock() = Some(version));
+                lead.complete(version);
                 Read::Loaded(version)
             }
         }
@@ -67,8 +67,8 @@ impl World {
     fn nothing_is_left(&self) {
         assert_eq!(self.table.running(), 0);
         // And a place for each flight there may be.
-        let look = || Err::<(), _>(());
-        assert!(matches!(self.table.join(&self.key, 0, true, look), Join::Found(())));
+        let recheck = || Err::<(), _>(());
+        assert!(matches!(self.table.join(&self.key, 0, true, recheck), Join::Found(())));
     }
 }
 
@@ -99,7 +99,7 @@ fn a_load_from_before_a_delete_is_never_seen_after_it() {
         let after = match world.read() {
             Read::Found(version) | Read::Loaded(version) => version,
             // A flight that can be joined after the delete began after it.
-            Read::Joined(landed) => landed.unwrap(),
+            Read::Joined(result) => result.unwrap(),
         };
         assert_eq!(after, 2);
         load.join().unwrap();
@@ -130,11 +130,11 @@ fn callers_at_once_share_one_load_or_find_its_result() {
 fn a_flight_whose_load_is_dropped_wakes_its_followers() {
     loom::model(|| {
         let world = World::new();
-        let Join::Lead(ticket) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
+        let Join::Lead(lead) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
             panic!("the first leads");
         };
         let follower = spawn(&world, World::read);
-        drop(ticket);
+        drop(lead);
         assert!(matches!(follower.join().unwrap(), Read::Joined(None) | Read::Loaded(1)));
         world.nothing_is_left();
     });
@@ -144,7 +144,7 @@ fn a_flight_whose_load_is_dropped_wakes_its_followers() {
 fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
     bounded().check(|| {
         let world = World::new();
-        let Join::Lead(ticket) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
+        let Join::Lead(lead) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
             panic!("the first leads");
         };
         let leaving = spawn(&world, |world| {
@@ -157,7 +157,7 @@ fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
             }
         });
         let staying = spawn(&world, World::read);
-        ticket.land(7);
+        lead.complete(7);
         leaving.join().unwrap();
         assert!(matches!(staying.join().unwrap(), Read::Joined(Some(7)) | Read::Loaded(1)));
         world.nothing_is_left();
@@ -198,11 +198,11 @@ fn an_older_load_never_replaces_a_newer_one() {
             panic!("an old flight is not joined");
         };
         let publishes = spawn(&world, move |world| {
-            newer.publish(|| *world.cell.lock() = Some(2));
-            newer.land(2);
+            newer.ticket.publish(|| *world.cell.lock() = Some(2));
+            newer.complete(2);
         });
-        older.publish(|| *world.cell.lock() = Some(1));
-        older.land(1);
+        older.ticket.publish(|| *world.cell.lock() = Some(1));
+        older.complete(1);
         publishes.join().unwrap();
         assert_eq!(*world.cell.lock(), Some(2));
         world.nothing_is_left();

@@ -26,7 +26,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             bus.client.close();
         }
         // A caller that begins a load has its task token once it has released the shard's lock.
-        self.flights.settle();
+        self.flights.barrier();
         self.drain(&self.running, limit).await;
         self.running.stop();
         // A stopped task ends at its next poll. A loader that blocks its thread is not polled,

@@ -1,67 +1,67 @@
-//! One load in the whole fleet: the lock of a key, taken before its load and given back after it.
+//! The distributed lock: at most one load of a key across all instances. The leader acquires it
+//! before its load and releases it afterwards.
 //!
-//! Nothing rests on it but the number of loads: what makes a load safe is its lease. So it may be
-//! lost, doubled or unreachable, and a load goes on all the same.
+//! Only the number of loads depends on the lock: the lease makes a load safe. So the lock may be
+//! lost, held twice or unreachable, and the load still runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
 };
 
-use super::{flight_context::Ticket, state::CacheState};
+use super::state::CacheState;
 use crate::{
     l2::{LoadStart, LockAttempt},
     observe::Event,
     resilience::{has_timer, run_until},
 };
 
-/// What became of the wish for the lock, where there was an answer.
-pub(super) enum Lock<V: Send + Sync + 'static> {
-    Held(Held<V>),
-    /// Another instance has had it for all the time that there was to wait.
+/// The answer of L2 to the attempts to acquire a lock.
+pub(super) enum LockOutcome<V: Send + Sync + 'static> {
+    Acquired(LockGuard<V>),
+    /// A peer has held the lock for the whole wait timeout.
     TimedOut,
 }
 
-/// A lock, given back wherever its load ends.
-pub(super) struct Held<V: Send + Sync + 'static> {
+/// A lock that may be held. Its drop releases it in a task, wherever the load ends.
+pub(super) struct LockGuard<V: Send + Sync + 'static> {
     state: Arc<CacheState<V>>,
     key: Arc<str>,
     owner: String,
-    /// Whether it has to be given back: it is held, or nobody said that it is not.
+    /// L2 has granted the lock, or has not answered whether it did.
     may_be_held: bool,
-    /// When it was last asked for.
+    /// The time of the last request to acquire the lock.
     since: Instant,
 }
 
 impl<V: Send + Sync + 'static> CacheState<V> {
-    /// Takes the lock of a key that has to be loaded, or waits for the result of who has it.
-    /// `start` is what the shared level said; what it says last is returned.
-    pub(super) async fn lock(
+    /// Acquires the lock of a key that has to be loaded, or waits for the value that a peer loads.
+    /// `start` is the last answer of L2 about the key; the call returns a newer one.
+    pub(super) async fn acquire_lock(
         self: &Arc<Self>,
-        ticket: &Ticket<V>,
+        key: &Arc<str>,
         mut start: LoadStart<V>,
-        hard: Option<std::time::Duration>,
-    ) -> (LoadStart<V>, Option<Lock<V>>) {
+        hard: Option<Duration>,
+    ) -> (LoadStart<V>, Option<LockOutcome<V>>) {
         let (Some(l2), LoadStart::Load { .. }) = (&self.l2, &start) else { return (start, None) };
         let options = &self.options.distributed_lock;
-        let key = ticket.key();
-        let mut held = Held::new(self, key);
+        let mut guard = LockGuard::new(self, key);
         let waiter = self.lock_waiters.register(key);
         let mut begun = None;
         loop {
-            match held.take().await {
-                // Taken or not: `held` gives it back.
+            match guard.try_acquire().await {
+                // Acquired or not: the drop of `guard` releases the lock.
                 LockAttempt::Unknown | LockAttempt::Skipped => return (start, None),
                 LockAttempt::Acquired => {
-                    // Whoever had it before may have come to an end since the last look.
+                    // The last holder may have stored a value since L2 was read.
                     start = l2.begin(key, false, hard).await;
                     if matches!(start, LoadStart::Fresh(_)) {
-                        held.give_back().await;
+                        guard.release().await;
                         return (start, None);
                     }
-                    return (start, Some(Lock::Held(held)));
+                    return (start, Some(LockOutcome::Acquired(guard)));
                 }
                 LockAttempt::HeldElsewhere => {
                     if begun.is_none() {
@@ -72,7 +72,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                     if left.is_zero() || !has_timer() {
                         let limit = options.wait_timeout;
                         self.observer.emit(|| Event::LockTimeout { key, limit });
-                        return (start, Some(Lock::TimedOut));
+                        return (start, Some(LockOutcome::TimedOut));
                     }
                     run_until(sleep(options.poll.min(left)), waiter.notified.notified()).await;
                     start = l2.begin(key, false, hard).await;
@@ -85,26 +85,26 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 }
 
-impl<V: Send + Sync + 'static> Held<V> {
+impl<V: Send + Sync + 'static> LockGuard<V> {
     fn new(state: &Arc<CacheState<V>>, key: &Arc<str>) -> Self {
         let (state, key) = (Arc::clone(state), Arc::clone(key));
         let owner = format!("{:032x}", fastrand::u128(..));
         Self { state, key, owner, may_be_held: false, since: Instant::now() }
     }
 
-    async fn take(&mut self) -> LockAttempt {
+    async fn try_acquire(&mut self) -> LockAttempt {
         let Some(l2) = &self.state.l2 else { return LockAttempt::Skipped };
         let ttl = self.state.options.distributed_lock.ttl;
         self.since = Instant::now();
-        // Before the answer, which may never come, or find nobody.
+        // Set before the answer, which may never come, or come after this future was dropped.
         self.may_be_held = true;
-        let locked = l2.lock(&self.key, &self.owner, ttl).await;
-        self.may_be_held = matches!(locked, LockAttempt::Acquired | LockAttempt::Unknown);
-        locked
+        let attempt = l2.lock(&self.key, &self.owner, ttl).await;
+        self.may_be_held = matches!(attempt, LockAttempt::Acquired | LockAttempt::Unknown);
+        attempt
     }
 
-    /// Keeps the lock until it is lost: another's, or not known to be kept for as long as it lasts
-    /// by itself. To be run beside the loader.
+    /// Renews the lock, beside the loader, until the lock is lost: a peer holds it, or no renewal
+    /// was answered for the lock's ttl.
     pub(super) async fn renew(&self) {
         let Some(l2) = self.state.l2.as_ref().filter(|_| has_timer()) else { return };
         let ttl = self.state.options.distributed_lock.ttl;
@@ -113,10 +113,10 @@ impl<V: Send + Sync + 'static> Held<V> {
         let mut pause = ttl / 3;
         loop {
             sleep(pause).await;
-            let asked = Instant::now();
+            let requested = Instant::now();
             pause = match l2.extend(key, &self.owner, ttl).await {
                 LockAttempt::Acquired => {
-                    since = asked;
+                    since = requested;
                     ttl / 3
                 }
                 LockAttempt::Unknown | LockAttempt::Skipped if since.elapsed() < ttl => ttl / 10,
@@ -125,7 +125,7 @@ impl<V: Send + Sync + 'static> Held<V> {
         }
     }
 
-    pub(super) async fn give_back(mut self) {
+    pub(super) async fn release(mut self) {
         if let Some(l2) = &self.state.l2 {
             l2.unlock(&self.key, &self.owner).await;
         }
@@ -133,8 +133,9 @@ impl<V: Send + Sync + 'static> Held<V> {
     }
 }
 
-/// The load was dropped, with the cache say, or there was no answer. What cannot be given back ends with its time.
-impl<V: Send + Sync + 'static> Drop for Held<V> {
+/// Releases the lock of a load that was dropped, or of an attempt without an answer. If the release
+/// fails too, the lock expires after its ttl.
+impl<V: Send + Sync + 'static> Drop for LockGuard<V> {
     fn drop(&mut self) {
         let Ok(runtime) = Handle::try_current() else { return };
         if !self.may_be_held {

@@ -1,4 +1,4 @@
-//! The flights of this cache: what they know from their start, and what they land with.
+//! The single flights of a cache: the context that a flight starts with, and its result.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -7,75 +7,70 @@ use parking_lot::Mutex;
 use crate::{
     entry::Entry,
     error::Error,
-    flight::{self, FlightTable, Node},
+    flight::{self, FlightId, FlightTable},
 };
 
-pub(super) type Flights<V> = FlightTable<About<V>, Landing<V>>;
-pub(super) type Flight<V> = flight::Flight<About<V>, Landing<V>>;
-pub(super) type Ticket<V> = flight::Ticket<About<V>, Landing<V>>;
+pub(super) type Flights<V> = FlightTable<FlightContext<V>, FlightResult<V>>;
+pub(super) type Flight<V> = flight::Flight<FlightContext<V>, FlightResult<V>>;
+pub(super) type Lead<V> = flight::Lead<FlightContext<V>, FlightResult<V>>;
+pub(super) type Ticket<V> = flight::Ticket<FlightContext<V>, FlightResult<V>>;
 
-/// What a flight knows from its start.
-pub(super) struct About<V> {
-    pub(super) node: Node,
-    /// When it began, by the cache's clock.
+/// The leader creates it at the start of a flight; all callers of the flight read it.
+pub(super) struct FlightContext<V> {
+    pub(super) id: FlightId,
+    /// The start of the flight, in milliseconds of the cache's clock.
     pub(super) began: u64,
-    /// The copy that may serve if the load fails or is slow: from memory, or found in the shared
-    /// level before the loader was called.
-    copy: Mutex<Option<Entry<V>>>,
-    /// Whether the soft timeout was reported. Set by the first caller to run into it.
+    /// The stale entry that callers get if the load fails or is slow: from L1, or from L2 if the
+    /// leader found one there.
+    stale: Mutex<Option<Entry<V>>>,
+    /// Whether a caller has reported the soft timeout. The first caller to reach it sets this.
     pub(super) reported_slow: AtomicBool,
 }
 
-impl<V> About<V> {
-    pub(super) fn new(node: Node, began: u64, copy: Option<Entry<V>>) -> Self {
-        Self { node, began, copy: Mutex::new(copy), reported_slow: AtomicBool::new(false) }
+impl<V> FlightContext<V> {
+    pub(super) fn new(id: FlightId, began: u64, stale: Option<Entry<V>>) -> Self {
+        Self { id, began, stale: Mutex::new(stale), reported_slow: AtomicBool::new(false) }
     }
 
-    pub(super) fn copy(&self) -> Option<Entry<V>> {
-        self.copy.lock().clone()
+    pub(super) fn stale(&self) -> Option<Entry<V>> {
+        self.stale.lock().clone()
     }
 
-    /// Takes a copy along, unless there is one that may serve for longer.
-    pub(super) fn take_along(&self, entry: Entry<V>, now: u64) {
-        let mut copy = self.copy.lock();
-        let better = Entry::longer_usable(copy.clone(), Some(entry), now);
-        let old = std::mem::replace(&mut *copy, better);
-        drop(copy);
+    /// Attaches a stale entry, unless the attached one can be served for longer.
+    pub(super) fn attach_stale(&self, entry: Entry<V>, now: u64) {
+        let mut stale = self.stale.lock();
+        let better = Entry::longer_usable(stale.clone(), Some(entry), now);
+        let old = std::mem::replace(&mut *stale, better);
+        drop(stale);
         drop(old);
-    }
-
-    /// Of a ticket for a write or a promotion: nobody joins it.
-    pub(super) fn of_a_write() -> Self {
-        Self::new(Node::new(), 0, None)
     }
 }
 
-/// What a flight lands with.
-pub(super) type Landing<V> = Result<Arrival<V>, Failure<V>>;
+pub(super) type FlightResult<V> = Result<LoadOk<V>, LoadErr<V>>;
 
-pub(super) struct Arrival<V> {
+pub(super) struct LoadOk<V> {
     pub(super) value: Option<Arc<V>>,
-    /// Whether it was found in the shared level, so that nothing was loaded.
+    /// The leader found the value in L2, so the loader did not run.
     pub(super) from_l2: bool,
-    /// Whether the shared level refused it: somebody has deleted the key meanwhile, and callers
-    /// may have joined after that.
+    /// L2 refused the value, because the key was deleted during the load. A caller may have joined
+    /// after that delete, and must not get the value.
     pub(super) refused: bool,
 }
 
-impl<V> Clone for Arrival<V> {
+impl<V> Clone for LoadOk<V> {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), ..*self }
     }
 }
 
-pub(super) struct Failure<V> {
+pub(super) struct LoadErr<V> {
     pub(super) error: Error,
-    /// What to serve instead, if there is anything.
-    pub(super) instead: Option<Entry<V>>,
+    /// The stale entry to serve instead of the error.
+    pub(super) fallback: Option<Entry<V>>,
 }
 
-impl<V> Clone for Failure<V> {
+impl<V> Clone for LoadErr<V> {
     fn clone(&self) -> Self {
-        Self { error: self.error.clone(), instead: self.instead.clone() }
+        Self { error: self.error.clone(), fallback: self.fallback.clone() }
     }
 }

@@ -1,5 +1,9 @@
-//! What callers do while a flight is up: wait for its landing, or until their patience is over
-//! and there is something else to serve.
+//! Waiting for a flight: callers wait for its result, or until a timeout and a stale entry to serve
+//! instead.
+//!
+//! The soft timeout counts from the start of the flight, and applies while a stale entry is at
+//! hand; the hard timeout counts from the start of the wait. One timer after the other is armed,
+//! not both at once: the soft timeout is used only if it ends first.
 
 use std::{
     future::poll_fn,
@@ -10,145 +14,121 @@ use std::{
 };
 
 use super::{
-    flight_context::{Arrival, Failure, Flight, Landing},
-    outcome::{Found, Source},
+    flight_context::{Flight, FlightResult, LoadErr, LoadOk},
+    outcome::{ReadResult, Source},
     state::CacheState,
 };
 use crate::{
-    entry::Entry,
     error::{Error, ErrorKind},
-    flight::Waiting,
-    observe::{Counter, Event, StaleReason},
+    flight::WaitEdge,
+    observe::{Event, StaleReason},
     options::Timeouts,
     resilience::{Elapsed, timeout},
 };
 
+/// The end of a wait that was not timed out.
+enum Waited<V> {
+    Result(Option<FlightResult<V>>),
+    Stale(ReadResult<V>),
+}
+
 impl<V: Send + Sync + 'static> CacheState<V> {
-    /// Waits for a flight: with something to serve no longer than `soft` from its start, and in
-    /// any case no longer than `hard` from now. `None`: the load was dropped before it ended.
+    /// Waits for a flight: while a stale entry is at hand until `soft` after the start of the
+    /// flight, and in any case for at most `hard`. `None`: the load was dropped before it ended.
     ///
-    /// (The leader needs no `hard` here: its load has it.)
-    pub(super) async fn wait(
+    /// A leader needs no `hard` here, because its load enforces it.
+    pub(super) async fn await_flight(
         &self,
         key: &Arc<str>,
         flight: &Flight<V>,
         timeouts: &Timeouts,
         source: Source,
-    ) -> Result<Option<Found<V>>, Error> {
-        if let Some(landed) = flight.landed() {
-            return self.landed(key, source, landed);
+    ) -> Result<Option<ReadResult<V>>, Error> {
+        if let Some(result) = flight.try_result() {
+            return self.resolve(key, source, result);
         }
-        let Some(_waiting) = Waiting::on(flight.about.node) else {
+        let Some(_edge) = WaitEdge::add(flight.context.id) else {
             return Err(Error::recursion(key));
         };
-        let mut waited = Duration::ZERO;
-        let flown = Duration::from_millis(self.now().saturating_sub(flight.about.began));
-        let soft = timeouts.soft.map(|soft| (soft, soft.saturating_sub(flown)));
-        if let Some((limit, patience)) = soft
-            && timeouts.hard.is_none_or(|hard| patience < hard)
-        {
-            if let Ok(landed) = timeout(Some(patience), flight.wait()).await {
-                return self.landed(key, source, landed);
+        let age = Duration::from_millis(self.now().saturating_sub(flight.context.began));
+        let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
+        let soft = soft.filter(|soft| timeouts.hard.is_none_or(|hard| *soft < hard));
+        let waited = match timeout(soft.or(timeouts.hard), self.wait(key, flight, None)).await {
+            Err(Elapsed) if soft.is_some() => {
+                let left = timeouts.hard.zip(soft).map(|(hard, soft)| hard.saturating_sub(soft));
+                timeout(left, self.wait(key, flight, timeouts.soft)).await
             }
-            waited = patience;
-            if let Some(found) = self.no_longer_wait(key, flight, limit) {
-                return Ok(Some(found));
-            }
-        }
-        let patience = timeouts.hard.map(|hard| hard.saturating_sub(waited));
-        let slow = soft.filter(|_| !waited.is_zero()).map(|(limit, _)| limit);
-        let landing = async {
-            let mut landing = pin!(flight.wait());
-            poll_fn(|context| {
-                if let Poll::Ready(landed) = landing.as_mut().poll(context) {
-                    return Poll::Ready(Ok(landed));
-                }
-                // Beyond the soft timeout: a copy may have come along meanwhile.
-                let copy = slow.and_then(|limit| self.no_longer_wait(key, flight, limit));
-                copy.map_or(Poll::Pending, |found| Poll::Ready(Err(found)))
-            })
-            .await
+            waited => waited,
         };
-        match timeout(patience, landing).await {
-            Ok(Ok(landed)) => return self.landed(key, source, landed),
-            Ok(Err(found)) => return Ok(Some(found)),
+        match waited {
+            Ok(Waited::Result(result)) => return self.resolve(key, source, result),
+            Ok(Waited::Stale(result)) => return Ok(Some(result)),
             Err(Elapsed) => {}
         }
-        // Both may come at the same moment.
-        if let Some(landed) = flight.landed() {
-            return self.landed(key, source, landed);
+        // The result and the timeout may come at the same moment.
+        if let Some(result) = flight.try_result() {
+            return self.resolve(key, source, result);
         }
-        match self.at_hand(key, flight) {
-            Some(entry) => {
-                Ok(Some(self.serve_copy(Arc::clone(key), entry, StaleReason::HardTimeout)))
-            }
+        match self.stale_candidate(key, flight) {
+            Some(entry) => Ok(Some(self.serve_stale(key, entry, StaleReason::HardTimeout))),
             None => Err(Error::hard_timeout(key, timeouts.hard.unwrap_or_default())),
         }
     }
 
-    /// What to serve once the soft timeout is over, if there is anything.
-    fn no_longer_wait(
+    /// Waits for the result; if the soft timeout is `over`, also for a stale entry: the leader may
+    /// attach one later, and then wakes the callers.
+    async fn wait(&self, key: &Arc<str>, flight: &Flight<V>, over: Option<Duration>) -> Waited<V> {
+        let mut result = pin!(flight.wait());
+        poll_fn(|context| {
+            if let Poll::Ready(result) = result.as_mut().poll(context) {
+                return Poll::Ready(Waited::Result(result));
+            }
+            let stale = over.and_then(|limit| self.on_soft_timeout(key, flight, limit));
+            stale.map_or(Poll::Pending, |stale| Poll::Ready(Waited::Stale(stale)))
+        })
+        .await
+    }
+
+    /// Serves a stale entry after the soft timeout, if there is one.
+    fn on_soft_timeout(
         &self,
         key: &Arc<str>,
         flight: &Flight<V>,
         limit: Duration,
-    ) -> Option<Found<V>> {
-        let entry = self.at_hand(key, flight)?;
-        if !flight.about.reported_slow.swap(true, Ordering::Relaxed) {
+    ) -> Option<ReadResult<V>> {
+        let entry = self.stale_candidate(key, flight)?;
+        if !flight.context.reported_slow.swap(true, Ordering::Relaxed) {
             self.observer.emit(|| Event::LoaderTimeout { key, limit, hard: false });
         }
-        Some(self.serve_copy(Arc::clone(key), entry, StaleReason::SoftTimeout))
+        Some(self.serve_stale(key, entry, StaleReason::SoftTimeout))
     }
 
-    /// What may be served while a flight is up: what memory holds, else the copy that the flight
-    /// took along, unless something newer was published or anything deleted since.
-    pub(super) fn at_hand(&self, key: &str, flight: &Flight<V>) -> Option<Entry<V>> {
-        let now = self.now();
-        let held = self.usable(key, now, &mut None);
-        let copy = flight.about.copy().filter(|copy| copy.is_usable(now));
-        let copy = copy.filter(|_| self.flights.copy_is_good(key, flight));
-        Entry::longer_usable(held, copy, now)
-    }
-
-    fn landed(
+    /// Turns the result of a flight into the answer of one caller.
+    fn resolve(
         &self,
         key: &Arc<str>,
         source: Source,
-        landed: Option<Landing<V>>,
-    ) -> Result<Option<Found<V>>, Error> {
-        let key = Arc::clone(key);
-        match landed {
-            Some(Ok(Arrival { value, from_l2, refused })) => {
+        result: Option<FlightResult<V>>,
+    ) -> Result<Option<ReadResult<V>>, Error> {
+        match result {
+            Some(Ok(LoadOk { value, from_l2, refused })) => {
                 let source = if from_l2 { Source::L2 } else { source };
-                Ok(Some(Found { refused, ..Found::arrived(key, value, source) }))
+                let result = ReadResult::from_flight(Arc::clone(key), value, source);
+                Ok(Some(ReadResult { refused, ..result }))
             }
-            Some(Err(Failure { error, instead })) => {
-                // A caller may come round late: the entry's time may be over.
-                match instead.filter(|entry| entry.is_usable(self.now())) {
-                    Some(entry) => {
-                        let reason = match error.kind() {
-                            ErrorKind::HardTimeout => StaleReason::HardTimeout,
-                            ErrorKind::LockTimeout => StaleReason::LockTimeout,
-                            _ => StaleReason::LoaderError,
-                        };
-                        Ok(Some(self.serve_copy(key, entry, reason)))
-                    }
-                    None => Err(error),
-                }
+            Some(Err(LoadErr { error, fallback })) => {
+                // The caller may poll late, when the stale window of the entry has passed.
+                let Some(entry) = fallback.filter(|entry| entry.is_usable(self.now())) else {
+                    return Err(error);
+                };
+                let reason = match error.kind() {
+                    ErrorKind::HardTimeout => StaleReason::HardTimeout,
+                    ErrorKind::LockTimeout => StaleReason::LockTimeout,
+                    _ => StaleReason::LoaderError,
+                };
+                Ok(Some(self.serve_stale(key, entry, reason)))
             }
             None => Ok(None),
         }
-    }
-
-    pub(super) fn serve_copy(
-        &self,
-        key: Arc<str>,
-        entry: Entry<V>,
-        reason: StaleReason,
-    ) -> Found<V> {
-        let now = self.now();
-        self.observer.count(Counter::StaleHits);
-        self.observer.emit(|| Event::StaleHit { key: &key, reason, age: entry.age(now) });
-        Found::in_l1(key, entry, now, Some(reason))
     }
 }

@@ -1,5 +1,4 @@
-//! What the leader of a flight does: the shared level, the loader, the publication; or the copy
-//! that serves instead.
+//! The leader's load: L2, the loader, publication in L2 and L1; after a failure the stale entry.
 
 use std::{
     pin::pin,
@@ -11,131 +10,131 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    distributed_lock::Lock,
-    flight_context::{Arrival, Failure, Ticket},
+    distributed_lock::LockOutcome,
+    flight_context::{Lead, LoadErr, LoadOk, Ticket},
     state::CacheState,
 };
-use crate::resilience::task_tracker::TaskToken;
 use crate::{
     entry::{Entry, Lifetime},
     error::{Error, ErrorKind},
-    flight::{Link, within},
+    flight::{LoadChain, scope},
     l1::Displaced,
     l2::{LoadStart, NamedLease, PublishOutcome},
-    load::{Loaded, Loader, contained},
+    load::{Loaded, Loader, run_contained},
     observe::{Counter, Event, in_span},
     options::CallOptions,
-    resilience::run_alongside,
+    resilience::{run_alongside, task_tracker::TaskToken},
     time::millis,
 };
 
-/// Loads begun by loaders begun by loaders: deeper than this they get a stack of their own.
-const DEEPEST_IN_PLACE: usize = 16;
+/// Maximum depth of loads, started by loaders of loads, that are polled on the caller's stack.
+const MAX_INLINE_DEPTH: usize = 16;
 
-/// What the shared level gave a load that it has no value for.
-pub(super) struct Grant<V: Send + Sync + 'static> {
-    lease: Option<NamedLease>,
-    /// Whether there is something in the store, of use or not.
-    l2_holds: bool,
-    lock: Option<Lock<V>>,
+/// One load, from the start of its flight to its result.
+pub(super) struct Load<V: Send + Sync + 'static, L> {
+    pub(super) lead: Lead<V>,
+    pub(super) loader: L,
+    pub(super) call: Option<Box<CallOptions>>,
+    pub(super) chain: Arc<LoadChain>,
 }
 
-impl<V: Send + Sync + 'static> Grant<V> {
-    /// Of no shared level.
+/// The rights that a load got from L2, which had no fresh value.
+pub(super) struct L2Rights<V: Send + Sync + 'static> {
+    lease: Option<NamedLease>,
+    /// Whether the store holds a value of the key, usable or not.
+    has_value: bool,
+    lock: Option<LockOutcome<V>>,
+}
+
+impl<V: Send + Sync + 'static> L2Rights<V> {
+    /// The rights of a load without L2.
     pub(super) fn none() -> Self {
-        Self { lease: None, l2_holds: false, lock: None }
+        Self { lease: None, has_value: false, lock: None }
     }
+}
+
+/// Starts a load: polls it once in place, and spawns it if it is not ready. So a loader that is
+/// ready at once costs no task. The first poll needs no waker, because a spawned task is polled in
+/// any case.
+///
+/// Returns `false` if the load is not ready and there is no runtime to spawn it on: then the load
+/// is dropped.
+///
+/// Alternatives considered: the leader polls the read of L2 itself, which saves a task per hit in
+/// L2 (20 us where threads sleep). But a caller inside `buffer_unordered` may not be polled for a
+/// while, and would meanwhile hold a decode permit, a connection of the store's pool and the
+/// close of the cache.
+pub(super) fn start_load(
+    load: impl Future<Output = ()> + Send + 'static,
+    token: Option<TaskToken>,
+    depth: usize,
+) -> bool {
+    let mut load = Box::pin(load);
+    let runtime = Handle::try_current();
+    let in_place = depth < MAX_INLINE_DEPTH || runtime.is_err();
+    if in_place && load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+        return true;
+    }
+    let (Ok(runtime), Some(token)) = (runtime, token) else { return false };
+    runtime.spawn(token.run(load));
+    true
 }
 
 impl<V: Send + Sync + 'static> CacheState<V> {
-    /// Starts a load: polled once here, and if it has to wait, on in a task of its own.
+    /// Reads L2 and completes the flight with a fresh value from there, or runs the loader.
     ///
-    /// So a loader that is ready at once costs no task. The waker of this first poll is never
-    /// used: a spawned task is polled in any case.
-    ///
-    /// Refused: that the leader polls the look at the shared level itself, which saves the task that
-    /// a hit there costs (20 us where threads sleep). A caller in a `buffer_unordered` is not polled
-    /// while its loop does something else, and holds meanwhile what others wait for: a place to
-    /// decode, the end of the cache, a connection of a store's pool.
-    ///
-    /// `false` if it has to wait and there is no runtime to let it: then it is dropped.
-    pub(super) fn begin(
-        &self,
-        load: impl Future<Output = ()> + Send + 'static,
-        running: Option<TaskToken>,
-        link: &Link,
-    ) -> bool {
-        let mut load = Box::pin(load);
-        let runtime = Handle::try_current();
-        let in_place = link.depth < DEEPEST_IN_PLACE || runtime.is_err();
-        if in_place && load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
-            return true;
-        }
-        let (Ok(runtime), Some(running)) = (runtime, running) else { return false };
-        runtime.spawn(running.run(load));
-        true
-    }
-
-    /// One load, from the look at the shared level to the landing of its flight.
-    ///
-    /// Nearly all find a fresh value there. So what comes after that is in a box of its own: what
-    /// is moved to the heap at the start is small, and has no room for it.
-    pub(super) async fn load_shared<L: Loader<V>>(
-        self: Arc<Self>,
-        mut ticket: Ticket<V>,
-        loader: L,
-        call: Option<Box<CallOptions>>,
-        link: Arc<Link>,
-    ) {
+    /// Nearly all loads find a fresh value in L2. The rest is boxed, so that the future that is
+    /// moved to the heap at the start stays small.
+    pub(super) async fn load_via_l2<L: Loader<V>>(self: Arc<Self>, mut load: Load<V, L>) {
         let Some(l2) = &self.l2 else { return };
-        let key = Arc::clone(ticket.key());
-        let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        let hard = self.options.timeouts(call.as_deref()).hard;
+        let key = Arc::clone(load.lead.ticket.key());
+        let refresh = load.call.as_ref().is_some_and(|call| call.refresh);
+        let hard = self.options.timeouts(load.call.as_deref()).hard;
         let mut start = Box::pin(l2.begin(&key, refresh, hard)).await;
         let mut lock = None;
-        // A forced refresh loads whatever others have just found.
+        // A forced refresh loads even if a peer has just loaded.
         if self.options.distributed_lock.enabled && !refresh {
-            (start, lock) = Box::pin(self.lock(&ticket, start, hard)).await;
+            (start, lock) = Box::pin(self.acquire_lock(&key, start, hard)).await;
         }
-        let grant = match start {
+        let rights = match start {
             LoadStart::Fresh(fresh) => {
                 let value = Some(Arc::clone(&fresh.value));
-                self.promote(&mut ticket, fresh);
-                return ticket.land(Ok(Arrival { value, from_l2: true, refused: false }));
+                self.promote(&mut load.lead.ticket, fresh);
+                return load.lead.complete(Ok(LoadOk { value, from_l2: true, refused: false }));
             }
             LoadStart::Load { lease, stale, held } => {
-                self.take_along(&ticket, stale);
-                Grant { lease, l2_holds: held, lock }
+                self.attach_stale(&load.lead, stale);
+                L2Rights { lease, has_value: held, lock }
             }
         };
-        if let Some(Lock::TimedOut) = grant.lock
-            && let Some(copy) = self.at_hand(&key, ticket.flight())
+        if let Some(LockOutcome::TimedOut) = rights.lock
+            && let Some(entry) = self.stale_candidate(&key, load.lead.flight())
         {
             let error = Error::lock_timeout(&key, self.options.distributed_lock.wait_timeout);
-            return ticket.land(Err(Failure { error, instead: Some(copy) }));
+            return load.lead.complete(Err(LoadErr { error, fallback: Some(entry) }));
         }
         self.report_miss(&key);
-        Box::pin(Arc::clone(&self).load(ticket, loader, call, link, grant)).await;
+        Box::pin(Arc::clone(&self).run_loader(load, rights)).await;
     }
 
-    /// A load of what the shared level does not have, or where there is none.
-    pub(super) async fn load<L: Loader<V>>(
+    /// Runs the loader and publishes its result.
+    pub(super) async fn run_loader<L: Loader<V>>(
         self: Arc<Self>,
-        mut ticket: Ticket<V>,
-        loader: L,
-        call: Option<Box<CallOptions>>,
-        link: Arc<Link>,
-        Grant { lease, l2_holds, lock }: Grant<V>,
+        Load { lead, loader, call, chain }: Load<V, L>,
+        L2Rights { lease, has_value, lock }: L2Rights<V>,
     ) {
-        let key = Arc::clone(ticket.key());
+        let mut lead = lead;
+        let key = Arc::clone(lead.ticket.key());
         let hard = self.options.timeouts(call.as_deref()).hard;
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
-        // Pinned where it is: moved into each arm, it would take its room three times.
-        let loading = pin!(in_span(&key, within(link, contained(&key, loader, hard))));
+        // Pinned here: a copy in each arm would need its space three times.
+        let loading = pin!(in_span(&key, scope(chain, run_contained(&key, loader, hard))));
         let result = match &lock {
-            Some(Lock::Held(held)) => run_alongside(Box::pin(held.renew()), loading).await,
+            Some(LockOutcome::Acquired(guard)) => {
+                run_alongside(Box::pin(guard.renew()), loading).await
+            }
             _ => loading.await,
         };
         let now = self.now();
@@ -144,73 +143,73 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             Ok(loaded) => {
                 let took = Duration::from_millis(now.saturating_sub(began));
                 self.observer.emit(|| Event::LoaderSuccess { key: &key, took });
-                if loaded.value.is_none() && l2_holds {
-                    self.delete_l2(&mut ticket).await;
+                if loaded.value.is_none() && has_value {
+                    self.clear_l2_missing(&mut lead.ticket).await;
                 }
-                self.publish(ticket, loaded, call.as_deref(), lease).await;
+                self.publish(lead, loaded, call.as_deref(), lease).await;
             }
-            // Nobody else's fault: those who have a runtime load for themselves.
-            Err(error) if error.kind() == ErrorKind::NoRuntime => drop(ticket),
-            Err(error) => self.fail(ticket, error, hard),
+            // Only this caller lacks a runtime: followers that have one load for themselves.
+            Err(error) if error.kind() == ErrorKind::NoRuntime => drop(lead),
+            Err(error) => self.complete_err(lead, error, hard),
         }
-        if let Some(Lock::Held(held)) = lock {
-            Box::pin(held.give_back()).await;
+        if let Some(LockOutcome::Acquired(guard)) = lock {
+            Box::pin(guard.release()).await;
         }
     }
 
-    /// Takes a stale copy of the shared level along, if memory had none.
-    fn take_along(&self, ticket: &Ticket<V>, stale: Option<(Arc<V>, Duration)>) {
+    /// Attaches a stale value of L2 to the flight, unless L1 had a better one.
+    fn attach_stale(&self, lead: &Lead<V>, stale: Option<(Arc<V>, Duration)>) {
         let Some((value, remaining)) = stale else { return };
         let lifetime = Lifetime { ttl: Duration::ZERO, stale_for: remaining };
-        if let Some(entry) = self.entry(ticket.key(), &value, lifetime) {
-            ticket.flight().about.take_along(entry, self.now());
-            // Some may have waited for longer than they wanted to, with nothing to take instead.
-            ticket.flight().nudge();
+        if let Some(entry) = self.entry(lead.ticket.key(), &value, lifetime) {
+            lead.flight().context.attach_stale(entry, self.now());
+            // A caller past its soft timeout takes the stale value now.
+            lead.flight().wake_waiters();
         }
     }
 
-    /// The key does not exist: what the shared level has of it goes.
-    async fn delete_l2(&self, ticket: &mut Ticket<V>) {
+    /// Deletes the key in L2, because the origin does not have it.
+    async fn clear_l2_missing(&self, ticket: &mut Ticket<V>) {
         if let Some(l2) = &self.l2
             && ticket.seal()
         {
-            // If it does not get through, it was reported; the copy there ends with its time.
+            // A failure is reported by L2, and the value there expires.
             let _ = Box::pin(l2.remove(ticket.key())).await;
         }
     }
 
-    /// Publishes what was loaded, in the shared level under its lease and then in memory, and
-    /// lands.
+    /// Publishes a loaded value, in L2 under the lease and then in L1, and completes the flight.
     async fn publish(
         self: &Arc<Self>,
-        mut ticket: Ticket<V>,
+        mut lead: Lead<V>,
         loaded: Loaded<V>,
         call: Option<&CallOptions>,
         lease: Option<NamedLease>,
     ) {
-        let key = Arc::clone(ticket.key());
+        let key = Arc::clone(lead.ticket.key());
         let Loaded { value, ttl, stale_for } = loaded;
         let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
         let mut refused = false;
         let ttl = self.options.l2_ttl(&own, call);
-        // Before the right to publish is checked, so that it says no more than is true.
-        let seen = self.causal_context();
+        // Read before the ticket is checked, so that it covers no delete after that check.
+        let causal_context = self.causal_context();
         let displaced = if let Some(value) = &value {
-            let published = self.publish_l2(&mut ticket, value, ttl, lease).await;
+            let published = self.publish_l2(&mut lead.ticket, value, ttl, lease).await;
             refused = published == PublishOutcome::Refused;
             // mutant refused-fill: if false
-            if refused { None } else { self.fill(&mut ticket, value, &own, call) }
+            if refused { None } else { self.fill(&mut lead.ticket, value, &own, call) }
         } else {
-            self.fill_missing(&mut ticket, own.ttl)
+            self.fill_missing(&mut lead.ticket, own.ttl)
         };
         if displaced.is_none() {
-            self.report_superseded(&key);
+            self.observer.count(Counter::Superseded);
+            self.observer.emit(|| Event::LoadSuperseded { key: &key });
         }
-        ticket.land(Ok(Arrival { value: value.clone(), from_l2: false, refused }));
+        lead.complete(Ok(LoadOk { value: value.clone(), from_l2: false, refused }));
         if let Some(displaced) = displaced {
             self.drop_displaced(displaced);
             if let Some(value) = value {
-                self.broadcast_value(&key, &value, ttl, seen);
+                self.broadcast_value(&key, &value, ttl, causal_context);
             }
         }
     }
@@ -224,8 +223,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) -> PublishOutcome {
         let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return PublishOutcome::Unknown };
         if ttl.is_zero() {
-            // Not to be cached, and what there is is older.
-            self.delete_l2(ticket).await;
+            // The value must not be cached, and the value in L2 is older.
+            self.clear_l2_missing(ticket).await;
             return PublishOutcome::Unknown;
         }
         // mutant seal: remove
@@ -235,7 +234,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Box::pin(l2.publish(ticket.key(), &lease, value, ttl)).await
     }
 
-    /// Fills memory. `None` if a delete came first.
+    /// Fills L1. `None` if a delete revoked the ticket.
     fn fill(
         &self,
         ticket: &mut Ticket<V>,
@@ -257,7 +256,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Some(displaced)
     }
 
-    /// Remembers that the key does not exist. `None` if a delete came first.
+    /// Fills L1 with a negative entry. `None` if a delete revoked the ticket.
     fn fill_missing(
         &self,
         ticket: &mut Ticket<V>,
@@ -274,9 +273,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Some(displaced)
     }
 
-    /// Lands with an error, and with what may be served instead.
-    fn fail(&self, mut ticket: Ticket<V>, error: Error, hard: Option<Duration>) {
-        let key = Arc::clone(ticket.key());
+    /// Completes the flight with an error, and with a stale entry to serve instead if there is one.
+    fn complete_err(&self, mut lead: Lead<V>, error: Error, hard: Option<Duration>) {
+        let key = Arc::clone(lead.ticket.key());
         self.observer.count(Counter::LoadFailures);
         if error.kind() == ErrorKind::HardTimeout {
             let limit = hard.unwrap_or_default();
@@ -284,30 +283,33 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         } else {
             self.observer.emit(|| Event::LoaderError { key: &key, error: &error });
         }
-        let (instead, displaced) = self.throttle(&mut ticket);
-        ticket.land(Err(Failure { error, instead }));
+        let (fallback, displaced) = self.throttle_stale(&mut lead);
+        lead.complete(Err(LoadErr { error, fallback }));
         if let Some(displaced) = displaced {
             self.drop_displaced(displaced);
         }
     }
 
-    /// Finds what may be served though the load failed, and if it is stale leaves the key alone
-    /// for a while.
+    /// Finds the entry to serve after a failed load. If the entry is stale, throttles the key: no
+    /// load starts until the throttle pause is over.
     ///
-    /// What memory holds is served whatever happened meanwhile: who put it there had the right to.
-    /// The copy taken along serves only if nothing newer was published and nothing deleted since.
-    fn throttle(&self, ticket: &mut Ticket<V>) -> (Option<Entry<V>>, Option<Displaced<V>>) {
-        let key = Arc::clone(ticket.key());
+    /// An entry of L1 is served whatever happened meanwhile, because its writer had the right to
+    /// write it. The stale entry of the flight is served only if no value was published or deleted
+    /// since the flight started.
+    fn throttle_stale(&self, lead: &mut Lead<V>) -> (Option<Entry<V>>, Option<Displaced<V>>) {
+        let key = Arc::clone(lead.ticket.key());
         let now = self.now();
-        let copy = ticket.flight().about.copy().filter(|copy| copy.is_usable(now));
-        let mut rejected = None;
-        ticket.amend(|standing| {
-            let held = self.usable(&key, now, &mut rejected);
-            let copy = copy.clone().filter(|_| standing.copy_is_good);
-            let Some(entry) = Entry::longer_usable(held, copy, now) else {
+        let stale = lead.flight().context.stale().filter(|stale| stale.is_usable(now));
+        // Dropped after the lock: it may be the last owner of a user value.
+        let mut unusable = None;
+        lead.ticket.with_validity(|validity| {
+            let held;
+            (held, unusable) = self.recheck_l1(&key, now).split();
+            let stale = stale.clone().filter(|_| validity.stale_valid);
+            let Some(entry) = Entry::longer_usable(held, stale, now) else {
                 return (None, None);
             };
-            let displaced = (standing.may_write && !self.is_served(&entry, now)).then(|| {
+            let displaced = (validity.may_write && !self.is_served(&entry, now)).then(|| {
                 self.l1.insert(&key, entry.throttled(now, self.options.fail_safe.throttle))
             });
             (Some(entry), displaced)

@@ -7,6 +7,7 @@ mod distributed_lock;
 mod flight_context;
 mod follow;
 mod guarantees;
+mod l1_access;
 mod load;
 mod outcome;
 mod read;
@@ -106,14 +107,14 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     {
         // The text of the key is made twice rather than kept across the await, and what is beyond
         // memory is boxed: so the future of a hit is small.
-        if let Some(answer) = self.state.answer(&key.key_text(), true) {
+        if let Some(answer) = self.state.l1_answer(&key.key_text(), true) {
             return answer;
         }
         if self.state.l2.is_none() {
             self.state.report_miss(&key.key_text());
             return None;
         }
-        Box::pin(self.state.get_beyond_l1(Arc::from(&*key.key_text()))).await
+        Box::pin(self.state.get_slow(Arc::from(&*key.key_text()))).await
     }
 
     /// The value of a key, if memory has a fresh one: no future, no other level, no load.
@@ -124,7 +125,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         K: Borrow<Q>,
     {
         let key = &*key.key_text();
-        self.state.hit(key)
+        self.state.l1_hit(key)
     }
 
     /// The value of a key: from memory, else from a load that is running already, else from the

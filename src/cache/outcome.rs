@@ -1,21 +1,22 @@
-//! What a read gives, and how it came by it.
+//! The outcome of a read: the value, its source, its age, and why it is stale.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{entry::Entry, error::Error, load::IntoLoaded, observe::StaleReason};
 
-/// What a call gave, and how it came by it.
+/// The value of a call, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome<T> {
-    /// What awaiting the request itself would have given.
+    /// The value that awaiting the request itself returns.
     pub value: T,
-    /// Where it came from.
+    /// Where the value came from.
     pub source: Source,
-    /// How long ago it was loaded or set, as far as this instance knows: zero for what was loaded
-    /// now or found in the shared level.
+    /// Time since the value was loaded or set, as far as this instance knows: zero for a value that
+    /// was loaded by this call or found in L2.
     pub age: Duration,
-    /// Why a copy was served instead of the result of a load; `None` if none was.
+    /// Why the call returned a stale value instead of the result of a load; `None` if the value is
+    /// not stale.
     pub stale: Option<StaleReason>,
 }
 
@@ -25,44 +26,38 @@ pub struct Outcome<T> {
 pub enum Source {
     /// The memory of this instance.
     L1,
-    /// The level that instances share.
+    /// The store that instances share.
     L2,
-    /// This call's own loader.
+    /// The loader of this call.
     Loader,
-    /// The loader of another call that was running already.
+    /// The loader of another call, which was running already.
     Joined,
 }
 
-/// An [`Outcome`] before it is known what the caller's loader can say.
-pub(super) struct Found<V> {
+/// An [`Outcome`] before it is converted to the output type of the caller's loader.
+pub(super) struct ReadResult<V> {
     pub(super) value: Option<Arc<V>>,
     pub(super) source: Source,
     pub(super) age: Duration,
     pub(super) stale: Option<StaleReason>,
     pub(super) key: Arc<str>,
-    /// See [`Arrival::refused`](super::flights::Arrival).
+    /// See [`LoadOk::refused`](super::flight_context::LoadOk).
     pub(super) refused: bool,
 }
 
-impl<V> Found<V> {
-    pub(super) fn in_l1(
+impl<V> ReadResult<V> {
+    pub(super) fn from_l1(
         key: Arc<str>,
         entry: Entry<V>,
         now: u64,
         stale: Option<StaleReason>,
     ) -> Self {
         let age = entry.age(now);
-        Self {
-            value: Some(entry.into_value()),
-            source: Source::L1,
-            age,
-            stale,
-            key,
-            refused: false,
-        }
+        let value = Some(entry.into_value());
+        Self { value, source: Source::L1, age, stale, key, refused: false }
     }
 
-    pub(super) fn arrived(key: Arc<str>, value: Option<Arc<V>>, source: Source) -> Self {
+    pub(super) fn from_flight(key: Arc<str>, value: Option<Arc<V>>, source: Source) -> Self {
         Self { value, source, age: Duration::ZERO, stale: None, key, refused: false }
     }
 

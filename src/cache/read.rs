@@ -1,94 +1,76 @@
-//! The main path, top to bottom: memory, a flight to join or to lead, and the wait for it.
-//! (`lead.rs` is what the leader's load does, `wait.rs` what its callers do meanwhile.)
+//! The read path: L1, then a single flight to join or to lead, then its result.
+//!
+//! | step | where |
+//! | --- | --- |
+//! | classify and serve the entry of L1 | `l1_access.rs` |
+//! | join a flight, or lead one | here |
+//! | the leader's load: L2, the loader, publication | `load.rs` |
+//! | wait for the result, or until a timeout | `follow.rs` |
 
 use std::sync::Arc;
 
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    flight_context::{About, Ticket},
-    load::Grant,
-    outcome::{Found, Source},
+    flight_context::{FlightContext, Lead},
+    l1_access::L1State,
+    load::{L2Rights, Load, start_load},
+    outcome::{ReadResult, Source},
     state::CacheState,
 };
 use crate::{
     entry::Entry,
     error::Error,
-    flight::{Join, Link},
-    l2::FreshValue,
+    flight::{Join, LoadChain},
     load::{IntoLoaded, Loader},
-    observe::{Counter, Event, Level, StaleReason},
-    options::CallOptions,
-    time::resync,
+    observe::{Counter, Event},
+    options::{CallOptions, Timeouts},
+    resilience::task_tracker::TaskToken,
 };
 
-/// An answer found by the last look before a load.
-enum Look<V> {
-    Fresh(Entry<V>),
-    Throttled(Entry<V>),
-    Missing,
-    /// Nothing is begun any more. Asked under the lock, so that a load either sees this or is
-    /// seen by `close`.
-    Closed,
+/// After this many joined flights without a result that the caller can use, the caller bypasses
+/// the single flight and loads for itself.
+const MAX_JOINS: usize = 3;
+
+/// The results that a caller can use.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// A loaded value only, no value of L1 or L2.
+    refresh: bool,
+    /// The caller's output type can express that the key does not exist.
+    accepts_none: bool,
 }
 
-/// How often a caller joins the loads of others that come to nothing for it (they were dropped, or
-/// found nothing, which its own loader cannot say) before it loads unseen by others.
-const MOST_JOINS: usize = 3;
+/// The answer that a caller finds in L1 just before it would load. An error: the cache is closed.
+type L1Answer<V> = Result<L1State<V>, Error>;
 
-/// How many hits of a thread may believe the last tick before it is checked.
-const HITS_A_CHECK: u64 = 16;
+enum Joined<V> {
+    Done(ReadResult<V>),
+    /// The caller must run the load.
+    Lead {
+        lead: Lead<V>,
+        token: Option<TaskToken>,
+        /// The caller has waited for other flights before.
+        has_waited: bool,
+    },
+}
 
 impl<V: Send + Sync + 'static> CacheState<V> {
-    /// The hottest path: a fresh value from memory.
-    #[inline]
-    pub(super) fn hit(&self, key: &str) -> Option<Arc<V>> {
-        let now = self.coarse_now();
-        let value = self.l1.fresh(key, now, self.min_stored_at(now))?;
-        self.report_hit(key, Level::L1, false);
-        Some(value)
-    }
-
-    /// What memory can say at once: a fresh value, or `Some(None)`, that the key does not exist,
-    /// where the caller can be told so.
-    #[inline]
-    pub(super) fn answer(&self, key: &str, accepts_none: bool) -> Option<Option<Arc<V>>> {
-        if let Some(value) = self.hit(key) {
-            return Some(Some(value));
-        }
-        if accepts_none && self.l1.remembers_missing() && self.is_known_missing(key, self.now()) {
-            self.report_hit(key, Level::L1, true);
-            return Some(None);
-        }
-        None
-    }
-
-    /// The same, with all that is known about it.
-    pub(super) fn look<L: Loader<V>>(&self, key: &Arc<str>) -> Option<Found<V>> {
-        let now = self.now();
-        if let Some(entry) = self.l1.get(key).filter(|entry| self.is_served(entry, now)) {
-            self.report_hit(key, Level::L1, false);
-            return Some(Found::in_l1(Arc::clone(key), entry, now, None));
-        }
-        let missing = self.answer(key, L::Loaded::output(None).is_some())?;
-        Some(Found::arrived(Arc::clone(key), missing, Source::L1))
-    }
-
-    /// A value that the shared level has, which memory then has too.
-    pub(super) async fn get_beyond_l1(self: &Arc<Self>, key: Arc<str>) -> Option<Arc<V>> {
+    /// The slow path of `get`: reads L2, and fills L1 with the value.
+    pub(super) async fn get_slow(self: &Arc<Self>, key: Arc<str>) -> Option<Arc<V>> {
         self.ensure_bus_tasks();
-        let found = self.get_l2(&key).await;
-        if found.is_none() {
+        let value = self.get_l2(&key).await;
+        if value.is_none() {
             self.report_miss(&key);
         }
-        found
+        value
     }
 
     async fn get_l2(self: &Arc<Self>, key: &Arc<str>) -> Option<Arc<V>> {
         let l2 = self.l2.as_ref()?;
-        // Taken before the read: what is deleted from now on must not come back. And before the
-        // question whether the cache is open, so that `close` takes it back.
-        let mut ticket = self.flights.ticket(key, About::of_a_write());
+        // Issued before the read, so that a delete during the read revokes it; and before the cache
+        // is seen to be open, so that `close` revokes it.
+        let mut ticket = self.flights.ticket(key);
         self.check_open().ok()?;
         let fresh = l2.get(key).await?;
         let value = Arc::clone(&fresh.value);
@@ -97,201 +79,135 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     pub(super) async fn has(self: &Arc<Self>, key: &str) -> bool {
-        let now = self.now();
-        if self.l1.peek(key).is_some_and(|entry| self.is_served(&entry, now)) {
-            return true;
-        }
-        match &self.l2 {
-            Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
-                l2.get(key).await.is_some()
-            }
-            _ => false,
+        match (self.l1_state(key, self.now(), self.l1.peek(key)), &self.l2) {
+            (L1State::Fresh(_), _) => true,
+            (L1State::Missing, _) | (_, None) => false,
+            (_, Some(l2)) => self.check_open().is_ok() && { l2.get(key).await.is_some() },
         }
     }
 
-    /// Fills memory with a value of the shared level, for no longer than it is fresh there.
-    pub(super) fn promote(&self, ticket: &mut Ticket<V>, fresh: FreshValue<V>) {
-        let FreshValue { value, fresh_for, elapsed } = fresh;
-        let key = Arc::clone(ticket.key());
-        self.report_hit(&key, Level::L2, false);
-        let none = CallOptions::default();
-        let mut lifetime = self.options.l1_lifetime(&none, None, fastrand::f64);
-        lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
-        lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
-        let entry = self.entry(&key, &value, lifetime);
-        let displaced = ticket.promote(|| match entry {
-            Some(entry) => self.l1.insert(&key, entry),
-            None => self.l1.remove(&key),
-        });
-        if let Some(displaced) = displaced {
-            self.drop_displaced(displaced);
-        }
-    }
-
-    /// Gets a value that memory does not have, or not fresh.
-    pub(super) async fn fetch<L: Loader<V>>(
+    /// The slow path of `get_or_set`: joins the key's flight, or leads one and loads.
+    pub(super) async fn get_or_load_slow<L: Loader<V>>(
         self: Arc<Self>,
         key: Arc<str>,
         loader: L,
         call: Option<Box<CallOptions>>,
-    ) -> Result<Found<V>, Error> {
-        let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        let accepts_none = L::Loaded::output(None).is_some();
+    ) -> Result<ReadResult<V>, Error> {
+        let wanted = Wanted {
+            refresh: call.as_ref().is_some_and(|call| call.refresh),
+            accepts_none: L::Loaded::output(None).is_some(),
+        };
         let mut timeouts = self.options.timeouts(call.as_deref()).clone();
-        let deadline = timeouts.hard.and_then(|hard| Instant::now().checked_add(hard));
-        // What a loader would have to wait for: itself.
-        let Some(link) = Link::to(self.flights.id(), &key) else {
+        let Some(chain) = LoadChain::extend(self.flights.id(), &key) else {
             return Err(Error::recursion(&key));
         };
         self.ensure_bus_tasks();
-        let mut running = None;
-        let mut joins = 0;
-        let ticket = loop {
-            let mut rejected = None;
-            let look = || {
-                let about = self.last_look(&key, &link, refresh, accepts_none, &mut rejected)?;
-                // Under the lock too: `close` waits for whatever has begun.
-                running = Some(self.running.token());
-                Ok(about)
+        let (lead, token, has_waited) =
+            match self.join_loop(&key, &chain, wanted, &mut timeouts).await? {
+                Joined::Done(result) => return Ok(result),
+                Joined::Lead { lead, token, has_waited } => (lead, token, has_waited),
             };
-            match self.flights.join(&key, self.now(), joins < MOST_JOINS, look) {
-                Join::Found(look) => return self.found(key, look),
-                Join::Lead(ticket) => break ticket,
-                Join::Bypass(ticket) => {
-                    self.observer.count(Counter::Bypassed);
-                    self.observer.emit(|| Event::InflightBypass { key: &key });
-                    break ticket;
-                }
-                Join::Follow(follower) => {
-                    joins += 1;
-                    self.observer.count(Counter::Joined);
-                    self.observer.emit(|| Event::InflightReuse { key: &key });
-                    match self.wait(&key, &follower.flight, &timeouts, Source::Joined).await? {
-                        // Nothing, which this call cannot be told.
-                        Some(Found { value: None, .. }) if !accepts_none => {}
-                        // What the shared level had, and this call wants it loaded.
-                        Some(Found { source: Source::L2, .. }) if refresh => {}
-                        // Perhaps from before a delete that came before this call.
-                        // mutant refused-followers: remove
-                        Some(Found { refused: true, .. }) => {}
-                        Some(found) => return Ok(found),
-                        // The load was dropped, with its runtime say.
-                        None => {}
-                    }
-                    // What was waited in vain counts as well.
-                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-                    // mutant hard-timeout: remove
-                    timeouts.hard = left.or(timeouts.hard);
-                }
-            }
-        };
-        let flight = Arc::clone(ticket.flight());
-        let (own, its) = (Arc::clone(&self), Arc::clone(&link));
-        let is_under_way = if self.l2.is_some() {
-            self.begin(own.load_shared(ticket, loader, call, its), running, &link)
+        let flight = Arc::clone(lead.flight());
+        let depth = chain.depth;
+        let (state, load) = (Arc::clone(&self), Load { lead, loader, call, chain });
+        let is_started = if self.l2.is_some() {
+            start_load(state.load_via_l2(load), token, depth)
         } else {
             self.report_miss(&key);
-            self.begin(own.load(ticket, loader, call, its, Grant::none()), running, &link)
+            start_load(state.run_loader(load, L2Rights::none()), token, depth)
         };
-        if !is_under_way {
+        if !is_started {
             return Err(Error::no_runtime(&key));
         }
-        // The loader keeps to the hard timeout itself; what is before and after it does not.
-        let is_bounded = self.l2.is_none() && joins == 0;
+        // The loader enforces the hard timeout itself; L2 and the earlier flights do not.
+        let is_bounded = self.l2.is_none() && !has_waited;
         let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
-        let found = self.wait(&key, &flight, &timeouts, Source::Loader).await?;
-        found.ok_or_else(|| match Handle::try_current() {
+        let result = self.await_flight(&key, &flight, &timeouts, Source::Loader).await?;
+        result.ok_or_else(|| match Handle::try_current() {
             Ok(_) => Error::abandoned(&key),
             Err(_) => Error::no_runtime(&key),
         })
     }
 
-    /// Under the lock under which fills are made. Reads the clock itself: an entry filled just
-    /// now must not look as if it came from the future.
-    fn last_look(
+    /// Joins flights until one has a result that the caller can use, or the caller has to lead.
+    /// Reduces the hard timeout by the time that it waits.
+    async fn join_loop(
+        &self,
+        key: &Arc<str>,
+        chain: &Arc<LoadChain>,
+        wanted: Wanted,
+        timeouts: &mut Timeouts,
+    ) -> Result<Joined<V>, Error> {
+        let deadline = timeouts.hard.and_then(|hard| Instant::now().checked_add(hard));
+        let mut joins = 0;
+        loop {
+            let (mut token, mut unusable) = (None, None);
+            let recheck = || {
+                let (context, dropped) = self.recheck(key, chain, wanted)?;
+                unusable = dropped;
+                // Under the lock too: `close` waits for every load that has started.
+                token = Some(self.running.token());
+                Ok::<_, L1Answer<V>>(context)
+            };
+            let joined = self.flights.join(key, self.now(), joins < MAX_JOINS, recheck);
+            drop(unusable);
+            match joined {
+                Join::Found(answer) => {
+                    if let Some(result) = self.serve_l1(key, answer?) {
+                        return Ok(Joined::Done(result));
+                    }
+                }
+                Join::Lead(lead) => return Ok(Joined::Lead { lead, token, has_waited: joins > 0 }),
+                Join::Bypass(lead) => {
+                    self.observer.count(Counter::Bypassed);
+                    self.observer.emit(|| Event::InflightBypass { key });
+                    return Ok(Joined::Lead { lead, token, has_waited: joins > 0 });
+                }
+                Join::Follow(follower) => {
+                    joins += 1;
+                    self.observer.count(Counter::Joined);
+                    self.observer.emit(|| Event::InflightReuse { key });
+                    let flight = &follower.flight;
+                    match self.await_flight(key, flight, timeouts, Source::Joined).await? {
+                        Some(ReadResult { value: None, .. }) if !wanted.accepts_none => {}
+                        Some(ReadResult { source: Source::L2, .. }) if wanted.refresh => {}
+                        // The value may be from before a delete that came before this call.
+                        // mutant refused-followers: remove
+                        Some(ReadResult { refused: true, .. }) => {}
+                        Some(result) => return Ok(Joined::Done(result)),
+                        // The load was dropped, for example with its runtime.
+                        None => {}
+                    }
+                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    // mutant hard-timeout: remove
+                    timeouts.hard = left.or(timeouts.hard);
+                }
+            }
+        }
+    }
+
+    /// Reads L1 a last time before a load, under the lock under which L1 is filled. Returns the
+    /// answer as `Err`; else the context of the new flight, and an entry to drop after the lock.
+    ///
+    /// Reads the clock itself, so that an entry filled a moment ago is not from the future.
+    fn recheck(
         &self,
         key: &str,
-        link: &Arc<Link>,
-        refresh: bool,
-        accepts_none: bool,
-        rejected: &mut Option<Entry<V>>,
-    ) -> Result<About<V>, Look<V>> {
-        if self.check_open().is_err() {
-            return Err(Look::Closed);
-        }
+        chain: &LoadChain,
+        wanted: Wanted,
+    ) -> Result<(FlightContext<V>, Option<Entry<V>>), L1Answer<V>> {
+        // Under the lock, so that a load either sees the close or is revoked by it.
+        self.check_open().map_err(Err)?;
         let now = self.now();
-        let held = self.usable(key, now, rejected);
-        if let Some(entry) = held.clone().filter(|_| !refresh) {
-            if self.is_served(&entry, now) {
-                return Err(Look::Fresh(entry));
+        match self.recheck_l1(key, now) {
+            state @ (L1State::Fresh(_) | L1State::Throttled(_)) if !wanted.refresh => {
+                Err(Ok(state))
             }
-            if entry.is_throttled(now) {
-                return Err(Look::Throttled(entry));
+            L1State::Missing if !wanted.refresh && wanted.accepts_none => Err(Ok(L1State::Missing)),
+            state => {
+                let (stale, unusable) = state.split();
+                Ok((FlightContext::new(chain.id, now, stale), unusable))
             }
-        } else if !refresh && accepts_none && self.is_known_missing(key, now) {
-            return Err(Look::Missing);
         }
-        Ok(About::new(link.node, now, held))
-    }
-
-    /// What memory holds for the key and may be served, fresh or stale. Not what a pattern delete
-    /// that is on its way is about to remove. What is held and may not be served is `rejected`: to
-    /// be dropped where no lock is held, for the clone may have become the last.
-    pub(super) fn usable(
-        &self,
-        key: &str,
-        now: u64,
-        rejected: &mut Option<Entry<V>>,
-    ) -> Option<Entry<V>> {
-        let entry = self.l1.peek(key)?;
-        // What is suspect is at most a stale copy.
-        let may_serve = self.options.fail_safe.enabled || entry.is_since(self.min_stored_at(now));
-        if entry.is_usable(now) && may_serve && !self.active_patterns.covers(key) {
-            return Some(entry);
-        }
-        *rejected = Some(entry);
-        None
-    }
-
-    fn is_known_missing(&self, key: &str, now: u64) -> bool {
-        self.l1.is_known_missing(key, now, self.min_stored_at(now))
-    }
-
-    fn found(&self, key: Arc<str>, look: Look<V>) -> Result<Found<V>, Error> {
-        Ok(match look {
-            Look::Fresh(entry) => {
-                self.report_hit(&key, Level::L1, false);
-                Found::in_l1(key, entry, self.now(), None)
-            }
-            Look::Throttled(entry) => self.serve_copy(key, entry, StaleReason::Throttled),
-            Look::Missing => {
-                self.report_hit(&key, Level::L1, true);
-                Found::arrived(key, None, Source::L1)
-            }
-            Look::Closed => return Err(Error::closed()),
-        })
-    }
-
-    #[inline]
-    fn report_hit(&self, key: &str, level: Level, negative: bool) {
-        let before = self.observer.count(match (level, negative) {
-            (_, true) => Counter::NegativeHits,
-            (Level::L1, false) => Counter::L1Hits,
-            (Level::L2, false) => Counter::L2Hits,
-        });
-        if before.is_multiple_of(HITS_A_CHECK) {
-            resync();
-        }
-        self.observer.emit(|| Event::Hit { key, level, negative });
-    }
-
-    pub(super) fn report_miss(&self, key: &str) {
-        self.observer.count(Counter::Misses);
-        self.observer.emit(|| Event::Miss { key });
-    }
-
-    pub(super) fn report_superseded(&self, key: &str) {
-        self.observer.count(Counter::Superseded);
-        self.observer.emit(|| Event::LoadSuperseded { key });
     }
 }

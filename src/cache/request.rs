@@ -1,4 +1,5 @@
-//! The requests that calls return: told more by methods, sent by awaiting them.
+//! Requests: the builders that `get_or_set` and `set` return. Methods set options of the call,
+//! awaiting the request runs it.
 
 use std::{
     future::IntoFuture,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use super::{
-    outcome::{Found, Outcome},
+    outcome::{Outcome, ReadResult},
     state::CacheState,
 };
 use crate::{
@@ -22,8 +23,8 @@ use crate::{
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Output<V, L> = <<L as Loader<V>>::Loaded as IntoLoaded<V>>::Output;
 
-/// A [`get_or_set`](super::LazyLayersCache::get_or_set) that can be told more before it is
-/// awaited.
+/// A [`get_or_set`](super::LazyLayersCache::get_or_set) request. Its methods set options of this
+/// call; awaiting it runs the call.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -40,12 +41,12 @@ type Output<V, L> = <<L as Loader<V>>::Loaded as IntoLoaded<V>>::Output;
 /// assert_eq!((*price.value, price.source), (9.99, Source::Loader));
 /// # Ok(()) }
 /// ```
-#[must_use = "nothing happens before it is awaited"]
+#[must_use = "does nothing until awaited"]
 pub struct GetOrSet<'a, Q: ?Sized, V, L> {
     state: &'a Arc<CacheState<V>>,
     key: &'a Q,
     loader: L,
-    /// Boxed, so that the plain request stays small: it is moved on every hit.
+    /// Boxed, so that a request without options stays small: every hit moves it.
     call: Option<Box<CallOptions>>,
 }
 
@@ -60,35 +61,35 @@ where
         Self { state, key, loader, call: None }
     }
 
-    /// How long the loaded value is fresh. Default: the cache's. A [`Loaded`](crate::Loaded) that
-    /// says so itself goes first. Zero: do not cache it.
+    /// The ttl of the loaded value. Default: the ttl of the cache. The ttl of a returned
+    /// [`Loaded`](crate::Loaded) takes precedence. Zero: do not cache the value.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.call_mut().ttl = Some(ttl);
         self
     }
 
-    /// How long the loaded value may serve as a stale copy after that. Default: the cache's
-    /// [`FailSafe`](crate::FailSafe), or nothing if that is off.
+    /// The stale window of the loaded value, after its ttl. Default: the window of the cache's
+    /// [`FailSafe`](crate::FailSafe), or zero if fail-safe is off.
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.call_mut().stale_for = Some(stale_for);
         self
     }
 
-    /// Limits on the time of this call and of the load it may begin. Default: the cache's.
+    /// The timeouts of this call, and of the load that it may start. Default: those of the cache.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.call_mut().timeouts = Some(timeouts);
         self
     }
 
-    /// Loads even if there is a fresh value, which then is the copy that serves if the load
-    /// fails. A load of the key that is running already is joined.
+    /// Loads even if there is a fresh value. If the load fails, the call returns that value. If a
+    /// load of the key is running already, the call joins it.
     #[doc(alias = "force_refresh")]
     pub fn refresh(mut self) -> Self {
         self.call_mut().refresh = true;
         self
     }
 
-    /// Sends the request and tells, beside the value, where it came from.
+    /// Runs the call, and returns also the source, age and staleness of the value.
     ///
     /// # Errors
     ///
@@ -101,12 +102,13 @@ where
         let Self { state, key, loader, call } = self;
         let key = Arc::from(&*key.key_text());
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        let at_once = if refresh { None } else { state.look::<L>(&key) };
-        let found = match at_once {
-            Some(found) => found,
-            None => Arc::clone(state).fetch(key, loader, call).await?,
+        let in_l1 =
+            if refresh { None } else { state.l1_result(&key, L::Loaded::output(None).is_some()) };
+        let result = match in_l1 {
+            Some(result) => result,
+            None => Arc::clone(state).get_or_load_slow(key, loader, call).await?,
         };
-        found.into_outcome::<L::Loaded>()
+        result.into_outcome::<L::Loaded>()
     }
 
     fn call_mut(&mut self) -> &mut CallOptions {
@@ -129,18 +131,17 @@ where
     }
 }
 
-/// A [`GetOrSet`] on its way. A hit in memory is answered by the first poll, without an
-/// allocation.
-#[must_use = "nothing happens before it is awaited"]
+/// The future of a [`GetOrSet`]. The first poll answers a hit in L1, without an allocation.
+#[must_use = "does nothing until awaited"]
 pub struct GetOrSetFuture<'a, Q: ?Sized, V, L>(State<'a, Q, V, L>);
 
 enum State<'a, Q: ?Sized, V, L> {
     Request(GetOrSet<'a, Q, V, L>),
-    Fetch(BoxFuture<'a, Result<Found<V>, Error>>),
+    Slow(BoxFuture<'a, Result<ReadResult<V>, Error>>),
     Done,
 }
 
-// The loader is only ever moved, never pinned.
+// The future moves the loader and never pins it.
 impl<Q: ?Sized, V, L> Unpin for GetOrSetFuture<'_, Q, V, L> {}
 
 impl<Q, V, L> Future for GetOrSetFuture<'_, Q, V, L>
@@ -156,13 +157,13 @@ where
         if let State::Request(request) = &self.0
             && request.call.as_ref().is_none_or(|call| !call.refresh)
             && let Some(value) =
-                request.state.answer(&request.key.key_text(), L::Loaded::output(None).is_some())
+                request.state.l1_answer(&request.key.key_text(), L::Loaded::output(None).is_some())
             && let Some(output) = L::Loaded::output(value)
         {
-            // The request stays as it is: taking it apart would cost more than it is worth.
+            // The request is not taken apart here: that would cost more than the hit.
             return Poll::Ready(Ok(output));
         }
-        self.poll_fetch(context)
+        self.poll_slow(context)
     }
 }
 
@@ -172,31 +173,34 @@ where
     V: Send + Sync + 'static,
     L: Loader<V>,
 {
-    fn poll_fetch(
+    fn poll_slow(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Output<V, L>, Error>> {
-        let mut fetch = match std::mem::replace(&mut self.0, State::Done) {
+        let mut slow = match std::mem::replace(&mut self.0, State::Done) {
             State::Request(GetOrSet { state, key, loader, call }) => {
                 let key = Arc::from(&*key.key_text());
-                Box::pin(Arc::clone(state).fetch(key, loader, call))
+                Box::pin(Arc::clone(state).get_or_load_slow(key, loader, call))
             }
-            State::Fetch(fetch) => fetch,
-            #[expect(clippy::panic, reason = "as every future of std does")]
-            State::Done => panic!("a `get_or_set` polled again after it was ready"),
+            State::Slow(slow) => slow,
+            #[expect(clippy::panic, reason = "as futures of the standard library do")]
+            State::Done => panic!("`get_or_set` polled after it was ready"),
         };
-        match fetch.as_mut().poll(context) {
-            Poll::Ready(found) => Poll::Ready(found.and_then(Found::into_output::<L::Loaded>)),
+        match slow.as_mut().poll(context) {
+            Poll::Ready(result) => {
+                Poll::Ready(result.and_then(ReadResult::into_output::<L::Loaded>))
+            }
             Poll::Pending => {
-                self.0 = State::Fetch(fetch);
+                self.0 = State::Slow(slow);
                 Poll::Pending
             }
         }
     }
 }
 
-/// A [`set`](super::LazyLayersCache::set) that can be told more before it is awaited.
-#[must_use = "nothing happens before it is awaited"]
+/// A [`set`](super::LazyLayersCache::set) request. Its methods set options of this call; awaiting
+/// it runs the call.
+#[must_use = "does nothing until awaited"]
 pub struct SetRequest<'a, Q: ?Sized, V> {
     state: &'a Arc<CacheState<V>>,
     key: &'a Q,
@@ -209,14 +213,14 @@ impl<'a, Q: CacheKey + ?Sized, V: Send + Sync + 'static> SetRequest<'a, Q, V> {
         Self { state, key, value, call: CallOptions::default() }
     }
 
-    /// How long the value is fresh. Default: the cache's. Zero: only delete what there is.
+    /// The ttl of the value. Default: the ttl of the cache. Zero: only delete the cached value.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.call.ttl = Some(ttl);
         self
     }
 
-    /// How long the value may serve as a stale copy after that. Default: the cache's
-    /// [`FailSafe`](crate::FailSafe), or nothing if that is off.
+    /// The stale window of the value, after its ttl. Default: the window of the cache's
+    /// [`FailSafe`](crate::FailSafe), or zero if fail-safe is off.
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.call.stale_for = Some(stale_for);
         self

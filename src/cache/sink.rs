@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    flight_context::{About, Ticket},
+    flight_context::Ticket,
     state::CacheState,
 };
 use crate::{
@@ -29,7 +29,7 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
     }
 
     fn ticket(&self, key: &str) -> Ticket<V> {
-        self.flights.ticket(&Arc::from(key), About::of_a_write())
+        self.flights.ticket(&Arc::from(key))
     }
 
     fn invalidate(&self, key: &str) {

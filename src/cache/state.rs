@@ -91,11 +91,6 @@ impl<V: 'static> CacheState<V> {
         self.bus.as_ref().map_or(0, |bus| bus.client.min_stored_at(now))
     }
 
-    /// Returns whether an entry is served without a lookup in L2.
-    pub(super) fn is_served(&self, entry: &Entry<V>, now: u64) -> bool {
-        entry.is_fresh(now) && entry.is_since(self.min_stored_at(now))
-    }
-
     pub(super) fn check_open(&self) -> Result<(), Error> {
         if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }

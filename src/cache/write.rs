@@ -16,7 +16,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    flight_context::{About, Ticket},
+    flight_context::Ticket,
     state::CacheState,
 };
 use crate::{
@@ -110,7 +110,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         value: &Arc<V>,
         ttl: Duration,
     ) -> Result<WriteRight<V>, Error> {
-        let ticket = self.flights.ticket(key, About::of_a_write());
+        let ticket = self.flights.ticket(key);
         let invalidate = self.invalidate_l1_on_drop(key);
         let published = l2.set(key, value, ttl).await;
         let published = published.map_err(|failure| unreachable(key, failure))?;

@@ -1,15 +1,15 @@
-//! Loaders that wait for each other, found before they wait for ever.
+//! Deadlock detection: finds loaders that would wait for each other for ever.
 //!
-//! A loader may ask the cache for other keys. If it asks for the key it is loading itself, or a
-//! loader that it waits for does, nobody would ever land. Two things are known, and used:
+//! A loader may ask the cache for other keys. If it asks for its own key, or for a key whose loader
+//! waits for it, neither load would end. Two structures detect this:
 //!
-//! - the *chain* of loads that this one was begun by, each from inside the one before: a key that
-//!   is among them is not loaded again, whether it could be joined or not;
-//! - the *graph* of flights that loaders wait for: a wait that would close a circle is an error.
-//!   It finds loaders begun side by side that join each other.
+//! | structure | holds | detects |
+//! | --- | --- | --- |
+//! | [`LoadChain`] | a load and the loads whose loaders started it | a key asked for inside its own load, joinable or not |
+//! | the wait-for graph | one edge per loader that waits for a flight | loaders that run side by side and join each other |
 //!
-//! Waits made outside of loaders, nearly all, touch neither. A loader that spawns a task and lets
-//! that ask is not seen: which load a task works for is not known to anyone.
+//! Callers outside of loaders, nearly all, touch neither. A loader that asks from a spawned task is
+//! not detected, because nothing tells for which load that task works.
 
 use std::{
     cell::RefCell,
@@ -23,21 +23,24 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// A flight as the graph knows it. Unique in the process: loaders may ask several caches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Node(u64);
+use crate::resilience::DropGuard;
 
-/// A load, and the loads it was begun by.
+/// Identifies a flight in the wait-for graph. Unique in the process, because a loader may ask
+/// several caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FlightId(u64);
+
+/// A load, and the loads whose loaders started it.
 #[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) node: Node,
-    /// How many loads are above this one.
+pub(crate) struct LoadChain {
+    pub(crate) id: FlightId,
+    /// The number of loads above this one.
     pub(crate) depth: usize,
-    /// Which cache, and which key of it.
+    /// The cache, and the key in it.
     cache: usize,
     key: Arc<str>,
     parent: Option<Arc<Self>>,
-    /// Its loader has returned or was dropped: it waits for nothing any more.
+    /// The loader has returned or was dropped, so it waits for nothing any more.
     ended: AtomicBool,
 }
 
@@ -45,88 +48,73 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 static WAITS: LazyLock<Mutex<Graph>> = LazyLock::new(Mutex::default);
 
 thread_local! {
-    /// The load whose loader is being polled on this thread.
-    static CURRENT: RefCell<Option<Arc<Link>>> = const { RefCell::new(None) };
+    /// The load whose loader this thread is polling.
+    static CURRENT: RefCell<Option<Arc<LoadChain>>> = const { RefCell::new(None) };
 }
 
-fn current() -> Option<Arc<Link>> {
-    // A thread that is being torn down polls no loaders.
+fn current() -> Option<Arc<LoadChain>> {
+    // The access fails only while the thread is torn down, when it polls no loaders.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-impl Node {
-    pub(crate) fn new() -> Self {
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
+fn replace_current(chain: Option<Arc<LoadChain>>) -> Option<Arc<LoadChain>> {
+    CURRENT.try_with(|current| current.replace(chain)).ok().flatten()
 }
 
-impl Link {
-    /// A load of this key, begun here. `None` if a load that it is begun by is of the same key.
-    pub(crate) fn to(cache: usize, key: &Arc<str>) -> Option<Arc<Self>> {
+impl LoadChain {
+    /// Extends the current chain by a load of `key`. `None` if the chain already loads that key.
+    pub(crate) fn extend(cache: usize, key: &Arc<str>) -> Option<Arc<Self>> {
         let parent = current();
         let mut above = parent.as_ref();
-        while let Some(link) = above.filter(|link| !link.ended.load(Ordering::Relaxed)) {
-            if link.cache == cache && link.key == *key {
+        while let Some(load) = above.filter(|load| !load.ended.load(Ordering::Relaxed)) {
+            if load.cache == cache && load.key == *key {
                 return None;
             }
-            above = link.parent.as_ref();
+            above = load.parent.as_ref();
         }
+        let id = FlightId(NEXT.fetch_add(1, Ordering::Relaxed));
         let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
-        let (node, key, ended) = (Node::new(), Arc::clone(key), AtomicBool::new(false));
-        Some(Arc::new(Self { node, depth, cache, key, parent, ended }))
+        let (key, ended) = (Arc::clone(key), AtomicBool::new(false));
+        Some(Arc::new(Self { id, depth, cache, key, parent, ended }))
     }
 }
 
-impl Drop for Link {
-    /// One after the other: chains can be longer than the stack is deep.
+impl Drop for LoadChain {
+    /// Drops the parents in a loop, because a chain can be longer than the stack is deep.
     fn drop(&mut self) {
         let mut above = self.parent.take();
-        while let Some(mut link) = above.and_then(Arc::into_inner) {
-            above = link.parent.take();
+        while let Some(mut load) = above.and_then(Arc::into_inner) {
+            above = load.parent.take();
         }
     }
 }
 
-/// Runs the loader of `link`: what it asks for, it asks as that load.
-pub(crate) async fn within<F: Future>(link: Arc<Link>, loader: F) -> F::Output {
-    struct Restore(Option<Arc<Link>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            let above = self.0.take();
-            let _ = CURRENT.try_with(|current| current.replace(above));
-        }
-    }
-    struct End(Arc<Link>);
-    impl Drop for End {
-        fn drop(&mut self) {
-            self.0.ended.store(true, Ordering::Relaxed);
-        }
-    }
-    let end = End(link);
-    let link = &end.0;
+/// Runs the loader of `chain`: loads that the loader starts extend `chain`.
+pub(crate) async fn scope<F: Future>(chain: Arc<LoadChain>, loader: F) -> F::Output {
+    let mark_ended = Arc::clone(&chain);
+    let _end = DropGuard::new(move || mark_ended.ended.store(true, Ordering::Relaxed));
     let mut loader = pin!(loader);
     std::future::poll_fn(|context| {
-        let mine = Some(Arc::clone(link));
-        let above = CURRENT.try_with(|current| current.replace(mine)).ok().flatten();
-        let _restore = Restore(above);
+        let above = replace_current(Some(Arc::clone(&chain)));
+        let _restore = DropGuard::new(|| drop(replace_current(above)));
         loader.as_mut().poll(context)
     })
     .await
 }
 
-/// Who waits for whom, and how often at a time.
+/// For each waiting load, the flights that it waits for, and the number of its waits for each.
 #[derive(Debug, Default)]
-struct Graph(HashMap<Node, HashMap<Node, usize>>);
+struct Graph(HashMap<FlightId, HashMap<FlightId, usize>>);
 
-/// A wait by a loader, while it lasts.
+/// An edge of the wait-for graph, removed on drop.
 #[derive(Debug)]
-pub(crate) struct Waiting(Option<(Node, Node)>);
+pub(crate) struct WaitEdge(Option<(FlightId, FlightId)>);
 
-impl Waiting {
-    /// Notes that the loader being polled, if any, waits for `target`. `None` if that would never
-    /// end.
-    pub(crate) fn on(target: Node) -> Option<Self> {
-        let Some(waiter) = current().map(|link| link.node) else { return Some(Self(None)) };
+impl WaitEdge {
+    /// Records that the current loader, if any, waits for `target`. `None` if that wait would close
+    /// a cycle, and so never end.
+    pub(crate) fn add(target: FlightId) -> Option<Self> {
+        let Some(waiter) = current().map(|load| load.id) else { return Some(Self(None)) };
         let mut waits = WAITS.lock();
         if waits.reaches(target, waiter) {
             return None;
@@ -136,14 +124,14 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitEdge {
     fn drop(&mut self) {
         let Some((waiter, target)) = self.0 else { return };
         let mut waits = WAITS.lock();
         if let Some(targets) = waits.0.get_mut(&waiter) {
-            if let Some(times) = targets.get_mut(&target) {
-                *times -= 1;
-                if *times == 0 {
+            if let Some(count) = targets.get_mut(&target) {
+                *count -= 1;
+                if *count == 0 {
                     targets.remove(&target);
                 }
             }
@@ -155,15 +143,15 @@ impl Drop for Waiting {
 }
 
 impl Graph {
-    fn reaches(&self, from: Node, to: Node) -> bool {
-        let mut seen = HashSet::from([from]);
+    fn reaches(&self, from: FlightId, to: FlightId) -> bool {
+        let mut visited = HashSet::from([from]);
         let mut ahead = vec![from];
-        while let Some(node) = ahead.pop() {
-            if node == to {
+        while let Some(id) = ahead.pop() {
+            if id == to {
                 return true;
             }
-            let next = self.0.get(&node).into_iter().flat_map(HashMap::keys);
-            ahead.extend(next.filter(|next| seen.insert(**next)));
+            let next = self.0.get(&id).into_iter().flat_map(HashMap::keys);
+            ahead.extend(next.filter(|next| visited.insert(**next)));
         }
         false
     }

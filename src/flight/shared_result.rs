@@ -1,4 +1,4 @@
-//! One flight: callers wait on it, its ticket lands it once.
+//! The shared result of one flight: the leader completes it once, all callers wait for it.
 
 use std::{
     pin::Pin,
@@ -8,23 +8,23 @@ use std::{
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 pub(crate) struct Flight<C, T> {
-    /// What the leader knew when it began. Written once, read by all who wait.
-    pub(crate) about: C,
-    /// The number of its ticket.
+    /// What the leader knew at the start.
+    pub(crate) context: C,
+    /// The number of the leader's ticket.
     pub(crate) ticket: u64,
     state: Mutex<State<T>>,
-    /// Callers other than the leader. Raised by the table when one joins, lowered when a
-    /// [`Follower`](super::Follower) is dropped.
+    /// Callers other than the leader. The table increments it when a caller joins;
+    /// [`Follower`](super::Follower) decrements it on drop.
     pub(crate) followers: AtomicUsize,
 }
 
 enum State<T> {
-    Flying(Wakers),
+    Pending(Wakers),
     /// `None`: the load was dropped before it ended.
-    Landed(Option<T>),
+    Done(Option<T>),
 }
 
-/// A slot per waiting caller, so that a caller that goes away leaves at once and for nothing.
+/// One slot per waiting caller, so that a caller that stops waiting leaves in constant time.
 #[derive(Default)]
 struct Wakers {
     slots: Vec<Option<Waker>>,
@@ -32,32 +32,32 @@ struct Wakers {
 }
 
 impl<C, T> Flight<C, T> {
-    pub(crate) fn new(about: C, ticket: u64) -> Self {
+    pub(crate) fn new(context: C, ticket: u64) -> Self {
         Self {
-            about,
+            context,
             ticket,
-            state: Mutex::new(State::Flying(Wakers::default())),
+            state: Mutex::new(State::Pending(Wakers::default())),
             followers: AtomicUsize::new(0),
         }
     }
 
-    /// Ends the flight and wakes everyone. Only the first call counts.
-    pub(crate) fn land(&self, result: Option<T>) {
+    /// Sets the result and wakes all waiting callers. Only the first call counts.
+    pub(crate) fn complete(&self, result: Option<T>) {
         let mut state = self.state.lock();
         let wakers = match &mut *state {
-            State::Flying(wakers) => std::mem::take(wakers),
-            // The result of a second call is dropped after the lock, being the user's.
-            State::Landed(_) => return drop(state),
+            State::Pending(wakers) => std::mem::take(wakers),
+            // The second result may hold user values: unlock before it is dropped.
+            State::Done(_) => return drop(state),
         };
-        *state = State::Landed(result);
+        *state = State::Done(result);
         drop(state);
         wakers.slots.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Lets everyone who waits look up, though there is no landing yet.
-    pub(crate) fn nudge(&self) {
+    /// Wakes all waiting callers without a result, because the flight's context has changed.
+    pub(crate) fn wake_waiters(&self) {
         let mut wakers = Vec::new();
-        if let State::Flying(waiting) = &mut *self.state.lock() {
+        if let State::Pending(waiting) = &mut *self.state.lock() {
             wakers.extend(waiting.slots.iter_mut().filter_map(Option::take));
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -69,18 +69,18 @@ impl<C, T> Flight<C, T> {
 }
 
 impl<C, T: Clone> Flight<C, T> {
-    /// Waits for the landing; `None` if the load was dropped before it ended.
+    /// Waits for the result; `None` if the load was dropped before it ended.
     ///
     /// Cancel safe: a caller that stops waiting leaves nothing behind.
     pub(crate) fn wait(&self) -> Wait<'_, C, T> {
         Wait { flight: self, slot: None }
     }
 
-    /// The result, if it is there already. Outer `None`: still flying.
-    pub(crate) fn landed(&self) -> Option<Option<T>> {
+    /// The result, if the flight is done. The outer `None` means that it is still pending.
+    pub(crate) fn try_result(&self) -> Option<Option<T>> {
         match &*self.state.lock() {
-            State::Landed(result) => Some(result.clone()),
-            State::Flying(_) => None,
+            State::Done(result) => Some(result.clone()),
+            State::Pending(_) => None,
         }
     }
 }
@@ -94,12 +94,12 @@ impl<C, T: Clone> Future for Wait<'_, C, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        // Wakers are foreign code: cloned before the lock, dropped after it.
+        // A waker runs foreign code: clone it before the lock is taken, drop it after the unlock.
         let waker = context.waker().clone();
         let mut state = self.flight.state.lock();
         let wakers = match &mut *state {
-            State::Landed(result) => return Poll::Ready(result.clone()),
-            State::Flying(wakers) => wakers,
+            State::Done(result) => return Poll::Ready(result.clone()),
+            State::Pending(wakers) => wakers,
         };
         let slot = self.slot.unwrap_or_else(|| wakers.take_slot());
         let old = wakers.slots.get_mut(slot).and_then(|slot| slot.replace(waker));
@@ -114,7 +114,7 @@ impl<C, T> Drop for Wait<'_, C, T> {
     fn drop(&mut self) {
         let Some(slot) = self.slot else { return };
         let mut state = self.flight.state.lock();
-        if let State::Flying(wakers) = &mut *state {
+        if let State::Pending(wakers) = &mut *state {
             let waker = wakers.slots.get_mut(slot).and_then(Option::take);
             wakers.free.push(slot);
             drop(state);

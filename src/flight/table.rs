@@ -1,29 +1,29 @@
-//! The flights and the tickets that are out, per key.
+//! Single flight with fencing tokens: the flights and the issued tickets of each key.
 
 use std::{collections::HashMap, hash::BuildHasher};
 
 use super::shared_result::Flight;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
-/// Bounds on joining. A load that exceeds them is not refused; it just cannot be joined.
+/// Limits on joining. A load above a limit is not refused; other callers just cannot join it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// A flight older than this, in milliseconds, is not joined any more.
+    /// Callers do not join a flight older than this, in milliseconds.
     pub(crate) max_age: u64,
-    /// The most flights that can be joined at a time; 0 turns joining off.
+    /// Maximum number of joinable flights at a time; 0 turns joining off.
     pub(crate) max_flights: usize,
-    /// The most followers of one flight.
+    /// Maximum number of followers of one flight.
     pub(crate) max_followers: usize,
 }
 
-/// `C` is what a flight knows from its start, `T` what it lands with.
+/// `C` is the context of a flight, known from its start; `T` is its result.
 pub(crate) struct FlightTable<C, T> {
     shards: Box<[Mutex<Shard<C, T>>]>,
     hasher: foldhash::fast::RandomState,
     limits: Limits,
-    /// Flights that can be joined.
+    /// Number of joinable flights.
     joinable: AtomicUsize,
-    /// Tickets that are out: loads that are running.
+    /// Number of issued tickets.
     tickets: AtomicUsize,
 }
 
@@ -36,13 +36,13 @@ struct Shard<C, T> {
 struct KeyState<C, T> {
     /// The flight that callers join.
     joinable: Option<Joinable<C, T>>,
-    /// Tickets below this have lost the right to publish, to a delete or to a later load.
-    valid_from: u64,
-    /// Tickets below this have lost it to a delete.
-    deleted_below: u64,
-    /// What loads below this took along as a copy is old: something was published or deleted.
-    copies_from: u64,
-    /// Tickets that are out for this key. The state is kept while there are any.
+    /// A ticket below this may not publish: the key was deleted, or a later load has published.
+    publish_watermark: u64,
+    /// A ticket below this may not overwrite: the key was deleted.
+    delete_watermark: u64,
+    /// The stale value of a flight below this is outdated: a value was published or deleted since.
+    stale_watermark: u64,
+    /// Number of issued tickets of this key. At 0 the table drops the state.
     tickets: usize,
 }
 
@@ -51,37 +51,47 @@ struct Joinable<C, T> {
     began: u64,
 }
 
-/// What became of a caller that has to wait for a value.
+/// The role of a caller that has found no fresh value.
 pub(crate) enum Join<C, T, H> {
-    /// Its last look found what it needs after all.
+    /// The recheck of L1 found an answer.
     Found(H),
-    /// It leads: others join its flight.
-    Lead(Ticket<C, T>),
-    /// It loads for itself, unseen by others: joining is off or full.
-    Bypass(Ticket<C, T>),
-    /// Another leads.
+    /// The caller leads a flight that others can join.
+    Lead(Lead<C, T>),
+    /// The caller loads for itself: joining is off or at a limit.
+    Bypass(Lead<C, T>),
+    /// The caller waits for the flight of another caller.
     Follow(Follower<C, T>),
 }
 
-/// The right to write one key's result, from a load's start on. Lost to any delete in between;
-/// given back by dropping it, which also ends the flight for all who wait.
+/// A fencing token: the right to write the value of one key, held from before the value is read or
+/// loaded until after it is written. A later delete revokes it.
 pub(crate) struct Ticket<C, T> {
     table: Arc<FlightTable<C, T>>,
     key: Arc<str>,
-    flight: Arc<Flight<C, T>>,
-    registered: bool,
+    number: u64,
 }
 
-/// What a load may still do when it has failed.
+/// The leader's part of a flight: its ticket, and the duty to complete the flight. A dropped `Lead`
+/// completes the flight without a result.
+pub(crate) struct Lead<C, T> {
+    /// Dropped before `flight` is completed, so that a follower that then loads for itself does not
+    /// find the ended flight in the table.
+    pub(crate) ticket: Ticket<C, T>,
+    flight: CompleteOnDrop<C, T>,
+}
+
+struct CompleteOnDrop<C, T>(Arc<Flight<C, T>>);
+
+/// The rights that a load has left after it failed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
-    /// No delete and no result of a later load has come.
+pub(crate) struct TicketValidity {
+    /// Since the ticket was issued, the key was not deleted and no later load has published.
     pub(crate) may_write: bool,
-    /// Nor any result at all, since it took its copy along.
-    pub(crate) copy_is_good: bool,
+    /// Since the ticket was issued, no value was published or deleted at all.
+    pub(crate) stale_valid: bool,
 }
 
-/// A caller's seat on the flight of another.
+/// A caller's place on the flight of another caller.
 pub(crate) struct Follower<C, T> {
     pub(crate) flight: Arc<Flight<C, T>>,
 }
@@ -106,25 +116,23 @@ impl<C, T> FlightTable<C, T> {
         }
     }
 
-    /// Joins the key's flight or begins one.
+    /// Joins the key's flight or starts one. Without `may_join` the caller loads for itself.
     ///
-    /// `look` is the last look at the cache before a load: made under the lock under which fills
-    /// are made, so that a value filled by a flight that has just ended is found, and a stale
-    /// copy taken along by the new flight is one that no delete has removed.
-    ///
-    /// Without `may_join` the caller loads for itself.
+    /// `recheck` reads L1 a last time before a load, under the lock under which L1 is filled. So it
+    /// finds a value that a flight filled just before it ended, and the stale value that it returns
+    /// for the new flight was not deleted before the flight started.
     pub(crate) fn join<H>(
         self: &Arc<Self>,
         key: &Arc<str>,
         now: u64,
         may_join: bool,
-        look: impl FnOnce() -> Result<C, H>,
+        recheck: impl FnOnce() -> Result<C, H>,
     ) -> Join<C, T, H> {
         let mut bypass = !may_join || self.limits.max_flights == 0;
         let mut guard = self.shard(key).lock();
         let shard = &mut *guard;
         let open = shard.keys.get_mut(key).and_then(|state| state.joinable.as_ref());
-        let has_place = open.is_some();
+        let has_slot = open.is_some();
         if let Some(open) = open
             && !bypass
             && now.saturating_sub(open.began) <= self.limits.max_age
@@ -136,50 +144,44 @@ impl<C, T> FlightTable<C, T> {
             }
             bypass = true;
         }
-        let flight = match look() {
-            Ok(about) => Arc::new(Flight::new(about, shard.next_ticket)),
+        let context = match recheck() {
+            Ok(context) => context,
             Err(found) => return Join::Found(found),
         };
-        // A flight too old to be joined leaves its place to the one that takes over.
-        bypass = bypass || !(has_place || self.take_place());
-        let state = shard.register(key);
-        let displaced = if bypass {
-            None
-        } else {
-            let new = Joinable { flight: Arc::clone(&flight), began: now };
-            state.joinable.replace(new)
-        };
+        // A flight that is too old to be joined leaves its slot to the new one.
+        bypass = bypass || !(has_slot || self.acquire_slot());
+        let (number, state) = shard.register(key);
+        let flight = Arc::new(Flight::new(context, number));
+        let new = Joinable { flight: Arc::clone(&flight), began: now };
+        let displaced = if bypass { None } else { state.joinable.replace(new) };
         drop(guard);
         drop(displaced);
-        let ticket = self.issue(key, flight);
-        if bypass { Join::Bypass(ticket) } else { Join::Lead(ticket) }
+        let ticket = self.issue(key, number);
+        let lead = Lead { ticket, flight: CompleteOnDrop(flight) };
+        if bypass { Join::Bypass(lead) } else { Join::Lead(lead) }
     }
 
-    /// The right to write a key's value that is neither loaded nor to be joined: read from another
-    /// level, or given.
-    pub(crate) fn ticket(self: &Arc<Self>, key: &Arc<str>, about: C) -> Ticket<C, T> {
-        let mut shard = self.shard(key).lock();
-        let flight = Arc::new(Flight::new(about, shard.next_ticket));
-        shard.register(key);
-        drop(shard);
-        self.issue(key, flight)
+    /// Issues the right to write a value that is not loaded: read from L2, received from a peer or
+    /// passed to `set`.
+    pub(crate) fn ticket(self: &Arc<Self>, key: &Arc<str>) -> Ticket<C, T> {
+        let (number, _) = self.shard(key).lock().register(key);
+        self.issue(key, number)
     }
 
-    /// Takes the right to publish from every ticket that is out for the key, and runs `write`
-    /// before any later ticket can publish.
+    /// Revokes every issued ticket of the key, and runs `write` before a later ticket can publish.
     ///
-    /// `write` runs under the lock and must not run user code; it returns what it displaced.
+    /// `write` runs under the lock and must not run user code; it returns the displaced values.
     pub(crate) fn invalidate<R>(&self, key: &str, write: impl FnOnce() -> R) -> R {
         let mut guard = self.shard(key).lock();
         let shard = &mut *guard;
-        let ended = shard.keys.get_mut(key).and_then(|state| state.void_all(shard.next_ticket));
+        let ended = shard.keys.get_mut(key).and_then(|state| state.revoke_all(shard.next_ticket));
         let written = write();
         drop(guard);
-        self.gave_up(ended);
+        self.release_slot(ended);
         written
     }
 
-    /// The same for every key that `matches`.
+    /// Revokes every issued ticket of every key that `matches`.
     pub(crate) fn invalidate_matching(&self, matches: impl Fn(&str) -> bool) {
         for shard in &self.shards {
             let mut ended = Vec::new();
@@ -187,34 +189,35 @@ impl<C, T> FlightTable<C, T> {
             let shard = &mut *guard;
             for (key, state) in &mut shard.keys {
                 if matches(key) {
-                    ended.push(state.void_all(shard.next_ticket));
+                    ended.push(state.revoke_all(shard.next_ticket));
                 }
             }
             drop(guard);
-            ended.into_iter().for_each(|joinable| self.gave_up(joinable));
+            ended.into_iter().for_each(|joinable| self.release_slot(joinable));
         }
     }
 
-    /// Whether the copy that a flight took along is still the latest there is: nothing published,
-    /// nothing deleted since.
-    pub(crate) fn copy_is_good(&self, key: &str, flight: &Flight<C, T>) -> bool {
+    /// Whether the stale value of a flight is still the latest value: no value was published or
+    /// deleted since the flight started.
+    pub(crate) fn is_stale_valid(&self, key: &str, flight: &Flight<C, T>) -> bool {
         let shard = self.shard(key).lock();
-        shard.keys.get(key).is_some_and(|state| flight.ticket >= state.copies_from)
+        shard.keys.get(key).is_some_and(|state| flight.ticket >= state.stale_watermark)
     }
 
-    /// Which table this is, for as long as it lives.
+    /// Identifies the table while it lives.
     pub(crate) fn id(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self).addr()
     }
 
-    /// Returns once every caller that is between its last look and its ticket has the ticket.
-    pub(crate) fn settle(&self) {
+    /// A barrier over all shards: returns once every caller that is between its recheck and its
+    /// ticket has the ticket.
+    pub(crate) fn barrier(&self) {
         for shard in &self.shards {
             drop(shard.lock());
         }
     }
 
-    /// Loads that are running.
+    /// The number of running loads.
     pub(crate) fn running(&self) -> usize {
         self.tickets.load(Ordering::Relaxed)
     }
@@ -225,12 +228,12 @@ impl<C, T> FlightTable<C, T> {
         &self.shards[usize::try_from(hash).unwrap_or(0) % self.shards.len()]
     }
 
-    fn issue(self: &Arc<Self>, key: &Arc<str>, flight: Arc<Flight<C, T>>) -> Ticket<C, T> {
+    fn issue(self: &Arc<Self>, key: &Arc<str>, number: u64) -> Ticket<C, T> {
         self.tickets.fetch_add(1, Ordering::Relaxed);
-        Ticket { table: Arc::clone(self), key: Arc::clone(key), flight, registered: true }
+        Ticket { table: Arc::clone(self), key: Arc::clone(key), number }
     }
 
-    fn take_place(&self) -> bool {
+    fn acquire_slot(&self) -> bool {
         let before = self.joinable.fetch_add(1, Ordering::Relaxed);
         if before >= self.limits.max_flights {
             self.joinable.fetch_sub(1, Ordering::Relaxed);
@@ -239,9 +242,9 @@ impl<C, T> FlightTable<C, T> {
         true
     }
 
-    /// Frees the place of a flight that nobody can join any more. Not to be called under a lock:
-    /// the flight may die here, and with it values of the user.
-    fn gave_up(&self, joinable: Option<Joinable<C, T>>) {
+    /// Frees the slot of a flight that callers cannot join any more. Must not be called under a
+    /// lock: it may drop the flight, and with it user values.
+    fn release_slot(&self, joinable: Option<Joinable<C, T>>) {
         if let Some(ended) = joinable {
             self.joinable.fetch_sub(1, Ordering::Relaxed);
             drop(ended);
@@ -250,32 +253,37 @@ impl<C, T> FlightTable<C, T> {
 }
 
 impl<C, T> Shard<C, T> {
-    /// Notes that the next ticket is out.
-    fn register(&mut self, key: &Arc<str>) -> &mut KeyState<C, T> {
-        let ticket = self.next_ticket;
+    /// Registers the next ticket of a key and returns its number.
+    fn register(&mut self, key: &Arc<str>) -> (u64, &mut KeyState<C, T>) {
+        let number = self.next_ticket;
         self.next_ticket += 1;
-        // What was taken along before there was this state is not known to be the latest.
+        // Without state there is no record of earlier writes, so no earlier stale value is valid.
         let none = KeyState {
             joinable: None,
-            valid_from: 0,
-            deleted_below: 0,
-            copies_from: ticket,
+            publish_watermark: 0,
+            delete_watermark: 0,
+            stale_watermark: number,
             tickets: 0,
         };
         let state = self.keys.entry(Arc::clone(key)).or_insert(none);
         state.tickets += 1;
-        state
+        (number, state)
     }
 }
 
 impl<C, T> KeyState<C, T> {
-    /// Takes the right from every ticket that is out. Gives the flight that nobody joins now.
-    fn void_all(&mut self, next_ticket: u64) -> Option<Joinable<C, T>> {
-        self.valid_from = next_ticket;
-        self.deleted_below = next_ticket;
-        self.copies_from = next_ticket;
+    /// Revokes every issued ticket. Returns the flight that callers now cannot join any more.
+    fn revoke_all(&mut self, next_ticket: u64) -> Option<Joinable<C, T>> {
+        self.publish_watermark = next_ticket;
+        self.delete_watermark = next_ticket;
+        self.stale_watermark = next_ticket;
         // mutant detach: => None
         self.joinable.take()
+    }
+
+    /// Closes the flight of this ticket to joiners, if the ticket has one.
+    fn close_flight(&mut self, number: u64) -> Option<Joinable<C, T>> {
+        self.joinable.take_if(|open| open.flight.ticket == number)
     }
 }
 
@@ -284,108 +292,110 @@ impl<C, T> Ticket<C, T> {
         &self.key
     }
 
-    pub(crate) fn flight(&self) -> &Arc<Flight<C, T>> {
-        &self.flight
-    }
-
-    /// Writes a result, unless a delete or the result of a later load came before. Closes the
-    /// flight to joiners in the same step, so that no caller finds neither flight nor value.
+    /// Writes the result of a load, unless the key was deleted or a later load has published.
+    /// Closes the flight to joiners under the same lock, so that every caller finds either the
+    /// flight or the value.
     ///
-    /// `write` runs under the lock and must not run user code; it returns what it displaced.
+    /// `write` runs under the lock and must not run user code; it returns the displaced values.
     pub(crate) fn publish<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
         let mut guard = self.table.shard(&self.key).lock();
         let shard = &mut *guard;
         let state = shard.keys.get_mut(&self.key)?;
         // mutant fence-publish: remove
-        if self.flight.ticket < state.valid_from {
+        if self.number < state.publish_watermark {
             return None;
         }
-        state.valid_from = self.flight.ticket + 1;
-        state.copies_from = shard.next_ticket;
-        let ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+        state.publish_watermark = self.number + 1;
+        state.stale_watermark = shard.next_ticket;
+        let ended = state.close_flight(self.number);
         let written = write();
         drop(guard);
-        self.table.gave_up(ended);
+        self.table.release_slot(ended);
         Some(written)
     }
 
-    /// Writes what another level had: unless a delete came, or anything was published since this
-    /// ticket was taken, for what is read is older than that. A load may still publish over it.
+    /// Writes a value that was read from L2, unless a value was published or deleted since the
+    /// ticket was issued: then the read value may be older. A running load may publish over it.
     /// Closes the flight to joiners.
     pub(crate) fn promote<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
-        // mutant fence-promote: s/(standing/(true || standing/
-        self.amend(|standing| (standing.may_write && standing.copy_is_good).then(write))
+        // mutant fence-promote: s/(validity/(true || validity/
+        self.with_validity(|validity| (validity.may_write && validity.stale_valid).then(write))
     }
 
-    /// Runs `write` in any case and tells it what this load may still do. What it writes is no
-    /// result: a load begun earlier may still publish after it. Closes the flight to joiners.
-    pub(crate) fn amend<R>(&mut self, write: impl FnOnce(Standing) -> R) -> R {
+    /// Runs `write` under the lock with the rights that the ticket has left. The written value is
+    /// no result: an earlier load may still publish over it. Closes the flight to joiners.
+    pub(crate) fn with_validity<R>(&mut self, write: impl FnOnce(TicketValidity) -> R) -> R {
         let mut guard = self.table.shard(&self.key).lock();
-        let mut standing = Standing { may_write: false, copy_is_good: false };
+        let mut validity = TicketValidity { may_write: false, stale_valid: false };
         let mut ended = None;
         if let Some(state) = guard.keys.get_mut(&self.key) {
-            standing.may_write = self.flight.ticket >= state.valid_from;
-            standing.copy_is_good = self.flight.ticket >= state.copies_from;
-            ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+            validity.may_write = self.number >= state.publish_watermark;
+            validity.stale_valid = self.number >= state.stale_watermark;
+            ended = state.close_flight(self.number);
         }
-        let written = write(standing);
+        let written = write(validity);
         drop(guard);
-        self.table.gave_up(ended);
+        self.table.release_slot(ended);
         written
     }
 
-    /// Writes what was not loaded but given: unless a delete came before, over any load, also one
-    /// that began later, and takes the right from all that are running.
+    /// Writes a value that was passed to `set`, unless the key was deleted since the ticket was
+    /// issued. Writes also over the result of a later load, and revokes all running loads.
     pub(crate) fn overwrite<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
         let mut guard = self.table.shard(&self.key).lock();
         let shard = &mut *guard;
         let state = shard.keys.get_mut(&self.key)?;
         // mutant fence-overwrite: remove
-        if self.flight.ticket < state.deleted_below {
+        if self.number < state.delete_watermark {
             return None;
         }
-        let ended = state.void_all(shard.next_ticket);
+        let ended = state.revoke_all(shard.next_ticket);
         let written = write();
         drop(guard);
-        self.table.gave_up(ended);
+        self.table.release_slot(ended);
         Some(written)
     }
 
-    /// Closes the flight to joiners. Those who come from now on look for themselves: to be called
-    /// before the result is published where others can delete it. Says whether this load may
-    /// still publish.
+    /// Closes the flight to joiners: later callers read L1 and L2 themselves. The leader calls it
+    /// before it publishes the result in L2, where a peer can delete it. Returns whether the load
+    /// may still publish.
     pub(crate) fn seal(&mut self) -> bool {
-        self.amend(|standing| standing.may_write)
+        self.with_validity(|validity| validity.may_write)
     }
+}
 
-    /// Hands the result to all who wait.
-    pub(crate) fn land(mut self, result: T) {
-        self.give_back();
-        self.flight.land(Some(result));
-    }
-
-    fn give_back(&mut self) {
-        if !std::mem::take(&mut self.registered) {
-            return;
-        }
+impl<C, T> Drop for Ticket<C, T> {
+    fn drop(&mut self) {
         let mut guard = self.table.shard(&self.key).lock();
         let mut ended = None;
         if let Some(state) = guard.keys.get_mut(&self.key) {
-            ended = state.joinable.take_if(|open| open.flight.ticket == self.flight.ticket);
+            ended = state.close_flight(self.number);
             state.tickets -= 1;
             if state.tickets == 0 {
                 guard.keys.remove(&self.key);
             }
         }
         drop(guard);
-        self.table.gave_up(ended);
+        self.table.release_slot(ended);
         self.table.tickets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl<C, T> Drop for Ticket<C, T> {
+impl<C, T> Lead<C, T> {
+    pub(crate) fn flight(&self) -> &Arc<Flight<C, T>> {
+        &self.flight.0
+    }
+
+    /// Returns the ticket and hands the result to all waiting callers.
+    pub(crate) fn complete(self, result: T) {
+        let Self { ticket, flight } = self;
+        drop(ticket);
+        flight.0.complete(Some(result));
+    }
+}
+
+impl<C, T> Drop for CompleteOnDrop<C, T> {
     fn drop(&mut self) {
-        self.give_back();
-        self.flight.land(None);
+        self.0.complete(None);
     }
 }

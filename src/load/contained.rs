@@ -22,7 +22,7 @@ use crate::{
 /// and the want of a runtime all become an [`Error`].
 ///
 /// Cancel safe: dropping it drops the loader.
-pub(crate) async fn contained<V, L: Loader<V>>(
+pub(crate) async fn run_contained<V, L: Loader<V>>(
     key: &Arc<str>,
     loader: L,
     hard: Option<Duration>,

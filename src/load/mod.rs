@@ -6,7 +6,7 @@ mod loaded;
 
 use crate::error::BoxError;
 
-pub(crate) use self::contained::contained;
+pub(crate) use self::contained::run_contained;
 pub use self::loaded::{IntoLoaded, Loaded};
 
 /// What fetches a value that no level has: any `FnOnce() -> Future<Output = Result<_, _>>`.
