@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    flight_context::Ticket,
-    state::CacheState,
-};
+use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     bus::Sink, codec::catch_panic::catch_codec_panic, entry::Lifetime, glob::Pattern,
     observe::Observer, options::CallOptions,

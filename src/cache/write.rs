@@ -15,10 +15,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{
-    flight_context::Ticket,
-    state::CacheState,
-};
+use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     entry::Entry,
     error::Error,
