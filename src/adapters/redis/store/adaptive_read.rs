@@ -1,58 +1,103 @@
-//! The look with which a load begins.
+//! Adaptive choice between a plain read and the script that reads and takes a lease.
 //!
-//! One script reads the value and plants the token, so that a miss takes no trip more. It costs the
-//! server and the client nearly twice what the plain read costs: so where callers are many and
-//! nearly all of them find what they look for, they read it plainly, and who finds nothing takes a
-//! third trip. A caller who is alone never does: nobody waits for the server then.
+//! | read | cost of a hit | round trips of a miss, with its write |
+//! | --- | --- | --- |
+//! | script: read, or take a lease | about twice that of a plain read | 2 |
+//! | plain read, then the script on a miss | 1 | 3 |
+//!
+//! With concurrent callers and a low miss rate, values are read plainly. A caller without
+//! concurrent ones always uses the script: nobody else waits for Redis then.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
 
+use redis::RedisError;
+
 use super::{
-    Inner, StoredValue, lifetime,
-    reads::{Beginning, stored},
+    batch::Batcher,
+    requests::{GetOrLeaseRequest, GetRequest, Keys, to_stored_value, ttl_millis},
+    send::RequestSender,
 };
 use crate::{
     error::BoxError,
-    l2::store::{Lease, LeaseRequest, LeaseResponse},
+    l2::store::{Lease, LeaseRequest, LeaseResponse, StoredValue},
 };
 
-impl Inner {
-    pub(crate) async fn look(
-        self: &Arc<Self>,
+/// Reads values, with and without a lease.
+pub(crate) struct AdaptiveRead {
+    sender: Arc<RequestSender>,
+    gets: Batcher<GetRequest>,
+    lease_gets: Batcher<GetOrLeaseRequest>,
+    miss_rate: MissRate,
+}
+
+impl AdaptiveRead {
+    pub(crate) fn new(sender: &Arc<RequestSender>) -> Self {
+        Self {
+            sender: Arc::clone(sender),
+            gets: Batcher::new(sender),
+            lease_gets: Batcher::new(sender),
+            miss_rate: MissRate::default(),
+        }
+    }
+
+    /// Reads a value plainly.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
+        let context = &self.sender.context;
+        let (value, ttl) =
+            self.gets.send(GetRequest { value_key: context.keys.value(key) }).await?;
+        let value: Vec<u8> = match self.sender.decode(value) {
+            Err(error) if is_wrong_type(&error) => return Ok(None),
+            value => value?,
+        };
+        let ttl = self.sender.decode(ttl)?;
+        if value.is_empty() || value.len() > context.options.max_payload_bytes {
+            return Ok(None);
+        }
+        Ok(to_stored_value(value, ttl))
+    }
+
+    /// Returns a fresh value, or takes a lease.
+    pub(crate) async fn get_or_lease(
+        &self,
         key: &str,
-        begin: LeaseRequest,
+        options: LeaseRequest,
     ) -> Result<LeaseResponse, BoxError> {
-        if !begin.refresh && self.lately.are_few() && self.are_many() {
-            let found = self.read(self.context.keys.value(key)).await?;
-            if let Some(fresh) = found.filter(|it| is_fresh(it, begin)) {
-                self.lately.saw(false);
+        if !options.refresh && self.miss_rate.is_low() && self.is_concurrent() {
+            let found = self.get(key).await?;
+            if let Some(fresh) = found.filter(|it| is_fresh(it, options)) {
+                self.miss_rate.record(false);
                 return Ok(LeaseResponse::Fresh(fresh));
             }
         }
-        let (value, epoch) = self.context.keys.value_and_lease(key);
-        let begun = self.begin(Beginning { value, epoch, begin }).await?;
-        // Who passes a value over says nothing about how many there are.
-        if !begin.refresh {
-            self.lately.saw(matches!(begun, LeaseResponse::Load { .. }));
+        let response = self.run_script(key, options).await?;
+        // A refresh loads whether there is a value or not, so it says nothing about misses.
+        if !options.refresh {
+            self.miss_rate.record(matches!(response, LeaseResponse::Load { .. }));
         }
-        Ok(begun)
+        Ok(response)
     }
 
-    /// Whether this caller will not be alone.
-    fn are_many(&self) -> bool {
-        !self.context.endpoint.is_cluster() && (self.gets.is_busy() || self.beginnings.is_busy())
+    /// Returns true if other reads are in flight, so that a batch can form.
+    fn is_concurrent(&self) -> bool {
+        !self.sender.context.endpoint.is_cluster()
+            && (self.gets.is_busy() || self.lease_gets.is_busy())
     }
 
-    async fn begin(self: &Arc<Self>, what: Beginning) -> Result<LeaseResponse, BoxError> {
-        let (value, remaining, token) = self.together(what).await?;
-        let value: Option<Vec<u8>> = self.accept(value)?;
-        let remaining = self.accept(remaining)?;
-        let token: Option<String> = self.accept(token)?;
-        let held = value.and_then(|value| stored(value, remaining));
-        Ok(match (token, held) {
+    async fn run_script(
+        &self,
+        key: &str,
+        options: LeaseRequest,
+    ) -> Result<LeaseResponse, BoxError> {
+        let keys = Keys::of(&self.sender.context, key);
+        let reply = self.lease_gets.send(GetOrLeaseRequest { keys, options }).await?;
+        let value: Option<Vec<u8>> = self.sender.decode(reply.0)?;
+        let ttl = self.sender.decode(reply.1)?;
+        let token: Option<String> = self.sender.decode(reply.2)?;
+        let found = value.and_then(|value| to_stored_value(value, ttl));
+        Ok(match (token, found) {
             (None, Some(fresh)) => LeaseResponse::Fresh(fresh),
             (token, stale) => {
                 let lease = token.filter(|token| !token.is_empty()).map(Lease::new);
@@ -62,36 +107,42 @@ impl Inner {
     }
 }
 
-/// As the script says it.
-fn is_fresh(found: &StoredValue, begin: LeaseRequest) -> bool {
-    found.ttl.is_none_or(|it| it.as_millis() > u128::from(lifetime(begin.stale_for)))
+/// Decides as the script does.
+fn is_fresh(found: &StoredValue, options: LeaseRequest) -> bool {
+    found.ttl.is_none_or(|it| it.as_millis() > u128::from(ttl_millis(options.stale_for)))
 }
 
-/// The share of looks that found nothing fresh, of the last some dozens. Threads may overwrite each
-/// other's: it is no count.
-pub(crate) struct Misses(AtomicU32);
+/// The key holds a list, a hash or another type, so it is no value of ours.
+fn is_wrong_type(error: &BoxError) -> bool {
+    error.downcast_ref::<RedisError>().is_some_and(|error| error.code() == Some("WRONGTYPE"))
+}
 
-const ALL: u32 = 1 << 16;
+/// Exponentially weighted moving average of the share of reads that found no fresh value, with a
+/// weight of 1/32 for the latest read. Concurrent updates may be lost: an estimate is enough.
+struct MissRate(AtomicU32);
 
-/// The plain read is worth it while it saves more than its misses waste: they cost as much as
-/// three hits save.
-const FEW: u32 = ALL / 8;
+/// A miss rate of 100 %.
+const ALWAYS: u32 = 1 << 16;
 
-impl Default for Misses {
-    /// Nothing is known yet: as if all had missed.
+/// Plain reads are used below this rate. (A miss wastes about as much as three hits save, so plain
+/// reads break even at 1/4.)
+const LOW: u32 = ALWAYS / 8;
+
+impl Default for MissRate {
+    /// Starts at 100 %, so that the script is used until hits are observed.
     fn default() -> Self {
-        Self(AtomicU32::new(ALL))
+        Self(AtomicU32::new(ALWAYS))
     }
 }
 
-impl Misses {
-    fn are_few(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < FEW
+impl MissRate {
+    fn is_low(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < LOW
     }
 
-    fn saw(&self, miss: bool) {
-        let share = self.0.load(Ordering::Relaxed);
-        let now = share - share / 32 + if miss { ALL / 32 } else { 0 };
-        self.0.store(now, Ordering::Relaxed);
+    fn record(&self, is_miss: bool) {
+        let rate = self.0.load(Ordering::Relaxed);
+        let next = rate - rate / 32 + if is_miss { ALWAYS / 32 } else { 0 };
+        self.0.store(next, Ordering::Relaxed);
     }
 }

@@ -1,39 +1,50 @@
-//! The names of keys in Redis, as the TypeScript package has them, and the one that is ours: the
-//! epoch, which must lie in the same slot of a Cluster as its value, whatever the key is.
+//! Names of keys in Redis.
+//!
+//! | name | content | written by |
+//! | --- | --- | --- |
+//! | `{prefix}{key}` | value | this crate and the TypeScript package |
+//! | `{prefix}__index` | sorted set of the names of values | both |
+//! | `{prefix}__lock:{key}` | owner of a distributed lock | both |
+//! | `{prefix}__epoch:..` | lease of a key, in the Cluster slot of its value | this crate |
+//! | `{prefix}__epochs` | sorted set of leases by their expiry | this crate |
+//! | `{prefix}__run` | run id of the server whose data is trusted | this crate |
 
 use crate::glob::Pattern;
 
-/// A prefix that makes names that can be told apart.
+/// The names under one prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct KeySpace {
     prefix: String,
-    /// What the names of epochs begin with.
-    epoch: String,
+    lease_prefix: String,
     index: String,
-    epochs: String,
+    lease_set: String,
 }
 
-/// After the prefix, this begins every name that is not a user's.
+/// Start of every internal name, after the prefix.
 pub(crate) const INTERNAL: &str = "__";
-const EPOCH: &str = "__epoch:";
+const LEASE: &str = "__epoch:";
 
-/// What a name in Redis is.
+/// The meaning of a name in Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
-    /// The value of this key of a user's.
+    /// The value of this key.
     Value(&'a str),
-    /// The epoch of this key.
-    Epoch(&'a str),
+    /// The lease of this key.
+    Lease(&'a str),
     Other,
 }
 
 impl KeySpace {
     pub(crate) fn new(prefix: String) -> Self {
-        let (epoch, index) = (format!("{prefix}{EPOCH}"), format!("{prefix}__index"));
-        let epochs = format!("{prefix}__epochs");
-        Self { prefix, epoch, index, epochs }
+        Self {
+            lease_prefix: format!("{prefix}{LEASE}"),
+            index: format!("{prefix}__index"),
+            lease_set: format!("{prefix}__epochs"),
+            prefix,
+        }
     }
 
+    /// Returns the name of a key's value.
     pub(crate) fn value(&self, key: &str) -> String {
         [&*self.prefix, key].concat()
     }
@@ -42,12 +53,12 @@ impl KeySpace {
         &self.index
     }
 
-    /// The sorted set of the epochs that are out, each with its end in the server's milliseconds.
+    /// Returns the name of the sorted set of leases, by their expiry in server milliseconds.
     pub(crate) fn lease_set(&self) -> &str {
-        &self.epochs
+        &self.lease_set
     }
 
-    /// Where the server's run is noted whose data is known to be good.
+    /// Returns the name of the run id of the server whose data is trusted.
     pub(crate) fn run(&self) -> String {
         format!("{}__run", self.prefix)
     }
@@ -56,85 +67,83 @@ impl KeySpace {
         format!("{}__lock:{key}", self.prefix)
     }
 
-    /// The names of a key's value and of its epoch.
-    pub(crate) fn value_and_lease(&self, key: &str) -> (String, String) {
-        (self.value(key), self.lease_key(key))
-    }
-
-    /// A Cluster hashes what is in the first pair of braces if there is anything in it, else the
-    /// whole name. So the epoch has in braces what its value is hashed by; where that cannot be
-    /// put in braces, because it is empty or has a closing one itself, a number with the same slot.
+    /// Returns the name of a key's lease, which is in the Cluster slot of the key's value.
+    ///
+    /// A Cluster hashes the text in the first pair of braces of a name if it is not empty, else the
+    /// whole name. So the lease has the hashed text of its value in braces. Where that text is
+    /// empty or contains a closing brace, it has a number of the same slot instead.
     pub(crate) fn lease_key(&self, key: &str) -> String {
-        let Self { prefix, epoch, .. } = self;
-        if tag(prefix).is_some() {
-            // Then that decides for every name with this prefix.
-            return [epoch, key].concat();
+        let Self { prefix, lease_prefix, .. } = self;
+        if hash_tag(prefix).is_some() {
+            // The tag in the prefix decides for every name.
+            return [lease_prefix, key].concat();
         }
         let is_plain = |text: &str| text.bytes().all(|byte| !matches!(byte, b'{' | b'}'));
         if is_plain(prefix) && is_plain(key) && !(prefix.is_empty() && key.is_empty()) {
-            // Nearly all of them.
-            return [epoch, "{", prefix, key, "}"].concat();
+            // Nearly every key.
+            return [lease_prefix, "{", prefix, key, "}"].concat();
         }
         let value = self.value(key);
-        match tag(&value) {
-            Some(tag) => format!("{epoch}{{{tag}}}:{key}"),
-            None => format!("{epoch}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
+        match hash_tag(&value) {
+            Some(tag) => format!("{lease_prefix}{{{tag}}}:{key}"),
+            None => format!("{lease_prefix}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
         }
     }
 
     pub(crate) fn parse<'a>(&self, name: &'a str) -> Name<'a> {
         let Some(rest) = name.strip_prefix(&*self.prefix) else { return Name::Other };
-        let Some(epoch) = rest.strip_prefix(EPOCH) else {
+        let Some(lease) = rest.strip_prefix(LEASE) else {
             return if rest.starts_with(INTERNAL) { Name::Other } else { Name::Value(rest) };
         };
-        if tag(&self.prefix).is_some() {
-            return Name::Epoch(epoch);
+        if hash_tag(&self.prefix).is_some() {
+            return Name::Lease(lease);
         }
-        let parts = epoch.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let parts = lease.strip_prefix('{').and_then(|rest| rest.split_once('}'));
         match parts {
             Some((value, "")) => match value.strip_prefix(&*self.prefix) {
-                Some(key) => Name::Epoch(key),
+                Some(key) => Name::Lease(key),
                 None => Name::Other,
             },
-            Some((_, rest)) => rest.strip_prefix(':').map_or(Name::Other, Name::Epoch),
+            Some((_, rest)) => rest.strip_prefix(':').map_or(Name::Other, Name::Lease),
             None => Name::Other,
         }
     }
 
-    /// The key of a value that the pattern matches.
+    /// Returns true for the value of a key that the pattern matches.
     pub(crate) fn is_value_of(&self, name: &str, pattern: &Pattern) -> bool {
         matches!(self.parse(name), Name::Value(key) if pattern.matches(key))
     }
 
-    pub(crate) fn is_epoch_of(&self, name: &str, pattern: &Pattern) -> bool {
-        matches!(self.parse(name), Name::Epoch(key) if pattern.matches(key))
+    /// Returns true for the lease of a key that the pattern matches.
+    pub(crate) fn is_lease_of(&self, name: &str, pattern: &Pattern) -> bool {
+        matches!(self.parse(name), Name::Lease(key) if pattern.matches(key))
     }
 
-    /// A glob of Redis that matches all names with this prefix, and `then`.
-    pub(crate) fn glob(&self, then: &str) -> String {
-        let mut glob = String::with_capacity(self.prefix.len() + then.len());
+    /// Returns a Redis glob for the prefix, taken literally, followed by the glob `rest`.
+    pub(crate) fn glob(&self, rest: &str) -> String {
+        let mut glob = String::with_capacity(self.prefix.len() + rest.len());
         for symbol in self.prefix.chars() {
             if matches!(symbol, '*' | '?' | '[' | ']' | '\\' | '^') {
                 glob.push('\\');
             }
             glob.push(symbol);
         }
-        glob + then
+        glob + rest
     }
 
-    pub(crate) fn epochs_glob(&self) -> String {
+    pub(crate) fn leases_glob(&self) -> String {
         self.glob("__epoch:*")
     }
 
-    /// An opening brace in a prefix would pair with a closing one in a key, so that nobody could
-    /// tell by what the names of other keys are hashed.
+    /// Returns true if the prefix has an opening brace that a closing brace in a key would pair
+    /// with: then keys would decide the slots of internal names.
     pub(crate) fn is_ambiguous(&self) -> bool {
-        self.prefix.contains('{') && tag(&self.prefix).is_none()
+        self.prefix.contains('{') && hash_tag(&self.prefix).is_none()
     }
 }
 
-/// What a Cluster hashes a name by, if it is not the whole name.
-fn tag(name: &str) -> Option<&str> {
+/// Returns the part of a name that a Cluster hashes, if that is not the whole name.
+fn hash_tag(name: &str) -> Option<&str> {
     let (_, rest) = name.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;
     (!tag.is_empty()).then_some(tag)
@@ -142,7 +151,7 @@ fn tag(name: &str) -> Option<&str> {
 
 const SLOTS: u16 = 16_384;
 
-/// CRC-16/XMODEM, as the Cluster specification has it.
+/// Returns the slot of a hashed text: CRC-16/XMODEM, as in the specification of Redis Cluster.
 fn slot(hashed: &[u8]) -> u16 {
     let mut crc = 0u16;
     for byte in hashed {
@@ -154,8 +163,8 @@ fn slot(hashed: &[u8]) -> u16 {
     crc % SLOTS
 }
 
-/// The least number whose digits lie in this slot. Some 16,000 tries, half a millisecond: for keys
-/// with stray braces only, which are rare.
+/// Returns the smallest number whose digits are in a slot. Takes about 16,000 tries and half a
+/// millisecond, only for keys with unpaired braces.
 fn number_in_slot(wanted: u16) -> u32 {
     (0..u32::MAX).find(|number| slot(number.to_string().as_bytes()) == wanted).unwrap_or_default()
 }
@@ -170,7 +179,7 @@ mod tests {
     ];
 
     fn slot_of(name: &str) -> u16 {
-        slot(tag(name).unwrap_or(name).as_bytes())
+        slot(hash_tag(name).unwrap_or(name).as_bytes())
     }
 
     #[test]
@@ -180,15 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn value_and_epoch_share_a_slot_whatever_the_key() {
+    fn a_value_and_its_lease_share_a_slot_for_every_key() {
         for prefix in ["", "cache:", "app}:", "app{1}:", "{a}{b}"] {
-            let names = KeySpace::new(prefix.to_owned());
-            assert!(!names.is_ambiguous());
+            let keys = KeySpace::new(prefix.to_owned());
+            assert!(!keys.is_ambiguous());
             for key in KEYS {
-                let (value, epoch) = (names.value(key), names.lease_key(key));
-                assert_eq!(slot_of(&value), slot_of(&epoch), "{value:?} {epoch:?}");
-                assert_eq!(names.parse(&value), Name::Value(key), "{value:?}");
-                assert_eq!(names.parse(&epoch), Name::Epoch(key), "{epoch:?}");
+                let (value, lease) = (keys.value(key), keys.lease_key(key));
+                assert_eq!(slot_of(&value), slot_of(&lease), "{value:?} {lease:?}");
+                assert_eq!(keys.parse(&value), Name::Value(key), "{value:?}");
+                assert_eq!(keys.parse(&lease), Name::Lease(key), "{lease:?}");
             }
         }
         assert!(
@@ -198,21 +207,21 @@ mod tests {
     }
 
     #[test]
-    fn no_two_keys_share_an_epoch() {
-        let names = KeySpace::new("cache:".into());
-        let mut epochs: Vec<String> = KEYS.iter().map(|key| names.lease_key(key)).collect();
-        epochs.sort();
-        epochs.dedup();
-        assert_eq!(epochs.len(), KEYS.len());
+    fn no_two_keys_share_a_lease() {
+        let keys = KeySpace::new("cache:".into());
+        let mut leases: Vec<String> = KEYS.iter().map(|key| keys.lease_key(key)).collect();
+        leases.sort();
+        leases.dedup();
+        assert_eq!(leases.len(), KEYS.len());
     }
 
     #[test]
-    fn internal_and_foreign_names_are_no_users() {
-        let names = KeySpace::new("a*[b]:".into());
+    fn internal_and_foreign_names_are_not_values() {
+        let keys = KeySpace::new("a*[b]:".into());
         for name in ["a*[b]:__index", "a*[b]:__lock:k", "axb:k", "other", "a*[b]:__anything"] {
-            assert_eq!(names.parse(name), Name::Other, "{name}");
+            assert_eq!(keys.parse(name), Name::Other, "{name}");
         }
-        let glob = Pattern::new(&names.glob("*"));
+        let glob = Pattern::new(&keys.glob("*"));
         assert!(glob.matches("a*[b]:k") && !glob.matches("axb:k") && !glob.matches("a*b:k"));
     }
 }

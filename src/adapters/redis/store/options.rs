@@ -1,17 +1,21 @@
-//! How a [`RedisStore`](super::RedisStore) uses its Redis.
+//! Options of a [`RedisStore`](crate::RedisStore).
 
 use std::time::Duration;
 
-/// How keys are removed from Redis.
+use crate::options::option_group;
+
+/// The command that deletes keys.
+///
+/// Interop only: the TypeScript package has this option. Keep the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DeleteStrategy {
-    /// `UNLINK`: their memory is given back in the background. The default.
+    /// `UNLINK`: Redis frees the memory in the background. The default.
     #[default]
     Unlink,
-    /// `DEL`: at once, which holds the server up for as long as a large value takes.
+    /// `DEL`: Redis frees the memory at once, and serves no other client meanwhile.
     Del,
 }
 
@@ -24,70 +28,58 @@ impl DeleteStrategy {
     }
 }
 
-/// What to do where Redis was restarted or a replica was promoted, so that it may have lost
-/// deletes that it had confirmed, and brought old values back.
+/// The reaction to a restart of Redis, or to the promotion of a replica. The server may have lost
+/// deletes that it had acknowledged, so that old values are back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum RestartPolicy {
-    /// Remove everything with this prefix before anything is read. The default: nobody else can
-    /// know what of it was deleted.
+    /// Remove everything under the prefix before anything is read. The default: the store cannot
+    /// know which of the values had been deleted.
     #[default]
     Clear,
-    /// Keep it. For a Redis that never loses a write, or values whose age does not matter.
+    /// Keep all values. For a Redis that never loses a write, and for values that may be old.
     Keep,
 }
 
-/// What can be set of a [`RedisStore`](super::RedisStore).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
-pub struct RedisOptions {
-    /// What every name begins with. Default: `cache:`. Keys that begin with `__` are not kept in
-    /// Redis, for such names are internal.
-    pub prefix: String,
-    /// Whether a sorted set is kept of all names, `{prefix}__index`, so that a delete by pattern
-    /// and a count look at these and not at everything that the Redis holds. Default: true. A
-    /// Cluster has none: it would be the burden of one node.
-    ///
-    /// Values that others write under the prefix without an index are not found by it.
-    pub use_index: bool,
-    /// How many keys Redis looks at in one step of a walk. Default: 1,000.
-    pub scan_count: usize,
-    /// How many keys are removed with one command. Default: 500.
-    pub batch_size: usize,
-    /// How keys are removed. Default: `UNLINK`.
-    pub delete_strategy: DeleteStrategy,
-    /// The most entries; the oldest make room. Needs the index. Default: none.
-    pub max_entries: Option<usize>,
-    /// The longest payload that is read or written. Default: 32 MiB.
-    pub max_payload_bytes: usize,
-    /// What to do after a restart. Default: [`RestartPolicy::Clear`].
-    pub after_restart: RestartPolicy,
-    /// How long connecting may take before it is tried anew. Default: 1 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub connect_timeout: Duration,
-    /// How often the connection is asked whether it lives, and how long the answer may take. It is
-    /// given up after the second time without one. Default: 500 ms.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub check_interval: Duration,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            prefix: "cache:".to_owned(),
-            use_index: true,
-            scan_count: 1_000,
-            batch_size: 500,
-            delete_strategy: DeleteStrategy::default(),
-            max_entries: None,
-            max_payload_bytes: 32 << 20,
-            after_restart: RestartPolicy::default(),
-            connect_timeout: Duration::from_secs(1),
-            check_interval: Duration::from_millis(500),
-        }
+option_group! {
+    /// Options of a [`RedisStore`](crate::RedisStore).
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct RedisOptions {
+        /// Start of every name in Redis. Keys that begin with `__` are not stored in Redis: such
+        /// names are internal. Default: `cache:`.
+        pub prefix: String = "cache:".to_owned() => [impl Into<String>],
+        /// Maintains a sorted set of the names of all values, `{prefix}__index`, so that a delete
+        /// by pattern and a count scan this set and not every key of the Redis. Not maintained in
+        /// a Cluster, where it would put the load of all nodes on one. Default: true.
+        ///
+        /// Values that other programs write under the prefix, without an entry in the index, are
+        /// not found by a delete by pattern or a count.
+        pub use_index: bool = true,
+        /// Number of keys that Redis visits in one step of a scan. Default: 1,000.
+        ///
+        /// Interop only: the TypeScript package has this option.
+        pub scan_count: usize = 1_000,
+        /// Maximum number of keys that a delete by pattern deletes with one command. Default: 500.
+        ///
+        /// Interop only: the TypeScript package has this option.
+        pub batch_size: usize = 500,
+        /// The command that deletes keys. Default: `UNLINK`.
+        ///
+        /// Interop only: the TypeScript package has this option.
+        pub delete_strategy: DeleteStrategy = DeleteStrategy::Unlink,
+        /// Maximum number of entries in Redis; a publish beyond it removes the oldest ones. Needs
+        /// the index. Default: none.
+        pub max_entries: Option<usize> = None => [usize],
+        /// Maximum size of a value that is read or written, in bytes. Default: 32 MiB.
+        pub max_payload_bytes: usize = 32 << 20,
+        /// The reaction to a restart of Redis. Default: [`RestartPolicy::Clear`].
+        pub after_restart: RestartPolicy = RestartPolicy::Clear,
+        /// Limit for one attempt to connect. Default: 1 s.
+        pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(1),
+        /// Interval of the health checks of a connection, and limit for the reply to each. After
+        /// two checks without a reply the connection is closed and replaced. Default: 500 ms.
+        pub check_interval: Duration as "humantime_serde" = Duration::from_millis(500),
     }
 }

@@ -1,49 +1,60 @@
-//! What Redis does in one step. Plain commands where they suffice: scripts are for decisions.
+//! Lua scripts: the decisions that Redis takes in one atomic step. Plain commands do the rest.
 //!
-//! The epoch of a key is a random token, planted by the first who begins a load and adopted by
-//! those who begin while it is there. Whoever has it knows that no delete has come since it was
-//! planted, for a delete removes it, and no two are ever the same. A counter was refused: it
-//! starts again where it was when Redis forgets it.
+//! # Leases
 //!
-//! A missing token refuses, whatever made it go: a delete, its time, an eviction, a restart.
+//! The lease of a key is a random token under an internal name. The first caller that begins a load
+//! stores it; callers that begin while it is there adopt it. A delete removes it, so a caller that
+//! finds its own token knows that the key was not deleted meanwhile: no two tokens are equal.
 //!
-//! The server's time is part of a token, so that a call which is made again, by us or by the client
-//! of a Cluster, or whose first copy hung somewhere and arrives at last, never plants what a delete
+//! | event | lease in Redis | publish under an earlier token |
+//! | --- | --- | --- |
+//! | load begins | stored, or adopted with its expiry extended | accepted |
+//! | value is published | removed | refused |
+//! | delete | removed | refused |
+//! | write begins | replaced by an exclusive token | refused |
+//! | expiry, eviction, restart without data | missing | refused |
+//!
+//! Redis puts its own time into each token. So a call that arrives a second time, because the
+//! client retried it or because its first copy was delayed, never restores a token that a delete
 //! has removed.
+//!
+//! Alternatives considered: a counter per key. Refused: when Redis forgets it, it restarts at a
+//! number that an old load may hold.
 
 use redis::Cmd;
 
+/// All scripts of a store.
 pub(crate) struct Scripts {
-    pub(crate) begin: Script,
+    pub(crate) get_or_lease: Script,
     pub(crate) publish: Script,
     pub(crate) acquire_write_lease: Script,
     pub(crate) delete: Script,
-    pub(crate) discard: Script,
+    pub(crate) delete_if_equals: Script,
     pub(crate) lock: Script,
-    pub(crate) extend: Script,
+    pub(crate) extend_lock: Script,
     pub(crate) unlock: Script,
-    pub(crate) remove: Script,
-    pub(crate) clean: Script,
+    pub(crate) delete_indexed: Script,
+    pub(crate) count_existing: Script,
 }
 
 impl Scripts {
     pub(crate) fn new() -> Self {
         Self {
-            begin: Script::new(BEGIN),
+            get_or_lease: Script::new(GET_OR_LEASE),
             publish: Script::new(PUBLISH),
-            acquire_write_lease: Script::new(SEIZE),
+            acquire_write_lease: Script::new(ACQUIRE_WRITE_LEASE),
             delete: Script::new(DELETE),
-            discard: Script::new(DISCARD),
+            delete_if_equals: Script::new(DELETE_IF_EQUALS),
             lock: Script::new(LOCK),
-            extend: Script::new(EXTEND),
+            extend_lock: Script::new(EXTEND_LOCK),
             unlock: Script::new(UNLOCK),
-            remove: Script::new(REMOVE),
-            clean: Script::new(CLEAN),
+            delete_indexed: Script::new(DELETE_INDEXED),
+            count_existing: Script::new(COUNT_EXISTING),
         }
     }
 }
 
-/// A script, and the name that the server knows it by once it has run it.
+/// The source of a script, and its SHA-1, by which Redis finds it once it has run it.
 pub(crate) struct Script {
     pub(crate) source: &'static str,
     pub(crate) hash: String,
@@ -53,69 +64,89 @@ impl Script {
     fn new(source: &'static str) -> Self {
         Self { source, hash: redis::Script::new(source).get_hash().to_owned() }
     }
-}
 
-impl Script {
-    /// The call of a script about keys, to which arguments can be added: `names` gives the names of
-    /// each value and its epoch, and `bytes` is how long the arguments will be, about. The keys are
-    /// all values, all epochs, then the index and the set of epochs, where they are kept.
+    /// Starts a call; the caller adds the arguments, of about `bytes` bytes. `keys` are the names
+    /// of each value and its lease, `index_keys` those of the index and the lease set, if the store
+    /// maintains them.
+    ///
+    /// | KEYS, for n values | content |
+    /// | --- | --- |
+    /// | 1 to n | values |
+    /// | n + 1 to 2n | leases, in the same order |
+    /// | 2n + 1 | index: sorted set of values by time of their write, if maintained |
+    /// | 2n + 2 | lease set: sorted set of leases by their expiry, if maintained |
     pub(crate) fn call<'a>(
         &self,
-        names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-        sets: Option<[&str; 2]>,
+        keys: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        index_keys: Option<[&str; 2]>,
         bytes: usize,
     ) -> Cmd {
-        let (mut keys, mut length) = (0, 0);
-        for (value, epoch) in names.clone() {
-            (keys, length) = (keys + 2, length + value.len() + epoch.len());
+        let (mut count, mut length) = (0, 0);
+        for (value, lease) in keys.clone() {
+            (count, length) = (count + 2, length + value.len() + lease.len());
         }
-        let sets = sets.as_ref().map_or(&[][..], |sets| sets);
-        // Mostly room for all, so that nothing is moved.
-        let mut call = Cmd::with_capacity(3 * keys + 16, length + bytes + 256);
-        call.arg("EVALSHA").arg(&self.hash).arg(keys + sets.len());
-        for (value, _) in names.clone() {
+        let index_keys = index_keys.as_ref().map_or(&[][..], |keys| keys);
+        // With capacity for the arguments, so that they are rarely moved.
+        let mut call = Cmd::with_capacity(3 * count + 16, length + bytes + 256);
+        call.arg("EVALSHA").arg(&self.hash).arg(count + index_keys.len());
+        for (value, _) in keys.clone() {
             call.arg(value);
         }
-        for (_, epoch) in names {
-            call.arg(epoch);
+        for (_, lease) in keys {
+            call.arg(lease);
         }
-        for set in sets {
-            call.arg(*set);
+        for key in index_keys {
+            call.arg(*key);
         }
         call
     }
 }
 
-/// The token of a write that is on its way: nobody adopts it.
+/// Start of the token of a write. No load adopts such a token.
 pub(crate) const EXCLUSIVE: &str = "w:";
 
-/// KEYS: the values, their epochs, then the sets. ARGV: the beginning of new tokens, the most bytes
-/// of a value, the bytes after which no more are sent, how many values, how many of them to read by
-/// one command; then how long the token is good, the stale window, refresh (1) or not: once if they
-/// are the same for all, else for each. Gives three answers for each: value or false, remaining, and
-/// the token or '', or false if the value is fresh. Three times false where it is to be asked for
-/// again.
+/// Remaining time that [`GET_OR_LEASE`] reports for a value longer than allowed.
+pub(crate) const TOO_LONG: i64 = -3;
+
+/// Reads values, and takes a lease for each value that is not fresh. KEYS as in [`Script::call`].
 ///
-/// A value longer than allowed is not sent (-3 remaining), and read no further where each is read by
-/// itself; what is no string is no value. A full server gives no token; one that takes no writes is
-/// not the one to talk to, and says so. Nothing is written before the first token is: after a write
-/// even a full server takes the next.
+/// | ARGV | content |
+/// | --- | --- |
+/// | 1 | start of new tokens |
+/// | 2 | maximum bytes of a value |
+/// | 3 | bytes after which no more values are read |
+/// | 4 | n, the number of values |
+/// | 5 | values per `MGET`; 1: each value is read by a `GETRANGE` |
+/// | 6, 7, 8 | minimum lease ms, stale window ms, refresh (1 or 0) |
+/// | 9 and on | the same three for each further value; absent if equal for all |
 ///
-/// A token lives for a quarter longer than it must, so that who adopts it soon writes nothing.
+/// | reply, 3 items a value | content |
+/// | --- | --- |
+/// | value | false: missing, too long, or not a string |
+/// | remaining ms | -1: no expiry; -3: too long |
+/// | token | false: the value is fresh; `''`: no lease available |
+/// | three times false | not read, the reply is full: the caller asks again |
 ///
-/// What a script costs is its calls and what goes in and out: a command for each value and an answer
-/// of answers take twice as long.
-const BEGIN: &str = "
+/// A value longer than allowed is not sent, and not read to its end if read by a `GETRANGE`. A
+/// full server gives no lease; a server that accepts no writes replies with its error. The script
+/// stores a lease before it writes anything else: after a first write even a full server accepts
+/// more, and would give leases that it has no room for.
+///
+/// A lease lives 25 % longer than requested, so that a caller that adopts it soon writes nothing.
+///
+/// Cost: the server time of a script is that of its `redis.call`s and of its arguments and reply.
+/// One command per value and a reply of nested arrays take twice as long.
+const GET_OR_LEASE: &str = "
 local call, try = redis.call, redis.pcall
-local most, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local at_once = tonumber(ARGV[5])
+local max_bytes, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local per_mget = tonumber(ARGV[5])
 local lease_for, stale_for, refresh = ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1'
 local differ = #ARGV > 8
-local epochs = KEYS[2 * count + 2]
-local time, now, swept
-local function longer(span) return math.floor(span * 1.25) end
-local function token_of(epoch)
-  local token = try('GET', epoch)
+local lease_set = KEYS[2 * count + 2]
+local time, now, removed_expired
+local function longer(ms) return math.floor(ms * 1.25) end
+local function take_lease(lease)
+  local token = try('GET', lease)
   if type(token) == 'table' then return token end
   if not time then
     time = call('TIME')
@@ -123,117 +154,138 @@ local function token_of(epoch)
   end
   if not token then
     token = ARGV[1] .. time[1] .. '.' .. time[2]
-    local planted = try('SET', epoch, token, 'PX', longer(lease_for))
-    if planted.err then return string.sub(planted.err, 1, 3) == 'OOM' and '' or planted end
-    if epochs then
-      if not swept then call('ZREMRANGEBYSCORE', epochs, '-inf', now) end
-      swept = true
-      call('ZADD', epochs, now + longer(lease_for), epoch)
+    local stored = try('SET', lease, token, 'PX', longer(lease_for))
+    if stored.err then return string.sub(stored.err, 1, 3) == 'OOM' and '' or stored end
+    if lease_set then
+      if not removed_expired then call('ZREMRANGEBYSCORE', lease_set, '-inf', now) end
+      removed_expired = true
+      call('ZADD', lease_set, now + longer(lease_for), lease)
     end
   elseif string.sub(token, 1, 2) == 'w:' then
     return ''
-  elseif call('PTTL', epoch) < tonumber(lease_for) then
-    call('PEXPIRE', epoch, longer(lease_for))
-    if epochs then call('ZADD', epochs, now + longer(lease_for), epoch) end
+  elseif call('PTTL', lease) < tonumber(lease_for) then
+    call('PEXPIRE', lease, longer(lease_for))
+    if lease_set then call('ZADD', lease_set, now + longer(lease_for), lease) end
   end
   return token
 end
 local values
-local function value_of(i)
-  local place = (i - 1) % at_once + 1
-  if at_once > 1 and place == 1 then
-    values = try('MGET', unpack(KEYS, i, math.min(i + at_once - 1, count)))
-    if values.err then at_once = 1 end
+local function read_value(i)
+  local place = (i - 1) % per_mget + 1
+  if per_mget > 1 and place == 1 then
+    values = try('MGET', unpack(KEYS, i, math.min(i + per_mget - 1, count)))
+    if values.err then per_mget = 1 end
   end
-  if at_once == 1 then return try('GETRANGE', KEYS[i], 0, ARGV[2]) end
+  if per_mget == 1 then return try('GETRANGE', KEYS[i], 0, ARGV[2]) end
   return values[place]
 end
-local all = {}
+local MISSING, TOO_LONG, NO_EXPIRY = -2, -3, -1
+local replies = {}
 for i = 1, count do
-  local value, remaining, token = false, false, false
+  local value, ttl, token = false, false, false
   if room > 0 then
     if differ then
       local at = 3 * i + 3
       lease_for, stale_for, refresh = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
     end
-    value, remaining = value_of(i), -2
+    value, ttl = read_value(i), MISSING
     if type(value) == 'string' then room = room - #value end
     if type(value) ~= 'string' or #value == 0 then
       value = false
-    elseif #value > most then
-      value, remaining = false, -3
+    elseif #value > max_bytes then
+      value, ttl = false, TOO_LONG
     else
-      remaining = call('PTTL', KEYS[i])
+      ttl = call('PTTL', KEYS[i])
     end
-    if not value or refresh or (remaining ~= -1 and remaining <= stale_for) then
-      token = token_of(KEYS[count + i])
+    if not value or refresh or (ttl ~= NO_EXPIRY and ttl <= stale_for) then
+      token = take_lease(KEYS[count + i])
     end
   end
-  all[3 * i - 2], all[3 * i - 1], all[3 * i] = value, remaining, token
+  replies[3 * i - 2], replies[3 * i - 1], replies[3 * i] = value, ttl, token
 end
-return all
+return replies
 ";
 
-/// KEYS: the values, their epochs, then the sets. ARGV: how many values, the most entries (0: any
-/// number); then for each the token, the value, how long it lives. Gives for each 1, or 0 where the
-/// token is not the one that is there. The first to publish under a token uses it up. Nothing is
-/// written before every token was looked at, and what may fail after the tokens are used up is
-/// passed over: so where one call fails, all can be asked for again, each by itself.
+/// Writes values, each under its lease. KEYS as in [`Script::call`].
 ///
-/// For each value that comes two names of the index are looked at, sixteen one time in eight, and
-/// go if their values have: so it holds about twice what there is at most.
+/// | ARGV | content |
+/// | --- | --- |
+/// | 1 | n, the number of values |
+/// | 2 | maximum number of entries; 0: unlimited |
+/// | 3, 4, 5 and on | token, value, time to live in ms, for each value |
+///
+/// | reply, 1 item a value | content |
+/// | --- | --- |
+/// | 1 | written |
+/// | 0 | refused: the lease is missing or has another token |
+///
+/// The first publish under a token uses it up. All tokens are checked before the first write, and
+/// errors after the tokens are used up are ignored: so if the call fails, each of its values can
+/// be published again by itself.
+///
+/// Index maintenance: with probability min(1, n/8) the script samples 2 * max(8, n) members of the
+/// index and removes those whose value has expired. That is two members per published value on
+/// average, which keeps the index below about twice the number of live values.
 const PUBLISH: &str = "
 local call, try = redis.call, redis.pcall
-local count, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local index, epochs = KEYS[2 * count + 1], KEYS[2 * count + 2]
-local all, used, is_used = {}, {}, {}
+local count, max_entries = tonumber(ARGV[1]), tonumber(ARGV[2])
+local index, lease_set = KEYS[2 * count + 1], KEYS[2 * count + 2]
+local replies, used, is_used = {}, {}, {}
 for i = 1, count do
-  local epoch = KEYS[count + i]
-  all[i] = 0
-  if not is_used[epoch] and call('GET', epoch) == ARGV[3 * i] then
-    all[i], is_used[epoch], used[#used + 1] = 1, true, epoch
+  local lease = KEYS[count + i]
+  replies[i] = 0
+  if not is_used[lease] and call('GET', lease) == ARGV[3 * i] then
+    replies[i], is_used[lease], used[#used + 1] = 1, true, lease
   end
 end
-if #used == 0 then return all end
+if #used == 0 then return replies end
 local time = index and call('TIME')
 local now = time and time[1] * 1000 + math.floor(time[2] / 1000)
-local places = {}
+local written = {}
 for i = 1, count do
-  if all[i] == 1 then
+  if replies[i] == 1 then
     call('SET', KEYS[i], ARGV[3 * i + 1], 'PX', ARGV[3 * i + 2])
-    places[#places + 1] = now
-    places[#places + 1] = KEYS[i]
+    written[#written + 1] = now
+    written[#written + 1] = KEYS[i]
   end
 end
-if index then call('ZADD', index, unpack(places)) end
+if index then call('ZADD', index, unpack(written)) end
 call('DEL', unpack(used))
-if not index then return all end
-try('ZREM', epochs, unpack(used))
-local some = time[2] % 8 < #used and try('ZRANDMEMBER', index, 2 * math.max(8, #used))
-if some and not some.err and try('EXISTS', unpack(some)) ~= #some then
-  for _, name in ipairs(some) do
+if not index then return replies end
+try('ZREM', lease_set, unpack(used))
+local sample = time[2] % 8 < #used and try('ZRANDMEMBER', index, 2 * math.max(8, #used))
+if sample and not sample.err and try('EXISTS', unpack(sample)) ~= #sample then
+  for _, name in ipairs(sample) do
     if try('EXISTS', name) == 0 then try('ZREM', index, name) end
   end
 end
-if most > 0 then
-  local beyond = try('ZCARD', index) - most
-  if beyond > 0 then
-    local oldest = try('ZRANGE', index, 0, math.min(beyond, 100) - 1)
+if max_entries > 0 then
+  local excess = try('ZCARD', index) - max_entries
+  if excess > 0 then
+    local oldest = try('ZRANGE', index, 0, math.min(excess, 100) - 1)
     if type(try('UNLINK', unpack(oldest))) == 'number' then try('ZREM', index, unpack(oldest)) end
   end
 end
-return all
+return replies
 ";
 
-/// ARGV: the beginning of a new token, how long it is good. The token, or '' where there is no room
-/// for it. It comes first: once a script has written anything, even a full server lets it write on.
-const SEIZE: &str = "
+/// Removes a value and replaces its lease by an exclusive one. KEYS as in [`Script::call`], n = 1.
+///
+/// | ARGV | content |
+/// | --- | --- |
+/// | 1 | start of the new token |
+/// | 2 | time to live of the lease in ms |
+///
+/// Replies with the token, or `''` if a full server has no room for it; the old lease is removed
+/// then too. The script stores the token first: after a first write even a full server accepts
+/// more.
+const ACQUIRE_WRITE_LEASE: &str = "
 local time = redis.call('TIME')
 local token = ARGV[1] .. time[1] .. '.' .. time[2]
-local planted = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[2])
+local stored = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[2])
 redis.call('DEL', KEYS[1])
 if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
-if planted.err then
+if stored.err then
   redis.call('DEL', KEYS[2])
   return ''
 end
@@ -243,10 +295,18 @@ end
 return token
 ";
 
-/// KEYS: the values, their epochs, then the sets. ARGV: how many values, the command that removes.
-/// Only where there is an index, which must not forget a value that stays: where there is none, the
-/// command alone will do. A transaction was refused: a full server takes no command for one, and
-/// deletes must work there.
+/// Deletes values and their leases, and takes them out of the index. KEYS as in [`Script::call`].
+///
+/// | ARGV | content |
+/// | --- | --- |
+/// | 1 | n, the number of values |
+/// | 2 | `UNLINK` or `DEL` |
+///
+/// Needed only with an index: without one the plain command is enough. If the command fails, the
+/// script ends, so that the index never forgets a value that is still there.
+///
+/// Alternatives considered: a transaction. Refused: a full server accepts no command for one, and
+/// deletes must work on a full server.
 const DELETE: &str = "
 local count = tonumber(ARGV[1])
 redis.call(ARGV[2], unpack(KEYS, 1, 2 * count))
@@ -254,37 +314,42 @@ redis.call('ZREM', KEYS[2 * count + 1], unpack(KEYS, 1, count))
 return redis.call('ZREM', KEYS[2 * count + 2], unpack(KEYS, count + 1, 2 * count))
 ";
 
-/// ARGV: the bytes.
-const DISCARD: &str = "
+/// Deletes a value if it equals ARGV 1, and leaves its lease. KEYS as in [`Script::call`], n = 1.
+/// Replies with 1 if it was deleted, else 0.
+const DELETE_IF_EQUALS: &str = "
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
 return 1
 ";
 
-/// KEYS: the lock. ARGV: the owner, for how long. The owner may ask again: the first time may have
-/// had no answer.
+/// Takes a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1 if the owner
+/// holds it now, else 0. An owner that holds it already may take it again: the reply to its first
+/// call may have been lost.
 const LOCK: &str = "
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
-/// KEYS: the lock. ARGV: the owner, for how long.
-const EXTEND: &str = "
+/// Extends a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1, or 0 if the
+/// owner does not hold it.
+const EXTEND_LOCK: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
-/// KEYS: the lock. ARGV: the owner.
+/// Releases a lock. KEYS 1: the lock. ARGV 1: owner. Replies with 1, or 0 if the owner does not
+/// hold it.
 const UNLOCK: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 ";
 
-/// KEYS: the index or the set of epochs, names in it. ARGV: the command that removes. One name at
-/// a time, for there may be more of them than Lua can pass on at once.
-const REMOVE: &str = "
+/// Deletes members of the index or of the lease set. KEYS 1: that set; 2 and on: its members.
+/// ARGV 1: `UNLINK` or `DEL`. One member at a time: Lua cannot pass an unbounded number of
+/// arguments to one command.
+const DELETE_INDEXED: &str = "
 for i = 2, #KEYS do
   redis.call(ARGV[1], KEYS[i])
   redis.call('ZREM', KEYS[1], KEYS[i])
@@ -292,12 +357,13 @@ end
 return 0
 ";
 
-/// KEYS: the index. ARGV: names in it. Gives how many of them are there; the others go.
-const CLEAN: &str = "
-local there = 0
+/// Counts the values that exist, and takes the others out of the index. KEYS 1: the index. ARGV:
+/// members of it. Replies with the number of existing values.
+const COUNT_EXISTING: &str = "
+local existing = 0
 for _, name in ipairs(ARGV) do
-  if redis.call('EXISTS', name) == 1 then there = there + 1
+  if redis.call('EXISTS', name) == 1 then existing = existing + 1
   else redis.call('ZREM', KEYS[1], name) end
 end
-return there
+return existing
 ";

@@ -1,0 +1,276 @@
+//! The four requests that many callers send at once: how each is encoded and decoded.
+
+use std::time::Duration;
+
+use redis::{Cmd, RedisResult, Value};
+
+use super::{
+    batch::request::{BatchRequest, MAX_BATCH_BYTES},
+    context::StoreContext,
+    scripts::TOO_LONG,
+};
+use crate::{
+    adapters::redis::connection::Request,
+    l2::store::{LeaseRequest, StoredValue},
+    time::millis,
+};
+
+/// Number of values that a script reads with one `MGET` if recent values were small. If that guess
+/// is wrong, Redis holds up to this number of full values in memory at once.
+const VALUES_PER_MGET: usize = 8;
+
+/// Remaining time that Redis reports for a value that never expires.
+const NO_EXPIRY: i64 = -1;
+
+/// The Redis keys of a value and of its lease.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) value: String,
+    pub(crate) lease: String,
+}
+
+impl Keys {
+    pub(crate) fn of(context: &StoreContext, key: &str) -> Self {
+        Self { value: context.keys.value(key), lease: context.keys.lease_key(key) }
+    }
+
+    pub(crate) fn as_pair(&self) -> (&str, &str) {
+        (&self.value, &self.lease)
+    }
+}
+
+/// Reads a value.
+pub(crate) struct GetRequest {
+    pub(crate) value_key: String,
+}
+
+impl BatchRequest for GetRequest {
+    /// The value and its remaining milliseconds.
+    type Reply = (Value, Value);
+
+    /// Every `PTTL` is sent before the values. If a value is replaced between the two commands, we
+    /// then underestimate its remaining time; the other order could treat an old value as fresh.
+    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, values_small: bool) -> Request<'a> {
+        let mut reads = redis::Pipeline::with_capacity(2 * batch.len());
+        // With capacity for the arguments: growing a command is most of the cost of making it.
+        for Self { value_key } in batch {
+            let mut ttl = Cmd::with_capacity(2, value_key.len() + 8);
+            ttl.arg("PTTL").arg(value_key);
+            reads.add_command(ttl);
+        }
+        // MGET reads a value whole, whatever its length.
+        if values_small && batch.len() > 1 {
+            let bytes: usize = batch.iter().map(|it| it.value_key.len()).sum();
+            let mut values = Cmd::with_capacity(1 + batch.len(), bytes + 4);
+            values.arg("MGET");
+            for Self { value_key } in batch {
+                values.arg(value_key);
+            }
+            reads.add_command(values);
+        } else {
+            // One byte more than the maximum shows that a value is too long.
+            let max = context.options.max_payload_bytes;
+            for Self { value_key } in batch {
+                let mut value = Cmd::with_capacity(4, value_key.len() + 32);
+                value.arg("GETRANGE").arg(value_key).arg(0).arg(max);
+                reads.add_command(value);
+            }
+        }
+        Request::Pipeline(reads)
+    }
+
+    fn decode(
+        mut ttls: Vec<Value>,
+        count: usize,
+        _: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
+        let mut values = ttls.split_off(count.min(ttls.len()));
+        // The one reply to MGET.
+        if values.len() < count
+            && let Some(reply) = values.pop()
+        {
+            match reply {
+                Value::Array(reply) => values = reply,
+                other => drop(other.extract_error()?),
+            }
+        }
+        Ok(values.into_iter().zip(ttls))
+    }
+
+    fn reply_bytes((value, _): &Self::Reply) -> usize {
+        value_len(value)
+    }
+}
+
+/// Reads a value and takes a lease if the value is not fresh.
+pub(crate) struct GetOrLeaseRequest {
+    pub(crate) keys: Keys,
+    pub(crate) options: LeaseRequest,
+}
+
+impl BatchRequest for GetOrLeaseRequest {
+    /// The value, its remaining milliseconds, and the lease; no lease if the value is fresh.
+    type Reply = (Value, Value, Value);
+
+    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, values_small: bool) -> Request<'a> {
+        let script = &context.scripts.get_or_lease;
+        let keys = batch.iter().map(|it| it.keys.as_pair());
+        let mut call = script.call(keys, context.index_keys(), 128);
+        // All keys of the batch differ, so their leases may have one token.
+        call.arg(random_token()).arg(context.options.max_payload_bytes);
+        call.arg(MAX_BATCH_BYTES).arg(batch.len());
+        call.arg(if values_small { VALUES_PER_MGET } else { 1 });
+        let first = batch.first().map(|it| it.options);
+        let differ = batch.iter().any(|it| Some(it.options) != first);
+        for Self { options, .. } in batch.iter().take(if differ { batch.len() } else { 1 }) {
+            call.arg(ttl_millis(options.lease_for)).arg(ttl_millis(options.stale_for));
+            call.arg(u8::from(options.refresh));
+        }
+        Request::Script(script, call)
+    }
+
+    fn decode(
+        replies: Vec<Value>,
+        _: usize,
+        _: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
+        let mut replies = replies.into_iter();
+        Ok(std::iter::from_fn(move || Some((replies.next()?, replies.next()?, replies.next()?))))
+    }
+
+    fn must_retry((_, ttl, _): &Self::Reply) -> bool {
+        *ttl == Value::Nil
+    }
+
+    fn reply_bytes((value, ttl, _): &Self::Reply) -> usize {
+        if *ttl == Value::Int(TOO_LONG) { MAX_BATCH_BYTES } else { value_len(value) }
+    }
+}
+
+/// Writes a value under its lease.
+pub(crate) struct PublishRequest {
+    pub(crate) keys: Keys,
+    pub(crate) token: String,
+    pub(crate) value: Vec<u8>,
+    pub(crate) ttl: Duration,
+}
+
+impl BatchRequest for PublishRequest {
+    /// Whether the value was written, and whether the request was sent twice: then the first copy
+    /// may have used up the lease.
+    type Reply = (Value, bool);
+
+    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
+        let script = &context.scripts.publish;
+        let keys = batch.iter().map(|it| it.keys.as_pair());
+        let bytes = batch.iter().map(|it| it.value.len() + it.token.len() + 24).sum();
+        let mut call = script.call(keys, context.index_keys(), bytes);
+        call.arg(batch.len()).arg(context.options.max_entries.unwrap_or(0));
+        for Self { token, value, ttl, .. } in batch {
+            call.arg(token).arg(&**value).arg(ttl_millis(*ttl));
+        }
+        Request::Script(script, call)
+    }
+
+    fn decode(
+        replies: Vec<Value>,
+        _: usize,
+        is_retry: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
+        Ok(replies.into_iter().map(move |it| (it, is_retry)))
+    }
+
+    fn request_bytes(&self) -> usize {
+        self.value.len()
+    }
+}
+
+/// Deletes a value and its lease.
+pub(crate) struct DeleteRequest {
+    pub(crate) keys: Keys,
+}
+
+impl BatchRequest for DeleteRequest {
+    type Reply = Value;
+
+    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
+        let keys = batch.iter().map(|it| it.keys.as_pair());
+        let command = context.options.delete_strategy.command();
+        if let Some(index_keys) = context.index_keys() {
+            let script = &context.scripts.delete;
+            let mut call = script.call(keys, Some(index_keys), 16);
+            call.arg(batch.len()).arg(command);
+            return Request::Script(script, call);
+        }
+        let mut delete = Cmd::new();
+        delete.arg(command);
+        for (value, lease) in keys {
+            delete.arg(value).arg(lease);
+        }
+        Request::Command(delete)
+    }
+
+    fn decode(
+        replies: Vec<Value>,
+        _: usize,
+        _: bool,
+    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
+        Ok(replies.into_iter())
+    }
+}
+
+/// Combines a value with its remaining milliseconds as Redis reported them. Returns `None` if the
+/// key was missing when Redis was asked for its remaining time.
+pub(crate) fn to_stored_value(value: Vec<u8>, ttl: i64) -> Option<StoredValue> {
+    let ttl = match u64::try_from(ttl) {
+        Ok(millis) => Some(Duration::from_millis(millis)),
+        Err(_) if ttl == NO_EXPIRY => None,
+        Err(_) => return None,
+    };
+    Some(StoredValue { value, ttl })
+}
+
+/// Returns 128 random bits.
+pub(crate) fn random_token() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// Returns a time to live in milliseconds, between one millisecond and 100 years: Redis rejects 0,
+/// and overflows far beyond.
+pub(crate) fn ttl_millis(ttl: Duration) -> u64 {
+    const MAX_TTL: u64 = 100 * 365 * 24 * 3_600 * 1_000;
+    millis(ttl).clamp(1, MAX_TTL)
+}
+
+fn value_len(value: &Value) -> usize {
+    if let Value::BulkString(bytes) = value { bytes.len() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_was_written_after_its_ttl_was_read_is_missing() {
+        for (ttl, expected) in [
+            (1_000, Some(Some(Duration::from_secs(1)))),
+            (0, Some(Some(Duration::ZERO))),
+            (-1, Some(None)),
+            (-2, None),
+        ] {
+            let stored = to_stored_value(vec![1], ttl);
+            assert_eq!(stored.map(|it| it.ttl), expected, "{ttl}");
+        }
+    }
+
+    #[test]
+    fn a_short_reply_never_gives_a_caller_the_value_of_another() {
+        let (one, x) = (Value::Int(1), Value::BulkString(b"x".to_vec()));
+        for reply in [vec![], vec![one.clone()], vec![one.clone(), one.clone()]] {
+            assert_eq!(GetRequest::decode(reply, 2, false).unwrap().count(), 0);
+        }
+        let reply = vec![one.clone(), one.clone(), Value::Array(vec![x.clone()])];
+        let replies: Vec<_> = GetRequest::decode(reply, 2, false).unwrap().collect();
+        assert_eq!(replies, [(x, one)]);
+    }
+}
