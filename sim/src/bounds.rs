@@ -1,25 +1,25 @@
-//! How late what may be, in milliseconds. By default what holds in a simulation, where nothing
-//! takes time unless the weather says so.
+//! Upper bounds of delays. The defaults hold in a simulation, where nothing takes time except by a
+//! fault.
 
-/// Milliseconds, all of them.
+/// Upper bounds, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// In which a change is heard of in fair weather.
+    /// From a change to its receipt by all peers, without faults.
     pub latency: u64,
-    /// The trust timeout: how soon it is noticed that something was lost.
+    /// The trust timeout: from a loss of events to its detection.
     pub trust: u64,
-    /// How often that is asked, and what an answer of the shared level may be late.
-    pub noticed: u64,
-    /// What is published again after the bus was away: the attempt that hangs, a pause, another, as
-    /// far as that is not in the time of the trouble itself.
-    pub held_up: u64,
-    /// Five beats, which tell of a last event.
-    pub beats: u64,
-    /// In which what returned has certainly been sent.
-    pub sent: u64,
-    /// In which what was told without being confirmed has left its process.
-    pub leaves: u64,
-    /// What any call may take longer than its deadline.
+    /// The interval of the gap check, and the delay of an answer of the store.
+    pub gap_check: u64,
+    /// From the end of an outage of the bus to the publication of queued events: an attempt that
+    /// hangs, a pause, and another attempt, as far as they are not within the outage.
+    pub republish: u64,
+    /// Five beacons, each of which announces the last event.
+    pub beacons: u64,
+    /// From the return of a call to the transmission of its event.
+    pub send: u64,
+    /// From the return of an unconfirmed call until its event has left the process.
+    pub flush: u64,
+    /// A call may exceed its deadline by this.
     pub slack: u64,
 }
 
@@ -28,11 +28,11 @@ impl Default for Bounds {
         Self {
             latency: 50,
             trust: 3_000,
-            noticed: 250 + 500,
-            held_up: 4_000,
-            beats: 4_500,
-            sent: 0,
-            leaves: 5,
+            gap_check: 250 + 500,
+            republish: 4_000,
+            beacons: 4_500,
+            send: 0,
+            flush: 5,
             slack: 150,
         }
     }

@@ -6,23 +6,23 @@ use lazy_layers_cache::{Event, LazyLayersCache, Source, Timeouts};
 use tokio::time::sleep;
 
 use crate::{
-    history::History,
+    faulty_store::{FaultyStore, parts, value},
+    history::{Read, ReadSource, Stamp},
     plan::{Call, Load, LoadEnd},
-    record::{Place, Read, Stamp},
-    road::{Road, parts, value},
+    recorder::Recorder,
 };
 
 pub(crate) type Cache = LazyLayersCache<String, u64>;
 
 /// What a call of the shared level may take, and of the bus: the cache's defaults, but for
 /// patterns.
-pub(crate) const LEVEL_READ: u64 = 500;
-pub(crate) const LEVEL_WRITE: u64 = 1_000;
+pub(crate) const L2_READ: u64 = 500;
+pub(crate) const L2_WRITE: u64 = 1_000;
 pub(crate) const PATTERN: u64 = 2_000;
 pub(crate) const PUBLISH: u64 = 1_000;
 /// A load without a hard timeout: three that are joined and come to nothing, and its own, each
 /// with the lock and the shared level around it; and as long as an instance stands still.
-pub(crate) const WITHOUT_HARD: u64 = 4 * (3 * LEVEL_READ + 6_000 + 8_000 + LEVEL_WRITE) + 8_000;
+pub(crate) const WITHOUT_HARD: u64 = 4 * (3 * L2_READ + 6_000 + 8_000 + L2_WRITE) + 8_000;
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -32,81 +32,81 @@ pub(crate) struct Caller {
     pub(crate) by: usize,
     pub(crate) cache: Cache,
     /// What stands still with the instance, if that is simulated.
-    pub(crate) road: Option<Road>,
-    pub(crate) history: History,
+    pub(crate) store: Option<FaultyStore>,
+    pub(crate) recorder: Recorder,
 }
 
 impl Caller {
     pub(crate) async fn make(&self, call: Call) {
         match call {
             Call::GetL1(key) => {
-                let begin = self.history.stamp();
-                let found = self.cache.get_l1(self.history.key(key)).map(|it| *it);
+                let begin = self.recorder.stamp();
+                let found = self.cache.get_l1(self.recorder.key(key)).map(|it| *it);
                 if found.is_some() {
-                    self.read(key, begin, found, Place::Memory, false, false);
+                    self.read(key, begin, found, ReadSource::L1, false, false);
                 }
             }
             Call::Get(key) => self.get(key).await,
             Call::Has(key) => {
-                let begin = self.history.now();
-                self.cache.has(self.history.key(key)).await;
-                self.history.took(self.by, "has", begin, LEVEL_READ);
+                let begin = self.recorder.now();
+                self.cache.has(self.recorder.key(key)).await;
+                self.recorder.check_deadline(self.by, "has", begin, L2_READ);
             }
             Call::Load(key, load) => self.load(key, load, false).await,
             Call::Delete { key, exists } => {
-                let version = self.history.commit(key, exists);
-                let change = self.history.changes(self.by, key, version);
+                let version = self.recorder.commit(key, exists);
+                let change = self.recorder.change_begins(self.by, key, version);
                 let mut changing =
-                    Changing { history: &self.history, all: vec![change], done: false };
-                let begin = self.history.now();
-                changing.done = self.cache.delete(self.history.key(key)).await.is_ok();
-                self.history.took(self.by, "delete", begin, LEVEL_WRITE + PUBLISH);
+                    Changing { recorder: &self.recorder, all: vec![change], done: false };
+                let begin = self.recorder.now();
+                changing.done = self.cache.delete(self.recorder.key(key)).await.is_ok();
+                self.recorder.check_deadline(self.by, "delete", begin, L2_WRITE + PUBLISH);
             }
             Call::Set(key) => {
-                let version = self.history.commit(key, true);
-                let change = self.history.changes(self.by, key, version);
+                let version = self.recorder.commit(key, true);
+                let change = self.recorder.change_begins(self.by, key, version);
                 let mut changing =
-                    Changing { history: &self.history, all: vec![change], done: false };
-                let write = self.history.sets(key, version, change);
-                let begin = self.history.now();
+                    Changing { recorder: &self.recorder, all: vec![change], done: false };
+                let write = self.recorder.set_begins(key, version, change);
+                let begin = self.recorder.now();
                 let value = value(version, write);
-                changing.done = self.cache.set(self.history.key(key), value).await.is_ok();
-                self.history.took(self.by, "set", begin, 2 * LEVEL_WRITE + PUBLISH);
+                changing.done = self.cache.set(self.recorder.key(key), value).await.is_ok();
+                self.recorder.check_deadline(self.by, "set", begin, 2 * L2_WRITE + PUBLISH);
             }
             Call::Pattern(pattern) => {
-                let (glob, keys) = &self.history.names().patterns[pattern];
-                let mut changing = Changing { history: &self.history, all: vec![], done: false };
+                let (glob, keys) = &self.recorder.names().patterns[pattern];
+                let mut changing = Changing { recorder: &self.recorder, all: vec![], done: false };
                 for key in keys {
-                    let version = self.history.commit(*key, true);
-                    changing.all.push(self.history.changes(self.by, *key, version));
+                    let version = self.recorder.commit(*key, true);
+                    changing.all.push(self.recorder.change_begins(self.by, *key, version));
                 }
-                let begin = self.history.now();
+                let begin = self.recorder.now();
                 changing.done = match &**glob {
                     "*" => self.cache.clear().await.is_ok(),
                     glob => self.cache.delete_by_pattern(glob).await.is_ok(),
                 };
-                self.history.took(self.by, "a pattern", begin, PATTERN + PUBLISH);
+                self.recorder.check_deadline(self.by, "a pattern", begin, PATTERN + PUBLISH);
             }
         }
     }
 
     async fn get(&self, key: usize) {
-        let begin = self.history.stamp();
-        let mut get = pin!(self.cache.get(self.history.key(key)));
+        let begin = self.recorder.stamp();
+        let mut get = pin!(self.cache.get(self.recorder.key(key)));
         // What memory has is there at the first poll.
         let first = poll_fn(|context| Poll::Ready(get.as_mut().poll(context))).await;
-        let (found, place) = match first {
-            Poll::Ready(found) => (found, Place::Memory),
-            Poll::Pending => (get.await, Place::Level),
+        let (found, source) = match first {
+            Poll::Ready(found) => (found, ReadSource::L1),
+            Poll::Pending => (get.await, ReadSource::L2),
         };
-        self.history.took(self.by, "get", begin.at, LEVEL_READ);
+        self.recorder.check_deadline(self.by, "get", begin.at, L2_READ);
         if let Some(found) = found {
-            self.read(key, begin, Some(*found), place, false, false);
+            self.read(key, begin, Some(*found), source, false, false);
         }
     }
 
     pub(crate) async fn load(&self, key: usize, load: Load, last: bool) {
-        let begin = self.history.stamp();
+        let begin = self.recorder.stamp();
         let mut timeouts = Timeouts::none();
         if let Some(soft) = load.soft {
             timeouts = timeouts.soft(ms(load.hard.map_or(soft, |hard| soft.min(hard))));
@@ -114,16 +114,16 @@ impl Caller {
         if let Some(hard) = load.hard {
             timeouts = timeouts.hard(ms(hard));
         }
-        let (history, road, by) = (self.history.clone(), self.road.clone(), self.by);
+        let (recorder, store, by) = (self.recorder.clone(), self.store.clone(), self.by);
         let loader = move || {
-            let write = history.called(by, key, begin);
-            let loading = Loading { history, write };
+            let write = recorder.loader_called(by, key, begin);
+            let loading = Loading { recorder, write };
             async move {
-                pass(load.before).await;
-                passes(road.as_ref()).await;
-                let (version, exists) = loading.history.loads(write);
-                pass(load.after).await;
-                passes(road.as_ref()).await;
+                pause(load.before).await;
+                wait_while_frozen(store.as_ref()).await;
+                let (version, exists) = loading.recorder.loader_reads(write);
+                pause(load.after).await;
+                wait_while_frozen(store.as_ref()).await;
                 match load.end {
                     LoadEnd::Well => Ok(exists.then(|| value(version, write))),
                     LoadEnd::Fails => Err("as the plan wants"),
@@ -132,28 +132,28 @@ impl Caller {
                 }
             }
         };
-        let mut request = self.cache.get_or_set(self.history.key(key), loader).timeouts(timeouts);
+        let mut request = self.cache.get_or_set(self.recorder.key(key), loader).timeouts(timeouts);
         if load.refresh {
             request = request.refresh();
         }
-        let (answer, joined) = noticing_joins(request.outcome()).await;
-        self.history.took(by, "a load", begin.at, load.hard.unwrap_or(WITHOUT_HARD));
+        let (answer, joined) = observe_joins(request.outcome()).await;
+        self.recorder.check_deadline(by, "a load", begin.at, load.hard.unwrap_or(WITHOUT_HARD));
         match answer {
             Ok(outcome) => {
-                let place = match outcome.source {
-                    Source::L1 => Place::Memory,
+                let source = match outcome.source {
+                    Source::L1 => ReadSource::L1,
                     // What the load of another found there, before this call began perhaps: that is
                     // in memory now, and as good as from there.
-                    Source::L2 if joined => Place::JoinedLevel,
-                    Source::L2 => Place::Level,
-                    Source::Loader => Place::Loader,
-                    _ => Place::Joined,
+                    Source::L2 if joined => ReadSource::JoinedL2,
+                    Source::L2 => ReadSource::L2,
+                    Source::Loader => ReadSource::Loader,
+                    _ => ReadSource::Joined,
                 };
                 let found = outcome.value.map(|value| *value);
-                self.read(key, begin, found, place, outcome.stale.is_some(), last);
+                self.read(key, begin, found, source, outcome.stale.is_some(), last);
             }
             Err(error) if last => {
-                self.history.violated("R4", format!("instance {by} cannot load: {error}"));
+                self.recorder.violation("R4", format!("instance {by} cannot load: {error}"));
             }
             Err(_) => {}
         }
@@ -164,14 +164,14 @@ impl Caller {
         key: usize,
         begin: Stamp,
         found: Option<u64>,
-        place: Place,
+        source: ReadSource,
         stale: bool,
         last: bool,
     ) {
-        let end = self.history.stamp();
+        let end = self.recorder.stamp();
         let found = found.map(|found| parts(found).1);
-        let read = Read { by: self.by, key, begin, end, found, place, stale, last };
-        self.history.reads(read);
+        let read = Read { by: self.by, key, begin, end, found, source, stale, last };
+        self.recorder.read(read);
     }
 }
 
@@ -180,7 +180,7 @@ thread_local! {
 }
 
 /// Whether the call joined the load of another.
-async fn noticing_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
+async fn observe_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
     let mut call = pin!(call);
     let mut joined = false;
     let answer = poll_fn(|context| {
@@ -192,13 +192,13 @@ async fn noticing_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
     (answer.await, joined)
 }
 
-async fn passes(road: Option<&Road>) {
-    if let Some(road) = road {
-        road.passes().await;
+async fn wait_while_frozen(store: Option<&FaultyStore>) {
+    if let Some(store) = store {
+        store.wait_while_frozen().await;
     }
 }
 
-async fn pass(millis: u64) {
+async fn pause(millis: u64) {
     if millis > 0 {
         sleep(ms(millis)).await;
     }
@@ -206,40 +206,40 @@ async fn pass(millis: u64) {
 
 /// Changes on their way, written down however they end.
 struct Changing<'a> {
-    history: &'a History,
+    recorder: &'a Recorder,
     all: Vec<usize>,
     done: bool,
 }
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.all.iter().for_each(|change| self.history.changed(*change, self.done));
+        self.all.iter().for_each(|change| self.recorder.change_ends(*change, self.done));
     }
 }
 
 /// A loader that runs.
 struct Loading {
-    history: History,
+    recorder: Recorder,
     write: usize,
 }
 
 impl Drop for Loading {
     fn drop(&mut self) {
-        self.history.loaded(self.write);
+        self.recorder.loader_ends(self.write);
     }
 }
 
 /// After what is heard, loads may begin beside those that run.
-pub(crate) fn hears(history: &History, by: usize, event: &Event<'_>) {
+pub(crate) fn on_event(recorder: &Recorder, by: usize, event: &Event<'_>) {
     let void = |name: &str| {
-        if let Some(key) = history.key_of(name) {
-            history.void(by, key);
+        if let Some(key) = recorder.key_of(name) {
+            recorder.revoke_loads(by, key);
         }
     };
     match event {
         Event::InvalidationReceived { pattern: Some(_), .. }
         | Event::BusGap { .. }
-        | Event::BusSubscribed { .. } => history.void_all(by),
+        | Event::BusSubscribed { .. } => recorder.revoke_all_loads(by),
         Event::InvalidationReceived { keys, .. } => keys.iter().for_each(|key| void(key)),
         Event::InflightReuse { .. } => JOINED.set(true),
         Event::SetReceived { key, .. } | Event::InflightBypass { key, .. } => void(key),

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sim::{check::check, plan::Plan, record::Violation, run, shrink::shrink};
+use sim::{check::check, history::Violation, plan::Plan, run, shrink::shrink};
 
 struct Orders {
     from: u64,
@@ -84,10 +84,10 @@ fn main() -> ExitCode {
                     if seed >= orders.from + orders.seeds {
                         return;
                     }
-                    let record = run(&Plan::new(seed, orders.calls));
+                    let history = run(&Plan::new(seed, orders.calls));
                     done.fetch_add(1, Ordering::Relaxed);
-                    calls.fetch_add(record.calls, Ordering::Relaxed);
-                    let violations = check(&record);
+                    calls.fetch_add(history.calls, Ordering::Relaxed);
+                    let violations = check(&history);
                     let counts = |violation: &&Violation| {
                         let only = orders.only.to_string();
                         orders.only == 0 || only.chars().any(|it| violation.rule.ends_with(it))
@@ -120,27 +120,27 @@ fn tell(seed: u64, calls: usize, violation: &Violation) {
 fn replay(seed: u64, calls: usize) -> ExitCode {
     let plan = Plan::new(seed, calls);
     println!("{:?}", plan.setup);
-    let record = run(&plan);
-    println!("digest {:016x}, {} calls", record.digest(), record.calls);
-    let violations = check(&record);
+    let history = run(&plan);
+    println!("digest {:016x}, {} calls", history.digest(), history.calls);
+    let violations = check(&history);
     let Some(first) = violations.first() else { return ExitCode::SUCCESS };
     tell(seed, calls, first);
     println!("and {} more; shrinking", violations.len() - 1);
     let shorter = shrink(&plan, &first.rule);
     for step in &shorter.steps {
-        println!("  {:>7} {:?}", step.at, step.act);
+        println!("  {:>7} {:?}", step.at, step.action);
     }
-    let record = run(&shorter);
-    for violation in check(&record) {
+    let history = run(&shorter);
+    for violation in check(&history) {
         println!("{} at {} ms: {}", violation.rule, violation.at, violation.how);
     }
-    for read in &record.reads {
+    for read in &history.reads {
         println!("{read:?}");
     }
-    for (number, change) in record.changes.iter().enumerate() {
+    for (number, change) in history.changes.iter().enumerate() {
         println!("change {number}: {change:?}");
     }
-    for (number, write) in record.writes.iter().enumerate() {
+    for (number, write) in history.writes.iter().enumerate() {
         println!("write {number}: {write:?}");
     }
     ExitCode::FAILURE

@@ -36,7 +36,7 @@ pub struct Setup {
     /// How many of [`KEYS`] are used.
     pub keys: usize,
     /// Whether there is a shared level.
-    pub shared_level: bool,
+    pub has_l2: bool,
     /// Whether stale copies may serve.
     pub fail_safe: bool,
     /// Whether deletes wait for the bus.
@@ -44,13 +44,13 @@ pub struct Setup {
     /// Whether loads take the lock of the shared level.
     pub locks: bool,
     /// Whether missing keys are remembered.
-    pub remembers_missing: bool,
+    pub negative_cache: bool,
     /// Whether values are told.
     pub broadcasts: bool,
     /// How long a value is fresh.
     pub ttl: Duration,
     /// The slowest request of the shared level in fair weather, one way, in milliseconds.
-    pub level_latency: u64,
+    pub l2_latency: u64,
 }
 
 /// Something that happens.
@@ -59,12 +59,12 @@ pub struct Step {
     /// Milliseconds from the start.
     pub at: u64,
     /// What.
-    pub act: Act,
+    pub action: Action,
 }
 
 /// What happens.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub enum Action {
     /// A call of an instance, perhaps by a caller that goes away after so many milliseconds.
     Call {
         /// Whose.
@@ -72,7 +72,7 @@ pub enum Act {
         /// What is called.
         call: Call,
         /// When the caller goes away.
-        leaves: Option<u64>,
+        cancel_after: Option<u64>,
     },
     /// Something breaks.
     Fault(Fault),
@@ -144,28 +144,28 @@ pub enum Fault {
     /// The bus loses, repeats, delays or refuses.
     Bus(BusFaults, u64),
     /// One instance's way to the bus.
-    Link(usize, Break, u64),
+    Link(usize, LinkFault, u64),
     /// The shared level, for one instance or all.
-    Level(Option<usize>, LevelWeather, u64),
+    Store(Option<usize>, StoreFaults, u64),
     /// The shared level comes back empty.
-    LevelRestarts,
+    StoreRestartsEmpty,
     /// The shared level comes back with what it held so many milliseconds before.
-    LevelReturns(u64),
+    StoreRestartsOld(u64),
     /// An instance is killed, and another takes its place.
     Kill(usize),
     /// An instance is closed, and another takes its place.
     Close(usize),
     /// An instance stands still: nothing of it gets out, and nothing in.
-    Pause(usize, u64),
+    Freeze(usize, u64),
     /// The clock of an instance jumps.
-    Jump(usize, u64),
+    ClockJump(usize, u64),
     /// Bytes on the bus that are no event.
     Garbage,
 }
 
 /// How a way to the bus breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Break {
+pub enum LinkFault {
     /// At once, and noticed.
     Cut,
     /// Nothing arrives any more.
@@ -176,7 +176,7 @@ pub enum Break {
 
 /// How often what goes wrong with a request of the shared level, from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LevelWeather {
+pub struct StoreFaults {
     /// It fails and has not happened.
     pub fails: f64,
     /// It fails and has happened.
@@ -197,18 +197,18 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64, calls: usize) -> Self {
         let random = &mut fastrand::Rng::with_seed(seed);
-        let shared_level = random.f64() < 0.8;
+        let has_l2 = random.f64() < 0.8;
         let setup = Setup {
             instances: random.usize(3..=5),
             keys: random.usize(2..=KEYS.len()),
-            shared_level,
+            has_l2,
             fail_safe: random.bool(),
             confirms: random.bool(),
-            locks: shared_level && random.f64() < 0.25,
-            remembers_missing: random.bool(),
+            locks: has_l2 && random.f64() < 0.25,
+            negative_cache: random.bool(),
             broadcasts: random.f64() < 0.8,
             ttl: Duration::from_millis(*pick(random, &[1_500, 60_000, 600_000])),
-            level_latency: *pick(random, &[0, 2, 20, 60]),
+            l2_latency: *pick(random, &[0, 2, 20, 60]),
         };
         let paces: [&[u64]; 3] = [&[0, 0, 5, 20, 60, 120], &[0, 1, 2, 5], &[0, 30, 200]];
         let pauses = *pick(random, &paces);
@@ -218,8 +218,8 @@ impl Plan {
             at += *pick(random, pauses);
             let slot = random.usize(..setup.instances);
             let call = call(random, &setup);
-            let leaves = (random.f64() < 0.05).then(|| random.u64(0..80));
-            steps.push(Step { at, act: Act::Call { slot, call, leaves } });
+            let cancel_after = (random.f64() < 0.05).then(|| random.u64(0..80));
+            steps.push(Step { at, action: Action::Call { slot, call, cancel_after } });
         }
         let end = at;
         let mut strew = |chance: f64, calm: u64, fault: &dyn Fn(&mut fastrand::Rng) -> Fault| {
@@ -229,13 +229,13 @@ impl Plan {
             let mut at = START + random.u64(0..calm);
             while at < end {
                 let fault = fault(random);
-                steps.push(Step { at, act: Act::Fault(fault) });
+                steps.push(Step { at, action: Action::Fault(fault) });
                 at += fault.lasts() + calm + random.u64(0..calm);
             }
         };
         // So far apart that each can be told from the one before it.
         strew(0.75, 6_000, &|random| bus_fault(random, &setup));
-        if shared_level {
+        if has_l2 {
             strew(0.7, 2_000, &|random| level_fault(random, &setup));
         }
         strew(0.6, 6_000, &|random| instance_fault(random, &setup));
@@ -251,9 +251,9 @@ impl Fault {
         match self {
             Self::Bus(_, lasts)
             | Self::Link(_, _, lasts)
-            | Self::Level(_, _, lasts)
-            | Self::LevelReturns(lasts)
-            | Self::Pause(_, lasts) => *lasts,
+            | Self::Store(_, _, lasts)
+            | Self::StoreRestartsOld(lasts)
+            | Self::Freeze(_, lasts) => *lasts,
             _ => 0,
         }
     }
@@ -313,29 +313,29 @@ fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
             let weather = BusFaults { fails: 0.5, fails_afterwards: 0.2, ..fair };
             Fault::Bus(weather, lasts)
         }
-        55..=69 => Fault::Link(slot, Break::Cut, random.u64(1..12_000)),
-        70..=79 => Fault::Link(slot, Break::Deaf, random.u64(1..8_000)),
-        80..=87 => Fault::Link(slot, Break::Frozen, random.u64(1..8_000)),
-        88..=94 => Fault::Pause(slot, random.u64(1..8_000)),
+        55..=69 => Fault::Link(slot, LinkFault::Cut, random.u64(1..12_000)),
+        70..=79 => Fault::Link(slot, LinkFault::Deaf, random.u64(1..8_000)),
+        80..=87 => Fault::Link(slot, LinkFault::Frozen, random.u64(1..8_000)),
+        88..=94 => Fault::Freeze(slot, random.u64(1..8_000)),
         _ => Fault::Garbage,
     }
 }
 
 fn level_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     let slot = random.bool().then(|| random.usize(..setup.instances));
-    let slowest = *pick(random, &[setup.level_latency, 100, 400]);
-    let fair = LevelWeather { slowest, ..LevelWeather::default() };
+    let slowest = *pick(random, &[setup.l2_latency, 100, 400]);
+    let fair = StoreFaults { slowest, ..StoreFaults::default() };
     let weather = match random.u32(0..8) {
-        0 => LevelWeather { fails: 1.0, ..fair },
-        1 => LevelWeather { hangs: 1.0, ..fair },
-        2 => LevelWeather { happens_late: 0.5, ..fair },
-        3 => LevelWeather { fails_afterwards: 0.5, ..fair },
-        4 => LevelWeather { fails: 0.2, fails_afterwards: 0.2, happens_late: 0.2, ..fair },
-        5 => LevelWeather { slowest: 800, ..fair },
-        6 => return Fault::LevelRestarts,
-        _ => return Fault::LevelReturns(random.u64(100..4_000)),
+        0 => StoreFaults { fails: 1.0, ..fair },
+        1 => StoreFaults { hangs: 1.0, ..fair },
+        2 => StoreFaults { happens_late: 0.5, ..fair },
+        3 => StoreFaults { fails_afterwards: 0.5, ..fair },
+        4 => StoreFaults { fails: 0.2, fails_afterwards: 0.2, happens_late: 0.2, ..fair },
+        5 => StoreFaults { slowest: 800, ..fair },
+        6 => return Fault::StoreRestartsEmpty,
+        _ => return Fault::StoreRestartsOld(random.u64(100..4_000)),
     };
-    Fault::Level(slot, weather, random.u64(100..4_000))
+    Fault::Store(slot, weather, random.u64(100..4_000))
 }
 
 fn instance_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
@@ -343,6 +343,6 @@ fn instance_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     match random.u32(0..10) {
         0..=3 => Fault::Kill(slot),
         4..=6 => Fault::Close(slot),
-        _ => Fault::Jump(slot, *pick(random, &[10, 2_000, 10_000, 3_600_000])),
+        _ => Fault::ClockJump(slot, *pick(random, &[10, 2_000, 10_000, 3_600_000])),
     }
 }

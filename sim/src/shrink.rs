@@ -1,6 +1,6 @@
 //! A shorter plan that breaks the same promise.
 
-use crate::{check::check, plan::Plan, world::run};
+use crate::{check::check, plan::Plan, simulation::run};
 
 /// Leaves out what is not needed, in ever smaller pieces, for as long as it is cheap.
 #[must_use]
@@ -9,10 +9,10 @@ pub fn shrink(plan: &Plan, rule: &str) -> Plan {
     let mut plan = plan.clone();
     let mut piece = plan.steps.len().div_ceil(2);
     let mut attempts = 0;
-    while piece > 0 && attempts < MOST_ATTEMPTS {
+    while piece > 0 && attempts < MAX_ATTEMPTS {
         let mut from = 0;
         let mut shrunk = false;
-        while from < plan.steps.len() && attempts < MOST_ATTEMPTS {
+        while from < plan.steps.len() && attempts < MAX_ATTEMPTS {
             let to = (from + piece).min(plan.steps.len());
             let mut shorter = plan.clone();
             shorter.steps.drain(from..to);
@@ -29,4 +29,4 @@ pub fn shrink(plan: &Plan, rule: &str) -> Plan {
     plan
 }
 
-const MOST_ATTEMPTS: usize = 600;
+const MAX_ATTEMPTS: usize = 600;

@@ -9,7 +9,7 @@ use super::{
     fleet::{FAR, Fleet, SLOTS},
     servers::{broker::Broker, ms, proxy::Mode, redis::RedisServer},
 };
-use crate::record::Trouble;
+use crate::history::FaultWindow;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -42,13 +42,13 @@ const CUTS: [Mode; 5] =
 const BETWEEN: Duration = ms(1_500);
 
 /// What it happens to.
-pub(super) struct World<'a> {
+pub(super) struct Simulation<'a> {
     pub(super) fleet: &'a mut Fleet,
     pub(super) broker: &'a mut Broker,
     pub(super) level: &'a mut RedisServer,
 }
 
-impl World<'_> {
+impl Simulation<'_> {
     /// Again and again, until that time is over: first for half of it, then for shorter times.
     pub(super) fn suffers(&mut self, fault: Fault, time: Duration, random: &mut fastrand::Rng) {
         let begun = Instant::now();
@@ -77,8 +77,8 @@ impl World<'_> {
                 self.fleet.kill(slot);
                 if is_cut {
                     self.mend(slot, true, Mode::Blackhole);
-                    let cut = Trouble::new(Some(slot), from, self.fleet.now());
-                    self.trouble(Trouble { holds_up: true, cut: true, ..cut });
+                    let cut = FaultWindow::new(Some(slot), from, self.fleet.now());
+                    self.window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
                 }
                 sleep(ms(random.u64(0..800)));
                 self.fleet.replace(slot);
@@ -92,25 +92,25 @@ impl World<'_> {
                 sleep(lasts);
                 self.fleet.thaw(slot);
                 let to = self.fleet.now();
-                let cut = Trouble::new(Some(slot), from, to + RESUBSCRIBES);
-                self.trouble(Trouble { holds_up: true, cut: true, ..cut });
-                self.trouble(Trouble { stands: true, ..Trouble::new(Some(slot), from, to) });
+                let cut = FaultWindow::new(Some(slot), from, to + RESUBSCRIBES);
+                self.window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
+                self.window(FaultWindow { frozen: true, ..FaultWindow::new(Some(slot), from, to) });
             }
             Fault::KillBroker => {
-                self.away(|world| {
-                    world.broker.kill();
+                self.away(|simulation| {
+                    simulation.broker.kill();
                     sleep(lasts);
-                    let back = world.fleet.now();
-                    world.broker.restart();
+                    let back = simulation.fleet.now();
+                    simulation.broker.restart();
                     back
                 });
             }
             Fault::FreezeBroker => {
-                self.away(|world| {
-                    world.broker.freeze();
+                self.away(|simulation| {
+                    simulation.broker.freeze();
                     sleep(lasts);
-                    let back = world.fleet.now();
-                    world.broker.thaw();
+                    let back = simulation.fleet.now();
+                    simulation.broker.thaw();
                     back
                 });
             }
@@ -120,8 +120,8 @@ impl World<'_> {
                 self.set(far, true, mode);
                 sleep(lasts);
                 self.mend(far, true, mode);
-                let cut = Trouble::new(Some(far), from, self.fleet.now() + RESUBSCRIBES);
-                self.trouble(Trouble { holds_up: true, cut: true, ..cut });
+                let cut = FaultWindow::new(Some(far), from, self.fleet.now() + RESUBSCRIBES);
+                self.window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
             }
             Fault::CutLevel => {
                 let mode = CUTS[round % CUTS.len()];
@@ -139,8 +139,8 @@ impl World<'_> {
         sleep(BETWEEN);
     }
 
-    fn trouble(&mut self, trouble: Trouble) {
-        self.fleet.troubles.push(trouble);
+    fn window(&mut self, window: FaultWindow) {
+        self.fleet.fault_windows.push(window);
     }
 
     /// Without the broker; it is certain to be away until what is said.
@@ -148,8 +148,12 @@ impl World<'_> {
         let from = self.fleet.now();
         let back = meanwhile(self);
         let to = self.fleet.now() + RESUBSCRIBES;
-        self.trouble(Trouble { holds_up: true, cut: true, ..Trouble::new(None, from, to) });
-        self.trouble(Trouble { down: true, ..Trouble::new(None, from, back) });
+        self.window(FaultWindow {
+            delays_publish: true,
+            disconnected: true,
+            ..FaultWindow::new(None, from, to)
+        });
+        self.window(FaultWindow { bus_down: true, ..FaultWindow::new(None, from, back) });
     }
 
     /// All goes well again. What lost bytes does not go on: no connection has a hole in it.
@@ -162,7 +166,7 @@ impl World<'_> {
 
     fn set(&self, slot: usize, is_bus: bool, mode: Mode) {
         let Some(ways) = &self.fleet.ways[slot] else { return };
-        let way = if is_bus { &ways.bus } else { &ways.level };
-        way.set(mode);
+        let origin = if is_bus { &ways.bus } else { &ways.level };
+        origin.set(mode);
     }
 }

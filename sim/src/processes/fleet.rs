@@ -11,11 +11,11 @@ use std::{
 };
 
 use super::{
-    life::Life,
-    machine::now,
+    instance::InstanceConfig,
+    monotonic_env::now,
     servers::{process::Process, proxy::Proxy},
 };
-use crate::record::{Incarnation, Trouble};
+use crate::history::{FaultWindow, Incarnation};
 
 /// For an answer that is expected.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,9 +27,9 @@ struct Child {
 }
 
 impl Child {
-    fn start(life: &Life) -> Self {
-        let told = serde_json::to_string(life).expect("a life can be written");
-        let errors = File::create(life.dir.join(format!("errors-{}", life.by)));
+    fn start(config: &InstanceConfig) -> Self {
+        let told = serde_json::to_string(config).expect("a configuration can be written");
+        let errors = File::create(config.dir.join(format!("errors-{}", config.by)));
         let mut child = Command::new(std::env::current_exe().expect("our own path"))
             .args(["--live", &told])
             .stdin(Stdio::piped())
@@ -42,7 +42,9 @@ impl Child {
         let (sender, answers) = channel();
         std::thread::spawn(move || {
             let all = lines.map_while(Result::ok);
-            all.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
+            all.map(|slow_transport| sender.send(slow_transport))
+                .take_while(Result::is_ok)
+                .for_each(drop);
         });
         Self { process: Process::of(child), commands, answers }
     }
@@ -56,12 +58,12 @@ pub(super) struct Ways {
 
 pub(super) struct Fleet {
     /// What all have in common.
-    life: Life,
+    config: InstanceConfig,
     children: Vec<Child>,
     /// By slot; `None`: straight.
     pub(super) ways: Vec<Option<Ways>>,
     pub(super) incarnations: Vec<Incarnation>,
-    pub(super) troubles: Vec<Trouble>,
+    pub(super) fault_windows: Vec<FaultWindow>,
 }
 
 pub(super) const SLOTS: usize = 4;
@@ -71,18 +73,19 @@ pub(super) const FAR: [usize; 2] = [1, 3];
 const STARTS: u64 = 3_000;
 
 impl Fleet {
-    pub(super) fn start(life: Life) -> Self {
-        let way = |slot| {
-            let ways = || Ways { bus: Proxy::to(life.bus_port), level: Proxy::to(life.level_port) };
+    pub(super) fn start(config: InstanceConfig) -> Self {
+        let origin = |slot| {
+            let ways =
+                || Ways { bus: Proxy::to(config.bus_port), level: Proxy::to(config.level_port) };
             FAR.contains(&slot).then(ways)
         };
-        let ways = (0..SLOTS).map(way).collect();
+        let ways = (0..SLOTS).map(origin).collect();
         let mut fleet = Self {
-            life,
+            config,
             children: Vec::new(),
             ways,
             incarnations: Vec::new(),
-            troubles: Vec::new(),
+            fault_windows: Vec::new(),
         };
         for slot in 0..SLOTS {
             let child = fleet.begin(slot);
@@ -95,23 +98,23 @@ impl Fleet {
         let (by, began) = (self.incarnations.len(), self.now());
         let confirms = slot < SLOTS / 2;
         self.incarnations.push(Incarnation { slot, began, ended: None, confirms });
-        let starting = Trouble::new(Some(slot), began, began + STARTS);
-        self.troubles.push(Trouble { cut: true, ..starting });
-        let mut life = Life { by, slot, confirms, ..self.life.clone() };
-        life.seed ^= (by as u64) << 40;
+        let starting = FaultWindow::new(Some(slot), began, began + STARTS);
+        self.fault_windows.push(FaultWindow { disconnected: true, ..starting });
+        let mut config = InstanceConfig { by, slot, confirms, ..self.config.clone() };
+        config.seed ^= (by as u64) << 40;
         if let Some(ways) = &self.ways[slot] {
-            (life.bus_port, life.level_port) = (ways.bus.port(), ways.level.port());
+            (config.bus_port, config.level_port) = (ways.bus.port(), ways.level.port());
         }
-        Child::start(&life)
+        Child::start(&config)
     }
 
     /// Milliseconds of the history.
     pub(super) fn now(&self) -> u64 {
-        (now() - self.life.start) / 1_000_000
+        (now() - self.config.start) / 1_000_000
     }
 
     pub(super) fn dir(&self) -> &Path {
-        &self.life.dir
+        &self.config.dir
     }
 
     /// As it stands.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::ground::Names;
+use crate::environment::Names;
 
 /// Few, which change all the time.
 pub(super) const HOT: RangeInclusive<usize> = 0..=3;

@@ -3,89 +3,95 @@
 use std::{collections::HashMap, path::Path};
 
 use crate::{
-    ground::Fact,
-    record::{Record, Stamp, Violation, Way},
+    environment::TapeEntry,
+    history::{History, Stamp, Violation, WriteOrigin},
 };
 
 /// What one incarnation heard of the deletes that are told once, and what it deleted so itself.
 #[derive(Default)]
-pub(super) struct Hearing {
+pub(super) struct Received {
     /// When its first subscription began.
     pub(super) listens: Option<Stamp>,
     pub(super) keys: Vec<String>,
     pub(super) all: Vec<Stamp>,
-    pub(super) told: Vec<(String, Stamp, bool)>,
+    pub(super) deletes: Vec<(String, Stamp, bool)>,
 }
 
 /// Where in the record what has which number in the whole history.
 #[derive(Default)]
-struct Places {
+struct Indices {
     changes: HashMap<usize, usize>,
     writes: HashMap<usize, usize>,
 }
 
 /// Adds what is on the tapes of these incarnations.
-pub(super) fn merge(record: &mut Record, dir: &Path, incarnations: usize) -> Vec<Hearing> {
-    let mut places = Places::default();
-    let hearings = (0..incarnations).map(|by| {
-        let tape = std::fs::read_to_string(super::machine::tape(dir, by)).unwrap_or_default();
-        let mut hearing = Hearing::default();
+pub(super) fn merge(history: &mut History, dir: &Path, incarnations: usize) -> Vec<Received> {
+    let mut indices = Indices::default();
+    let received = (0..incarnations).map(|by| {
+        let tape = std::fs::read_to_string(super::monotonic_env::tape(dir, by)).unwrap_or_default();
+        let mut received = Received::default();
         // What is last may be half a line.
-        for fact in tape.lines().map_while(|line| serde_json::from_str(line).ok()) {
-            add(record, &mut places, &mut hearing, fact);
+        for fact in
+            tape.lines().map_while(|slow_transport| serde_json::from_str(slow_transport).ok())
+        {
+            add(history, &mut indices, &mut received, fact);
         }
-        hearing
+        received
     });
-    let hearings = hearings.collect();
-    for write in &mut record.writes {
-        if let Way::Set { change } = &mut write.way {
-            *change = places.changes[change];
+    let received = received.collect();
+    for write in &mut history.writes {
+        if let WriteOrigin::Set { change } = &mut write.origin {
+            *change = indices.changes[change];
         }
     }
-    for read in &mut record.reads {
+    for read in &mut history.reads {
         read.found = read.found.map(|found| {
-            *places.writes.get(&found).unwrap_or_else(|| panic!("nobody wrote {read:?}"))
+            *indices.writes.get(&found).unwrap_or_else(|| panic!("nobody wrote {read:?}"))
         });
     }
-    hearings
+    received
 }
 
-fn add(record: &mut Record, places: &mut Places, hearing: &mut Hearing, fact: Fact) {
+fn add(history: &mut History, indices: &mut Indices, received: &mut Received, fact: TapeEntry) {
     match fact {
-        Fact::Changes(number, change) => {
-            places.changes.insert(number, record.changes.len());
-            record.changes.push(change);
+        TapeEntry::ChangeBegan(number, change) => {
+            indices.changes.insert(number, history.changes.len());
+            history.changes.push(change);
         }
-        Fact::Changed(number, end, done) => {
-            let change = &mut record.changes[places.changes[&number]];
+        TapeEntry::ChangeEnded(number, end, done) => {
+            let change = &mut history.changes[indices.changes[&number]];
             (change.end, change.done) = (Some(end), done);
         }
-        Fact::Writes(number, write) => {
-            places.writes.insert(number, record.writes.len());
-            record.writes.push(write);
+        TapeEntry::Write(number, write) => {
+            indices.writes.insert(number, history.writes.len());
+            history.writes.push(write);
         }
-        Fact::Loads(number, version) => {
-            record.writes[places.writes[&number]].version = version;
+        TapeEntry::LoaderRead(number, version) => {
+            history.writes[indices.writes[&number]].version = version;
         }
-        Fact::Published(number, answer) => {
-            if let Way::Load { published, .. } = &mut record.writes[places.writes[&number]].way {
+        TapeEntry::Published(number, answer) => {
+            if let WriteOrigin::Load { published, .. } =
+                &mut history.writes[indices.writes[&number]].origin
+            {
                 *published = Some(answer);
             }
         }
-        Fact::Loaded(number, at) => {
-            if let Way::Load { ended, .. } = &mut record.writes[places.writes[&number]].way {
+        TapeEntry::LoaderEnded(number, at) => {
+            if let WriteOrigin::Load { ended, .. } =
+                &mut history.writes[indices.writes[&number]].origin
+            {
                 *ended = Some(at);
             }
         }
-        Fact::Read(read) => record.reads.push(read),
-        Fact::Late(late) => record.late.push(late),
-        Fact::Violated(rule, at, how) => {
-            record.violations.push(Violation { rule: rule.into(), at, how });
+        TapeEntry::Read(read) => history.reads.push(read),
+        TapeEntry::Late(late) => history.late.push(late),
+        TapeEntry::Violation(rule, at, how) => {
+            history.violations.push(Violation { rule: rule.into(), at, how });
         }
-        Fact::Call => record.calls += 1,
-        Fact::Listens(at) => hearing.listens = hearing.listens.or(Some(at)),
-        Fact::Told { key, begin, done } => hearing.told.push((key, begin, done)),
-        Fact::Heard(key) => hearing.keys.push(key),
-        Fact::HeardAll(at) => hearing.all.push(at),
+        TapeEntry::CallEnded => history.calls += 1,
+        TapeEntry::Subscribed(at) => received.listens = received.listens.or(Some(at)),
+        TapeEntry::DeletedOnce { key, begin, done } => received.deletes.push((key, begin, done)),
+        TapeEntry::DeleteReceived(key) => received.keys.push(key),
+        TapeEntry::ClearReceived(at) => received.all.push(at),
     }
 }

@@ -2,14 +2,14 @@
 //! shared level and one of the buses, all real, and faults from outside. What each of them did is
 //! put together by the machine's monotonic clock, and asked what a simulated history is asked.
 
+mod confirmed_deletes;
 mod faults;
 mod fleet;
+mod instance;
 mod keys;
-mod life;
-mod machine;
 mod merge;
+mod monotonic_env;
 mod servers;
-mod told;
 
 use std::{
     process::ExitCode,
@@ -22,36 +22,36 @@ use std::{
 };
 
 use self::{
-    faults::{FAULTS, Fault, World},
+    confirmed_deletes::count,
+    faults::{FAULTS, Fault, Simulation},
     fleet::Fleet,
+    instance::{InstanceConfig, KINDS},
     keys::names,
-    life::{KINDS, Life},
-    machine::{Machine, Origin},
     merge::merge,
+    monotonic_env::{MonotonicEnv, Origin},
     servers::{
         broker::{Broker, Kind},
         ms,
         process::own_dir,
         redis::RedisServer,
     },
-    told::told,
 };
 use crate::{
     bounds::Bounds,
     check::{check, oldest},
-    history::History,
-    record::{Record, Violation},
+    history::{History, Violation},
+    recorder::Recorder,
 };
 
 /// What a machine with few cores and much else to do may add to any time is in each of them.
 const BOUNDS: Bounds = Bounds {
     latency: 500,
     trust: 3_000,
-    noticed: 250 + 500 + 500,
-    held_up: 1_500,
-    beats: 4_500,
-    sent: 500,
-    leaves: 500,
+    gap_check: 250 + 500 + 500,
+    republish: 1_500,
+    beacons: 4_500,
+    send: 500,
+    flush: 500,
     slack: 1_000,
 };
 /// Of RabbitMQ: it runs on one scheduler, and confirms in up to a second where the machine has more
@@ -106,7 +106,7 @@ fn orders(words: impl Iterator<Item = String>) -> Orders {
 pub fn main(mut words: impl Iterator<Item = String>) -> ExitCode {
     let first = words.next();
     if first.as_deref() == Some("--live") {
-        life::live(&words.next().expect("a life"));
+        instance::run(&words.next().expect("a configuration"));
         return ExitCode::SUCCESS;
     }
     let orders = orders(first.into_iter().chain(words));
@@ -131,10 +131,10 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
     let mut random =
         fastrand::Rng::with_seed(orders.seed ^ (bus as u64) << 32 ^ (fault as u64) << 40);
     let mut level = RedisServer::start();
-    let (dir, names, start) = (own_dir(), Arc::new(names()), machine::now());
-    let ground = Machine::new(start, Origin::make(dir.path(), names.keys.len()), None);
-    let history = History::new(ground, names, 0);
-    let mut fleet = Fleet::start(Life {
+    let (dir, names, start) = (own_dir(), Arc::new(names()), monotonic_env::now());
+    let environment = MonotonicEnv::new(start, Origin::make(dir.path(), names.keys.len()), None);
+    let recorder = Recorder::new(environment, names, 0);
+    let mut fleet = Fleet::start(InstanceConfig {
         by: 0,
         slot: 0,
         seed: random.u64(..),
@@ -151,50 +151,50 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
     let stalls = Stalls::watch();
     sleep(CALM);
     let begun = Instant::now();
-    let mut world = World { fleet: &mut fleet, broker, level: &mut level };
-    world.suffers(fault, Duration::from_secs(orders.seconds), &mut random);
+    let mut simulation = Simulation { fleet: &mut fleet, broker, level: &mut level };
+    simulation.suffers(fault, Duration::from_secs(orders.seconds), &mut random);
     let (lasted, well) = (begun.elapsed(), Instant::now());
     let ended = ends(&mut fleet, well);
     let stall = stalls.end();
-    history.with(|record| {
-        record.bounds = BOUNDS;
+    recorder.with(|history| {
+        history.bounds = BOUNDS;
         if matches!(broker.kind, Kind::Passing | Kind::Durable) {
-            record.bounds.latency = LATENCY_OF_RABBITMQ;
+            history.bounds.latency = LATENCY_OF_RABBITMQ;
         }
-        record.bounds.latency += stall;
-        record.bounds.slack += stall;
-        record.incarnations.clone_from(&fleet.incarnations);
-        record.troubles.clone_from(&fleet.troubles);
-        record.agrees = fault != Fault::RestartLevel;
-        record.busy = true;
-        record.keeps = broker.kind.keeps();
+        history.bounds.latency += stall;
+        history.bounds.slack += stall;
+        history.incarnations.clone_from(&fleet.incarnations);
+        history.fault_windows.clone_from(&fleet.fault_windows);
+        history.l2_is_complete = fault != Fault::RestartLevel;
+        history.never_idle = true;
+        history.bus_keeps_confirmed = broker.kind.keeps();
     });
-    let mut record = history.finish();
-    let hearings = merge(&mut record, fleet.dir(), fleet.incarnations.len());
-    let (told, lost) = told(&record.incarnations, &hearings);
+    let mut history = recorder.finish();
+    let received = merge(&mut history, fleet.dir(), fleet.incarnations.len());
+    let (counts, lost) = count(&history.incarnations, &received);
     if let Err(how) = ended {
-        record.violations.push(Violation { rule: "left".into(), at: fleet.now(), how });
+        history.violations.push(Violation { rule: "left".into(), at: fleet.now(), how });
     }
-    if let Some(how) = lost.filter(|_| record.keeps) {
-        record.violations.push(Violation { rule: "lost".into(), at: 0, how });
+    if let Some(how) = lost.filter(|_| history.bus_keeps_confirmed) {
+        history.violations.push(Violation { rule: "lost".into(), at: 0, how });
     }
-    let violations = check(&record);
+    let violations = check(&history);
     println!(
         "{:<17} {name:<15} {:>5.1} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
         BUSES[bus],
         lasted.as_secs_f64(),
-        record.calls,
-        record.reads.len(),
-        told.confirmed,
-        if record.keeps { told.lost.to_string() } else { "-".to_owned() },
-        oldest(&record),
+        history.calls,
+        history.reads.len(),
+        counts.confirmed,
+        if history.bus_keeps_confirmed { counts.lost.to_string() } else { "-".to_owned() },
+        oldest(&history),
         stall,
         violations.len(),
     );
     if violations.is_empty() {
         return true;
     }
-    tell(&record, &violations);
+    tell(&history, &violations);
     println!("the tapes are in {}", dir.keep().display());
     false
 }
@@ -208,11 +208,11 @@ fn ends(fleet: &mut Fleet, well: Instant) -> Result<(), String> {
     fleet.tell("close")
 }
 
-fn tell(record: &Record, violations: &[Violation]) {
+fn tell(history: &History, violations: &[Violation]) {
     for violation in violations.iter().take(5) {
         println!("breaks {} at {} ms: {}", violation.rule, violation.at, violation.how);
     }
-    println!("{:?}\n{:?}", record.incarnations, record.troubles);
+    println!("{:?}\n{:?}", history.incarnations, history.fault_windows);
 }
 
 /// How long the machine let one not go on that only sleeps: what it added to all times.
@@ -224,9 +224,9 @@ impl Stalls {
         let (until, found) = (Arc::clone(&goes_on), Arc::clone(&longest));
         let watches = std::thread::spawn(move || {
             while until.load(Ordering::Relaxed) {
-                let begun = machine::now();
+                let begun = monotonic_env::now();
                 sleep(ms(10));
-                found.fetch_max(machine::now() - begun - 10_000_000, Ordering::Relaxed);
+                found.fetch_max(monotonic_env::now() - begun - 10_000_000, Ordering::Relaxed);
             }
         });
         Self(goes_on, longest, watches)

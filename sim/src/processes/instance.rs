@@ -1,4 +1,4 @@
-//! A life of an instance in a process of its own: its cache, and those who call it until they are
+//! A config of an instance in a process of its own: its cache, and those who call it until they are
 //! told to stop, or until it is killed. One thread, as in the simulation: what several threads of a
 //! process do to each other is for other tests.
 
@@ -17,21 +17,21 @@ use tokio::{
 
 use super::{
     keys::{COLD, HOT, names},
-    machine::{Machine, Origin, tape},
+    monotonic_env::{MonotonicEnv, Origin, tape},
     servers::broker::{Kind, way},
 };
 use crate::{
-    caller::{Cache, Caller, LEVEL_WRITE, PATTERN, PUBLISH, hears, ms},
-    ground::Fact,
-    history::History,
-    noted::Noted,
+    caller::{Cache, Caller, L2_WRITE, PATTERN, PUBLISH, ms, on_event},
+    environment::TapeEntry,
+    faulty_store::PlainCodec,
     plan::{Call, Load, LoadEnd},
-    road::Plain,
+    recorder::Recorder,
+    recording_store::RecordingStore,
 };
 
 /// What a process is told of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Life {
+pub(super) struct InstanceConfig {
     pub(super) by: usize,
     pub(super) slot: usize,
     pub(super) seed: u64,
@@ -58,160 +58,167 @@ pub(super) const fn first(by: usize) -> usize {
     by << 20
 }
 
-const WORKERS: u64 = 8;
+const CALLERS: u64 = 8;
 /// Milliseconds between two calls, at most: what a broker that writes all to a disk can bear.
 const PAUSE: u64 = 80;
 const CLOSE: u64 = 2_000;
 
 /// Lives. What it is told comes line by line, and is answered when it is done.
-pub(super) fn live(life: &str) {
-    let life: Life = serde_json::from_str(life).expect("a life");
+pub(super) fn run(config: &str) {
+    let config: InstanceConfig = serde_json::from_str(config).expect("a configuration");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    LocalSet::new().block_on(&runtime, Living::begin(life).live(told()));
+    LocalSet::new().block_on(&runtime, Instance::new(config).run(parent_lines()));
 }
 
 /// Lines of our parent; it ends when the parent does.
-fn told() -> UnboundedReceiver<String> {
+fn parent_lines() -> UnboundedReceiver<String> {
     let (sender, lines) = unbounded_channel();
     std::thread::spawn(move || {
         let all = std::io::stdin().lock().lines().map_while(Result::ok);
-        all.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
+        all.map(|slow_transport| sender.send(slow_transport))
+            .take_while(Result::is_ok)
+            .for_each(drop);
     });
     lines
 }
 
-struct Living {
-    life: Life,
+struct Instance {
+    config: InstanceConfig,
     caller: Rc<Caller>,
-    goes_on: Rc<Cell<bool>>,
+    is_running: Rc<Cell<bool>>,
     tasks: JoinSet<()>,
     _events: HandlerGuard,
 }
 
-impl Living {
-    fn begin(life: Life) -> Self {
+impl Instance {
+    fn new(config: InstanceConfig) -> Self {
         let names = Arc::new(names());
-        let origin = Origin::open(&life.dir, names.keys.len());
-        let ground = Machine::new(life.start, origin, Some(&tape(&life.dir, life.by)));
-        let history = History::new(ground, names, first(life.by));
-        history.with(|record| record.bounds = super::BOUNDS);
-        let by = life.by;
-        let cache = build(&life, &history);
+        let origin = Origin::open(&config.dir, names.keys.len());
+        let environment =
+            MonotonicEnv::new(config.start, origin, Some(&tape(&config.dir, config.by)));
+        let recorder = Recorder::new(environment, names, first(config.by));
+        recorder.with(|history| history.bounds = super::BOUNDS);
+        let by = config.by;
+        let cache = build(&config, &recorder);
         let events = {
-            let history = history.clone();
+            let recorder = recorder.clone();
             cache.on(move |event| {
-                hears(&history, by, event);
-                tells(&history, event);
+                on_event(&recorder, by, event);
+                record_messages(&recorder, event);
             })
         };
-        let caller = Rc::new(Caller { by, cache, road: None, history });
-        let goes_on = Rc::new(Cell::new(true));
-        Self { life, caller, goes_on, tasks: JoinSet::new(), _events: events }
+        let caller = Rc::new(Caller { by, cache, store: None, recorder });
+        let is_running = Rc::new(Cell::new(true));
+        Self { config, caller, is_running, tasks: JoinSet::new(), _events: events }
     }
 
-    async fn live(mut self, mut told: UnboundedReceiver<String>) {
+    async fn run(mut self, mut orders: UnboundedReceiver<String>) {
         let listener = self.caller.cache.clone();
         self.tasks.spawn_local(async move { drop(listener.ready().await) });
-        for worker in 0..WORKERS {
-            let random = fastrand::Rng::with_seed(self.life.seed ^ worker << 32);
-            self.tasks.spawn_local(works(Rc::clone(&self.caller), self.going(), random));
+        for caller in 0..CALLERS {
+            let random = fastrand::Rng::with_seed(self.config.seed ^ caller << 32);
+            self.tasks.spawn_local(call_at_random(Rc::clone(&self.caller), self.running(), random));
         }
-        self.tasks.spawn_local(looks(Rc::clone(&self.caller), self.going()));
-        self.tasks.spawn_local(deletes(Rc::clone(&self.caller), self.going()));
-        while let Some(line) = told.recv().await {
-            match &*line {
+        self.tasks.spawn_local(read_all_of_l1(Rc::clone(&self.caller), self.running()));
+        self.tasks.spawn_local(delete_once_keys(Rc::clone(&self.caller), self.running()));
+        while let Some(slow_transport) = orders.recv().await {
+            match &*slow_transport {
                 "stop" => self.stop().await,
                 "last" => self.last().await,
                 "close" => self.close().await,
-                _ => panic!("told to {line}"),
+                _ => panic!("told to {slow_transport}"),
             }
-            println!("{line}");
+            println!("{slow_transport}");
         }
     }
 
-    fn going(&self) -> impl Fn() -> bool + 'static {
-        let goes_on = Rc::clone(&self.goes_on);
-        move || goes_on.get()
+    fn running(&self) -> impl Fn() -> bool + 'static {
+        let is_running = Rc::clone(&self.is_running);
+        move || is_running.get()
     }
 
     async fn stop(&mut self) {
-        self.goes_on.set(false);
+        self.is_running.set(false);
         while let Some(ended) = self.tasks.join_next().await {
             if ended.is_err() {
-                self.caller.history.violated("panic", "a call panicked".to_owned());
+                self.caller.recorder.violation("panic", "a call panicked".to_owned());
             }
         }
     }
 
     /// All is well again: it knows, and is current.
     async fn last(&self) {
-        let Caller { by, cache, history, .. } = &*self.caller;
+        let Caller { by, cache, recorder, .. } = &*self.caller;
         let health = cache.health();
         if health.event_bus.as_ref().is_none_or(|bus| bus.waiting > 0 || !bus.trusted) {
-            history.violated("R4", format!("instance {by} is not well again: {health:?}"));
+            recorder.violation("R4", format!("instance {by} is not well again: {health:?}"));
         }
-        for key in 0..history.names().keys.len() {
+        for key in 0..recorder.names().keys.len() {
             self.caller.load(key, Load::WELL, true).await;
         }
     }
 
     async fn close(&self) {
-        let Caller { by, cache, history, .. } = &*self.caller;
-        let begin = history.now();
+        let Caller { by, cache, recorder, .. } = &*self.caller;
+        let begin = recorder.now();
         cache.close().await;
-        history.took(*by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
+        recorder.check_deadline(*by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
     }
 }
 
-fn build(life: &Life, history: &History) -> Cache {
-    let store = RedisStore::at(format!("redis://127.0.0.1:{}/", life.level_port));
-    let store = Noted::new(store.build().expect("sound options"), life.by, history);
+fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
+    let store = RedisStore::at(format!("redis://127.0.0.1:{}/", config.level_port));
+    let store = RecordingStore::new(store.build().expect("sound options"), config.by, recorder);
     // The same in every history on a broker: queues that stay must not become more and more.
-    let bus = way(KINDS[life.kind], life.bus_port, &format!("slot-{}", life.slot));
-    let options = EventBusOptions::default().namespace(&*life.namespace);
+    let bus = way(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
+    let options = EventBusOptions::default().namespace(&*config.namespace);
     let mut builder = Cache::builder()
         // Long: what is old must not go by itself.
         .ttl(Duration::from_secs(600))
-        .l2(store, Plain)
+        .l2(store, PlainCodec)
         .l2_timeouts(L2Timeouts::default().pattern(ms(PATTERN)))
         .event_bus(bus, WireCodec::new())
-        .event_bus_options(options.confirm_deletes(life.confirms))
-        .broadcast_set(life.broadcasts)
+        .event_bus_options(options.confirm_deletes(config.confirms))
+        .broadcast_set(config.broadcasts)
         .close_timeout(ms(CLOSE));
-    if life.locks {
+    if config.locks {
         builder = builder.distributed_lock(DistributedLock::enabled());
     }
     builder.build().expect("sound options")
 }
 
 /// What it hears is written down where it counts, see `told`.
-fn tells(history: &History, event: &Event<'_>) {
+fn record_messages(recorder: &Recorder, event: &Event<'_>) {
     match event {
-        Event::BusSubscribed { .. } => history.tell(|| Fact::Listens(history.stamp())),
+        Event::BusSubscribed { .. } => recorder.write(|| TapeEntry::Subscribed(recorder.stamp())),
         Event::InvalidationReceived { pattern: Some("*"), .. } => {
-            history.tell(|| Fact::HeardAll(history.stamp()));
+            recorder.write(|| TapeEntry::ClearReceived(recorder.stamp()));
         }
         Event::InvalidationReceived { keys, .. } => {
             for key in keys.iter().filter(|key| key.starts_with(ONCE)) {
-                history.tell(|| Fact::Heard((*key).to_owned()));
+                recorder.write(|| TapeEntry::DeleteReceived((*key).to_owned()));
             }
         }
         _ => {}
     }
 }
 
-async fn works(caller: Rc<Caller>, goes_on: impl Fn() -> bool, mut random: fastrand::Rng) {
-    while goes_on() {
+async fn call_at_random(
+    caller: Rc<Caller>,
+    is_running: impl Fn() -> bool,
+    mut random: fastrand::Rng,
+) {
+    while is_running() {
         caller.make(call(&mut random)).await;
-        caller.history.called_once_more();
+        caller.recorder.call_ended();
         sleep(ms(random.u64(0..PAUSE))).await;
     }
 }
 
 /// Looks at all that memory has, again and again: nothing old goes unseen.
-async fn looks(caller: Rc<Caller>, goes_on: impl Fn() -> bool) {
-    while goes_on() {
-        for key in 0..caller.history.names().keys.len() {
+async fn read_all_of_l1(caller: Rc<Caller>, is_running: impl Fn() -> bool) {
+    while is_running() {
+        for key in 0..caller.recorder.names().keys.len() {
             caller.make(Call::GetL1(key)).await;
         }
         sleep(ms(200)).await;
@@ -221,15 +228,15 @@ async fn looks(caller: Rc<Caller>, goes_on: impl Fn() -> bool) {
 /// What keys are called that are deleted once: so each of these deletes can be missed.
 const ONCE: &str = "once:";
 
-async fn deletes(caller: Rc<Caller>, goes_on: impl Fn() -> bool) {
-    let Caller { by, cache, history, .. } = &*caller;
+async fn delete_once_keys(caller: Rc<Caller>, is_running: impl Fn() -> bool) {
+    let Caller { by, cache, recorder, .. } = &*caller;
     let mut number = 0;
-    while goes_on() {
-        let (key, begin) = (format!("{ONCE}{by}:{number}"), history.stamp());
+    while is_running() {
+        let (key, begin) = (format!("{ONCE}{by}:{number}"), recorder.stamp());
         let done = cache.delete(&*key).await.is_ok();
-        history.took(*by, "delete", begin.at, LEVEL_WRITE + PUBLISH);
-        history.tell(|| Fact::Told { key: key.clone(), begin, done });
-        history.called_once_more();
+        recorder.check_deadline(*by, "delete", begin.at, L2_WRITE + PUBLISH);
+        recorder.write(|| TapeEntry::DeletedOnce { key: key.clone(), begin, done });
+        recorder.call_ended();
         number += 1;
         sleep(ms(50)).await;
     }

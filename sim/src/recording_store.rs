@@ -7,23 +7,23 @@ use lazy_layers_cache::{
 };
 
 use crate::{
-    history::History,
-    road::{Plain, parts},
+    faulty_store::{PlainCodec, parts},
+    recorder::Recorder,
 };
 
-pub(crate) struct Noted<S> {
+pub(crate) struct RecordingStore<S> {
     store: S,
     by: usize,
-    history: History,
+    recorder: Recorder,
 }
 
-impl<S> Noted<S> {
-    pub(crate) fn new(store: S, by: usize, history: &History) -> Self {
-        Self { store, by, history: history.clone() }
+impl<S> RecordingStore<S> {
+    pub(crate) fn new(store: S, by: usize, recorder: &Recorder) -> Self {
+        Self { store, by, recorder: recorder.clone() }
     }
 }
 
-impl<S: Store> Store for Noted<S> {
+impl<S: Store> Store for RecordingStore<S> {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.store.get(key)
     }
@@ -34,11 +34,11 @@ impl<S: Store> Store for Noted<S> {
         begin: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(async move {
-            let number = self.history.key_of(key).ok_or("a key of nobody")?;
-            self.history.leased(self.by, number, false);
+            let number = self.recorder.key_of(key).ok_or("a key of nobody")?;
+            self.recorder.leased(self.by, number, false);
             let begun = self.store.get_or_lease(key, begin).await?;
             let leased = matches!(begun, LeaseResponse::Load { lease: Some(_), .. });
-            self.history.leased(self.by, number, leased);
+            self.recorder.leased(self.by, number, leased);
             Ok(begun)
         })
     }
@@ -51,9 +51,9 @@ impl<S: Store> Store for Noted<S> {
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let (_, write) = parts(Plain.decode(&value)?);
+            let (_, write) = parts(PlainCodec.decode(&value)?);
             let published = self.store.publish(key, lease, value, ttl).await?;
-            self.history.published(write, published);
+            self.recorder.publish_answered(write, published);
             Ok(published)
         })
     }

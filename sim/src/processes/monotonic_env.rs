@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    ground::{Fact, Ground},
-    record::Stamp,
+    environment::{Environment, TapeEntry},
+    history::Stamp,
 };
 
 /// Nanoseconds of the clock.
@@ -79,21 +79,21 @@ fn version(length: u64) -> u32 {
     u32::try_from(length - 1).expect("few versions")
 }
 
-pub(super) struct Machine {
+pub(super) struct MonotonicEnv {
     /// Nanoseconds of the clock.
     start: u64,
     origin: Origin,
     tape: Option<File>,
 }
 
-impl Machine {
+impl MonotonicEnv {
     pub(super) fn new(start: u64, origin: Origin, tape: Option<&Path>) -> Self {
         let tape = tape.map(|path| File::create_new(path).expect("a directory of our own"));
         Self { start, origin, tape }
     }
 }
 
-impl Ground for Machine {
+impl Environment for MonotonicEnv {
     fn now(&self) -> u64 {
         self.stamp().at
     }
@@ -115,12 +115,12 @@ impl Ground for Machine {
         (0..self.origin.0.len()).map(|key| self.origin.versions(key)).collect()
     }
 
-    fn tell(&self, fact: &dyn Fn() -> Fact) {
+    fn write(&self, entry: &dyn Fn() -> TapeEntry) {
         let Some(mut tape) = self.tape.as_ref() else { return };
-        let mut line = serde_json::to_vec(&fact()).expect("facts can be written");
-        line.push(b'\n');
+        let mut slow_transport = serde_json::to_vec(&entry()).expect("an entry can be serialized");
+        slow_transport.push(b'\n');
         // One write: it is there or it is not.
-        tape.write_all(&line).expect("space on the disk");
+        tape.write_all(&slow_transport).expect("space on the disk");
     }
 }
 

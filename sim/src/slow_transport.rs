@@ -6,14 +6,14 @@ use lazy_layers_cache::{Subscribed, Transport, TransportFuture, testing::BusLink
 use tokio::time::{sleep, timeout};
 
 /// With a seed.
-pub(crate) struct Line(pub(crate) BusLink, pub(crate) u64);
+pub(crate) struct SlowTransport(pub(crate) BusLink, pub(crate) u64);
 
 /// Milliseconds, at most, for each of the two.
 const SLOWEST: u64 = 100;
 /// As transports have one of their own.
 const LIMIT: Duration = Duration::from_secs(1);
 
-impl Transport for Line {
+impl Transport for SlowTransport {
     fn name(&self) -> &'static str {
         self.0.name()
     }

@@ -17,56 +17,56 @@ use tokio::{
 };
 
 use crate::{
-    caller::{Cache, Caller, LEVEL_READ, LEVEL_WRITE, PATTERN, PUBLISH, WITHOUT_HARD, hears, ms},
-    ground::{Names, Simulated},
-    history::History,
-    line::Line,
-    noted::Noted,
-    plan::{Act, Break, Call, Fault, KEYS, LevelWeather, Load, PATTERNS, Plan, Setup},
-    record::{Incarnation, Record, Trouble},
-    road::{Plain, Road},
+    caller::{Cache, Caller, L2_READ, L2_WRITE, PATTERN, PUBLISH, WITHOUT_HARD, ms, on_event},
+    environment::{Names, SimulatedEnvironment},
+    faulty_store::{FaultyStore, PlainCodec},
+    history::{FaultWindow, History, Incarnation},
+    plan::{Action, Call, Fault, KEYS, LinkFault, Load, PATTERNS, Plan, Setup, StoreFaults},
+    recorder::Recorder,
+    recording_store::RecordingStore,
+    slow_transport::SlowTransport,
 };
 
 /// Lives through a plan. To be called outside of any runtime.
 #[must_use]
-pub fn run(plan: &Plan) -> Record {
+pub fn run(plan: &Plan) -> History {
     // The library's own dice.
     fastrand::seed(plan.seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(World::new(plan).live(plan))
+    runtime.expect("a runtime").block_on(Simulation::new(plan).run(plan))
 }
 
-struct World {
+struct Simulation {
     setup: Setup,
     seed: u64,
-    history: History,
+    recorder: Recorder,
     start: Instant,
     bus: SharedBus,
     store: SharedStore,
     slots: Vec<Slot>,
-    levels: Vec<LevelWeather>,
+    store_faults: Vec<StoreFaults>,
     /// What the shared level held when it was last saved.
     saved: Option<StoreSnapshot>,
     /// Calls of instances that are closed, and the closing.
-    others: JoinSet<()>,
+    closing: JoinSet<()>,
 }
 
 struct Slot {
     by: usize,
     cache: Cache,
     link: BusLink,
-    road: Road,
-    ahead: Ahead,
-    stands: bool,
+    store: FaultyStore,
+    clock: FastClock,
+    is_frozen: bool,
     calls: JoinSet<()>,
     _events: HandlerGuard,
 }
 
-/// By how much the clock of an instance is ahead of the time.
+/// By how much the clock of an instance is clock of the time.
 #[derive(Clone)]
-struct Ahead(TokioClock, Arc<AtomicU64>);
+struct FastClock(TokioClock, Arc<AtomicU64>);
 
-impl Clock for Ahead {
+impl Clock for FastClock {
     fn now(&self) -> u64 {
         self.0.now() + self.1.load(Ordering::Relaxed)
     }
@@ -74,47 +74,47 @@ impl Clock for Ahead {
 
 const CLOSE: u64 = 2_000;
 /// Until all instances are current when all is well again.
-const MENDS: u64 = 5_000;
+const RECOVERY: u64 = 5_000;
 /// How long a subscription takes to begin again.
-const RESUBSCRIBES: u64 = 1_500;
+const RESUBSCRIBE: u64 = 1_500;
 /// How long an attempt at it may hang.
-const SUBSCRIBING: u64 = 1_000;
+const SUBSCRIBE_LIMIT: u64 = 1_000;
 
 #[derive(Clone, Copy)]
 enum Moment<'a> {
-    Act(&'a Act),
+    Action(&'a Action),
     End(&'a Fault),
 }
 
-impl World {
+impl Simulation {
     fn new(plan: &Plan) -> Self {
-        let ground = Simulated::new(KEYS.len());
+        let environment = SimulatedEnvironment::new(KEYS.len());
         Self {
             setup: plan.setup,
             seed: fastrand::Rng::with_seed(!plan.seed).u64(..),
-            history: History::new(ground, names(plan.setup.keys).into(), 0),
+            recorder: Recorder::new(environment, names(plan.setup.keys).into(), 0),
             start: Instant::now(),
             bus: SharedBus::new(plan.seed),
             store: SharedStore::new(TokioClock::new()),
             slots: Vec::new(),
-            levels: Vec::new(),
+            store_faults: Vec::new(),
             saved: None,
-            others: JoinSet::new(),
+            closing: JoinSet::new(),
         }
     }
 
-    async fn live(mut self, plan: &Plan) -> Record {
-        let fair = LevelWeather { slowest: self.setup.level_latency, ..LevelWeather::default() };
-        self.history.with(|record| record.agrees = self.setup.shared_level);
-        self.levels = vec![fair; self.setup.instances];
+    async fn run(mut self, plan: &Plan) -> History {
+        let fair = StoreFaults { slowest: self.setup.l2_latency, ..StoreFaults::default() };
+        self.recorder.with(|history| history.l2_is_complete = self.setup.has_l2);
+        self.store_faults = vec![fair; self.setup.instances];
         for slot in 0..self.setup.instances {
-            let new = self.begin(slot);
+            let new = self.start(slot);
             self.slots.push(new);
         }
         let mut moments: Vec<(u64, Moment<'_>)> = Vec::with_capacity(plan.steps.len() + 64);
         for step in &plan.steps {
-            moments.push((step.at, Moment::Act(&step.act)));
-            if let Act::Fault(fault) = &step.act
+            moments.push((step.at, Moment::Action(&step.action)));
+            if let Action::Fault(fault) = &step.action
                 && fault.lasts() > 0
             {
                 moments.push((step.at + fault.lasts(), Moment::End(fault)));
@@ -124,49 +124,52 @@ impl World {
         for (at, moment) in moments {
             sleep_until(self.start + ms(at)).await;
             match moment {
-                Moment::Act(Act::Call { slot, call, leaves }) => self.call(*slot, *call, *leaves),
-                Moment::Act(Act::Fault(fault)) => self.breaks(fault),
-                Moment::End(fault) => self.mends(fault, fair),
+                Moment::Action(Action::Call { slot, call, cancel_after }) => {
+                    self.call(*slot, *call, *cancel_after)
+                }
+                Moment::Action(Action::Fault(fault)) => self.begin_fault(fault),
+                Moment::End(fault) => self.end_fault(fault, fair),
             }
         }
-        self.ends().await;
-        self.history.finish()
+        self.finish().await;
+        self.recorder.finish()
     }
 
-    fn begin(&mut self, slot: usize) -> Slot {
-        let began = self.history.now();
-        let by = self.history.with(|record| {
+    fn start(&mut self, slot: usize) -> Slot {
+        let began = self.recorder.now();
+        let by = self.recorder.with(|history| {
             let confirms = self.setup.confirms;
-            record.incarnations.push(Incarnation { slot, began, ended: None, confirms });
-            record.incarnations.len() - 1
+            history.incarnations.push(Incarnation { slot, began, ended: None, confirms });
+            history.incarnations.len() - 1
         });
-        self.history.with(|record| {
+        self.recorder.with(|history| {
             let to = began + 400;
-            record.troubles.push(Trouble { cut: true, ..Trouble::new(Some(slot), began, to) });
+            history.fault_windows.push(FaultWindow {
+                disconnected: true,
+                ..FaultWindow::new(Some(slot), began, to)
+            });
         });
         let (setup, link) = (self.setup, self.bus.link());
         let seed = self.seed ^ (by as u64) << 40;
-        let road = Road::new(self.store.clone(), &self.history, seed);
-        road.set(self.levels[slot]);
-        let ahead = Ahead(TokioClock::new(), Arc::default());
+        let store = FaultyStore::new(self.store.clone(), &self.recorder, seed);
+        store.set_faults(self.store_faults[slot]);
+        let clock = FastClock(TokioClock::new(), Arc::default());
         let breaker = || CircuitBreaker::default().cooldown(ms(1_000));
         let mut builder = Cache::builder()
-            .clock(ahead.clone())
+            .clock(clock.clone())
             .ttl(setup.ttl)
-            .event_bus(Line(link.clone(), seed), WireCodec::new())
+            .event_bus(SlowTransport(link.clone(), seed), WireCodec::new())
             .event_bus_options(EventBusOptions::default().confirm_deletes(setup.confirms))
             .event_bus_circuit_breaker(breaker())
             .l2_circuit_breaker(breaker())
             .l2_timeouts(
-                L2Timeouts::default()
-                    .read(ms(LEVEL_READ))
-                    .write(ms(LEVEL_WRITE))
-                    .pattern(ms(PATTERN)),
+                L2Timeouts::default().read(ms(L2_READ)).write(ms(L2_WRITE)).pattern(ms(PATTERN)),
             )
             .broadcast_set(setup.broadcasts)
             .close_timeout(ms(CLOSE));
-        if setup.shared_level {
-            builder = builder.l2(Noted::new(road.clone(), by, &self.history), Plain);
+        if setup.has_l2 {
+            builder =
+                builder.l2(RecordingStore::new(store.clone(), by, &self.recorder), PlainCodec);
         }
         if setup.fail_safe {
             builder = builder.fail_safe(FailSafe::enabled().throttle(ms(500)));
@@ -174,106 +177,107 @@ impl World {
         if setup.locks {
             builder = builder.distributed_lock(DistributedLock::enabled());
         }
-        if setup.remembers_missing {
+        if setup.negative_cache {
             builder = builder.negative_cache(NegativeCache::enabled());
         }
         let cache = builder.build().expect("sound options");
-        let history = self.history.clone();
-        let events = cache.on(move |event| hears(&history, by, event));
+        let recorder = self.recorder.clone();
+        let events = cache.on(move |event| on_event(&recorder, by, event));
         let (mut calls, listener) = (JoinSet::new(), cache.clone());
         calls.spawn(async move { drop(listener.ready().await) });
-        Slot { by, cache, link, road, ahead, stands: false, calls, _events: events }
+        Slot { by, cache, link, store, clock, is_frozen: false, calls, _events: events }
     }
 
-    fn call(&mut self, slot: usize, call: Call, leaves: Option<u64>) {
+    fn call(&mut self, slot: usize, call: Call, cancel_after: Option<u64>) {
         let slot = &mut self.slots[slot];
-        if slot.stands {
+        if slot.is_frozen {
             return;
         }
         let caller = Caller {
             by: slot.by,
             cache: slot.cache.clone(),
-            road: Some(slot.road.clone()),
-            history: self.history.clone(),
+            store: Some(slot.store.clone()),
+            recorder: self.recorder.clone(),
         };
         slot.calls.spawn(async move {
             let made = caller.make(call);
-            match leaves {
+            match cancel_after {
                 Some(patience) => drop(timeout(ms(patience), made).await),
                 None => made.await,
             }
-            caller.history.called_once_more();
+            caller.recorder.call_ended();
         });
-        ended(&self.history, &mut slot.calls);
+        reap(&self.recorder, &mut slot.calls);
     }
 
-    fn breaks(&mut self, fault: &Fault) {
-        let now = self.history.now();
+    fn begin_fault(&mut self, fault: &Fault) {
+        let now = self.recorder.now();
         let end = now + fault.lasts();
-        let trouble = |slot, to, holds_up, cut| {
-            let new = Trouble { holds_up, cut, ..Trouble::new(slot, now, to) };
-            self.history.with(|record| record.troubles.push(new));
+        let window = |slot, to, delays_publish, disconnected| {
+            let new =
+                FaultWindow { delays_publish, disconnected, ..FaultWindow::new(slot, now, to) };
+            self.recorder.with(|history| history.fault_windows.push(new));
         };
         match *fault {
-            Fault::Bus(weather, _) => {
-                let late = u64::try_from(weather.longest_delay.as_millis()).expect("short");
-                trouble(None, end + late, weather.fails > 0.0, false);
-                self.bus.set_faults(weather);
+            Fault::Bus(faults, _) => {
+                let late = u64::try_from(faults.longest_delay.as_millis()).expect("short");
+                window(None, end + late, faults.fails > 0.0, false);
+                self.bus.set_faults(faults);
             }
             Fault::Link(slot, how, _) => {
                 let link = &self.slots[slot].link;
                 match how {
-                    Break::Cut => {
-                        trouble(Some(slot), end + RESUBSCRIBES, true, true);
+                    LinkFault::Cut => {
+                        window(Some(slot), end + RESUBSCRIBE, true, true);
                         link.cut();
                     }
-                    Break::Deaf => {
-                        trouble(Some(slot), end, false, false);
+                    LinkFault::Deaf => {
+                        window(Some(slot), end, false, false);
                         link.drop_incoming();
                     }
-                    Break::Frozen => {
-                        trouble(Some(slot), end + SUBSCRIBING + RESUBSCRIBES, true, true);
+                    LinkFault::Frozen => {
+                        window(Some(slot), end + SUBSCRIBE_LIMIT + RESUBSCRIBE, true, true);
                         link.freeze();
                     }
                 }
             }
-            Fault::Pause(slot, _) => {
-                trouble(Some(slot), end + SUBSCRIBING + RESUBSCRIBES, true, true);
+            Fault::Freeze(slot, _) => {
+                window(Some(slot), end + SUBSCRIBE_LIMIT + RESUBSCRIBE, true, true);
                 let slot = &mut self.slots[slot];
                 slot.link.freeze();
-                slot.road.stand_still(true);
-                slot.stands = true;
+                slot.store.set_frozen(true);
+                slot.is_frozen = true;
             }
-            Fault::Level(slot, weather, _) => self.level(slot, weather),
-            Fault::LevelRestarts => {
-                self.history.with(|record| record.agrees = false);
+            Fault::Store(slot, faults, _) => self.set_store_faults(slot, faults),
+            Fault::StoreRestartsEmpty => {
+                self.recorder.with(|history| history.l2_is_complete = false);
                 self.store.restart();
                 self.store.reconnect();
             }
-            Fault::LevelReturns(_) => self.saved = Some(self.store.snapshot()),
+            Fault::StoreRestartsOld(_) => self.saved = Some(self.store.snapshot()),
             Fault::Kill(slot) => drop(self.replace(slot)),
             Fault::Close(slot) => {
                 let old = self.replace(slot);
                 self.close(old);
             }
-            Fault::Jump(slot, by) => {
+            Fault::ClockJump(slot, by) => {
                 let slot = &self.slots[slot];
-                slot.ahead.1.fetch_add(by, Ordering::Relaxed);
-                self.history.void_all(slot.by);
+                slot.clock.1.fetch_add(by, Ordering::Relaxed);
+                self.recorder.revoke_all_loads(slot.by);
             }
             Fault::Garbage => self.bus.inject(b"no event at all"),
         }
     }
 
-    fn mends(&mut self, fault: &Fault, fair: LevelWeather) {
+    fn end_fault(&mut self, fault: &Fault, fair: StoreFaults) {
         match *fault {
             Fault::Bus(..) => self.bus.set_faults(BusFaults::default()),
             Fault::Link(slot, ..) => self.slots[slot].link.restore(),
-            Fault::Pause(slot, _) => self.slots[slot].goes_on(),
-            Fault::Level(slot, ..) => self.level(slot, fair),
-            Fault::LevelReturns(_) => {
+            Fault::Freeze(slot, _) => self.slots[slot].thaw(),
+            Fault::Store(slot, ..) => self.set_store_faults(slot, fair),
+            Fault::StoreRestartsOld(_) => {
                 if let Some(saved) = self.saved.take() {
-                    self.history.with(|record| record.agrees = false);
+                    self.recorder.with(|history| history.l2_is_complete = false);
                     self.store.restart_with(&saved);
                 }
             }
@@ -281,72 +285,72 @@ impl World {
         }
     }
 
-    fn level(&mut self, slot: Option<usize>, weather: LevelWeather) {
+    fn set_store_faults(&mut self, slot: Option<usize>, faults: StoreFaults) {
         let slots = slot.map_or(0..self.slots.len(), |slot| slot..slot + 1);
         for slot in slots {
-            self.levels[slot] = weather;
-            self.slots[slot].road.set(weather);
+            self.store_faults[slot] = faults;
+            self.slots[slot].store.set_faults(faults);
         }
     }
 
     fn replace(&mut self, slot: usize) -> Slot {
-        self.slots[slot].goes_on();
+        self.slots[slot].thaw();
         let by = self.slots[slot].by;
-        let now = self.history.now();
-        self.history.with(|record| record.incarnations[by].ended = Some(now));
-        let new = self.begin(slot);
+        let now = self.recorder.now();
+        self.recorder.with(|history| history.incarnations[by].ended = Some(now));
+        let new = self.start(slot);
         std::mem::replace(&mut self.slots[slot], new)
     }
 
     fn close(&mut self, old: Slot) {
-        let history = self.history.clone();
-        self.others.spawn(async move {
+        let recorder = self.recorder.clone();
+        self.closing.spawn(async move {
             let Slot { cache, mut calls, by, .. } = old;
-            let begin = history.now();
+            let begin = recorder.now();
             cache.close().await;
             // Loads, what is left of them, what is to be told, goodbye.
-            history.took(by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
+            recorder.check_deadline(by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
             while let Some(call) = calls.join_next().await {
-                survived(&history, call);
+                check_panic(&recorder, call);
             }
             let stats = cache.stats();
             if stats.loads_in_flight > 0 || stats.l1_entries > 0 {
-                history.violated("left", format!("instance {by} closed with {stats:?}"));
+                recorder.violation("left", format!("instance {by} closed with {stats:?}"));
             }
         });
-        ended(&self.history, &mut self.others);
+        reap(&self.recorder, &mut self.closing);
     }
 
     /// All is well again: everybody is current, and goes without leaving anything behind.
-    async fn ends(&mut self) {
-        let history = self.history.clone();
+    async fn finish(&mut self) {
+        let recorder = self.recorder.clone();
         let all_return = async {
             for slot in &mut self.slots {
                 while let Some(call) = slot.calls.join_next().await {
-                    survived(&history, call);
+                    check_panic(&recorder, call);
                 }
             }
-            while let Some(call) = self.others.join_next().await {
-                survived(&history, call);
+            while let Some(call) = self.closing.join_next().await {
+                check_panic(&recorder, call);
             }
         };
         if timeout(ms(2 * WITHOUT_HARD), all_return).await.is_err() {
-            history.violated("R6", "some calls never return".to_owned());
+            recorder.violation("R6", "some calls never return".to_owned());
             return;
         }
-        sleep(ms(MENDS)).await;
+        sleep(ms(RECOVERY)).await;
         for slot in &self.slots {
             let (health, by) = (slot.cache.health(), slot.by);
             if health.event_bus.as_ref().is_none_or(|bus| bus.waiting > 0 || !bus.trusted) {
-                history.violated("R4", format!("instance {by} is not well again: {health:?}"));
+                recorder.violation("R4", format!("instance {by} is not well again: {health:?}"));
             }
         }
         for slot in &self.slots {
             let caller = Caller {
                 by: slot.by,
                 cache: slot.cache.clone(),
-                road: Some(slot.road.clone()),
-                history: history.clone(),
+                store: Some(slot.store.clone()),
+                recorder: recorder.clone(),
             };
             for key in 0..self.setup.keys {
                 caller.load(key, Load::WELL, true).await;
@@ -355,38 +359,38 @@ impl World {
         for slot in std::mem::take(&mut self.slots) {
             self.close(slot);
         }
-        while let Some(call) = self.others.join_next().await {
-            survived(&history, call);
+        while let Some(call) = self.closing.join_next().await {
+            check_panic(&recorder, call);
         }
         // What was asked of the shared level, and nobody waits for.
         sleep(ms(10_000)).await;
         let tasks = Handle::current().metrics().num_alive_tasks();
         if tasks > 0 {
-            history.violated("left", format!("{tasks} tasks"));
+            recorder.violation("left", format!("{tasks} tasks"));
         }
     }
 }
 
 impl Slot {
-    fn goes_on(&mut self) {
+    fn thaw(&mut self) {
         self.link.restore();
-        self.road.stand_still(false);
-        self.stands = false;
+        self.store.set_frozen(false);
+        self.is_frozen = false;
     }
 }
 
 /// Takes note of what has returned.
-fn ended(history: &History, calls: &mut JoinSet<()>) {
+fn reap(recorder: &Recorder, calls: &mut JoinSet<()>) {
     while let Some(call) = calls.try_join_next() {
-        survived(history, call);
+        check_panic(recorder, call);
     }
 }
 
-fn survived(history: &History, call: Result<(), tokio::task::JoinError>) {
+fn check_panic(recorder: &Recorder, call: Result<(), tokio::task::JoinError>) {
     if let Err(error) = call
         && error.is_panic()
     {
-        history.violated("panic", "a call panicked".to_owned());
+        recorder.violation("panic", "a call panicked".to_owned());
     }
 }
 

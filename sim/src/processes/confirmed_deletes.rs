@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
-use super::merge::Hearing;
-use crate::record::{Incarnation, Stamp};
+use super::merge::Received;
+use crate::history::{Incarnation, Stamp};
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told {
+pub(super) struct Counts {
     pub(super) confirmed: usize,
     /// By somebody.
     pub(super) lost: usize,
@@ -16,11 +16,14 @@ pub(super) struct Told {
 /// What is heard by many is one event, which may have been heard a little before it was confirmed.
 const ABOUT: u64 = 2_000;
 
-pub(super) fn told(incarnations: &[Incarnation], hearings: &[Hearing]) -> (Told, Option<String>) {
+pub(super) fn count(
+    incarnations: &[Incarnation],
+    received: &[Received],
+) -> (Counts, Option<String>) {
     let slots = incarnations.iter().map(|it| it.slot + 1).max().unwrap_or_default();
     let of = |slot: usize| {
-        let all = incarnations.iter().zip(hearings);
-        all.filter(move |(it, _)| it.slot == slot).map(|(_, hearing)| hearing)
+        let all = incarnations.iter().zip(received);
+        all.filter(move |(it, _)| it.slot == slot).map(|(_, received)| received)
     };
     let listens: Vec<Option<Stamp>> =
         (0..slots).map(|slot| of(slot).find_map(|it| it.listens)).collect();
@@ -30,29 +33,29 @@ pub(super) fn told(incarnations: &[Incarnation], hearings: &[Hearing]) -> (Told,
         heard[slot].contains(key)
             || of(slot).flat_map(|it| &it.all).any(|at| at.at + ABOUT > begin.at)
     };
-    let mut told = Told::default();
+    let mut counts = Counts::default();
     let mut first = None;
-    for (by, hearing) in incarnations.iter().zip(hearings).filter(|(it, _)| it.confirms) {
-        for (key, begin, _) in hearing.told.iter().filter(|(.., done)| *done) {
-            told.confirmed += 1;
+    for (by, received) in incarnations.iter().zip(received).filter(|(it, _)| it.confirms) {
+        for (key, begin, _) in received.deletes.iter().filter(|(.., done)| *done) {
+            counts.confirmed += 1;
             let listened = |slot: &usize| listens[*slot].is_some_and(|at| at.seq < begin.seq);
             let others = (0..slots).filter(|slot| *slot != by.slot).filter(listened);
             if let Some(slot) = { others }.find(|slot| !is_heard(*slot, key, *begin)) {
-                told.lost += 1;
+                counts.lost += 1;
                 first.get_or_insert_with(|| {
                     format!("{key}, deleted from {} ms on, was not heard by {slot}", begin.at)
                 });
             }
         }
     }
-    (told, first)
+    (counts, first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn life(slot: usize, confirms: bool) -> Incarnation {
+    const fn incarnation(slot: usize, confirms: bool) -> Incarnation {
         Incarnation { slot, began: 0, ended: None, confirms }
     }
 
@@ -60,24 +63,24 @@ mod tests {
         Stamp { at, seq: at }
     }
 
-    fn listening_from(begin: u64, keys: &[&str], all: &[u64]) -> Hearing {
-        Hearing {
+    fn listening_from(begin: u64, keys: &[&str], all: &[u64]) -> Received {
+        Received {
             listens: Some(at(begin)),
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             all: all.iter().copied().map(at).collect(),
-            told: Vec::new(),
+            deletes: Vec::new(),
         }
     }
 
     /// How many of one delete at that time, which was done or not, are lost by these.
-    fn lost(begin: u64, done: bool, others: Vec<(usize, Hearing)>) -> usize {
-        let mut teller = listening_from(0, &[], &[]);
-        teller.told.push(("once:0:0".to_owned(), at(begin), done));
-        let mut lives = vec![life(0, true)];
-        lives.extend(others.iter().map(|(slot, _)| life(*slot, true)));
-        let hearings: Vec<Hearing> =
-            std::iter::once(teller).chain(others.into_iter().map(|(_, it)| it)).collect();
-        told(&lives, &hearings).0.lost
+    fn lost(begin: u64, done: bool, others: Vec<(usize, Received)>) -> usize {
+        let mut publisher = listening_from(0, &[], &[]);
+        publisher.deletes.push(("once:0:0".to_owned(), at(begin), done));
+        let mut incarnations = vec![incarnation(0, true)];
+        incarnations.extend(others.iter().map(|(slot, _)| incarnation(*slot, true)));
+        let received: Vec<Received> =
+            std::iter::once(publisher).chain(others.into_iter().map(|(_, it)| it)).collect();
+        count(&incarnations, &received).0.lost
     }
 
     #[test]

@@ -1,0 +1,282 @@
+//! Records a history while it happens.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::{
+    environment::{Environment, Names, TapeEntry},
+    history::{Change, Held, History, Late, Read, Stamp, Violation, Write, WriteOrigin},
+};
+
+/// The state from which a second load of a key is recognised (rule R7). Keyed by incarnation and
+/// key.
+#[derive(Default)]
+struct LiveState {
+    /// Leases that the store gave, and whose loader has not been called yet.
+    leases: HashMap<(usize, usize), ()>,
+    /// The running loaders.
+    running: Vec<Running>,
+    /// The last event after which another load may begin: the running loads were revoked, say.
+    revoked: HashMap<(usize, usize), Revoked>,
+    /// The number of changes that have begun and not ended.
+    changing: HashMap<(usize, usize), u32>,
+}
+
+struct Running {
+    by: usize,
+    key: usize,
+    write: usize,
+    /// When the call began for which the loader runs.
+    begin: Stamp,
+}
+
+#[derive(Clone, Copy)]
+struct Revoked {
+    seq: u64,
+    /// Until this time it may happen again without an event, in milliseconds.
+    until: u64,
+}
+
+/// The recorder of a history. Clones are the same recorder.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    environment: Arc<dyn Environment>,
+    names: Arc<Names>,
+    /// The number of the first change and of the first write.
+    first: usize,
+    state: Arc<Mutex<(History, LiveState)>>,
+}
+
+/// A load older than this is not joined any more, in milliseconds: the cache's default.
+const NOT_JOINED: u64 = 5_000;
+
+impl Recorder {
+    pub(crate) fn new(
+        environment: impl Environment + 'static,
+        names: Arc<Names>,
+        first: usize,
+    ) -> Self {
+        let history = History { keys: names.keys.clone(), ..History::default() };
+        let state = Arc::new(Mutex::new((history, LiveState::default())));
+        Self { environment: Arc::new(environment), names, first, state }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.environment.now()
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn key(&self, key: usize) -> &str {
+        &self.names.keys[key]
+    }
+
+    pub(crate) fn key_of(&self, name: &str) -> Option<usize> {
+        self.names.keys.iter().position(|key| key == name)
+    }
+
+    /// Returns the keys that a glob of the history matches.
+    pub(crate) fn keys_of(&self, pattern: &str) -> Vec<usize> {
+        let mut patterns = self.names.patterns.iter();
+        patterns.find(|(glob, _)| glob == pattern).map_or_else(Vec::new, |(_, keys)| keys.clone())
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.environment.stamp()
+    }
+
+    pub(crate) fn with<T>(&self, action: impl FnOnce(&mut History) -> T) -> T {
+        action(&mut self.state.lock().0)
+    }
+
+    fn update<T>(&self, action: impl FnOnce(&mut History, &mut LiveState) -> T) -> T {
+        let (history, live) = &mut *self.state.lock();
+        action(history, live)
+    }
+
+    /// Writes an entry to the tape, if the environment has one.
+    pub(crate) fn write(&self, entry: impl Fn() -> TapeEntry) {
+        self.environment.write(&entry);
+    }
+
+    pub(crate) fn finish(self) -> History {
+        let history = std::mem::take(&mut self.state.lock().0);
+        History { origin: self.environment.versions(), ..history }
+    }
+
+    pub(crate) fn violation(&self, rule: &'static str, how: String) {
+        let at = self.now();
+        self.write(|| TapeEntry::Violation(rule.to_owned(), at, how.clone()));
+        self.with(|history| history.violations.push(Violation { rule: rule.into(), at, how }));
+    }
+
+    /// Records a call that took longer than `limit` and the slack allow.
+    pub(crate) fn check_deadline(&self, by: usize, what: &'static str, begin: u64, limit: u64) {
+        let end = self.now();
+        if end - begin > limit + self.with(|history| history.bounds.slack) {
+            let late = Late { by, what: what.into(), begin, end, limit };
+            self.write(|| TapeEntry::Late(late.clone()));
+            self.with(|history| history.late.push(late));
+        }
+    }
+
+    pub(crate) fn call_ended(&self) {
+        self.write(|| TapeEntry::CallEnded);
+        self.with(|history| history.calls += 1);
+    }
+
+    pub(crate) fn read(&self, read: Read) {
+        self.write(|| TapeEntry::Read(read));
+        self.with(|history| history.reads.push(read));
+    }
+
+    /// Changes the origin and returns its new version.
+    pub(crate) fn commit(&self, key: usize, exists: bool) -> u32 {
+        self.environment.commit(key, exists)
+    }
+
+    /// Records that `change` sets a value, and returns the number of the write.
+    pub(crate) fn set_begins(&self, key: usize, version: u32, change: usize) -> usize {
+        let write = Write { key, version, origin: WriteOrigin::Set { change } };
+        let number = self.with(|history| {
+            history.writes.push(write);
+            self.first + history.writes.len() - 1
+        });
+        self.write(|| TapeEntry::Write(number, write));
+        number
+    }
+
+    pub(crate) fn change_begins(&self, by: usize, key: usize, version: u32) -> usize {
+        let begin = self.stamp();
+        self.revoke_loads(by, key);
+        let change = Change { by, key, version, begin, end: None, done: false };
+        let number = self.update(|history, live| {
+            *live.changing.entry((by, key)).or_default() += 1;
+            history.changes.push(change);
+            self.first + history.changes.len() - 1
+        });
+        self.write(|| TapeEntry::ChangeBegan(number, change));
+        number
+    }
+
+    pub(crate) fn change_ends(&self, change: usize, done: bool) {
+        let end = self.stamp();
+        self.write(|| TapeEntry::ChangeEnded(change, end, done));
+        let (by, key) = self.update(|history, live| {
+            let change = &mut history.changes[change - self.first];
+            change.end = Some(end);
+            change.done = done;
+            let changed = (change.by, change.key);
+            *live.changing.entry(changed).or_default() -= 1;
+            changed
+        });
+        // A task of its own retries an unacknowledged change.
+        let until = if done { 0 } else { end.at + 10 };
+        self.update(|_, live| live.revoked.insert((by, key), Revoked { seq: end.seq, until }));
+    }
+
+    /// Records that the store now holds this write under these keys, or nothing.
+    pub(crate) fn store_holds(&self, keys: &[usize], write: Option<usize>) {
+        let since = self.stamp();
+        let held = keys.iter().map(|&key| Held { key, write, since });
+        self.with(|history| history.held.extend(held));
+    }
+
+    /// Records whether the store gave a lease for a load of this key.
+    pub(crate) fn leased(&self, by: usize, key: usize, leased: bool) {
+        self.update(|_, live| {
+            if leased {
+                live.leases.insert((by, key), ());
+            } else {
+                live.leases.remove(&(by, key));
+            }
+        });
+    }
+
+    pub(crate) fn publish_answered(&self, write: usize, answer: bool) {
+        self.write(|| TapeEntry::Published(write, answer));
+        self.with(|history| {
+            if let WriteOrigin::Load { published, .. } =
+                &mut history.writes[write - self.first].origin
+            {
+                *published = Some(answer);
+            }
+        });
+    }
+
+    /// Records that a loader is called for a call that began at `begin`, and returns the number of
+    /// its write.
+    pub(crate) fn loader_called(&self, by: usize, key: usize, begin: Stamp) -> usize {
+        let called = self.stamp();
+        let (number, write, twice) = self.update(|history, live| {
+            let leased = live.leases.remove(&(by, key)).is_some();
+            let revoked = live.revoked.get(&(by, key)).copied();
+            let Revoked { seq, until } = revoked.unwrap_or(Revoked { seq: 0, until: 0 });
+            let is_changing = live.changing.get(&(by, key)).is_some_and(|count| *count > 0);
+            // Neither call began before the other was revoked, so the later of the two could have
+            // joined.
+            let is_joinable = |other: &&Running| {
+                (other.by, other.key) == (by, key)
+                    && other.begin.seq.min(begin.seq) > seq
+                    && other.begin.at.min(begin.at) >= until
+                    && called.at - other.begin.at < NOT_JOINED
+            };
+            let other = live.running.iter().find(is_joinable);
+            let twice = other.filter(|_| !is_changing).map(|other| other.begin.at);
+            let number = self.first + history.writes.len();
+            live.running.push(Running { by, key, write: number, begin });
+            let origin = WriteOrigin::Load { called, ended: None, leased, published: None };
+            let write = Write { key, version: 0, origin };
+            history.writes.push(write);
+            (number, write, twice)
+        });
+        self.write(|| TapeEntry::Write(number, write));
+        if let Some(since) = twice {
+            let key = self.key(key);
+            let how = format!("instance {by} loads {key} since {since} ms and begins again");
+            self.violation("R7", how);
+        }
+        number
+    }
+
+    /// Lets the loader read the origin: returns the version, and whether there is a value.
+    pub(crate) fn loader_reads(&self, write: usize) -> (u32, bool) {
+        let (version, exists) = self.with(|history| {
+            let write = &mut history.writes[write - self.first];
+            let (version, exists) = self.environment.origin(write.key);
+            write.version = version;
+            (version, exists)
+        });
+        self.write(|| TapeEntry::LoaderRead(write, version));
+        (version, exists)
+    }
+
+    /// Records that the loader has ended or was dropped.
+    pub(crate) fn loader_ends(&self, write: usize) {
+        let now = self.stamp();
+        self.write(|| TapeEntry::LoaderEnded(write, now));
+        self.update(|history, live| {
+            if let WriteOrigin::Load { ended, .. } = &mut history.writes[write - self.first].origin
+            {
+                *ended = Some(now);
+            }
+            live.running.retain(|it| it.write != write);
+        });
+    }
+
+    /// Records that another load of the key may begin although one is running.
+    pub(crate) fn revoke_loads(&self, by: usize, key: usize) {
+        let now = self.stamp();
+        self.update(|_, live| {
+            let revoked = live.revoked.entry((by, key)).or_insert(Revoked { seq: 0, until: 0 });
+            revoked.seq = now.seq;
+        });
+    }
+
+    pub(crate) fn revoke_all_loads(&self, by: usize) {
+        (0..self.names.keys.len()).for_each(|key| self.revoke_loads(by, key));
+    }
+}
