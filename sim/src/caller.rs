@@ -1,4 +1,4 @@
-//! What is asked of an instance, and what is written down of it.
+//! Calls an instance, and records what it answers.
 
 use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -14,24 +14,24 @@ use crate::{
 
 pub(crate) type Cache = LazyLayersCache<String, u64>;
 
-/// What a call of the shared level may take, and of the bus: the cache's defaults, but for
+/// Limits of calls of the store and of the bus, in milliseconds: the cache's defaults, except for
 /// patterns.
 pub(crate) const L2_READ: u64 = 500;
 pub(crate) const L2_WRITE: u64 = 1_000;
 pub(crate) const PATTERN: u64 = 2_000;
 pub(crate) const PUBLISH: u64 = 1_000;
-/// A load without a hard timeout: three that are joined and come to nothing, and its own, each
-/// with the lock and the shared level around it; and as long as an instance stands still.
+/// Limit of a load without a hard timeout: three joined loads that fail, and its own load, each
+/// with the lock and the calls of the store around it; and the longest freeze of an instance.
 pub(crate) const WITHOUT_HARD: u64 = 4 * (3 * L2_READ + 6_000 + 8_000 + L2_WRITE) + 8_000;
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// One who calls an instance.
+/// A caller of an instance.
 pub(crate) struct Caller {
     pub(crate) by: usize,
     pub(crate) cache: Cache,
-    /// What stands still with the instance, if that is simulated.
+    /// The connection of the instance to the simulated store, which freezes with the instance.
     pub(crate) store: Option<FaultyStore>,
     pub(crate) recorder: Recorder,
 }
@@ -93,7 +93,7 @@ impl Caller {
     async fn get(&self, key: usize) {
         let begin = self.recorder.stamp();
         let mut get = pin!(self.cache.get(self.recorder.key(key)));
-        // What memory has is there at the first poll.
+        // A value in L1 is returned by the first poll.
         let first = poll_fn(|context| Poll::Ready(get.as_mut().poll(context))).await;
         let (found, source) = match first {
             Poll::Ready(found) => (found, ReadSource::L1),
@@ -142,8 +142,8 @@ impl Caller {
             Ok(outcome) => {
                 let source = match outcome.source {
                     Source::L1 => ReadSource::L1,
-                    // What the load of another found there, before this call began perhaps: that is
-                    // in memory now, and as good as from there.
+                    // The joined load may have read L2 before this call began. Its value counts as
+                    // a value of L1.
                     Source::L2 if joined => ReadSource::JoinedL2,
                     Source::L2 => ReadSource::L2,
                     Source::Loader => ReadSource::Loader,
@@ -179,7 +179,7 @@ thread_local! {
     static JOINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the call joined the load of another.
+/// Runs a call, and returns also whether it joined the load of another.
 async fn observe_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
     let mut call = pin!(call);
     let mut joined = false;
@@ -204,7 +204,7 @@ async fn pause(millis: u64) {
     }
 }
 
-/// Changes on their way, written down however they end.
+/// Records the end of changes, also when the call is dropped.
 struct Changing<'a> {
     recorder: &'a Recorder,
     all: Vec<usize>,
@@ -217,7 +217,7 @@ impl Drop for Changing<'_> {
     }
 }
 
-/// A loader that runs.
+/// Records the end of a loader, also when it is dropped.
 struct Loading {
     recorder: Recorder,
     write: usize,
@@ -229,7 +229,7 @@ impl Drop for Loading {
     }
 }
 
-/// After what is heard, loads may begin beside those that run.
+/// Records the events after which another load of a key may begin although one is running.
 pub(crate) fn on_event(recorder: &Recorder, by: usize, event: &Event<'_>) {
     let void = |name: &str| {
         if let Some(key) = recorder.key_of(name) {

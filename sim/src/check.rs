@@ -1,24 +1,24 @@
-//! The promises, asked of a history.
+//! Checks the promises against a history.
 //!
-//! The origin's versions of a key only rise, so the question is not what order explains the
-//! history but merely whether an answer is too old: a search is not needed.
+//! The origin's versions of a key only rise. So the checker does not search for an order that
+//! explains the history: it only asks of each answer whether it is too old.
 //!
-//! | rule | an answer that began after a change was done is no older than it | by |
+//! | rule | the answer of a call that began after a change was acknowledged is no older than the change | within |
 //! | --- | --- | --- |
-//! | R1 | from the shared level or a load | no time at all |
-//! | R2 | from the memory of another instance | the latency of the bus; in trouble the trust timeout, and a little |
-//! | R3 | from the instance that made the change, stale copies included | no time at all |
-//! | R4 | from anywhere, some seconds after all is well again, when all agree | no time at all |
+//! | R1 | if it came from L2 or from a load | 0 ms |
+//! | R2 | if it came from L1 of another instance | the latency of the bus; during a fault, the trust timeout and the gap check |
+//! | R3 | if it came from the instance that made the change, stale copies included | 0 ms |
+//! | R4 | wherever it came from, once all faults have ended and the instances have recovered | 0 ms |
 //!
-//! While it happens it is noticed that calls keep their deadlines (R6), that a key is loaded once
-//! at a time (R7), and that nothing is left behind.
+//! The recorder itself reports calls that exceed their deadline (R6), keys that an instance loads
+//! twice at the same time (R7), and tasks or entries that remain after the end.
 //!
-//! Whether it happened in simulated weather or to real processes makes no difference but for how
-//! late what may be: see [`Bounds`](crate::bounds::Bounds).
+//! Simulated and real histories differ only in the upper bounds of delays: see
+//! [`Bounds`](crate::bounds::Bounds).
 //!
-//! A value that was given by a `set` which overlaps with another change may stand after it: either
-//! order is one. And a load that has no lease, or does not know whether it was published or refused,
-//! has only the bus to tell it of changes elsewhere, as memory has.
+//! Two exceptions: a value of a `set` that overlaps with another change may remain after that
+//! change, because either order is correct. And a load without a lease, or whose publication has no
+//! known result, learns of changes of other instances from the bus only, as L1 does.
 
 use crate::{
     convergence::disagreement,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// All promises that were not kept.
+/// Returns all broken promises.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
     let mut all = history.violations.clone();
@@ -42,7 +42,7 @@ pub fn check(history: &History) -> Vec<Violation> {
             continue;
         }
         for change in newer(history, &changes[read.key], found) {
-            if let Some(rule) = breaks(history, read, found, change) {
+            if let Some(rule) = broken_rule(history, read, found, change) {
                 let found = found.map_or("nothing".to_owned(), |it| format!("{it:?}"));
                 let how = format!(
                     "{} of {read:?}\n  found {found}\n  after {change:?}",
@@ -59,22 +59,24 @@ pub fn check(history: &History) -> Vec<Violation> {
     all
 }
 
-/// By how much, in milliseconds, the oldest answer was behind what others could know of.
+/// Returns the age of the oldest answer in milliseconds: the time since peers could know of a newer
+/// change.
 #[must_use]
 pub fn oldest(history: &History) -> u64 {
     let changes = changes(history);
     let behind = |read: &Read| {
         let found = Some(history.writes[read.found?]);
         let behind = |change: &&Change| {
-            let told = reaches(history, read, change).filter(|_| change.done && !read.stale)?;
-            read.begin.at.checked_sub(told)
+            let known =
+                known_to_peers(history, read, change).filter(|_| change.done && !read.stale)?;
+            read.begin.at.checked_sub(known)
         };
         newer(history, &changes[read.key], found).filter_map(|change| behind(&change)).max()
     };
     history.reads.iter().filter_map(behind).max().unwrap_or_default()
 }
 
-/// By key, the newest version first.
+/// Returns the changes by key, the newest version first.
 fn changes(history: &History) -> Vec<Vec<Change>> {
     let mut changes = vec![Vec::new(); history.keys.len()];
     for change in &history.changes {
@@ -84,7 +86,7 @@ fn changes(history: &History) -> Vec<Vec<Change>> {
     changes
 }
 
-/// The changes after what was found.
+/// Returns the changes that are newer than the value found.
 fn newer<'a>(
     history: &'a History,
     changes: &'a [Change],
@@ -92,20 +94,21 @@ fn newer<'a>(
 ) -> impl Iterator<Item = &'a Change> {
     changes.iter().take_while(move |change| match found {
         Some(write) => write.version < change.version,
-        // Nothing is no older than the last time that there was nothing.
+        // The answer "no value" is as old as the last time at which the key had no value.
         None => !nothing_since(history, change.key, change.version),
     })
 }
 
-/// A call that ended too late, and not because its instance stood still.
+/// Returns a violation if the call ended too late, not counting the time in which its instance was
+/// frozen.
 fn too_late(history: &History, late: &Late) -> Option<Violation> {
     let Late { by, what, begin, end, limit } = late;
     let slot = Some(history.incarnations[*by].slot);
     let standing = history.fault_windows.iter().filter(|it| it.frozen && it.slot == slot);
     let stood: u64 = standing.map(|it| it.to.min(*end).saturating_sub(it.from.max(*begin))).sum();
-    let check_deadline = end - begin - stood;
-    let how = || format!("{what} of instance {by} took {check_deadline} ms, not {limit}");
-    (check_deadline > limit + history.bounds.slack).then(|| Violation {
+    let took = end - begin - stood;
+    let how = || format!("{what} of instance {by} took {took} ms, not {limit}");
+    (took > limit + history.bounds.slack).then(|| Violation {
         rule: "R6".into(),
         at: *end,
         how: how(),
@@ -116,8 +119,8 @@ fn nothing_since(history: &History, key: usize, version: u32) -> bool {
     history.origin[key].iter().skip(version as usize).any(|exists| !exists)
 }
 
-/// The rule that an answer breaks which is older than a change.
-fn breaks(
+/// Returns the rule that an answer breaks by being older than a change.
+fn broken_rule(
     history: &History,
     read: &Read,
     found: Option<Write>,
@@ -126,15 +129,15 @@ fn breaks(
     let end = change.end?;
     if let Some(Write { origin: WriteOrigin::Set { change: set }, .. }) = found {
         let set = &history.changes[set];
-        // A set that is not done may have happened at any time up to its end.
+        // An unacknowledged set may have happened at any time up to its end.
         if set.end.is_none_or(|end| end.seq > change.begin.seq) {
             return None;
         }
     }
-    // Where the owner of a lock was killed, a stale copy serves until the lock's time is over.
+    // If the owner of a lock was killed, a stale copy is served until the lock's ttl has ended.
     if read.last && !read.stale {
         let is_owed = change.done || history.incarnations[change.by].ended.is_none();
-        return (is_owed && reaches(history, read, change).is_some()).then_some("R4");
+        return (is_owed && known_to_peers(history, read, change).is_some()).then_some("R4");
     }
     if !change.done || end.seq >= read.begin.seq {
         return None;
@@ -145,10 +148,10 @@ fn breaks(
     if read.stale {
         return None;
     }
-    let (is_sure, check_deadline) = match found.map(|it| it.origin) {
+    let (is_sure, took) = match found.map(|it| it.origin) {
         Some(WriteOrigin::Load { leased, published, called, ended }) => {
-            let check_deadline = ended.map_or(0, |ended| ended.at - called.at);
-            (leased && published.is_some(), check_deadline)
+            let took = ended.map_or(0, |ended| ended.at - called.at);
+            (leased && published.is_some(), took)
         }
         _ => (true, 0),
     };
@@ -157,7 +160,7 @@ fn breaks(
         ReadSource::Joined if is_sure && found.is_some() => return Some("R1"),
         ReadSource::Joined | ReadSource::JoinedL2 | ReadSource::L1 => {}
     }
-    let told = reaches(history, read, change)?;
+    let known = known_to_peers(history, read, change)?;
     let slot = Some(history.incarnations[read.by].slot);
     let of_reader = |of: Option<usize>| of.is_none() || of == slot;
     let bounds = history.bounds;
@@ -167,62 +170,63 @@ fn breaks(
         if of_reader(window.slot) && overlaps {
             bound = bound.max(bounds.trust + bounds.gap_check);
             if window.disconnected || window.slot.is_some() {
-                // What is loaded meanwhile is believed for as long again.
-                let unsure = if is_sure { 0 } else { check_deadline + 1_000 };
+                // A value that is loaded meanwhile is trusted for that time again.
+                let unsure = if is_sure { 0 } else { took + 1_000 };
                 bound = bound.max(bounds.trust + bounds.gap_check + 1_000 + unsure);
             }
         }
     }
-    (read.begin.at > told + bound).then_some("R2")
+    (read.begin.at > known + bound).then_some("R2")
 }
 
-/// When others can know of a change; `None` if they may never.
-fn reaches(history: &History, read: &Read, change: &Change) -> Option<u64> {
+/// Returns the time from which peers can know of a change; `None` if they may never know of it.
+fn known_to_peers(history: &History, read: &Read, change: &Change) -> Option<u64> {
     let bounds = history.bounds;
     let by = history.incarnations[change.by];
     let is_confirmed = change.done && by.confirms;
-    let mut told = change.end?.at;
-    // Even what returned before it began may have been under way.
+    let mut known = change.end?.at;
+    // An event of a call that returned before the fault began may not have been sent yet.
     let meets = |it: &FaultWindow, at: u64| it.from <= at + bounds.send;
     let missed = |gone: u64| gone + bounds.trust + bounds.gap_check;
     let mut stood = history.fault_windows.iter().filter(|it| it.frozen && it.slot == Some(by.slot));
-    if let Some(it) = stood.find(|it| !is_confirmed && meets(it, told) && told <= it.to) {
-        told = missed(it.from).min(it.to + bounds.republish);
+    if let Some(it) = stood.find(|it| !is_confirmed && meets(it, known) && known <= it.to) {
+        known = missed(it.from).min(it.to + bounds.republish);
     } else if !is_confirmed {
-        // Who is cut off as well does not believe what it has, whatever it is told.
+        // A reader that is disconnected too trusts nothing in its L1, whatever the publisher sends.
         let is_down = |at: u64| {
             let mut down = history.fault_windows.iter().filter(|window| window.bus_down);
             down.any(|it| meets(it, at) && at <= it.to && read.begin.at <= it.to)
         };
         for window in &history.fault_windows {
-            // Not what the one before it in its slot went through.
-            let of_teller = window.slot.is_none_or(|slot| slot == by.slot) && window.to > by.began;
+            // Only the faults of this incarnation, not those of an earlier one in its slot.
+            let of_publisher =
+                window.slot.is_none_or(|slot| slot == by.slot) && window.to > by.began;
             let to = window.to + bounds.republish;
             if window.delays_publish
-                && of_teller
-                && meets(window, told)
-                && to > told
-                && !is_down(told)
+                && of_publisher
+                && meets(window, known)
+                && to > known
+                && !is_down(known)
             {
-                told = to;
+                known = to;
             }
         }
     }
-    let Some(ended) = by.ended else { return Some(told) };
+    let Some(ended) = by.ended else { return Some(known) };
     if is_confirmed && history.bus_keeps_confirmed {
-        return Some(told);
+        return Some(known);
     }
-    // Who was busy had promised to be heard again.
+    // A publisher that is never idle has announced when its next message comes.
     let missed = history.never_idle.then_some(missed(ended));
-    if ended <= told + bounds.flush {
+    if ended <= known + bounds.flush {
         return missed;
     }
-    // Who was quiet, and dies before it could say again what was lost.
+    // The publisher was idle, and was killed before its beacons could announce the lost event.
     let reader = history.incarnations[read.by].slot;
     let is_lost = history.fault_windows.iter().any(|window| {
         window.slot.is_none_or(|slot| slot == reader)
             && window.from <= ended
             && window.to >= change.begin.at
     });
-    if is_lost && ended < told + bounds.beacons { missed } else { Some(told) }
+    if is_lost && ended < known + bounds.beacons { missed } else { Some(known) }
 }

@@ -1,5 +1,5 @@
 //! `sim [--seeds n] [--from n] [--calls n] [--threads n] [--for seconds] [--only digits]
-//! [--goes-on 1]` or `sim --seed n [--calls n]`: see `scripts/simulate`.
+//! [--continue 1]` or `sim --seed n [--calls n]`: see `scripts/simulate`.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a simulation that cannot go on may stop")]
 
@@ -11,32 +11,32 @@ use std::{
 
 use sim::{check::check, history::Violation, plan::Plan, run, shrink::shrink};
 
-struct Orders {
+struct Args {
     from: u64,
     seeds: u64,
     calls: usize,
     threads: usize,
-    /// Only this one, and what happened in it.
+    /// Run only this seed, and print its history.
     seed: Option<u64>,
-    /// The digits of the rules that count; 0 for all.
+    /// The digits of the rules that count; 0: all rules.
     only: u64,
-    /// Whether to go on after one that failed.
-    goes_on: bool,
-    /// No more is begun after this.
+    /// Whether to continue after a failure.
+    continue_after_failure: bool,
+    /// No history starts after this.
     limit: Duration,
 }
 
-fn orders() -> Orders {
+fn args() -> Args {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let limit = Duration::MAX;
-    let mut orders = Orders {
+    let mut args = Args {
         from: 0,
         seeds: 2_000,
         calls: 2_000,
         threads,
         seed: None,
         only: 0,
-        goes_on: false,
+        continue_after_failure: false,
         limit,
     };
     let mut words = std::env::args().skip(1);
@@ -46,18 +46,18 @@ fn orders() -> Orders {
             .and_then(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("{name} what?"));
         match &*name {
-            "--from" => orders.from = number,
-            "--seeds" => orders.seeds = number,
-            "--calls" => orders.calls = usize::try_from(number).expect("a number"),
-            "--threads" => orders.threads = usize::try_from(number).expect("a number"),
-            "--seed" => orders.seed = Some(number),
-            "--only" => orders.only = number,
-            "--goes-on" => orders.goes_on = number > 0,
-            "--for" => orders.limit = Duration::from_secs(number),
+            "--from" => args.from = number,
+            "--seeds" => args.seeds = number,
+            "--calls" => args.calls = usize::try_from(number).expect("a number"),
+            "--threads" => args.threads = usize::try_from(number).expect("a number"),
+            "--seed" => args.seed = Some(number),
+            "--only" => args.only = number,
+            "--continue" => args.continue_after_failure = number > 0,
+            "--for" => args.limit = Duration::from_secs(number),
             _ => panic!("there is no {name}"),
         }
     }
-    orders
+    args
 }
 
 fn main() -> ExitCode {
@@ -67,34 +67,34 @@ fn main() -> ExitCode {
             before(panic);
         }
     }));
-    let orders = orders();
-    if let Some(seed) = orders.seed {
-        return replay(seed, orders.calls);
+    let args = args();
+    if let Some(seed) = args.seed {
+        return replay(seed, args.calls);
     }
     let begun = Instant::now();
-    let (next, done, calls) = (AtomicU64::new(orders.from), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, done, calls) = (AtomicU64::new(args.from), AtomicU64::new(0), AtomicU64::new(0));
     let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..orders.threads {
+        for _ in 0..args.threads {
             scope.spawn(|| {
-                while (orders.goes_on || !failed.load(Ordering::Relaxed))
-                    && begun.elapsed() < orders.limit
+                while (args.continue_after_failure || !failed.load(Ordering::Relaxed))
+                    && begun.elapsed() < args.limit
                 {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= orders.from + orders.seeds {
+                    if seed >= args.from + args.seeds {
                         return;
                     }
-                    let history = run(&Plan::new(seed, orders.calls));
+                    let history = run(&Plan::new(seed, args.calls));
                     done.fetch_add(1, Ordering::Relaxed);
                     calls.fetch_add(history.calls, Ordering::Relaxed);
                     let violations = check(&history);
                     let counts = |violation: &&Violation| {
-                        let only = orders.only.to_string();
-                        orders.only == 0 || only.chars().any(|it| violation.rule.ends_with(it))
+                        let only = args.only.to_string();
+                        args.only == 0 || only.chars().any(|it| violation.rule.ends_with(it))
                     };
                     if let Some(first) = violations.iter().find(counts) {
-                        if orders.goes_on || !failed.load(Ordering::Relaxed) {
-                            tell(seed, orders.calls, first);
+                        if args.continue_after_failure || !failed.load(Ordering::Relaxed) {
+                            report(seed, args.calls, first);
                         }
                         failed.store(true, Ordering::Relaxed);
                     }
@@ -111,12 +111,12 @@ fn main() -> ExitCode {
     if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn tell(seed: u64, calls: usize, violation: &Violation) {
+fn report(seed: u64, calls: usize, violation: &Violation) {
     println!("seed {seed} breaks {} at {} ms:\n  {}", violation.rule, violation.at, violation.how);
     println!("replay: cargo run --release -p sim -- --seed {seed} --calls {calls}");
 }
 
-/// One history, and what little of it is enough to fail.
+/// Runs one seed; if it fails, shrinks its plan and prints what happened.
 fn replay(seed: u64, calls: usize) -> ExitCode {
     let plan = Plan::new(seed, calls);
     println!("{:?}", plan.setup);
@@ -124,7 +124,7 @@ fn replay(seed: u64, calls: usize) -> ExitCode {
     println!("digest {:016x}, {} calls", history.digest(), history.calls);
     let violations = check(&history);
     let Some(first) = violations.first() else { return ExitCode::SUCCESS };
-    tell(seed, calls, first);
+    report(seed, calls, first);
     println!("and {} more; shrinking", violations.len() - 1);
     let shorter = shrink(&plan, &first.rule);
     for step in &shorter.steps {

@@ -1,14 +1,15 @@
-//! What a seed stands for: an arrangement, and what happens when. Made before anything runs, so
-//! that a part of it can be left out and the rest stays what it is.
+//! Makes the plan of a seed: the setup of a fleet, and all calls and faults with their times. The
+//! plan exists before anything runs, so that shrinking can leave out steps without changing the
+//! rest.
 
 use std::time::Duration;
 
 use lazy_layers_cache::testing::BusFaults;
 
-/// Keys, few, so that everything meets.
+/// The keys: few, so that calls conflict.
 pub const KEYS: [&str; 6] = ["a1", "a2", "b1", "b2", "c1", "c2"];
 
-/// Globs, with what they match of [`KEYS`].
+/// The globs, with the [`KEYS`] that each matches.
 pub const PATTERNS: [(&str, &[usize]); 5] = [
     ("a*", &[0, 1]),
     ("?1", &[0, 2, 4]),
@@ -17,183 +18,183 @@ pub const PATTERNS: [(&str, &[usize]); 5] = [
     ("*", &[0, 1, 2, 3, 4, 5]),
 ];
 
-/// A history that is to happen.
+/// The plan of a history.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// All that is random follows from it.
+    /// The seed, from which every random choice follows.
     pub seed: u64,
-    /// How the fleet is set up.
+    /// The setup of the fleet.
     pub setup: Setup,
-    /// In the order of time.
+    /// The steps, in the order of time.
     pub steps: Vec<Step>,
 }
 
-/// How the fleet is set up.
+/// The setup of a fleet.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// Instances at a time.
+    /// The number of instances at a time.
     pub instances: usize,
-    /// How many of [`KEYS`] are used.
+    /// The number of [`KEYS`] that calls use.
     pub keys: usize,
-    /// Whether there is a shared level.
+    /// Whether there is an L2 store.
     pub has_l2: bool,
-    /// Whether stale copies may serve.
+    /// Whether the cache may serve stale copies.
     pub fail_safe: bool,
-    /// Whether deletes wait for the bus.
+    /// Whether deletes wait for the confirmation of the bus.
     pub confirms: bool,
-    /// Whether loads take the lock of the shared level.
+    /// Whether loads take the distributed lock.
     pub locks: bool,
-    /// Whether missing keys are remembered.
+    /// Whether the cache stores negative entries.
     pub negative_cache: bool,
-    /// Whether values are told.
+    /// Whether the cache broadcasts values.
     pub broadcasts: bool,
-    /// How long a value is fresh.
+    /// The time for which a value is fresh.
     pub ttl: Duration,
-    /// The slowest request of the shared level in fair weather, one way, in milliseconds.
+    /// The slowest request of the store without faults, one way, in milliseconds.
     pub l2_latency: u64,
 }
 
-/// Something that happens.
+/// A step of a plan.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// Milliseconds from the start.
     pub at: u64,
-    /// What.
+    /// The action.
     pub action: Action,
 }
 
-/// What happens.
+/// An action.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// A call of an instance, perhaps by a caller that goes away after so many milliseconds.
+    /// A call of an instance.
     Call {
-        /// Whose.
+        /// The slot of the instance.
         slot: usize,
-        /// What is called.
+        /// The call.
         call: Call,
-        /// When the caller goes away.
+        /// The caller drops the call after this, in milliseconds.
         cancel_after: Option<u64>,
     },
-    /// Something breaks.
+    /// A fault.
     Fault(Fault),
 }
 
 /// A call; keys are indices into [`KEYS`].
 #[derive(Debug, Clone, Copy)]
 pub enum Call {
-    /// `get_l1`
+    /// `get_l1`.
     GetL1(usize),
-    /// `get`
+    /// `get`.
     Get(usize),
-    /// `has`
+    /// `has`.
     Has(usize),
-    /// `get_or_set`
+    /// `get_or_set`.
     Load(usize, Load),
-    /// The origin changes, then `delete`. `exists`: whether the key is there afterwards.
+    /// The origin changes, then `delete`.
     Delete {
-        /// Of this key.
+        /// The key.
         key: usize,
-        /// Whether the origin has a value after it.
+        /// Whether the origin has a value afterwards.
         exists: bool,
     },
     /// The origin changes, then `set`.
     Set(usize),
-    /// The origin changes for all keys that match, then `delete_by_pattern` of [`PATTERNS`].
+    /// The origin changes for all matching keys, then `delete_by_pattern` with one of [`PATTERNS`].
     Pattern(usize),
 }
 
-/// How a key is loaded, in milliseconds.
+/// The times and the end of a load, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// Until the origin is read.
+    /// From the start to the read of the origin.
     pub before: u64,
-    /// From then on.
+    /// From the read of the origin to the end.
     pub after: u64,
-    /// How it ends.
+    /// The end of the loader.
     pub end: LoadEnd,
     /// The caller's soft timeout.
     pub soft: Option<u64>,
     /// The caller's hard timeout.
     pub hard: Option<u64>,
-    /// Whether it is to be loaded in any case.
+    /// Whether the call is a forced refresh.
     pub refresh: bool,
 }
 
 impl Load {
-    /// At once, and well.
+    /// A load that takes no time and succeeds.
     pub const WELL: Self =
         Self { before: 0, after: 0, end: LoadEnd::Well, soft: None, hard: None, refresh: false };
 }
 
-/// How a loader ends.
+/// The end of a loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadEnd {
-    /// With what the origin has.
+    /// Returns the origin's value.
     Well,
-    /// With an error.
+    /// Returns an error.
     Fails,
-    /// With a panic.
+    /// Panics.
     Panics,
-    /// Not.
+    /// Never ends.
     Hangs,
 }
 
-/// What breaks, and for how many milliseconds.
+/// A fault; a `u64` without another meaning is its duration in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The bus loses, repeats, delays or refuses.
+    /// The bus loses, repeats, delays or rejects messages.
     Bus(BusFaults, u64),
-    /// One instance's way to the bus.
+    /// The connection of one instance to the bus fails.
     Link(usize, LinkFault, u64),
-    /// The shared level, for one instance or all.
+    /// Requests of one instance, or of all, to the store fail.
     Store(Option<usize>, StoreFaults, u64),
-    /// The shared level comes back empty.
+    /// The store restarts without its data.
     StoreRestartsEmpty,
-    /// The shared level comes back with what it held so many milliseconds before.
+    /// The store restarts with the data that it had this many milliseconds before.
     StoreRestartsOld(u64),
-    /// An instance is killed, and another takes its place.
+    /// An instance is killed, and another takes its slot.
     Kill(usize),
-    /// An instance is closed, and another takes its place.
+    /// An instance is closed, and another takes its slot.
     Close(usize),
-    /// An instance stands still: nothing of it gets out, and nothing in.
+    /// An instance is frozen: no message reaches it or leaves it.
     Freeze(usize, u64),
-    /// The clock of an instance jumps.
+    /// The clock of an instance jumps forward by this many milliseconds.
     ClockJump(usize, u64),
-    /// Bytes on the bus that are no event.
+    /// Bytes that are no message arrive on the bus.
     Garbage,
 }
 
-/// How a way to the bus breaks.
+/// A fault of the connection to the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkFault {
-    /// At once, and noticed.
+    /// The connection ends, and the instance knows it.
     Cut,
-    /// Nothing arrives any more.
+    /// No message arrives any more.
     Deaf,
-    /// Nothing arrives and nothing ends.
+    /// No message arrives, and no call ends.
     Frozen,
 }
 
-/// How often what goes wrong with a request of the shared level, from 0 to 1.
+/// Probabilities of the faults of a request to the store, from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreFaults {
-    /// It fails and has not happened.
+    /// The request fails, and has not happened.
     pub fails: f64,
-    /// It fails and has happened.
+    /// The request fails, and has happened.
     pub fails_afterwards: f64,
-    /// It is never answered and does not happen.
+    /// The request is never answered, and does not happen.
     pub hangs: f64,
-    /// It is never answered, and happens later.
+    /// The request is never answered, and happens later.
     pub happens_late: f64,
-    /// The slowest, one way, in milliseconds.
+    /// The slowest request, one way, in milliseconds.
     pub slowest: u64,
 }
 
-/// What a history needs to begin with, in milliseconds.
+/// The time before the first call, in milliseconds.
 const START: u64 = 500;
 
 impl Plan {
-    /// The plan of a seed, with so many calls.
+    /// Makes the plan of a seed with `calls` calls.
     #[must_use]
     pub fn new(seed: u64, calls: usize) -> Self {
         let random = &mut fastrand::Rng::with_seed(seed);
@@ -233,7 +234,7 @@ impl Plan {
                 at += fault.lasts() + calm + random.u64(0..calm);
             }
         };
-        // So far apart that each can be told from the one before it.
+        // Faults of the same kind are far enough apart for the checker to separate them.
         strew(0.75, 6_000, &|random| bus_fault(random, &setup));
         if has_l2 {
             strew(0.7, 2_000, &|random| level_fault(random, &setup));
@@ -245,7 +246,7 @@ impl Plan {
 }
 
 impl Fault {
-    /// For how long, in milliseconds.
+    /// Returns the duration in milliseconds.
     #[must_use]
     pub fn lasts(&self) -> u64 {
         match self {
@@ -304,7 +305,7 @@ fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     match random.u32(0..100) {
         0..=29 => {
             let loses = *pick(random, &[0.05, 0.3, 1.0]);
-            // An event and the beacon after it: what is promised to be noticed in time.
+            // An event and the beacon after it: the promised detection time covers no more.
             let max_lost_in_a_row = Some(2);
             Fault::Bus(BusFaults { loses, max_lost_in_a_row, duplicates: 0.1, ..fair }, lasts)
         }

@@ -1,4 +1,5 @@
-//! A way to the shared level on which it is written down what loads hear of it.
+//! A store that forwards to another, and records which leases loads get and how their publications
+//! are answered.
 
 use std::time::Duration;
 

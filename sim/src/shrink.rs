@@ -1,8 +1,9 @@
-//! A shorter plan that breaks the same promise.
+//! Shrinks a plan that breaks a promise.
 
 use crate::{check::check, plan::Plan, simulation::run};
 
-/// Leaves out what is not needed, in ever smaller pieces, for as long as it is cheap.
+/// Returns a shorter plan that breaks the same rule. Leaves out ever smaller pieces of the plan,
+/// with at most [`MAX_ATTEMPTS`] attempts.
 #[must_use]
 pub fn shrink(plan: &Plan, rule: &str) -> Plan {
     let still_fails = |plan: &Plan| check(&run(plan)).iter().any(|it| it.rule == rule);

@@ -1,4 +1,4 @@
-//! A plan, lived through: instances, what connects them, callers, faults.
+//! Runs a plan: instances, the store and the bus between them, callers, and faults.
 
 use std::sync::{
     Arc,
@@ -27,10 +27,10 @@ use crate::{
     slow_transport::SlowTransport,
 };
 
-/// Lives through a plan. To be called outside of any runtime.
+/// Runs a plan, and returns its history. Must not be called inside a runtime.
 #[must_use]
 pub fn run(plan: &Plan) -> History {
-    // The library's own dice.
+    // The random numbers of the library.
     fastrand::seed(plan.seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(Simulation::new(plan).run(plan))
@@ -45,9 +45,9 @@ struct Simulation {
     store: SharedStore,
     slots: Vec<Slot>,
     store_faults: Vec<StoreFaults>,
-    /// What the shared level held when it was last saved.
+    /// A copy of the store, for a restart with old data.
     saved: Option<StoreSnapshot>,
-    /// Calls of instances that are closed, and the closing.
+    /// Instances that close, with their last calls.
     closing: JoinSet<()>,
 }
 
@@ -62,7 +62,7 @@ struct Slot {
     _events: HandlerGuard,
 }
 
-/// By how much the clock of an instance is clock of the time.
+/// The clock of an instance, which may run ahead of the time by some milliseconds.
 #[derive(Clone)]
 struct FastClock(TokioClock, Arc<AtomicU64>);
 
@@ -73,11 +73,11 @@ impl Clock for FastClock {
 }
 
 const CLOSE: u64 = 2_000;
-/// Until all instances are current when all is well again.
+/// From the end of all faults until all instances are up to date.
 const RECOVERY: u64 = 5_000;
-/// How long a subscription takes to begin again.
+/// The time until a subscription has begun again.
 const RESUBSCRIBE: u64 = 1_500;
-/// How long an attempt at it may hang.
+/// The limit of one attempt to subscribe.
 const SUBSCRIBE_LIMIT: u64 = 1_000;
 
 #[derive(Clone, Copy)]
@@ -308,7 +308,7 @@ impl Simulation {
             let Slot { cache, mut calls, by, .. } = old;
             let begin = recorder.now();
             cache.close().await;
-            // Loads, what is left of them, what is to be told, goodbye.
+            // The limits of `close`: running loads, dropped loads, the outbox, and the goodbye.
             recorder.check_deadline(by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
             while let Some(call) = calls.join_next().await {
                 check_panic(&recorder, call);
@@ -321,7 +321,8 @@ impl Simulation {
         reap(&self.recorder, &mut self.closing);
     }
 
-    /// All is well again: everybody is current, and goes without leaving anything behind.
+    /// After the end of all faults: every instance must be up to date, and must close without
+    /// remains.
     async fn finish(&mut self) {
         let recorder = self.recorder.clone();
         let all_return = async {
@@ -362,7 +363,7 @@ impl Simulation {
         while let Some(call) = self.closing.join_next().await {
             check_panic(&recorder, call);
         }
-        // What was asked of the shared level, and nobody waits for.
+        // Abandoned requests to the store still happen.
         sleep(ms(10_000)).await;
         let tasks = Handle::current().metrics().num_alive_tasks();
         if tasks > 0 {
@@ -379,7 +380,7 @@ impl Slot {
     }
 }
 
-/// Takes note of what has returned.
+/// Removes the calls that have returned.
 fn reap(recorder: &Recorder, calls: &mut JoinSet<()>) {
     while let Some(call) = calls.try_join_next() {
         check_panic(recorder, call);
@@ -394,7 +395,7 @@ fn check_panic(recorder: &Recorder, call: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Of so many keys, and all globs.
+/// The first `keys` keys, and all globs.
 fn names(keys: usize) -> Names {
     let matched = |all: &[usize]| all.iter().copied().filter(|key| *key < keys).collect();
     Names {

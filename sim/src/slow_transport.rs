@@ -1,16 +1,17 @@
-//! An instance's way to the bus: to begin to listen takes its time, before and after it is true.
+//! An instance's connection to the simulated bus: subscribing takes time before and after the
+//! subscription begins.
 
 use std::time::Duration;
 
 use lazy_layers_cache::{Subscribed, Transport, TransportFuture, testing::BusLink};
 use tokio::time::{sleep, timeout};
 
-/// With a seed.
+/// The link, and a seed.
 pub(crate) struct SlowTransport(pub(crate) BusLink, pub(crate) u64);
 
-/// Milliseconds, at most, for each of the two.
+/// The longest of the two delays, in milliseconds.
 const SLOWEST: u64 = 100;
-/// As transports have one of their own.
+/// Real transports have such a limit of their own.
 const LIMIT: Duration = Duration::from_secs(1);
 
 impl Transport for SlowTransport {

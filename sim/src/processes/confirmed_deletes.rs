@@ -1,5 +1,5 @@
-//! Deletes that were acknowledged: on a bus that keeps what it confirms, each is heard by every
-//! instance that had begun to listen, or by the one that took its place after it was killed.
+//! Checks confirmed deletes: on a bus that keeps every confirmed event, each delete must be
+//! received by every instance that had subscribed, or by its successor if it was killed.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,11 @@ use crate::history::{Incarnation, Stamp};
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) confirmed: usize,
-    /// By somebody.
+    /// Deletes that at least one instance did not receive.
     pub(super) lost: usize,
 }
 
-/// What is heard by many is one event, which may have been heard a little before it was confirmed.
+/// A delete of all keys is one event, which may be received up to this much before it is confirmed.
 const ABOUT: u64 = 2_000;
 
 pub(super) fn count(
@@ -72,7 +72,8 @@ mod tests {
         }
     }
 
-    /// How many of one delete at that time, which was done or not, are lost by these.
+    /// Counts the lost deletes if a key is deleted at `begin`, acknowledged or not, and the others
+    /// have received these events.
     fn lost(begin: u64, done: bool, others: Vec<(usize, Received)>) -> usize {
         let mut publisher = listening_from(0, &[], &[]);
         publisher.deletes.push(("once:0:0".to_owned(), at(begin), done));

@@ -1,4 +1,4 @@
-//! What happens to the processes, and to what they depend on.
+//! Faults of the processes and of their servers.
 
 use std::{
     thread::sleep,
@@ -18,8 +18,8 @@ pub(super) enum Fault {
     KillBroker,
     FreezeBroker,
     CutBus,
-    CutLevel,
-    RestartLevel,
+    CutRedis,
+    RestartRedis,
 }
 
 pub(super) const FAULTS: [(&str, Fault); 7] = [
@@ -28,47 +28,48 @@ pub(super) const FAULTS: [(&str, Fault); 7] = [
     ("kill-broker", Fault::KillBroker),
     ("freeze-broker", Fault::FreezeBroker),
     ("cut-bus", Fault::CutBus),
-    ("cut-level", Fault::CutLevel),
-    ("restart-level", Fault::RestartLevel),
+    ("cut-redis", Fault::CutRedis),
+    ("restart-redis", Fault::RestartRedis),
 ];
 
-/// Until a subscription has begun again: an attempt to connect that hangs for the 3 s of the
-/// transports, a pause of up to one, another. All is well within this, which the quiet end asks.
-const RESUBSCRIBES: u64 = super::MENDS;
-/// Ways in which a way is cut, in turn; and in turn, whose.
+/// The time until a subscription has begun again: an attempt to connect that hangs for the 3 s of
+/// the transports, a pause of up to 1 s, and another attempt.
+const RESUBSCRIBE: u64 = super::RECOVERY;
+/// The modes in which a connection is cut, used in turn.
 const CUTS: [Mode; 5] =
     [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies, Mode::Pause, Mode::LoseRequests];
-/// Between two of a kind.
+/// The pause between two faults.
 const BETWEEN: Duration = ms(1_500);
 
-/// What it happens to.
-pub(super) struct Simulation<'a> {
+/// The targets of faults.
+pub(super) struct Targets<'a> {
     pub(super) fleet: &'a mut Fleet,
     pub(super) broker: &'a mut Broker,
-    pub(super) level: &'a mut RedisServer,
+    pub(super) redis: &'a mut RedisServer,
 }
 
-impl Simulation<'_> {
-    /// Again and again, until that time is over: first for half of it, then for shorter times.
-    pub(super) fn suffers(&mut self, fault: Fault, time: Duration, random: &mut fastrand::Rng) {
+impl Targets<'_> {
+    /// Repeats a fault until `time` is over: the first lasts half of it, the others are shorter.
+    pub(super) fn repeat(&mut self, fault: Fault, time: Duration, random: &mut fastrand::Rng) {
         let begun = Instant::now();
         let mut lasts = time / 2;
         let mut round = 0;
         while begun.elapsed() < time {
-            self.once(fault, lasts, round, random);
+            self.inject(fault, lasts, round, random);
             round += 1;
             let left = time.saturating_sub(begun.elapsed());
             lasts = left.min(ms(random.u64(300..6_000)));
         }
     }
 
-    fn once(&mut self, fault: Fault, lasts: Duration, round: usize, random: &mut fastrand::Rng) {
+    fn inject(&mut self, fault: Fault, lasts: Duration, round: usize, random: &mut fastrand::Rng) {
         let far = FAR[round % FAR.len()];
         match fault {
             Fault::KillProcess => {
                 let (slot, from) = (random.usize(..SLOTS), self.fleet.now());
-                // Sometimes what it told last is lost with it. Not for so long that the others
-                // miss it before it dies, and then believe what they look up meanwhile.
+                // Sometimes the last events of the process are lost with it. The cut is short, so
+                // that peers do not notice the gap before the process dies: they would then trust
+                // the values that they look up meanwhile.
                 let is_cut = FAR.contains(&slot) && random.bool();
                 if is_cut {
                     self.set(slot, true, Mode::Blackhole);
@@ -76,9 +77,13 @@ impl Simulation<'_> {
                 }
                 self.fleet.kill(slot);
                 if is_cut {
-                    self.mend(slot, true, Mode::Blackhole);
+                    self.restore(slot, true, Mode::Blackhole);
                     let cut = FaultWindow::new(Some(slot), from, self.fleet.now());
-                    self.window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
+                    self.add_window(FaultWindow {
+                        delays_publish: true,
+                        disconnected: true,
+                        ..cut
+                    });
                 }
                 sleep(ms(random.u64(0..800)));
                 self.fleet.replace(slot);
@@ -92,25 +97,28 @@ impl Simulation<'_> {
                 sleep(lasts);
                 self.fleet.thaw(slot);
                 let to = self.fleet.now();
-                let cut = FaultWindow::new(Some(slot), from, to + RESUBSCRIBES);
-                self.window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
-                self.window(FaultWindow { frozen: true, ..FaultWindow::new(Some(slot), from, to) });
+                let cut = FaultWindow::new(Some(slot), from, to + RESUBSCRIBE);
+                self.add_window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
+                self.add_window(FaultWindow {
+                    frozen: true,
+                    ..FaultWindow::new(Some(slot), from, to)
+                });
             }
             Fault::KillBroker => {
-                self.away(|simulation| {
-                    simulation.broker.kill();
+                self.without_broker(|targets| {
+                    targets.broker.kill();
                     sleep(lasts);
-                    let back = simulation.fleet.now();
-                    simulation.broker.restart();
+                    let back = targets.fleet.now();
+                    targets.broker.restart();
                     back
                 });
             }
             Fault::FreezeBroker => {
-                self.away(|simulation| {
-                    simulation.broker.freeze();
+                self.without_broker(|targets| {
+                    targets.broker.freeze();
                     sleep(lasts);
-                    let back = simulation.fleet.now();
-                    simulation.broker.thaw();
+                    let back = targets.fleet.now();
+                    targets.broker.thaw();
                     back
                 });
             }
@@ -119,45 +127,46 @@ impl Simulation<'_> {
                 let mode = CUTS[round % CUTS.len()];
                 self.set(far, true, mode);
                 sleep(lasts);
-                self.mend(far, true, mode);
-                let cut = FaultWindow::new(Some(far), from, self.fleet.now() + RESUBSCRIBES);
-                self.window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
+                self.restore(far, true, mode);
+                let cut = FaultWindow::new(Some(far), from, self.fleet.now() + RESUBSCRIBE);
+                self.add_window(FaultWindow { delays_publish: true, disconnected: true, ..cut });
             }
-            Fault::CutLevel => {
+            Fault::CutRedis => {
                 let mode = CUTS[round % CUTS.len()];
                 self.set(far, false, mode);
                 sleep(lasts);
-                self.mend(far, false, mode);
+                self.restore(far, false, mode);
             }
-            Fault::RestartLevel => {
-                self.level.kill();
-                // Away for as long only the first time: it is the coming back that counts.
+            Fault::RestartRedis => {
+                self.redis.kill();
+                // Only the first outage is long: the others are about the restart.
                 sleep(if round == 0 { lasts } else { lasts / 4 });
-                self.level.restart();
+                self.redis.restart();
             }
         }
         sleep(BETWEEN);
     }
 
-    fn window(&mut self, window: FaultWindow) {
+    fn add_window(&mut self, window: FaultWindow) {
         self.fleet.fault_windows.push(window);
     }
 
-    /// Without the broker; it is certain to be away until what is said.
-    fn away(&mut self, meanwhile: impl FnOnce(&mut Self) -> u64) {
+    /// Takes the broker away. `meanwhile` returns the time up to which it was certainly away.
+    fn without_broker(&mut self, meanwhile: impl FnOnce(&mut Self) -> u64) {
         let from = self.fleet.now();
         let back = meanwhile(self);
-        let to = self.fleet.now() + RESUBSCRIBES;
-        self.window(FaultWindow {
+        let to = self.fleet.now() + RESUBSCRIBE;
+        self.add_window(FaultWindow {
             delays_publish: true,
             disconnected: true,
             ..FaultWindow::new(None, from, to)
         });
-        self.window(FaultWindow { bus_down: true, ..FaultWindow::new(None, from, back) });
+        self.add_window(FaultWindow { bus_down: true, ..FaultWindow::new(None, from, back) });
     }
 
-    /// All goes well again. What lost bytes does not go on: no connection has a hole in it.
-    fn mend(&self, slot: usize, is_bus: bool, mode: Mode) {
+    /// Ends a fault of a connection. A connection that lost bytes is reset, so that none continues
+    /// with a hole.
+    fn restore(&self, slot: usize, is_bus: bool, mode: Mode) {
         if mode != Mode::Pause {
             self.set(slot, is_bus, Mode::Reset);
         }
@@ -165,8 +174,8 @@ impl Simulation<'_> {
     }
 
     fn set(&self, slot: usize, is_bus: bool, mode: Mode) {
-        let Some(ways) = &self.fleet.ways[slot] else { return };
-        let origin = if is_bus { &ways.bus } else { &ways.level };
-        origin.set(mode);
+        let Some(proxies) = &self.fleet.proxies[slot] else { return };
+        let proxy = if is_bus { &proxies.bus } else { &proxies.redis };
+        proxy.set(mode);
     }
 }

@@ -1,5 +1,4 @@
-//! A fleet of processes: started, killed, frozen, cut off and started again from outside, and what
-//! is known of it from there.
+//! A fleet of processes, which this process starts, kills, freezes, disconnects and restarts.
 
 use std::{
     fs::File,
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::history::{FaultWindow, Incarnation};
 
-/// For an answer that is expected.
+/// The limit for an expected answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Child {
@@ -28,10 +27,10 @@ struct Child {
 
 impl Child {
     fn start(config: &InstanceConfig) -> Self {
-        let told = serde_json::to_string(config).expect("a configuration can be written");
+        let config_text = serde_json::to_string(config).expect("a configuration can be written");
         let errors = File::create(config.dir.join(format!("errors-{}", config.by)));
         let mut child = Command::new(std::env::current_exe().expect("our own path"))
-            .args(["--live", &told])
+            .args(["--instance", &config_text])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors.expect("a directory of our own"))
@@ -42,73 +41,71 @@ impl Child {
         let (sender, answers) = channel();
         std::thread::spawn(move || {
             let all = lines.map_while(Result::ok);
-            all.map(|slow_transport| sender.send(slow_transport))
-                .take_while(Result::is_ok)
-                .for_each(drop);
+            all.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
         });
         Self { process: Process::of(child), commands, answers }
     }
 }
 
-/// The ways of one instance that can be broken.
-pub(super) struct Ways {
+/// The proxies between one instance and its servers.
+pub(super) struct Proxies {
     pub(super) bus: Proxy,
-    pub(super) level: Proxy,
+    pub(super) redis: Proxy,
 }
 
 pub(super) struct Fleet {
-    /// What all have in common.
+    /// The common configuration.
     config: InstanceConfig,
     children: Vec<Child>,
-    /// By slot; `None`: straight.
-    pub(super) ways: Vec<Option<Ways>>,
+    /// By slot; `None`: a direct connection.
+    pub(super) proxies: Vec<Option<Proxies>>,
     pub(super) incarnations: Vec<Incarnation>,
     pub(super) fault_windows: Vec<FaultWindow>,
 }
 
 pub(super) const SLOTS: usize = 4;
-/// Those of which ways can be broken: one whose deletes are confirmed, and one whose are not.
+/// The slots behind proxies: one with confirmed deletes, one without.
 pub(super) const FAR: [usize; 2] = [1, 3];
-/// Until a process listens that was just started.
-const STARTS: u64 = 3_000;
+/// The time until a process that was just started has subscribed.
+const START: u64 = 3_000;
 
 impl Fleet {
     pub(super) fn start(config: InstanceConfig) -> Self {
-        let origin = |slot| {
-            let ways =
-                || Ways { bus: Proxy::to(config.bus_port), level: Proxy::to(config.level_port) };
-            FAR.contains(&slot).then(ways)
+        let proxies_of = |slot| {
+            let proxies =
+                || Proxies { bus: Proxy::to(config.bus_port), redis: Proxy::to(config.redis_port) };
+            FAR.contains(&slot).then(proxies)
         };
-        let ways = (0..SLOTS).map(origin).collect();
+        let proxies = (0..SLOTS).map(proxies_of).collect();
         let mut fleet = Self {
             config,
             children: Vec::new(),
-            ways,
+            proxies,
             incarnations: Vec::new(),
             fault_windows: Vec::new(),
         };
         for slot in 0..SLOTS {
-            let child = fleet.begin(slot);
+            let child = fleet.start_slot(slot);
             fleet.children.push(child);
         }
         fleet
     }
 
-    fn begin(&mut self, slot: usize) -> Child {
+    fn start_slot(&mut self, slot: usize) -> Child {
         let (by, began) = (self.incarnations.len(), self.now());
         let confirms = slot < SLOTS / 2;
         self.incarnations.push(Incarnation { slot, began, ended: None, confirms });
-        let starting = FaultWindow::new(Some(slot), began, began + STARTS);
+        let starting = FaultWindow::new(Some(slot), began, began + START);
         self.fault_windows.push(FaultWindow { disconnected: true, ..starting });
         let mut config = InstanceConfig { by, slot, confirms, ..self.config.clone() };
         config.seed ^= (by as u64) << 40;
-        if let Some(ways) = &self.ways[slot] {
-            (config.bus_port, config.level_port) = (ways.bus.port(), ways.level.port());
+        if let Some(proxies) = &self.proxies[slot] {
+            (config.bus_port, config.redis_port) = (proxies.bus.port(), proxies.redis.port());
         }
         Child::start(&config)
     }
 
-    /// Milliseconds of the history.
+    /// Milliseconds since the start of the history.
     pub(super) fn now(&self) -> u64 {
         (now() - self.config.start) / 1_000_000
     }
@@ -117,16 +114,16 @@ impl Fleet {
         &self.config.dir
     }
 
-    /// As it stands.
+    /// Kills a process without a goodbye.
     pub(super) fn kill(&mut self, slot: usize) {
         let by = self.incarnations.iter().rposition(|it| it.slot == slot).expect("it lives");
         self.children[slot].process.kill();
         self.incarnations[by].ended = Some(self.now());
     }
 
-    /// Starts another in the place of one that was killed.
+    /// Starts a process in the slot of a killed one.
     pub(super) fn replace(&mut self, slot: usize) {
-        self.children[slot] = self.begin(slot);
+        self.children[slot] = self.start_slot(slot);
     }
 
     pub(super) fn freeze(&self, slot: usize) {
@@ -137,15 +134,16 @@ impl Fleet {
         self.children[slot].process.thaw();
     }
 
-    /// Tells all of them, and waits until all have done so. Who died of it, if one did.
-    pub(super) fn tell(&mut self, what: &str) -> Result<(), String> {
+    /// Sends an order to all processes, and waits until all have carried it out. An error names the
+    /// slot of a process that did not answer.
+    pub(super) fn order(&mut self, order: &str) -> Result<(), String> {
         for child in &mut self.children {
-            // Whoever is gone does not answer either.
-            let _ = writeln!(child.commands, "{what}");
+            // A dead process does not answer below.
+            let _ = writeln!(child.commands, "{order}");
         }
         for (slot, child) in self.children.iter().enumerate() {
             if child.answers.recv_timeout(PATIENCE).is_err() {
-                return Err(format!("the process of slot {slot} does not {what}"));
+                return Err(format!("the process of slot {slot} does not {order}"));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! A config of an instance in a process of its own: its cache, and those who call it until they are
-//! told to stop, or until it is killed. One thread, as in the simulation: what several threads of a
-//! process do to each other is for other tests.
+//! An instance in a process of its own: its cache, and callers that use it until the parent stops
+//! or kills the process. It runs on one thread, as in the simulation: other tests cover several
+//! threads in one process.
 
 use std::{cell::Cell, io::BufRead, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
@@ -29,21 +29,21 @@ use crate::{
     recording_store::RecordingStore,
 };
 
-/// What a process is told of itself.
+/// The configuration of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct InstanceConfig {
     pub(super) by: usize,
     pub(super) slot: usize,
     pub(super) seed: u64,
-    /// The history's, in nanoseconds of the clock.
+    /// The start of the history, in nanoseconds of the clock.
     pub(super) start: u64,
-    /// Where the tapes and the origin are.
+    /// The directory of the tapes and the origin.
     pub(super) dir: PathBuf,
-    /// The number of the bus in [`KINDS`].
+    /// The index of the bus in [`KINDS`].
     pub(super) kind: usize,
     pub(super) bus_port: u16,
-    pub(super) level_port: u16,
-    /// Of the history, so that none hears of another.
+    pub(super) redis_port: u16,
+    /// The namespace of the history, so that no instance receives events of another history.
     pub(super) namespace: String,
     pub(super) confirms: bool,
     pub(super) locks: bool,
@@ -53,31 +53,30 @@ pub(super) struct InstanceConfig {
 pub(super) const KINDS: [Kind; 5] =
     [Kind::Redis, Kind::Nats, Kind::JetStream, Kind::Passing, Kind::Durable];
 
-/// The number of what an incarnation writes down first: there is room for a million each.
+/// The number of an incarnation's first change and write: each has room for a million.
 pub(super) const fn first(by: usize) -> usize {
     by << 20
 }
 
 const CALLERS: u64 = 8;
-/// Milliseconds between two calls, at most: what a broker that writes all to a disk can bear.
+/// The longest pause between two calls, in milliseconds. A broker that writes everything to a disk
+/// can keep up with it.
 const PAUSE: u64 = 80;
 const CLOSE: u64 = 2_000;
 
-/// Lives. What it is told comes line by line, and is answered when it is done.
+/// Runs an instance. Its parent sends orders as lines; the process answers each when it is done.
 pub(super) fn run(config: &str) {
     let config: InstanceConfig = serde_json::from_str(config).expect("a configuration");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, Instance::new(config).run(parent_lines()));
 }
 
-/// Lines of our parent; it ends when the parent does.
+/// Returns the lines of the parent; the channel ends with the parent.
 fn parent_lines() -> UnboundedReceiver<String> {
     let (sender, lines) = unbounded_channel();
     std::thread::spawn(move || {
         let all = std::io::stdin().lock().lines().map_while(Result::ok);
-        all.map(|slow_transport| sender.send(slow_transport))
-            .take_while(Result::is_ok)
-            .for_each(drop);
+        all.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
     });
     lines
 }
@@ -121,14 +120,14 @@ impl Instance {
         }
         self.tasks.spawn_local(read_all_of_l1(Rc::clone(&self.caller), self.running()));
         self.tasks.spawn_local(delete_once_keys(Rc::clone(&self.caller), self.running()));
-        while let Some(slow_transport) = orders.recv().await {
-            match &*slow_transport {
+        while let Some(line) = orders.recv().await {
+            match &*line {
                 "stop" => self.stop().await,
                 "last" => self.last().await,
                 "close" => self.close().await,
-                _ => panic!("told to {slow_transport}"),
+                _ => panic!("told to {line}"),
             }
-            println!("{slow_transport}");
+            println!("{line}");
         }
     }
 
@@ -146,7 +145,7 @@ impl Instance {
         }
     }
 
-    /// All is well again: it knows, and is current.
+    /// After all faults: the instance must know that it is up to date, and be it.
     async fn last(&self) {
         let Caller { by, cache, recorder, .. } = &*self.caller;
         let health = cache.health();
@@ -167,13 +166,13 @@ impl Instance {
 }
 
 fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
-    let store = RedisStore::at(format!("redis://127.0.0.1:{}/", config.level_port));
+    let store = RedisStore::at(format!("redis://127.0.0.1:{}/", config.redis_port));
     let store = RecordingStore::new(store.build().expect("sound options"), config.by, recorder);
-    // The same in every history on a broker: queues that stay must not become more and more.
+    // The same names in every history on a broker, so that durable queues do not accumulate.
     let bus = way(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
     let options = EventBusOptions::default().namespace(&*config.namespace);
     let mut builder = Cache::builder()
-        // Long: what is old must not go by itself.
+        // Long, so that old values do not expire by themselves.
         .ttl(Duration::from_secs(600))
         .l2(store, PlainCodec)
         .l2_timeouts(L2Timeouts::default().pattern(ms(PATTERN)))
@@ -187,7 +186,7 @@ fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
     builder.build().expect("sound options")
 }
 
-/// What it hears is written down where it counts, see `told`.
+/// Records the received messages that `confirmed_deletes` needs.
 fn record_messages(recorder: &Recorder, event: &Event<'_>) {
     match event {
         Event::BusSubscribed { .. } => recorder.write(|| TapeEntry::Subscribed(recorder.stamp())),
@@ -215,7 +214,7 @@ async fn call_at_random(
     }
 }
 
-/// Looks at all that memory has, again and again: nothing old goes unseen.
+/// Reads all keys of L1 again and again, so that no old value stays unseen.
 async fn read_all_of_l1(caller: Rc<Caller>, is_running: impl Fn() -> bool) {
     while is_running() {
         for key in 0..caller.recorder.names().keys.len() {
@@ -225,7 +224,8 @@ async fn read_all_of_l1(caller: Rc<Caller>, is_running: impl Fn() -> bool) {
     }
 }
 
-/// What keys are called that are deleted once: so each of these deletes can be missed.
+/// The prefix of keys that are deleted once, so that a lost delete cannot be hidden by the next
+/// one.
 const ONCE: &str = "once:";
 
 async fn delete_once_keys(caller: Rc<Caller>, is_running: impl Fn() -> bool) {
@@ -248,7 +248,7 @@ fn call(random: &mut fastrand::Rng) -> Call {
         random.usize(keys)
     };
     let read = key(0.4);
-    // So seldom changed that what was missed is not soon put right by the next.
+    // Cold keys change so rarely that a lost event is not hidden by the next one.
     let changed = key(0.85);
     match random.u32(0..1_000) {
         0..=99 => Call::GetL1(read),

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use crate::environment::Names;
 
-/// Few, which change all the time.
+/// Few keys that change often.
 pub(super) const HOT: RangeInclusive<usize> = 0..=3;
-/// Many, which change seldom.
+/// Many keys that change rarely.
 pub(super) const COLD: RangeInclusive<usize> = 4..=123;
 
 pub(super) fn names() -> Names {

@@ -1,4 +1,4 @@
-//! The tapes of all processes, put together to one history.
+//! Merges the tapes of all processes into one history.
 
 use std::{collections::HashMap, path::Path};
 
@@ -7,33 +7,31 @@ use crate::{
     history::{History, Stamp, Violation, WriteOrigin},
 };
 
-/// What one incarnation heard of the deletes that are told once, and what it deleted so itself.
+/// The deletes of keys that are deleted once: the received ones and the own ones of an incarnation.
 #[derive(Default)]
 pub(super) struct Received {
-    /// When its first subscription began.
+    /// When the first subscription began.
     pub(super) listens: Option<Stamp>,
     pub(super) keys: Vec<String>,
     pub(super) all: Vec<Stamp>,
     pub(super) deletes: Vec<(String, Stamp, bool)>,
 }
 
-/// Where in the record what has which number in the whole history.
+/// The index in the merged history of each change and write, by its number.
 #[derive(Default)]
 struct Indices {
     changes: HashMap<usize, usize>,
     writes: HashMap<usize, usize>,
 }
 
-/// Adds what is on the tapes of these incarnations.
+/// Adds the tapes of these incarnations, and returns the deletes that each received.
 pub(super) fn merge(history: &mut History, dir: &Path, incarnations: usize) -> Vec<Received> {
     let mut indices = Indices::default();
     let received = (0..incarnations).map(|by| {
         let tape = std::fs::read_to_string(super::monotonic_env::tape(dir, by)).unwrap_or_default();
         let mut received = Received::default();
-        // What is last may be half a line.
-        for fact in
-            tape.lines().map_while(|slow_transport| serde_json::from_str(slow_transport).ok())
-        {
+        // The last line may be incomplete.
+        for fact in tape.lines().map_while(|line| serde_json::from_str(line).ok()) {
             add(history, &mut indices, &mut received, fact);
         }
         received

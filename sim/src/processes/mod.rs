@@ -1,6 +1,6 @@
-//! The same checker over real processes: four of them, each an instance with memory, a Redis as the
-//! shared level and one of the buses, all real, and faults from outside. What each of them did is
-//! put together by the machine's monotonic clock, and asked what a simulated history is asked.
+//! Runs the checker over real processes: four of them, each an instance with L1, with Redis as L2,
+//! and with one of the buses; all servers are real, and faults come from outside. The tapes of the
+//! processes are merged by the machine's monotonic clock, and checked as a simulated history is.
 
 mod confirmed_deletes;
 mod faults;
@@ -23,7 +23,7 @@ use std::{
 
 use self::{
     confirmed_deletes::count,
-    faults::{FAULTS, Fault, Simulation},
+    faults::{FAULTS, Fault, Targets},
     fleet::Fleet,
     instance::{InstanceConfig, KINDS},
     keys::names,
@@ -43,7 +43,7 @@ use crate::{
     recorder::Recorder,
 };
 
-/// What a machine with few cores and much else to do may add to any time is in each of them.
+/// Each bound includes the delay that a busy machine with few cores adds.
 const BOUNDS: Bounds = Bounds {
     latency: 500,
     trust: 3_000,
@@ -54,83 +54,83 @@ const BOUNDS: Bounds = Bounds {
     flush: 500,
     slack: 1_000,
 };
-/// Of RabbitMQ: it runs on one scheduler, and confirms in up to a second where the machine has more
-/// to do than it can. This is for quiet hours.
+/// RabbitMQ runs on one scheduler here, and confirms within a second if the machine is busy. This
+/// value is for a quiet machine.
 const LATENCY_OF_RABBITMQ: u64 = 1_000;
-/// Until all are current when all is well again.
-const MENDS: u64 = 5_000;
-/// Before anything goes wrong.
+/// From the end of all faults until all instances are up to date.
+const RECOVERY: u64 = 5_000;
+/// The time before the first fault.
 const CALM: Duration = Duration::from_secs(3);
 
 const BUSES: [&str; 5] = ["redis", "nats", "jetstream", "rabbitmq", "rabbitmq-durable"];
 
-struct Orders {
+struct Args {
     seconds: u64,
     seed: u64,
     buses: Vec<usize>,
     faults: Vec<(&'static str, Fault)>,
 }
 
-fn orders(words: impl Iterator<Item = String>) -> Orders {
-    let mut orders =
-        Orders { seconds: 20, seed: fastrand::u64(..1 << 32), buses: vec![], faults: vec![] };
+fn args(words: impl Iterator<Item = String>) -> Args {
+    let mut args =
+        Args { seconds: 20, seed: fastrand::u64(..1 << 32), buses: vec![], faults: vec![] };
     let mut words = words;
     while let Some(word) = words.next() {
         let mut what = || words.next().unwrap_or_else(|| panic!("{word} what?"));
         match &*word {
-            "--seconds" => orders.seconds = what().parse().expect("seconds"),
-            "--seed" => orders.seed = what().parse().expect("a number"),
+            "--seconds" => args.seconds = what().parse().expect("seconds"),
+            "--seed" => args.seed = what().parse().expect("a number"),
             "--fault" => {
                 let name = what();
                 let known = || FAULTS.map(|(name, _)| name).join(", ");
                 let fault = FAULTS.iter().find(|(it, _)| *it == name);
-                orders.faults.push(*fault.unwrap_or_else(|| panic!("none of {}", known())));
+                args.faults.push(*fault.unwrap_or_else(|| panic!("none of {}", known())));
             }
             bus => {
                 let number = BUSES.iter().position(|it| *it == bus);
-                orders.buses.push(number.unwrap_or_else(|| panic!("none of {}", BUSES.join(", "))));
+                args.buses.push(number.unwrap_or_else(|| panic!("none of {}", BUSES.join(", "))));
             }
         }
     }
-    if orders.buses.is_empty() {
-        orders.buses = (0..BUSES.len()).collect();
+    if args.buses.is_empty() {
+        args.buses = (0..BUSES.len()).collect();
     }
-    if orders.faults.is_empty() {
-        orders.faults = FAULTS.into();
+    if args.faults.is_empty() {
+        args.faults = FAULTS.into();
     }
-    orders
+    args
 }
 
-/// Does what the words say: see `scripts/processes`.
+/// Runs the program with these arguments: see `scripts/processes`.
 #[must_use]
 pub fn main(mut words: impl Iterator<Item = String>) -> ExitCode {
     let first = words.next();
-    if first.as_deref() == Some("--live") {
+    if first.as_deref() == Some("--instance") {
         instance::run(&words.next().expect("a configuration"));
         return ExitCode::SUCCESS;
     }
-    let orders = orders(first.into_iter().chain(words));
-    println!("seed {}; in milliseconds, {BOUNDS:?}", orders.seed);
+    let args = args(first.into_iter().chain(words));
+    println!("seed {}; in milliseconds, {BOUNDS:?}", args.seed);
     println!("a latency of {LATENCY_OF_RABBITMQ} for RabbitMQ; the longest stall is added to it");
     println!(
         "{:<17} {:<15} {:>5} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
         "bus", "fault", "s", "calls", "reads", "confirmed", "lost", "oldest", "stall", "violations"
     );
     let mut is_well = true;
-    for bus in &orders.buses {
+    for bus in &args.buses {
         let mut broker = Broker::start(KINDS[*bus]);
-        for (name, fault) in &orders.faults {
-            is_well &= run(&orders, *bus, &mut broker, name, *fault);
+        for (name, fault) in &args.faults {
+            is_well &= run(&args, *bus, &mut broker, name, *fault);
         }
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One history. Whether it keeps all promises.
-fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -> bool {
+/// Runs one history, and returns whether it keeps all promises.
+fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -> bool {
     let mut random =
-        fastrand::Rng::with_seed(orders.seed ^ (bus as u64) << 32 ^ (fault as u64) << 40);
-    let mut level = RedisServer::start();
+        fastrand::Rng::with_seed(args.seed ^ (bus as u64) << 32 ^ (fault as u64) << 40);
+    let mut redis = RedisServer::start();
     let (dir, names, start) = (own_dir(), Arc::new(names()), monotonic_env::now());
     let environment = MonotonicEnv::new(start, Origin::make(dir.path(), names.keys.len()), None);
     let recorder = Recorder::new(environment, names, 0);
@@ -142,7 +142,7 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
         dir: dir.path().to_owned(),
         kind: bus,
         bus_port: broker.port(),
-        level_port: level.port(),
+        redis_port: redis.port(),
         namespace: format!("{name}-{}", std::process::id()),
         confirms: true,
         locks: random.bool(),
@@ -151,10 +151,10 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
     let stalls = Stalls::watch();
     sleep(CALM);
     let begun = Instant::now();
-    let mut simulation = Simulation { fleet: &mut fleet, broker, level: &mut level };
-    simulation.suffers(fault, Duration::from_secs(orders.seconds), &mut random);
-    let (lasted, well) = (begun.elapsed(), Instant::now());
-    let ended = ends(&mut fleet, well);
+    let mut targets = Targets { fleet: &mut fleet, broker, redis: &mut redis };
+    targets.repeat(fault, Duration::from_secs(args.seconds), &mut random);
+    let (lasted, recovered_from) = (begun.elapsed(), Instant::now());
+    let ended = finish(&mut fleet, recovered_from);
     let stall = stalls.end();
     recorder.with(|history| {
         history.bounds = BOUNDS;
@@ -165,7 +165,7 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
         history.bounds.slack += stall;
         history.incarnations.clone_from(&fleet.incarnations);
         history.fault_windows.clone_from(&fleet.fault_windows);
-        history.l2_is_complete = fault != Fault::RestartLevel;
+        history.l2_is_complete = fault != Fault::RestartRedis;
         history.never_idle = true;
         history.bus_keeps_confirmed = broker.kind.keeps();
     });
@@ -194,45 +194,46 @@ fn run(orders: &Orders, bus: usize, broker: &mut Broker, name: &str, fault: Faul
     if violations.is_empty() {
         return true;
     }
-    tell(&history, &violations);
+    report(&history, &violations);
     println!("the tapes are in {}", dir.keep().display());
     false
 }
 
-/// The quiet end: all become current.
-fn ends(fleet: &mut Fleet, well: Instant) -> Result<(), String> {
-    sleep(ms(MENDS * 2 / 5));
-    fleet.tell("stop")?;
-    sleep(ms(MENDS).saturating_sub(well.elapsed()));
-    fleet.tell("last")?;
-    fleet.tell("close")
+/// The end, without faults: every instance must be up to date.
+fn finish(fleet: &mut Fleet, recovered_from: Instant) -> Result<(), String> {
+    sleep(ms(RECOVERY * 2 / 5));
+    fleet.order("stop")?;
+    sleep(ms(RECOVERY).saturating_sub(recovered_from.elapsed()));
+    fleet.order("last")?;
+    fleet.order("close")
 }
 
-fn tell(history: &History, violations: &[Violation]) {
+fn report(history: &History, violations: &[Violation]) {
     for violation in violations.iter().take(5) {
         println!("breaks {} at {} ms: {}", violation.rule, violation.at, violation.how);
     }
     println!("{:?}\n{:?}", history.incarnations, history.fault_windows);
 }
 
-/// How long the machine let one not go on that only sleeps: what it added to all times.
+/// Measures the longest stall of a thread that only sleeps: the delay that the machine adds to all
+/// times.
 struct Stalls(Arc<AtomicBool>, Arc<AtomicU64>, JoinHandle<()>);
 
 impl Stalls {
     fn watch() -> Self {
-        let (goes_on, longest) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-        let (until, found) = (Arc::clone(&goes_on), Arc::clone(&longest));
-        let watches = std::thread::spawn(move || {
-            while until.load(Ordering::Relaxed) {
+        let (is_running, longest) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let (running, found) = (Arc::clone(&is_running), Arc::clone(&longest));
+        let thread = std::thread::spawn(move || {
+            while running.load(Ordering::Relaxed) {
                 let begun = monotonic_env::now();
                 sleep(ms(10));
                 found.fetch_max(monotonic_env::now() - begun - 10_000_000, Ordering::Relaxed);
             }
         });
-        Self(goes_on, longest, watches)
+        Self(is_running, longest, thread)
     }
 
-    /// Milliseconds.
+    /// Returns milliseconds.
     fn end(self) -> u64 {
         self.0.store(false, Ordering::Relaxed);
         self.2.join().expect("it only sleeps");

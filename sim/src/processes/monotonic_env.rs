@@ -1,6 +1,6 @@
-//! What a history of several processes stands on: the machine's monotonic clock, which is the same
-//! for all of them; an origin in files; and a tape for each process, on which it writes down what
-//! happens when it happens, so that it is known of who is killed.
+//! The environment of a history of several processes: the machine's monotonic clock, which all
+//! processes share; an origin in files; and a tape for each process. A process writes each event to
+//! its tape at once, so that the tape of a killed process is complete.
 
 use std::{
     fs::{File, OpenOptions, create_dir},
@@ -17,22 +17,22 @@ use crate::{
     history::Stamp,
 };
 
-/// Nanoseconds of the clock.
+/// Returns the clock's nanoseconds.
 pub(super) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let part = |part: i64| u64::try_from(part).expect("after the start of the machine");
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }
 
-/// Versions of keys, a file each: to commit is to append a byte, which the kernel does at once and
-/// in one order for all, and which nobody can leave half done.
+/// The versions of keys, in one file per key. A commit appends one byte, which the kernel does in
+/// one order for all processes, and which cannot be left half done.
 pub(super) struct Origin(Vec<Mutex<File>>);
 
 const THERE: u8 = b'+';
 const MISSING: u8 = b'-';
 
 impl Origin {
-    /// Makes it, in that directory: all keys exist.
+    /// Creates the origin in a directory; all keys exist.
     pub(super) fn make(dir: &Path, keys: usize) -> Self {
         create_dir(dir.join("origin")).expect("a directory of our own");
         let made = Self::open(dir, keys);
@@ -54,7 +54,8 @@ impl Origin {
     fn commit(&self, key: usize, exists: bool) -> u32 {
         let mut file = self.0[key].lock();
         file.write_all(&[if exists { THERE } else { MISSING }]).expect("space on the disk");
-        // After an append it is where the appended ends, whatever others have appended since.
+        // After the append the position is at the end of this byte, whatever other processes have
+        // appended since.
         version(file.stream_position().expect("a file"))
     }
 
@@ -117,14 +118,14 @@ impl Environment for MonotonicEnv {
 
     fn write(&self, entry: &dyn Fn() -> TapeEntry) {
         let Some(mut tape) = self.tape.as_ref() else { return };
-        let mut slow_transport = serde_json::to_vec(&entry()).expect("an entry can be serialized");
-        slow_transport.push(b'\n');
-        // One write: it is there or it is not.
-        tape.write_all(&slow_transport).expect("space on the disk");
+        let mut line = serde_json::to_vec(&entry()).expect("an entry can be serialized");
+        line.push(b'\n');
+        // One write call, so that the line is there completely or not at all.
+        tape.write_all(&line).expect("space on the disk");
     }
 }
 
-/// Where an incarnation writes.
+/// The path of an incarnation's tape.
 pub(super) fn tape(dir: &Path, by: usize) -> PathBuf {
     dir.join(format!("tape-{by}"))
 }

@@ -1,5 +1,5 @@
-//! The servers of the tests, and their network that fails: on free loopback ports, gone with who
-//! started them.
+//! The servers of the tests, and the proxy that breaks their network. They use free loopback ports
+//! and end with the process that started them.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) mod rabbitmq;
 #[expect(dead_code, clippy::unwrap_used, reason = "a file of the tests")]
 pub(crate) mod redis;
 
-/// What these files look for beside them.
+/// The files below import this function from their parent.
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
