@@ -311,8 +311,8 @@ fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
         }
         30..=44 => Fault::Bus(BusFaults { duplicates: 0.5, ..fair }, lasts),
         45..=54 => {
-            let weather = BusFaults { fails: 0.5, fails_afterwards: 0.2, ..fair };
-            Fault::Bus(weather, lasts)
+            let faults = BusFaults { fails: 0.5, fails_afterwards: 0.2, ..fair };
+            Fault::Bus(faults, lasts)
         }
         55..=69 => Fault::Link(slot, LinkFault::Cut, random.u64(1..12_000)),
         70..=79 => Fault::Link(slot, LinkFault::Deaf, random.u64(1..8_000)),
@@ -326,7 +326,7 @@ fn level_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     let slot = random.bool().then(|| random.usize(..setup.instances));
     let slowest = *pick(random, &[setup.l2_latency, 100, 400]);
     let fair = StoreFaults { slowest, ..StoreFaults::default() };
-    let weather = match random.u32(0..8) {
+    let faults = match random.u32(0..8) {
         0 => StoreFaults { fails: 1.0, ..fair },
         1 => StoreFaults { hangs: 1.0, ..fair },
         2 => StoreFaults { happens_late: 0.5, ..fair },
@@ -336,7 +336,7 @@ fn level_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
         6 => return Fault::StoreRestartsEmpty,
         _ => return Fault::StoreRestartsOld(random.u64(100..4_000)),
     };
-    Fault::Store(slot, weather, random.u64(100..4_000))
+    Fault::Store(slot, faults, random.u64(100..4_000))
 }
 
 fn instance_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     fleet::{FAR, Fleet, SLOTS},
+    limits::RECOVERY,
     servers::{broker::Broker, ms, proxy::Mode, redis::RedisServer},
 };
 use crate::history::FaultWindow;
@@ -34,7 +35,7 @@ pub(super) const FAULTS: [(&str, Fault); 7] = [
 
 /// The time until a subscription has begun again: an attempt to connect that hangs for the 3 s of
 /// the transports, a pause of up to 1 s, and another attempt.
-const RESUBSCRIBE: u64 = super::RECOVERY;
+const RESUBSCRIBE: u64 = RECOVERY;
 /// The modes in which a connection is cut, used in turn.
 const CUTS: [Mode; 5] =
     [Mode::Blackhole, Mode::Refuse, Mode::LoseReplies, Mode::Pause, Mode::LoseRequests];

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     keys::{COLD, HOT, names},
+    limits::BOUNDS,
     monotonic_env::{MonotonicEnv, Origin, tape},
     servers::broker::{Kind, way},
 };
@@ -96,7 +97,7 @@ impl Instance {
         let environment =
             MonotonicEnv::new(config.start, origin, Some(&tape(&config.dir, config.by)));
         let recorder = Recorder::new(environment, names, first(config.by));
-        recorder.with(|history| history.bounds = super::BOUNDS);
+        recorder.with(|history| history.bounds = BOUNDS);
         let by = config.by;
         let cache = build(&config, &recorder);
         let events = {

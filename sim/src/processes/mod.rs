@@ -7,6 +7,7 @@ mod faults;
 mod fleet;
 mod instance;
 mod keys;
+mod limits;
 mod merge;
 mod monotonic_env;
 mod servers;
@@ -27,6 +28,7 @@ use self::{
     fleet::Fleet,
     instance::{InstanceConfig, KINDS},
     keys::names,
+    limits::{BOUNDS, RECOVERY},
     merge::merge,
     monotonic_env::{MonotonicEnv, Origin},
     servers::{
@@ -37,28 +39,14 @@ use self::{
     },
 };
 use crate::{
-    bounds::Bounds,
     check::{check, oldest},
     history::{History, Violation},
     recorder::Recorder,
 };
 
-/// Each bound includes the delay that a busy machine with few cores adds.
-const BOUNDS: Bounds = Bounds {
-    latency: 500,
-    trust: 3_000,
-    gap_check: 250 + 500 + 500,
-    republish: 1_500,
-    beacons: 4_500,
-    send: 500,
-    flush: 500,
-    slack: 1_000,
-};
 /// RabbitMQ runs on one scheduler here, and confirms within a second if the machine is busy. This
 /// value is for a quiet machine.
 const LATENCY_OF_RABBITMQ: u64 = 1_000;
-/// From the end of all faults until all instances are up to date.
-const RECOVERY: u64 = 5_000;
 /// The time before the first fault.
 const CALM: Duration = Duration::from_secs(3);
 
