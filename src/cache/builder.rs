@@ -1,4 +1,4 @@
-//! From options to a cache: all wiring, all refusals.
+//! Builds a cache from its options: checks them, and connects the parts to each other.
 
 use std::{
     fmt,
@@ -8,16 +8,16 @@ use std::{
 };
 
 use super::{
-    LazyLayersCache,
+    handle::LazyLayersCache,
     registry::{ActivePatterns, LockWaiters},
     state::{CacheBus, CacheState, ShutdownOnDrop, Weigher},
 };
-use crate::resilience::task_tracker::TaskTracker;
 use crate::{
     bus::{BusClient, EventBus},
     codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
+    key::CacheKey,
     l1::L1,
     l2::{L2, L2Context, OnRetried, Store},
     observe::Observer,
@@ -25,27 +25,35 @@ use crate::{
         CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
         FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
+    resilience::task_tracker::TaskTracker,
     time::{Clock, SystemClock, millis},
 };
 
-/// Builds a [`LazyLayersCache`]. Nothing here panics or connects; [`build`](Self::build) checks.
+/// Builds a [`LazyLayersCache`]. Its methods neither panic nor connect; [`build`](Self::build)
+/// checks the options.
 #[must_use = "nothing happens before build()"]
 pub struct CacheBuilder<K: ?Sized, V> {
     options: CacheOptions,
     clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
-    l2: Option<SharedLevel<V>>,
+    l2: Option<(Arc<dyn Store>, Arc<dyn Codec<V>>)>,
     bus: Option<(EventBus, Arc<dyn Codec<V>>)>,
     keys: PhantomData<fn(&K)>,
 }
 
-type SharedLevel<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
-
-/// Loads on different keys meet at a lock this seldom. A power of two is not needed.
+/// Number of locks of the flight table. Loads of two keys share a lock with a chance of 1 in 64.
 const FLIGHT_SHARDS: usize = 64;
 
+impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
+    /// Returns a builder with the default options: L1 of 10,000 entries, values fresh for 60 s,
+    /// concurrent loads of a key coalesced, neither L2 nor event bus.
+    pub fn builder() -> CacheBuilder<K, V> {
+        CacheBuilder::new()
+    }
+}
+
 impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             options: CacheOptions::default(),
             clock: None,
@@ -56,142 +64,148 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         }
     }
 
-    /// Replaces all options, for example by those read from a config file.
+    /// Replaces all options, for example by those of a config file.
     pub fn options(mut self, options: CacheOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// How long a value is fresh where nothing more specific is said. Default: 60 s.
+    /// Sets how long a value is fresh, unless a level, a call or a loader sets its own time.
+    /// Default: 60 s.
     #[doc(alias = "time_to_live")]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.options.ttl = ttl;
         self
     }
 
-    /// Shortens each time to live by a random part of up to this fraction. Default: 0.
+    /// Shortens the time to live of each entry by a random part, at most this fraction of it.
+    /// Default: 0.
     pub fn ttl_jitter(mut self, fraction: f64) -> Self {
         self.options.ttl_jitter = fraction;
         self
     }
 
-    /// The level in memory. Default: 10,000 entries.
+    /// Sets the options of L1, the cache in memory. Default: at most 10,000 entries.
     pub fn l1(mut self, l1: L1Options) -> Self {
         self.options.l1 = l1;
         self
     }
 
-    /// No level in memory: only concurrent loads are shared.
+    /// Disables L1. Callers then share the loads that run at the same time, and L2.
     pub fn without_l1(mut self) -> Self {
         self.options.l1.enabled = false;
         self
     }
 
-    /// Options of the shared level. They have no effect without one.
+    /// Sets the options of L2. Without L2 they have no effect.
     pub fn l2_options(mut self, l2: L2Options) -> Self {
         self.options.l2 = l2;
         self
     }
 
-    /// How long the shared level may take. Default: 500 ms to read, 1 s to write.
+    /// Sets the timeouts of L2. Default: 500 ms to read, 1 s to write.
     pub fn l2_timeouts(mut self, timeouts: L2Timeouts) -> Self {
         self.options.l2_timeouts = timeouts;
         self
     }
 
-    /// When the shared level is left alone. Default: after 3 failures, for 30 s.
+    /// Sets the circuit breaker of L2. Default: opens after 3 consecutive failures, for 30 s.
     pub fn l2_circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
         self.options.l2_circuit_breaker = breaker;
         self
     }
 
-    /// A level that instances share, and how values become its bytes. Default: none.
+    /// Adds L2, the store that instances share, and the codec of its values. Default: none.
     ///
-    /// Needs neither to answer now nor ever: without it the cache works as if it had none.
+    /// `build` does not connect. While L2 does not answer, the cache works without it.
     pub fn l2(mut self, store: impl Store, codec: impl Codec<V>) -> Self {
         self.l2 = Some((Arc::new(store), Arc::new(codec)));
         self
     }
 
-    /// The bus by which instances tell each other what has changed, and how values become what is
-    /// sent over it (the [`WireCodec`](crate::Codec), as a rule). Default: none.
+    /// Adds the event bus, over which instances send each other invalidations and values, and the
+    /// codec of those values (usually the `WireCodec`). Default: none.
     ///
-    /// Needs neither to answer now nor ever. A cache with a bus listens from the first call on
-    /// that has to leave memory, or from [`ready`](LazyLayersCache::ready).
+    /// `build` does not connect. The cache subscribes when the first call leaves L1, or when
+    /// [`ready`](LazyLayersCache::ready) is called.
     pub fn event_bus(mut self, bus: impl Into<EventBus>, codec: impl Codec<V>) -> Self {
         self.bus = Some((bus.into(), Arc::new(codec)));
         self
     }
 
-    /// The name of this instance in what it tells others. Default: random per process.
+    /// Sets the name of this instance in the messages that it publishes. Default: random for each
+    /// cache.
     pub fn source(mut self, name: impl Into<String>) -> Self {
         self.options.source = Some(name.into());
         self
     }
 
-    /// Whether what others tell is listened to. Default: true.
+    /// Sets whether the cache receives the messages of its peers. Default: true.
     pub fn subscribe_to_events(mut self, subscribe: bool) -> Self {
         self.options.subscribe_to_events = subscribe;
         self
     }
 
-    /// Whether loaded and given values are sent to the others. Default: true.
+    /// Sets whether values that were loaded or `set` are sent to the peers. Default: true.
     pub fn broadcast_set(mut self, broadcast: bool) -> Self {
         self.options.broadcast_set = broadcast;
         self
     }
 
-    /// The longest value, encoded, that is sent to the others. Default: none.
+    /// Sets the length of the longest encoded value that is sent to the peers, in bytes. Default:
+    /// no limit.
     pub fn broadcast_set_max_bytes(mut self, bytes: usize) -> Self {
         self.options.broadcast_set_max_bytes = Some(bytes);
         self
     }
 
-    /// Remembering which events were here before. Default: 10,000 for 300 s.
+    /// Sets how many received messages are remembered, to apply no message twice. Default: 10,000,
+    /// for 300 s each.
     pub fn event_dedupe(mut self, dedupe: EventDedupe) -> Self {
         self.options.event_dedupe = dedupe;
         self
     }
 
-    /// When the bus is left alone. Default: after 3 failures, for 30 s.
+    /// Sets the circuit breaker of publishing. Default: opens after 3 consecutive failures, for
+    /// 30 s.
     pub fn event_bus_circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
         self.options.event_bus_circuit_breaker = breaker;
         self
     }
 
-    /// How events travel, and how their loss is dealt with.
+    /// Sets the options of the event bus: namespace, timeouts, and the bounds of the outbox.
     pub fn event_bus_options(mut self, options: EventBusOptions) -> Self {
         self.options.event_bus = options;
         self
     }
 
-    /// What an entry weighs, for [`L1Options::max_weight`], from its key and value. Called once
-    /// for each value stored, never under a lock. Zero counts as one; a weigher that panics keeps
-    /// the entry out. Default: none.
+    /// Sets the function that weighs an entry, for [`L1Options::max_weight`]. The cache calls it
+    /// once per stored value, never under a lock. A weight of 0 counts as 1; if the function
+    /// panics, L1 does not store the value. Default: none.
     pub fn weigher(mut self, weigher: impl Fn(&str, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
     }
 
-    /// Coalescing of concurrent loads. Default: on.
+    /// Sets how concurrent loads of a key are coalesced (single flight). Default: enabled.
     pub fn inflight(mut self, inflight: Coalescing) -> Self {
         self.options.inflight = inflight;
         self
     }
 
-    /// One load at a time in the whole fleet, by a lock in the shared level. Default: off.
+    /// Sets whether only one instance at a time loads a key, by a lock in L2. Default: disabled.
     pub fn distributed_lock(mut self, lock: DistributedLock) -> Self {
         self.options.distributed_lock = lock;
         self
     }
 
-    /// Remembering that a key does not exist. Default: off.
+    /// Sets whether the cache remembers that a key does not exist. Default: disabled.
     pub fn negative_cache(mut self, negative_cache: NegativeCache) -> Self {
         self.options.negative_cache = negative_cache;
         self
     }
 
-    /// Serving a stale copy when the loader fails. Default: off.
+    /// Sets whether a stale value is served when the loader fails. Default: disabled.
     #[doc(alias = "grace")]
     #[doc(alias = "stale_if_error")]
     pub fn fail_safe(mut self, fail_safe: FailSafe) -> Self {
@@ -199,29 +213,29 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
-    /// Limits on the time of a load. Default: none.
+    /// Sets the soft and the hard timeout of a load. Default: none.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.options.timeouts = timeouts;
         self
     }
 
-    /// How long [`close`](LazyLayersCache::close) lets running loads finish. Default: 5 s.
+    /// Sets how long [`close`](LazyLayersCache::close) waits for running loads. Default: 5 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.options.close_timeout = timeout;
         self
     }
 
-    /// The clock that freshness is measured with. Default: [`SystemClock`](crate::SystemClock).
+    /// Sets the clock that measures freshness. Default: [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Builds the cache. Needs neither a runtime nor a network.
+    /// Builds the cache. It needs no runtime, and does not connect.
     ///
     /// # Errors
     ///
-    /// Options that contradict each other or themselves; the error names the option and the fix.
+    /// An option is invalid, or contradicts another one. The error names the option and the fix.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -274,11 +288,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             weigher: self.weigher,
             options: self.options,
         });
-        Ok(LazyLayersCache {
-            state,
-            shutdown_on_drop: Arc::new(ShutdownOnDrop { loads: running, bus: bus_tasks }),
-            keys: PhantomData,
-        })
+        Ok(LazyLayersCache::new(state, ShutdownOnDrop { loads: running, bus: bus_tasks }))
     }
 }
 

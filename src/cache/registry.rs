@@ -1,6 +1,5 @@
-//! Small lists of what goes on at the moment, which are empty most of the time: pattern deletes
-//! that walk L1, and callers that wait for the lock of a peer. Asking an empty list costs one
-//! atomic read.
+//! Small lists that are empty most of the time: the pattern deletes that walk L1, and the callers
+//! that wait for the lock of a peer. A check of an empty list costs one atomic read.
 
 use std::sync::{
     Arc,

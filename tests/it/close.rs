@@ -1,4 +1,5 @@
-//! The end of a cache: refuses, drains within its deadline, leaves nothing behind.
+//! `close` and the drop of the last handle: they refuse new calls, end running loads within the
+//! deadline, and leave no task.
 
 use std::sync::{
     Arc,
@@ -23,7 +24,7 @@ fn load(
 }
 
 #[tokio::test(start_paused = true)]
-async fn running_loads_are_let_finish_and_new_ones_refused() {
+async fn close_waits_for_running_loads_and_refuses_new_ones() {
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     let running = load(&cache, &origin, Gate::Slow);
     settle().await;
@@ -42,7 +43,7 @@ async fn running_loads_are_let_finish_and_new_ones_refused() {
         cache.clear().await,
         cache.ready().await,
     ] {
-        // The one that joins the running load is the exception: nothing new is begun for it.
+        // A caller that joins the running load is not refused, because it begins no load.
         assert!(refused.is_ok() || refused.unwrap_err().kind() == ErrorKind::Closed);
     }
     assert_eq!(running.await.unwrap(), Ok(1));
@@ -66,7 +67,7 @@ async fn loads_that_outlast_the_deadline_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_twice_and_at_once_is_closing() {
+async fn concurrent_and_repeated_closes_wait_for_the_same_end() {
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     let running = load(&cache, &origin, Gate::Slow);
     settle().await;
@@ -79,7 +80,7 @@ async fn closing_twice_and_at_once_is_closing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_takes_running_loads_with_it() {
+async fn dropping_the_last_handle_drops_running_loads() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -100,14 +101,14 @@ async fn the_last_handle_takes_running_loads_with_it() {
     settle().await;
     caller.abort();
     settle().await;
-    assert!(!dropped.load(Ordering::SeqCst), "another handle is alive, and so is the load");
+    assert!(!dropped.load(Ordering::SeqCst), "another handle keeps the load alive");
     drop(other);
     settle().await;
     assert!(dropped.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
-async fn five_hundred_caches_come_and_go_without_a_trace() {
+async fn five_hundred_closed_caches_leave_no_task() {
     let before = Handle::current().metrics().num_alive_tasks();
     for _ in 0..500 {
         let cache = Cache::builder().close_timeout(ms(0)).build().unwrap();
@@ -127,7 +128,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// A load that blocks in its first poll: says that it has begun, and ends when it is told to.
+/// Runs a load that blocks in its first poll: it sends to `entered`, then waits for `released`.
 fn load_until_released(
     cache: &Cache,
     entered: std::sync::mpsc::Sender<()>,
@@ -144,12 +145,12 @@ fn load_until_released(
 }
 
 #[test]
-fn a_load_in_its_very_first_poll_is_waited_for() {
+fn close_waits_for_a_load_in_its_first_poll() {
     let cache = Cache::builder().build().unwrap();
     let (entered, has_entered) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        // Dropped by a failing assertion, so that the other threads end too.
+        // A failing assertion drops it, so that the other threads end too.
         let release = release;
         let loading = scope.spawn(|| load_until_released(&cache, entered, released));
         has_entered.recv().unwrap();
@@ -157,7 +158,7 @@ fn a_load_in_its_very_first_poll_is_waited_for() {
         while !cache.health().closed {
             std::thread::yield_now();
         }
-        // It is closed and waits: nothing it could wait for is over before this.
+        // `close` waits for the loader, which ends only after the release below.
         for _ in 0..1_000 {
             assert!(!closing.is_finished());
             std::thread::yield_now();
@@ -169,7 +170,7 @@ fn a_load_in_its_very_first_poll_is_waited_for() {
     assert_eq!((cache.stats().loads_in_flight, cache.get_l1("k")), (0, None));
 }
 
-/// A clock that stands still until it is told to move on, at the reading that is asked for.
+/// A clock that blocks the caller of one reading until the test releases it.
 struct StoppingClock {
     readings_until: std::sync::atomic::AtomicI64,
     stopped: std::sync::Mutex<std::sync::mpsc::Sender<()>>,
@@ -187,12 +188,12 @@ impl lazy_layers_cache::Clock for StoppingClock {
 }
 
 #[test]
-fn a_load_that_is_just_about_to_begin_is_waited_for() {
+fn close_waits_for_a_load_that_is_about_to_begin() {
     let (stopped, has_stopped) = std::sync::mpsc::channel();
     let (go_on, goes_on) = std::sync::mpsc::channel();
     let clock = StoppingClock {
-        // The third: the hit path reads it, the join reads it, and then the last look does, which
-        // has seen by then that the cache is open.
+        // The third reading, after those of the hit path and of the join: the recheck of L1 under
+        // the lock, which has checked by then that the cache is open.
         readings_until: std::sync::atomic::AtomicI64::new(3),
         stopped: std::sync::Mutex::new(stopped),
         go_on: std::sync::Mutex::new(goes_on),
@@ -201,7 +202,7 @@ fn a_load_that_is_just_about_to_begin_is_waited_for() {
     let (entered, has_entered) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        // Dropped by a failing assertion, so that the other threads end too.
+        // A failing assertion drops it, so that the other threads end too.
         let release = release;
         let loading = scope.spawn(|| load_until_released(&cache, entered, released));
         has_stopped.recv().unwrap();

@@ -1,5 +1,5 @@
-//! Nothing old after a delete: each way to invalidate, against each thing that could bring an
-//! older value back.
+//! No old value after an invalidation: each way to invalidate, against each way in which an older
+//! value could come back.
 
 use lazy_layers_cache::{ErrorKind, FailSafe, Timeouts};
 
@@ -17,7 +17,7 @@ use Invalidation::{Clear, Delete, Pattern, Set};
 
 const ALL: [Invalidation; 4] = [Delete, Set, Pattern, Clear];
 
-/// What `set` writes: no load ever gives this.
+/// The value that `set` writes. No load returns it.
 const WRITTEN: u32 = 1_000;
 
 impl Invalidation {
@@ -31,7 +31,7 @@ impl Invalidation {
         .unwrap();
     }
 
-    /// What memory holds once it is done.
+    /// The value in L1 after the invalidation.
     fn left(self) -> Option<u32> {
         (self == Set).then_some(WRITTEN)
     }
@@ -59,14 +59,14 @@ async fn a_load_in_flight_fills_nothing() {
         assert_eq!(held(&cache).await, invalidation.left(), "{invalidation:?}");
 
         let value = load.await.unwrap().unwrap();
-        assert_eq!(value.as_deref(), Some(&1), "its caller gets what it loaded");
+        assert_eq!(value.as_deref(), Some(&1), "the caller gets the value that its load returned");
         assert!(log.take().contains(&"load:superseded".to_owned()), "{invalidation:?}");
         assert_eq!(held(&cache).await, invalidation.left(), "{invalidation:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_after_it_does_not_join_a_load_from_before() {
+async fn a_caller_after_an_invalidation_does_not_join_a_load_from_before() {
     for invalidation in [Delete, Pattern, Clear] {
         let (cache, origin) = (cache(), Origin::default());
         let before = tokio::spawn({
@@ -82,10 +82,10 @@ async fn a_caller_after_it_does_not_join_a_load_from_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_being_filled_is_refused() {
+async fn an_invalidation_right_before_the_fill_fences_it() {
     for invalidation in ALL {
         let cache = cache();
-        // The last thing before the fill: the loader has its answer and invalidates.
+        // The loader invalidates its own key right before it returns.
         let load = {
             let cache = cache.clone();
             move || async move {
@@ -99,7 +99,7 @@ async fn an_entry_being_filled_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_copy_taken_before_it_does_not_serve_when_the_load_fails() {
+async fn a_stale_value_from_before_an_invalidation_is_not_served_when_the_load_fails() {
     for invalidation in ALL {
         let (cache, origin) = (cache(), Origin::default());
         cache.get_or_set("key", origin.load(Gate::Ok)).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_stale_copy_taken_before_it_does_not_serve_when_the_load_fails() {
         });
         settle().await;
         invalidation.run(&cache).await;
-        // What was written meanwhile is another matter: it answers.
+        // After a `set`, the written value is served.
         let answer = load.await.unwrap().map(|value| value.as_deref().copied());
         match invalidation {
             Set => assert_eq!(answer.unwrap(), Some(WRITTEN)),
@@ -118,12 +118,12 @@ async fn a_stale_copy_taken_before_it_does_not_serve_when_the_load_fails() {
         }
         assert_eq!(held(&cache).await, invalidation.left(), "{invalidation:?}");
         let size = cache.size().await;
-        assert_eq!(size, u64::from(invalidation == Set), "no throttled copy was put back");
+        assert_eq!(size, u64::from(invalidation == Set), "no stale value was stored again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_copy_taken_before_it_does_not_serve_when_the_load_is_slow() {
+async fn a_stale_value_from_before_an_invalidation_is_not_served_when_the_load_is_slow() {
     for (invalidation, gate) in ALL.into_iter().flat_map(|it| [(it, Gate::Slow), (it, Gate::Never)])
     {
         let (cache, origin) = (cache(), Origin::default());
@@ -148,7 +148,7 @@ async fn a_stale_copy_taken_before_it_does_not_serve_when_the_load_is_slow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_negative_result_from_before_it_is_not_remembered() {
+async fn a_load_from_before_an_invalidation_leaves_no_negative_entry() {
     for invalidation in ALL {
         let cache = on_tokio_time()
             .negative_cache(lazy_layers_cache::NegativeCache::enabled())
@@ -169,7 +169,7 @@ async fn a_negative_result_from_before_it_is_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_known_missing_is_forgotten() {
+async fn an_invalidation_removes_a_negative_entry() {
     for invalidation in ALL {
         let cache = on_tokio_time()
             .negative_cache(lazy_layers_cache::NegativeCache::enabled())
@@ -184,7 +184,7 @@ async fn what_is_known_missing_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn loads_of_other_keys_are_left_in_peace() {
+async fn an_invalidation_does_not_fence_loads_of_other_keys() {
     for invalidation in [Delete, Set, Pattern] {
         let (cache, origin) = (cache(), Origin::default());
         let load = tokio::spawn({
@@ -226,7 +226,7 @@ async fn a_load_begun_earlier_does_not_overwrite_one_begun_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_fails_does_not_hide_what_an_earlier_one_has_filled_meanwhile() {
+async fn a_load_that_fails_does_not_replace_the_value_of_an_earlier_load() {
     let (cache, origin) = (cache(), Origin::default());
     cache.get_or_set("key", origin.load(Gate::Ok)).await.unwrap();
     tokio::time::advance(ms(1_000)).await;
@@ -249,12 +249,16 @@ async fn a_load_that_fails_does_not_hide_what_an_earlier_one_has_filled_meanwhil
     let second = spawn(Box::new(move || Box::pin(second())));
     assert_eq!(first.await.unwrap().unwrap().as_deref(), Some(&2));
     assert_eq!(held(&cache).await, Some(2));
-    assert_eq!(second.await.unwrap().unwrap().as_deref(), Some(&2), "the fresh one, not the stale");
+    assert_eq!(
+        second.await.unwrap().unwrap().as_deref(),
+        Some(&2),
+        "the fresh value, not the stale one"
+    );
     assert_eq!(held(&cache).await, Some(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_begun_while_a_pattern_delete_walks_takes_no_old_copy_along() {
+async fn a_load_that_begins_while_a_pattern_delete_walks_l1_keeps_no_stale_copy() {
     let (cache, origin) = (cache(), Origin::default());
     for number in 0..5_000 {
         cache.set(&format!("key:{number}"), 7).ttl(ms(60_000)).await.unwrap();
@@ -263,7 +267,7 @@ async fn a_load_begun_while_a_pattern_delete_walks_takes_no_old_copy_along() {
         let cache = cache.clone();
         async move { cache.delete_by_pattern("key:*").await }
     });
-    // It pauses on its way; a key that it has not reached yet is still there.
+    // The walk yields; keys that it has not reached are still in L1.
     tokio::task::yield_now().await;
     let ahead: Vec<String> = (0..5_000)
         .map(|number| format!("key:{number}"))
@@ -281,11 +285,11 @@ async fn a_load_begun_while_a_pattern_delete_walks_takes_no_old_copy_along() {
     for load in loads {
         assert_eq!(load.await.unwrap().unwrap_err().kind(), ErrorKind::Loader);
     }
-    assert_eq!(cache.size().await, 0, "nothing was put back behind the walk");
+    assert_eq!(cache.size().await, 0, "no load stored an old value behind the walk");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_ends_what_was_known_missing_for_good() {
+async fn a_value_replaces_a_negative_entry_for_good() {
     let cache = on_tokio_time()
         .negative_cache(lazy_layers_cache::NegativeCache::enabled().ttl(ms(10_000)))
         .build()
@@ -295,5 +299,9 @@ async fn a_value_ends_what_was_known_missing_for_good() {
     cache.set("key", WRITTEN).ttl(ms(10)).await.unwrap();
     tokio::time::advance(ms(10)).await;
     let next = cache.get_or_set("key", origin.load(Gate::Ok)).await.unwrap();
-    assert_eq!(next.as_deref(), Some(&2), "not none, though that was remembered for longer");
+    assert_eq!(
+        next.as_deref(),
+        Some(&2),
+        "the negative entry, which would live longer, is gone"
+    );
 }

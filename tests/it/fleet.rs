@@ -1,11 +1,8 @@
-//! Instances that tell each other what has changed, on paused time: what they hear, what they
-//! believe, and what they do while they hear nothing.
+//! Instances on one simulated bus, under paused time: which messages they send and apply, which
+//! entries of L1 they trust, and how they behave while the bus is down.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -18,16 +15,17 @@ use tokio::time::{advance, sleep};
 
 use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
 
-/// What an instance needs to notice and to mend anything: the trust timeout, and a little more.
+/// Within this time an instance notices lost messages and recovers: the trust timeout, and a
+/// little more.
 const NOTICED: Duration = ms(3_200);
-/// Longer than between two checks whether anything was lost.
+/// Longer than the interval of the gap check.
 const CHECKED: Duration = ms(150);
 
 fn on(link: &BusLink) -> CacheBuilder<String, u32> {
     on_tokio_time().ttl(ms(600_000)).event_bus(link.clone(), WireCodec::new())
 }
 
-/// Instances that have listened for long enough to know each other.
+/// Waits until each instance is subscribed and has received the beacons of the others.
 async fn settled(instances: &[&Cache]) {
     for cache in instances {
         cache.ready().await.unwrap();
@@ -35,7 +33,7 @@ async fn settled(instances: &[&Cache]) {
     sleep(NOTICED).await;
 }
 
-/// Two instances and the way of the second to the bus.
+/// Two instances, and the link of the second one to the bus.
 async fn world() -> (SharedBus, Cache, Cache, BusLink, Origin) {
     let bus = SharedBus::new(1);
     let (one, other) = (bus.link(), bus.link());
@@ -53,16 +51,16 @@ async fn arrived() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_one_instance_loaded_is_in_the_memory_of_the_other() {
+async fn a_value_that_one_instance_loaded_is_in_l1_of_the_other() {
     let (_bus, left, right, _, origin) = world().await;
-    let (told, heard) = (Log::of(&left), Log::of(&right));
+    let (sent, received) = (Log::of(&left), Log::of(&right));
     assert_eq!(load(&left, &origin).await, 1);
     arrived().await;
     assert_eq!(right.get_l1("k").as_deref(), Some(&1));
     assert_eq!(load(&right, &origin).await, 1);
     assert_eq!(origin.loads(), 1);
-    assert_eq!(told.take(), ["miss", "loader:start", "loader:success", "set", "set:broadcast"]);
-    assert_eq!(heard.take(), ["set:received", "hit", "hit"]);
+    assert_eq!(sent.take(), ["miss", "loader:start", "loader:success", "set", "set:broadcast"]);
+    assert_eq!(received.take(), ["set:received", "hit", "hit"]);
     assert_eq!((left.stats().values_sent, right.stats().values_received), (1, 1));
 }
 
@@ -82,13 +80,13 @@ async fn deletes_patterns_and_clears_reach_every_instance() {
         arrived().await;
         assert_eq!(right.get_l1("k"), None);
         assert_eq!(log.take(), ["invalidation:received"]);
-        // So that what follows is not taken for something of before.
+        // So that the value of the next round is not older than this delete.
         sleep(NOTICED).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_was_set_replaces_what_the_others_hold() {
+async fn a_value_that_was_set_replaces_the_values_of_the_peers() {
     let (_bus, left, right, _, _) = world().await;
     right.set("k", 1u32).await.unwrap();
     arrived().await;
@@ -96,7 +94,7 @@ async fn a_value_that_was_set_replaces_what_the_others_hold() {
     left.set("k", 2u32).await.unwrap();
     arrived().await;
     assert_eq!(right.get_l1("k").as_deref(), Some(&2));
-    // Where values are not told, that it was set is.
+    // With `broadcast_set(false)`, a `set` is broadcast as a delete.
     let (_bus, left, right, link, _) = world().await;
     let quiet = on(&link).broadcast_set(false).build().unwrap();
     settled(&[&quiet]).await;
@@ -108,7 +106,7 @@ async fn a_value_that_was_set_replaces_what_the_others_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_beyond_their_bound_are_not_told_but_that_they_were_set_is() {
+async fn a_value_over_the_size_limit_is_broadcast_as_a_delete() {
     let bus = SharedBus::new(1);
     let left = on(&bus.link()).broadcast_set_max_bytes(2).build().unwrap();
     let right = on(&bus.link()).build().unwrap();
@@ -135,7 +133,7 @@ async fn a_value_that_is_older_than_a_delete_is_refused_however_late_it_comes() 
         sleep(ms(late) + NOTICED).await;
         assert_eq!(right.get_l1("k"), None, "after {late} ms");
         assert!(log.take().contains(&"invalidation:stale".to_owned()));
-        // And the same if a third deleted it.
+        // The same, if a third instance deletes the key.
         let third = on(&bus.link()).build().unwrap();
         settled(&[&third]).await;
         bus.delay_next(ms(late));
@@ -150,7 +148,7 @@ async fn a_value_that_is_older_than_a_delete_is_refused_however_late_it_comes() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_from_elsewhere_fences_a_load_in_flight() {
+async fn a_delete_of_a_peer_fences_a_load_in_flight() {
     let (_bus, left, right, _, origin) = world().await;
     let slow = tokio::spawn({
         let (cache, load) = (right.clone(), origin.load(Gate::Slow));
@@ -166,7 +164,7 @@ async fn a_delete_from_elsewhere_fences_a_load_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_twice_is_applied_once() {
+async fn a_message_that_arrives_twice_is_applied_once() {
     let (bus, left, right, _, _) = world().await;
     bus.set_faults(BusFaults { duplicates: 1.0, ..BusFaults::default() });
     left.set("k", 1u32).await.unwrap();
@@ -176,7 +174,7 @@ async fn what_comes_twice_is_applied_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_deletes_are_noticed_and_memory_is_looked_up_again() {
+async fn lost_deletes_are_noticed_and_l1_is_looked_up_in_l2_again() {
     let bus = SharedBus::new(1);
     let store = SharedStore::new(TokioClock::new());
     let link = bus.link();
@@ -189,16 +187,16 @@ async fn lost_deletes_are_noticed_and_memory_is_looked_up_again() {
     link.drop_incoming();
     left.set("k", 100u32).await.unwrap();
     arrived().await;
-    assert_eq!(right.get_l1("k").as_deref(), Some(&1), "it cannot know yet");
+    assert_eq!(right.get_l1("k").as_deref(), Some(&1), "the loss is not noticed yet");
     sleep(NOTICED).await;
     assert_eq!(right.get_l1("k"), None);
-    assert_eq!(load(&right, &origin).await, 100, "from the shared level");
-    assert_eq!(origin.loads(), 1, "the origin is spared");
+    assert_eq!(load(&right, &origin).await, 100, "from L2");
+    assert_eq!(origin.loads(), 1, "the loader is not called again");
     assert!(right.stats().bus_gaps >= 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_bus_entries_are_believed_for_a_while_and_then_looked_up() {
+async fn while_the_bus_is_down_entries_are_looked_up_in_l2_once_per_trust_timeout() {
     let bus = SharedBus::new(1);
     let store = SharedStore::new(TokioClock::new());
     let link = bus.link();
@@ -207,7 +205,7 @@ async fn without_a_bus_entries_are_believed_for_a_while_and_then_looked_up() {
     settled(&[&right]).await;
     load(&right, &origin).await;
     sleep(ms(60_000)).await;
-    assert!(right.get_l1("k").is_some(), "as long as there is a bus");
+    assert!(right.get_l1("k").is_some(), "trusted while the bus is up");
     link.cut();
     arrived().await;
     assert!(!right.health().event_bus.unwrap().trusted);
@@ -217,7 +215,7 @@ async fn without_a_bus_entries_are_believed_for_a_while_and_then_looked_up() {
         sleep(ms(100)).await;
     }
     let asked = store.operations() - before;
-    assert!((3..=5).contains(&asked), "ten seconds: every three, not {asked} times");
+    assert!((3..=5).contains(&asked), "in ten seconds L2 is read every three, not {asked} times");
     assert_eq!(origin.loads(), 1);
     link.restore();
     sleep(ms(1_500)).await;
@@ -228,7 +226,7 @@ async fn without_a_bus_entries_are_believed_for_a_while_and_then_looked_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_bus_is_away_changes_wait_and_are_told_as_soon_as_it_is_back() {
+async fn while_the_bus_is_down_invalidations_are_queued_and_sent_when_it_is_back() {
     let bus = SharedBus::new(1);
     let (one, other) = (bus.link(), bus.link());
     let breaker = CircuitBreaker::default().cooldown(ms(3_600_000));
@@ -254,13 +252,13 @@ async fn while_the_bus_is_away_changes_wait_and_are_told_as_soon_as_it_is_back()
     one.restore();
     sleep(ms(1_100)).await;
     assert!(keys.iter().all(|key| right.get_l1(key).is_none()));
-    let told = bus.published() - before;
-    assert!(told < 10, "{told} messages for two hundred deletes");
+    let sent = bus.published() - before;
+    assert!(sent < 10, "{sent} messages for two hundred deletes");
     assert_eq!(left.health().event_bus.unwrap().waiting, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_bounded_and_overflow_becomes_everything() {
+async fn a_full_outbox_becomes_a_delete_of_all_keys() {
     let bus = SharedBus::new(1);
     let (one, other) = (bus.link(), bus.link());
     let few = EventBusOptions::default().outbox_max_entries(10);
@@ -279,7 +277,7 @@ async fn what_waits_is_bounded_and_overflow_becomes_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_can_wait_for_the_bus_and_says_if_it_did_not_confirm() {
+async fn a_delete_can_wait_for_the_bus_and_fails_if_it_does_not_confirm() {
     let bus = SharedBus::new(1);
     let (one, other) = (bus.link(), bus.link());
     let confirmed = EventBusOptions::default().confirm_deletes(true).publish_timeout(ms(200));
@@ -298,11 +296,11 @@ async fn a_delete_can_wait_for_the_bus_and_says_if_it_did_not_confirm() {
     assert_eq!(left.get_l1("k"), None);
     one.restore();
     sleep(NOTICED).await;
-    assert_eq!(right.get_l1("k"), None, "told all the same");
+    assert_eq!(right.get_l1("k"), None, "the queued delete is sent when the bus is back");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_whose_caller_goes_away_is_told_all_the_same() {
+async fn a_delete_whose_caller_drops_the_future_is_broadcast() {
     let bus = SharedBus::new(1);
     let store = SharedStore::new(TokioClock::new());
     let left = on(&bus.link()).l2(store.clone(), WireCodec::new()).build().unwrap();
@@ -315,7 +313,7 @@ async fn a_delete_whose_caller_goes_away_is_told_all_the_same() {
         let delete = left.delete("k");
         tokio::select! {
             biased;
-            _ = delete => panic!("the shared level hangs"),
+            _ = delete => panic!("L2 hangs"),
             () = settle() => {}
         }
     }
@@ -324,7 +322,7 @@ async fn a_delete_whose_caller_goes_away_is_told_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_are_no_event_make_memory_suspect() {
+async fn a_message_that_cannot_be_decoded_makes_l1_untrusted() {
     let (bus, left, right, _, origin) = world().await;
     load(&left, &origin).await;
     arrived().await;
@@ -334,7 +332,7 @@ async fn bytes_that_are_no_event_make_memory_suspect() {
     assert_eq!(log.take(), ["invalidation:refused", "event-bus:gap"]);
     assert_eq!(right.get_l1("k"), None);
     assert_eq!(right.stats().events_refused, 1);
-    // Another namespace's are nobody's.
+    // Messages of another namespace are ignored.
     let theirs = EventBusOptions::default().namespace("theirs");
     let stranger = on(&bus.link()).event_bus_options(theirs).build().unwrap();
     settled(&[&stranger]).await;
@@ -348,7 +346,7 @@ async fn bytes_that_are_no_event_make_memory_suspect() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_suspect_copy_may_serve_when_the_loader_fails_if_stale_copies_may() {
+async fn with_fail_safe_an_untrusted_entry_is_served_when_the_loader_fails() {
     for may_serve in [false, true] {
         let bus = SharedBus::new(1);
         let link = bus.link();
@@ -371,7 +369,7 @@ async fn a_suspect_copy_may_serve_when_the_loader_fails_if_stale_copies_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_loaded_before_a_subscription_began_is_not_believed_after_it() {
+async fn a_value_loaded_before_a_subscription_is_untrusted_after_it() {
     let (_bus, left, right, link, origin) = world().await;
     link.cut();
     let slow = tokio::spawn({
@@ -387,12 +385,12 @@ async fn what_was_loaded_before_a_subscription_began_is_not_believed_after_it() 
     assert_eq!(right.get_l1("k"), None);
 }
 
-/// A way to the bus by which it takes a while until anything is listened to.
-struct SlowToListen(BusLink);
+/// A link to the bus whose subscriptions begin late.
+struct SlowToSubscribe(BusLink);
 
-impl Transport for SlowToListen {
+impl Transport for SlowToSubscribe {
     fn name(&self) -> &'static str {
-        "slow to listen"
+        "slow to subscribe"
     }
 
     fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
@@ -416,10 +414,10 @@ impl Transport for SlowToListen {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_loaded_while_a_subscription_began_is_not_believed_after_it() {
+async fn a_value_loaded_while_a_subscription_begins_is_untrusted_after_it() {
     let bus = SharedBus::new(1);
     let left = on(&bus.link()).build().unwrap();
-    let slow = SlowToListen(bus.link());
+    let slow = SlowToSubscribe(bus.link());
     let right = on_tokio_time().ttl(ms(600_000)).event_bus(slow, WireCodec::new()).build().unwrap();
     settled(&[&left]).await;
     let origin = Origin::default();
@@ -427,13 +425,13 @@ async fn what_was_loaded_while_a_subscription_began_is_not_believed_after_it() {
     sleep(SLOW / 2).await;
     load(&right, &origin).await;
     left.delete("k").await.unwrap();
-    assert!(right.get_l1("k").is_some(), "nobody listens yet");
+    assert!(right.get_l1("k").is_some(), "the subscription has not begun");
     right.ready().await.unwrap();
     assert_eq!(right.get_l1("k"), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_only_tells_believes_its_memory() {
+async fn a_cache_that_does_not_subscribe_trusts_l1() {
     let bus = SharedBus::new(1);
     let (one, other) = (bus.link(), bus.link());
     let left = on(&one).subscribe_to_events(false).build().unwrap();
@@ -449,7 +447,7 @@ async fn who_only_tells_believes_its_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_tells_what_waits_and_leaves_no_task() {
+async fn close_publishes_the_outbox_and_leaves_no_task() {
     let (bus, left, right, _, origin) = world().await;
     load(&right, &origin).await;
     arrived().await;
@@ -460,7 +458,7 @@ async fn closing_tells_what_waits_and_leaves_no_task() {
     assert_eq!(right.get_l1("k"), None);
     let gaps = right.stats().bus_gaps;
     sleep(ms(60_000)).await;
-    assert_eq!(right.stats().bus_gaps, gaps, "it said goodbye");
+    assert_eq!(right.stats().bus_gaps, gaps, "the last beacon promised no further message");
     assert_eq!(left.ready().await.unwrap_err().kind(), ErrorKind::Closed);
     right.close().await;
     drop(bus);
@@ -470,7 +468,7 @@ async fn closing_tells_what_waits_and_leaves_no_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_ends_the_tasks_too() {
+async fn dropping_the_last_handle_stops_the_bus_tasks() {
     let (_bus, left, right, _, origin) = world().await;
     load(&left, &origin).await;
     drop((left, right));
@@ -480,7 +478,7 @@ async fn the_last_handle_ends_the_tasks_too() {
 }
 
 #[test]
-fn a_cache_outlives_the_runtime_that_it_listened_on() {
+fn a_cache_outlives_the_runtime_of_its_subscriber() {
     let bus = SharedBus::new(1);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let build = || {
@@ -506,7 +504,7 @@ fn a_cache_outlives_the_runtime_that_it_listened_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn instances_that_share_a_name_still_hear_each_other() {
+async fn instances_that_share_a_source_name_receive_each_other() {
     let bus = SharedBus::new(1);
     let build = || on(&bus.link()).source("the same").build().unwrap();
     let (left, right) = (build(), build());
@@ -515,10 +513,9 @@ async fn instances_that_share_a_name_still_hear_each_other() {
     left.delete("k").await.unwrap();
     arrived().await;
     assert_eq!(right.get_l1("k"), None);
-    let _ = Arc::new(());
 }
 
-/// A bus that is far away: to connect takes longer than a publish may.
+/// A link to the bus that takes longer to connect than a publish may take.
 struct Far(BusLink, AtomicBool);
 
 impl Far {
@@ -559,7 +556,7 @@ impl Transport for Far {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bus_that_takes_longer_to_connect_than_to_publish_is_reached_all_the_same() {
+async fn a_bus_that_connects_more_slowly_than_the_publish_timeout_is_reached() {
     let bus = SharedBus::new(1);
     let far = Far(bus.link(), AtomicBool::new(false));
     let left = on_tokio_time().event_bus(far, WireCodec::new()).build().unwrap();
@@ -573,9 +570,9 @@ async fn a_bus_that_takes_longer_to_connect_than_to_publish_is_reached_all_the_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_of_one_who_cannot_know_yet_what_it_missed_is_not_told() {
+async fn an_instance_that_is_not_caught_up_broadcasts_no_loaded_value() {
     let (bus, left, right, _, origin) = world().await;
-    // So that both know where the other is.
+    // So that each instance knows the sequence number of the other.
     left.delete("another").await.unwrap();
     arrived().await;
     let link = bus.link();
@@ -586,7 +583,8 @@ async fn a_value_of_one_who_cannot_know_yet_what_it_missed_is_not_told() {
         async move { cache.get_or_set("k", load).await.unwrap() }
     });
     settle().await;
-    // Lost before anything told it where the others are; what comes next only says that.
+    // This delete is lost before `new` knows the sequence number of `left`; the next one only tells
+    // that number.
     link.drop_incoming();
     left.delete("k").await.unwrap();
     arrived().await;
@@ -596,7 +594,7 @@ async fn a_value_of_one_who_cannot_know_yet_what_it_missed_is_not_told() {
     arrived().await;
     assert_eq!((right.get_l1("k"), left.get_l1("k")), (None, None));
     assert_eq!(new.stats().values_sent, 0);
-    // Once it can, it tells what it loads: after it has learned where all are, which is a gap.
+    // Once it is caught up, which it reports as a gap, it broadcasts the values that it loads.
     sleep(2 * NOTICED).await;
     new.get_or_set("q", origin.load(Gate::Ok)).await.unwrap();
     arrived().await;

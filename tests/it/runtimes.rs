@@ -1,4 +1,4 @@
-//! Runtimes of all kinds, and none.
+//! Loads on tokio runtimes of all kinds, on another executor, and without a runtime.
 
 use std::{
     pin::pin,
@@ -19,7 +19,7 @@ impl Wake for Unpark {
     }
 }
 
-/// An executor that is not tokio's.
+/// Runs a future on an executor other than tokio.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Arc::new(Unpark(std::thread::current())).into();
@@ -32,7 +32,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 #[test]
-fn built_outside_of_a_runtime_and_used_without_one() {
+fn a_cache_is_built_and_used_without_a_runtime() {
     let cache = Cache::builder()
         .fail_safe(FailSafe::enabled())
         .timeouts(Timeouts::none().soft(ms(1)).hard(ms(10)))
@@ -57,7 +57,7 @@ fn built_outside_of_a_runtime_and_used_without_one() {
 }
 
 #[test]
-fn a_load_that_runs_elsewhere_can_be_joined_without_a_runtime() {
+fn a_load_on_another_runtime_can_be_joined_without_a_runtime() {
     let cache = Cache::builder().timeouts(Timeouts::none().hard(ms(60_000))).build().unwrap();
     let origin = Origin::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -89,7 +89,7 @@ async fn one_thread_is_enough() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_during_a_load_leaves_the_key_to_those_who_still_want_it() {
+fn a_follower_loads_itself_when_the_runtime_of_the_load_shuts_down() {
     let cache = Cache::builder().build().unwrap();
     let origin = Origin::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -109,7 +109,7 @@ fn a_runtime_that_shuts_down_during_a_load_leaves_the_key_to_those_who_still_wan
     }
     runtime.shutdown_background();
     let value = waiting.join().unwrap().unwrap();
-    assert_eq!(value.as_deref(), Some(&2), "it has a loader too, and uses it");
+    assert_eq!(value.as_deref(), Some(&2), "the follower called its own loader");
     assert_eq!(cache.stats().loads_in_flight, 0);
 }
 
@@ -136,7 +136,7 @@ fn a_runtime_without_a_timer_has_no_timeouts_and_no_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loader_that_has_waited_once_does_not_go_on_in_its_callers_poll() {
+async fn a_loader_that_waited_is_not_polled_by_its_caller_again() {
     let cache = on_tokio_time().build().unwrap();
     let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = Arc::clone(&polls);
@@ -157,14 +157,14 @@ async fn a_loader_that_has_waited_once_does_not_go_on_in_its_callers_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loader_that_is_ready_at_once_needs_no_task() {
+async fn a_loader_that_is_ready_at_once_spawns_no_task() {
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     let spawned = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = spawned();
     let request = cache.get_or_set("k", origin.load(Gate::Ok)).into_future();
     let mut request = pin!(request);
     let polled = request.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()));
-    assert!(polled.is_ready(), "the first poll is the answer");
+    assert!(polled.is_ready(), "the first poll returns the value");
     assert_eq!(spawned(), before);
 }
 

@@ -1,7 +1,8 @@
-//! Three instances on one broker, that read and write all the time and are watched: whether what
-//! they read may be that old, whether each call keeps to its time, and what they hear of the bus.
+//! Three instances on one broker, which read and delete all the time while the broker fails. The
+//! test checks that no read is older than promised, that each call keeps to its time limit, and
+//! that each instance notices the fault.
 //!
-//! The last of them goes by way of a proxy, so that it can be cut off alone.
+//! The third instance connects through a proxy, so that it can be cut off alone.
 
 use std::{
     sync::{
@@ -25,12 +26,12 @@ use super::{
 pub(crate) const ALL: &[usize] = &[0, 1, 2];
 /// The instance behind the proxy.
 pub(crate) const FAR: &[usize] = &[2];
-/// The cache's own, which is the default.
+/// The default `trust_timeout`.
 const TRUST: Duration = ms(3_000);
 const PUBLISH: Duration = ms(1_000);
-/// What a machine with few cores and much else to do may add to any time.
+/// Added to each limit, for machines with few cores and other work.
 const SLACK: Duration = ms(1_000);
-/// After a fault everybody is up to date within this.
+/// Within this time after a fault every instance is up to date.
 const RECOVERY: Duration = ms(5_000);
 const KEYS: usize = 100;
 
@@ -39,28 +40,28 @@ pub(crate) struct Fleet {
     pub(crate) caches: Vec<Cache>,
     pub(crate) proxy: Proxy,
     truth: Arc<Truth>,
-    heard: Vec<Heard>,
+    losses: Vec<LossLog>,
     wrong: Arc<Mutex<Vec<String>>>,
     writes: Arc<AtomicBool>,
     runs: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
-    /// When the fault had begun at the latest.
-    struck: Mutex<Instant>,
+    /// The latest time at which the fault can have begun.
+    fault_began: Mutex<Instant>,
 }
 
-/// When it was heard that events may be lost.
-struct Heard(Arc<Mutex<Vec<Instant>>>, #[expect(dead_code, reason = "held")] HandlerGuard);
+/// The times at which an instance noticed that messages may be lost.
+struct LossLog(Arc<Mutex<Vec<Instant>>>, #[expect(dead_code, reason = "held")] HandlerGuard);
 
 impl Fleet {
     pub(crate) async fn on(broker: &Broker) -> Self {
         let proxy = Proxy::to(broker.port());
-        let ways = [
+        let transports = [
             broker.transport("fleet-0"),
             broker.transport("fleet-1"),
             broker.transport_by(proxy.port(), "fleet-2"),
         ];
-        let caches: Vec<Cache> = ways.into_iter().map(cache).collect();
-        let heard = caches.iter().map(Heard::of).collect();
+        let caches: Vec<Cache> = transports.into_iter().map(cache).collect();
+        let losses = caches.iter().map(LossLog::of).collect();
         for cache in &caches {
             cache.ready().await.unwrap();
         }
@@ -69,12 +70,12 @@ impl Fleet {
             caches,
             proxy,
             truth: Arc::new(Truth::about(KEYS)),
-            heard,
+            losses,
             wrong: Arc::default(),
             writes: Arc::default(),
             runs: Arc::new(AtomicBool::new(true)),
             tasks: Vec::new(),
-            struck: Mutex::new(Instant::now()),
+            fault_began: Mutex::new(Instant::now()),
         };
         for instance in 0..fleet.caches.len() {
             fleet.tasks.push(tokio::spawn(fleet.worker(instance).read()));
@@ -83,32 +84,32 @@ impl Fleet {
         fleet
     }
 
-    /// Goes through a fault while everybody reads and writes; `struck` are those that it cuts off
-    /// from the bus. Then asks for all that must hold afterwards.
+    /// Runs a fault while every instance reads and deletes, then checks the promises.
+    /// The fault cuts the instances in `struck` off from the bus.
     pub(crate) async fn survives(&self, what: &str, struck: &[usize], fault: impl Future) {
-        self.all_are_well(what).await;
+        self.wait_all_healthy(what).await;
         if struck.len() < self.caches.len() {
             self.truth.cut(struck);
         }
         self.writes.store(true, Ordering::SeqCst);
         sleep(ms(200)).await;
         let begun = Instant::now();
-        *self.struck.lock().unwrap() = begun;
+        *self.fault_began.lock().unwrap() = begun;
         fault.await;
-        let struck_at = *self.struck.lock().unwrap();
+        let struck_at = *self.fault_began.lock().unwrap();
         let ended = Instant::now();
         self.writes.store(false, Ordering::SeqCst);
         self.until(what, "is up to date", ended + RECOVERY + SLACK, || self.behind()).await;
         let recovered = ended.elapsed();
-        self.all_are_well(what).await;
+        self.wait_all_healthy(what).await;
         let well = ended.elapsed();
         self.truth.cut(&[]);
-        self.everybody_hears_everybody(what).await;
+        self.each_delete_reaches_each_peer(what).await;
         assert_eq!(self.behind(), None, "{}, {what}: old values came back", self.name);
         let mut noticed = Vec::new();
         for instance in struck {
-            let heard = self.heard[*instance].0.lock().unwrap();
-            let first = heard.iter().find(|at| **at >= begun);
+            let losses = self.losses[*instance].0.lock().unwrap();
+            let first = losses.iter().find(|at| **at >= begun);
             let first = first.unwrap_or_else(|| {
                 panic!("{}, {what}: instance {instance} noticed nothing", self.name)
             });
@@ -125,9 +126,9 @@ impl Fleet {
         self.nothing_was_wrong(what);
     }
 
-    /// To be said by a fault that takes its time to begin.
+    /// Called by a fault that begins later than its future.
     pub(crate) fn was_struck(&self) {
-        *self.struck.lock().unwrap() = Instant::now();
+        *self.fault_began.lock().unwrap() = Instant::now();
     }
 
     fn nothing_was_wrong(&self, what: &str) {
@@ -136,41 +137,41 @@ impl Fleet {
         assert!(wrong.is_empty(), "{}, {what}: {} times, as {first:#?}", self.name, wrong.len());
     }
 
-    /// Subscribed, believing, with nothing left to tell.
-    async fn all_are_well(&self, what: &str) {
+    /// Waits until every instance is subscribed, trusts L1, and has an empty outbox.
+    async fn wait_all_healthy(&self, what: &str) {
         let deadline = Instant::now() + RECOVERY * 2;
-        let unwell = || {
+        let unhealthy = || {
             self.caches.iter().map(|it| it.health().event_bus.unwrap()).find(|health| {
-                let is_well = health.subscribed && health.trusted && !health.publishing_skipped;
-                !is_well || health.waiting > 0
+                let is_up = health.subscribed && health.trusted && !health.publishing_skipped;
+                !is_up || health.waiting > 0
             })
         };
-        self.until(what, "is well", deadline, || unwell().map(|it| format!("{it:?}"))).await;
+        self.until(what, "is healthy", deadline, || unhealthy().map(|it| format!("{it:?}"))).await;
     }
 
-    /// A delete of each arrives at all others: as an event, not as the notice of a loss.
-    async fn everybody_hears_everybody(&self, what: &str) {
+    /// Checks that a delete of each instance reaches all others as a message, not as a gap.
+    async fn each_delete_reaches_each_peer(&self, what: &str) {
         for (writer, cache) in self.caches.iter().enumerate() {
             let others = || self.caches.iter().enumerate().filter(|(it, _)| *it != writer);
             let before: Vec<u64> = others().map(|(_, it)| it.stats().events_received).collect();
             let key = writer % KEYS;
             let version = self.truth.write(key);
             if let Err(error) = cache.delete(&name(key)).await {
-                panic!("{}, {what}: {writer} tells nobody: {error}", self.name);
+                panic!("{}, {what}: {writer} cannot publish: {error}", self.name);
             }
             self.truth.deleted(key, version, writer);
-            let deaf = || {
+            let missing = || {
                 let mut all = others().zip(&before);
                 let (deaf, _) =
                     all.find(|((_, it), before)| it.stats().events_received == **before)?;
-                Some(format!("{} does not hear {writer}", deaf.0))
+                Some(format!("{} receives nothing of {writer}", deaf.0))
             };
-            self.until(what, "hears", Instant::now() + RECOVERY, deaf).await;
+            self.until(what, "receives", Instant::now() + RECOVERY, missing).await;
         }
         self.until(what, "is up to date", Instant::now() + RECOVERY, || self.behind()).await;
     }
 
-    /// Who has an old value in memory.
+    /// Returns an instance that has an old value in L1.
     fn behind(&self) -> Option<String> {
         let all = self.caches.iter().enumerate();
         all.flat_map(|(instance, cache)| (0..KEYS).map(move |key| (instance, cache, key))).find_map(
@@ -191,7 +192,7 @@ impl Fleet {
     ) {
         while let Some(missing) = missing() {
             if Instant::now() > deadline {
-                panic!("{}, {what}: not everybody {wanted} in time: {missing}", self.name);
+                panic!("{}, {what}: not every instance {wanted} in time: {missing}", self.name);
             }
             sleep(ms(5)).await;
         }
@@ -234,20 +235,20 @@ fn name(key: usize) -> String {
     format!("fleet:{key}")
 }
 
-impl Heard {
+impl LossLog {
     fn of(cache: &Cache) -> Self {
         let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
         let log = Arc::clone(&times);
-        let subscription = cache.on(move |event| {
+        let guard = cache.on(move |event| {
             if let Event::BusGap { .. } | Event::BusDisconnected = event {
                 log.lock().unwrap().push(Instant::now());
             }
         });
-        Self(times, subscription)
+        Self(times, guard)
     }
 }
 
-/// What one instance does all the time.
+/// Reads and deletes random keys on one instance.
 struct Worker {
     instance: usize,
     cache: Cache,
@@ -282,7 +283,7 @@ impl Worker {
                 let key = fastrand::usize(..self.truth.keys());
                 let version = self.truth.write(key);
                 let asked = Instant::now();
-                // That it was not confirmed is to be expected now.
+                // During the fault, deletes are not confirmed.
                 let _ = self.cache.delete(&name(key)).await;
                 self.took("a delete", asked, PUBLISH + SLACK);
                 self.truth.deleted(key, version, self.instance);

@@ -1,4 +1,4 @@
-//! What a child has: a cache over a Redis that it shares with others, on a runtime of its own.
+//! The cache of a child process, over a Redis that several processes share, on its own runtime.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::ms;
 
-/// Where the versions are that everybody loads from, in the Redis that is the bus too.
+/// The key of the version that every instance loads, in the Redis that is also the bus.
 fn origin(key: u32) -> String {
     format!("origin:{key}")
 }
@@ -36,8 +36,7 @@ impl Instance {
         Self { runtime: Runtime::new().unwrap(), cache, origin: None }
     }
 
-    /// Without a shared level: what instances know of each other they have from the bus of that
-    /// Redis, which is their origin too.
+    /// Without L2: the Redis is the event bus, and holds the data that the loaders read.
     pub(crate) fn on_the_bus_of(url: &str) -> Self {
         let cache = LazyLayersCache::builder()
             .ttl(ms(600_000))
@@ -50,7 +49,7 @@ impl Instance {
         Self { runtime, cache, origin }
     }
 
-    /// The versions of these keys, as this instance knows them.
+    /// Reads the versions of these keys through the cache.
     pub(crate) fn read(&self, from: u32, to: u32) -> String {
         let client = self.origin.as_ref().unwrap();
         let read = self.runtime.block_on(async {
@@ -69,7 +68,7 @@ impl Instance {
         read.join(" ")
     }
 
-    /// A new version of each of these keys, one after the other, each followed by its delete.
+    /// Writes a new version of each of these keys, one after the other, and deletes each.
     pub(crate) fn write(&self, from: u32, to: u32) -> String {
         let client = self.origin.as_ref().unwrap();
         self.runtime.block_on(async {
@@ -84,14 +83,14 @@ impl Instance {
         "written".to_owned()
     }
 
-    /// How often events were lost, and whether memory is believed.
+    /// Returns the number of gaps, and whether L1 is trusted.
     pub(crate) fn health(&self) -> String {
         let is_trusted = self.cache.health().event_bus.is_some_and(|bus| bus.trusted);
         format!("{} {is_trusted}", self.cache.stats().bus_gaps)
     }
 
-    /// Lets so many callers ask for a key whose loader takes so many milliseconds and gives this
-    /// process's number. Says how often it was called, and what they got, if they agree.
+    /// Lets `callers` callers request a key whose loader takes `takes` milliseconds and returns the
+    /// id of this process. Returns the number of loads, and the distinct values that were read.
     pub(crate) fn load(&self, key: &str, callers: usize, takes: u64) -> String {
         let loads = Arc::new(AtomicUsize::new(0));
         let got = self.runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! Twenty thousand deletes while the broker is killed and comes back: each that was confirmed
-//! arrives, where the bus keeps what it confirms; and where it does not, it is as if it had.
+//! Twenty thousand deletes while the broker is killed and restarted. On a durable bus each
+//! confirmed delete arrives; on any bus no instance serves an old value afterwards.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
     for cache in &caches {
         cache.ready().await.unwrap();
     }
-    let heard: Vec<Heard> = caches.iter().map(Heard::of).collect();
+    let received: Vec<Received> = caches.iter().map(Received::of).collect();
     let truth = Arc::new(Truth::about(KEYS));
     for cache in &caches {
         for key in 0..KEYS {
@@ -50,7 +50,7 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
     let confirmed: Arc<Mutex<HashMap<String, (Instant, usize)>>> = Arc::default();
     let mut deleters = JoinSet::new();
     for deleter in 0..DELETERS {
-        // The third only listens.
+        // The third instance only receives.
         let by = deleter % 2;
         let (cache, truth, next) = (caches[by].clone(), Arc::clone(&truth), Arc::clone(&next));
         let confirmed = Arc::clone(&confirmed);
@@ -64,7 +64,7 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
                 let name = name(key);
                 match cache.delete(&name).await {
                     Ok(()) => drop(confirmed.lock().unwrap().insert(name, (Instant::now(), by))),
-                    // It will be told all the same; who has to say so takes a moment.
+                    // The delete stays in the outbox. The pause keeps the loop from spinning.
                     Err(_) => sleep(ms(100)).await,
                 }
             }
@@ -96,13 +96,13 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
     }
     let recovered = done.max(back).elapsed();
     let confirmed = confirmed.lock().unwrap().clone();
-    let is_missing = |heard: &Heard, key: &str, at: Instant| !heard.has(key, at);
+    let is_missing = |received: &Received, key: &str, at: Instant| !received.has(key, at);
     let missing = || {
         let all = confirmed.iter().flat_map(|(key, (at, by))| {
-            let others = heard.iter().enumerate().filter(move |(it, _)| it != by);
-            others.map(move |(_, heard)| (key, *at, heard))
+            let others = received.iter().enumerate().filter(move |(it, _)| it != by);
+            others.map(move |(_, received)| (key, *at, received))
         });
-        all.filter(|(key, at, heard)| is_missing(heard, key, *at)).count()
+        all.filter(|(key, at, received)| is_missing(received, key, *at)).count()
     };
     while kind.keeps() && missing() > 0 {
         let late = back.elapsed();
@@ -117,7 +117,7 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
         back - begun,
     );
     for (instance, cache) in caches.iter().enumerate() {
-        let gaps = heard[instance].losses.load(Ordering::SeqCst);
+        let gaps = received[instance].losses.load(Ordering::SeqCst);
         assert!(gaps > 0, "{kind:?}, storm: {instance} noticed nothing");
         cache.close().await;
     }
@@ -127,19 +127,19 @@ fn name(key: usize) -> String {
     format!("storm:{key}")
 }
 
-/// What an instance was told: keys, and when it was told to drop everything.
-struct Heard {
+/// The invalidations that an instance received, and how often it noticed a loss.
+struct Received {
     keys: Arc<Mutex<HashMap<String, Instant>>>,
     losses: Arc<AtomicUsize>,
-    _subscription: HandlerGuard,
+    _guard: HandlerGuard,
 }
 
-impl Heard {
+impl Received {
     fn of(cache: &Cache) -> Self {
         let keys: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
         let losses = Arc::new(AtomicUsize::new(0));
         let (log, lost) = (Arc::clone(&keys), Arc::clone(&losses));
-        let subscription = cache.on(move |event| match event {
+        let guard = cache.on(move |event| match event {
             Event::InvalidationReceived { keys, pattern, .. } => {
                 let now = Instant::now();
                 let named = keys.iter().copied().chain(*pattern);
@@ -150,13 +150,14 @@ impl Heard {
             }
             _ => {}
         });
-        Self { keys, losses, _subscription: subscription }
+        Self { keys, losses, _guard: guard }
     }
 
-    /// Whether the key was named, or all of them were and that was not before.
+    /// Returns whether a delete of the key arrived, or a delete of all keys not long before it was
+    /// confirmed.
     fn has(&self, key: &str, confirmed: Instant) -> bool {
         let keys = self.keys.lock().unwrap();
-        // What is confirmed may have been heard a little before.
+        // A message may arrive before the publisher receives its confirmation.
         let about_then = |at: &Instant| *at + ms(2_000) > confirmed;
         keys.contains_key(key) || keys.get("*").is_some_and(about_then)
     }
