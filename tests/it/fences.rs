@@ -299,9 +299,5 @@ async fn a_value_replaces_a_negative_entry_for_good() {
     cache.set("key", WRITTEN).ttl(ms(10)).await.unwrap();
     tokio::time::advance(ms(10)).await;
     let next = cache.get_or_set("key", origin.load(Gate::Ok)).await.unwrap();
-    assert_eq!(
-        next.as_deref(),
-        Some(&2),
-        "the negative entry, which would live longer, is gone"
-    );
+    assert_eq!(next.as_deref(), Some(&2), "the negative entry, which would live longer, is gone");
 }
