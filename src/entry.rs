@@ -1,9 +1,9 @@
-//! What memory holds for a key: the value, until when it is fresh, until when it may serve as a
-//! stale copy. One entry says it all, so there is no second map of stale values to keep in step.
+//! An entry of L1: the value, until when it is fresh, and until when it may serve as a stale copy.
+//! One entry holds all of this, so that no second map of stale values must be kept in step.
 
 use std::{sync::Arc, time::Duration};
 
-use crate::time::{millis, span};
+use crate::time::{millis, millis_u32};
 
 /// How long a value lives: fresh for `ttl`, then usable as a stale copy for `stale_for` more.
 #[derive(Debug, Clone, Copy)]
@@ -12,25 +12,25 @@ pub(crate) struct Lifetime {
     pub(crate) stale_for: Duration,
 }
 
-/// Times are milliseconds of the cache's clock. 32 bytes, of which every hit copies all.
+/// Times are milliseconds of the cache's clock. 32 bytes, all of which every hit copies.
 #[derive(Debug)]
 pub(crate) struct Entry<V> {
     value: Arc<V>,
-    /// When it was loaded or set; the top bit is [`THROTTLED`].
+    /// The time of the load or the set; the top bit is [`THROTTLED`].
     stored: u64,
     fresh_for: u32,
     usable_for: u32,
     weight: u32,
 }
 
-/// Marks a stale copy whose loader failed just now: served as stale, and the key is left alone,
-/// until `fresh_for` is over. The bit makes the age enormous, so the hit path sees "not fresh"
-/// without a check of its own.
+/// Marks a stale copy whose last load failed: until `fresh_for` is over, the copy is served as
+/// stale and the key is not loaded. The bit makes the age so large that the hit path sees "not
+/// fresh" without another check.
 const THROTTLED: u64 = 1 << 63;
 
-/// By how much a reader's clock may be behind the one that an entry was stored by: far more than
-/// it ever is.
-const BEHIND: u64 = 1 << 32;
+/// By how many milliseconds the clock of a reader may be behind the clock of the writer: far more
+/// than it ever is.
+const CLOCK_SKEW: u64 = 1 << 32;
 
 impl<V> Clone for Entry<V> {
     #[inline]
@@ -45,25 +45,26 @@ impl<V> Entry<V> {
         Self {
             value,
             stored: now & !THROTTLED,
-            fresh_for: span(lifetime.ttl),
-            usable_for: span(usable),
+            fresh_for: millis_u32(lifetime.ttl),
+            usable_for: millis_u32(usable),
             weight,
         }
     }
 
     #[inline]
     pub(crate) fn is_fresh(&self, now: u64) -> bool {
-        // Both sides later by the same, for a reader's clock may be a tick behind the writer's.
-        now.wrapping_add(BEHIND).wrapping_sub(self.stored) < u64::from(self.fresh_for) + BEHIND
+        // Both sides are shifted, because a reader's clock may be a tick behind the writer's.
+        now.wrapping_add(CLOCK_SKEW).wrapping_sub(self.stored)
+            < u64::from(self.fresh_for) + CLOCK_SKEW
     }
 
-    /// Whether it was stored at this time or later.
+    /// Returns whether the entry was stored at this time or later.
     #[inline]
-    pub(crate) fn is_since(&self, floor: u64) -> bool {
-        self.stored & !THROTTLED >= floor
+    pub(crate) fn stored_at_or_after(&self, time: u64) -> bool {
+        self.stored & !THROTTLED >= time
     }
 
-    /// Fresh or stale, it may still be handed out.
+    /// Returns whether the entry may be served, as fresh or as stale.
     pub(crate) fn is_usable(&self, now: u64) -> bool {
         self.age_millis(now) < u64::from(self.usable_for)
     }
@@ -72,7 +73,7 @@ impl<V> Entry<V> {
         self.stored & THROTTLED != 0 && self.age_millis(now) < u64::from(self.fresh_for)
     }
 
-    /// The same copy, not to be loaded again for `pause`.
+    /// Returns the same copy, whose key is not to be loaded for `pause`.
     pub(crate) fn throttled(&self, now: u64, pause: Duration) -> Self {
         let until = self.age_millis(now).saturating_add(millis(pause));
         Self {
@@ -82,8 +83,12 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Of two copies the one that may serve for longer: the newer one, as far as anyone can tell.
-    pub(crate) fn longer_usable(one: Option<Self>, other: Option<Self>, now: u64) -> Option<Self> {
+    /// Returns the copy that may be served for longer, which is usually the newer one.
+    pub(crate) fn prefer_longer_usable(
+        one: Option<Self>,
+        other: Option<Self>,
+        now: u64,
+    ) -> Option<Self> {
         let left = |entry: &Self| u64::from(entry.usable_for).saturating_sub(entry.age_millis(now));
         match (one, other) {
             (Some(one), Some(other)) if left(&other) > left(&one) => Some(other),
@@ -92,7 +97,7 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Whether keeping it would serve anyone.
+    /// Returns whether the entry may be served at any time.
     pub(crate) fn is_worth_keeping(&self) -> bool {
         self.usable_for > 0
     }
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_a_tick_behind_the_store_makes_nothing_immortal() {
+    fn a_reader_whose_clock_is_a_tick_behind_sees_the_right_state() {
         assert!(entry().is_fresh(4_999));
         assert!(!entry().throttled(5_200, TTL).is_fresh(5_199));
     }

@@ -1,12 +1,12 @@
-//! The two errors a user meets: [`Error`] from a call, [`BuildError`] from `build()`.
+//! The two errors that the library returns: [`Error`] from a call, [`BuildError`] from `build()`.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-/// Any error a loader may return: `From` turns every error type, `String` and `&str` into it.
+/// Any error that a loader may return. Every error type, `String` and `&str` convert into it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why a call failed. Cloning is cheap, and every caller that waited for one load gets the same
-/// error, the loader's own included.
+/// The reason why a call failed. Cloning is cheap: every caller that waited for a load gets a clone
+/// of the same error, with the error of the loader inside.
 ///
 /// ```
 /// # use lazy_layers_cache::{ErrorKind, LazyLayersCache};
@@ -43,11 +43,11 @@ enum Cause {
     Closed,
 }
 
-/// What went wrong, to match on.
+/// The kind of an [`Error`], to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The loader returned an error: [`Error::loader_error`] has it.
+    /// The loader returned an error, which [`Error::loader_error`] returns.
     Loader,
     /// The loader panicked.
     LoaderPanicked,
@@ -55,29 +55,30 @@ pub enum ErrorKind {
     HardTimeout,
     /// A loader waited, directly or through other loaders, for the very key it is loading.
     Recursion,
-    /// The load that this call joined found nothing, and this call's loader cannot say "nothing":
-    /// it returns `V`, not `Option<V>`.
+    /// The load that this call joined found that the key does not exist, but the loader of this
+    /// call returns `V`, not `Option<V>`.
     Absent,
-    /// The load was dropped before it ended: its runtime shut down, or the cache was closed.
+    /// The load was dropped before it ended, because its runtime shut down or the cache was closed.
     Abandoned,
-    /// The loader has to wait, and there is no tokio runtime to let it.
+    /// The loader has to wait, but the call runs outside of a tokio runtime.
     NoRuntime,
-    /// Another instance has the lock and did not come to an end in time; and the stale copy that
-    /// was to serve instead had ended its time too, when this caller came to it.
+    /// Another instance held the distributed lock and did not finish in time, and the stale copy
+    /// that was to be served expired meanwhile.
     LockTimeout,
-    /// A delete or set did not get through to the shared level, or it is not known whether it
-    /// did: an old value may still be there. [`source`](StdError::source) says why; none if the
-    /// level was not asked because it failed just now.
+    /// A delete or set did not reach L2, or its outcome is unknown: L2 may still hold an old value.
+    /// The cache retries the invalidation. [`source`](StdError::source) returns the cause; `None` if the
+    /// call was skipped because the circuit of L2 is open.
     L2Unreachable,
-    /// The bus did not confirm a delete or set in time, where that was asked for: other instances
-    /// may still hold an old value in memory. They hear of it once the bus answers.
+    /// With [`confirm_deletes`](crate::EventBusOptions::confirm_deletes): the bus did not
+    /// acknowledge a delete or set in time, so L1 of a peer may still hold an old value. The
+    /// message is published as soon as the bus answers.
     Unconfirmed,
     /// The cache was closed.
     Closed,
 }
 
 impl Error {
-    /// What went wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self.0.cause {
@@ -95,15 +96,14 @@ impl Error {
         }
     }
 
-    /// The key that the failed call was about.
+    /// Returns the key of the failed call, if it concerns one key.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
-    /// The loader's own error, if it was an `E`.
-    ///
-    /// Without naming its type it is [`source`](StdError::source).
+    /// Returns the error of the loader, if its type is `E`. [`source`](StdError::source) returns
+    /// it without its type.
     #[must_use]
     pub fn loader_error<E: StdError + 'static>(&self) -> Option<&E> {
         match &self.0.cause {
@@ -112,36 +112,36 @@ impl Error {
         }
     }
 
-    fn about(key: &Arc<str>, cause: Cause) -> Self {
+    fn of_key(key: &Arc<str>, cause: Cause) -> Self {
         Self(Arc::new(Inner { key: Some(Arc::clone(key)), cause }))
     }
 
     pub(crate) fn loader(key: &Arc<str>, error: impl Into<BoxError>) -> Self {
-        Self::about(key, Cause::Loader(error.into()))
+        Self::of_key(key, Cause::Loader(error.into()))
     }
 
     pub(crate) fn panicked(key: &Arc<str>, message: String) -> Self {
-        Self::about(key, Cause::Panicked(message))
+        Self::of_key(key, Cause::Panicked(message))
     }
 
     pub(crate) fn hard_timeout(key: &Arc<str>, limit: Duration) -> Self {
-        Self::about(key, Cause::HardTimeout(limit))
+        Self::of_key(key, Cause::HardTimeout(limit))
     }
 
     pub(crate) fn recursion(key: &Arc<str>) -> Self {
-        Self::about(key, Cause::Recursion)
+        Self::of_key(key, Cause::Recursion)
     }
 
     pub(crate) fn absent(key: &Arc<str>) -> Self {
-        Self::about(key, Cause::Absent)
+        Self::of_key(key, Cause::Absent)
     }
 
     pub(crate) fn abandoned(key: &Arc<str>) -> Self {
-        Self::about(key, Cause::Abandoned)
+        Self::of_key(key, Cause::Abandoned)
     }
 
     pub(crate) fn no_runtime(key: &Arc<str>) -> Self {
-        Self::about(key, Cause::NoRuntime)
+        Self::of_key(key, Cause::NoRuntime)
     }
 
     pub(crate) fn cannot_listen() -> Self {
@@ -149,15 +149,15 @@ impl Error {
     }
 
     pub(crate) fn lock_timeout(key: &Arc<str>, limit: Duration) -> Self {
-        Self::about(key, Cause::LockTimeout(limit))
+        Self::of_key(key, Cause::LockTimeout(limit))
     }
 
     pub(crate) fn unreachable(key: &str, cause: Option<BoxError>) -> Self {
-        Self::about(&Arc::from(key), Cause::Unreachable(cause))
+        Self::of_key(&Arc::from(key), Cause::Unreachable(cause))
     }
 
     pub(crate) fn unconfirmed(key: &str) -> Self {
-        Self::about(&Arc::from(key), Cause::Unconfirmed)
+        Self::of_key(&Arc::from(key), Cause::Unconfirmed)
     }
 
     pub(crate) fn closed() -> Self {
@@ -174,14 +174,13 @@ impl fmt::Display for Error {
             Cause::HardTimeout(limit) => {
                 write!(f, "loading key `{key}` took longer than the hard timeout of {limit:?}")
             }
-            Cause::Recursion => write!(
-                f,
-                "the loader of key `{key}` waits for the same key: it would wait for ever"
-            ),
+            Cause::Recursion => {
+                write!(f, "the loader of key `{key}` waits for the same key, so it would never end")
+            }
             Cause::Absent => write!(
                 f,
-                "key `{key}` does not exist, says the load this call joined; let the loader return \
-                 `Option<V>` to receive that as `None`"
+                "the load that this call joined found that key `{key}` does not exist; let the \
+                 loader return `Option<V>` to receive that as `None`"
             ),
             Cause::Abandoned => write!(
                 f,
@@ -190,8 +189,7 @@ impl fmt::Display for Error {
             ),
             Cause::NoRuntime if self.key().is_none() => write!(
                 f,
-                "listening to other instances needs a tokio runtime with its timer: call from \
-                 within one"
+                "subscribing to the bus needs a tokio runtime with its timer: call from within one"
             ),
             Cause::NoRuntime => write!(
                 f,
@@ -200,18 +198,18 @@ impl fmt::Display for Error {
             ),
             Cause::LockTimeout(limit) => write!(
                 f,
-                "another instance has been loading key `{key}` for longer than {limit:?}, and there \
-                 is no stale copy any more"
+                "another instance has been loading key `{key}` for longer than {limit:?}, and the \
+                 stale copy has expired"
             ),
             Cause::Unreachable(_) => write!(
                 f,
-                "the shared level could not be told that `{key}` has changed: an old value may \
-                 still be there"
+                "the invalidation of `{key}` did not reach L2: an old value may still be there \
+                 until a retry succeeds"
             ),
             Cause::Unconfirmed => write!(
                 f,
-                "the bus did not confirm that `{key}` has changed: other instances will hear of it \
-                 as soon as the bus answers"
+                "the bus did not acknowledge the invalidation of `{key}`: it is published as soon \
+                 as the bus answers"
             ),
             Cause::Closed => write!(f, "the cache is closed"),
         }
@@ -241,7 +239,7 @@ impl StdError for Error {
     }
 }
 
-/// An option that `build()` refuses: which one, why, and what to write instead.
+/// An option that `build()` refuses: its name, the problem, and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildError {
     option: &'static str,
@@ -264,7 +262,7 @@ impl BuildError {
         if is_wrong { Err(Self::new(option, problem, fix)) } else { Ok(()) }
     }
 
-    /// The option's path as a config file would write it, for example `l1.max_entries`.
+    /// Returns the path of the option as in a configuration file, for example `l1.max_entries`.
     #[must_use]
     pub fn option(&self) -> &str {
         self.option

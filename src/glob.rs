@@ -1,29 +1,29 @@
-//! Patterns over keys: the globs of Redis, so that a pattern means the same in memory and in L2.
+//! Glob patterns over keys, with the rules of Redis, so that a pattern means the same in L1 and L2.
 //!
-//! Redis matches by backtracking, which a hostile pattern turns exponential (or, since 7, merely
-//! quadratic). Here a pattern is run as a bit-parallel automaton (Baeza-Yates and Gonnet, "A new
-//! approach to text searching", CACM 35(10), 1992, extended with self-loops for `*`): one step per
-//! byte of the key whatever the pattern is, and a key that cannot match is dropped at the first
-//! byte that says so.
+//! Redis matches by backtracking, which takes exponential time for a hostile pattern (quadratic
+//! since Redis 7). This module runs a pattern as a bit-parallel automaton (Baeza-Yates and Gonnet,
+//! "A new approach to text searching", CACM 35(10), 1992, extended with self-loops for `*`): one
+//! step per byte of the key for any pattern, and it stops at the first byte after which the key
+//! cannot match.
 
 /// A compiled pattern.
 ///
 /// | written | matches |
 /// | --- | --- |
-/// | `*` | any bytes, also none |
+/// | `*` | any number of bytes, also none |
 /// | `?` | one byte (not one character: `é` is two) |
-/// | `[a-c]`, `[abc]` | one of these bytes; a reversed range is read the right way round |
-/// | `[^x]` | one byte that is none of these |
-/// | `\*` | the byte after the backslash as it is, also inside brackets |
+/// | `[a-c]`, `[abc]` | one of these bytes; `[c-a]` is the same range |
+/// | `[^x]` | one byte except these |
+/// | `\*` | the byte after the backslash itself, also inside brackets |
 ///
-/// A bracket that is never closed ends with the pattern; `[]` matches nothing and `[^]` any byte.
+/// A bracket that is not closed ends with the pattern; `[]` matches no byte and `[^]` any byte.
 pub(crate) struct Pattern {
-    /// Number of states less one: how many bytes a match without any `*` has.
+    /// Number of states less one: the number of bytes that a match of only empty `*` has.
     steps: usize,
-    /// For each byte, which states let it through: bit `i` of row `b` is set when the pattern's
-    /// `i`-th step accepts byte `b`. `words` words a row.
+    /// For each byte, the states that accept it: bit `i` of row `b` is set if the `i`-th step of
+    /// the pattern accepts byte `b`. Each row has `words` words.
     accepts: Vec<u64>,
-    /// States that a `*` stands before: they stay alive over any byte.
+    /// The states after a `*`: they stay alive over any byte.
     loops: Vec<u64>,
     words: usize,
 }
@@ -51,8 +51,8 @@ impl Pattern {
         Self { steps: steps.len(), accepts, loops, words }
     }
 
-    /// Whether the pattern covers the whole key. Time: the key's length times one machine word
-    /// per 64 steps of the pattern.
+    /// Returns whether the pattern matches the whole key. Takes one operation on a machine word per
+    /// byte of the key and per 64 steps of the pattern.
     pub(crate) fn matches(&self, key: &str) -> bool {
         if key.len() < self.steps {
             return false;
@@ -98,7 +98,7 @@ impl Pattern {
     }
 }
 
-/// The bytes that one step lets through.
+/// The bytes that one step accepts.
 #[derive(Clone, Copy, Default)]
 struct Bytes([u64; 4]);
 
@@ -128,7 +128,8 @@ impl Bytes {
     }
 }
 
-/// The steps of a pattern, and before which of them a `*` stands (the end counts as one more).
+/// Returns the steps of a pattern, and the indices of the steps after a `*` (the end counts as one
+/// more step).
 fn parse(mut rest: &[u8]) -> (Vec<Bytes>, Vec<usize>) {
     let (mut steps, mut stars) = (Vec::new(), Vec::new());
     loop {
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_form_matches_what_redis_says_it_does() {
+    fn each_form_matches_as_redis_documents_it() {
         for (glob, yes, no) in [
             ("user:*", &["user:", "user:1"][..], &["user", "users:1"][..]),
             ("h?llo", &["hello", "hxllo"], &["hllo", "heello", "héllo"]),
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_sends_backtracking_wild_costs_nothing() {
+    fn a_pattern_that_is_exponential_for_backtracking_takes_less_than_a_second() {
         let glob = "*a".repeat(32) + "b";
         let key = "a".repeat(64 * 1024);
         let begun = std::time::Instant::now();

@@ -1,12 +1,12 @@
-//! Keys become text at the door: one form for memory, Redis, the bus and patterns.
+//! Keys as text: one form for L1, L2, the bus and patterns.
 
 use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
 
 /// A type whose values can be keys of a cache.
 ///
-/// Two keys are the same entry exactly when their texts are equal, so the text must say all that
-/// tells keys apart. Strings are their own text and cost nothing; numbers are written without
-/// touching the heap.
+/// Two keys are the same entry exactly when their texts are equal, so the text must contain
+/// everything that distinguishes keys. Strings are their own text and cost nothing; numbers are
+/// written without an allocation.
 ///
 /// ```
 /// use lazy_layers_cache::{CacheKey, KeyText};
@@ -23,11 +23,11 @@ use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
 /// assert_eq!(&*key.key_text(), "product:7:en");
 /// ```
 pub trait CacheKey {
-    /// The text that stands for this key.
+    /// Returns the text of this key.
     fn key_text(&self) -> KeyText<'_>;
 }
 
-/// The text of a key: borrowed, or written into a small buffer of its own.
+/// The text of a key: borrowed, or written into a buffer.
 #[derive(Clone)]
 pub struct KeyText<'a>(Text<'a>);
 
@@ -38,7 +38,7 @@ enum Text<'a> {
     Owned(String),
 }
 
-/// Room for every integer and a UUID.
+/// Bytes of the inline buffer: enough for every integer and for a UUID.
 const INLINE: usize = 40;
 
 #[derive(Clone, Copy)]
@@ -48,19 +48,19 @@ struct Inline {
 }
 
 impl<'a> KeyText<'a> {
-    /// A text that is there already. Costs nothing.
+    /// Borrows a text. Costs nothing.
     #[inline]
     #[must_use]
     pub const fn borrowed(text: &'a str) -> Self {
         Self(Text::Borrowed(text))
     }
 
-    /// Writes what `value` displays. Up to 40 bytes need no heap.
+    /// Writes `value` by its `Display`. Texts of at most 40 bytes need no allocation.
     #[must_use]
     pub fn display(value: &impl fmt::Display) -> Self {
         let mut text = Text::Inline(Inline { bytes: [0; INLINE], len: 0 });
-        // A `Display` that fails leaves what it wrote so far: there is no error to hand on here,
-        // and std's own `to_string` panics in that case.
+        // If a `Display` fails, its text so far remains: this function returns no error, and
+        // `to_string` of std would panic.
         let _ = fmt::Write::write_fmt(&mut text, format_args!("{value}"));
         Self(text)
     }
@@ -87,7 +87,7 @@ impl Text<'_> {
     fn as_str(&self) -> &str {
         match self {
             Text::Borrowed(text) => text,
-            // Only whole strings are ever copied in, so this is UTF-8.
+            // The buffer only receives whole strings, so it is UTF-8.
             Text::Inline(inline) => inline
                 .bytes
                 .get(..inline.len)
@@ -165,14 +165,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_a_person_would() {
+    fn numbers_are_written_in_decimal() {
         assert_eq!(&*42u64.key_text(), "42");
         assert_eq!(&*i128::MIN.key_text(), i128::MIN.to_string());
         assert_eq!(&*u128::MAX.key_text(), u128::MAX.to_string());
     }
 
     #[test]
-    fn a_display_of_any_length_is_kept_whole() {
+    fn a_text_of_any_length_is_kept_whole() {
         for len in [0, 1, 39, 40, 41, 500] {
             let (left, right) = ("é".repeat(len / 2), "x".repeat(len % 2 + 3));
             let text = KeyText::display(&format_args!("{left}:{right}"));

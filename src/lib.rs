@@ -1,5 +1,6 @@
-//! A hybrid cache: hot values in memory, one load per key however many callers wait, and answers
-//! when the origin has none.
+//! A two-level cache: L1 in the memory of the instance, L2 in a store that instances share, kept
+//! consistent by invalidations over an event bus. Concurrent loads of a key are coalesced into one,
+//! and stale copies are served while the origin fails.
 //!
 //! ```
 //! use std::time::Duration;
@@ -7,67 +8,73 @@
 //!
 //! # #[derive(Clone)] struct Db;
 //! # impl Db { async fn price(&self, _: u64) -> Result<f64, std::io::Error> { Ok(9.99) } }
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let db = Db;
 //! let prices = LazyLayersCache::<u64, f64>::builder()
 //!     .ttl(Duration::from_secs(60))
 //!     .fail_safe(FailSafe::enabled())
 //!     .build()?;
 //!
-//! // Looks in memory, joins a load that is running, else loads.
+//! // Returns the value from L1, joins a running load of the key, or else loads.
 //! let price = prices.get_or_set(&7, move || async move { db.price(7).await }).await?;
 //! assert_eq!(*price, 9.99);
 //!
-//! // The origin has changed: commit there first, then delete here.
+//! // After a change of the origin: commit there first, then delete here.
 //! prices.delete(&7).await?;
 //! # Ok(()) }
 //! ```
 //!
-//! # The model
+//! # Terms
 //!
-//! - A **key** is whatever your application calls a key ([`CacheKey`]); it becomes text at the
-//!   door. A **value** is any type; it is handed out as `Arc<V>`.
-//! - A value is **fresh** for its time to live, and with [`FailSafe`] **stale** for a while
-//!   longer. Only fresh values answer [`get`](LazyLayersCache::get); a stale copy answers where a
-//!   load fails or takes too long.
-//! - A **load** is one call of a [`Loader`]. Callers of the same key **join** it. It belongs to the
-//!   cache and not to its caller, so a caller that goes away changes nothing.
-//! - A **delete** (or set, pattern, clear) **fences**: no load that began before it fills
-//!   anything, and no call that begins after it is given a copy from before. (A call that was
-//!   waiting already may be.)
+//! - A **key** is a value of any type that implements [`CacheKey`]. The cache converts it to text.
+//!   A **value** is of any type; callers get it as `Arc<V>`.
+//! - A value is **fresh** until its time to live ends. With [`FailSafe`] it is then **stale** for
+//!   some time. [`get`](LazyLayersCache::get) returns only fresh values; a stale copy is served
+//!   when a load fails or takes too long.
+//! - A **load** is one run of a [`Loader`]. Other callers of the same key **join** it (single
+//!   flight). The load belongs to the cache, so it continues if its caller is dropped.
+//! - A **delete** (or set, pattern delete, clear) **fences**: a load that began before it does not
+//!   write its result to the cache, and a call that begins after it does not get an older copy. A
+//!   call that was waiting already may get one.
 //!
-//! # What is eventual
+//! # Consistency
 //!
-//! Nothing in one instance: a verb that has returned has happened. Times are coarse: freshness is
-//! measured with a clock that moves every few milliseconds ([`SystemClock`]). Expired entries keep
-//! their place until they are displaced, and count in [`size`](LazyLayersCache::size).
+//! Within one instance nothing is eventual: when a call returns, its effect is visible to every
+//! later call. Times are coarse: freshness is measured by a clock that advances every few
+//! milliseconds ([`SystemClock`]). Expired entries stay in L1 until they are evicted, and
+//! [`size`](LazyLayersCache::size) counts them. [`Guarantees`] says how stale the L1 of a peer may
+//! be under the options of a cache.
 //!
 //! # Layout
 //!
-//! [`LazyLayersCache`] is the cache and [`CacheBuilder`] makes one; [`CacheOptions`] is what can be
-//! set, [`GetOrSet`] what one call can say. [`Loader`], [`IntoLoaded`] and [`Loaded`] are the
-//! contract with the origin, [`Store`] and [`Codec`] that with a level that instances share,
-//! [`Clock`] that with time. [`Error`] and [`ErrorKind`] say what can go wrong. [`Event`], [`Stats`],
-//! [`Outcome`] and [`Health`] tell what happens. ARCHITECTURE.md in the repository shows the
-//! inside.
+//! | task | types |
+//! | --- | --- |
+//! | build a cache | [`LazyLayersCache`], [`CacheBuilder`], [`CacheOptions`] |
+//! | read and write | [`GetOrSet`], [`SetRequest`], [`Error`], [`ErrorKind`] |
+//! | load from the origin | [`Loader`], [`IntoLoaded`], [`Loaded`] |
+//! | share values in L2 | [`Store`], [`Codec`] |
+//! | publish invalidations | [`EventBus`], [`Transport`], [`LocalTransport`] |
+//! | observe | [`Event`], [`Stats`], [`Outcome`], [`Health`] |
+//! | control time | [`Clock`] |
+//!
+//! ARCHITECTURE.md in the repository describes the internals.
 //!
 //! # Features
 //!
-//! None is on by default, and none changes what is there without it.
+//! None is on by default, and a feature only adds items.
 //!
-//! - `nats`: `NatsTransport`, events over NATS core, and `JetStreamTransport`, which keeps them for
-//!   who is away.
-//! - `rabbitmq`: `RabbitMqTransport`, events over RabbitMQ.
-//! - `serde`: [`CacheOptions`] can be read from a config file, see [there](CacheOptions).
-//! - `tracing`: a span around each load; a warning when loads begin to fail and a line when they
-//!   succeed again.
-//! - `wire`: `WireCodec`, the bytes that the TypeScript package writes and reads; with it a
-//!   shared level asks of `V` that it can be serialized.
-//! - `zstd`, `lz4`: these compressions for `WireCodec`, beside gzip. `zstd` compiles C.
-//! - `redis`: `RedisStore`, a shared level in Redis, and `RedisTransport`, events over its Pub/Sub;
-//!   `redis-tls` for `rediss://` too.
-//! - `testing`: clocks that a test can move; a shared level and a bus in memory that fail on
-//!   demand; checks for a store or a transport of your own.
+//! | feature | adds |
+//! | --- | --- |
+//! | `redis` | `RedisStore`, L2 in Redis, and `RedisTransport`, a bus over its Pub/Sub |
+//! | `redis-tls` | `rediss://` addresses |
+//! | `nats` | `NatsTransport`, a bus over NATS core, and `JetStreamTransport`, which also delivers the messages that were published while an instance was disconnected |
+//! | `rabbitmq` | `RabbitMqTransport`, a bus over RabbitMQ |
+//! | `wire` | `WireCodec`, the format of the TypeScript package; values must implement the traits of serde |
+//! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; `zstd` compiles C |
+//! | `serde` | [`CacheOptions`] can be read from a configuration file |
+//! | `tracing` | a span around each load, and log lines when the origin, L2 or the bus fails and recovers |
+//! | `testing` | clocks that a test can move; a store and a bus in memory with injected faults; checks for your own store or transport |
 
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod adapters;

@@ -1,13 +1,13 @@
-//! The lock that the flight table is built on, in one place so that the model checker can put its
-//! own in (`model/` compiles `flight/` against a `sync` module of loom's).
+//! The mutex of the flight table. It is in one place so that the model checker can replace it:
+//! `model/` compiles `flight/` against a `sync` module with the types of loom.
 
 pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A mutex without poisoning: of the user's code only a clock is read under it, so nothing under it
-/// panics half-way. Never held across an await.
+/// A mutex without poisoning: the only code of the user that runs under it is a clock, so no change
+/// under it panics half-way. Never held across an await.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
 

@@ -135,8 +135,9 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
 
     /// Sets the name of this instance in the messages that it publishes. Default: random for each
     /// cache.
-    pub fn source(mut self, name: impl Into<String>) -> Self {
-        self.options.source = Some(name.into());
+    #[doc(alias = "source")]
+    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
+        self.options.instance_id = Some(id.into());
         self
     }
 

@@ -39,7 +39,7 @@ impl<V> FlightContext<V> {
     /// Attaches a stale entry, unless the attached one can be served for longer.
     pub(super) fn attach_stale(&self, entry: Entry<V>, now: u64) {
         let mut stale = self.stale.lock();
-        let better = Entry::longer_usable(stale.clone(), Some(entry), now);
+        let better = Entry::prefer_longer_usable(stale.clone(), Some(entry), now);
         let old = std::mem::replace(&mut *stale, better);
         drop(stale);
         drop(old);

@@ -109,7 +109,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     fn is_trusted(&self, entry: &Entry<V>, now: u64) -> bool {
-        entry.is_since(self.min_stored_at(now))
+        entry.stored_at_or_after(self.min_stored_at(now))
     }
 
     /// Classifies the entry of a key for a load: an entry that a running pattern delete is about to
@@ -156,7 +156,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let (held, _unusable) = self.recheck_l1(key, now).split();
         let stale = flight.context.stale().filter(|stale| stale.is_usable(now));
         let stale = stale.filter(|_| self.flights.is_stale_valid(key, flight));
-        Entry::longer_usable(held, stale, now)
+        Entry::prefer_longer_usable(held, stale, now)
     }
 
     /// Fills L1 with a value of L2, for at most the time that it is fresh there.

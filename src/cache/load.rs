@@ -89,7 +89,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let Some(l2) = &self.l2 else { return };
         let key = Arc::clone(load.lead.ticket.key());
         let refresh = load.call.as_ref().is_some_and(|call| call.refresh);
-        let hard = self.options.timeouts(load.call.as_deref()).hard;
+        let hard = self.options.load_timeouts(load.call.as_deref()).hard;
         let mut start = Box::pin(l2.begin(&key, refresh, hard)).await;
         let mut lock = None;
         // A forced refresh loads even if a peer has just loaded.
@@ -125,7 +125,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) {
         let mut lead = lead;
         let key = Arc::clone(lead.ticket.key());
-        let hard = self.options.timeouts(call.as_deref()).hard;
+        let hard = self.options.load_timeouts(call.as_deref()).hard;
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
@@ -138,7 +138,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             _ => loading.await,
         };
         let now = self.now();
-        self.observer.origin_answered(&key, result.as_ref().err(), now);
+        self.observer.on_load_end(&key, result.as_ref().err(), now);
         match result {
             Ok(loaded) => {
                 let took = Duration::from_millis(now.saturating_sub(began));
@@ -306,7 +306,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             let held;
             (held, unusable) = self.recheck_l1(&key, now).split();
             let stale = stale.clone().filter(|_| validity.stale_valid);
-            let Some(entry) = Entry::longer_usable(held, stale, now) else {
+            let Some(entry) = Entry::prefer_longer_usable(held, stale, now) else {
                 return (None, None);
             };
             let displaced = (validity.may_write && !self.is_served(&entry, now)).then(|| {

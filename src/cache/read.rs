@@ -97,7 +97,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             refresh: call.as_ref().is_some_and(|call| call.refresh),
             accepts_none: L::Loaded::output(None).is_some(),
         };
-        let mut timeouts = self.options.timeouts(call.as_deref()).clone();
+        let mut timeouts = self.options.load_timeouts(call.as_deref()).clone();
         let Some(chain) = LoadChain::extend(self.flights.id(), &key) else {
             return Err(Error::recursion(&key));
         };

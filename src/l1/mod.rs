@@ -101,7 +101,7 @@ impl<V> L1<V> {
     #[inline]
     pub(crate) fn fresh(&self, key: &str, now: u64, floor: u64) -> Option<Arc<V>> {
         let entry = self.values.as_ref()?.get(key)?;
-        (entry.is_fresh(now) && entry.is_since(floor)).then(|| entry.into_value())
+        (entry.is_fresh(now) && entry.stored_at_or_after(floor)).then(|| entry.into_value())
     }
 
     /// Whatever is held for the key, fresh or stale.

@@ -105,14 +105,14 @@ impl GuardedStore {
         match answer.unwrap_or_else(|Elapsed| Err(TimedOut(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
-                    self.observer.l2_recovered();
+                    self.observer.log_l2_up();
                 }
                 Ok(answer)
             }
             Err(error) => {
                 self.report(key, &error);
                 if is_counted && permit.failed(self.now()) {
-                    self.observer.l2_fails(&error);
+                    self.observer.log_l2_down(&error);
                 }
                 Err(Failure::Failed(error))
             }

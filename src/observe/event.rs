@@ -1,16 +1,16 @@
-//! The events, under the names that the TypeScript package gives them.
+//! The events of a cache, with the names that the TypeScript package uses.
 
 use std::{fmt, time::Duration};
 
 use crate::error::Error;
 
-/// Where an entry was found.
+/// The level that held an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
-    /// The memory of this instance.
+    /// L1, the memory of this instance.
     L1,
-    /// The level that instances share.
+    /// L2, the store that instances share.
     L2,
 }
 
@@ -20,13 +20,14 @@ pub enum Level {
 pub enum StaleReason {
     /// The loader returned an error or panicked.
     LoaderError,
-    /// The load outlived the soft timeout. It goes on.
+    /// The load took longer than the soft timeout. It continues.
     SoftTimeout,
-    /// The load outlived the hard timeout and was dropped.
+    /// The load took longer than the hard timeout and was dropped.
     HardTimeout,
-    /// The last load failed just now, and the key is left alone for a while.
+    /// The last load failed, and the key is not loaded again until the
+    /// [`throttle`](crate::FailSafe::throttle) time is over.
     Throttled,
-    /// Another instance has the lock and did not come to an end in time.
+    /// Another instance holds the distributed lock and did not finish in time.
     LockTimeout,
 }
 
@@ -42,122 +43,125 @@ impl fmt::Display for StaleReason {
     }
 }
 
-/// Something that happened in a cache. Built only while somebody listens.
+/// Something that happened in a cache, for the handlers that
+/// [`on`](crate::LazyLayersCache::on) registers. Built only if there are handlers.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "`key` and `error` are what they say, in every variant")]
+#[expect(missing_docs, reason = "the names of the fields say all, in every variant")]
 pub enum Event<'a> {
-    /// `hit`: a fresh entry answered. `negative` if it says that the key does not exist.
+    /// `hit`: a fresh entry was served. `negative` if the entry says that the key does not exist.
     #[non_exhaustive]
     Hit { key: &'a str, level: Level, negative: bool },
     /// `miss`: no level had a fresh entry.
     #[non_exhaustive]
     Miss { key: &'a str },
-    /// `set`: a value entered the cache, from a load or from a call of `set`.
+    /// `set`: a value was written to the cache, by a load or by a call of `set`.
     #[non_exhaustive]
     Set { key: &'a str, ttl: Duration },
-    /// `set:skipped`: a value is too heavy for memory, or its weigher panicked; it is not kept
-    /// there.
+    /// `set:skipped`: a value is too heavy for L1, or its weigher panicked; L1 does not keep it.
     #[non_exhaustive]
     SetSkipped { key: &'a str, weight: u64 },
     /// `delete`: a key was deleted.
     #[non_exhaustive]
     Delete { key: &'a str },
-    /// `delete-pattern`: all keys that match were deleted; `*` is a clear.
+    /// `delete-pattern`: all keys that match a pattern were deleted. A clear has the pattern `*`.
     #[non_exhaustive]
     DeletePattern { pattern: &'a str },
     /// `loader:start`: a loader is about to be called.
     #[non_exhaustive]
     LoaderStart { key: &'a str },
-    /// `loader:success`: it returned a value, or that there is none.
+    /// `loader:success`: a loader returned a value, or that the key does not exist.
     #[non_exhaustive]
     LoaderSuccess { key: &'a str, took: Duration },
-    /// `loader:error`: it failed or panicked.
+    /// `loader:error`: a loader returned an error or panicked.
     #[non_exhaustive]
     LoaderError { key: &'a str, error: &'a Error },
-    /// `loader:timeout`: it outlived the soft timeout (and goes on), or the hard one (and was
-    /// dropped).
+    /// `loader:timeout`: a load took longer than the soft timeout (and continues), or than the
+    /// `hard` one (and was dropped).
     #[non_exhaustive]
     LoaderTimeout { key: &'a str, limit: Duration, hard: bool },
-    /// `load:superseded`: a delete, a set, a pattern delete or a clear, or a load begun later,
-    /// came before this load's end. Its callers got its result; it is cached nowhere.
+    /// `load:superseded`: while a load ran, its key was deleted or set, or a later load of the key
+    /// ended. The callers of the load got its result, but no level caches it.
     #[non_exhaustive]
     LoadSuperseded { key: &'a str },
-    /// `inflight:reuse`: a caller joined the load of another.
+    /// `inflight:reuse`: a caller joined the load that another caller had started.
     #[non_exhaustive]
     InflightReuse { key: &'a str },
-    /// `inflight:bypass`: a caller loads for itself, because coalescing is off or full.
+    /// `inflight:bypass`: a caller loads outside the single flight, because coalescing is off or
+    /// full.
     #[non_exhaustive]
     InflightBypass { key: &'a str },
-    /// `lock:wait`: another instance has the lock, and its result is waited for.
+    /// `lock:wait`: another instance holds the distributed lock, and the caller waits for its
+    /// result.
     #[non_exhaustive]
     LockWait { key: &'a str },
-    /// `lock:timeout`: it did not come in time. A stale copy serves, or else the key is loaded
-    /// without the lock.
+    /// `lock:timeout`: the result did not come in time. The caller gets a stale copy if there is
+    /// one, else it loads without the lock.
     #[non_exhaustive]
     LockTimeout { key: &'a str, limit: Duration },
-    /// `lock:lost`: the lock could not be renewed while the loader runs, so another instance may
-    /// load too.
+    /// `lock:lost`: the owner could not renew the lock while its loader runs, so another instance
+    /// may load too.
     #[non_exhaustive]
     LockLost { key: &'a str },
-    /// `stale:hit`: a stale copy answered.
+    /// `stale:hit`: a stale copy was served.
     #[non_exhaustive]
     StaleHit { key: &'a str, reason: StaleReason, age: Duration },
-    /// `negative:set`: a key will count as missing for a while.
+    /// `negative:set`: a negative entry was cached: the key counts as missing for `ttl`.
     #[non_exhaustive]
     NegativeSet { key: &'a str, ttl: Duration },
-    /// `l2:error`: the shared level failed, was late, or held what is no value. `key` is a pattern
-    /// where one was deleted.
+    /// `l2:error`: a call of L2 failed or timed out, or its value could not be decoded. For the
+    /// delete of a pattern, `key` is the pattern.
     #[non_exhaustive]
     L2Error { key: &'a str, error: &'a (dyn std::error::Error + Send + Sync + 'static) },
-    /// `l2:skipped`: the shared level was not asked, because it failed just now.
+    /// `l2:skipped`: L2 was not called, because its circuit is open.
     #[non_exhaustive]
     L2Skipped { key: &'a str },
-    /// `invalidation:received`: another instance deleted or set so many keys, or a pattern.
+    /// `invalidation:received`: a peer deleted or set these keys, or deleted a pattern.
     #[non_exhaustive]
     InvalidationReceived { source: &'a str, keys: &'a [&'a str], pattern: Option<&'a str> },
-    /// `invalidation:duplicate`: an event that was here before came again.
+    /// `invalidation:duplicate`: a message arrived again and was ignored.
     #[non_exhaustive]
     InvalidationDuplicate { source: &'a str },
-    /// `invalidation:stale`: a value that was received may be older than a delete, and was not
-    /// kept.
+    /// `invalidation:stale`: a received value may be older than a delete and was not cached.
     #[non_exhaustive]
     InvalidationStale { key: &'a str, source: &'a str },
-    /// `invalidation:refused`: bytes that are no event. What they would have said is lost, so
-    /// memory is suspect.
+    /// `invalidation:refused`: a message could not be decoded. Its content is lost, so L1 is marked
+    /// untrusted.
     #[non_exhaustive]
     InvalidationRefused { error: &'a (dyn std::error::Error + Send + Sync + 'static) },
-    /// `set:broadcast`: a value is told to the other instances.
+    /// `set:broadcast`: a value was queued to be published to peers.
     #[non_exhaustive]
     SetBroadcast { key: &'a str, bytes: usize },
-    /// `set:broadcast-skipped`: it is not, because it is too long or cannot be encoded.
+    /// `set:broadcast-skipped`: a value is not published, because it is too long or cannot be
+    /// encoded.
     #[non_exhaustive]
     SetBroadcastSkipped { key: &'a str },
-    /// `set:received`: a value of another instance is in memory now.
+    /// `set:received`: a value of a peer was written to L1.
     #[non_exhaustive]
     SetReceived { key: &'a str, source: &'a str },
-    /// `event-bus:publish-error`: an event did not get through. It goes on waiting.
+    /// `event-bus:publish-error`: a publish failed. The message stays queued.
     #[non_exhaustive]
     BusPublishError { error: &'a (dyn std::error::Error + Send + Sync + 'static) },
-    /// `event-bus:publish-skipped`: a change waits, because the bus failed just now.
+    /// `event-bus:publish-skipped`: a message stays queued, because the circuit for publishing is
+    /// open.
     #[non_exhaustive]
     BusPublishSkipped { key: &'a str },
-    /// `event-bus:subscribed`: events of others are heard from now on. `resumed` if none can have
-    /// been missed since the last time.
+    /// `event-bus:subscribed`: a subscription began. `resumed` if no message was lost since the
+    /// last subscription.
     #[non_exhaustive]
     BusSubscribed { resumed: bool },
-    /// `event-bus:subscribe-error`: an attempt to listen failed. There will be another.
+    /// `event-bus:subscribe-error`: an attempt to subscribe failed. The subscriber retries.
     #[non_exhaustive]
     BusSubscribeError { error: &'a (dyn std::error::Error + Send + Sync + 'static) },
-    /// `event-bus:disconnected`: events are not heard any more.
+    /// `event-bus:disconnected`: the subscription ended. The subscriber begins another.
     BusDisconnected,
-    /// `event-bus:gap`: events were lost, or may have been. What memory holds is suspect.
+    /// `event-bus:gap`: messages were lost, or may have been. L1 is marked untrusted.
     #[non_exhaustive]
     BusGap { reason: &'a str },
 }
 
 impl Event<'_> {
-    /// The event's name in the TypeScript package, for metrics and logs.
+    /// Returns the name that the TypeScript package uses, for metrics and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -197,7 +201,7 @@ impl Event<'_> {
         }
     }
 
-    /// The key it is about, if it is about one.
+    /// Returns the key of the event, if it concerns exactly one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {

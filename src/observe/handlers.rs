@@ -1,7 +1,8 @@
-//! Event handlers: called in line, outside every lock, each on its own.
+//! Event handlers: the cache calls them in line, outside every lock, and contains their panics.
 //!
-//! Handing events to a thread instead was refused: it needs a queue, which is unbounded or drops,
-//! an allocation per event, and it puts a counter's reader behind the events it counts.
+//! Alternatives considered: a thread that calls the handlers. Refused because it needs an
+//! allocation per event and a queue, which is unbounded or drops events; and because a reader of
+//! the counters would then see events late.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,15 +23,15 @@ pub(crate) struct Handlers(Arc<List>);
 
 #[derive(Default)]
 struct List {
-    /// How many there are, so that the hit path asks with one load and takes no lock.
+    /// The number of handlers, so that the hit path needs one atomic load and no lock.
     count: AtomicUsize,
-    /// Copied on change; callers run over the copy they took, without the lock.
+    /// Copied on change, so that `dispatch` calls the handlers without the lock.
     handlers: RwLock<Arc<[Arc<Handler>]>>,
 }
 
-/// An event handler's registration. Dropping it unsubscribes; a call that is running then may
-/// still end afterwards.
-#[must_use = "dropping it unsubscribes the handler at once"]
+/// The registration of an event handler. Dropping it removes the handler; a call of the handler
+/// that is running at that moment may end later.
+#[must_use = "dropping the guard removes the handler at once"]
 pub struct HandlerGuard {
     list: Weak<List>,
     handler: Arc<Handler>,
@@ -38,7 +39,7 @@ pub struct HandlerGuard {
 
 impl Handlers {
     #[inline]
-    pub(crate) fn are_any(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.0.count.load(Ordering::Relaxed) != 0
     }
 
@@ -49,11 +50,11 @@ impl Handlers {
     }
 
     #[cold]
-    pub(crate) fn call(&self, event: &Event<'_>) {
+    pub(crate) fn dispatch(&self, event: &Event<'_>) {
         let handlers = Arc::clone(&self.0.handlers.read());
         for handler in handlers.iter() {
             if catch_unwind(AssertUnwindSafe(|| handler(event))).is_err() {
-                trace::handler_panicked(event.name());
+                trace::log_handler_panicked(event.name());
             }
         }
     }
@@ -67,7 +68,7 @@ impl List {
         self.count.store(list.len(), Ordering::Relaxed);
         let old = std::mem::replace(&mut *handlers, list.into());
         drop(handlers);
-        // Handlers are the user's: theirs is not dropped under our lock.
+        // Dropping a handler runs code of the user, which must not happen under the lock.
         drop(old);
     }
 }

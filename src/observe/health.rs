@@ -1,79 +1,82 @@
-//! How the parts that a cache depends on are doing.
+//! The health of the cache and of the parts it depends on.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// A snapshot of a cache's state.
+/// A snapshot of the state of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// What loads from the origin have come to lately.
+    /// The outcome of the latest loads.
     pub origin: OriginHealth,
-    /// The shared level; `None` if there is none.
+    /// L2; `None` if the cache has none.
     pub l2: Option<L2Health>,
-    /// The bus; `None` if there is none.
+    /// The event bus; `None` if the cache has none.
     pub event_bus: Option<BusHealth>,
-    /// Loads that are running.
+    /// Number of loads that are running.
     pub loads_in_flight: usize,
     /// Whether [`close`](crate::LazyLayersCache::close) was called.
     pub closed: bool,
 }
 
-/// What loads have come to lately, over all keys.
+/// The outcome of the latest loads, over all keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginHealth {
     /// The last load to end succeeded, or none has ended yet.
     Answering,
-    /// The last load to end failed, and so did every one before it for this long.
+    /// The last load to end failed.
     Failing {
-        /// Since the first of these failures.
+        /// The time since the first failure of an unbroken series.
         since: Duration,
     },
 }
 
-/// How the shared level is doing.
+/// The state of L2, by its circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum L2Health {
-    /// It is asked.
+    /// The circuit is closed: the cache calls L2.
     Answering,
-    /// It failed several times in a row and is left alone, but for one call now and then.
+    /// The circuit is open: L2 failed several times in a row, and calls skip it. After the cooldown,
+    /// the cache probes L2 with one call at a time.
     Skipped,
 }
 
-/// How the bus is doing.
+/// The state of the event bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BusHealth {
-    /// The transport's name.
+    /// The name of the transport.
     pub transport: &'static str,
-    /// Whether events of others are being listened to. (`false` too if they are not to be, see
-    /// [`subscribe_to_events`](crate::CacheOptions::subscribe_to_events).)
+    /// Whether this instance is subscribed to the messages of its peers. Always `false` if
+    /// [`subscribe_to_events`](crate::CacheOptions::subscribe_to_events) is off.
     pub subscribed: bool,
-    /// Whether memory is believed. If not, entries are looked up again after
+    /// Whether L1 is trusted. If not, an entry is looked up again once it is older than
     /// [`trust_timeout`](crate::EventBusOptions::trust_timeout).
     pub trusted: bool,
-    /// Whether publishing failed several times in a row and waits for the bus to answer.
+    /// Whether the circuit for publishing is open: publishing failed several times in a row, and
+    /// messages wait until the bus answers a probe.
     pub publishing_skipped: bool,
-    /// Changes that other instances are still to be told.
+    /// Number of messages that wait to be published.
     pub waiting: usize,
 }
 
-/// Zero while answering, else one more than the clock at the first failure.
+/// Zero while loads succeed, else one more than the clock at the first failure.
 #[derive(Debug, Default)]
 pub(crate) struct OriginState(AtomicU64);
 
 impl OriginState {
-    /// Whether this changed the state. Exactly one of several concurrent callers is told so.
-    pub(crate) fn note(&self, failed: bool, now: u64) -> bool {
+    /// Records the outcome of a load; returns whether the state changed. If several callers record
+    /// the same change at the same time, exactly one of them gets `true`.
+    pub(crate) fn record(&self, failed: bool, now: u64) -> bool {
         if failed {
             let first = now.saturating_add(1);
             self.0.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         } else {
-            // Read first: a cache that works does not write to a shared line at every load.
+            // Read first: while loads succeed, they must not write to a shared cache line.
             self.0.load(Ordering::Relaxed) != 0 && self.0.swap(0, Ordering::Relaxed) != 0
         }
     }
@@ -95,12 +98,12 @@ mod tests {
     #[test]
     fn only_changes_are_reported() {
         let origin = OriginState::default();
-        assert!(!origin.note(false, 0));
-        assert!(origin.note(true, 0));
-        assert!(!origin.note(true, 5));
+        assert!(!origin.record(false, 0));
+        assert!(origin.record(true, 0));
+        assert!(!origin.record(true, 5));
         assert_eq!(origin.read(7), OriginHealth::Failing { since: Duration::from_millis(7) });
-        assert!(origin.note(false, 8));
-        assert!(!origin.note(false, 9));
+        assert!(origin.record(false, 8));
+        assert!(!origin.record(false, 9));
         assert_eq!(origin.read(9), OriginHealth::Answering);
     }
 }

@@ -1,8 +1,8 @@
-//! Counters that a hit can afford.
+//! Counters that are cheap enough for the hit path.
 //!
-//! One shared counter would make every hit of every thread fight for one cache line. So threads
-//! count on stripes of their own and a reader adds the stripes up. And as nobody else writes to a
-//! thread's own stripe, it needs no locked instruction there, which is a tenth of a hit.
+//! With one shared counter, the hits of all threads would contend for one cache line. So each
+//! thread counts on a stripe of its own, and a reader adds up the stripes. No other thread writes
+//! to that stripe, so the thread needs no locked instruction, which would cost a tenth of a hit.
 
 use std::{
     cell::Cell,
@@ -11,58 +11,58 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Totals since the cache was built.
+/// Totals since the cache was built, and the current size of L1.
 ///
-/// Taken without stopping anyone: counts that belong together may differ by what happened while
-/// they were read.
+/// Reading does not stop the cache: counts that belong together may differ by the events that
+/// happen during the read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Fresh values found in memory.
+    /// Reads answered by a fresh value in L1.
     pub l1_hits: u64,
-    /// Reads answered by "this key does not exist".
+    /// Reads answered by a negative entry.
     pub negative_hits: u64,
-    /// Stale copies served, for whatever reason.
+    /// Reads answered by a stale copy, for any reason.
     pub stale_hits: u64,
-    /// Reads that no level could answer.
+    /// Reads that neither L1 nor L2 could answer.
     pub misses: u64,
-    /// Callers that joined the load of another.
+    /// Callers that joined a load another caller had started.
     pub joined: u64,
-    /// Callers that loaded for themselves because coalescing was off or full.
+    /// Callers that loaded outside the single flight because coalescing was off or full.
     pub bypassed: u64,
-    /// Loads begun.
+    /// Loads that began.
     pub loads: u64,
-    /// Loads that failed, panicked or ran into the hard timeout.
+    /// Loads that returned an error, panicked or exceeded the hard timeout.
     pub load_failures: u64,
-    /// Loads that ended but were cached nowhere, because a delete came before their end.
+    /// Loads whose result was not cached, because their key was deleted or set while they ran.
     pub superseded: u64,
-    /// Entries pushed out of memory by the bound on entries or weight.
+    /// Entries evicted from L1 by its limit on entries or weight.
     pub l1_evictions: u64,
-    /// Fresh values found in the shared level.
+    /// Reads answered by a fresh value in L2.
     pub l2_hits: u64,
-    /// Calls of the shared level that failed, were late, or brought what is no value.
+    /// Calls of L2 that failed or timed out, or whose value could not be decoded.
     pub l2_errors: u64,
-    /// Calls of the shared level that were not made because it failed just now.
+    /// Calls of L2 that were skipped because its circuit was open.
     pub l2_skipped: u64,
-    /// Events of other instances that were applied: deletes, patterns and values.
+    /// Messages of peers that were applied: deletes, patterns and values.
     pub events_received: u64,
-    /// Events that were here before.
+    /// Messages of peers that arrived again and were ignored.
     pub events_duplicate: u64,
-    /// Bytes on the bus that are no events.
+    /// Messages on the bus that could not be decoded.
     pub events_refused: u64,
-    /// Values handed over to be told to other instances.
+    /// Values queued to be published to peers.
     pub values_sent: u64,
-    /// Values of other instances put into memory.
+    /// Values of peers that were written to L1.
     pub values_received: u64,
     /// Attempts to publish or to subscribe that failed.
     pub bus_errors: u64,
-    /// Times at which events were lost, or may have been, and memory became suspect.
+    /// How often messages were lost, or may have been, and L1 was marked untrusted.
     pub bus_gaps: u64,
-    /// Entries in memory now, stale copies included.
+    /// Entries in L1 now, stale copies included.
     pub l1_entries: u64,
-    /// What these weigh: the sum of the weigher's answers, or their number.
+    /// Total weight of these entries by the weigher; their number if there is no weigher.
     pub l1_weight: u64,
-    /// Loads running now.
+    /// Loads that are running now.
     pub loads_in_flight: u64,
 }
 
@@ -91,11 +91,11 @@ pub(crate) enum Counter {
 }
 
 const COUNTERS: usize = 20;
-/// Threads get a stripe each; those for whom there is none share the last.
+/// Each thread gets a stripe; threads beyond this number share the last one.
 const STRIPES: usize = 32;
 const SHARED: usize = STRIPES - 1;
 
-/// Two cache lines, as processors fetch them in pairs.
+/// Aligned to two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe([AtomicU64; COUNTERS]);
@@ -110,24 +110,24 @@ impl Default for Counters {
 }
 
 thread_local! {
-    /// This thread's stripe. Apart from [`LEASE`], as only what is dropped with the thread costs
-    /// a check at every access.
+    /// The stripe of this thread. Separate from [`GUARD`], because a thread-local with a
+    /// destructor costs a check at every access.
     static STRIPE: Cell<usize> = const { Cell::new(UNKNOWN) };
-    static LEASE: Lease = Lease::take();
+    static GUARD: StripeGuard = StripeGuard::acquire();
 }
 
 const UNKNOWN: usize = usize::MAX;
 
-/// Stripes that nobody has. Under the lock a stripe passes from one thread to the next, so that
-/// the next sees all that was counted on it.
+/// Stripes of threads that have ended. The lock orders the writes of the old owner of a stripe
+/// before those of the next.
 static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static NEVER_USED: AtomicUsize = AtomicUsize::new(0);
 
-/// A stripe of one's own, for all caches, for as long as the thread lives.
-struct Lease(usize);
+/// The ownership of a stripe, in all caches, until the thread ends.
+struct StripeGuard(usize);
 
-impl Lease {
-    fn take() -> Self {
+impl StripeGuard {
+    fn acquire() -> Self {
         let freed = FREE.lock().pop();
         let stripe =
             freed.unwrap_or_else(|| NEVER_USED.fetch_add(1, Ordering::Relaxed).min(SHARED));
@@ -135,9 +135,9 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for StripeGuard {
     fn drop(&mut self) {
-        // What this thread may still count, in the drops of other locals, goes to the shared one.
+        // Destructors of other thread-locals may still count: on the shared stripe from now on.
         let _ = STRIPE.try_with(|stripe| stripe.set(SHARED));
         if self.0 != SHARED {
             FREE.lock().push(self.0);
@@ -148,21 +148,21 @@ impl Drop for Lease {
 #[inline]
 fn stripe() -> usize {
     match STRIPE.try_with(Cell::get) {
-        Ok(UNKNOWN) => take_stripe(),
+        Ok(UNKNOWN) => acquire_stripe(),
         Ok(stripe) => stripe,
         Err(_) => SHARED,
     }
 }
 
 #[cold]
-fn take_stripe() -> usize {
-    let stripe = LEASE.try_with(|lease| lease.0).unwrap_or(SHARED);
-    let _ = STRIPE.try_with(|own| own.set(stripe));
+fn acquire_stripe() -> usize {
+    let stripe = GUARD.try_with(|guard| guard.0).unwrap_or(SHARED);
+    let _ = STRIPE.try_with(|cell| cell.set(stripe));
     stripe
 }
 
 impl Counters {
-    /// Gives what this thread had counted before.
+    /// Returns how many this thread had counted before.
     #[inline]
     pub(crate) fn add(&self, counter: Counter, by: u64) -> u64 {
         let stripe = stripe();
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_with_more_threads_than_stripes() {
+    fn no_count_is_lost_with_more_threads_than_stripes() {
         let counters = Counters::default();
         std::thread::scope(|scope| {
             for _ in 0..3 * STRIPES {
@@ -250,7 +250,7 @@ mod tests {
                 });
             }
         });
-        // And the stripes of the threads that are gone go to those that come.
+        // New threads get the stripes of the threads that have ended.
         for _ in 0..10 * STRIPES {
             std::thread::scope(|scope| {
                 scope.spawn(|| assert_ne!(stripe(), SHARED));

@@ -2,187 +2,97 @@
 
 use std::time::Duration;
 
-/// Coalescing of concurrent loads of one key: one loads, the others wait for its result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
-pub struct Coalescing {
-    /// Whether loads are coalesced. Default: true.
-    pub enabled: bool,
-    /// A load older than this is not joined any more: the next caller starts a new one.
-    /// Default: 5 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub ttl: Duration,
-    /// The most loads that can be joined at a time. Beyond it a caller loads for itself, and an
-    /// `inflight:bypass` event says so. Default: 10,000.
-    pub max_entries: usize,
-    /// The most callers that wait for one load. Beyond it likewise. Default: 100,000.
-    pub max_followers: usize,
-}
+use super::option_group::option_group;
 
-impl Default for Coalescing {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            ttl: Duration::from_secs(5),
-            max_entries: 10_000,
-            max_followers: 100_000,
-        }
+option_group! {
+    /// Coalescing of concurrent loads (single flight): one caller loads the key, and the other
+    /// callers wait for its result.
+    #[doc(alias = "inflight")]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Coalescing {
+        /// Whether loads are coalesced. Default: true.
+        pub enabled: bool = true => [custom],
+        /// Callers do not join a load that is older than this; the next caller starts a new one.
+        /// Default: 5 s.
+        pub ttl: Duration as "humantime_serde" = Duration::from_secs(5),
+        /// The most loads that callers can join at a time. Beyond it, each caller loads for itself,
+        /// and an `inflight:bypass` event reports it. Default: 10,000.
+        pub max_entries: usize = 10_000,
+        /// The most callers that wait for one load. Beyond it, each caller loads for itself, and an
+        /// `inflight:bypass` event reports it. Default: 100,000.
+        pub max_followers: usize = 100_000,
     }
 }
 
 impl Coalescing {
-    /// No coalescing: each caller loads for itself.
+    /// Returns options without coalescing: each caller loads for itself.
     #[must_use]
     pub fn disabled() -> Self {
         Self { enabled: false, ..Self::default() }
     }
-
-    /// See the field [`ttl`](Self::ttl).
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// See the field [`max_entries`](Self::max_entries).
-    #[must_use]
-    pub fn max_entries(mut self, entries: usize) -> Self {
-        self.max_entries = entries;
-        self
-    }
-
-    /// See the field [`max_followers`](Self::max_followers).
-    #[must_use]
-    pub fn max_followers(mut self, followers: usize) -> Self {
-        self.max_followers = followers;
-        self
-    }
 }
 
-/// One load at a time in the whole fleet, by a lock in the shared level. It saves loads; that
-/// nothing old is cached never depends on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
-pub struct DistributedLock {
-    /// Default: false.
-    pub enabled: bool,
-    /// How long a lock outlives an owner that is killed. While its loader runs, the owner renews it
-    /// every third of this. Default: 10 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub ttl: Duration,
-    /// How long a caller waits for the owner's result, before it takes a stale copy if there is
-    /// one and loads without the lock if not. Default: 2 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub wait_timeout: Duration,
-    /// How often it looks meanwhile. Default: 50 ms.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub poll: Duration,
-}
-
-impl Default for DistributedLock {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            ttl: Duration::from_secs(10),
-            wait_timeout: Duration::from_secs(2),
-            poll: Duration::from_millis(50),
-        }
+option_group! {
+    /// One load of a key at a time over all instances, by a lock in L2. It saves loads; stale
+    /// values are refused without it too.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct DistributedLock {
+        /// Default: false.
+        pub enabled: bool = false => [custom],
+        /// When a lock expires whose owner was killed. While its loader runs, the owner renews the
+        /// lock every third of this time. Default: 10 s.
+        pub ttl: Duration as "humantime_serde" = Duration::from_secs(10),
+        /// How long a caller waits for the result of the owner. After that it takes a stale copy if
+        /// there is one, else it loads without the lock. Default: 2 s.
+        pub wait_timeout: Duration as "humantime_serde" = Duration::from_secs(2),
+        /// How often a waiting caller asks L2 for the result. Default: 50 ms.
+        pub poll: Duration as "humantime_serde" = Duration::from_millis(50),
     }
 }
 
 impl DistributedLock {
-    /// Switched on, with the other defaults.
+    /// Returns the defaults, switched on.
     #[must_use]
     pub fn enabled() -> Self {
         Self { enabled: true, ..Self::default() }
     }
-
-    /// See the field [`ttl`](Self::ttl).
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// See the field [`wait_timeout`](Self::wait_timeout).
-    #[must_use]
-    pub fn wait_timeout(mut self, limit: Duration) -> Self {
-        self.wait_timeout = limit;
-        self
-    }
-
-    /// See the field [`poll`](Self::poll).
-    #[must_use]
-    pub fn poll(mut self, interval: Duration) -> Self {
-        self.poll = interval;
-        self
-    }
 }
 
-/// Remembering for a while that the loader found nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
-pub struct NegativeCache {
-    /// Default: false.
-    pub enabled: bool,
-    /// How long a key counts as missing. Default: 5 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub ttl: Duration,
-    /// The most keys remembered as missing. They have room of their own, so that a flood of
-    /// missing keys does not push out values. Default: 10,000.
-    pub max_entries: usize,
-}
-
-impl Default for NegativeCache {
-    fn default() -> Self {
-        Self { enabled: false, ttl: Duration::from_secs(5), max_entries: 10_000 }
+option_group! {
+    /// Caching, for a short time, that the loader found nothing.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct NegativeCache {
+        /// Default: false.
+        pub enabled: bool = false => [custom],
+        /// How long a key counts as missing. Default: 5 s.
+        pub ttl: Duration as "humantime_serde" = Duration::from_secs(5),
+        /// The most keys that are cached as missing. They do not share the limit of L1, so a flood
+        /// of missing keys does not evict values. Default: 10,000.
+        pub max_entries: usize = 10_000,
     }
 }
 
 impl NegativeCache {
-    /// Switched on, with the other defaults.
+    /// Returns the defaults, switched on.
     #[must_use]
     pub fn enabled() -> Self {
         Self { enabled: true, ..Self::default() }
     }
-
-    /// See the field [`ttl`](Self::ttl).
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// See the field [`max_entries`](Self::max_entries).
-    #[must_use]
-    pub fn max_entries(mut self, entries: usize) -> Self {
-        self.max_entries = entries;
-        self
-    }
 }
 
-/// Limits on the time of a load. They follow tokio's timer: without one (outside of a runtime, or
-/// in one built without `enable_time`) there are none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[non_exhaustive]
-pub struct Timeouts {
-    /// When a stale copy exists, callers wait this long for the load and then take the copy; the
-    /// load goes on and refreshes the cache. Counted from the start of the load. Zero serves
-    /// stale at once and refreshes behind. Default: none.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
-    pub soft: Option<Duration>,
-    /// The load is dropped after this long. Its callers get the stale copy if there is one, else
-    /// an error. Default: none.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
-    pub hard: Option<Duration>,
+option_group! {
+    /// Time limits of a load. They use tokio's timer: outside of a runtime, or in a runtime
+    /// without `enable_time`, there are no limits.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Timeouts {
+        /// If a stale copy exists, callers wait this long for the load and then take the copy. The
+        /// load goes on and refreshes the cache. The time counts from the start of the load. Zero
+        /// serves the stale copy at once and refreshes in the background. Default: none.
+        pub soft: Option<Duration> as "humantime_serde::option" = None => [Duration],
+        /// The load is dropped after this time. Its callers get the stale copy if there is one,
+        /// else an error. Default: none.
+        pub hard: Option<Duration> as "humantime_serde::option" = None => [Duration],
+    }
 }
 
 impl Timeouts {
@@ -190,23 +100,9 @@ impl Timeouts {
         Self { hard: None, ..self }
     }
 
-    /// None: a load may take as long as it takes.
+    /// Returns no limits: a load may take any time.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
-    }
-
-    /// See the field [`soft`](Self::soft).
-    #[must_use]
-    pub fn soft(mut self, limit: Duration) -> Self {
-        self.soft = Some(limit);
-        self
-    }
-
-    /// See the field [`hard`](Self::hard).
-    #[must_use]
-    pub fn hard(mut self, limit: Duration) -> Self {
-        self.hard = Some(limit);
-        self
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::option_group;
+use super::option_group::option_group;
 
 option_group! {
     /// A circuit breaker: after `failure_threshold` consecutive failures no call is made for
@@ -33,7 +33,7 @@ option_group! {
 }
 
 impl FailSafe {
-    /// Switched on, with the other defaults.
+    /// Returns the defaults, switched on.
     #[must_use]
     pub fn enabled() -> Self {
         Self { enabled: true, ..Self::default() }

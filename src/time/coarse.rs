@@ -1,4 +1,4 @@
-//! What the system says the time is, in milliseconds.
+//! Reads the coarse clock of the system, in milliseconds.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[inline]
@@ -12,5 +12,5 @@ pub(crate) fn millis() -> u64 {
 pub(crate) fn millis() -> u64 {
     use std::{sync::OnceLock, time::Instant};
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    super::millis(ORIGIN.get_or_init(Instant::now).elapsed())
+    super::millis::millis(ORIGIN.get_or_init(Instant::now).elapsed())
 }

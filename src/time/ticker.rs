@@ -1,10 +1,9 @@
-//! The time as a ticking thread wrote it down: what a hit can afford.
+//! The cached time of the hit path: a ticking thread stores it in an atomic.
 //!
-//! A thread that keeps an atomic up to date lags when the machine is busy, stands still while the
-//! process is frozen, is not there after a fork, and wakes the processor for nothing where there is
-//! no load. So it is not trusted and not kept: readers check it against the system's clock at
-//! every sixteenth hit, set it right where it lags, and do without it where it seems dead; it stops
-//! when nobody reads, and is started by load only.
+//! Such a thread lags on a busy machine, stands still while the process is frozen, does not exist
+//! after a fork, and wakes the processor in vain without load. So readers do not trust it: every
+//! sixteenth hit compares its time with the clock of the system, corrects a time that lags, and
+//! marks a thread that seems dead as stopped. The thread stops without readers; load starts it.
 
 use std::{
     sync::{
@@ -18,40 +17,41 @@ use std::{
 use super::coarse;
 
 const PERIOD: Duration = Duration::from_millis(4);
-/// Ticks that nobody reads before it stops.
+/// The thread stops after this number of ticks without a reader.
 const UNREAD_TICKS: u32 = 25;
-/// Lagging by so many milliseconds, it counts as dead.
-const DEAD: u64 = 250;
+/// A time that lags by more than this number of milliseconds counts as that of a dead thread.
+const MAX_LAG: u64 = 250;
 
 static TICKS: Ticks = Ticks::new();
 
-/// The time, no older than a tick as far as that can be helped.
+/// Returns the time in milliseconds. It is at most one tick old while the thread runs in time.
 #[inline]
 pub(crate) fn coarse_now() -> u64 {
     TICKS.read(coarse::millis)
 }
 
-/// To be called once in a while by whoever reads often.
+/// Compares the cached time with the clock of the system, and starts the thread if it is stopped.
+/// The hit path calls this on every sixteenth hit of a thread.
 #[cold]
 pub(crate) fn resync() {
     if TICKS.check(coarse::millis()) == Checked::Stopped
-        && let Some(thread) = the_thread()
+        && let Some(thread) = thread()
     {
         thread.unpark();
     }
 }
 
-/// `None`: the system has no thread for us, so all read its clock.
-fn the_thread() -> Option<&'static Thread> {
+/// Returns the ticking thread; `None` if the system refused one, so that all reads go to its clock.
+fn thread() -> Option<&'static Thread> {
     static THREAD: OnceLock<Option<Thread>> = OnceLock::new();
     let start = || {
         let named = thread::Builder::new().name("lazy-layers-tick".into());
-        named.spawn(keep_ticking).ok().map(|handle| handle.thread().clone())
+        named.spawn(run_ticks).ok().map(|handle| handle.thread().clone())
     };
     THREAD.get_or_init(start).as_ref()
 }
 
-fn keep_ticking() {
+fn run_ticks() {
     loop {
         let mut unread = 0;
         while unread < UNREAD_TICKS {
@@ -65,10 +65,10 @@ fn keep_ticking() {
     }
 }
 
-/// Milliseconds, shifted by the bit [`READ`]; zero while nobody ticks.
+/// Milliseconds, shifted left by one for the bit [`READ`]; [`STOPPED`] while the thread is stopped.
 struct Ticks(AtomicU64);
 
-/// Somebody has read it since the last tick.
+/// The bit that says whether the time was read since the last tick.
 const READ: u64 = 1;
 const STOPPED: u64 = 0;
 
@@ -84,13 +84,13 @@ impl Ticks {
     }
 
     #[inline]
-    fn read(&self, ask: impl FnOnce() -> u64) -> u64 {
+    fn read(&self, system: impl FnOnce() -> u64) -> u64 {
         let word = self.0.load(Ordering::Relaxed);
-        if word & READ != 0 { word >> 1 } else { self.first_read(word, ask()) }
+        if word & READ != 0 { word >> 1 } else { self.first_read(word, system()) }
     }
 
-    /// The first to read a tick marks it as read, and brings it up to date. Nobody but the ticking
-    /// thread ends [`STOPPED`]: a time that nobody moves on would be the result.
+    /// The first reader of a tick marks it as read and updates it. A reader never replaces
+    /// [`STOPPED`]: no thread would advance the time then.
     #[cold]
     fn first_read(&self, word: u64, now: u64) -> u64 {
         if word != STOPPED {
@@ -105,7 +105,7 @@ impl Ticks {
             return Checked::Stopped;
         }
         let lags_by = now.saturating_sub(word >> 1);
-        if lags_by > DEAD {
+        if lags_by > MAX_LAG {
             self.replace(word, STOPPED);
             return Checked::Stopped;
         }
@@ -115,12 +115,12 @@ impl Ticks {
         Checked::Ticking
     }
 
-    /// Says whether the last tick was read by anyone.
+    /// Stores a new tick; returns whether the last one was read.
     fn tick(&self, now: u64) -> bool {
         self.0.swap(now << 1, Ordering::Relaxed) & READ != 0
     }
 
-    /// Whether nobody has read meanwhile.
+    /// Stops, unless the last tick was read; returns whether it stopped.
     fn stop(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         word & READ == 0 && self.replace(word, STOPPED)
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_ticking_is_not_read() {
+    fn while_the_thread_is_stopped_all_reads_go_to_the_system() {
         let ticks = Ticks::new();
         for now in [7, 8, 1_000_000] {
             assert_eq!(ticks.read(|| now), now);
@@ -144,31 +144,31 @@ mod tests {
     }
 
     #[test]
-    fn one_reader_a_tick_asks_the_system_and_the_others_follow() {
+    fn the_first_reader_of_a_tick_asks_the_system_and_the_others_do_not() {
         let ticks = Ticks::new();
         assert!(!ticks.tick(100));
         assert_eq!(ticks.read(|| 103), 103);
-        assert_eq!(ticks.read(|| unreachable!("it was read just now")), 103);
+        assert_eq!(ticks.read(|| unreachable!("the tick was read already")), 103);
         assert!(ticks.tick(104));
         assert!(!ticks.tick(108));
     }
 
     #[test]
-    fn a_tick_that_lags_is_set_right_and_a_dead_one_given_up() {
+    fn a_lagging_time_is_corrected_and_a_dead_thread_is_marked_stopped() {
         let ticks = Ticks::new();
         ticks.tick(100);
         ticks.read(|| 100);
         assert_eq!(ticks.check(150), Checked::Ticking);
         assert_eq!(ticks.read(|| unreachable!()), 150);
-        assert_eq!(ticks.check(150 + DEAD + 1), Checked::Stopped);
+        assert_eq!(ticks.check(150 + MAX_LAG + 1), Checked::Stopped);
         assert_eq!(ticks.read(|| 500), 500);
-        assert_eq!(ticks.read(|| 900), 900, "nobody but the thread starts it");
+        assert_eq!(ticks.read(|| 900), 900, "a reader does not start the thread");
         ticks.tick(1_000);
         assert_eq!(ticks.read(|| 1_001), 1_001);
     }
 
     #[test]
-    fn it_stops_unless_somebody_reads() {
+    fn the_thread_stops_unless_a_tick_was_read() {
         let ticks = Ticks::new();
         ticks.tick(100);
         ticks.read(|| 100);
@@ -177,6 +177,6 @@ mod tests {
         let word = ticks.0.load(Ordering::Relaxed);
         assert!(ticks.stop());
         assert_eq!(ticks.first_read(word, 105), 105);
-        assert_eq!(ticks.read(|| 109), 109, "a late reader does not start it");
+        assert_eq!(ticks.read(|| 109), 109, "a late reader does not start the thread");
     }
 }

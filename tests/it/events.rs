@@ -1,4 +1,4 @@
-//! Event handlers: subscribed, unsubscribed, badly behaved.
+//! Event handlers: added, removed, and badly behaved.
 
 use std::sync::{
     Arc, Mutex,
@@ -9,36 +9,36 @@ use std::sync::{
 use crate::support::{Broken, Cache, Gate, Log, Origin, ms, on_tokio_time};
 
 #[tokio::test]
-async fn a_dropped_subscription_hears_nothing_more() {
+async fn a_removed_handler_is_not_called_again() {
     let cache = Cache::builder().build().unwrap();
-    let heard = Arc::new(AtomicUsize::new(0));
-    let subscribe = || {
-        let heard = Arc::clone(&heard);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let add = || {
+        let calls = Arc::clone(&calls);
         cache.on(move |_| {
-            heard.fetch_add(1, Ordering::SeqCst);
+            calls.fetch_add(1, Ordering::SeqCst);
         })
     };
-    let (first, second) = (subscribe(), subscribe());
+    let (first, second) = (add(), add());
     cache.get("k").await;
-    assert_eq!(heard.load(Ordering::SeqCst), 2);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
     drop(first);
     cache.get("k").await;
-    assert_eq!(heard.load(Ordering::SeqCst), 3);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
     drop(second);
     cache.get("k").await;
-    assert_eq!(heard.load(Ordering::SeqCst), 3);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
-async fn a_subscription_may_outlive_its_cache() {
+async fn a_handler_guard_may_outlive_its_cache() {
     let cache = Cache::builder().build().unwrap();
-    let subscription = cache.on(|_| {});
+    let guard = cache.on(|_| {});
     drop(cache);
-    drop(subscription);
+    drop(guard);
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_harms_neither_the_call_nor_other_handlers() {
+async fn a_panic_of_a_handler_affects_neither_the_call_nor_other_handlers() {
     let cache = Cache::builder().build().unwrap();
     let _bad = cache.on(|_| panic!("as the test wants"));
     let log = Log::of(&cache);
@@ -48,12 +48,12 @@ async fn a_handler_that_panics_harms_neither_the_call_nor_other_handlers() {
 }
 
 #[test]
-fn a_handler_that_blocks_holds_up_its_own_call_and_no_other() {
+fn a_handler_that_blocks_delays_its_own_call_and_no_other() {
     let cache = Cache::builder().build().unwrap();
     let (release, blocked) = mpsc::channel::<()>();
     let blocked = Mutex::new(blocked);
     let (entered, has_entered) = mpsc::channel();
-    let _subscription = cache.on(move |event| {
+    let _guard = cache.on(move |event| {
         if event.name() == "delete" {
             entered.send(()).unwrap();
             blocked.lock().unwrap().recv().unwrap();
@@ -64,7 +64,7 @@ fn a_handler_that_blocks_holds_up_its_own_call_and_no_other() {
         let deleting = scope.spawn(|| runtime().block_on(cache.delete("k")));
         has_entered.recv().unwrap();
         runtime().block_on(async {
-            // The same key, of all keys: the handler is called with no lock held.
+            // The key of the blocked call: the cache holds no lock while it calls a handler.
             cache.set("k", 1).await.unwrap();
             assert_eq!(cache.get("k").await.as_deref(), Some(&1));
             cache.get_or_set("other", || async { Ok::<_, Broken>(2) }).await.unwrap();
@@ -80,7 +80,7 @@ fn a_handler_that_blocks_holds_up_its_own_call_and_no_other() {
 async fn a_handler_may_use_the_cache() {
     let cache = Cache::builder().build().unwrap();
     let inner = cache.clone();
-    let _subscription = cache.on(move |event| {
+    let _guard = cache.on(move |event| {
         if event.name() == "set" {
             assert!(inner.get_l1(event.key().unwrap()).is_some());
             drop(inner.on(|_| {}));

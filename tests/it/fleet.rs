@@ -506,7 +506,7 @@ fn a_cache_outlives_the_runtime_of_its_subscriber() {
 #[tokio::test(start_paused = true)]
 async fn instances_that_share_a_source_name_receive_each_other() {
     let bus = SharedBus::new(1);
-    let build = || on(&bus.link()).source("the same").build().unwrap();
+    let build = || on(&bus.link()).instance_id("the same").build().unwrap();
     let (left, right) = (build(), build());
     settled(&[&left, &right]).await;
     right.set("k", 1u32).await.unwrap();

@@ -1,4 +1,4 @@
-//! Log lines and spans of the feature `tracing`: one line per change of state, not per failure.
+//! Log lines and spans of the feature `tracing`: one line per change of state, not one per failure.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_one_warning_and_its_end_one_line() {
+async fn an_outage_logs_one_warning_and_its_end_one_line() {
     let lines = Lines::default();
     let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
@@ -33,7 +33,7 @@ async fn an_outage_is_one_warning_and_its_end_one_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_loader_logs_is_in_the_span_of_its_load_also_in_the_background() {
+async fn log_lines_of_a_loader_are_in_the_span_of_its_load_also_in_the_background() {
     let lines = Lines::default();
     let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
     let cache = on_tokio_time().build().unwrap();
@@ -52,7 +52,7 @@ async fn what_a_loader_logs_is_in_the_span_of_its_load_also_in_the_background() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_tells_since_when_loads_fail() {
+async fn health_reports_since_when_loads_fail() {
     use lazy_layers_cache::OriginHealth;
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     assert_eq!(cache.health().origin, OriginHealth::Answering);

@@ -1,4 +1,4 @@
-//! Options: what `build()` refuses, and how a config file says them.
+//! Options: `build()` refuses wrong ones, and a configuration file can carry them.
 
 use lazy_layers_cache::{
     CacheBuilder, CacheOptions, CircuitBreaker, Coalescing, DeleteAck, DistributedLock,
@@ -41,8 +41,8 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("event_bus_circuit_breaker.failure_threshold", |it| {
             it.event_bus_circuit_breaker(CircuitBreaker::default().failure_threshold(0))
         }),
-        ("source", |it| it.source("")),
-        ("source", |it| it.source("x".repeat(1_025))),
+        ("instance_id", |it| it.instance_id("")),
+        ("instance_id", |it| it.instance_id("x".repeat(1_025))),
         ("event_bus.trust_timeout", |it| {
             it.event_bus_options(EventBusOptions::default().trust_timeout(ms(299)))
         }),
@@ -77,7 +77,7 @@ fn options_that_are_off_are_not_checked() {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_documents() {
+fn the_defaults_are_as_documented() {
     let options = CacheOptions::default();
     assert_eq!(options.ttl, ms(60_000));
     assert_eq!(options.ttl_jitter, 0.0);
@@ -90,7 +90,7 @@ fn the_defaults_are_those_of_the_documents() {
     let fail_safe = &options.fail_safe;
     assert_eq!((fail_safe.stale_ttl, fail_safe.throttle), (ms(300_000), ms(5_000)));
     assert_eq!(options.timeouts, Timeouts::none());
-    assert!(options.source.is_none() && options.subscribe_to_events && options.broadcast_set);
+    assert!(options.instance_id.is_none() && options.subscribe_to_events && options.broadcast_set);
     assert_eq!(options.broadcast_set_max_bytes, None);
     let dedupe = &options.event_dedupe;
     assert_eq!((dedupe.max_entries, dedupe.ttl), (10_000, ms(300_000)));
@@ -116,7 +116,7 @@ async fn ten_thousand_entries_are_the_default_bound() {
 }
 
 #[test]
-fn a_config_file_may_say_any_of_it_and_nothing_else() {
+fn a_configuration_file_may_carry_any_option_and_nothing_else() {
     let options: CacheOptions = toml::from_str(
         r#"
         ttl = "5m"
@@ -164,7 +164,7 @@ fn a_config_file_may_say_any_of_it_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_promised_follows_from_the_configuration() {
+async fn guarantees_follow_from_the_options() {
     let alone = Cache::builder().build().unwrap().guarantees();
     assert_eq!((alone.max_staleness, alone.l2_fenced), (ms(60_000), false));
     assert_eq!(alone.delete_ack, DeleteAck::Local);

@@ -73,7 +73,7 @@ impl BusClient {
     ) -> Self {
         let (bus, breaker) = (&options.event_bus, &options.event_bus_circuit_breaker);
         let session = SessionConfig {
-            source: options.source.clone(),
+            source: options.instance_id.clone(),
             namespace: bus.namespace.clone(),
             trust_timeout: millis(bus.trust_timeout),
             dedupe_entries: options.event_dedupe.max_entries,

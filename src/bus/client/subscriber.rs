@@ -55,11 +55,11 @@ impl BusClient {
             {
                 Ok(subscribed) => {
                     if std::mem::take(&mut is_reported) {
-                        sink.observer().bus_recovered();
+                        sink.observer().log_bus_up();
                     }
                     let began = sink.now();
                     self.run_subscription(sink, subscribed).await;
-                    sink.observer().bus_fails(None);
+                    sink.observer().log_bus_down(None);
                     is_reported = true;
                     // A subscription that ends as soon as it begins does not reset the backoff.
                     if sink.now().saturating_sub(began) >= 1_000 {
@@ -70,7 +70,7 @@ impl BusClient {
                     sink.observer().count(Counter::BusErrors);
                     sink.observer().emit(|| Event::BusSubscribeError { error: &*error });
                     if !std::mem::replace(&mut is_reported, true) {
-                        sink.observer().bus_fails(Some(&error));
+                        sink.observer().log_bus_down(Some(&error));
                     }
                 }
             }

@@ -1,19 +1,21 @@
-//! Without the feature `tracing`: nothing, at no cost.
+//! Without the feature `tracing`: no spans and no log lines, at no cost.
+
+use crate::error::{BoxError, Error};
 
 pub(crate) fn in_span<F: Future>(_key: &str, load: F) -> F {
     load
 }
 
-pub(crate) fn origin_fails(_key: &str, _error: &crate::Error) {}
+pub(crate) fn log_origin_down(_key: &str, _error: &Error) {}
 
-pub(crate) fn origin_recovered(_key: &str) {}
+pub(crate) fn log_origin_up(_key: &str) {}
 
-pub(crate) fn l2_fails(_error: &crate::error::BoxError) {}
+pub(crate) fn log_l2_down(_error: &BoxError) {}
 
-pub(crate) fn l2_recovered() {}
+pub(crate) fn log_l2_up() {}
 
-pub(crate) fn bus_fails(_error: Option<&crate::error::BoxError>) {}
+pub(crate) fn log_bus_down(_error: Option<&BoxError>) {}
 
-pub(crate) fn bus_recovered() {}
+pub(crate) fn log_bus_up() {}
 
-pub(crate) fn handler_panicked(_event: &str) {}
+pub(crate) fn log_handler_panicked(_event: &str) {}

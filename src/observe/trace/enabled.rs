@@ -1,4 +1,4 @@
-//! With the feature `tracing`: a span around each load, a line per change of state.
+//! With the feature `tracing`: a span around each load, and a log line per change of state.
 
 use std::{
     future::poll_fn,
@@ -6,7 +6,9 @@ use std::{
     pin::pin,
 };
 
-/// Runs the load in a span `lazy_layers.load`, a child of the span of the caller that began it.
+use crate::error::{BoxError, Error};
+
+/// Runs the load in the span `lazy_layers.load`, a child of the span of the caller that began it.
 pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::Output> {
     let span = tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.load", key);
     async move {
@@ -15,47 +17,60 @@ pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::
     }
 }
 
-pub(crate) fn origin_fails(key: &str, error: &crate::Error) {
-    // The loader's error is the user's, and so is what it does to display itself.
+pub(crate) fn log_origin_down(key: &str, error: &Error) {
+    // The loader's error is a type of the user, and its `Display` may panic.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         let cause = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(
             target: "lazy_layers_cache",
+            part = "origin",
             key,
             cause,
-            "{error}; the next failures are not logged until a load succeeds",
+            "{error}; further failures are not logged until a load succeeds",
         );
     }));
 }
 
-pub(crate) fn origin_recovered(key: &str) {
-    tracing::info!(target: "lazy_layers_cache", key, "loads succeed again");
+pub(crate) fn log_origin_up(key: &str) {
+    tracing::info!(target: "lazy_layers_cache", part = "origin", key, "loads succeed again");
 }
 
-pub(crate) fn l2_fails(error: &crate::error::BoxError) {
+pub(crate) fn log_l2_down(error: &BoxError) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        part = "l2",
         cause = %error,
-        "the shared level fails and is left alone for a while",
+        "L2 failed and its circuit opened: calls skip L2 until a probe succeeds after the cooldown",
     );
 }
 
-pub(crate) fn l2_recovered() {
-    tracing::info!(target: "lazy_layers_cache", "the shared level answers again");
+pub(crate) fn log_l2_up() {
+    tracing::info!(
+        target: "lazy_layers_cache",
+        part = "l2",
+        "L2 answers again: its circuit closed",
+    );
 }
 
-pub(crate) fn bus_fails(error: Option<&crate::error::BoxError>) {
+pub(crate) fn log_bus_down(error: Option<&BoxError>) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        part = "event_bus",
         cause = error.map(tracing::field::display),
-        "events of other instances are not heard: what memory holds is looked up again",
+        "not subscribed to the bus: L1 entries are looked up again until a new subscription \
+         succeeds; it is retried within 1 s",
     );
 }
 
-pub(crate) fn bus_recovered() {
-    tracing::info!(target: "lazy_layers_cache", "events of other instances are heard again");
+pub(crate) fn log_bus_up() {
+    tracing::info!(target: "lazy_layers_cache", part = "event_bus", "subscribed to the bus again");
 }
 
-pub(crate) fn handler_panicked(event: &str) {
-    tracing::error!(target: "lazy_layers_cache", event, "an event handler panicked");
+pub(crate) fn log_handler_panicked(event: &str) {
+    tracing::error!(
+        target: "lazy_layers_cache",
+        part = "handler",
+        event,
+        "an event handler panicked; the other handlers are called",
+    );
 }

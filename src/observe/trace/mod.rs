@@ -1,12 +1,10 @@
 //! Spans and log lines: real under the feature `tracing`, nothing without it.
-//!
-//! The rest of the crate calls these functions and never asks which it got.
 
 #[cfg_attr(feature = "tracing", path = "enabled.rs")]
 #[cfg_attr(not(feature = "tracing"), path = "disabled.rs")]
-mod chosen;
+mod imp;
 
-pub(crate) use self::chosen::{
-    bus_fails, bus_recovered, handler_panicked, in_span, l2_fails, l2_recovered, origin_fails,
-    origin_recovered,
+pub(crate) use self::imp::{
+    in_span, log_bus_down, log_bus_up, log_handler_panicked, log_l2_down, log_l2_up,
+    log_origin_down, log_origin_up,
 };

@@ -1,0 +1,83 @@
+//! The one place to which every step of the cache reports; counters, handlers and log lines follow
+//! from the report.
+
+use super::{
+    event::Event,
+    handlers::{HandlerGuard, Handlers},
+    health::{OriginHealth, OriginState},
+    stats::{Counter, Counters, Stats},
+    trace,
+};
+use crate::error::{BoxError, Error, ErrorKind};
+
+#[derive(Default)]
+pub(crate) struct Observer {
+    counters: Counters,
+    handlers: Handlers,
+    origin: OriginState,
+}
+
+impl Observer {
+    /// Counts one; returns how many this thread had counted before.
+    #[inline]
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.counters.add(counter, 1)
+    }
+
+    pub(crate) fn count_many(&self, counter: Counter, by: u64) {
+        self.counters.add(counter, by);
+    }
+
+    /// Passes an event to the handlers. Builds the event only if there are any.
+    #[inline]
+    pub(crate) fn emit<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if self.handlers.is_active() {
+            self.handlers.dispatch(&event());
+        }
+    }
+
+    pub(crate) fn on(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> HandlerGuard {
+        self.handlers.add(handler)
+    }
+
+    /// Records the end of a load. Logs only where it changes the state of the origin.
+    pub(crate) fn on_load_end(&self, key: &str, failure: Option<&Error>, now: u64) {
+        use ErrorKind::{HardTimeout, Loader, LoaderPanicked};
+        let is_of_origin =
+            |error: &Error| matches!(error.kind(), HardTimeout | Loader | LoaderPanicked);
+        if failure.is_some_and(|error| !is_of_origin(error)) {
+            return;
+        }
+        match (self.origin.record(failure.is_some(), now), failure) {
+            (true, Some(error)) => trace::log_origin_down(key, error),
+            (true, None) => trace::log_origin_up(key),
+            (false, _) => {}
+        }
+    }
+
+    /// Logs that the circuit of L2 opened.
+    pub(crate) fn log_l2_down(&self, error: &BoxError) {
+        trace::log_l2_down(error);
+    }
+
+    pub(crate) fn log_l2_up(&self) {
+        trace::log_l2_up();
+    }
+
+    /// Logs that the subscription of the bus ended or could not begin.
+    pub(crate) fn log_bus_down(&self, error: Option<&BoxError>) {
+        trace::log_bus_down(error);
+    }
+
+    pub(crate) fn log_bus_up(&self) {
+        trace::log_bus_up();
+    }
+
+    pub(crate) fn origin_health(&self, now: u64) -> OriginHealth {
+        self.origin.read(now)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.counters.read()
+    }
+}

@@ -1,0 +1,104 @@
+//! All options that a configuration file can carry.
+
+use std::time::Duration;
+
+use super::{
+    bus::{EventBusOptions, EventDedupe},
+    loading::{Coalescing, DistributedLock, NegativeCache, Timeouts},
+    option_group::option_group,
+    resilience::{CircuitBreaker, FailSafe},
+    tiers::{L1Options, L2Options, L2Timeouts},
+};
+
+option_group! {
+    /// All options of a cache that a configuration file can carry.
+    ///
+    /// The [`CacheBuilder`](crate::CacheBuilder) has the others: weigher, clock, store, bus. With
+    /// the feature `serde` these options can be read from a file. Durations are texts such as
+    /// `"5m"`, and unknown names are errors:
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")] {
+    /// use lazy_layers_cache::{CacheOptions, LazyLayersCache};
+    ///
+    /// let options: CacheOptions = toml::from_str(r#"
+    ///     ttl = "5m"
+    ///     ttl_jitter = 0.1
+    ///
+    ///     [l1]
+    ///     max_entries = 50_000
+    ///     ttl = "30s"
+    ///
+    ///     [negative_cache]
+    ///     enabled = true
+    ///     ttl = "2s"
+    ///
+    ///     [fail_safe]
+    ///     enabled = true
+    ///     stale_ttl = "10m"
+    ///     throttle = "1s"
+    ///
+    ///     [timeouts]
+    ///     soft = "50ms"
+    ///     hard = "2s"
+    /// "#)?;
+    ///
+    /// let cache = LazyLayersCache::<String, u64>::builder().options(options).build()?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct CacheOptions {
+        /// How long a value is fresh, unless the level or the call has its own time to live.
+        /// Default: 60 s.
+        pub ttl: Duration as "humantime_serde" = Duration::from_secs(60),
+        /// Shortens each time to live in L1 by a random part of up to this fraction (0 to below
+        /// 1), so that entries written at the same time do not expire at the same time. Default:
+        /// 0.
+        pub ttl_jitter: f64 = 0.0,
+        /// L1, the memory of the instance.
+        pub l1: L1Options = L1Options::default(),
+        /// L2, the store that instances share, where the cache has one.
+        pub l2: L2Options = L2Options::default(),
+        /// Coalescing of concurrent loads (single flight).
+        pub inflight: Coalescing = Coalescing::default(),
+        /// One load of a key at a time over all instances.
+        pub distributed_lock: DistributedLock = DistributedLock::default(),
+        /// Caching that a key does not exist.
+        pub negative_cache: NegativeCache = NegativeCache::default(),
+        /// Serving a stale copy when the loader fails.
+        pub fail_safe: FailSafe = FailSafe::default(),
+        /// Time limits of a load.
+        pub timeouts: Timeouts = Timeouts::default(),
+        /// Time limits of calls to L2.
+        pub l2_timeouts: L2Timeouts = L2Timeouts::default(),
+        /// Circuit breaker of L2. Default: opens after 3 consecutive failures, for 30 s.
+        pub l2_circuit_breaker: CircuitBreaker = CircuitBreaker::default(),
+        /// The name under which this instance publishes. An instance ignores messages with its own
+        /// name, also those of an instance of the TypeScript package that has the same name.
+        /// Default: random per process.
+        #[doc(alias = "source")]
+        pub instance_id: Option<String> = None => [Some(impl Into<String>)],
+        /// Whether this instance receives the messages of its peers. With `false` it only
+        /// publishes, and its L1 may be stale by up to its time to live. Default: true.
+        pub subscribe_to_events: bool = true,
+        /// Whether this instance publishes the values that it loads or that `set` receives, so
+        /// that peers need not load them. With `false` it publishes only that a key was set, and
+        /// peers look the value up or load it on their next read. Default: true.
+        pub broadcast_set: bool = true,
+        /// The longest encoded value, in bytes, that this instance publishes. Brokers may refuse
+        /// long messages: a NATS server refuses more than 1 MiB. Default: no limit.
+        pub broadcast_set_max_bytes: Option<usize> = None => [usize],
+        /// Detection of messages that arrive more than once.
+        pub event_dedupe: EventDedupe = EventDedupe::default(),
+        /// Circuit breaker for publishing. While it is open, invalidations stay in the outbox;
+        /// they are published as soon as the bus answers a probe, even before the cooldown ends.
+        /// Default: opens after 3 consecutive failures, for 30 s.
+        pub event_bus_circuit_breaker: CircuitBreaker = CircuitBreaker::default(),
+        /// Publishing, and the detection of lost messages.
+        pub event_bus: EventBusOptions = EventBusOptions::default(),
+        /// How long [`close`](crate::LazyLayersCache::close) waits for running loads before it
+        /// drops them. Default: 5 s.
+        pub close_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
+    }
+}
