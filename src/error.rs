@@ -10,7 +10,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// ```
 /// # use lazy_layers_cache::{ErrorKind, LazyLayersCache};
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cache = LazyLayersCache::<String, u32>::builder().build()?;
 /// let error = cache
 ///     .get_or_set("answer", || async { "not a number".parse::<u32>() })
@@ -66,8 +67,8 @@ pub enum ErrorKind {
     /// that was to be served expired meanwhile.
     LockTimeout,
     /// A delete or set did not reach L2, or its outcome is unknown: L2 may still hold an old value.
-    /// The cache retries the invalidation. [`source`](StdError::source) returns the cause; `None` if the
-    /// call was skipped because the circuit of L2 is open.
+    /// The cache retries the invalidation. [`source`](StdError::source) returns the cause; `None`
+    /// if the call was skipped because the circuit of L2 is open.
     L2Unreachable,
     /// With [`confirm_deletes`](crate::EventBusOptions::confirm_deletes): the bus did not
     /// acknowledge a delete or set in time, so L1 of a peer may still hold an old value. The

@@ -21,7 +21,7 @@ pub trait Codec<V>: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The bytes are not such a value. Anyone who can write to L2 may have written them, so an
+    /// The bytes are not such a value. Anyone with write access to L2 may have written them, so an
     /// implementation limits its allocations and its recursion.
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
 

@@ -40,8 +40,8 @@ pub enum OriginHealth {
 pub enum L2Health {
     /// The circuit is closed: the cache calls L2.
     Answering,
-    /// The circuit is open: L2 failed several times in a row, and calls skip it. After the cooldown,
-    /// the cache probes L2 with one call at a time.
+    /// The circuit is open: L2 failed several times in a row, and calls skip it. After the
+    /// cooldown, the cache probes L2 with one call at a time.
     Skipped,
 }
 
