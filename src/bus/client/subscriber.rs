@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
     bus::{
-        protocol::{gap_detector::GapReason, session::inbound::Disposition},
+        protocol::session::inbound::Disposition,
         transport::{Delivery, Subscribed},
         wire::{
             decode_error::DecodeError,
@@ -115,7 +115,7 @@ impl BusClient {
             match wakeup {
                 Wakeup::GapCheck => {
                     if let Some(reason) = self.session.poll_gap(sink.now()) {
-                        self.on_gap(&**sink, describe(reason));
+                        self.on_gap(&**sink, reason.as_str());
                     }
                 }
                 Wakeup::Delivery(Delivery::Message(payload)) => {
@@ -243,16 +243,5 @@ async fn apply<S: Sink>(
                 sink.on_applied(key);
             }
         }
-    }
-}
-
-fn describe(reason: GapReason) -> &'static str {
-    match reason {
-        GapReason::Hole => "events are missing",
-        GapReason::PublisherSilent => "an instance fell silent",
-        GapReason::Silent => "nothing is heard from anyone",
-        GapReason::Joined => "what was told while the subscription began is not known",
-        GapReason::Unreadable => "an event could not be read",
-        GapReason::TooManyPublishers => "there are more instances than are watched",
     }
 }

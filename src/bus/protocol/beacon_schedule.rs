@@ -1,105 +1,106 @@
-//! When an instance makes itself heard though it has nothing to say: the other half of
-//! [`gaps`](super::gaps), which has the argument.
+//! Schedules beacons: messages that only say how far their publisher is. [`gap_detector`] explains
+//! what peers detect by them.
 //!
-//! | beacon | when | for whom |
-//! | --- | --- | --- |
-//! | a beat | 250 ms after the last publish, then four times a second apart, then every 20 s | peers, who learn of a last event that they missed |
-//! | a probe | nothing was heard from anybody for a third of `trust_timeout` | ourselves, and all others who wait for a sign |
+//! A publisher sends a beacon 250 ms after its last message, then four more at intervals of one
+//! second, then one every 20 s. They show peers that they missed its last message.
 //!
-//! Pure: it is told what happens, and says when a beacon is due and what it promises.
+//! An instance that received nothing for a third of `trust_timeout` sends a beacon as a probe: its
+//! own beacon comes back to it, and reaches all other instances that wait for a sign.
+//!
+//! [`gap_detector`]: super::gap_detector
 
-/// Milliseconds between beats.
-const BEAT: u64 = 1_000;
-/// Beats after the last publish, the early one counted.
-const BEATS: u8 = 5;
-/// Milliseconds between beats of one who has published, but not lately.
+/// Milliseconds between the beacons that follow a message.
+const INTERVAL: u64 = 1_000;
+/// Beacons at this interval after the last message, including the early one.
+const BEACONS: u8 = 5;
+/// Milliseconds between the beacons after those.
 pub(crate) const SLOW_INTERVAL: u64 = 20_000;
 
+/// All times are milliseconds. `random` is between zero and one.
 #[derive(Debug)]
 pub(crate) struct BeaconSchedule {
-    /// Between beats, soon after a publish.
-    beat: u64,
-    /// How long nothing may be heard before we ask.
-    probe: u64,
-    /// None that has never published has a number for others to learn.
-    next_beat: Option<u64>,
-    /// Beats to come, before they get slow.
-    beats: u8,
-    last_beat: u64,
-    /// None while there is no subscription.
+    interval: u64,
+    /// Milliseconds of silence after which a probe is sent.
+    probe_after: u64,
+    /// `None` until the first message: before it, there is no sequence number to announce.
+    next_beacon: Option<u64>,
+    /// Beacons to come before they get slow.
+    beacons_left: u8,
+    last_beacon: u64,
+    /// `None` while there is no subscription.
     next_probe: Option<u64>,
 }
 
 impl BeaconSchedule {
-    /// Times are milliseconds. Beats are at most a third of `trust_timeout` apart.
+    /// Beacons are at most a third of `trust_timeout` apart.
     pub(crate) fn new(trust_timeout: u64) -> Self {
         let third = (trust_timeout / 3).max(1);
         Self {
-            beat: BEAT.min(third),
-            probe: third,
-            next_beat: None,
-            beats: 0,
-            last_beat: 0,
+            interval: INTERVAL.min(third),
+            probe_after: third,
+            next_beacon: None,
+            beacons_left: 0,
+            last_beacon: 0,
             next_probe: None,
         }
     }
 
-    /// An event of ours was published: its number is news.
+    /// Restarts the beacons after a message was published.
     pub(crate) fn on_published(&mut self, now: u64) {
-        self.beats = BEATS;
-        self.next_beat = Some(now.saturating_add(self.beat / 4));
+        self.beacons_left = BEACONS;
+        self.next_beacon = Some(now.saturating_add(self.interval / 4));
     }
 
-    /// Somebody who has just begun to listen asks where we are. Answered with a beat, but with no
-    /// more of them than usual, however many ask.
+    /// Answers the hello of a peer that has just subscribed with a beacon. However many peers ask,
+    /// beacons do not get more frequent than `interval`.
     pub(crate) fn on_hello(&mut self, now: u64, random: f64) {
-        if let Some(next) = self.next_beat {
-            // Two, for one may be lost.
-            self.beats = self.beats.max(2);
-            let soon = now.saturating_add(scaled(self.beat / 4, random));
-            self.next_beat = Some(next.min(soon.max(self.last_beat.saturating_add(self.beat))));
+        if let Some(next) = self.next_beacon {
+            // Two, because one may be lost.
+            self.beacons_left = self.beacons_left.max(2);
+            let soon = now.saturating_add(scaled(self.interval / 4, random));
+            let earliest = self.last_beacon.saturating_add(self.interval);
+            self.next_beacon = Some(next.min(soon.max(earliest)));
         }
     }
 
-    /// The subscription began, or brought anything at all. `random`, from zero to one, keeps the
-    /// probes of instances that heard the same thing apart: the first is heard by the others, and
-    /// spares theirs.
+    /// Postpones the probe after a message was received, or a subscription began. `random` spreads
+    /// the probes of instances that received the same message: all others receive the first one
+    /// and need not send theirs.
     pub(crate) fn on_received(&mut self, now: u64, random: f64) {
-        let wait = self.probe / 2 + scaled(self.probe / 2, random);
-        self.next_probe = Some(now.saturating_add(wait));
+        let half = self.probe_after / 2;
+        self.next_probe = Some(now.saturating_add(half + scaled(half, random)));
     }
 
-    /// The subscription ended.
+    /// Stops probing, because nothing could be received.
     pub(crate) fn on_unsubscribed(&mut self) {
         self.next_probe = None;
     }
 
-    /// When the next beacon is due. `None`: not before something else happens.
+    /// Returns when the next beacon is due. `None`: not before another call.
     pub(crate) fn due_at(&self) -> Option<u64> {
-        self.next_beat.into_iter().chain(self.next_probe).min()
+        self.next_beacon.into_iter().chain(self.next_probe).min()
     }
 
-    /// What an event or beacon that is sent now promises: to be heard again within so many
-    /// milliseconds.
+    /// Returns within how many milliseconds this publisher will send again, which a message or
+    /// beacon that is sent now promises.
     pub(crate) fn next_within(&self, is_beacon: bool) -> Option<u64> {
-        match (is_beacon, self.next_beat) {
-            (false, _) => Some(self.beat),
-            (true, None) => None,
-            (true, Some(_)) if self.beats > 1 => Some(self.beat),
-            (true, Some(_)) => Some(SLOW_INTERVAL),
+        match self.next_beacon {
+            _ if !is_beacon => Some(self.interval),
+            None => None,
+            Some(_) if self.beacons_left > 1 => Some(self.interval),
+            Some(_) => Some(SLOW_INTERVAL),
         }
     }
 
-    /// A beacon was sent, or tried.
+    /// Schedules the next beacon after one was published, or could not be.
     pub(crate) fn on_beacon_sent(&mut self, now: u64, random: f64) {
-        self.last_beat = now;
+        self.last_beacon = now;
         if self.next_probe.is_some() {
             self.on_received(now, random);
         }
-        if self.next_beat.is_some() {
-            let pause = if self.beats > 1 { self.beat } else { SLOW_INTERVAL };
-            self.beats = self.beats.saturating_sub(1);
-            self.next_beat = Some(now.saturating_add(pause));
+        if let Some(pause) = self.next_within(true) {
+            self.beacons_left = self.beacons_left.saturating_sub(1);
+            self.next_beacon = Some(now.saturating_add(pause));
         }
     }
 }
@@ -112,24 +113,24 @@ fn scaled(span: u64, random: f64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The beacons of so long: when, and what each promises.
-    fn beacons(pulse: &mut BeaconSchedule, from: u64, to: u64) -> Vec<(u64, Option<u64>)> {
+    /// The beacons between two times: when each is sent, and its promise.
+    fn beacons(schedule: &mut BeaconSchedule, from: u64, to: u64) -> Vec<(u64, Option<u64>)> {
         let mut all = Vec::new();
-        while let Some(at) = pulse.due_at().filter(|at| *at < to) {
-            all.push((at - from, pulse.next_within(true)));
-            pulse.on_beacon_sent(at, 1.0);
+        while let Some(at) = schedule.due_at().filter(|at| *at < to) {
+            all.push((at - from, schedule.next_within(true)));
+            schedule.on_beacon_sent(at, 1.0);
         }
         all
     }
 
     #[test]
-    fn beats_follow_the_last_publish_and_get_slow() {
-        let mut pulse = BeaconSchedule::new(3_000);
-        assert_eq!(pulse.due_at(), None, "nothing to say");
+    fn beacons_follow_the_last_message_and_get_slow() {
+        let mut schedule = BeaconSchedule::new(3_000);
+        assert_eq!(schedule.due_at(), None, "nothing was published");
         for now in (0..10_000).step_by(100) {
-            assert_eq!(pulse.next_within(false), Some(1_000));
-            pulse.on_published(now);
-            assert!(pulse.due_at().is_some_and(|at| at > now + 100), "events speak for themselves");
+            assert_eq!(schedule.next_within(false), Some(1_000));
+            schedule.on_published(now);
+            assert!(schedule.due_at().is_some_and(|at| at > now + 100), "messages need no beacon");
         }
         let (fast, slow) = (Some(1_000), Some(20_000));
         let expected = [
@@ -140,46 +141,46 @@ mod tests {
             (4_250, slow),
             (24_250, slow),
         ];
-        assert_eq!(beacons(&mut pulse, 9_900, 9_900 + 40_000), expected);
+        assert_eq!(beacons(&mut schedule, 9_900, 9_900 + 40_000), expected);
     }
 
     #[test]
-    fn a_short_trust_timeout_makes_beats_quick() {
-        let mut pulse = BeaconSchedule::new(300);
-        pulse.on_published(0);
-        assert_eq!(pulse.next_within(false), Some(100));
-        assert_eq!(beacons(&mut pulse, 0, 200), [(25, Some(100)), (125, Some(100))]);
+    fn a_short_trust_timeout_makes_beacons_frequent() {
+        let mut schedule = BeaconSchedule::new(300);
+        schedule.on_published(0);
+        assert_eq!(schedule.next_within(false), Some(100));
+        assert_eq!(beacons(&mut schedule, 0, 200), [(25, Some(100)), (125, Some(100))]);
     }
 
     #[test]
-    fn who_hears_nothing_probes_before_a_third_of_its_trust_is_over() {
-        let mut pulse = BeaconSchedule::new(3_000);
+    fn silence_is_probed_before_a_third_of_the_trust_timeout_is_over() {
+        let mut schedule = BeaconSchedule::new(3_000);
         for random in [0.0, 0.5, 1.0] {
-            pulse.on_received(0, random);
-            assert_eq!(pulse.due_at(), Some(500 + (500.0 * random) as u64));
+            schedule.on_received(0, random);
+            assert_eq!(schedule.due_at(), Some(500 + (500.0 * random) as u64));
         }
-        assert_eq!(beacons(&mut pulse, 0, 3_500), [(1_000, None), (2_000, None), (3_000, None)]);
-        pulse.on_unsubscribed();
-        assert_eq!(pulse.due_at(), None);
-        pulse.on_beacon_sent(4_000, 0.0);
-        assert_eq!(pulse.due_at(), None, "without a subscription there is nothing to hear");
+        assert_eq!(beacons(&mut schedule, 0, 3_500), [(1_000, None), (2_000, None), (3_000, None)]);
+        schedule.on_unsubscribed();
+        assert_eq!(schedule.due_at(), None);
+        schedule.on_beacon_sent(4_000, 0.0);
+        assert_eq!(schedule.due_at(), None, "without a subscription nothing could be received");
     }
 
     #[test]
-    fn who_asks_is_answered_soon_but_no_more_often_than_others_are_told() {
-        let mut pulse = BeaconSchedule::new(3_000);
-        pulse.on_hello(0, 0.0);
-        assert_eq!(pulse.due_at(), None, "one that never published is expected to be at 0");
-        pulse.on_published(0);
-        beacons(&mut pulse, 0, 10_000);
+    fn hellos_are_answered_soon_but_beacons_get_no_more_frequent() {
+        let mut schedule = BeaconSchedule::new(3_000);
+        schedule.on_hello(0, 0.0);
+        assert_eq!(schedule.due_at(), None, "peers expect a new publisher to be at 0");
+        schedule.on_published(0);
+        beacons(&mut schedule, 0, 10_000);
         let mut answers = 0;
         for now in 10_000..20_000 {
-            pulse.on_hello(now, 0.5);
-            if pulse.due_at().is_some_and(|at| at <= now) {
-                pulse.on_beacon_sent(now, 0.5);
+            schedule.on_hello(now, 0.5);
+            if schedule.due_at().is_some_and(|at| at <= now) {
+                schedule.on_beacon_sent(now, 0.5);
                 answers += 1;
             }
         }
-        assert!((9..=11).contains(&answers), "{answers} in ten seconds of questions");
+        assert!((9..=11).contains(&answers), "{answers} in ten seconds of hellos");
     }
 }

@@ -1,73 +1,70 @@
-//! Which events were here before: durable buses deliver again what was not confirmed, and a publish
-//! whose outcome is not known is made again.
+//! Recognises messages that were received before: durable buses redeliver messages that were not
+//! acknowledged, and a publisher repeats a publish whose outcome it does not know.
 //!
-//! Remembered for a while and up to a number, whichever ends first. What is forgotten and comes
-//! again is applied again: a delete costs one load more.
+//! Ids are remembered for a time and up to a number, whichever ends first. A message whose id was
+//! forgotten is applied again: a repeated delete costs one load.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::fingerprint::Fingerprints;
 
+/// The ids of received messages. All times are milliseconds.
 pub(crate) struct Dedupe {
     ttl: u64,
     max_entries: usize,
-    prints: Fingerprints,
-    seen: HashSet<u128, foldhash::fast::RandomState>,
-    /// The same, oldest first, with the time at which each is forgotten.
-    order: VecDeque<(u64, u128)>,
+    fingerprints: Fingerprints,
+    ids: HashSet<u128, foldhash::fast::RandomState>,
+    /// The same ids, oldest first, each with the time at which it is forgotten.
+    oldest: VecDeque<(u64, u128)>,
 }
 
 impl Dedupe {
-    /// `ttl` is in milliseconds. Zero of either turns it off: every event is new.
+    /// Zero entries or a `ttl` of zero turn it off: every message is new.
     pub(crate) fn new(max_entries: usize, ttl: u64) -> Self {
         Self {
             ttl,
-            max_entries,
-            prints: Fingerprints::default(),
-            seen: HashSet::default(),
-            order: VecDeque::new(),
+            max_entries: if ttl == 0 { 0 } else { max_entries },
+            fingerprints: Fingerprints::default(),
+            ids: HashSet::default(),
+            oldest: VecDeque::new(),
         }
     }
 
-    /// Whether the event was here before.
+    /// Whether this message was received before.
     pub(crate) fn contains(&mut self, now: u64, source: &str, id: &str) -> bool {
         self.expire(now);
-        self.seen.contains(&self.prints.of(source, id))
+        self.ids.contains(&self.fingerprints.of(source, id))
     }
 
-    /// Whether the event is seen for the first time, and remembers it.
-    ///
-    /// The id is taken together with its source: two publishers may number alike.
+    /// Remembers a message by its id and source, as two publishers may use the same ids. Returns
+    /// whether it is new.
     pub(crate) fn insert(&mut self, now: u64, source: &str, id: &str) -> bool {
-        if self.max_entries == 0 || self.ttl == 0 {
+        if self.max_entries == 0 {
             return true;
         }
         self.expire(now);
-        let print = self.prints.of(source, id);
-        if self.seen.contains(&print) {
+        let fingerprint = self.fingerprints.of(source, id);
+        if self.ids.contains(&fingerprint) {
             return false;
         }
-        if self.order.len() >= self.max_entries
-            && let Some((_, oldest)) = self.order.front().copied()
-        {
-            self.forget(oldest);
+        if self.oldest.len() >= self.max_entries {
+            self.forget_oldest();
         }
-        self.seen.insert(print);
-        self.order.push_back((now.saturating_add(self.ttl), print));
+        self.ids.insert(fingerprint);
+        self.oldest.push_back((now.saturating_add(self.ttl), fingerprint));
         true
     }
 
     fn expire(&mut self, now: u64) {
-        while let Some((until, print)) = self.order.front().copied()
-            && until <= now
-        {
-            self.forget(print);
+        while self.oldest.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_oldest();
         }
     }
 
-    fn forget(&mut self, oldest: u128) {
-        self.seen.remove(&oldest);
-        self.order.pop_front();
+    fn forget_oldest(&mut self) {
+        if let Some((_, fingerprint)) = self.oldest.pop_front() {
+            self.ids.remove(&fingerprint);
+        }
     }
 }
 
@@ -76,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_new_once_until_its_time_is_over() {
+    fn a_message_is_new_once_until_its_ttl_is_over() {
         let mut dedupe = Dedupe::new(10, 300);
         assert!(dedupe.insert(0, "a", "1"));
         assert!(!dedupe.insert(0, "a", "1"));
         assert!(dedupe.contains(299, "a", "1") && !dedupe.contains(299, "a", "2"));
-        assert!(dedupe.insert(0, "b", "1"), "of another source");
+        assert!(dedupe.insert(0, "b", "1"), "another source");
         assert!(!dedupe.insert(299, "a", "1"));
-        assert!(dedupe.insert(300, "a", "1"), "seeing it again does not prolong it");
+        assert!(dedupe.insert(300, "a", "1"), "receiving it again does not prolong it");
         assert!(!dedupe.insert(599, "a", "1"));
     }
 
@@ -98,23 +95,23 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_within_its_bounds() {
+    fn its_size_is_bounded() {
         let mut dedupe = Dedupe::new(100, 50);
         for now in 0..10_000 {
             assert!(dedupe.insert(now, "a", &now.to_string()));
-            assert!(dedupe.seen.len() <= 50 && dedupe.order.len() == dedupe.seen.len());
+            assert!(dedupe.ids.len() <= 50 && dedupe.oldest.len() == dedupe.ids.len());
         }
         for id in 0..10_000 {
             assert!(dedupe.insert(20_000, "a", &id.to_string()));
-            assert!(dedupe.seen.len() <= 100 && dedupe.order.len() == dedupe.seen.len());
+            assert!(dedupe.ids.len() <= 100 && dedupe.oldest.len() == dedupe.ids.len());
         }
     }
 
     #[test]
-    fn turned_off_it_calls_everything_new() {
+    fn turned_off_every_message_is_new() {
         for mut dedupe in [Dedupe::new(0, 300), Dedupe::new(10, 0)] {
             assert!(dedupe.insert(0, "a", "1") && dedupe.insert(0, "a", "1"));
-            assert!(dedupe.order.is_empty());
+            assert!(dedupe.oldest.is_empty());
         }
     }
 }

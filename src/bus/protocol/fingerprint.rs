@@ -1,8 +1,8 @@
-//! A name of two parts in sixteen bytes, so that what is remembered of peers has a size that they
-//! do not choose: an id may be 64 KiB long.
+//! Hashes a name of two parts to 16 bytes, so that peers cannot choose the size of what is
+//! remembered of them: an id may be 64 KiB long.
 //!
-//! Two hashes under random seeds of this process. Taking an event for another would lose it, and
-//! one hash of 64 bits would leave that to the quality of a single function.
+//! The fingerprint is two hashes under random seeds of this process. To take a message for another
+//! one would lose it, and with one hash of 64 bits that would depend on a single function.
 
 use std::hash::BuildHasher;
 
@@ -12,9 +12,9 @@ use foldhash::quality::RandomState;
 pub(crate) struct Fingerprints(RandomState, RandomState);
 
 impl Fingerprints {
-    pub(crate) fn of(&self, name: &str, of: &str) -> u128 {
-        let one = u128::from(self.0.hash_one((name, of)));
-        one << 64 | u128::from(self.1.hash_one((name, of)))
+    pub(crate) fn of(&self, first: &str, second: &str) -> u128 {
+        let high = u128::from(self.0.hash_one((first, second)));
+        high << 64 | u128::from(self.1.hash_one((first, second)))
     }
 }
 
@@ -24,10 +24,10 @@ mod tests {
 
     #[test]
     fn parts_do_not_run_into_each_other_and_halves_are_independent() {
-        let prints = Fingerprints::default();
-        assert_eq!(prints.of("a", "bc"), prints.of("a", "bc"));
-        assert_ne!(prints.of("a", "bc"), prints.of("ab", "c"));
-        let print = prints.of("a", "bc");
-        assert_ne!((print >> 64) as u64, print as u64, "the two seeds differ");
+        let fingerprints = Fingerprints::default();
+        let fingerprint = fingerprints.of("a", "bc");
+        assert_eq!(fingerprint, fingerprints.of("a", "bc"));
+        assert_ne!(fingerprint, fingerprints.of("ab", "c"));
+        assert_ne!((fingerprint >> 64) as u64, fingerprint as u64, "the two seeds differ");
     }
 }

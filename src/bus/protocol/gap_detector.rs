@@ -1,306 +1,241 @@
-//! Noticing that events were lost, where nobody says so.
+//! Detects that messages of the bus were lost although the transport reported nothing.
 //!
-//! Transports lose events in silence: a queue runs over at the broker or in the client, a
-//! resubscription fails unseen, a socket is dead for minutes before anyone notices. What memory
-//! holds may then be old, and is to be distrusted within `trust_timeout` (3 s).
+//! Transports lose messages silently: a queue overflows at the broker or in the client, a
+//! resubscription fails unnoticed, a socket stays dead for minutes. L1 may then hold old values,
+//! and must be marked untrusted within `trust_timeout` (3 s).
 //!
 //! # What is noticed, and by what
 //!
-//! Every event has a number, contiguous for its publisher's incarnation; beacons repeat the next
-//! number. So:
+//! Every message carries a sequence number, contiguous within the incarnation of its publisher. A
+//! beacon carries the number that the publisher's next message will have.
 //!
-//! 1. **An event is lost, and a later one or a beacon of its publisher arrives**: a hole. It may
-//!    be mere reordering, so it has 500 ms to be filled.
-//! 2. **The last event of a publisher is lost**: its beacons, from 250 ms after its last publish
-//!    and then each second, make 1 of it. With the 500 ms that is within 3 s even if the first
-//!    beacon is lost too. When they are through, everybody knows the number and the publisher may
-//!    be quiet; it repeats itself every 20 s for those who were not there.
-//! 3. **All of one publisher is lost**: it promised to be heard again and is not, for
-//!    `trust_timeout`. It may have died instead, right after it published; who can tell what it
-//!    said last? So that is a gap too. Who closes in order sends a last beacon that promises
-//!    nothing, and who goes while quiet has nothing outstanding: both leave without a gap.
-//!    (Beacons have no order among themselves, so one that arrives after the last is a promise
-//!    that will be broken, and costs a gap.)
-//! 4. **All of everything is lost**: nothing is heard from anyone for `trust_timeout`. Whoever has
-//!    heard nothing for a third of that sends a beacon, and hears at least that one. One probe
-//!    serves all who wait for a sign, so a quiet fleet of any size makes about one or two a second.
+//! 1. **A message is lost, and its publisher sends another message or a beacon**: a number is
+//!    missing. The messages may only be reordered, so the missing one has 500 ms to arrive.
+//! 2. **The last message of a publisher is lost**: the publisher sends a beacon 250 ms after its
+//!    last message and more at intervals of one second, which makes this case 1. With the 500 ms
+//!    the gap is found within 3 s, even if the first beacon is lost too. After these beacons every
+//!    peer knows the number, so the publisher sends one only every 20 s, for peers that were not
+//!    subscribed.
+//! 3. **All messages of one publisher are lost**: each message promises when the publisher will
+//!    send again, and nothing arrives for `trust_timeout`. The publisher may have died right after
+//!    a message that reached nobody, so this is a gap too. A publisher that is closed sends a last
+//!    beacon without a promise, and one that ends while it is idle has no promise to keep: neither
+//!    causes a gap. (Beacons have no order. If an older beacon arrives after the last one, its
+//!    promise will be broken, which costs a gap.)
+//! 4. **All messages of all publishers are lost**: nothing arrives for `trust_timeout`. An
+//!    instance that received nothing for a third of this time publishes a beacon, which the bus
+//!    also returns to the instance itself. One such probe reaches all instances that wait for a
+//!    sign, so an idle bus carries one or two probes a second, however many instances it has.
 //!
-//! What every instance pays is so many deliveries a second as there are instances that publish at
-//! the time, and a few more. [`check`](GapDetector::check) looks at each known publisher once.
+//! Each instance receives about one beacon a second from each instance that published in the last
+//! seconds, and a few more. [`poll_gap`](GapDetector::poll_gap) visits each known publisher once.
 //!
-//! # Who is there
+//! # Resync
 //!
-//! A publisher first seen while we listen must be seen from number 0 on, or earlier numbers are a
-//! hole. But when our subscription has just begun, publishers are in the midst of things, and
-//! their first sign only says where we begin. It asks them (by a hello) to say so soon. What was
-//! lost between the beginning of the subscription and a publisher's first sign cannot be known, so
-//! if there was anything to be learned, learning ends (`trust_timeout` after the beginning) with
-//! one gap of its own. Memory is nearly empty at that time after a start, and suspected anyway
-//! after a reconnect.
+//! If a publisher appears while the subscription lasts, its numbers must begin at 0, else the
+//! earlier ones are missing. When the subscription has just begun, publishers may be at any
+//! number, and the first message of each only tells its current number. A hello beacon asks the
+//! publishers to send one soon. Nobody can know which messages were lost between the beginning of
+//! the subscription and the first message of a publisher. So if any publisher was past the number
+//! known of it, the window ends (`trust_timeout` after the subscription began) with one gap of its
+//! own. This costs little: L1 is nearly empty after a start, and untrusted after a reconnect.
 //!
 //! # What is not noticed
 //!
-//! - Events of publishers without numbers: instances of the TypeScript package. That the
-//!   subscription as a whole died is noticed.
-//! - A publisher that was quiet, published, and died before its first beacon 250 ms later, if of
-//!   all that it sent only this event was lost.
-//! - A publisher that is cut off from the bus. Its events wait in its outbox, and it knows.
+//! - Lost messages of publishers without numbers: instances of the TypeScript package. The loss of
+//!   the whole subscription is noticed.
+//! - One lost message of a publisher that was idle before it and died within the 250 ms after it,
+//!   if no other message of this publisher was lost.
+//! - A publisher that is cut off from the bus. Its messages wait in its outbox, and the publisher
+//!   itself reports that.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-use super::{beacon_schedule::SLOW_INTERVAL, fingerprint::Fingerprints};
+use super::{beacon_schedule::SLOW_INTERVAL, session_state::SessionState};
 use crate::bus::wire::message::SequenceStamp;
 
-/// Milliseconds that a hole may be mere reordering.
-const HOLE_FILLS: u64 = 500;
+/// Milliseconds in which a missing message may still arrive, as it may only be reordered.
+const REORDER_WINDOW: u64 = 500;
 /// Milliseconds of silence after which a publisher is forgotten.
-const FORGOTTEN: u64 = 60_000;
-/// Known publishers.
+const FORGET_AFTER: u64 = 60_000;
 const MAX_PUBLISHERS: usize = 4_096;
-/// Pieces with holes between them, of one publisher. More is no reordering.
-const MAX_PIECES: usize = 32;
+/// Ranges with a hole before each, per publisher. More than reordering can explain.
+const MAX_RANGES: usize = 32;
 
-/// Why events must be taken to be lost.
+/// Why messages must be taken to be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapReason {
-    /// Numbers of a publisher are missing.
+    /// Sequence numbers of a publisher are missing.
     Hole,
-    /// A publisher that had promised to be heard was not.
+    /// A publisher broke its promise to send again.
     PublisherSilent,
-    /// Nothing was heard from anyone: the subscription is taken to be dead.
+    /// Nothing arrived from any publisher: the subscription is taken to be dead.
     Silent,
-    /// What was lost while we learned who is there is not known.
+    /// Messages may have been lost while the sequence numbers of publishers were learned.
     Joined,
-    /// There are more publishers than are watched.
+    /// There are more publishers than the detector tracks.
     TooManyPublishers,
-    /// Something came that is no event that is known here.
+    /// A message could not be decoded.
     Unreadable,
 }
 
-/// What the number of an event says. Whether it is applied is decided by its id, not by this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Nothing is missing so far.
-    InOrder,
-    /// Was there before, or says nothing new.
-    Known,
-    /// Something before it has not arrived yet.
-    Early,
-    /// Its publisher is not watched: there are too many.
-    Unwatched,
+impl GapReason {
+    /// The text for events and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Hole => "messages of a publisher are missing",
+            Self::PublisherSilent => "a publisher fell silent",
+            Self::Silent => "no message arrived from any instance",
+            Self::Joined => "messages may have been missed while the subscription began",
+            Self::TooManyPublishers => "more instances publish than can be tracked",
+            Self::Unreadable => "a message could not be decoded",
+        }
+    }
 }
 
+/// Tracks the sequence numbers of all publishers. All times are milliseconds.
 pub(crate) struct GapDetector {
     trust_timeout: u64,
     max_publishers: usize,
-    /// Our own incarnation, whose promises need no watching.
+    /// The incarnation of this instance, whose promises need no watching.
     own: Box<str>,
-    prints: Fingerprints,
-    publishers: HashMap<u128, PublisherState, foldhash::fast::RandomState>,
-    /// Whether there is a subscription.
-    listening: bool,
-    /// Counts subscriptions.
+    /// By incarnation, which is random and new with every start of an instance.
+    publishers: HashMap<Box<str>, PublisherState, foldhash::quality::RandomState>,
+    state: SessionState,
+    /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
-    /// Until when the first sign of a publisher only says where it is; whether one did.
-    joining: Option<u64>,
-    learned: bool,
-    last_heard: u64,
-    last_alarm: u64,
-    unwatched: bool,
-    unread: bool,
+    last_received: u64,
+    has_too_many: bool,
+    has_unreadable: bool,
 }
 
 struct PublisherState {
-    incarnation: Arc<str>,
-    /// What was deleted below this number is not known one by one, see [`order`](super::order).
-    floor: u64,
-    /// All numbers below are here.
+    /// Deletes below this number are not known key by key, see [`causality`](super::causality).
+    forgotten_below: u64,
+    /// All numbers below were received.
     next: u64,
-    /// What is here above, in order, with holes before each.
-    pieces: Vec<SeqRange>,
-    /// The subscription it was last heard in.
+    /// The numbers that were received above, in order, with a hole before each range.
+    ranges: Vec<SeqRange>,
+    /// The subscription on which a message of this publisher was last received.
     subscription: u64,
-    last_heard: u64,
-    /// When it counts as silent, if it promised to be heard.
+    last_received: u64,
+    /// When the publisher has broken its promise to send again, if it made one.
     overdue: Option<u64>,
 }
 
-/// Numbers from here to before there. Empty if a beacon told of them and nothing more.
+/// The numbers `from..to`. Empty if only a beacon told of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SeqRange {
     from: u64,
     to: u64,
-    /// When the hole before it was noticed.
+    /// When the hole before this range was noticed.
     since: u64,
 }
 
 impl GapDetector {
-    /// `own` is our incarnation; `trust_timeout` is in milliseconds.
+    /// `own` is the incarnation of this instance.
     pub(crate) fn new(own: &str, trust_timeout: u64) -> Self {
         Self {
             trust_timeout,
             max_publishers: MAX_PUBLISHERS,
             own: Box::from(own),
-            prints: Fingerprints::default(),
             publishers: HashMap::default(),
-            listening: false,
+            state: SessionState::Disconnected { resync: None },
             subscription: 0,
-            joining: None,
-            learned: false,
-            last_heard: 0,
-            last_alarm: 0,
-            unwatched: false,
-            unread: false,
+            last_received: 0,
+            has_too_many: false,
+            has_unreadable: false,
         }
     }
 
-    /// A subscription began. If it did not resume the last one, publishers may be anywhere, and
-    /// the caller distrusts memory now, of its own accord.
+    /// Records that a subscription began. If it did not resume the last one, publishers may be at
+    /// any number, and the caller marks L1 untrusted itself.
     pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool) {
-        self.listening = true;
-        self.last_heard = now;
-        self.last_alarm = now;
-        if !resumed {
-            self.subscription += 1;
-            self.joining = Some(now.saturating_add(self.trust_timeout));
-        }
+        self.state.on_subscribed(now, resumed, self.trust_timeout);
+        self.last_received = now;
+        self.subscription += u64::from(!resumed);
         for publisher in self.publishers.values_mut() {
-            publisher.last_heard = now;
+            publisher.last_received = now;
             publisher.overdue = None;
         }
     }
 
-    /// It ended. Until there is another, nothing is trusted, so nothing is noticed.
+    /// Records that the subscription ended. L1 is not trusted without one, so no gap is reported.
     pub(crate) fn on_unsubscribed(&mut self) {
-        self.listening = false;
+        self.state.on_unsubscribed();
     }
 
-    /// Until when memory may be trusted if nothing more is heard. `None`: not at all, there is no
-    /// subscription.
+    /// Records that a resumed subscription has delivered all messages that the broker kept.
+    pub(crate) fn on_replayed(&mut self) {
+        self.state.on_replayed();
+    }
+
+    /// Returns until when L1 may be trusted if nothing more is received. `None`: not at all.
     pub(crate) fn trusted_until(&self) -> Option<u64> {
-        // mutant silence: => self.listening.then_some(u64::MAX)
-        self.listening.then(|| self.last_heard.saturating_add(self.trust_timeout))
+        // mutant silence: => self.state.is_trusted().then_some(u64::MAX)
+        self.state.is_trusted().then(|| self.last_received.saturating_add(self.trust_timeout))
     }
 
-    /// Something came that is not numbered: all it says is that the subscription lives.
+    /// Records a message without a sequence number, which only shows that the subscription works.
     pub(crate) fn observe_activity(&mut self, now: u64) {
-        self.last_heard = now;
+        self.last_received = now;
     }
 
-    /// An event, or a beacon, came.
-    pub(crate) fn observe(
-        &mut self,
-        now: u64,
-        source: &str,
-        stamp: &SequenceStamp<'_>,
-        is_beacon: bool,
-    ) -> Verdict {
-        self.last_heard = now;
-        let joining = self.joining.is_some_and(|until| now < until);
-        let print = self.prints.of(source, stamp.incarnation);
-        if !self.publishers.contains_key(&print) && self.publishers.len() >= self.max_publishers {
-            self.unwatched = true;
-            return Verdict::Unwatched;
+    /// Records a message that could not be decoded. Its content is lost, so
+    /// [`poll_gap`](Self::poll_gap) reports a gap: one for many, as there may be many.
+    pub(crate) fn observe_unreadable(&mut self, now: u64) {
+        self.last_received = now;
+        self.has_unreadable = true;
+    }
+
+    /// Records a numbered message or a beacon.
+    pub(crate) fn observe(&mut self, now: u64, stamp: &SequenceStamp<'_>, is_beacon: bool) {
+        self.last_received = now;
+        if !self.publishers.contains_key(stamp.incarnation) {
+            if self.publishers.len() >= self.max_publishers {
+                self.has_too_many = true;
+                return;
+            }
+            self.publishers.insert(Box::from(stamp.incarnation), PublisherState::new());
         }
-        let publisher = self.publishers.entry(print).or_insert_with(|| PublisherState {
-            incarnation: Arc::from(stamp.incarnation),
-            floor: 0,
-            next: 0,
-            pieces: Vec::new(),
-            // Not yet in this one.
-            subscription: 0,
-            last_heard: now,
-            overdue: None,
-        });
-        publisher.last_heard = now;
+        let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
+        publisher.last_received = now;
         let end = stamp.seq.saturating_add(u64::from(!is_beacon));
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
-            // Of what came before, nothing was heard one by one; nor, if this is a pattern, of it.
-            publisher.floor = publisher.floor.max(end);
-            if joining && stamp.seq > publisher.next {
-                publisher.settle(stamp.seq);
-                self.learned = true;
+            // The first message of this publisher on this subscription: its earlier deletes, and
+            // this one if it is a pattern, are not known key by key.
+            publisher.forget_below(end);
+            if self.state.is_resyncing(now) && stamp.seq > publisher.next {
+                publisher.advance_to(stamp.seq);
+                self.state.on_missed();
             }
         }
-        let verdict = publisher.arrived(SeqRange { from: stamp.seq, to: end, since: now });
-        // What is known may be an old event delivered again, and its promise was kept or broken
-        // long ago. A beacon that says what is known is the very sign that was promised.
-        if verdict != Verdict::Known || is_beacon && stamp.seq >= publisher.next {
-            // A slow promise is none: who breaks it has nothing outstanding, and is forgotten.
-            let due = stamp
-                .next_within_ms
-                .filter(|due| *due < SLOW_INTERVAL && *stamp.incarnation != *self.own);
+        let is_new = publisher.observe_sequence(SeqRange { from: stamp.seq, to: end, since: now });
+        // A known message may have been delivered again, long after its promise was kept or
+        // broken. But a beacon with the current number is the very message that was promised.
+        if is_new || is_beacon && stamp.seq >= publisher.next {
+            // A slow promise is not watched: a publisher that breaks it has nothing outstanding.
+            let due = stamp.next_within_ms.filter(|due| *due < SLOW_INTERVAL);
+            let due = due.filter(|_| *stamp.incarnation != *self.own);
             let wait = |due: u64| self.trust_timeout.max(due.saturating_mul(3));
             publisher.overdue = due.map(|due| now.saturating_add(wait(due)));
         }
-        verdict
     }
 
-    /// Whether events must be taken to be lost. To be asked a few times a second; then memory is
-    /// distrusted, and then this [`acknowledge_gap`](Self::acknowledge_gap): in this order, because from then on
-    /// what was lost counts as heard of.
+    /// Returns why messages must be taken to be lost, if so. The subscriber calls this a few times
+    /// a second; after a gap it marks L1 untrusted and then calls
+    /// [`acknowledge_gap`](Self::acknowledge_gap). In this order, because from then on the lost
+    /// messages count as applied.
     pub(crate) fn poll_gap(&mut self, now: u64) -> Option<GapReason> {
-        if self.listening { self.find(now) } else { None }
-    }
-
-    /// Something came that cannot be read. What it would have said is lost, which
-    /// [`poll_gap`](Self::poll_gap) says: not for each, as they may be many.
-    pub(crate) fn observe_unreadable(&mut self, now: u64) {
-        self.last_heard = now;
-        self.unread = true;
-    }
-
-    /// Memory is distrusted, because events were lost: that is dealt with now, and not said again.
-    pub(crate) fn acknowledge_gap(&mut self, now: u64) {
-        self.last_alarm = now;
-        self.learned = false;
-        self.unread = false;
-        for publisher in self.publishers.values_mut() {
-            publisher.settle(publisher.end());
-            publisher.floor = publisher.floor.max(publisher.next);
-            publisher.overdue = publisher.overdue.filter(|at| now < *at);
-        }
-    }
-
-    /// Whether it is known well enough what was deleted of late: not soon after a subscription
-    /// began or events were lost.
-    pub(crate) fn is_caught_up(&self, now: u64) -> bool {
-        self.listening && now.saturating_sub(self.last_alarm) >= self.trust_timeout
-    }
-
-    /// Whether a publisher was heard of in the last minute.
-    pub(crate) fn is_known(&self, incarnation: &str) -> bool {
-        self.publishers.values().any(|publisher| *publisher.incarnation == *incarnation)
-    }
-
-    /// Each publisher, and the number below which all of its events are here.
-    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.publishers.values().map(|publisher| (&*publisher.incarnation, publisher.next))
-    }
-
-    /// Each publisher, and the number below which it is not known what was deleted.
-    pub(crate) fn forgotten_watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.publishers.values().map(|publisher| (&*publisher.incarnation, publisher.floor))
-    }
-
-    /// What the publisher deleted with this number, or before, is not remembered one by one.
-    pub(crate) fn forget_below(&mut self, incarnation: &str, seq: u64) {
-        for publisher in self.publishers.values_mut() {
-            if *publisher.incarnation == *incarnation {
-                publisher.floor = publisher.floor.max(seq.saturating_add(1));
-            }
-        }
-    }
-
-    fn find(&mut self, now: u64) -> Option<GapReason> {
-        let since = |then: u64| now.saturating_sub(then);
-        let forgotten = FORGOTTEN.max(self.trust_timeout.saturating_mul(2));
-        self.publishers.retain(|_, publisher| since(publisher.last_heard) < forgotten);
+        let elapsed = |then: u64| now.saturating_sub(then);
+        let last_gap = self.state.since()?;
+        let forget_after = FORGET_AFTER.max(self.trust_timeout.saturating_mul(2));
+        self.publishers.retain(|_, publisher| elapsed(publisher.last_received) < forget_after);
         // mutant silence: if false
-        if since(self.last_heard.max(self.last_alarm)) >= self.trust_timeout {
+        if elapsed(self.last_received.max(last_gap)) >= self.trust_timeout {
             return Some(GapReason::Silent);
         }
-        if self.joining.take_if(|until| *until <= now).is_some() && self.learned {
+        if self.state.end_resync(now) {
             return Some(GapReason::Joined);
         }
         // mutant hole: if false
@@ -311,51 +246,108 @@ impl GapDetector {
         if self.publishers.values().any(|it| it.overdue.is_some_and(|at| at <= now)) {
             return Some(GapReason::PublisherSilent);
         }
-        if self.unread && since(self.last_alarm) >= self.trust_timeout / 2 {
+        if self.has_unreadable && elapsed(last_gap) >= self.trust_timeout / 2 {
             return Some(GapReason::Unreadable);
         }
-        if self.unwatched && since(self.last_alarm) >= self.trust_timeout {
-            self.unwatched = false;
+        if self.has_too_many && elapsed(last_gap) >= self.trust_timeout {
+            self.has_too_many = false;
             return Some(GapReason::TooManyPublishers);
         }
         None
     }
+
+    /// Records that L1 was marked untrusted, which covers everything lost so far.
+    pub(crate) fn acknowledge_gap(&mut self, now: u64) {
+        self.state.on_gap_acknowledged(now);
+        self.has_unreadable = false;
+        for publisher in self.publishers.values_mut() {
+            publisher.advance_to(publisher.highest());
+            publisher.forget_below(publisher.next);
+            publisher.overdue = publisher.overdue.filter(|at| now < *at);
+        }
+    }
+
+    /// Whether recent deletes are known well enough to judge peers' values: not within
+    /// `trust_timeout` after a subscription began or a gap was acknowledged.
+    pub(crate) fn is_caught_up(&self, now: u64) -> bool {
+        self.state.since().is_some_and(|since| now.saturating_sub(since) >= self.trust_timeout)
+    }
+
+    /// Whether a message of this incarnation was received in the last minute.
+    pub(crate) fn is_known(&self, incarnation: &str) -> bool {
+        self.publishers.contains_key(incarnation)
+    }
+
+    /// Each publisher, with the number below which all its messages were received.
+    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.publishers.iter().map(|(incarnation, publisher)| (&**incarnation, publisher.next))
+    }
+
+    /// Each publisher, with the number below which its deletes are not known key by key.
+    pub(crate) fn forgotten_watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
+        let publishers = self.publishers.iter();
+        publishers.map(|(incarnation, publisher)| (&**incarnation, publisher.forgotten_below))
+    }
+
+    /// Records that deletes up to this number are not remembered key by key.
+    pub(crate) fn forget_up_to(&mut self, incarnation: &str, seq: u64) {
+        if let Some(publisher) = self.publishers.get_mut(incarnation) {
+            publisher.forget_below(seq.saturating_add(1));
+        }
+    }
 }
 
 impl PublisherState {
-    /// Takes all numbers below for dealt with.
-    fn settle(&mut self, next: u64) {
-        self.next = self.next.max(next);
-        let reached = self.pieces.iter().take_while(|piece| piece.from <= self.next).count();
-        for piece in self.pieces.drain(..reached) {
-            self.next = self.next.max(piece.to);
+    fn new() -> Self {
+        Self {
+            forgotten_below: 0,
+            next: 0,
+            ranges: Vec::new(),
+            // None yet: the detector counts from 1.
+            subscription: 0,
+            last_received: 0,
+            overdue: None,
         }
     }
 
-    /// The highest number that is known to have been given, and one more.
-    fn end(&self) -> u64 {
-        self.pieces.last().map_or(self.next, |last| last.to)
+    fn forget_below(&mut self, seq: u64) {
+        self.forgotten_below = self.forgotten_below.max(seq);
+    }
+
+    /// Takes all numbers below `next` as received.
+    fn advance_to(&mut self, next: u64) {
+        self.next = self.next.max(next);
+        let reached = self.ranges.iter().take_while(|range| range.from <= self.next).count();
+        for range in self.ranges.drain(..reached) {
+            self.next = self.next.max(range.to);
+        }
+    }
+
+    /// The highest number that the publisher is known to have used, plus one.
+    fn highest(&self) -> u64 {
+        self.ranges.last().map_or(self.next, |last| last.to)
     }
 
     fn has_hole(&self, now: u64) -> bool {
-        self.pieces.len() > MAX_PIECES
-            || self.pieces.first().is_some_and(|it| now.saturating_sub(it.since) >= HOLE_FILLS)
+        self.ranges.len() > MAX_RANGES
+            || self.ranges.first().is_some_and(|it| now.saturating_sub(it.since) >= REORDER_WINDOW)
     }
 
-    fn arrived(&mut self, new: SeqRange) -> Verdict {
+    /// Records received numbers. Returns whether they say anything new.
+    fn observe_sequence(&mut self, new: SeqRange) -> bool {
         if new.to <= self.next {
-            return Verdict::Known;
+            return false;
         }
         if new.from <= self.next {
-            self.settle(new.to);
-            return Verdict::InOrder;
+            self.advance_to(new.to);
+            return true;
         }
-        let at = self.pieces.partition_point(|piece| piece.from <= new.from);
-        let is_full = self.pieces.len() > MAX_PIECES;
-        let (before, after) = self.pieces.split_at_mut(at);
+        let at = self.ranges.partition_point(|range| range.from <= new.from);
+        let is_full = self.ranges.len() > MAX_RANGES;
+        let (before, after) = self.ranges.split_at_mut(at);
         let (before, after) = (before.last_mut(), after.first_mut());
         if before.as_ref().is_some_and(|before| new.to <= before.to) {
-            return Verdict::Known;
+            return false;
         }
         match (before, after) {
             (Some(before), after) if before.to >= new.from => {
@@ -364,27 +356,27 @@ impl PublisherState {
                     && after.from <= new.to
                 {
                     before.to = after.to;
-                    self.pieces.remove(at);
+                    self.ranges.remove(at);
                 }
             }
             (_, Some(after)) if after.from <= new.to => after.from = new.from,
-            // There are too many holes already: only the end counts now.
+            // There are too many holes already: only the highest number counts now.
             (_, Some(_)) if is_full => {}
             (Some(before), None) if is_full => before.to = new.to,
-            // The hole before what follows was there already, and this stands in its midst.
+            // The new range splits the hole before `after`, which was noticed earlier.
             (_, Some(after)) => {
                 let since = after.since;
-                self.pieces.insert(at, SeqRange { since, ..new });
+                self.ranges.insert(at, SeqRange { since, ..new });
             }
-            (_, None) => self.pieces.push(new),
+            (_, None) => self.ranges.push(new),
         }
-        Verdict::Early
+        true
     }
 }
 
 #[cfg(test)]
 impl GapDetector {
-    /// As who listens does it.
+    /// Polls and acknowledges, as the subscriber does.
     pub(crate) fn check(&mut self, now: u64) -> Option<GapReason> {
         let reason = self.poll_gap(now)?;
         self.acknowledge_gap(now);

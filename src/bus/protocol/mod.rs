@@ -1,4 +1,5 @@
-//! The protocol of one instance on the bus, pure: told the time and the bytes, it says what to send.
+//! The bus protocol of one instance. It does no I/O and reads no clock: callers pass the time, random
+//! numbers and received messages, and get back the messages to publish.
 
 pub(crate) mod beacon_schedule;
 pub(crate) mod causality;
@@ -7,3 +8,5 @@ pub(crate) mod fingerprint;
 pub(crate) mod gap_detector;
 pub(crate) mod outbox;
 pub(crate) mod session;
+pub(crate) mod session_state;
+pub(crate) mod version_vector;

@@ -1,26 +1,26 @@
-//! What is to be published and has not been confirmed yet.
+//! The outbox: changes that wait to be published, and the message that is not confirmed yet.
 //!
-//! Kept per key and not per event: a key that is deleted a thousand times while the bus is away
-//! goes out once. Bounded by count and bytes; what does not fit makes the rest coarser (all keys,
-//! instead of these), and never gets lost. One message is out at a time, and the same again until
-//! it is confirmed, while the rest collects behind it: so many deletes make few messages.
+//! Changes are queued per key, not per call: a key that is deleted a thousand times while the bus
+//! is unreachable is published once. The queue is bounded by count and bytes. A full queue never
+//! drops a change: it replaces the queued ones by one that covers more keys, at worst all of them.
+//! One message is in flight at a time, and repeated until it is confirmed; changes collect behind
+//! it, so many deletes make few messages.
 //!
-//! What goes out is numbered here, without holes, because a hole in the numbers tells peers that
-//! they missed something.
+//! The outbox gives out the sequence numbers, without holes, because peers take a hole for a lost
+//! message.
 //!
-//! # CausalFilter
+//! # Order
 //!
-//! Deletes may pass each other and patterns: that they happened is all they say. A value must not
-//! pass a delete of its key, in neither direction:
+//! Deletes and patterns may overtake each other, because they only say that something was deleted.
+//! A value and a delete of its key must not overtake each other:
 //!
-//! - A delete or pattern turns the values that wait, and that it may concern, into deletes.
-//! - A value goes to the end. The one that it replaces becomes a delete in its old place: so a key
-//!   that is set again and again is invalidated when its first turn comes, and not when the
-//!   setting ends.
+//! - A delete or pattern turns the queued values that it may concern into deletes.
+//! - A value is queued last. The value that it replaces becomes a delete in its old position: so a
+//!   key that is set again and again is invalidated at its first position, not after the last set.
 //!
-//! A value is a hint that spares peers a load, and old hints do harm. So values wait for a second
-//! at most and are sent once; from then on they are deletes. Values of loads (primes) say nothing
-//! that peers must know, and are forgotten instead.
+//! A value only spares peers a load, and an old value does harm. So values wait for at most one
+//! second and are sent once; from then on they are deletes. Values of loads (primes) change nothing
+//! that peers must know, and are dropped instead.
 
 mod change;
 
@@ -29,183 +29,182 @@ use std::{
     sync::Arc,
 };
 
+use self::change::Queued;
 pub(crate) use self::change::{Change, OutgoingBatch};
-use self::change::{Entry, Value, What};
 use crate::bus::wire::limits::{MAX_KEYS, MAX_TEXT};
 
-/// Bytes of keys in one message. Brokers refuse large messages; NATS from 1 MiB on.
+/// Bytes of keys in one message. Brokers refuse large messages: NATS above 1 MiB.
 const BATCH_BYTES: usize = 256 << 10;
-/// Everything.
+/// The pattern that matches every key.
 const ALL: &str = "*";
 
-type Turns = HashMap<Arc<str>, u64, foldhash::fast::RandomState>;
+type Positions = HashMap<Arc<str>, u64, foldhash::fast::RandomState>;
 
 pub(crate) struct Outbox {
     max_entries: usize,
     max_bytes: usize,
-    /// Deletes in one message.
-    most_keys: usize,
-    /// What waits, by turn; and the turns of deletes and values by key, of patterns by pattern.
-    waiting: BTreeMap<u64, Entry>,
-    deletes: Turns,
-    values: Turns,
-    patterns: Turns,
+    max_batch_keys: usize,
+    /// By position.
+    waiting: BTreeMap<u64, Queued>,
+    /// The positions of the queued changes: of deletes and values by key, of patterns by pattern.
+    deletes: Positions,
+    values: Positions,
+    patterns: Positions,
     bytes: usize,
-    next_turn: u64,
-    out: Option<OutgoingBatch>,
+    next_position: u64,
+    in_flight: Option<OutgoingBatch>,
     next_seq: u64,
 }
 
 impl Outbox {
-    /// Bounds on what waits. What is out counts in neither: it is one message.
+    /// The bounds apply to the queued changes. The message in flight is counted in neither.
     pub(crate) fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
             max_entries,
             max_bytes,
-            most_keys: MAX_KEYS,
+            max_batch_keys: MAX_KEYS,
             waiting: BTreeMap::new(),
-            deletes: Turns::default(),
-            values: Turns::default(),
-            patterns: Turns::default(),
+            deletes: Positions::default(),
+            values: Positions::default(),
+            patterns: Positions::default(),
             bytes: 0,
-            next_turn: 0,
-            out: None,
+            next_position: 0,
+            in_flight: None,
             next_seq: 0,
         }
     }
 
-    /// A message of each delete, for want of room for what else is to be said of each key.
+    /// Makes each delete a message of its own, because a message has room for the generation of
+    /// one key.
     pub(crate) fn single_key(self) -> Self {
-        Self { most_keys: 1, ..self }
+        Self { max_batch_keys: 1, ..self }
     }
 
-    /// Takes a change in. It is out when [`acked`](Self::acked) is above the turn that this
-    /// returns.
+    /// Queues a change. Returns its position: it was published when [`acked`](Self::acked) is
+    /// above it.
     pub(crate) fn push(&mut self, now: u64, change: Change) -> u64 {
-        let turn = match change {
-            Change::Delete(key) if key.len() > MAX_TEXT => self.pattern(&beginning(&key)),
-            Change::Value { key, prime: false, .. } if key.len() > MAX_TEXT => {
-                self.pattern(&beginning(&key))
+        let is_too_long = change.text().len() > MAX_TEXT;
+        let position = match change {
+            Change::Pattern(_) if is_too_long => self.push_pattern(&Arc::from(ALL)),
+            Change::Value { prime: true, .. } if is_too_long => self.take_position(),
+            Change::Delete(key) | Change::Value { key, .. } if is_too_long => {
+                self.push_pattern(&prefix_glob(&key))
             }
-            Change::Value { key, prime: true, .. } if key.len() > MAX_TEXT => self.turn(),
-            Change::Pattern(pattern) if pattern.len() > MAX_TEXT => self.pattern(&Arc::from(ALL)),
-            Change::Delete(key) => self.delete(&key),
-            Change::Pattern(pattern) => self.pattern(&pattern),
-            Change::Value { key, value, ttl_ms, prime, context } => {
-                self.retire(&key);
-                let turn = self.turn();
-                let value = Value { key, value, ttl_ms, prime, context, since: now };
-                self.insert(turn, Entry::Value(value));
-                turn
+            Change::Delete(key) => self.push_delete(&key),
+            Change::Pattern(pattern) => self.push_pattern(&pattern),
+            Change::Value { .. } => {
+                self.downgrade_to_delete(change.text());
+                let position = self.take_position();
+                self.insert(position, Queued { change, since: now });
+                position
             }
         };
-        self.fit();
-        turn
+        self.enforce_bounds();
+        position
     }
 
-    /// The message to publish now: the same until it is confirmed.
+    /// Returns the message to publish now: the same one until it is confirmed.
     pub(crate) fn next(&mut self, now: u64) -> Option<&OutgoingBatch> {
-        if self.out.is_none()
-            && let Some((turn, what)) = self.take(now)
+        if self.in_flight.is_none()
+            && let Some((position, changes)) = self.pop(now)
         {
-            self.out = Some(OutgoingBatch { seq: self.next_seq, what, turn });
+            self.in_flight = Some(OutgoingBatch { seq: self.next_seq, changes, position });
             self.next_seq += 1;
         }
-        self.out.as_ref()
+        self.in_flight.as_ref()
     }
 
-    /// The message of this number has been published. Gives it, the first time.
+    /// Records that the message of this number was published. Returns it, the first time.
     pub(crate) fn confirm(&mut self, seq: u64) -> Option<OutgoingBatch> {
-        self.out.take_if(|out| out.seq == seq)
+        self.in_flight.take_if(|batch| batch.seq == seq)
     }
 
-    /// Whether a message is out that is not confirmed.
+    /// Whether a message is not confirmed yet.
     pub(crate) fn is_sending(&self) -> bool {
-        self.out.is_some()
+        self.in_flight.is_some()
     }
 
-    /// It has not, or nobody knows. Its number stays; a value that was given becomes a delete, and
-    /// one that was loaded a delete of nothing: a bus that does not take it is not to cost others
-    /// what they hold. (Peers that have
-    /// the value after all take the delete for a repetition, which does no harm: what happened to
-    /// the key since waits here.)
+    /// Records that the publish failed, or that its outcome is not known.
+    ///
+    /// The sequence number stays, but a value that was set becomes a delete, and a prime becomes a
+    /// delete of nothing, so that an unreachable bus does not evict the entries of peers. (Peers
+    /// that did receive the value take the second message for a repetition. This does no harm:
+    /// later changes of the key are still queued here.)
     pub(crate) fn on_send_failed(&mut self) {
-        if let Some(out) = &mut self.out
-            && let What::Set(value) = &out.what
-        {
-            let keys = if value.prime { Vec::new() } else { vec![Arc::clone(&value.key)] };
-            out.what = What::Delete(keys);
+        if let Some(batch) = &mut self.in_flight {
+            let changes = std::mem::take(&mut batch.changes).into_iter();
+            batch.changes = changes.filter_map(Change::without_value).collect();
         }
     }
 
-    /// All changes of turns below this are out and confirmed.
+    /// All changes at positions below this one were published.
     pub(crate) fn acked(&self) -> u64 {
         let waiting = || self.waiting.keys().next().copied();
-        self.out.as_ref().map(|out| out.turn).or_else(waiting).unwrap_or(self.next_turn)
+        let in_flight = self.in_flight.as_ref().map(|batch| batch.position);
+        in_flight.or_else(waiting).unwrap_or(self.next_position)
     }
 
-    /// The number of the first message that is not confirmed: what a beacon says.
+    /// The number of the first message that is not confirmed, which a beacon carries.
     pub(crate) fn confirmed_seq(&self) -> u64 {
-        self.out.as_ref().map_or(self.next_seq, |out| out.seq)
+        self.in_flight.as_ref().map_or(self.next_seq, |batch| batch.seq)
     }
 
-    /// The number of the next message that is made: whatever is taken in from now on has it, or a
-    /// higher one.
+    /// The number of the next message: changes that are pushed from now on get it or a higher one.
     pub(crate) fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Whether everything that was taken in is out and confirmed.
+    /// Whether everything was published.
     pub(crate) fn is_empty(&self) -> bool {
-        self.out.is_none() && self.waiting.is_empty()
+        self.len() == 0
     }
 
-    /// Entries that wait, and the message that is out.
+    /// The number of queued changes, plus one for the message in flight.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + usize::from(self.out.is_some())
+        self.waiting.len() + usize::from(self.in_flight.is_some())
     }
 
-    fn delete(&mut self, key: &Arc<str>) -> u64 {
+    fn push_delete(&mut self, key: &Arc<str>) -> u64 {
         // mutant outbox-order: remove
-        self.retire(key);
-        if let Some(covered) = self.patterns.get(ALL).or_else(|| self.deletes.get(key)) {
-            return *covered;
+        self.downgrade_to_delete(key);
+        if let Some(covering) = self.patterns.get(ALL).or_else(|| self.deletes.get(key)) {
+            return *covering;
         }
-        let turn = self.turn();
-        self.insert(turn, Entry::Delete(Arc::clone(key)));
-        turn
+        let position = self.take_position();
+        self.insert(position, Queued::from(Change::Delete(Arc::clone(key))));
+        position
     }
 
-    fn pattern(&mut self, pattern: &Arc<str>) -> u64 {
-        // Which of them it concerns is not worth finding out.
-        self.retire_all();
-        if let Some(covered) = self.patterns.get(ALL).or_else(|| self.patterns.get(pattern)) {
-            return *covered;
+    fn push_pattern(&mut self, pattern: &Arc<str>) -> u64 {
+        // It would cost too much to find the values that match.
+        self.downgrade_all();
+        if let Some(covering) = self.patterns.get(ALL).or_else(|| self.patterns.get(pattern)) {
+            return *covering;
         }
         if **pattern == *ALL {
             return self.coarsen();
         }
-        let turn = self.turn();
-        self.insert(turn, Entry::Pattern(Arc::clone(pattern)));
-        turn
+        let position = self.take_position();
+        self.insert(position, Queued::from(Change::Pattern(Arc::clone(pattern))));
+        position
     }
 
-    /// Puts everything in place of what waits.
+    /// Replaces all queued changes by one that covers every key.
     fn coarsen(&mut self) -> u64 {
         let first = self.waiting.keys().next().copied();
-        let turn = first.unwrap_or_else(|| self.turn());
+        let position = first.unwrap_or_else(|| self.take_position());
         self.waiting.clear();
         self.deletes.clear();
         self.values.clear();
         self.patterns.clear();
         self.bytes = 0;
-        self.insert(turn, Entry::Pattern(Arc::from(ALL)));
-        turn
+        self.insert(position, Queued::from(Change::Pattern(Arc::from(ALL))));
+        position
     }
 
-    fn fit(&mut self) {
+    fn enforce_bounds(&mut self) {
         if self.is_over() {
-            self.retire_all();
+            self.downgrade_all();
         }
         if self.is_over() {
             self.coarsen();
@@ -213,105 +212,96 @@ impl Outbox {
     }
 
     fn is_over(&self) -> bool {
-        let only_everything = self.waiting.len() == 1 && self.patterns.contains_key(ALL);
-        !only_everything && (self.waiting.len() > self.max_entries || self.bytes > self.max_bytes)
+        let is_coarse = self.waiting.len() == 1 && self.patterns.contains_key(ALL);
+        !is_coarse && (self.waiting.len() > self.max_entries || self.bytes > self.max_bytes)
     }
 
-    /// Makes a value that waits a delete, or nothing if it is a prime.
-    fn retire(&mut self, key: &str) {
-        let Some(turn) = self.values.get(key).copied() else { return };
-        if let Some(Entry::Value(value)) = self.remove(turn)
-            && !value.prime
-            && !self.deletes.contains_key(&value.key)
+    /// Turns the queued value of a key, if there is one, into a delete, or drops it if it is a
+    /// prime.
+    fn downgrade_to_delete(&mut self, key: &str) {
+        let Some(position) = self.values.get(key).copied() else { return };
+        if let Some(delete) = self.remove(position).and_then(|it| it.change.without_value())
+            && !self.deletes.contains_key(key)
             && !self.patterns.contains_key(ALL)
         {
-            self.insert(turn, Entry::Delete(value.key));
+            self.insert(position, Queued::from(delete));
         }
     }
 
-    fn retire_all(&mut self) {
+    fn downgrade_all(&mut self) {
         let keys: Vec<Arc<str>> = self.values.keys().map(Arc::clone).collect();
-        keys.iter().for_each(|key| self.retire(key));
+        keys.iter().for_each(|key| self.downgrade_to_delete(key));
     }
 
-    /// What is to go out next, and whose turn it is.
-    fn take(&mut self, now: u64) -> Option<(u64, What)> {
+    /// Takes the changes of the next message, and the position of the first of them.
+    fn pop(&mut self, now: u64) -> Option<(u64, Vec<Change>)> {
         loop {
-            let (turn, first) = self.waiting.first_key_value()?;
-            let turn = *turn;
-            match first {
-                Entry::Delete(_) => return Some((turn, What::Delete(self.take_deletes()))),
-                Entry::Value(value) if value.is_too_old(now) => {
-                    let key = Arc::clone(&value.key);
-                    self.retire(&key);
+            let (position, first) = self.waiting.first_key_value()?;
+            let position = *position;
+            match &first.change {
+                Change::Delete(_) => return Some((position, self.pop_deletes())),
+                Change::Value { key, .. } if first.is_expired(now) => {
+                    let key = Arc::clone(key);
+                    self.downgrade_to_delete(&key);
                 }
-                Entry::Value(_) | Entry::Pattern(_) => match self.remove(turn)? {
-                    Entry::Value(value) => return Some((turn, value.at(now))),
-                    Entry::Pattern(pattern) => return Some((turn, What::Pattern(pattern))),
-                    Entry::Delete(_) => {}
-                },
+                _ => return Some((position, vec![self.remove(position)?.into_change(now)])),
             }
         }
     }
 
-    /// As many deletes as go into one message, past whatever stands between them.
-    fn take_deletes(&mut self) -> Vec<Arc<str>> {
+    /// Takes as many deletes as fit into one message, whatever stands between them.
+    fn pop_deletes(&mut self) -> Vec<Change> {
         let mut bytes = 0;
-        let mut turns = Vec::new();
-        for (turn, entry) in self.waiting.iter().take(MAX_KEYS) {
-            if let Entry::Delete(key) = entry {
+        let mut positions = Vec::new();
+        for (position, queued) in self.waiting.iter().take(MAX_KEYS) {
+            if let Change::Delete(key) = &queued.change {
                 bytes += key.len();
-                if bytes > BATCH_BYTES && !turns.is_empty() {
+                if bytes > BATCH_BYTES && !positions.is_empty() {
                     break;
                 }
-                turns.push(*turn);
-                if turns.len() >= self.most_keys {
+                positions.push(*position);
+                if positions.len() >= self.max_batch_keys {
                     break;
                 }
             }
         }
-        let taken = turns.into_iter().filter_map(|turn| self.remove(turn));
-        taken
-            .filter_map(|entry| match entry {
-                Entry::Delete(key) => Some(key),
-                Entry::Pattern(_) | Entry::Value(_) => None,
-            })
-            .collect()
+        positions.into_iter().filter_map(|at| self.remove(at)).map(|it| it.change).collect()
     }
 
-    fn turn(&mut self) -> u64 {
-        let turn = self.next_turn;
-        self.next_turn += 1;
-        turn
+    fn take_position(&mut self) -> u64 {
+        let position = self.next_position;
+        self.next_position += 1;
+        position
     }
 
-    fn insert(&mut self, turn: u64, entry: Entry) {
-        self.bytes += entry.cost();
-        let (turns, text) = self.index(&entry);
-        turns.insert(text, turn);
-        self.waiting.insert(turn, entry);
+    fn insert(&mut self, position: u64, queued: Queued) {
+        self.bytes += queued.change.cost();
+        let (positions, text) = self.index(&queued.change);
+        positions.insert(text, position);
+        self.waiting.insert(position, queued);
     }
 
-    fn remove(&mut self, turn: u64) -> Option<Entry> {
-        let entry = self.waiting.remove(&turn)?;
-        self.bytes -= entry.cost();
-        let (turns, text) = self.index(&entry);
-        turns.remove(&text);
-        Some(entry)
+    fn remove(&mut self, position: u64) -> Option<Queued> {
+        let queued = self.waiting.remove(&position)?;
+        self.bytes -= queued.change.cost();
+        let (positions, text) = self.index(&queued.change);
+        positions.remove(&text);
+        Some(queued)
     }
 
-    fn index(&mut self, entry: &Entry) -> (&mut Turns, Arc<str>) {
-        match entry {
-            Entry::Delete(key) => (&mut self.deletes, Arc::clone(key)),
-            Entry::Pattern(pattern) => (&mut self.patterns, Arc::clone(pattern)),
-            Entry::Value(value) => (&mut self.values, Arc::clone(&value.key)),
+    fn index(&mut self, change: &Change) -> (&mut Positions, Arc<str>) {
+        match change {
+            Change::Delete(key) => (&mut self.deletes, Arc::clone(key)),
+            Change::Pattern(pattern) => (&mut self.patterns, Arc::clone(pattern)),
+            Change::Value { key, .. } => (&mut self.values, Arc::clone(key)),
         }
     }
 }
 
-/// A pattern for a key that is too long for an event: all that begin as it does. What a pattern
-/// gives a meaning to matches as any byte, which needs no quoting that readers might not know.
-fn beginning(key: &str) -> Arc<str> {
+/// Returns a pattern for a key that is too long for a message: it matches all keys with the same
+/// beginning. `?` stands for the characters that have a meaning in patterns, which needs no
+/// escaping that a peer might not know.
+fn prefix_glob(key: &str) -> Arc<str> {
     let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\' | '{' | '}');
     let cuts = (0..=MAX_TEXT / 2).rev();
     let beginning = cuts.filter_map(|cut| key.get(..cut)).next().unwrap_or_default();

@@ -2,7 +2,7 @@
 //! publish, and how far it has received the messages of its peers.
 //!
 //! The session does no I/O and reads no clock: its caller, the bus client, passes the time and the
-//! received messages, and is told what to publish. CausalFilter of the calls:
+//! received messages, and is told what to publish. Order of the calls:
 //!
 //! | task | calls |
 //! | --- | --- |
@@ -75,9 +75,6 @@ struct State {
     hello_pending: bool,
     /// Counts subscriptions. Beacons carry it.
     subscriptions: u64,
-    /// Whether a resumed subscription still delivers older messages: until a beacon that this
-    /// instance published on this subscription comes back.
-    replaying: bool,
 }
 
 impl State {
@@ -104,7 +101,6 @@ impl BusSession {
                 idle_until: None,
                 hello_pending: false,
                 subscriptions: 0,
-                replaying: false,
             }),
             incarnation,
             work: Notify::new(),

@@ -1,23 +1,23 @@
-//! Why bytes are not taken for an event.
+//! Why bytes are not accepted as a message of the bus.
 
 use std::fmt;
 
 use super::limits::{MAX_KEYS, MAX_TEXT};
 use crate::msgpack::reader::Malformed;
 
-/// Why bytes are no event for us, or a message cannot be one.
+/// Why bytes are no message for this instance, or a message cannot be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DecodeError {
-    /// Belongs to another namespace. Nobody's fault, and nothing of ours is lost.
+    /// The message is for another namespace. Nothing is lost.
     OtherNamespace,
-    /// Packed in a way that is not known here.
+    /// The encoding is unknown.
     UnknownTag(u8),
     NotMessagePack(Malformed),
     NotAMap,
-    /// A type of a newer release. What it would have said is lost on us.
+    /// A type of a newer release. The content of the message is lost.
     UnknownType,
     Missing(&'static str),
-    /// The field is not of its type.
+    /// The field has another type.
     WrongType(&'static str),
     TooLong(&'static str),
     TooManyKeys,
@@ -27,20 +27,20 @@ pub(crate) enum DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OtherNamespace => f.write_str("event of another namespace"),
+            Self::OtherNamespace => f.write_str("message of another namespace"),
             Self::UnknownTag(tag) => {
-                write!(f, "event packed as {:?}, which is not known here", char::from(*tag))
+                write!(f, "message of the unknown encoding {:?}", char::from(*tag))
             }
-            Self::NotMessagePack(malformed) => write!(f, "event of malformed bytes: {malformed}"),
-            Self::NotAMap => f.write_str("event is not a map of fields by name"),
-            Self::UnknownType => f.write_str("event of an unknown type"),
-            Self::Missing(field) => write!(f, "event without `{field}`"),
-            Self::WrongType(field) => write!(f, "`{field}` of an event is not of its type"),
+            Self::NotMessagePack(malformed) => write!(f, "message of malformed bytes: {malformed}"),
+            Self::NotAMap => f.write_str("message is not a map of fields by name"),
+            Self::UnknownType => f.write_str("message of an unknown type"),
+            Self::Missing(field) => write!(f, "message without `{field}`"),
+            Self::WrongType(field) => write!(f, "`{field}` of a message has the wrong type"),
             Self::TooLong(field) => {
-                write!(f, "`{field}` of an event is longer than {MAX_TEXT} bytes")
+                write!(f, "`{field}` of a message is longer than {MAX_TEXT} bytes")
             }
-            Self::TooManyKeys => write!(f, "event with more than {MAX_KEYS} keys"),
-            Self::TooLarge => f.write_str("event of too many bytes"),
+            Self::TooManyKeys => write!(f, "message with more than {MAX_KEYS} keys"),
+            Self::TooLarge => f.write_str("message of too many bytes"),
         }
     }
 }

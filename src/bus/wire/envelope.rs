@@ -1,4 +1,4 @@
-//! The four bytes before an event, and what a value is within one.
+//! Converts between encoded payloads and the plain MessagePack inside messages.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::msgpack::envelope::{NIL, NULL_TEXT, PREFIX};
 
-/// The MessagePack of a payload. `unpack` turns what is neither `HC1M` nor bare MessagePack into
-/// the MessagePack that it stands for, of at most so many bytes, if it knows how.
+/// Returns the MessagePack of a message. `unpack` decodes a payload that is neither `HC1M` nor bare
+/// MessagePack to at most the given number of bytes, or returns `None` if it cannot.
 pub(crate) fn unwrap_body(
     payload: &[u8],
     unpack: impl FnOnce(&[u8], usize) -> Option<Vec<u8>>,
@@ -19,7 +19,7 @@ pub(crate) fn unwrap_body(
     }
     let body = match (payload.strip_prefix(PREFIX), payload.first()) {
         (Some(body), _) => Cow::Borrowed(body),
-        // Of before there were prefixes, if it begins as a map does.
+        // An old release writes no prefix. The first byte is that of a map.
         (None, Some(0x80..=0x8f | 0xde | 0xdf)) => Cow::Borrowed(payload),
         _ => Cow::Owned(unpack(payload, MAX_BODY).ok_or(match payload {
             [b'H', b'C', b'1', tag, ..] => DecodeError::UnknownTag(*tag),
@@ -29,8 +29,8 @@ pub(crate) fn unwrap_body(
     if body.len() > MAX_BODY { Err(DecodeError::TooLarge) } else { Ok(body) }
 }
 
-/// What stands in an event for a value that a codec has made these bytes of. `None` if it cannot
-/// be said in an event as it is: the bytes are compressed, or not of the wire format.
+/// Returns the MessagePack of a value that a codec has encoded, to be sent in a message. `None` if
+/// the bytes are compressed, or are not of the wire format.
 pub(crate) fn strip_prefix(payload: &[u8]) -> Option<&[u8]> {
     match payload.strip_prefix(PREFIX)? {
         NULL_TEXT => Some(NIL),
@@ -38,8 +38,8 @@ pub(crate) fn strip_prefix(payload: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The bytes that a codec makes the value of an event of. `None` for the one text that as a
-/// payload would be read as null.
+/// Returns the bytes from which a codec decodes a value of a message. `None` for the one text that
+/// a codec would decode as null.
 pub(crate) fn add_prefix(value: &[u8]) -> Option<Vec<u8>> {
     (value != NULL_TEXT).then(|| [PREFIX, value].concat())
 }
@@ -49,18 +49,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_null_is_a_null_in_an_event_and_a_text_in_a_payload() {
+    fn a_null_is_nil_in_a_message_and_a_text_in_a_payload() {
         let null = [&PREFIX[..], NULL_TEXT].concat();
         assert_eq!(strip_prefix(&null), Some(NIL));
         assert_eq!(add_prefix(NIL).unwrap(), b"HC1M\xc0");
-        assert_eq!(add_prefix(NULL_TEXT), None, "as a value it is the text");
+        assert_eq!(add_prefix(NULL_TEXT), None, "a codec would decode it as null");
         assert_eq!(strip_prefix(b"HC1M\x07"), Some(&b"\x07"[..]));
         assert_eq!(add_prefix(b"\x07").unwrap(), b"HC1M\x07");
         assert_eq!(strip_prefix(b"HC1G\x07"), None);
     }
 
     #[test]
-    fn what_is_not_known_is_left_to_who_knows_it() {
+    fn an_unknown_encoding_is_left_to_unpack() {
         fn unpack(payload: &[u8], max: usize) -> Option<Vec<u8>> {
             assert_eq!(max, MAX_BODY);
             Some(vec![payload[3]])

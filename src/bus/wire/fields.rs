@@ -1,4 +1,4 @@
-//! The fields of an event, read and written one by one, each within its limits.
+//! Reads and writes the fields of a message one by one, each within its limits.
 
 use super::{
     decode_error::DecodeError,
@@ -10,9 +10,10 @@ use crate::msgpack::{
     writer::{MAX_EXACT, Writer},
 };
 
-const HELLO: &str = "hello";
+/// The value of `beacon` in a beacon that asks publishers for a beacon.
+pub(super) const HELLO: &str = "hello";
 
-/// An event being written.
+/// Writes a message. A field without a value is left out.
 pub(crate) struct MessageWriter {
     pub(crate) bytes: Writer,
     fields: u8,
@@ -32,7 +33,12 @@ impl MessageWriter {
         self.fields += 1;
     }
 
-    pub(crate) fn text(&mut self, name: &'static str, text: &str) -> Result<(), DecodeError> {
+    pub(crate) fn text<'t>(
+        &mut self,
+        name: &'static str,
+        text: impl Into<Option<&'t str>>,
+    ) -> Result<(), DecodeError> {
+        let Some(text) = text.into() else { return Ok(()) };
         if text.len() > MAX_TEXT {
             return Err(DecodeError::TooLong(name));
         }
@@ -41,9 +47,11 @@ impl MessageWriter {
         Ok(())
     }
 
-    pub(crate) fn number(&mut self, name: &str, number: u64) {
-        self.field(name);
-        self.bytes.number(number);
+    pub(crate) fn number(&mut self, name: &str, number: impl Into<Option<u64>>) {
+        if let Some(number) = number.into() {
+            self.field(name);
+            self.bytes.number(number);
+        }
     }
 
     pub(crate) fn keys(&mut self, keys: &[&str]) -> Result<(), DecodeError> {
@@ -59,24 +67,25 @@ impl MessageWriter {
         Ok(())
     }
 
-    pub(crate) fn value(&mut self, name: &str, value: &[u8]) -> Result<(), DecodeError> {
+    /// Writes a value that is MessagePack already.
+    pub(crate) fn value<'v>(
+        &mut self,
+        name: &str,
+        value: impl Into<Option<&'v [u8]>>,
+    ) -> Result<(), DecodeError> {
+        let Some(value) = value.into() else { return Ok(()) };
         validate(value, MAX_DEPTH, usize::MAX)?;
         self.field(name);
         self.bytes.raw(value);
         Ok(())
     }
 
-    pub(crate) fn beacon(&mut self, hello: bool) -> Result<(), DecodeError> {
-        if hello {
-            return self.text("beacon", HELLO);
+    /// Writes `true`, or nothing.
+    pub(crate) fn flag(&mut self, name: &str, is_set: bool) {
+        if is_set {
+            self.field(name);
+            self.bytes.bool(true);
         }
-        self.yes("beacon");
-        Ok(())
-    }
-
-    pub(crate) fn yes(&mut self, name: &str) {
-        self.field(name);
-        self.bytes.bool(true);
     }
 
     pub(crate) fn finish(self) -> Result<Vec<u8>, DecodeError> {
@@ -91,7 +100,7 @@ impl MessageWriter {
     }
 }
 
-/// What is in an event, each field by itself, whichever type the event has.
+/// The fields of a message, whatever its type.
 #[derive(Default)]
 pub(crate) struct Fields<'a> {
     pub(crate) id: Option<&'a str>,
@@ -105,13 +114,14 @@ pub(crate) struct Fields<'a> {
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) ttl_ms: Option<u64>,
     pub(crate) prime: bool,
-    /// Whatever it is: it is read where it is needed.
+    /// Any value: only the causal filter decodes it.
     pub(crate) context: Option<&'a [u8]>,
     pub(crate) incarnation: Option<&'a str>,
     pub(crate) seq: Option<u64>,
-    pub(crate) due: Option<u64>,
-    /// Whether it is a hello.
+    pub(crate) next_within_ms: Option<u64>,
+    /// Whether the beacon is a hello.
     pub(crate) beacon: Option<bool>,
+    pub(crate) subscription: Option<u64>,
 }
 
 impl<'a> Fields<'a> {
@@ -133,14 +143,19 @@ impl<'a> Fields<'a> {
                 b"pattern" => fields.pattern = text(r, "pattern")?,
                 b"value" => fields.value = Some(skip(r)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
-                b"prime" => {
-                    fields.prime = Reader::new(skip(r)?).token()? == Token::Bool(true);
-                }
+                b"prime" => fields.prime = first_token(r)? == Token::Bool(true),
                 b"seen" => fields.context = Some(skip(r)?),
                 b"inc" => fields.incarnation = optional_field(r, text)?,
                 b"seq" => fields.seq = optional_field(r, number)?,
-                b"due" => fields.due = optional_field(r, number)?,
-                b"beacon" => fields.beacon = beacon(r)?,
+                b"due" => fields.next_within_ms = optional_field(r, number)?,
+                b"subscription" => fields.subscription = optional_field(r, number)?,
+                b"beacon" => {
+                    fields.beacon = match first_token(r)? {
+                        Token::Bool(true) => Some(false),
+                        Token::Text(text) if text == HELLO.as_bytes() => Some(true),
+                        _ => None,
+                    }
+                }
                 _ => drop(skip(r)?),
             }
         }
@@ -154,6 +169,11 @@ fn skip<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     reader.value(MAX_DEPTH, usize::MAX)
 }
 
+/// Reads past one value and returns its first token.
+fn first_token<'a>(reader: &mut Reader<'a>) -> Result<Token<'a>, Malformed> {
+    Reader::new(skip(reader)?).token()
+}
+
 fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
     match reader.token()? {
         Token::Nil => Ok(None),
@@ -165,9 +185,8 @@ fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a s
     }
 }
 
-/// A number of things or of milliseconds. JavaScript writes large ones as floats, and may have
-/// computed a time below zero or between two milliseconds. What it could not write without loss is
-/// as much as can be.
+/// Reads a count or milliseconds. JavaScript writes large numbers as floats, and may compute a time
+/// that is negative or has a fraction. Numbers that a double cannot hold exactly are capped.
 fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, DecodeError> {
     match reader.token()? {
         Token::Nil => Ok(None),
@@ -195,19 +214,12 @@ fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, DecodeError
     Ok(Some(keys))
 }
 
-/// What is ours only if it has the type that we give it, and else another's and none of ours.
+/// Reads a field that is ignored if it has another type, because it is then not a field of this
+/// library.
 fn optional_field<'a, T>(
     reader: &mut Reader<'a>,
     read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, DecodeError>,
 ) -> Result<Option<T>, DecodeError> {
-    let mut whole = Reader::new(skip(reader)?);
-    Ok(read(&mut whole, "").ok().flatten())
-}
-
-fn beacon(reader: &mut Reader<'_>) -> Result<Option<bool>, DecodeError> {
-    Ok(match Reader::new(skip(reader)?).token()? {
-        Token::Bool(true) => Some(false),
-        Token::Text(text) if text == HELLO.as_bytes() => Some(true),
-        _ => None,
-    })
+    let mut value = Reader::new(skip(reader)?);
+    Ok(read(&mut value, "").ok().flatten())
 }

@@ -1,12 +1,12 @@
-//! What an event may be, at most. What claims to be more is not looked at, and not written.
+//! Limits of a message. A message beyond them is neither decoded nor encoded.
 
-/// Keys of one event.
+/// Keys of one message.
 pub(crate) const MAX_KEYS: usize = 4_096;
 /// Bytes of a key, a pattern, an id, a source, a namespace.
 pub(crate) const MAX_TEXT: usize = 64 << 10;
-/// Bytes of an event as it travels.
+/// Bytes of an encoded message.
 pub(crate) const MAX_PAYLOAD: usize = 32 << 20;
-/// Bytes of an event's MessagePack, unpacked.
+/// Bytes of a message's MessagePack, decompressed.
 pub(crate) const MAX_BODY: usize = 64 << 20;
-/// How deep the value of a `set`, or an unknown field, may be nested.
+/// Levels of nesting in the value of a `set`, or in an unknown field.
 pub(crate) const MAX_DEPTH: usize = 128;

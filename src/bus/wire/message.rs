@@ -1,71 +1,76 @@
-//! An event as bytes: a map in MessagePack, which the TypeScript package writes and reads too.
+//! The messages of the bus: MessagePack maps, which the TypeScript package writes and reads too.
 //!
-//! | field | in | |
+//! | field | in messages | meaning |
 //! | --- | --- | --- |
-//! | `id`, `type`, `source`, `ts` | all | `type` is `del`, `pattern` or `set` |
-//! | `namespace` | all, optional | |
-//! | `generation` | all, optional | how often its key was deleted, where there is one key; in beacons the subscription's number |
-//! | `keys` | `del`, `set` | `keyTypes` beside it is passed over: every key is text here |
-//! | `pattern` | `pattern` | |
-//! | `value`, `ttlMs` | `set` | the value itself, not bytes of it |
-//! | `prime` | ours, in `set` | `true`: it comes of a load, and changes nothing where it is not wanted |
-//! | `seen` | ours, in `set` | what its publisher had heard of before, see [`order`](super::order) |
-//! | `inc` | all that we write | the publisher's incarnation: random, new with every start |
-//! | `seq` | all that we write | the event's number in its incarnation, from 0 without holes |
-//! | `due` | ours, optional | the publisher will be heard again within so many milliseconds |
-//! | `beacon` | beacons | `true`; or `"hello"`, which asks publishers to say where they are |
+//! | `id` | all | unique for each publisher, except that its beacons share one |
+//! | `type` | all | `del`, `pattern` or `set` |
+//! | `source` | all | the name of the publishing instance |
+//! | `ts` | all | milliseconds since 1970 by the publisher's clock; never compared with another clock |
+//! | `namespace` | all, optional | a subscriber of another namespace ignores the message |
+//! | `generation` | `del` and `set` of one key, optional | how often the key was deleted |
+//! | `keys` | `del`, `set` | `keyTypes` beside it is ignored: every key is text here |
+//! | `pattern` | `pattern` | the glob of the keys to delete |
+//! | `value`, `ttlMs` | `set` | the value itself, as MessagePack, not as bytes |
+//! | `prime` | `set`, this library only | `true`: the value was loaded, and changes nothing where it is not stored |
+//! | `seen` | `set`, this library only | the causal context, see [`version_vector`] |
+//! | `inc` | all of this library | the publisher's incarnation: random, new with every start |
+//! | `seq` | all of this library | the message's number in its incarnation, from 0 without holes |
+//! | `due` | this library, optional | the publisher will send again within this many milliseconds |
+//! | `beacon` | beacons | `true`; or `"hello"`, which asks publishers for a beacon |
+//! | `subscription` | beacons | the number of the publisher's own subscription, for the publisher itself |
 //!
-//! A **beacon** changes nothing; its `seq` is the number that the *next* event will have, so it
-//! says that all below were sent. It is written as a `del` of no keys, because an unknown `type`
-//! may be an error to readers that know nothing of beacons, and deleting nothing is nothing to
-//! them. All beacons of an incarnation have one id: to whom it means nothing, the second is a
-//! duplicate of the first, and does not push the ids of real events out of what is remembered.
+//! A **beacon** changes nothing. Its `seq` is the number that the publisher's *next* message will
+//! have, so it says that all lower numbers were used. It is written as a `del` of no keys, because
+//! readers that do not know beacons may refuse an unknown `type`, and a delete of no keys changes
+//! nothing for them. All beacons of an incarnation have one id: such readers take each further one
+//! for a duplicate, so that beacons do not push the ids of real messages out of their memory.
 //!
-//! `inc` and `seq` count only together and if they have the right types: another release may come
-//! to use these names for something else.
+//! `inc` and `seq` are used only together and if both have their types, because another release of
+//! the TypeScript package may use these names for something else.
 //!
-//! What is read was written by anyone. Sizes are checked where they are claimed, before anything
-//! is built; a message borrows from the bytes, so all it allocates is a list of at most
-//! [`MAX_KEYS`](super::limits::MAX_KEYS) slices.
+//! Messages are not trusted. Each size is checked before anything of this size is allocated, and a
+//! decoded message borrows from its bytes: it allocates one list of at most [`MAX_KEYS`] slices.
+//!
+//! [`version_vector`]: crate::bus::protocol::version_vector
+//! [`MAX_KEYS`]: super::limits::MAX_KEYS
 
 use super::{
     decode_error::DecodeError,
-    fields::{Fields, MessageWriter},
+    fields::{Fields, HELLO, MessageWriter},
 };
 
-/// Bytes of an incarnation.
+/// Bytes of an incarnation. A longer one is ignored, because subscribers remember it.
 const MAX_INCARNATION: usize = 64;
 
-/// An event, borrowed from its bytes or from what it will be written of.
+/// A message, which borrows from its bytes, or from the data that is to be encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Message<'a> {
     pub(crate) id: &'a str,
     pub(crate) source: &'a str,
-    /// Milliseconds since 1970 by the sender's clock. Never compared with ours.
     pub(crate) ts: u64,
     pub(crate) generation: Option<u64>,
     pub(crate) namespace: Option<&'a str>,
-    /// None in what the TypeScript package sends.
+    /// `None` in messages of the TypeScript package.
     pub(crate) stamp: Option<SequenceStamp<'a>>,
     pub(crate) kind: MessageKind<'a>,
 }
 
-/// Where an event stands among those of its publisher.
+/// The place of a message among the messages of its publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SequenceStamp<'a> {
     pub(crate) incarnation: &'a str,
     pub(crate) seq: u64,
-    /// Within how many milliseconds the publisher promises to be heard again.
+    /// Within how many milliseconds the publisher promises to send again.
     pub(crate) next_within_ms: Option<u64>,
 }
 
 impl SequenceStamp<'_> {
-    /// The id of the event of this number.
+    /// The id of the message of this number.
     pub(crate) fn id(&self) -> String {
         format!("{}:{}", self.incarnation, self.seq)
     }
 
-    /// The id of every beacon of the incarnation.
+    /// The id of every beacon of this incarnation.
     pub(crate) fn beacon_id(&self) -> String {
         format!("{}:beacon", self.incarnation)
     }
@@ -79,7 +84,7 @@ pub(crate) enum MessageKind<'a> {
     Pattern {
         pattern: &'a str,
     },
-    /// `value` is exactly one value in MessagePack, and so is what was seen.
+    /// `value` and `context` are one value in MessagePack each.
     Set {
         keys: Vec<&'a str>,
         value: &'a [u8],
@@ -89,46 +94,46 @@ pub(crate) enum MessageKind<'a> {
     },
     Beacon {
         hello: bool,
+        subscription: Option<u64>,
     },
 }
 
 impl<'a> Message<'a> {
-    /// Reads the [`unwrap_body`] of an event. `ours` is our own namespace: an event with another is
-    /// refused, one without is everybody's.
-    pub(crate) fn decode(body: &'a [u8], ours: Option<&str>) -> Result<Self, DecodeError> {
+    /// Decodes the body of a message, without its prefix. A message of another namespace than
+    /// `own` is refused; one without a namespace is for every subscriber.
+    pub(crate) fn decode(body: &'a [u8], own: Option<&str>) -> Result<Self, DecodeError> {
         let fields = Fields::read(body)?;
-        if fields.namespace.is_some() && fields.namespace != ours {
+        if fields.namespace.is_some() && fields.namespace != own {
             return Err(DecodeError::OtherNamespace);
         }
-        let kind = match fields.kind.ok_or(DecodeError::Missing("type"))? {
-            "del" => match (fields.keys.ok_or(DecodeError::Missing("keys"))?, fields.beacon) {
-                // Whatever else a field of that name may come to mean, keys are deleted.
-                (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello },
+        let kind = match required("type", fields.kind)? {
+            "del" => match (required("keys", fields.keys)?, fields.beacon) {
+                // Only with no keys: whatever else `beacon` may come to mean, keys are deleted.
+                (keys, Some(hello)) if keys.is_empty() => {
+                    MessageKind::Beacon { hello, subscription: fields.subscription }
+                }
                 (keys, _) => MessageKind::Delete { keys },
             },
-            "pattern" => MessageKind::Pattern {
-                pattern: fields.pattern.ok_or(DecodeError::Missing("pattern"))?,
-            },
+            "pattern" => MessageKind::Pattern { pattern: required("pattern", fields.pattern)? },
             "set" => MessageKind::Set {
-                keys: fields.keys.ok_or(DecodeError::Missing("keys"))?,
-                value: fields.value.ok_or(DecodeError::Missing("value"))?,
+                keys: required("keys", fields.keys)?,
+                value: required("value", fields.value)?,
                 ttl_ms: fields.ttl_ms,
                 prime: fields.prime,
                 context: fields.context,
             },
             _ => return Err(DecodeError::UnknownType),
         };
-        let stamp = match (fields.incarnation, fields.seq) {
-            // Longer than anybody needs it, and it would have to be remembered.
-            (Some(incarnation), Some(seq)) if incarnation.len() <= MAX_INCARNATION => {
-                Some(SequenceStamp { incarnation, seq, next_within_ms: fields.due })
-            }
-            _ => None,
-        };
+        let incarnation = fields.incarnation.filter(|it| it.len() <= MAX_INCARNATION);
+        let stamp = incarnation.zip(fields.seq).map(|(incarnation, seq)| SequenceStamp {
+            incarnation,
+            seq,
+            next_within_ms: fields.next_within_ms,
+        });
         Ok(Self {
-            id: fields.id.ok_or(DecodeError::Missing("id"))?,
-            source: fields.source.ok_or(DecodeError::Missing("source"))?,
-            // Nothing hangs on it, so an event is not lost for want of it.
+            id: required("id", fields.id)?,
+            source: required("source", fields.source)?,
+            // Nothing depends on it, so a message without it is accepted.
             ts: fields.ts.unwrap_or_default(),
             generation: fields.generation,
             namespace: fields.namespace,
@@ -137,28 +142,22 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The event as a payload.
+    /// Encodes the message with its prefix.
     ///
     /// # Errors
     ///
-    /// What a reader would refuse is not written.
+    /// The message is larger than subscribers accept.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, DecodeError> {
         let mut out = MessageWriter::new();
         out.text("id", self.id)?;
         out.text("source", self.source)?;
         out.number("ts", self.ts);
-        if let Some(generation) = self.generation {
-            out.number("generation", generation);
-        }
-        if let Some(namespace) = self.namespace {
-            out.text("namespace", namespace)?;
-        }
+        out.number("generation", self.generation);
+        out.text("namespace", self.namespace)?;
         if let Some(stamp) = self.stamp {
             out.text("inc", stamp.incarnation)?;
             out.number("seq", stamp.seq);
-            if let Some(due) = stamp.next_within_ms {
-                out.number("due", due);
-            }
+            out.number("due", stamp.next_within_ms);
         }
         match &self.kind {
             MessageKind::Delete { keys } => {
@@ -167,30 +166,30 @@ impl<'a> Message<'a> {
             }
             MessageKind::Pattern { pattern } => {
                 out.text("type", "pattern")?;
-                out.text("pattern", pattern)?;
+                out.text("pattern", *pattern)?;
             }
             MessageKind::Set { keys, value, ttl_ms, prime, context } => {
                 out.text("type", "set")?;
                 out.keys(keys)?;
-                out.value("value", value)?;
-                if *prime {
-                    out.yes("prime");
-                }
-                if let Some(context) = context {
-                    out.value("seen", context)?;
-                }
-                if let Some(ttl_ms) = ttl_ms {
-                    out.number("ttlMs", *ttl_ms);
-                }
+                out.value("value", *value)?;
+                out.flag("prime", *prime);
+                out.value("seen", *context)?;
+                out.number("ttlMs", *ttl_ms);
             }
-            MessageKind::Beacon { hello } => {
+            MessageKind::Beacon { hello, subscription } => {
+                out.number("subscription", *subscription);
                 out.text("type", "del")?;
                 out.keys(&[])?;
-                out.beacon(*hello)?;
+                out.flag("beacon", !hello);
+                out.text("beacon", hello.then_some(HELLO))?;
             }
         }
         out.finish()
     }
+}
+
+fn required<T>(name: &'static str, field: Option<T>) -> Result<T, DecodeError> {
+    field.ok_or(DecodeError::Missing(name))
 }
 
 #[cfg(test)]

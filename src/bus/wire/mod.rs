@@ -1,4 +1,4 @@
-//! Messages of the bus as bytes.
+//! Encodes and decodes the messages of the bus.
 
 pub(crate) mod decode_error;
 pub(crate) mod envelope;

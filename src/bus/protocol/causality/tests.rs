@@ -3,12 +3,12 @@ use super::*;
 const T: u64 = 3_000;
 const NOW: u64 = 10_000;
 
-/// One who has listened for long enough, to whom `b` was at number 4 when it began.
+/// The filter of an instance that is caught up. Publisher `b` was at number 4 when it subscribed.
 fn settled() -> (CausalFilter, GapDetector) {
     let own = Arc::from("own");
     let mut gaps = GapDetector::new(&own, T);
     gaps.on_subscribed(0, false);
-    gaps.observe(1, "b", &stamp("b", 4), true);
+    gaps.observe(1, &stamp("b", 4), true);
     gaps.acknowledge_gap(T);
     (CausalFilter::new(&own, 4), gaps)
 }
@@ -17,25 +17,15 @@ fn stamp(incarnation: &str, seq: u64) -> SequenceStamp<'_> {
     SequenceStamp { incarnation, seq, next_within_ms: None }
 }
 
-fn context(all: &[(&str, u64)]) -> Vec<u8> {
-    let mut out = Writer::default();
-    out.array(all.len() * 2);
-    for (who, seq) in all {
-        out.text(who);
-        out.number(*seq);
-    }
-    out.0
-}
-
-/// Whether a value of `k` by `a` that had seen this is taken at some time.
-fn allows_at(order: &CausalFilter, gaps: &GapDetector, now: u64, all: &[(&str, u64)]) -> bool {
-    let context = Some(context(all));
+/// Whether a loaded value of `k` with this version vector, by `a`, is admitted at some time.
+fn admits_at(filter: &CausalFilter, gaps: &GapDetector, now: u64, vector: &[(&str, u64)]) -> bool {
+    let context = VersionVector::encode(vector);
     let (context, stamp) = (context.as_deref(), Some(&stamp("a", 9)));
-    order.admits(gaps, now, OUT, ValueClaim { keys: &["k"], stamp, prime: true, context })
+    filter.admits(gaps, now, OUT, ValueClaim { keys: &["k"], stamp, prime: true, context })
 }
 
-fn allows(order: &CausalFilter, gaps: &GapDetector, all: &[(&str, u64)]) -> bool {
-    allows_at(order, gaps, NOW, all)
+fn admits(filter: &CausalFilter, gaps: &GapDetector, vector: &[(&str, u64)]) -> bool {
+    admits_at(filter, gaps, NOW, vector)
 }
 
 const OUT: OutboxProgress = out(5, 50);
@@ -45,165 +35,165 @@ const fn out(acked: u64, next_seq: u64) -> OutboxProgress {
 }
 
 #[test]
-fn a_value_must_know_the_last_delete_of_its_key() {
-    let (mut order, mut gaps) = settled();
-    assert!(allows(&order, &gaps, &[("b", 4)]));
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("b", 6)));
-    assert!(!allows(&order, &gaps, &[("b", 6)]));
-    assert!(allows(&order, &gaps, &[("b", 7)]));
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("b", 5)));
-    assert!(!allows(&order, &gaps, &[("b", 6)]), "one that comes late is not the last");
-    order.on_peer_delete(&mut gaps, NOW, &["other"], Some(&stamp("b", 8)));
-    assert!(allows(&order, &gaps, &[("b", 7)]), "of another key");
-    gaps.observe(NOW, "c", &stamp("c", 0), false);
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("c", 0)));
-    assert!(!allows(&order, &gaps, &[("b", 7)]));
-    assert!(allows(&order, &gaps, &[("b", 7), ("c", 1)]));
-    assert!(!allows(&order, &gaps, &[("b", 6), ("c", 1)]), "the delete before counts too");
+fn a_value_must_cover_the_last_delete_of_its_key() {
+    let (mut filter, mut gaps) = settled();
+    assert!(admits(&filter, &gaps, &[("b", 4)]));
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("b", 6)));
+    assert!(!admits(&filter, &gaps, &[("b", 6)]));
+    assert!(admits(&filter, &gaps, &[("b", 7)]));
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("b", 5)));
+    assert!(!admits(&filter, &gaps, &[("b", 6)]), "an earlier delete that arrives late");
+    filter.on_peer_delete(&mut gaps, NOW, &["other"], Some(&stamp("b", 8)));
+    assert!(admits(&filter, &gaps, &[("b", 7)]), "a delete of another key");
+    gaps.observe(NOW, &stamp("c", 0), false);
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("c", 0)));
+    assert!(!admits(&filter, &gaps, &[("b", 7)]));
+    assert!(admits(&filter, &gaps, &[("b", 7), ("c", 1)]));
+    assert!(!admits(&filter, &gaps, &[("b", 6), ("c", 1)]), "the delete before counts too");
 }
 
 #[test]
-fn what_was_before_we_listened_must_be_known() {
-    let (order, mut gaps) = settled();
-    assert!(!allows(&order, &gaps, &[("b", 3)]));
-    assert!(!allows(&order, &gaps, &[]));
-    let (keys, mark_of_a) = (&["k"][..], stamp("a", 9));
+fn a_value_must_cover_all_messages_from_before_the_subscription() {
+    let (filter, mut gaps) = settled();
+    assert!(!admits(&filter, &gaps, &[("b", 3)]));
+    assert!(!admits(&filter, &gaps, &[]));
+    let (keys, stamp_of_a) = (&["k"][..], stamp("a", 9));
     for context in [None, Some(&b"\xc3"[..])] {
-        let claim = ValueClaim { keys, stamp: Some(&mark_of_a), prime: true, context };
-        assert!(!order.admits(&gaps, NOW, OUT, claim));
+        let claim = ValueClaim { keys, stamp: Some(&stamp_of_a), prime: true, context };
+        assert!(!filter.admits(&gaps, NOW, OUT, claim));
     }
-    // One whose very first event it is.
-    gaps.observe(NOW, "c", &stamp("c", 0), false);
-    assert!(!allows(&order, &gaps, &[("b", 4)]));
-    assert!(allows(&order, &gaps, &[("b", 4), ("c", 1)]));
+    // The very first message of a publisher.
+    gaps.observe(NOW, &stamp("c", 0), false);
+    assert!(!admits(&filter, &gaps, &[("b", 4)]));
+    assert!(admits(&filter, &gaps, &[("b", 4), ("c", 1)]));
 }
 
 #[test]
-fn patterns_lost_events_and_what_is_too_long_ago_must_be_known() {
-    let (mut order, mut gaps) = settled();
-    order.on_peer_pattern(&mut gaps, NOW, Some(&stamp("b", 5)));
-    assert!(!allows(&order, &gaps, &[("b", 5)]));
-    assert!(allows(&order, &gaps, &[("b", 6)]));
+fn a_value_must_cover_patterns_lost_messages_and_forgotten_deletes() {
+    let (mut filter, mut gaps) = settled();
+    filter.on_peer_pattern(&mut gaps, NOW, Some(&stamp("b", 5)));
+    assert!(!admits(&filter, &gaps, &[("b", 5)]));
+    assert!(admits(&filter, &gaps, &[("b", 6)]));
     for (seq, key) in (10..).zip(["1", "2", "3", "4", "5"]) {
-        order.on_peer_delete(&mut gaps, NOW, &[key], Some(&stamp("b", seq)));
+        filter.on_peer_delete(&mut gaps, NOW, &[key], Some(&stamp("b", seq)));
     }
-    assert!(!allows(&order, &gaps, &[("b", 10)]), "the fifth pushed out the first");
-    assert!(allows(&order, &gaps, &[("b", 11)]));
-    gaps.observe(NOW, "b", &stamp("b", 20), false);
+    assert!(!admits(&filter, &gaps, &[("b", 10)]), "the first was forgotten for the fifth");
+    assert!(admits(&filter, &gaps, &[("b", 11)]));
+    gaps.observe(NOW, &stamp("b", 20), false);
     gaps.acknowledge_gap(NOW);
-    assert!(!allows(&order, &gaps, &[("b", 99)]), "for a while");
-    assert!(!allows_at(&order, &gaps, NOW + T, &[("b", 20)]));
-    assert!(allows_at(&order, &gaps, NOW + T, &[("b", 21)]));
+    assert!(!admits(&filter, &gaps, &[("b", 99)]), "not within trust_timeout after a gap");
+    assert!(!admits_at(&filter, &gaps, NOW + T, &[("b", 20)]));
+    assert!(admits_at(&filter, &gaps, NOW + T, &[("b", 21)]));
 }
 
 #[test]
-fn our_own_deletes_must_be_known_and_cannot_be_before_they_are_out() {
-    let (mut order, mut gaps) = settled();
-    let all = |own| [("b", 4), ("own", own)];
-    order.begin_invalidation(&mut gaps, NOW, "k");
-    assert!(!allows(&order, &gaps, &all(1_000)));
-    // An older message of the key is out, or out again; another delete is on its way.
-    order.on_sent(7, &["k"], OUT);
-    assert!(!allows(&order, &gaps, &all(1_000)));
-    order.begin_invalidation(&mut gaps, NOW, "k");
-    order.on_committed("k", Some(4));
-    order.on_sent(7, &["k"], OUT);
-    assert!(!allows(&order, &gaps, &all(1_000)));
-    // What a peer deletes meanwhile hides none of it.
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("b", 4)));
-    order.on_committed("k", Some(6));
-    order.on_sent(8, &["k"], OUT);
-    assert!(!allows(&order, &gaps, &[("b", 5), ("own", 1_000)]));
-    order.on_sent(9, &["k"], out(7, 10));
-    assert!(!allows(&order, &gaps, &[("b", 5), ("own", 9)]));
-    assert!(!allows(&order, &gaps, &[("b", 4), ("own", 10)]));
-    assert!(allows(&order, &gaps, &[("b", 5), ("own", 10)]));
+fn a_value_must_cover_own_deletes_which_it_cannot_before_they_are_published() {
+    let (mut filter, mut gaps) = settled();
+    let vector = |own| [("b", 4), ("own", own)];
+    filter.begin_invalidation(&mut gaps, NOW, "k");
+    assert!(!admits(&filter, &gaps, &vector(1_000)));
+    // An older message of the key is published, perhaps again; another delete is pending.
+    filter.on_sent(7, &["k"], OUT);
+    assert!(!admits(&filter, &gaps, &vector(1_000)));
+    filter.begin_invalidation(&mut gaps, NOW, "k");
+    filter.on_committed("k", Some(4));
+    filter.on_sent(7, &["k"], OUT);
+    assert!(!admits(&filter, &gaps, &vector(1_000)));
+    // A delete by a peer meanwhile hides none of it.
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("b", 4)));
+    filter.on_committed("k", Some(6));
+    filter.on_sent(8, &["k"], OUT);
+    assert!(!admits(&filter, &gaps, &[("b", 5), ("own", 1_000)]));
+    filter.on_sent(9, &["k"], out(7, 10));
+    assert!(!admits(&filter, &gaps, &[("b", 5), ("own", 9)]));
+    assert!(!admits(&filter, &gaps, &[("b", 4), ("own", 10)]));
+    assert!(admits(&filter, &gaps, &[("b", 5), ("own", 10)]));
 }
 
 #[test]
-fn our_own_patterns_raise_the_floor_once_they_are_out() {
-    let (mut order, gaps) = settled();
-    let all = |own| [("b", 4), ("own", own)];
-    order.begin_pattern();
-    order.on_sent(7, &[], out(7, 8));
-    assert!(!allows(&order, &gaps, &all(1_000)), "it is not told yet");
-    order.on_pattern_committed(Some(7));
-    order.on_sent(8, &[], out(7, 9));
-    assert!(!allows(&order, &gaps, &all(1_000)), "nor out");
-    order.on_sent(9, &[], out(8, 10));
-    assert!(!allows(&order, &gaps, &all(9)));
-    assert!(allows(&order, &gaps, &all(10)));
+fn own_patterns_raise_the_watermark_once_they_are_published() {
+    let (mut filter, gaps) = settled();
+    let vector = |own| [("b", 4), ("own", own)];
+    filter.begin_pattern();
+    filter.on_sent(7, &[], out(7, 8));
+    assert!(!admits(&filter, &gaps, &vector(1_000)), "not committed");
+    filter.on_pattern_committed(Some(7));
+    filter.on_sent(8, &[], out(7, 9));
+    assert!(!admits(&filter, &gaps, &vector(1_000)), "not published");
+    filter.on_sent(9, &[], out(8, 10));
+    assert!(!admits(&filter, &gaps, &vector(9)));
+    assert!(admits(&filter, &gaps, &vector(10)));
 }
 
 #[test]
-fn what_went_out_as_part_of_a_pattern_needs_all_that_is_out() {
-    let (mut order, mut gaps) = settled();
-    order.begin_invalidation(&mut gaps, NOW, "k");
-    order.on_committed("k", Some(4));
-    assert!(!allows(&order, &gaps, &[("b", 4), ("own", 49)]));
-    assert!(allows(&order, &gaps, &[("b", 4), ("own", 50)]));
-    // A call that came to nothing.
-    order.begin_invalidation(&mut gaps, NOW, "k");
-    order.on_committed("k", None);
-    assert!(allows(&order, &gaps, &[("b", 4), ("own", 50)]));
+fn a_delete_that_was_published_as_a_pattern_needs_all_published_messages() {
+    let (mut filter, mut gaps) = settled();
+    filter.begin_invalidation(&mut gaps, NOW, "k");
+    filter.on_committed("k", Some(4));
+    assert!(!admits(&filter, &gaps, &[("b", 4), ("own", 49)]));
+    assert!(admits(&filter, &gaps, &[("b", 4), ("own", 50)]));
+    // A call that changed nothing.
+    filter.begin_invalidation(&mut gaps, NOW, "k");
+    filter.on_committed("k", None);
+    assert!(admits(&filter, &gaps, &[("b", 4), ("own", 50)]));
 }
 
 #[test]
-fn a_call_that_has_not_told_yet_is_not_pushed_out() {
-    let (mut order, mut gaps) = settled();
-    order.begin_invalidation(&mut gaps, NOW, "k");
+fn the_key_of_a_call_that_has_not_committed_is_not_forgotten() {
+    let (mut filter, mut gaps) = settled();
+    filter.begin_invalidation(&mut gaps, NOW, "k");
     for number in 0..100 {
-        order.on_peer_delete(&mut gaps, NOW, &[&number.to_string()], Some(&stamp("b", 4)));
+        filter.on_peer_delete(&mut gaps, NOW, &[&number.to_string()], Some(&stamp("b", 4)));
     }
-    assert!(!allows(&order, &gaps, &[("b", 1_000), ("own", 1_000)]));
-    assert!(order.last.len() <= 5);
+    assert!(!admits(&filter, &gaps, &[("b", 1_000), ("own", 1_000)]));
+    assert!(filter.last.len() <= 5);
 }
 
 #[test]
-fn one_without_numbers_stands_for_a_while() {
-    let (mut order, mut gaps) = settled();
-    order.on_peer_delete(&mut gaps, NOW, &["k"], None);
-    let unnumbered = |order: &CausalFilter, gaps: &GapDetector, now| {
+fn a_delete_without_a_number_refuses_values_for_five_seconds() {
+    let (mut filter, mut gaps) = settled();
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], None);
+    let unnumbered = |filter: &CausalFilter, gaps: &GapDetector, now| {
         let claim = ValueClaim { keys: &["k"], stamp: None, prime: false, context: None };
-        order.admits(gaps, now, OUT, claim)
+        filter.admits(gaps, now, OUT, claim)
     };
-    for (now, is_allowed) in [(NOW + 4_999, false), (NOW + 5_000, true)] {
-        assert_eq!(unnumbered(&order, &gaps, now), is_allowed);
-        assert_eq!(allows_at(&order, &gaps, now, &[("b", 4)]), is_allowed);
+    for (now, is_admitted) in [(NOW + 4_999, false), (NOW + 5_000, true)] {
+        assert_eq!(unnumbered(&filter, &gaps, now), is_admitted);
+        assert_eq!(admits_at(&filter, &gaps, now, &[("b", 4)]), is_admitted);
     }
-    order.on_peer_pattern(&mut gaps, NOW + 5_000, None);
-    for (now, is_allowed) in [(NOW + 9_999, false), (NOW + 10_000, true)] {
-        assert_eq!(unnumbered(&order, &gaps, now), is_allowed);
+    filter.on_peer_pattern(&mut gaps, NOW + 5_000, None);
+    for (now, is_admitted) in [(NOW + 9_999, false), (NOW + 10_000, true)] {
+        assert_eq!(unnumbered(&filter, &gaps, now), is_admitted);
     }
 }
 
 #[test]
-fn a_given_value_is_newer_than_what_its_publisher_told_before() {
-    let (mut order, mut gaps) = settled();
-    gaps.observe(NOW, "a", &stamp("a", 8), false);
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("a", 8)));
-    let allows = |order: &CausalFilter, gaps: &GapDetector, prime| {
-        let (stamp, context) = (stamp("a", 9), context(&[("b", 4), ("a", 8)]));
-        let claim =
-            ValueClaim { keys: &["k"], stamp: Some(&stamp), prime, context: Some(&context) };
-        order.admits(gaps, NOW, OUT, claim)
+fn a_value_that_was_set_is_newer_than_the_earlier_messages_of_its_publisher() {
+    let (mut filter, mut gaps) = settled();
+    gaps.observe(NOW, &stamp("a", 8), false);
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("a", 8)));
+    let admits = |filter: &CausalFilter, gaps: &GapDetector, prime| {
+        let context = VersionVector::encode(&[("b", 4), ("a", 8)]);
+        let (stamp, context) = (Some(&stamp("a", 9)), context.as_deref());
+        filter.admits(gaps, NOW, OUT, ValueClaim { keys: &["k"], stamp, prime, context })
     };
-    assert!(allows(&order, &gaps, false) && !allows(&order, &gaps, true));
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("a", 10)));
-    assert!(!allows(&order, &gaps, false), "what it told later came first");
+    assert!(admits(&filter, &gaps, false) && !admits(&filter, &gaps, true));
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("a", 10)));
+    assert!(!admits(&filter, &gaps, false), "its later delete arrived first");
 }
 
 #[test]
-fn who_is_forgotten_stands_in_nobodys_way() {
-    let (mut order, mut gaps) = settled();
-    order.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("long ago", 6)));
-    assert!(allows(&order, &gaps, &[("b", 4)]));
+fn a_forgotten_publisher_makes_no_value_refused() {
+    let (mut filter, mut gaps) = settled();
+    filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("long ago", 6)));
+    assert!(admits(&filter, &gaps, &[("b", 4)]));
 }
 
 #[test]
-fn what_is_seen_here_is_what_others_read() {
-    let (order, gaps) = settled();
-    let context = order.causal_context(Some(&gaps), 12).unwrap();
-    let read = read(&context).unwrap();
-    assert_eq!((read.get("b"), read.get("own"), read.len()), (Some(&4), Some(&12), 2));
+fn the_causal_context_covers_all_messages_that_were_received() {
+    let (filter, gaps) = settled();
+    let context = filter.causal_context(Some(&gaps), 12).unwrap();
+    let vector = VersionVector::decode(&context).unwrap();
+    assert!(vector.covers("b", 4) && vector.covers("own", 12));
+    assert!(!vector.covers("b", 5) && !vector.covers("own", 13));
 }

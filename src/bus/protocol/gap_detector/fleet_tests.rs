@@ -1,5 +1,5 @@
-//! Tests of [`GapDetector`] and [`BeaconSchedule`] together: instances on a bus that delays and loses what the
-//! test says, in simulated time.
+//! Tests [`GapDetector`] and [`BeaconSchedule`] together: instances on a bus that delays messages and
+//! loses those that the test chooses, in simulated time.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use super::{GapDetector, GapReason};
 use crate::bus::{protocol::beacon_schedule::BeaconSchedule, wire::message::SequenceStamp};
 
 const T: u64 = 3_000;
-/// How late a gap may be noticed beyond its time: the time between two checks.
-const CHECKS: u64 = 100;
+/// Milliseconds between two polls for gaps, by which a gap may be noticed late.
+const POLL_INTERVAL: u64 = 100;
 
 #[derive(Clone, Debug)]
 struct Sent {
@@ -22,7 +22,7 @@ struct Sent {
 
 struct Instance {
     gaps: GapDetector,
-    pulse: BeaconSchedule,
+    beacons: BeaconSchedule,
     seq: u64,
     runs: bool,
     found: Vec<(u64, GapReason)>,
@@ -48,41 +48,41 @@ impl Fleet {
             slowest: 300,
         };
         (0..size).for_each(|_| fleet.join());
-        fleet.run(T + CHECKS, &nothing);
+        fleet.run(T + POLL_INTERVAL, &nothing);
         fleet.found_nothing();
         fleet
     }
 
-    /// One more, which says hello.
+    /// Adds an instance, which sends a hello.
     fn join(&mut self) {
         let name = self.instances.len();
         let mut instance = Instance {
             gaps: GapDetector::new(&format!("i{name}"), T),
-            pulse: BeaconSchedule::new(T),
+            beacons: BeaconSchedule::new(T),
             seq: 0,
             runs: true,
             found: Vec::new(),
         };
         instance.gaps.on_subscribed(self.now, false);
-        instance.pulse.on_received(self.now, self.random.f64());
+        instance.beacons.on_received(self.now, self.random.f64());
         self.instances.push(instance);
         self.beacon(name, true, &|_, _| false);
     }
 
-    /// `lost` says to whom it does not get.
+    /// `lost` chooses the instances that the message does not reach.
     fn publish(&mut self, from: usize, lost: &dyn Fn(usize, &Sent) -> bool) {
-        let due = self.instances[from].pulse.next_within(false);
+        let due = self.instances[from].beacons.next_within(false);
         let seq = self.instances[from].seq;
         self.send(&Sent::new(from, seq, due), lost);
         self.instances[from].seq += 1;
         let now = self.now;
-        self.instances[from].pulse.on_published(now);
+        self.instances[from].beacons.on_published(now);
     }
 
     fn beacon(&mut self, from: usize, hello: bool, lost: &dyn Fn(usize, &Sent) -> bool) {
-        let Instance { pulse, seq, .. } = &mut self.instances[from];
-        let sent = Sent { beacon: true, hello, ..Sent::new(from, *seq, pulse.next_within(true)) };
-        pulse.on_beacon_sent(self.now, self.random.f64());
+        let Instance { beacons, seq, .. } = &mut self.instances[from];
+        let sent = Sent { beacon: true, hello, ..Sent::new(from, *seq, beacons.next_within(true)) };
+        beacons.on_beacon_sent(self.now, self.random.f64());
         self.send(&sent, lost);
     }
 
@@ -95,7 +95,7 @@ impl Fleet {
         }
     }
 
-    /// Goes on for so long; `lost` is asked about beacons.
+    /// Runs all instances for a time. `lost` chooses the beacons that are lost.
     fn run(&mut self, millis: u64, lost: &dyn Fn(usize, &Sent) -> bool) {
         for _ in 0..millis {
             self.now += 1;
@@ -107,10 +107,10 @@ impl Fleet {
                     seq: sent.seq,
                     next_within_ms: sent.next_within_ms,
                 };
-                instance.gaps.observe(self.now, &sent.incarnation, &stamp, sent.beacon);
-                instance.pulse.on_received(self.now, self.random.f64());
+                instance.gaps.observe(self.now, &stamp, sent.beacon);
+                instance.beacons.on_received(self.now, self.random.f64());
                 if sent.hello && sent.from != to {
-                    instance.pulse.on_hello(self.now, self.random.f64());
+                    instance.beacons.on_hello(self.now, self.random.f64());
                 }
             }
             for from in 0..self.instances.len() {
@@ -118,18 +118,18 @@ impl Fleet {
                 if !instance.runs {
                     continue;
                 }
-                if self.now.is_multiple_of(CHECKS) {
+                if self.now.is_multiple_of(POLL_INTERVAL) {
                     let found = instance.gaps.check(self.now);
                     instance.found.extend(found.map(|reason| (self.now, reason)));
                 }
-                if instance.pulse.due_at().is_some_and(|at| at <= self.now) {
+                if instance.beacons.due_at().is_some_and(|at| at <= self.now) {
                     self.beacon(from, false, lost);
                 }
             }
         }
     }
 
-    /// Goes on for so long, with publishes now and then.
+    /// Runs all instances for a time, with publishes at random times.
     fn work(&mut self, millis: u64) {
         let until = self.now + millis;
         while self.now < until {
@@ -142,7 +142,7 @@ impl Fleet {
         }
     }
 
-    /// What each has found since it was asked last.
+    /// Takes the gaps that each instance found since the last call.
     fn found(&mut self) -> Vec<Vec<(u64, GapReason)>> {
         self.instances.iter_mut().map(|instance| std::mem::take(&mut instance.found)).collect()
     }
@@ -165,7 +165,7 @@ fn nothing(_: usize, _: &Sent) -> bool {
 }
 
 #[test]
-fn where_nothing_is_lost_nothing_is_found() {
+fn without_a_loss_no_gap_is_found() {
     for seed in 0..20 {
         let mut fleet = Fleet::new(4, seed);
         fleet.work(60_000);
@@ -177,18 +177,18 @@ fn where_nothing_is_lost_nothing_is_found() {
 }
 
 #[test]
-fn one_lost_event_is_noticed_in_time_by_whom_it_did_not_reach_and_by_nobody_else() {
+fn a_lost_message_is_noticed_in_time_by_the_instance_that_missed_it_and_by_no_other() {
     for seed in 0..60 {
         let mut fleet = Fleet::new(4, seed);
         fleet.work(8_000);
-        // OutboxProgress of the middle of work, out of the beats after it, out of long silence.
+        // In the middle of work, among the beacons after it, after a long silence.
         fleet.run([0, 2_000, 40_000][seed as usize % 3], &nothing);
         fleet.found_nothing();
         let began = fleet.now;
         fleet.publish(0, &|to, _| to == 1);
-        // Nor does the first beacon that would have told of it.
-        let first_beat = began + 300;
-        while fleet.now < first_beat {
+        // The first beacon that would have shown the loss is lost too.
+        let first_beacon = began + 300;
+        while fleet.now < first_beacon {
             fleet.run(1, &|to, sent| to == 1 && sent.from == 0);
         }
         fleet.run(30_000, &nothing);
@@ -211,18 +211,18 @@ fn a_dead_subscription_is_noticed_in_time() {
         fleet.run([0, 40_000][seed as usize % 2], &nothing);
         fleet.found_nothing();
         let began = fleet.now;
-        let deaf = |to: usize, _: &Sent| to == 1;
+        let lost = |to: usize, _: &Sent| to == 1;
         fleet.wire.retain(|_, (to, _)| *to != 1);
-        fleet.publish(0, &deaf);
-        fleet.run(T + CHECKS, &deaf);
+        fleet.publish(0, &lost);
+        fleet.run(T + POLL_INTERVAL, &lost);
         let found = fleet.found();
-        assert!(found[1].iter().any(|(at, _)| *at <= began + T + CHECKS), "{found:?}");
+        assert!(found[1].iter().any(|(at, _)| *at <= began + T + POLL_INTERVAL), "{found:?}");
         assert_eq!((found[0].len(), found[2].len()), (0, 0));
     }
 }
 
 #[test]
-fn a_publisher_that_falls_silent_after_a_lost_event_is_noticed_in_time() {
+fn a_publisher_that_falls_silent_after_a_lost_message_is_noticed_in_time() {
     for seed in 0..20 {
         let mut fleet = Fleet::new(3, seed);
         fleet.work(8_000);
@@ -230,25 +230,25 @@ fn a_publisher_that_falls_silent_after_a_lost_event_is_noticed_in_time() {
         fleet.publish(0, &nothing);
         fleet.run(900, &nothing);
         fleet.found_nothing();
-        // Its last event gets to nobody, and it dies.
+        // Its last message reaches no instance, and it dies.
         let began = fleet.now;
         fleet.publish(0, &|_, _| true);
         fleet.instances[0].runs = false;
         fleet.run(90_000, &nothing);
         for found in &fleet.found()[1..] {
             assert!(found.len() == 1 && found[0].1 == GapReason::PublisherSilent, "{found:?}");
-            // What it sent before may still have been on its way.
-            let latest = began + fleet.slowest + T + CHECKS;
+            // An earlier message may still have been in transit.
+            let latest = began + fleet.slowest + T + POLL_INTERVAL;
             assert!(found[0].0 <= latest, "{} ms", found[0].0 - began);
         }
     }
 }
 
 #[test]
-fn who_goes_in_silence_and_who_says_goodbye_goes_without_a_gap() {
+fn an_idle_instance_that_dies_and_one_that_says_goodbye_cause_no_gap() {
     for seed in 0..20 {
         let mut fleet = Fleet::new(4, seed);
-        // So that no beat arrives after the goodbye: that would be taken for a sign of life.
+        // So that no beacon arrives after the goodbye: its promise would be broken.
         fleet.slowest = 100;
         fleet.work(8_000);
         fleet.publish(0, &nothing);
@@ -264,7 +264,7 @@ fn who_goes_in_silence_and_who_says_goodbye_goes_without_a_gap() {
 }
 
 #[test]
-fn who_joins_late_learns_where_the_others_are_and_notices_from_then_on() {
+fn a_late_instance_learns_the_numbers_of_its_peers_and_notices_losses_from_then_on() {
     for seed in 0..20 {
         let mut fleet = Fleet::new(3, seed);
         fleet.work(8_000);
@@ -272,10 +272,10 @@ fn who_joins_late_learns_where_the_others_are_and_notices_from_then_on() {
         fleet.found_nothing();
         let began = fleet.now;
         fleet.join();
-        fleet.run(T + CHECKS, &nothing);
+        fleet.run(T + POLL_INTERVAL, &nothing);
         let found = fleet.found().pop().unwrap();
         assert!(found.len() == 1 && found[0].1 == GapReason::Joined, "{found:?}");
-        assert!(found[0].0 <= began + T + CHECKS);
+        assert!(found[0].0 <= began + T + POLL_INTERVAL);
         fleet.run(60_000, &nothing);
         fleet.found_nothing();
         for publisher in (0..3).filter(|it| fleet.instances[*it].seq > 0).collect::<Vec<_>>() {
@@ -289,7 +289,7 @@ fn who_joins_late_learns_where_the_others_are_and_notices_from_then_on() {
 }
 
 #[test]
-fn an_idle_fleet_is_quiet_and_an_idle_instance_too() {
+fn idle_instances_send_few_beacons_however_many_they_are() {
     let per_second = |size: usize, published: bool| {
         let mut fleet = Fleet::new(size, 7);
         fleet.slowest = 20;
@@ -302,11 +302,11 @@ fn an_idle_fleet_is_quiet_and_an_idle_instance_too() {
         fleet.found_nothing();
         (fleet.sent - before) as f64 / 60.0
     };
-    // Probes, of which one serves all; a few cross.
+    // Probes: one reaches all instances, and a few are sent at the same time.
     let (alone, many) = (per_second(1, false), per_second(100, false));
     assert!((1.0..=2.0).contains(&alone), "{alone}");
     assert!(many < 10.0, "{many}");
-    // And beats, 20 s apart.
+    // Probes, and beacons at intervals of 20 s.
     let published = per_second(100, true);
     assert!(published < 5.0 + 10.0, "{published}");
 }

@@ -1,108 +1,111 @@
-//! What peers are to hear of: as it comes, as it waits, and as it goes out.
+//! The changes that an instance publishes to its peers, and the batches in which they are sent.
 
 use std::sync::Arc;
 
 use crate::bus::wire::message::MessageKind;
 
-/// What an entry costs beside its text, about.
+/// Bytes that a queued change costs beside its text, about.
 const OVERHEAD: usize = 96;
-/// Milliseconds that a value may wait.
-const VALUE_WAITS: u64 = 1_000;
+/// Milliseconds that a value may wait in the outbox.
+const MAX_VALUE_AGE: u64 = 1_000;
 
-/// A change that peers are to hear of.
+/// A change that peers must apply.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
     Delete(Arc<str>),
     Pattern(Arc<str>),
-    /// A value in MessagePack. A prime comes of a load, else of a set: that one peers must know.
     Value {
         key: Arc<str>,
+        /// In MessagePack.
         value: Arc<[u8]>,
         ttl_ms: Option<u64>,
+        /// Whether the value was loaded. A value that was set must at least delete the old one.
         prime: bool,
-        /// What had been heard of when it was taken, see [`order`](crate::bus::order).
+        /// See [`causality`](crate::bus::protocol::causality).
         context: Option<Arc<[u8]>>,
     },
 }
 
-/// A message to be published under this number, and published again until it is confirmed.
+/// A change in the outbox. `since` is when a value was pushed, in milliseconds.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) change: Change,
+    pub(super) since: u64,
+}
+
+/// A message, published again under the same number until it is confirmed: any number of deletes,
+/// or one pattern, or one value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OutgoingBatch {
     pub(crate) seq: u64,
-    pub(crate) what: What,
-    /// The turn that it was.
-    pub(crate) turn: u64,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum What {
-    Delete(Vec<Arc<str>>),
-    Pattern(Arc<str>),
-    Set(Value),
-}
-
-#[derive(Debug)]
-pub(crate) enum Entry {
-    Delete(Arc<str>),
-    Pattern(Arc<str>),
-    Value(Value),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Value {
-    pub(crate) key: Arc<str>,
-    pub(crate) value: Arc<[u8]>,
-    pub(crate) ttl_ms: Option<u64>,
-    pub(crate) prime: bool,
-    pub(crate) context: Option<Arc<[u8]>>,
-    pub(crate) since: u64,
+    pub(crate) changes: Vec<Change>,
+    /// The position of the first change in the outbox.
+    pub(crate) position: u64,
 }
 
 impl OutgoingBatch {
     pub(crate) fn kind(&self) -> MessageKind<'_> {
-        match &self.what {
-            What::Delete(keys) => {
-                MessageKind::Delete { keys: keys.iter().map(|key| &**key).collect() }
-            }
-            What::Pattern(pattern) => MessageKind::Pattern { pattern },
-            What::Set(Value { key, value, ttl_ms, prime, context, .. }) => MessageKind::Set {
+        match &self.changes[..] {
+            [Change::Pattern(pattern)] => MessageKind::Pattern { pattern },
+            [Change::Value { key, value, ttl_ms, prime, context }] => MessageKind::Set {
                 keys: vec![key],
                 value,
                 ttl_ms: *ttl_ms,
                 prime: *prime,
                 context: context.as_deref(),
             },
+            deletes => MessageKind::Delete { keys: deletes.iter().map(Change::text).collect() },
         }
     }
 }
 
-impl Entry {
-    pub(crate) fn cost(&self) -> usize {
-        OVERHEAD
-            + match self {
-                Self::Delete(text) | Self::Pattern(text) => text.len(),
-                Self::Value(value) => {
-                    value.key.len()
-                        + value.value.len()
-                        + value.context.as_ref().map_or(0, |it| it.len())
-                }
+impl Change {
+    /// The key or pattern.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Delete(text) | Self::Pattern(text) | Self::Value { key: text, .. } => text,
+        }
+    }
+
+    /// Turns a value, which may not be sent later or twice, into a delete, and a prime into `None`.
+    pub(super) fn without_value(self) -> Option<Self> {
+        match self {
+            Self::Value { prime: true, .. } => None,
+            Self::Value { key, .. } => Some(Self::Delete(key)),
+            other => Some(other),
+        }
+    }
+
+    pub(super) fn cost(&self) -> usize {
+        let value = match self {
+            Self::Value { value, context, .. } => {
+                value.len() + context.as_ref().map_or(0, |context| context.len())
             }
+            _ => 0,
+        };
+        OVERHEAD + self.text().len() + value
     }
 }
 
-impl Value {
-    fn waited(&self, now: u64) -> u64 {
-        now.saturating_sub(self.since)
+impl From<Change> for Queued {
+    fn from(change: Change) -> Self {
+        Self { change, since: 0 }
+    }
+}
+
+impl Queued {
+    /// Whether a value waited so long that peers must not store it.
+    pub(super) fn is_expired(&self, now: u64) -> bool {
+        let age = now.saturating_sub(self.since);
+        matches!(self.change, Change::Value { ttl_ms, .. }
+            if age >= MAX_VALUE_AGE || ttl_ms.is_some_and(|ttl| ttl <= age))
     }
 
-    pub(crate) fn is_too_old(&self, now: u64) -> bool {
-        let waited = self.waited(now);
-        waited >= VALUE_WAITS || self.ttl_ms.is_some_and(|ttl| ttl <= waited)
-    }
-
-    pub(crate) fn at(self, now: u64) -> What {
-        let waited = self.waited(now);
-        let ttl_ms = self.ttl_ms.map(|ttl| ttl.saturating_sub(waited));
-        What::Set(Self { ttl_ms, ..self })
+    /// Returns the change, with the ttl that is left of a value.
+    pub(super) fn into_change(mut self, now: u64) -> Change {
+        if let Change::Value { ttl_ms: Some(ttl), .. } = &mut self.change {
+            *ttl = ttl.saturating_sub(now.saturating_sub(self.since));
+        }
+        self.change
     }
 }

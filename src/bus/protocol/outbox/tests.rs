@@ -7,7 +7,7 @@ fn outbox() -> Outbox {
 
 fn confirm(outbox: &mut Outbox) {
     let seq = outbox.confirmed_seq();
-    assert!(outbox.confirm(seq + 1).is_none(), "of another number");
+    assert!(outbox.confirm(seq + 1).is_none(), "another number");
     assert!(outbox.confirm(seq).is_some());
 }
 
@@ -29,7 +29,7 @@ fn value(key: &str, value: u8, prime: bool) -> Change {
     }
 }
 
-/// All that comes out, in short.
+/// Publishes everything. Returns the messages in short form.
 fn drain(outbox: &mut Outbox, now: u64) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(out) = outbox.next(now) {
@@ -53,14 +53,14 @@ fn drained(now: u64, changes: &[Change]) -> Vec<String> {
 }
 
 #[test]
-fn a_key_deleted_again_and_again_goes_out_once() {
+fn a_key_deleted_again_and_again_is_published_once() {
     let changes =
         [delete("a"), delete("b"), delete("a"), pattern("x*"), delete("c"), pattern("x*")];
     assert_eq!(drained(0, &changes), ["-a,b,c", "~x*"]);
 }
 
 #[test]
-fn no_value_passes_a_delete_of_its_key() {
+fn no_value_overtakes_a_delete_of_its_key() {
     let (set, prime) = (value("k", 1, false), value("k", 2, true));
     assert_eq!(drained(0, &[delete("k"), set.clone()]), ["-k", "k=1"]);
     assert_eq!(drained(0, &[set.clone(), delete("k")]), ["-k"]);
@@ -75,25 +75,25 @@ fn no_value_passes_a_delete_of_its_key() {
 }
 
 #[test]
-fn a_key_that_is_set_again_and_again_is_invalidated_at_its_first_turn() {
+fn a_key_that_is_set_again_and_again_is_invalidated_at_its_first_position() {
     let changes = [value("k", 1, false), delete("a"), value("k", 2, false), value("k", 3, false)];
     assert_eq!(drained(0, &changes), ["-k,a", "k=3"]);
 }
 
 #[test]
-fn values_do_not_wait_and_are_tried_once() {
+fn values_wait_for_a_second_and_are_sent_once() {
     let mut outbox = outbox();
     outbox.push(0, value("set", 1, false));
-    let Some(What::Set(first)) = outbox.next(200).map(|out| out.what.clone()) else {
-        panic!("a value goes out")
+    let Some(MessageKind::Set { ttl_ms, .. }) = outbox.next(200).map(OutgoingBatch::kind) else {
+        panic!("a value is sent")
     };
-    assert_eq!(first.ttl_ms, Some(300), "what is left of it");
+    assert_eq!(ttl_ms, Some(300), "the ttl that is left");
     outbox.on_send_failed();
     let again = outbox.next(200).unwrap();
     assert_eq!((again.seq, again.kind()), (0, MessageKind::Delete { keys: vec!["set"] }));
     let both = [value("set", 1, false), value("prime", 1, true)];
     assert_eq!(drained(499, &both), ["set=1", "prime=1"]);
-    assert_eq!(drained(500, &both), ["-set"], "their time is over");
+    assert_eq!(drained(500, &both), ["-set"], "their ttl is over");
     let mut lasting = value("k", 1, false);
     if let Change::Value { ttl_ms, .. } = &mut lasting {
         *ttl_ms = None;
@@ -114,13 +114,13 @@ fn a_message_stays_the_same_until_it_is_confirmed() {
     assert_eq!((outbox.confirmed_seq(), outbox.acked()), (0, 0));
     confirm(&mut outbox);
     assert_eq!((outbox.confirmed_seq(), outbox.acked()), (1, 1));
-    assert_eq!(drain(&mut outbox, 0), ["~*"], "the second delete came after the first was out");
-    assert_eq!(outbox.acked(), outbox.next_turn);
+    assert_eq!(drain(&mut outbox, 0), ["~*"], "the second delete came after the first was sent");
+    assert_eq!(outbox.acked(), outbox.next_position);
     assert!(outbox.next(0).is_none());
 }
 
 #[test]
-fn what_does_not_fit_becomes_everything_and_values_go_first() {
+fn a_full_queue_drops_primes_first_and_then_covers_all_keys() {
     let mut outbox = Outbox::new(3, 10_000);
     outbox.push(0, value("prime", 1, true));
     for key in ["a", "b", "c"] {
@@ -136,11 +136,11 @@ fn what_does_not_fit_becomes_everything_and_values_go_first() {
     assert_eq!(drain(&mut outbox, 0), ["~*"]);
     let mut none = Outbox::new(0, 0);
     none.push(0, delete("a"));
-    assert_eq!(drain(&mut none, 0), ["~*"], "however small it is");
+    assert_eq!(drain(&mut none, 0), ["~*"], "even if nothing may be queued");
 }
 
 #[test]
-fn messages_stay_within_the_limits_of_an_event() {
+fn messages_stay_within_their_limits() {
     let mut outbox = outbox();
     for key in 0..9_000 {
         outbox.push(0, delete(&format!("key:{key}")));
@@ -161,7 +161,7 @@ fn messages_stay_within_the_limits_of_an_event() {
 }
 
 #[test]
-fn a_key_too_long_for_an_event_is_covered_by_how_it_begins() {
+fn a_key_too_long_for_a_message_is_covered_by_its_beginning() {
     let key = "[é*]".repeat(20_000);
     for change in [delete(&key), value(&key, 1, false)] {
         let mut outbox = outbox();
@@ -181,14 +181,14 @@ fn keys() -> impl Iterator<Item = String> {
     (0..8).map(|n| format!("{}:{}", n / 4, n % 4))
 }
 
-/// A change that a peer has not heard of yet.
+/// A change that was pushed and may not have reached the peer.
 struct Open {
     key: String,
-    turn: u64,
-    heard: bool,
+    position: u64,
+    received: bool,
 }
 
-/// A peer that gets some messages twice, and what it has to hear.
+/// A peer that receives some messages twice, and the changes that must reach it.
 #[derive(Default)]
 struct Peer {
     holds: HashMap<String, u8>,
@@ -196,9 +196,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn must_hear(&mut self, turn: u64, of: impl Fn(&str) -> bool) {
-        let keys = keys().filter(|key| of(key));
-        self.open.extend(keys.map(|key| Open { key, turn, heard: false }));
+    fn expect(&mut self, position: u64, is_changed: impl Fn(&str) -> bool) {
+        let keys = keys().filter(|key| is_changed(key));
+        self.open.extend(keys.map(|key| Open { key, position, received: false }));
     }
 
     fn receive(&mut self, kind: &MessageKind<'_>) {
@@ -209,7 +209,7 @@ impl Peer {
         };
         self.holds.retain(|key, _| !covered(key));
         for open in &mut self.open {
-            open.heard |= covered(&open.key);
+            open.received |= covered(&open.key);
         }
         if let MessageKind::Set { keys, value, .. } = kind {
             self.holds.insert(keys[0].to_owned(), value[0]);
@@ -218,39 +218,39 @@ impl Peer {
 }
 
 #[test]
-fn whatever_happens_peers_hear_of_every_change_and_end_up_with_nothing_old() {
+fn every_change_reaches_the_peer_which_ends_up_with_no_old_value() {
     for seed in 0..1_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut outbox = Outbox::new(random.usize(1..12), random.usize(300..3_000));
         let mut peer = Peer::default();
-        // What is right to hold: the value set last, and what was loaded since, if nothing
-        // deleted it.
-        let mut right: HashMap<String, Vec<u8>> = HashMap::new();
+        // The values that the peer may hold: the one set last, and those loaded since, unless
+        // they were deleted.
+        let mut valid: HashMap<String, Vec<u8>> = HashMap::new();
         let mut next_seq = 0;
         for now in (0..1_400).step_by(7) {
             let key = keys().nth(random.usize(..8)).unwrap();
             match random.u8(..10) {
                 0..=2 => {
-                    right.remove(&key);
-                    let turn = outbox.push(now, delete(&key));
-                    peer.must_hear(turn, |other| other == key);
+                    valid.remove(&key);
+                    let position = outbox.push(now, delete(&key));
+                    peer.expect(position, |other| other == key);
                 }
                 3 => {
                     let glob = random.choice(["0:*", "1:*", "*", "?:1"]).unwrap();
                     let compiled = Pattern::new(glob);
-                    right.retain(|key, _| !compiled.matches(key));
-                    let turn = outbox.push(now, pattern(glob));
-                    peer.must_hear(turn, |other| compiled.matches(other));
+                    valid.retain(|key, _| !compiled.matches(key));
+                    let position = outbox.push(now, pattern(glob));
+                    peer.expect(position, |other| compiled.matches(other));
                 }
                 4 | 5 => {
                     let (number, prime) = (random.u8(..), random.bool());
-                    let values = right.entry(key.clone()).or_default();
+                    let values = valid.entry(key.clone()).or_default();
                     if !prime {
                         values.clear();
                     }
                     values.push(number);
-                    let turn = outbox.push(now, value(&key, number, prime));
-                    peer.must_hear(turn, |other| other == key && !prime);
+                    let position = outbox.push(now, value(&key, number, prime));
+                    peer.expect(position, |other| other == key && !prime);
                 }
                 _ => {
                     let Some(out) = outbox.next(now) else { continue };
@@ -270,19 +270,19 @@ fn whatever_happens_peers_hear_of_every_change_and_end_up_with_nothing_old() {
             }
             assert!(outbox.waiting.len() <= outbox.max_entries && outbox.bytes <= outbox.max_bytes);
             peer.open.retain(|open| {
-                let is_out = open.turn < outbox.acked();
-                assert!(!is_out || open.heard, "{} of seed {seed}", open.key);
-                !is_out
+                let is_acked = open.position < outbox.acked();
+                assert!(!is_acked || open.received, "{} of seed {seed}", open.key);
+                !is_acked
             });
         }
         while let Some(out) = outbox.next(10_000) {
             peer.receive(&out.kind());
             confirm(&mut outbox);
         }
-        assert!(peer.open.iter().all(|open| open.heard), "seed {seed}");
+        assert!(peer.open.iter().all(|open| open.received), "seed {seed}");
         for (key, held) in &peer.holds {
-            let right = right.get(key).map(Vec::as_slice).unwrap_or_default();
-            assert!(right.contains(held), "{key} of seed {seed}");
+            let valid = valid.get(key).map(Vec::as_slice).unwrap_or_default();
+            assert!(valid.contains(held), "{key} of seed {seed}");
         }
         assert_eq!((outbox.bytes, outbox.len()), (0, 0));
         assert_eq!(outbox.deletes.len() + outbox.values.len() + outbox.patterns.len(), 0);

@@ -35,7 +35,6 @@ impl BusSession {
         state.beacons.on_received(now, random);
         state.hello_pending = true;
         state.subscriptions += 1;
-        state.replaying = resumed;
         self.work.notify_one();
     }
 
@@ -60,9 +59,7 @@ impl BusSession {
     /// Returns until when L1 may be trusted, in milliseconds; 0 without a subscription, or while
     /// a resumed one still delivers older messages.
     pub(crate) fn trusted_until(&self) -> u64 {
-        let state = self.state.lock();
-        let until = state.gaps.trusted_until().filter(|_| !state.replaying);
-        until.unwrap_or(0)
+        self.state.lock().gaps.trusted_until().unwrap_or(0)
     }
 
     /// Classifies a message before it is applied.
@@ -122,18 +119,19 @@ impl Classified<'_> {
     pub(crate) fn applied(self, now: u64, random: f64) {
         let Self { session, message, disposition } = self;
         let state = &mut *session.state.lock();
-        let hello = match message.kind {
-            MessageKind::Beacon { hello } => Some(hello),
-            _ => None,
+        let (hello, subscription) = match message.kind {
+            MessageKind::Beacon { hello, subscription } => (Some(hello), subscription),
+            _ => (None, None),
         };
-        let is_own_beacon = hello.is_some() && disposition == Disposition::Own;
-        state.replaying &= !(is_own_beacon && message.generation == Some(state.subscriptions));
         let State { gaps, beacons, dedupe, .. } = state;
+        if disposition == Disposition::Own && subscription == Some(state.subscriptions) {
+            gaps.on_replayed();
+        }
         if matches!(disposition, Disposition::Apply { .. }) && hello.is_none() {
             dedupe.insert(now, message.source, message.id);
         }
         match &message.stamp {
-            Some(stamp) => drop(gaps.observe(now, message.source, stamp, hello.is_some())),
+            Some(stamp) => gaps.observe(now, stamp, hello.is_some()),
             None => gaps.observe_activity(now),
         }
         beacons.on_received(now, random);

@@ -166,10 +166,9 @@ impl BusSession {
         }
     }
 
-    /// A beacon has no key, so its `generation` field carries the number of the subscription.
     fn beacon(&self, stamp: SequenceStamp<'_>, subscription: u64, hello: bool) -> Option<Vec<u8>> {
-        self.encode(&stamp.beacon_id(), stamp, Some(subscription), MessageKind::Beacon { hello })
-            .ok()
+        let kind = MessageKind::Beacon { hello, subscription: Some(subscription) };
+        self.encode(&stamp.beacon_id(), stamp, None, kind).ok()
     }
 
     fn encode(

@@ -7,7 +7,7 @@ use crate::bus::wire::{
 };
 use crate::msgpack::{envelope::NIL, reader::Malformed};
 
-fn deleted(keys: Vec<&str>) -> Message<'_> {
+fn delete(keys: Vec<&str>) -> Message<'_> {
     Message {
         id: "e1",
         source: "a",
@@ -38,12 +38,12 @@ fn samples() -> Vec<Vec<u8>> {
             prime: true,
             context: Some(b"\x92\xa2i7\x05"),
         },
-        MessageKind::Beacon { hello: false },
-        MessageKind::Beacon { hello: true },
+        MessageKind::Beacon { hello: false, subscription: None },
+        MessageKind::Beacon { hello: true, subscription: Some(2) },
     ];
     let mut samples = Vec::new();
     for kind in kinds {
-        let bare = Message { kind, ..deleted(vec![]) };
+        let bare = Message { kind, ..delete(vec![]) };
         let full = Message { generation: Some(3), namespace: Some("shop"), stamp, ..bare.clone() };
         samples.extend([bare.encode().unwrap(), full.encode().unwrap()]);
     }
@@ -53,11 +53,11 @@ fn samples() -> Vec<Vec<u8>> {
 fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
     match unwrap_body(payload, |_, _| None)? {
         Cow::Borrowed(body) => Message::decode(body, Some("shop")),
-        Cow::Owned(_) => panic!("nothing is unpacked here"),
+        Cow::Owned(_) => panic!("no sample needs unpacking"),
     }
 }
 
-/// A map of these fields, each a value in MessagePack.
+/// Encodes a map of these fields, each a value in MessagePack.
 fn map(fields: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = MessageWriter::new();
     for (name, value) in fields {
@@ -68,7 +68,7 @@ fn map(fields: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn a_message_is_decoded_as_it_was_encoded() {
     for payload in samples() {
         assert_eq!(decode(&payload).unwrap().encode().unwrap(), payload);
     }
@@ -78,7 +78,7 @@ fn what_is_written_is_read_again() {
 fn a_delete_is_written_as_these_bytes() {
     let message = Message {
         stamp: Some(SequenceStamp { incarnation: "i7", seq: 2, next_within_ms: None }),
-        ..deleted(vec!["k"])
+        ..delete(vec!["k"])
     };
     let expected = [
         &b"HC1M\xde\0\x07\xa2id\xa2e1\xa6source\xa1a\xa2ts\xcb"[..],
@@ -90,7 +90,7 @@ fn a_delete_is_written_as_these_bytes() {
 }
 
 #[test]
-fn events_have_ids_of_their_own_and_beacons_share_one() {
+fn messages_have_ids_of_their_own_and_beacons_share_one() {
     let stamp = |seq| SequenceStamp { incarnation: "i7", seq, next_within_ms: None };
     assert_ne!(stamp(1).id(), stamp(2).id());
     assert_eq!(stamp(1).beacon_id(), stamp(2).beacon_id());
@@ -98,7 +98,7 @@ fn events_have_ids_of_their_own_and_beacons_share_one() {
 }
 
 #[test]
-fn what_javascript_writes_is_read() {
+fn messages_of_the_typescript_package_are_decoded() {
     let ts = [&[0xcb][..], &1_800_000_000_123f64.to_be_bytes()].concat();
     let half = [&[0xcb][..], &1_500.5f64.to_be_bytes()].concat();
     let payload = map(&[
@@ -124,15 +124,16 @@ fn what_javascript_writes_is_read() {
             prime: false,
             context: None,
         },
-        ..deleted(vec![])
+        ..delete(vec![])
     };
     assert_eq!(decode(&payload), Ok(expected.clone()));
     assert_eq!(decode(&payload[4..]), Ok(expected), "without a prefix");
 }
 
 #[test]
-fn a_beacon_is_a_delete_of_nothing_to_those_who_know_of_none() {
-    let beacon = Message { kind: MessageKind::Beacon { hello: true }, ..deleted(vec![]) };
+fn a_beacon_is_a_delete_of_no_keys_for_readers_that_know_no_beacons() {
+    let kind = MessageKind::Beacon { hello: true, subscription: None };
+    let beacon = Message { kind, ..delete(vec![]) };
     let bytes = beacon.encode().unwrap();
     assert!(bytes.ends_with(b"\xa4type\xa3del\xa4keys\x90\xa6beacon\xa5hello"), "{bytes:x?}");
     let read = |beacon: &[u8], keys: &[u8]| {
@@ -145,13 +146,13 @@ fn a_beacon_is_a_delete_of_nothing_to_those_who_know_of_none() {
         ];
         decode(&map(&fields)).map(|message| format!("{:?}", message.kind)).unwrap()
     };
-    assert_eq!(read(b"\xc3", b"\x90"), "Beacon { hello: false }");
+    assert_eq!(read(b"\xc3", b"\x90"), "Beacon { hello: false, subscription: None }");
     assert_eq!(read(b"\xc3", b"\x91\xa1k"), r#"Delete { keys: ["k"] }"#);
     assert_eq!(read(b"\x90", b"\x90"), "Delete { keys: [] }");
 }
 
 #[test]
-fn names_that_others_use_for_something_else_are_no_mark() {
+fn fields_of_other_types_are_no_sequence_stamp() {
     let long = [&b"\xd9\x41"[..], &[b'x'; 65]].concat();
     for (inc, seq) in [
         (&b"\x01"[..], &b"\x01"[..]),
@@ -174,7 +175,7 @@ fn names_that_others_use_for_something_else_are_no_mark() {
 }
 
 #[test]
-fn what_is_refused_says_why() {
+fn a_refused_message_has_an_error_that_says_why() {
     let base: [(&str, &[u8]); 4] =
         [("id", b"\xa1x"), ("source", b"\xa1s"), ("type", b"\xa3del"), ("keys", b"\x90")];
     let with = |name: &'static str, value: &[u8]| {
@@ -215,12 +216,12 @@ fn what_is_refused_says_why() {
 }
 
 #[test]
-fn what_a_reader_would_refuse_is_not_written() {
+fn a_message_that_readers_refuse_is_not_encoded() {
     let long = "x".repeat(MAX_TEXT + 1);
-    assert_eq!(deleted(vec![&long]).encode(), Err(DecodeError::TooLong("keys")));
-    assert_eq!(deleted(vec!["k"; MAX_KEYS + 1]).encode(), Err(DecodeError::TooManyKeys));
-    assert!(deleted(vec!["k"; MAX_KEYS]).encode().is_ok());
-    let set = |value| Message { kind: set(value, None), ..deleted(vec![]) };
+    assert_eq!(delete(vec![&long]).encode(), Err(DecodeError::TooLong("keys")));
+    assert_eq!(delete(vec!["k"; MAX_KEYS + 1]).encode(), Err(DecodeError::TooManyKeys));
+    assert!(delete(vec!["k"; MAX_KEYS]).encode().is_ok());
+    let set = |value| Message { kind: set(value, None), ..delete(vec![]) };
     for value in [&b""[..], b"\x01\x01", b"\x91", b"\xc1"] {
         assert!(matches!(set(value).encode(), Err(DecodeError::NotMessagePack(_))));
     }
@@ -229,7 +230,7 @@ fn what_a_reader_would_refuse_is_not_written() {
 }
 
 #[test]
-fn no_bytes_make_it_panic_or_allocate_without_bound() {
+fn no_bytes_cause_a_panic_or_unbounded_allocation() {
     let samples = samples();
     let mut random = fastrand::Rng::with_seed(11);
     let mut read = 0;
@@ -247,14 +248,14 @@ fn no_bytes_make_it_panic_or_allocate_without_bound() {
         }
         let mut result = Ok(());
         let used = allocation_counter::measure(|| result = decode(&bytes).map(|_| read += 1));
-        // The list of keys, and the depth of a value.
+        // The list of keys, and the nesting of a value.
         let most = MAX_KEYS * size_of::<&str>() + 2 * 8 * MAX_DEPTH;
         assert!(used.bytes_max <= 2 * most as u64, "{used:?} for {bytes:x?}");
         if let (Ok(()), Ok(message)) = (result, decode(&bytes)) {
-            // What was understood can be said again, in one way.
+            // A decoded message can be encoded again, in one way.
             let again = message.encode().unwrap();
             assert_eq!(decode(&again).unwrap(), message);
         }
     }
-    assert!((1_000..199_000).contains(&read), "{read} of the mutations were still events");
+    assert!((1_000..199_000).contains(&read), "{read} of the mutations were still messages");
 }
