@@ -1,6 +1,6 @@
-//! Every transport keeps the rules of transports, and two caches over it tell each other
-//! everything: deletes, patterns, clears, sets, primes; what comes twice, comes back, comes in
-//! another order, is too large, cannot be read, is of an unknown type or of another namespace.
+//! Every transport passes `check_transport`, and two caches over it exchange deletes, patterns,
+//! clears, sets and primes. Messages that are duplicated, reordered, oversized, undecodable, of an
+//! unknown type or of another namespace do no harm.
 
 use lazy_layers_cache::{
     LocalTransport, RabbitMqOptions, RabbitMqTransport,
@@ -8,29 +8,29 @@ use lazy_layers_cache::{
 };
 
 use crate::support::{
-    broker::{Broker, Kind, Way},
-    matrix::every_cell,
+    broker::{Broker, BrokerTransport, Kind},
+    matrix::check_all,
     rabbitmq::RabbitServer,
-    transports::no_task_is_left,
+    transports::assert_no_task_is_left,
 };
 
-async fn passes(name: &'static str, way: impl Fn(&str) -> Way) {
+async fn passes(name: &'static str, way: impl Fn(&str) -> BrokerTransport) {
     check_transport(&way("first"), &way("second")).await;
-    every_cell(name, way("one"), way("other"), way("raw")).await;
+    check_all(name, way("one"), way("other"), way("raw")).await;
     drop(way);
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
 #[tokio::test]
 async fn local() {
     let transport = LocalTransport::new();
-    passes("local", |_| Way(Box::new(transport.clone()))).await;
+    passes("local", |_| BrokerTransport(Box::new(transport.clone()))).await;
 }
 
 #[tokio::test]
-async fn a_shared_bus_in_memory() {
+async fn shared_bus() {
     let bus = SharedBus::new(1);
-    passes("shared", |_| Way(Box::new(bus.link()))).await;
+    passes("shared", |_| BrokerTransport(Box::new(bus.link()))).await;
 }
 
 #[tokio::test]
@@ -51,17 +51,17 @@ async fn jetstream() {
     passes("jetstream", |instance| broker.transport(instance)).await;
 }
 
-/// With queues that go, and with queues that stay: on two exchanges of one broker, which takes
+/// With transient and with durable queues: on two exchanges of one broker, because a broker takes
 /// seconds to start.
 #[tokio::test]
 async fn rabbitmq() {
     let server = RabbitServer::shared();
-    for (name, is_durable) in [("passing", false), ("durable", true)] {
+    for (name, is_durable) in [("transient", false), ("durable", true)] {
         passes(name, |instance| {
             let options = RabbitMqOptions::new(server.url()).exchange(format!("matrix-{name}"));
             let durable = || options.clone().durable_queue(format!("matrix-{instance}"));
             let options = if is_durable { durable() } else { options.clone() };
-            Way(Box::new(RabbitMqTransport::new(options).unwrap()))
+            BrokerTransport(Box::new(RabbitMqTransport::new(options).unwrap()))
         })
         .await;
     }

@@ -1,8 +1,8 @@
-//! Every way in which a broker or the road to it fails, under caches that read and write all the
-//! time: nobody reads what is older than is promised, no call takes longer, the loss is noticed,
-//! and afterwards everybody is up to date and hears everybody.
+//! Faults of each broker and of the network, under caches that read and write all the time. No read
+//! is staler and no call slower than promised, each loss is noticed, and afterwards every instance
+//! is up to date and receives the messages of every other.
 //!
-//! Short by default; `scripts/faults` runs the same for longer.
+//! Short by default; `scripts/faults` runs the same tests for longer.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -16,16 +16,16 @@ use crate::support::{
     ms,
     proxy::Mode,
     storm::storm,
-    transports::no_task_is_left,
+    transports::assert_no_task_is_left,
 };
 
-/// A time that is short by default, and the other with `LAZY_LAYERS_LONG=1`.
+/// Returns `long` if `LAZY_LAYERS_LONG=1` is set, else `short`.
 fn lasting(short: Duration, long: Duration) -> Duration {
     let is_long = std::env::var_os("LAZY_LAYERS_LONG").is_some_and(|it| it == "1");
     if is_long { long } else { short }
 }
 
-/// What every broker can do to its clients.
+/// The faults that every broker can have.
 async fn common(broker: &mut Broker, fleet: &Fleet) {
     let outage = lasting(ms(1_500), ms(60_000));
     fleet
@@ -43,9 +43,9 @@ async fn common(broker: &mut Broker, fleet: &Fleet) {
         })
         .await;
     for (what, mode, lasts) in [
-        ("cut", Mode::Refuse, ms(500)),
+        ("refuses connections", Mode::Refuse, ms(500)),
         ("in a black hole", Mode::Blackhole, ms(4_500)),
-        ("hears nothing", Mode::LoseReplies, ms(4_500)),
+        ("loses replies", Mode::LoseReplies, ms(4_500)),
     ] {
         fleet
             .survives(what, FAR, async {
@@ -55,33 +55,33 @@ async fn common(broker: &mut Broker, fleet: &Fleet) {
             })
             .await;
     }
-    let (events, bytes) = match broker.kind {
+    let (messages, bytes) = match broker.kind {
         Kind::Redis => {
             broker.redis().config_set("client-output-buffer-limit", "pubsub 4mb 4mb 1");
             (30, 1 << 20)
         }
-        // Beyond 64 MiB the server hangs up.
+        // The server disconnects a client with more than 64 MiB pending.
         Kind::Nats => (90, 900 << 10),
-        Kind::JetStream | Kind::Passing | Kind::Durable => (20, 500 << 10),
+        Kind::JetStream | Kind::Transient | Kind::Durable => (20, 500 << 10),
     };
     fleet
         .survives("too slow", FAR, async {
             fleet.proxy.set(Mode::Pause);
-            flood(&*broker.transport("flood").0, events, bytes).await;
+            flood(&*broker.transport("flood").0, messages, bytes).await;
             sleep(ms(3_000)).await;
             fleet.proxy.set(Mode::Pass);
         })
         .await;
 }
 
-/// Large events of another namespace, which are nobody's loss.
-async fn flood(by: &dyn Transport, events: usize, bytes: usize) {
-    for number in 0..events {
-        let event = json!({
+/// Publishes large messages of another namespace, which no cache of the test needs.
+async fn flood(by: &dyn Transport, messages: usize, bytes: usize) {
+    for number in 0..messages {
+        let message = json!({
             "id": number.to_string(), "type": "set", "source": "them", "ts": 1,
             "namespace": "theirs", "keys": ["k"], "value": "x".repeat(bytes),
         });
-        let packed = [b"HC1M".to_vec(), rmp_serde::to_vec(&event).unwrap()].concat();
+        let packed = [b"HC1M".to_vec(), rmp_serde::to_vec(&message).unwrap()].concat();
         by.publish(&packed).await.unwrap();
     }
 }
@@ -95,7 +95,7 @@ async fn suite(kind: Kind, special: impl for<'a> FnOnce(&'a Broker, &'a Fleet) -
     common(&mut broker, &fleet).await;
     fleet.close().await;
     storm(&mut broker, lasting(ms(1_000), ms(10_000))).await;
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,12 +148,12 @@ async fn jetstream() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rabbitmq_with_passing_queues() {
-    suite(Kind::Passing, rabbit).await;
+async fn rabbitmq_transient() {
+    suite(Kind::Transient, rabbit).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rabbitmq_with_queues_that_stay() {
+async fn rabbitmq_durable() {
     suite(Kind::Durable, rabbit).await;
 }
 
@@ -162,7 +162,7 @@ fn rabbit<'a>(broker: &'a Broker, fleet: &'a Fleet) -> Special<'a> {
     Box::pin(async move {
         fleet
             .survives("queues deleted", ALL, async {
-                // One by one rabbitmqctl takes seconds, and exclusive ones it alone may delete.
+                // `eval` deletes all queues in one call, exclusive ones included.
                 ctl(&[
                     "eval",
                     "[rabbit_amqqueue:delete(Q, false, false, <<\"test\">>) \

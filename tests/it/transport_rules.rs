@@ -1,4 +1,4 @@
-//! The check of transports passes those that keep its rules, and tells each rule that is broken.
+//! `check_transport` passes correct transports, and fails for each broken rule by its name.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -15,34 +15,40 @@ use lazy_layers_cache::{
 };
 use tokio::task::yield_now;
 
-/// What a transport does wrong.
+/// The rule that a transport breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    ListensTooLate,
-    KeepsItsOwn,
+    SubscribesTooLate,
+    DropsOwnMessages,
     ChangesBytes,
-    ForgetsWhatIsLarge,
-    DropsWhatIsInHand,
-    ForgetsWhoFallsBehind,
+    DropsLargeMessages,
+    LosesMessageOfDroppedNext,
+    DropsBeyondThreeHundred,
     ClaimsToResume,
-    BeginsWithResuming,
+    FirstSubscriptionResumes,
     StaysDisconnected,
-    AnswersNothing,
+    PingFails,
 }
 
-/// One instance's way to a bus that is well but for one fault.
+/// The transport of one instance, correct except for one fault.
 struct Faulty {
     bus: LocalTransport,
     fault: Fault,
     own: Arc<Mutex<HashSet<Vec<u8>>>>,
-    was_there: AtomicBool,
-    is_gone: AtomicBool,
+    has_subscribed: AtomicBool,
+    is_disconnected: AtomicBool,
 }
 
 impl Faulty {
     fn on(bus: &LocalTransport, fault: Fault) -> Self {
         let bus = bus.clone();
-        Self { bus, fault, own: Arc::default(), was_there: false.into(), is_gone: false.into() }
+        Self {
+            bus,
+            fault,
+            own: Arc::default(),
+            has_subscribed: false.into(),
+            is_disconnected: false.into(),
+        }
     }
 }
 
@@ -51,75 +57,76 @@ impl Transport for Faulty {
         "faulty"
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
-            if self.is_gone.load(Ordering::SeqCst) {
+            if self.is_disconnected.load(Ordering::SeqCst) {
                 return Err("disconnected".into());
             }
-            self.own.lock().unwrap().insert(event.to_vec());
+            self.own.lock().unwrap().insert(message.to_vec());
             match self.fault {
-                Fault::ForgetsWhatIsLarge if event.len() > 1 << 20 => Ok(()),
+                Fault::DropsLargeMessages if message.len() > 1 << 20 => Ok(()),
                 Fault::ChangesBytes => {
-                    self.bus.publish(String::from_utf8_lossy(event).as_bytes()).await
+                    self.bus.publish(String::from_utf8_lossy(message).as_bytes()).await
                 }
-                _ => self.bus.publish(event).await,
+                _ => self.bus.publish(message).await,
             }
         })
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let was_there = self.was_there.swap(true, Ordering::SeqCst);
+            let has_subscribed = self.has_subscribed.swap(true, Ordering::SeqCst);
             let resumed = match self.fault {
-                Fault::ClaimsToResume => was_there,
-                Fault::BeginsWithResuming => true,
+                Fault::ClaimsToResume => has_subscribed,
+                Fault::FirstSubscriptionResumes => true,
                 _ => false,
             };
-            let events = match self.fault {
-                Fault::ListensTooLate => None,
+            let messages = match self.fault {
+                Fault::SubscribesTooLate => None,
                 _ => Some(self.bus.subscribe().await?.messages),
             };
             let (bus, fault, own) = (self.bus.clone(), self.fault, Arc::clone(&self.own));
-            let events = FaultyEvents { bus, events, fault, own, behind: VecDeque::new() };
-            Ok(Subscribed { messages: Box::new(events), resumed })
+            let messages =
+                FaultyMessageStream { bus, messages, fault, own, behind: VecDeque::new() };
+            Ok(Subscribed { messages: Box::new(messages), resumed })
         })
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
         Box::pin(async {
-            if self.fault == Fault::AnswersNothing { Err("who is there?".into()) } else { Ok(()) }
+            if self.fault == Fault::PingFails { Err("no answer".into()) } else { Ok(()) }
         })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async {
-            self.is_gone.store(self.fault == Fault::StaysDisconnected, Ordering::SeqCst);
+            self.is_disconnected.store(self.fault == Fault::StaysDisconnected, Ordering::SeqCst);
             Ok(())
         })
     }
 }
 
-struct FaultyEvents {
+struct FaultyMessageStream {
     bus: LocalTransport,
-    events: Option<Box<dyn MessageStream>>,
+    messages: Option<Box<dyn MessageStream>>,
     fault: Fault,
     own: Arc<Mutex<HashSet<Vec<u8>>>>,
     behind: VecDeque<Delivery>,
 }
 
-impl FaultyEvents {
+impl FaultyMessageStream {
     async fn take(&mut self) -> Delivery {
-        if self.events.is_none() {
-            self.events = Some(self.bus.subscribe().await.unwrap().messages);
+        if self.messages.is_none() {
+            self.messages = Some(self.bus.subscribe().await.unwrap().messages);
         }
-        let events = self.events.as_mut().unwrap();
-        if self.fault == Fault::ForgetsWhoFallsBehind {
-            // All that is there, of which the first three hundred are kept.
+        let messages = self.messages.as_mut().unwrap();
+        if self.fault == Fault::DropsBeyondThreeHundred {
+            // Takes all queued messages and keeps the first three hundred.
             while self.behind.is_empty() {
-                self.behind.push_back(events.next().await);
+                self.behind.push_back(messages.next().await);
             }
             while let Ok(more) =
-                tokio::time::timeout(std::time::Duration::ZERO, events.next()).await
+                tokio::time::timeout(std::time::Duration::ZERO, messages.next()).await
             {
                 self.behind.push_back(more);
             }
@@ -127,13 +134,13 @@ impl FaultyEvents {
             return self.behind.pop_front().unwrap();
         }
         loop {
-            let delivery = events.next().await;
+            let delivery = messages.next().await;
             match &delivery {
-                Delivery::Message(event)
-                    if self.fault == Fault::KeepsItsOwn
-                        && self.own.lock().unwrap().contains(event) => {}
+                Delivery::Message(message)
+                    if self.fault == Fault::DropsOwnMessages
+                        && self.own.lock().unwrap().contains(message) => {}
                 _ => {
-                    if self.fault == Fault::DropsWhatIsInHand {
+                    if self.fault == Fault::LosesMessageOfDroppedNext {
                         yield_now().await;
                     }
                     return delivery;
@@ -143,14 +150,14 @@ impl FaultyEvents {
     }
 }
 
-impl MessageStream for FaultyEvents {
+impl MessageStream for FaultyMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(self.take())
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn transports_within_the_process_keep_the_rules() {
+async fn transports_in_memory_pass_the_check() {
     for capacity in [LocalTransport::CAPACITY, 400] {
         let transport = LocalTransport::with_capacity(capacity);
         check_transport(&transport, &transport.clone()).await;
@@ -160,26 +167,26 @@ async fn transports_within_the_process_keep_the_rules() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_broken_rule_is_told() {
+async fn each_broken_rule_fails_the_check_by_name() {
     for (fault, rule) in [
-        (Fault::ListensTooLate, "once `subscribe` has returned"),
-        (Fault::KeepsItsOwn, "one's own events come back"),
-        (Fault::ChangesBytes, "bytes pass unchanged"),
-        (Fault::ForgetsWhatIsLarge, "is refused, or it arrives"),
-        (Fault::DropsWhatIsInHand, "when a call of `next` is dropped"),
-        (Fault::ForgetsWhoFallsBehind, "who falls behind"),
-        (Fault::ClaimsToResume, "says it resumed"),
-        (Fault::BeginsWithResuming, "has nothing to resume"),
+        (Fault::SubscribesTooLate, "after `subscribe` has returned"),
+        (Fault::DropsOwnMessages, "an instance receives its own messages"),
+        (Fault::ChangesBytes, "bytes arrive unchanged"),
+        (Fault::DropsLargeMessages, "is refused, or it arrives"),
+        (Fault::LosesMessageOfDroppedNext, "when a call of `next` is dropped"),
+        (Fault::DropsBeyondThreeHundred, "a slow subscriber"),
+        (Fault::ClaimsToResume, "a resumed subscription"),
+        (Fault::FirstSubscriptionResumes, "has nothing to resume"),
         (Fault::StaysDisconnected, "disconnected"),
-        (Fault::AnswersNothing, "who is there?"),
+        (Fault::PingFails, "no answer"),
     ] {
         let checking = tokio::spawn(async move {
             let bus = LocalTransport::new();
             check_transport(&Faulty::on(&bus, fault), &Faulty::on(&bus, fault)).await;
         });
-        let panic = checking.await.expect_err("a broken rule").into_panic();
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or(panic.downcast_ref::<&str>().copied()).expect("the rule");
-        assert!(said.contains(rule), "{fault:?}: {said}");
+        let panic = checking.await.expect_err("the check panics").into_panic();
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).expect("a text");
+        assert!(text.contains(rule), "{fault:?}: {text}");
     }
 }

@@ -1,4 +1,4 @@
-//! Events over NATS JetStream, with a real server.
+//! The transport over NATS JetStream, against a real server.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use crate::support::{
     ms,
     nats::NatsServer,
     transports::{
-        TRUST, a_subscription_begins_before_it_returns, event, everyone_gets_everything_in_order,
-        expected, loss, next, no_task_is_left, publish, take, until_it_works,
+        TRUST, assert_no_task_is_left, check_delivery_in_order, check_subscribe_misses_nothing,
+        expected, loss, message, next, publish, retry, take,
     },
 };
 
@@ -39,22 +39,22 @@ async fn stream(server: &NatsServer) -> Stream {
     admin(server).await.get_stream("CACHE_INVALIDATIONS").await.unwrap()
 }
 
-/// Says that all that came was dealt with.
-async fn settle(events: &mut dyn MessageStream) {
-    timeout(ms(50), events.next()).await.expect_err("nothing more comes");
+/// Asks for one more message, which acknowledges all that arrived.
+async fn settle(messages: &mut dyn MessageStream) {
+    timeout(ms(50), messages.next()).await.expect_err("no further message arrives");
 }
 
 #[tokio::test]
-async fn every_instance_gets_every_event_in_order() {
+async fn every_instance_receives_every_message_in_order() {
     let server = NatsServer::start();
-    everyone_gets_everything_in_order(&transport(&server, "a"), &transport(&server, "b")).await;
+    check_delivery_in_order(&transport(&server, "a"), &transport(&server, "b")).await;
 }
 
 #[tokio::test]
-async fn a_subscription_that_has_returned_misses_nothing() {
+async fn a_subscription_in_force_misses_nothing() {
     let server = NatsServer::start();
     let (publisher, subscriber) = (transport(&server, "a"), transport(&server, "b"));
-    a_subscription_begins_before_it_returns(&publisher, &subscriber, 200).await;
+    check_subscribe_misses_nothing(&publisher, &subscriber, 200).await;
 }
 
 #[tokio::test]
@@ -69,14 +69,14 @@ async fn the_first_subscription_begins_now_and_does_not_resume() {
 }
 
 #[tokio::test]
-async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
+async fn a_subscriber_receives_messages_from_its_absence_when_it_resumes() {
     let server = NatsServer::start();
     let (publisher, subscriber) = (transport(&server, "a"), transport(&server, "b"));
-    let mut events = subscriber.subscribe().await.unwrap().messages;
+    let mut messages = subscriber.subscribe().await.unwrap().messages;
     publish(&publisher, 0..5).await;
-    assert_eq!(take(&mut *events, 5).await, expected(0..5));
-    settle(&mut *events).await;
-    drop(events);
+    assert_eq!(take(&mut *messages, 5).await, expected(0..5));
+    settle(&mut *messages).await;
+    drop(messages);
     publish(&publisher, 5..300).await;
     let mut subscribed = subscriber.subscribe().await.unwrap();
     assert!(subscribed.resumed);
@@ -84,13 +84,13 @@ async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
 }
 
 #[tokio::test]
-async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
+async fn an_unacknowledged_message_is_redelivered_in_order() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
-    drop(events);
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
+    drop(messages);
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(subscribed.resumed);
     publish(&transport, 5..6).await;
@@ -98,36 +98,36 @@ async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
 }
 
 #[tokio::test]
-async fn another_process_of_the_same_name_goes_on_with_what_was_left_undone() {
+async fn another_process_of_the_same_name_receives_the_unacknowledged_messages() {
     let server = NatsServer::start();
     let before = transport(&server, "a");
-    let mut events = before.subscribe().await.unwrap().messages;
+    let mut messages = before.subscribe().await.unwrap().messages;
     publish(&before, 0..5).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
-    drop((events, before));
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
+    drop((messages, before));
     let mut subscribed = transport(&server, "a").subscribe().await.unwrap();
-    assert!(!subscribed.resumed, "its cache is empty, and nothing is known about before");
+    assert!(!subscribed.resumed, "a new process does not know what its predecessor applied");
     assert_eq!(take(&mut *subscribed.messages, 3).await, expected(2..5));
 }
 
 #[tokio::test]
-async fn a_killed_server_ends_the_subscription_which_resumes_once_it_is_back() {
+async fn a_killed_server_ends_the_subscription_which_resumes_after_its_restart() {
     let mut server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
-    assert_eq!(take(&mut *events, 2).await, expected(0..2));
+    assert_eq!(take(&mut *messages, 2).await, expected(0..2));
     server.kill();
-    let (told, took) = loss(&mut *events).await;
-    assert_eq!(told, Delivery::Closed);
+    let (delivery, took) = loss(&mut *messages).await;
+    assert_eq!(delivery, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
     transport.publish(b"lost").await.unwrap_err();
 
     server.restart();
-    let mut subscribed = until_it_works(async || transport.subscribe().await).await;
+    let mut subscribed = retry(async || transport.subscribe().await).await;
     assert!(subscribed.resumed);
     publish(&transport, 3..5).await;
-    // The third had been brought, and asking for more said that it was dealt with.
+    // The third message may have been delivered and acknowledged while `loss` waited.
     let mut came = take(&mut *subscribed.messages, 2).await;
     if came == expected(2..4) {
         came = [expected(3..4), take(&mut *subscribed.messages, 1).await].concat();
@@ -140,30 +140,30 @@ async fn a_stream_in_memory_is_lost_with_its_server_and_does_not_resume() {
     let mut server = NatsServer::start();
     let options = options(&server, "a").storage(JetStreamStorage::Memory);
     let transport = JetStreamTransport::new(options).unwrap();
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
     server.restart();
-    assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-    let mut subscribed = until_it_works(async || transport.subscribe().await).await;
+    assert_eq!(loss(&mut *messages).await.0, Delivery::Closed);
+    let mut subscribed = retry(async || transport.subscribe().await).await;
     assert!(!subscribed.resumed);
     publish(&transport, 3..4).await;
     assert_eq!(take(&mut *subscribed.messages, 1).await, expected(3..4));
 }
 
 #[tokio::test]
-async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
+async fn a_frozen_server_ends_the_subscription_and_fails_a_publish_in_time() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     server.freeze();
     let since = Instant::now();
     transport.publish(b"nobody answers").await.unwrap_err();
     assert!(since.elapsed() < ms(1_500), "{:?}", since.elapsed());
-    assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
+    assert_eq!(loss(&mut *messages).await.0, Delivery::Closed);
     assert!(since.elapsed() < TRUST, "{:?}", since.elapsed());
     server.thaw();
-    let subscribed = until_it_works(async || transport.subscribe().await).await;
+    let subscribed = retry(async || transport.subscribe().await).await;
     assert!(subscribed.resumed);
     publish(&transport, 0..1).await;
 }
@@ -172,13 +172,13 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
 async fn a_deleted_consumer_ends_the_subscription() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
-    settle(&mut *events).await;
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
+    settle(&mut *messages).await;
     stream(&server).await.delete_consumer("a").await.unwrap();
-    let (told, took) = loss(&mut *events).await;
-    assert_eq!(told, Delivery::Closed);
+    let (delivery, took) = loss(&mut *messages).await;
+    assert_eq!(delivery, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
     publish(&transport, 3..5).await;
     let mut subscribed = transport.subscribe().await.unwrap();
@@ -190,24 +190,24 @@ async fn a_deleted_consumer_ends_the_subscription() {
 async fn a_deleted_stream_ends_the_subscription_and_a_new_one_does_not_resume() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
     admin(&server).await.delete_stream("CACHE_INVALIDATIONS").await.unwrap();
-    let (told, took) = loss(&mut *events).await;
-    assert_eq!(told, Delivery::Closed);
+    let (delivery, took) = loss(&mut *messages).await;
+    assert_eq!(delivery, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
-    // Publishing makes a new stream, with as many events as the old one had.
+    // The publish creates a new stream, with as many messages as the old one had.
     publish(&transport, 3..9).await;
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
     publish(&transport, 9..10).await;
-    while next(&mut *subscribed.messages).await != Delivery::Message(event(9)) {}
+    while next(&mut *subscribed.messages).await != Delivery::Message(message(9)) {}
 }
 
-/// The server removes its files after it has freed its name.
+/// The server frees the name of a stream before it has removed the files.
 #[tokio::test]
-async fn a_deleted_stream_is_left_alone_for_a_while_before_it_is_made_anew() {
+async fn a_deleted_stream_is_created_again_only_after_a_pause() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
     publish(&transport, 0..3).await;
@@ -219,63 +219,63 @@ async fn a_deleted_stream_is_left_alone_for_a_while_before_it_is_made_anew() {
 }
 
 #[tokio::test]
-async fn what_the_stream_did_not_keep_is_told_as_a_gap() {
+async fn messages_that_the_stream_removed_become_a_gap() {
     let server = NatsServer::start();
     let options = options(&server, "a").max_messages(10).prefetch(5);
     let transport = JetStreamTransport::new(options).unwrap();
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..100).await;
     let mut came = Vec::new();
-    while came.last() != Some(&Delivery::Message(event(99))) {
-        came.push(next(&mut *events).await);
+    while came.last() != Some(&Delivery::Message(message(99))) {
+        came.push(next(&mut *messages).await);
     }
     assert!(came.contains(&Delivery::Gap), "{came:?}");
     let after = came.iter().rposition(|it| *it == Delivery::Gap).unwrap();
     assert_eq!(came[after + 1..], expected(100 - (came.len() - after - 1)..100));
 
-    // While it was away: not resumed.
-    settle(&mut *events).await;
-    drop(events);
+    // Messages removed while there was no subscription: it does not resume.
+    settle(&mut *messages).await;
+    drop(messages);
     publish(&transport, 100..150).await;
     assert!(!transport.subscribe().await.unwrap().resumed);
 }
 
 #[tokio::test]
-async fn what_was_purged_before_it_was_brought_is_told_without_an_event_after_it() {
+async fn a_purge_becomes_a_gap_without_a_later_message() {
     let server = NatsServer::start();
     let transport = JetStreamTransport::new(options(&server, "a").prefetch(1)).unwrap();
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
-    assert_eq!(take(&mut *events, 1).await, expected(0..1));
+    assert_eq!(take(&mut *messages, 1).await, expected(0..1));
     stream(&server).await.purge().await.unwrap();
-    let mut came = next(&mut *events).await;
+    let mut came = next(&mut *messages).await;
     while came != Delivery::Gap {
-        came = next(&mut *events).await;
+        came = next(&mut *messages).await;
     }
 }
 
 #[tokio::test]
-async fn a_gap_that_was_not_dealt_with_is_not_forgotten_by_the_next_subscription() {
+async fn a_subscription_does_not_resume_after_an_unprocessed_gap() {
     let server = NatsServer::start();
     let transport = JetStreamTransport::new(options(&server, "a").prefetch(1)).unwrap();
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
-    assert_eq!(take(&mut *events, 1).await, expected(0..1));
+    assert_eq!(take(&mut *messages, 1).await, expected(0..1));
     for sequence in [3, 4] {
         stream(&server).await.delete_message(sequence).await.unwrap();
     }
-    while next(&mut *events).await != Delivery::Gap {}
-    drop(events);
+    while next(&mut *messages).await != Delivery::Gap {}
+    drop(messages);
     assert!(!transport.subscribe().await.unwrap().resumed);
 }
 
 #[tokio::test]
-async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are() {
+async fn existing_streams_and_consumers_are_used_unchanged() {
     let server = NatsServer::start();
     let options = options(&server, "a").ensure_stream(false).ensure_consumer(false);
     let transport = JetStreamTransport::new(options).unwrap();
     transport.subscribe().await.err().expect("no stream");
-    transport.publish(b"event").await.unwrap_err();
+    transport.publish(b"message").await.unwrap_err();
     transport.ping().await.unwrap_err();
     let stream = admin(&server)
         .await
@@ -287,7 +287,7 @@ async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are()
         .await
         .unwrap();
     transport.subscribe().await.err().expect("no consumer");
-    transport.publish(b"event").await.unwrap();
+    transport.publish(b"message").await.unwrap();
     let config = pull::Config {
         durable_name: Some("a".to_owned()),
         ack_wait: ms(300),
@@ -296,15 +296,15 @@ async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are()
     stream.create_consumer(config).await.unwrap();
     let created = stream.consumer_info("a").await.unwrap().created;
 
-    let mut events = transport.subscribe().await.unwrap().messages;
-    assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
+    let mut messages = transport.subscribe().await.unwrap().messages;
+    assert_eq!(next(&mut *messages).await, Delivery::Message(b"message".to_vec()));
     publish(&transport, 0..2).await;
-    assert_eq!(take(&mut *events, 2).await, expected(0..2));
-    settle(&mut *events).await;
-    drop(events);
+    assert_eq!(take(&mut *messages, 2).await, expected(0..2));
+    settle(&mut *messages).await;
+    drop(messages);
     publish(&transport, 2..4).await;
-    let subscribed = until_it_works(async || {
-        // The server takes a moment to hear of the last acknowledgement.
+    let subscribed = retry(async || {
+        // The last acknowledgement takes a moment to reach the server.
         transport
             .subscribe()
             .await
@@ -312,11 +312,11 @@ async fn streams_and_consumers_that_were_set_up_elsewhere_are_used_as_they_are()
             .and_then(|it| if it.resumed { Ok(it) } else { Err("not resumed".to_owned()) })
     })
     .await;
-    let mut events = subscribed.messages;
-    assert_eq!(take(&mut *events, 2).await, expected(2..4));
+    let mut messages = subscribed.messages;
+    assert_eq!(take(&mut *messages, 2).await, expected(2..4));
     assert_eq!(stream.consumer_info("a").await.unwrap().created, created);
-    // The last one was not dealt with, and comes again, but not at once.
-    drop(events);
+    // The last message was not acknowledged: the server redelivers it after `ack_wait`.
+    drop(messages);
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
     assert_eq!(take(&mut *subscribed.messages, 1).await, expected(3..4));
@@ -330,11 +330,11 @@ async fn without_jetstream_the_errors_say_so() {
     assert!(error.contains("-js"), "{error}");
     let error = transport.ping().await.unwrap_err().to_string();
     assert!(error.contains("-js"), "{error}");
-    transport.publish(b"event").await.unwrap_err();
+    transport.publish(b"message").await.unwrap_err();
 }
 
 #[tokio::test]
-async fn a_subject_that_another_stream_takes_is_an_error() {
+async fn a_subject_of_another_stream_is_an_error() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
     let other = Config {
@@ -343,36 +343,36 @@ async fn a_subject_that_another_stream_takes_is_an_error() {
         ..Config::default()
     };
     admin(&server).await.create_stream(other).await.unwrap();
-    let error = transport.publish(b"event").await.unwrap_err().to_string();
+    let error = transport.publish(b"message").await.unwrap_err().to_string();
     assert!(error.contains("OTHER"), "{error}");
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_transport_that_was_dropped() {
+async fn a_dropped_transport_leaves_no_task() {
     let mut server = NatsServer::start();
     let mut kept = Vec::new();
     for _ in 0..2 {
         let transport = transport(&server, "a");
-        let mut events = transport.subscribe().await.unwrap().messages;
+        let mut messages = transport.subscribe().await.unwrap().messages;
         publish(&transport, 0..1).await;
-        assert_eq!(take(&mut *events, 1).await, expected(0..1));
-        drop((transport, events));
-        no_task_is_left().await;
+        assert_eq!(take(&mut *messages, 1).await, expected(0..1));
+        drop((transport, messages));
+        assert_no_task_is_left().await;
 
         let transport = JetStreamTransport::new(options(&server, "a")).unwrap();
-        let mut events = transport.subscribe().await.unwrap().messages;
+        let mut messages = transport.subscribe().await.unwrap().messages;
         transport.disconnect().await.unwrap();
-        assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
+        assert_eq!(loss(&mut *messages).await.0, Delivery::Closed);
         transport.subscribe().await.unwrap();
         server.restart();
-        kept.push((transport, events));
+        kept.push((transport, messages));
     }
     drop(kept);
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
 #[test]
-fn a_subscription_may_be_dropped_outside_of_a_runtime() {
+fn a_subscription_can_be_dropped_outside_of_a_runtime() {
     let server = NatsServer::start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let transport = transport(&server, "a");
@@ -410,7 +410,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
 }
 
 #[test]
-fn options_can_be_read_from_a_config_file_and_have_the_defaults_of_the_documents() {
+fn options_can_be_read_from_a_config_file_and_have_the_documented_defaults() {
     let options: JetStreamOptions = toml::from_str(
         r#"
         durable_name = "shop-1-cache"

@@ -1,5 +1,5 @@
-//! Events over RabbitMQ, with a real broker. It takes seconds to start: tests that do not break it
-//! share one, each with an exchange of its own.
+//! The transport over RabbitMQ, against a real broker. A broker takes seconds to start, so tests
+//! that do not break it share one, each with an exchange of its own.
 
 use std::{
     io::Read,
@@ -27,13 +27,12 @@ use crate::support::{
     proxy::{Mode, Proxy},
     rabbitmq::RabbitServer,
     transports::{
-        PATIENCE, TRUST, a_subscription_begins_before_it_returns, event,
-        everyone_gets_everything_in_order, expected, loss, next, no_task_is_left, publish, take,
-        until_it_works,
+        PATIENCE, TRUST, assert_no_task_is_left, check_delivery_in_order,
+        check_subscribe_misses_nothing, expected, loss, message, next, publish, retry, take,
     },
 };
 
-/// An exchange and names of queues that no other test has.
+/// An exchange and queue names of one test.
 struct Place {
     url: String,
     name: String,
@@ -45,7 +44,7 @@ impl Place {
         Self { url: server.url(), name: format!("test-{}", COUNT.fetch_add(1, Ordering::SeqCst)) }
     }
 
-    fn passing(&self) -> RabbitMqOptions {
+    fn transient(&self) -> RabbitMqOptions {
         RabbitMqOptions::new(&self.url).exchange(&self.name).confirm_timeout(ms(1_000))
     }
 
@@ -54,7 +53,7 @@ impl Place {
     }
 
     fn durable(&self, instance: &str) -> RabbitMqOptions {
-        self.passing().durable_queue(self.queue(instance))
+        self.transient().durable_queue(self.queue(instance))
     }
 
     async fn admin(&self) -> lapin::Channel {
@@ -67,39 +66,39 @@ fn transport(options: RabbitMqOptions) -> RabbitMqTransport {
     RabbitMqTransport::new(options).unwrap()
 }
 
-/// Says that all that came was dealt with.
-async fn settle(events: &mut dyn MessageStream) {
-    timeout(ms(100), events.next()).await.expect_err("nothing more comes");
+/// Asks for one more message, which acknowledges all that arrived.
+async fn settle(messages: &mut dyn MessageStream) {
+    timeout(ms(100), messages.next()).await.expect_err("no further message arrives");
 }
 
 #[tokio::test]
-async fn every_instance_gets_every_event_in_order() {
+async fn every_instance_receives_every_message_in_order() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    let (one, other) = (transport(place.passing()), transport(place.passing()));
-    everyone_gets_everything_in_order(&one, &other).await;
-    let (one, other) = (transport(place.passing()), transport(place.passing()));
-    a_subscription_begins_before_it_returns(&one, &other, 200).await;
+    let (one, other) = (transport(place.transient()), transport(place.transient()));
+    check_delivery_in_order(&one, &other).await;
+    let (one, other) = (transport(place.transient()), transport(place.transient()));
+    check_subscribe_misses_nothing(&one, &other, 200).await;
 }
 
 #[tokio::test]
-async fn every_instance_with_a_queue_of_its_own_gets_every_event_in_order() {
+async fn every_instance_with_a_durable_queue_receives_every_message_in_order() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let (one, other) = (transport(place.durable("a")), transport(place.durable("b")));
-    everyone_gets_everything_in_order(&one, &other).await;
+    check_delivery_in_order(&one, &other).await;
     let (one, other) = (transport(place.durable("c")), transport(place.durable("d")));
-    a_subscription_begins_before_it_returns(&one, &other, 30).await;
+    check_subscribe_misses_nothing(&one, &other, 30).await;
 }
 
 #[tokio::test]
-async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
+async fn a_subscriber_receives_messages_from_its_absence_when_it_resumes() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let (publisher, subscriber) =
-        (transport(place.passing().durable(true)), transport(place.durable("a")));
+        (transport(place.transient().durable(true)), transport(place.durable("a")));
     let mut subscribed = subscriber.subscribe().await.unwrap();
-    assert!(!subscribed.resumed, "there was none before");
+    assert!(!subscribed.resumed, "it is the first subscription");
     publish(&publisher, 0..5).await;
     assert_eq!(take(&mut *subscribed.messages, 5).await, expected(0..5));
     settle(&mut *subscribed.messages).await;
@@ -111,18 +110,18 @@ async fn what_was_published_meanwhile_comes_when_the_subscriber_is_back() {
 }
 
 #[tokio::test]
-async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
+async fn an_unacknowledged_message_is_redelivered_in_order() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let transport = transport(place.durable("a"));
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..5).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
-    drop(events);
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
+    drop(messages);
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(subscribed.resumed);
     publish(&transport, 5..6).await;
-    // The old connection may still be saying goodbye while the new one listens.
+    // The broker may still be closing the old connection when the new one subscribes.
     let mut came = Vec::new();
     while came.len() < 4 {
         came.push(next(&mut *subscribed.messages).await);
@@ -132,13 +131,13 @@ async fn an_event_that_was_not_dealt_with_comes_again_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_passing_subscription_never_resumes() {
+async fn a_transient_subscription_never_resumes() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let durable_but_not_on_disk =
-        place.passing().durable(true).queue_name(place.queue("a")).persistent(false);
+        place.transient().durable(true).queue_name(place.queue("a")).persistent(false);
     for options in
-        [place.passing(), durable_but_not_on_disk.exclusive_queue(false).auto_delete_queue(false)]
+        [place.transient(), durable_but_not_on_disk.exclusive_queue(false).auto_delete_queue(false)]
     {
         let place = Place::on(&server);
         let transport = transport(options.exchange(&place.name));
@@ -154,20 +153,20 @@ async fn a_deleted_queue_ends_the_subscription_and_a_new_one_does_not_resume() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let transport = transport(place.durable("a"));
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..1).await;
-    assert_eq!(take(&mut *events, 1).await, expected(0..1));
+    assert_eq!(take(&mut *messages, 1).await, expected(0..1));
     let admin = place.admin().await;
     let (queue, options) = (place.queue("a"), QueueDeleteOptions::default());
     admin.queue_delete(queue.as_str().into(), options).await.unwrap();
-    let (told, took) = loss(&mut *events).await;
-    assert_eq!(told, Delivery::Closed);
+    let (delivery, took) = loss(&mut *messages).await;
+    assert_eq!(delivery, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
-    assert_eq!(next(&mut *events).await, Delivery::Closed, "and stays so");
+    assert_eq!(next(&mut *messages).await, Delivery::Closed, "it stays closed");
 
     let subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
-    // Deleted and made again by somebody else meanwhile.
+    // Deleted and declared again by somebody else in between.
     drop(subscribed);
     admin.queue_delete(queue.as_str().into(), options).await.unwrap();
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -177,25 +176,28 @@ async fn a_deleted_queue_ends_the_subscription_and_a_new_one_does_not_resume() {
     publish(&transport, 1..2).await;
     assert_eq!(take(&mut *subscribed.messages, 1).await, expected(1..2));
     drop(subscribed);
-    assert!(transport.subscribe().await.unwrap().resumed, "a queue made elsewhere serves as well");
+    assert!(
+        transport.subscribe().await.unwrap().resumed,
+        "a queue that somebody else declared is used"
+    );
 }
 
 #[tokio::test]
 async fn a_deleted_exchange_ends_the_subscription() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    let transport = transport(place.passing());
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let transport = transport(place.transient());
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..1).await;
     let (name, options) = (place.name.as_str().into(), ExchangeDeleteOptions::default());
     place.admin().await.exchange_delete(name, options).await.unwrap();
-    transport.publish(b"nobody would get it").await.unwrap_err();
-    let (told, took) = loss(&mut *events).await;
-    assert_eq!(told, Delivery::Closed);
+    transport.publish(b"unroutable").await.unwrap_err();
+    let (delivery, took) = loss(&mut *messages).await;
+    assert_eq!(delivery, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 1..2).await;
-    assert_eq!(take(&mut *events, 1).await, expected(1..2));
+    assert_eq!(take(&mut *messages, 1).await, expected(1..2));
 }
 
 #[tokio::test]
@@ -204,31 +206,31 @@ async fn a_lost_binding_fails_the_publish_and_ends_the_subscription() {
     let place = Place::on(&server);
     let transport = transport(place.durable("a"));
     publish(&transport, 0..1).await;
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 1..2).await;
-    assert_eq!(take(&mut *events, 1).await, expected(1..2));
+    assert_eq!(take(&mut *messages, 1).await, expected(1..2));
     let (queue, exchange) = (place.queue("a"), place.name.as_str().into());
     let admin = place.admin().await;
     let unbound =
         admin.queue_unbind(queue.as_str().into(), exchange, "".into(), FieldTable::default());
     unbound.await.unwrap();
-    transport.publish(b"nobody would get it").await.unwrap_err();
-    assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
+    transport.publish(b"unroutable").await.unwrap_err();
+    assert_eq!(loss(&mut *messages).await.0, Delivery::Closed);
 }
 
 #[tokio::test]
-async fn what_a_slow_subscriber_does_not_take_stays_at_the_broker() {
+async fn messages_beyond_the_prefetch_stay_at_the_broker() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    // A broker that is asked for its queues while the machine is busy may answer late.
+    // `rabbitmqctl` keeps the machine busy, and the broker may answer a heartbeat late.
     let transport = transport(place.durable("a").prefetch(10).heartbeat(PATIENCE));
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..200).await;
     let arguments = ["list_queues", "name", "messages_unacknowledged", "messages_ready"];
     let queues = server.ctl(&arguments);
     let queue = queues.lines().find(|line| line.contains(&place.queue("a"))).unwrap();
     assert!(queue.ends_with("10\t190"), "{queue}");
-    assert_eq!(take(&mut *events, 200).await, expected(0..200));
+    assert_eq!(take(&mut *messages, 200).await, expected(0..200));
 }
 
 #[tokio::test]
@@ -236,27 +238,27 @@ async fn several_caches_can_share_an_exchange() {
     let server = RabbitServer::shared();
     for exchange_type in [RabbitMqExchangeType::Topic, RabbitMqExchangeType::Direct] {
         let place = Place::on(&server);
-        let of = |key| transport(place.passing().exchange_type(exchange_type).routing_key(key));
+        let of = |key| transport(place.transient().exchange_type(exchange_type).routing_key(key));
         let (users, orders) = (of("cache.users"), of("cache.orders"));
-        let mut events = users.subscribe().await.unwrap().messages;
+        let mut messages = users.subscribe().await.unwrap().messages;
         let mut others = orders.subscribe().await.unwrap().messages;
         publish(&orders, 0..1).await;
         publish(&users, 1..2).await;
-        assert_eq!(take(&mut *events, 1).await, expected(1..2));
+        assert_eq!(take(&mut *messages, 1).await, expected(1..2));
         assert_eq!(take(&mut *others, 1).await, expected(0..1));
     }
 }
 
 #[tokio::test]
-async fn instances_that_disagree_about_the_exchange_are_told() {
+async fn a_different_type_of_the_exchange_is_an_error() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    transport(place.passing()).ping().await.unwrap();
+    transport(place.transient()).ping().await.unwrap();
     let other =
-        transport(place.passing().exchange_type(RabbitMqExchangeType::Topic).routing_key("key"));
+        transport(place.transient().exchange_type(RabbitMqExchangeType::Topic).routing_key("key"));
     for error in [
         other.ping().await.unwrap_err(),
-        other.publish(b"event").await.unwrap_err(),
+        other.publish(b"message").await.unwrap_err(),
         other.subscribe().await.err().unwrap(),
     ] {
         assert!(error.to_string().contains("exchange_type"), "{error}");
@@ -264,7 +266,7 @@ async fn instances_that_disagree_about_the_exchange_are_told() {
 }
 
 #[tokio::test]
-async fn a_connection_of_the_users_serves_and_stays_open() {
+async fn a_connection_of_the_application_stays_open() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let connection = Connection::connect(&place.url, ConnectionProperties::default()).await;
@@ -272,55 +274,59 @@ async fn a_connection_of_the_users_serves_and_stays_open() {
     let mut options = place.durable("a");
     options.url = None;
     let transport = RabbitMqTransport::with_connection(Arc::clone(&connection), options).unwrap();
-    let mut events = transport.subscribe().await.unwrap().messages;
+    let mut messages = transport.subscribe().await.unwrap().messages;
     publish(&transport, 0..3).await;
-    assert_eq!(take(&mut *events, 3).await, expected(0..3));
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
     transport.disconnect().await.unwrap();
-    assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
+    assert_eq!(loss(&mut *messages).await.0, Delivery::Closed);
     assert!(transport.subscribe().await.unwrap().resumed);
-    drop((transport, events));
+    drop((transport, messages));
     connection.create_channel().await.unwrap();
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_transport_that_was_dropped() {
+async fn a_dropped_transport_leaves_no_task() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
-    let dropped = transport(place.passing());
-    let mut events = dropped.subscribe().await.unwrap().messages;
+    let dropped = transport(place.transient());
+    let mut messages = dropped.subscribe().await.unwrap().messages;
     publish(&dropped, 0..1).await;
     drop(dropped);
-    assert_eq!(take(&mut *events, 1).await, expected(0..1), "a subscription outlives it");
-    drop(events);
-    no_task_is_left().await;
+    assert_eq!(
+        take(&mut *messages, 1).await,
+        expected(0..1),
+        "a subscription outlives its transport"
+    );
+    drop(messages);
+    assert_no_task_is_left().await;
 
-    let kept = transport(place.passing());
-    let mut events = kept.subscribe().await.unwrap().messages;
-    kept.ping().await.unwrap();
-    kept.disconnect().await.unwrap();
-    assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-    no_task_is_left().await;
-    kept.ping().await.unwrap();
-    drop(kept);
+    let disconnected = transport(place.transient());
+    let mut messages = disconnected.subscribe().await.unwrap().messages;
+    disconnected.ping().await.unwrap();
+    disconnected.disconnect().await.unwrap();
+    assert_eq!(loss(&mut *messages).await.0, Delivery::Closed);
+    assert_no_task_is_left().await;
+    disconnected.ping().await.unwrap();
+    drop(disconnected);
 
-    // Nor of attempts that fail, however far they come.
+    // Failed attempts leave no task either, at whatever step they fail.
     for wrong in [
         place.url.replace("guest@", "wrong@"),
         place.url.replace("%2f", "nowhere"),
         "amqp://127.0.0.1:1".to_owned(),
     ] {
         let options = RabbitMqOptions::new(wrong);
-        transport(options.clone()).publish(b"event").await.unwrap_err();
+        transport(options.clone()).publish(b"message").await.unwrap_err();
         transport(options).subscribe().await.err().unwrap();
     }
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
 #[test]
-fn all_of_it_may_be_dropped_outside_of_a_runtime() {
+fn everything_can_be_dropped_outside_of_a_runtime() {
     let server = RabbitServer::shared();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let transport = transport(Place::on(&server).passing());
+    let transport = transport(Place::on(&server).transient());
     let subscribed = runtime.block_on(async {
         transport.ping().await.unwrap();
         transport.subscribe().await.unwrap()
@@ -336,9 +342,9 @@ fn all_of_it_may_be_dropped_outside_of_a_runtime() {
 }
 
 #[test]
-fn without_a_runtime_there_is_an_error_and_no_panic() {
+fn a_call_without_a_runtime_is_an_error_and_no_panic() {
     let transport = transport(RabbitMqOptions::new("amqp://localhost"));
-    for mut call in [transport.publish(b"event"), transport.ping()] {
+    for mut call in [transport.publish(b"message"), transport.ping()] {
         let waker = std::task::Waker::noop();
         let polled = call.as_mut().poll(&mut std::task::Context::from_waker(waker));
         assert!(matches!(polled, std::task::Poll::Ready(Err(_))));
@@ -346,16 +352,16 @@ fn without_a_runtime_there_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_broker_that_does_not_answer_fails_in_time_and_is_hung_up_on() {
+async fn a_silent_broker_fails_every_call_in_time_and_its_sockets_are_closed() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("amqp://guest:guest@{}/%2f", silent.local_addr().unwrap());
     let transport = transport(RabbitMqOptions::new(url).connect_timeout(ms(300)));
     let since = Instant::now();
-    let results = join_all((0..20).map(|_| transport.publish(b"event"))).await;
+    let results = join_all((0..20).map(|_| transport.publish(b"message"))).await;
     assert!(results.iter().all(Result::is_err));
     assert!(since.elapsed() < ms(1_500), "{:?}", since.elapsed());
     transport.subscribe().await.err().unwrap();
-    // Nothing of the client keeps the connection open.
+    // The client keeps no connection open.
     silent.set_nonblocking(true).unwrap();
     let accepted = || silent.accept().ok().map(|(stream, _)| stream);
     let streams: Vec<_> = std::iter::from_fn(accepted).collect();
@@ -367,84 +373,84 @@ async fn a_broker_that_does_not_answer_fails_in_time_and_is_hung_up_on() {
         let _ = stream.read_to_end(&mut greeting).unwrap();
         assert!(greeting.is_empty() || greeting.starts_with(b"AMQP"), "{greeting:?}");
     }
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
-/// One whose broker may take three seconds to answer: `rabbitmqctl` keeps a small machine busy.
+/// Tolerates an answer after three seconds, because `rabbitmqctl` keeps a small machine busy.
 fn patient(options: RabbitMqOptions) -> RabbitMqTransport {
     transport(options.heartbeat(ms(2_000)))
 }
 
-/// One test, since each part breaks the broker and it takes seconds to come back.
+/// One test, because each part breaks the broker and a restart takes seconds.
 #[tokio::test]
-async fn a_broker_that_dies_freezes_and_runs_out_of_memory_is_noticed_and_used_again() {
+async fn a_broker_that_runs_out_of_memory_freezes_and_dies_is_used_again() {
     let mut server = RabbitServer::start();
     let place = Place::on(&server);
-    // Of the options of the exchange the two must agree.
-    let (durable, passing) = (patient(place.durable("a")), patient(place.passing().durable(true)));
-    let mut kept = durable.subscribe().await.unwrap().messages;
-    let mut passed = passing.subscribe().await.unwrap().messages;
+    // Both declare the exchange, so its options must be equal.
+    let (durable, transient) =
+        (patient(place.durable("a")), patient(place.transient().durable(true)));
+    let mut from_durable = durable.subscribe().await.unwrap().messages;
+    let mut from_transient = transient.subscribe().await.unwrap().messages;
     publish(&durable, 0..3).await;
-    assert_eq!(take(&mut *kept, 3).await, expected(0..3));
-    assert_eq!(take(&mut *passed, 3).await, expected(0..3));
-    settle(&mut *kept).await;
+    assert_eq!(take(&mut *from_durable, 3).await, expected(0..3));
+    assert_eq!(take(&mut *from_transient, 3).await, expected(0..3));
+    settle(&mut *from_durable).await;
 
-    // No memory: nothing is taken, and what is received goes on being so.
+    // Out of memory: publishes fail, and subscriptions go on.
     server.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
     for _ in 0..3 {
         let since = Instant::now();
-        durable.publish(b"not taken").await.unwrap_err();
+        durable.publish(b"refused").await.unwrap_err();
         assert!(since.elapsed() < ms(1_500), "{:?}", since.elapsed());
     }
-    for events in [&mut kept, &mut passed] {
-        timeout(TRUST, events.next()).await.expect_err("the subscription goes on");
+    for messages in [&mut from_durable, &mut from_transient] {
+        timeout(TRUST, messages.next()).await.expect_err("the subscription goes on");
     }
     server.ctl(&["set_vm_memory_high_watermark", "0.9"]);
-    until_it_works(async || durable.publish(b"taken").await).await;
-    for events in [&mut kept, &mut passed] {
-        // What was not confirmed may have been taken later.
-        while next(&mut **events).await != Delivery::Message(b"taken".to_vec()) {}
-        while timeout(ms(300), events.next()).await.is_ok() {}
+    retry(async || durable.publish(b"stored").await).await;
+    for messages in [&mut from_durable, &mut from_transient] {
+        // The broker may have stored an unconfirmed message later.
+        while next(&mut **messages).await != Delivery::Message(b"stored".to_vec()) {}
+        while timeout(ms(300), messages.next()).await.is_ok() {}
     }
 
-    // Frozen.
+    // Frozen: two and a half heartbeats end the subscriptions.
     server.freeze();
     let since = Instant::now();
     durable.publish(b"nobody answers").await.unwrap_err();
     assert!(since.elapsed() < ms(1_500), "{:?}", since.elapsed());
-    for events in [&mut kept, &mut passed] {
-        assert_eq!(loss(&mut **events).await.0, Delivery::Closed);
+    for messages in [&mut from_durable, &mut from_transient] {
+        assert_eq!(loss(&mut **messages).await.0, Delivery::Closed);
     }
-    // Two and a half heartbeats.
     assert!(since.elapsed() < ms(5_500), "{:?}", since.elapsed());
     let since = Instant::now();
     durable.publish(b"nobody answers").await.unwrap_err();
     durable.subscribe().await.err().unwrap();
     assert!(since.elapsed() < ms(7_500), "{:?}", since.elapsed());
     server.thaw();
-    let resubscribed = until_it_works(async || durable.subscribe().await).await;
+    let resubscribed = retry(async || durable.subscribe().await).await;
     assert!(resubscribed.resumed);
-    let mut kept = resubscribed.messages;
-    until_it_works(async || durable.publish(b"again").await).await;
-    while next(&mut *kept).await != Delivery::Message(b"again".to_vec()) {}
-    settle(&mut *kept).await;
+    let mut from_durable = resubscribed.messages;
+    retry(async || durable.publish(b"again").await).await;
+    while next(&mut *from_durable).await != Delivery::Message(b"again".to_vec()) {}
+    settle(&mut *from_durable).await;
 
-    // Dead, and back with what it had.
+    // Killed and restarted: durable queues keep their messages.
     publish(&durable, 3..5).await;
     server.kill();
-    let (told, took) = loss(&mut *kept).await;
-    assert_eq!(told, Delivery::Closed);
+    let (delivery, took) = loss(&mut *from_durable).await;
+    assert_eq!(delivery, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
-    durable.publish(b"nobody is there").await.unwrap_err();
+    durable.publish(b"nobody answers").await.unwrap_err();
     server.restart();
-    until_it_works(async || durable.publish(&event(5)).await).await;
-    let resubscribed = until_it_works(async || durable.subscribe().await).await;
+    retry(async || durable.publish(&message(5)).await).await;
+    let resubscribed = retry(async || durable.subscribe().await).await;
     assert!(resubscribed.resumed);
-    let mut kept = resubscribed.messages;
-    assert_eq!(take(&mut *kept, 3).await, expected(3..6));
-    assert!(!passing.subscribe().await.unwrap().resumed);
-    drop((durable, passing, kept, passed));
-    no_task_is_left().await;
+    let mut from_durable = resubscribed.messages;
+    assert_eq!(take(&mut *from_durable, 3).await, expected(3..6));
+    assert!(!transient.subscribe().await.unwrap().resumed);
+    drop((durable, transient, from_durable, from_transient));
+    assert_no_task_is_left().await;
 }
 
 #[test]
@@ -454,23 +460,12 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("url", |_| RabbitMqOptions::default()),
         ("url", |_| RabbitMqOptions::new("http://localhost")),
         ("url", |it| it.tls(TlsOptions::required())),
-        ("tls", |it| {
-            let mut tls = TlsOptions::default();
-            tls.client_key = Some("key.pem".into());
-            it.tls(tls)
-        }),
+        ("tls", |it| it.tls(TlsOptions::default().client_key("key.pem"))),
         ("exchange", |it| it.exchange("")),
-        ("queue_name", |mut it| {
-            it.durable_invalidation_mode = true;
-            it
-        }),
+        ("queue_name", |it| it.durable_invalidation_mode(true)),
         ("queue_name", |it| it.queue_name("amq.mine")),
         ("queue_name", |it| it.queue_name("")),
-        ("durable", |it| {
-            let mut it = it.durable_queue("a");
-            it.durable = Some(false);
-            it
-        }),
+        ("durable", |it| it.durable_queue("a").durable(false)),
         ("persistent", |it| it.durable_queue("a").persistent(false)),
         ("exclusive_queue", |it| it.durable_queue("a").exclusive_queue(true)),
         ("auto_delete_queue", |it| it.durable_queue("a").auto_delete_queue(true)),
@@ -492,7 +487,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
 }
 
 #[test]
-fn options_can_be_read_from_a_config_file_and_have_the_defaults_of_the_documents() {
+fn options_can_be_read_from_a_config_file_and_have_the_documented_defaults() {
     let options: RabbitMqOptions = toml::from_str(
         r#"
         url = "amqp://user:hunter2@localhost:5672"
@@ -524,9 +519,9 @@ fn options_can_be_read_from_a_config_file_and_have_the_defaults_of_the_documents
     assert_eq!((options.routing_key.as_str(), options.prefetch), ("", 100));
 }
 
-/// Whoever waits above has limits of its own, which may be shorter.
+/// A caller may have a time limit of its own, which is shorter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
+async fn a_connection_with_an_abandoned_call_is_replaced() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let proxy = Proxy::to(server.port());
@@ -541,7 +536,7 @@ async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
             true => timeout(limit, transport.ping()).await.is_err(),
             false => timeout(limit, transport.publish(b"lost")).await.is_err(),
         };
-        assert!(stopped, "nobody answers");
+        assert!(stopped, "the proxy drops everything");
         proxy.set(Mode::Pass);
         transport.publish(b"after").await.unwrap();
     }

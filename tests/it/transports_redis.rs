@@ -18,8 +18,8 @@ use crate::support::{
     redis::RedisServer,
     sentinel::Sentinel,
     transports::{
-        TRUST, a_subscription_begins_before_it_returns, everyone_gets_everything_in_order,
-        expected, loss, next, no_task_is_left, publish, take, until_it_works,
+        TRUST, assert_no_task_is_left, check_delivery_in_order, check_subscribe_misses_nothing,
+        expected, loss, next, publish, retry, take,
     },
 };
 
@@ -50,16 +50,16 @@ fn kill_subscribers(redis: &mut Connection) -> u64 {
 }
 
 #[tokio::test]
-async fn every_instance_gets_every_event_in_order() {
+async fn every_instance_receives_every_message_in_order() {
     let server = RedisServer::start();
-    everyone_gets_everything_in_order(&transport(&server), &transport(&server)).await;
+    check_delivery_in_order(&transport(&server), &transport(&server)).await;
 }
 
 #[tokio::test]
-async fn a_subscription_that_has_returned_misses_nothing() {
+async fn a_subscription_in_force_misses_nothing() {
     let server = RedisServer::start();
     let (publisher, subscriber) = (transport(&server), transport(&server));
-    a_subscription_begins_before_it_returns(&publisher, &subscriber, 200).await;
+    check_subscribe_misses_nothing(&publisher, &subscriber, 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +158,7 @@ async fn a_publish_that_fails_is_the_last_on_its_connection() {
 }
 
 #[tokio::test]
-async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_back() {
+async fn a_killed_server_ends_the_subscription_and_a_new_one_works_after_its_restart() {
     let mut server = RedisServer::start();
     let transport = transport(&server);
     let mut events = transport.subscribe().await.unwrap().messages;
@@ -171,7 +171,7 @@ async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_ba
     transport.ping().await.unwrap_err();
 
     server.restart();
-    let subscribed = until_it_works(async || transport.subscribe().await).await;
+    let subscribed = retry(async || transport.subscribe().await).await;
     assert!(!subscribed.resumed);
     let mut events = subscribed.messages;
     publish(&transport, 0..3).await;
@@ -179,19 +179,19 @@ async fn a_killed_server_ends_the_subscription_and_a_new_one_works_once_it_is_ba
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_at_once_has_lost_events_all_the_same() {
+async fn a_quick_restart_of_the_server_also_ends_the_subscription() {
     let mut server = RedisServer::start();
     let transport = transport(&server);
     let mut events = transport.subscribe().await.unwrap().messages;
     server.restart();
     assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-    let mut events = until_it_works(async || transport.subscribe().await).await.messages;
+    let mut events = retry(async || transport.subscribe().await).await.messages;
     publish(&transport, 0..1).await;
     assert_eq!(take(&mut *events, 1).await, expected(0..1));
 }
 
 #[tokio::test]
-async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
+async fn a_frozen_server_ends_the_subscription_and_fails_a_publish_in_time() {
     let server = RedisServer::start();
     let transport = transport(&server);
     transport.publish(b"before").await.unwrap();
@@ -208,7 +208,7 @@ async fn a_frozen_server_is_noticed_and_fails_a_publish_in_time() {
     assert!(since.elapsed() < ms(3_500), "{:?}", since.elapsed());
     transport.subscribe().await.err().unwrap();
     server.thaw();
-    let mut events = until_it_works(async || transport.subscribe().await).await.messages;
+    let mut events = retry(async || transport.subscribe().await).await.messages;
     transport.publish(b"again").await.unwrap();
     while next(&mut *events).await != Delivery::Message(b"again".to_vec()) {}
 }
@@ -220,8 +220,8 @@ async fn a_network_that_swallows_everything_is_noticed_in_time() {
     let transport = by_way_of(&proxy);
     for mode in [Mode::Blackhole, Mode::LoseReplies, Mode::LoseRequests, Mode::Pause] {
         proxy.set(Mode::Pass);
-        let mut events = until_it_works(async || transport.subscribe().await).await.messages;
-        until_it_works(async || transport.publish(b"before").await).await;
+        let mut events = retry(async || transport.subscribe().await).await.messages;
+        retry(async || transport.publish(b"before").await).await;
         assert_eq!(next(&mut *events).await, Delivery::Message(b"before".to_vec()));
         proxy.set(mode);
         let (told, took) = loss(&mut *events).await;
@@ -282,7 +282,7 @@ async fn a_subscriber_that_the_server_gives_up_is_told() {
 }
 
 #[tokio::test]
-async fn whoever_falls_behind_is_told_of_a_gap() {
+async fn a_slow_subscriber_receives_a_gap() {
     let server = RedisServer::start();
     let slow = builder(&server).queue_capacity(10).build().unwrap();
     let mut events = slow.subscribe().await.unwrap().messages;
@@ -308,7 +308,7 @@ async fn whoever_falls_behind_is_told_of_a_gap() {
 #[tokio::test]
 async fn a_password_or_a_user_who_may_just_do_this_will_do() {
     let server = RedisServer::start_with_password("secret");
-    everyone_gets_everything_in_order(&transport(&server), &transport(&server)).await;
+    check_delivery_in_order(&transport(&server), &transport(&server)).await;
 
     let rules = "resetchannels &cache:invalidations -@all +publish +subscribe";
     let server = RedisServer::start_with_user("app", "secret", rules);
@@ -321,7 +321,7 @@ async fn a_password_or_a_user_who_may_just_do_this_will_do() {
         let (_, refused) = pings.split_once("rejected_calls=").unwrap();
         refused.split(',').next().unwrap().parse::<u64>().unwrap()
     };
-    until_it_works(async || match refused() {
+    retry(async || match refused() {
         5.. => Ok(()),
         count => Err(format!("{count} heartbeats")),
     })
@@ -353,7 +353,7 @@ async fn a_user_who_is_taken_the_channel_away_is_told() {
 }
 
 #[tokio::test]
-async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
+async fn disconnect_ends_subscriptions_and_the_next_call_connects_anew() {
     let server = RedisServer::start();
     let transport = transport(&server);
     let mut first = transport.subscribe().await.unwrap().messages;
@@ -363,9 +363,9 @@ async fn disconnecting_ends_subscriptions_and_the_next_call_connects_anew() {
     for events in [&mut first, &mut second] {
         assert_eq!(loss(&mut **events).await.0, Delivery::Closed);
     }
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
     let mut redis = server.connect();
-    until_it_works(async || match subscribers(&mut redis) {
+    retry(async || match subscribers(&mut redis) {
         0 => Ok(()),
         count => Err(format!("{count} subscribers")),
     })
@@ -401,7 +401,7 @@ async fn a_subscription_that_was_dropped_or_never_came_about_leaves_nothing() {
     };
     assert!(polls > 2, "{polls}");
     let mut numbers = async |wanted: u64| {
-        until_it_works(async || match subscribers(&mut redis) {
+        retry(async || match subscribers(&mut redis) {
             count if count == wanted => Ok(()),
             count => Err(format!("{count} subscribers")),
         })
@@ -410,11 +410,11 @@ async fn a_subscription_that_was_dropped_or_never_came_about_leaves_nothing() {
     numbers(1).await;
     drop(through);
     numbers(0).await;
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_transport_that_was_dropped() {
+async fn a_dropped_transport_leaves_no_task() {
     let mut server = RedisServer::start();
     let transport = transport(&server);
     let mut events = transport.subscribe().await.unwrap().messages;
@@ -426,14 +426,14 @@ async fn nothing_is_left_of_a_transport_that_was_dropped() {
         "a subscription outlives its transport"
     );
     drop(events);
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 
     // Nor of one whose server has gone.
     let transport = self::transport(&server);
     let mut events = transport.subscribe().await.unwrap().messages;
     server.kill();
     loss(&mut *events).await;
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
     drop((transport, events));
 }
 
@@ -459,13 +459,13 @@ fn all_of_it_may_be_dropped_outside_of_a_runtime_and_ends_with_it() {
     drop(first);
     let told = second.block_on(async { loss(&mut *events).await.0 });
     assert_eq!(told, Delivery::Closed, "nobody reads any more");
-    second.block_on(until_it_works(async || transport.publish(b"event").await));
+    second.block_on(retry(async || transport.publish(b"event").await));
     drop(second);
     drop(transport);
 }
 
 #[test]
-fn without_a_runtime_there_is_an_error_and_no_panic() {
+fn a_call_without_a_runtime_is_an_error_and_no_panic() {
     let transport = RedisTransport::at("redis://127.0.0.1/").build().unwrap();
     let mut context = Context::from_waker(Waker::noop());
     let publishing = transport.publish(b"event").as_mut().poll(&mut context);
@@ -475,7 +475,7 @@ fn without_a_runtime_there_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_fails_in_time() {
+async fn a_silent_server_fails_every_call_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}/", silent.local_addr().unwrap());
     let transport = RedisTransport::at(url).connect_timeout(ms(300)).build().unwrap();
@@ -488,7 +488,7 @@ async fn a_server_that_does_not_answer_fails_in_time() {
     }
     subscribed.err().unwrap();
     assert!(since.elapsed() < ms(1_500), "{:?}", since.elapsed());
-    no_task_is_left().await;
+    assert_no_task_is_left().await;
 }
 
 #[tokio::test]
@@ -501,8 +501,8 @@ async fn connections_and_clients_of_the_applications_own_will_do() {
     let over = || RedisTransport::over(client.clone()).confirm_timeout(ms(1_000));
     let mine = over().publish_over(connection.clone()).build().unwrap();
     let theirs = over().build().unwrap();
-    everyone_gets_everything_in_order(&mine, &theirs).await;
-    everyone_gets_everything_in_order(&theirs, &mine).await;
+    check_delivery_in_order(&mine, &theirs).await;
+    check_delivery_in_order(&theirs, &mine).await;
 
     // It is used, and not closed.
     let clients = |server: &RedisServer| {
@@ -510,7 +510,7 @@ async fn connections_and_clients_of_the_applications_own_will_do() {
         list.lines().count()
     };
     theirs.disconnect().await.unwrap();
-    until_it_works(async || match clients(&server) {
+    retry(async || match clients(&server) {
         3 => Ok(()),
         count => Err(format!("{count} clients: the test's two and the application's")),
     })
@@ -524,7 +524,7 @@ async fn connections_and_clients_of_the_applications_own_will_do() {
     let publishing = tokio::time::timeout(ms(1_500), mine.publish(b"nobody answers"));
     publishing.await.expect("an answer in time").unwrap_err();
     server.thaw();
-    until_it_works(async || mine.publish(b"event").await).await;
+    retry(async || mine.publish(b"event").await).await;
     server.kill();
     mine.publish(b"nobody is there").await.unwrap_err();
 }
@@ -559,9 +559,9 @@ async fn the_master_that_a_sentinel_names_is_followed() {
     assert_eq!(take(&mut *events, 3).await, expected(0..3));
     sentinel.failover();
     assert_eq!(loss(&mut *events).await.0, Delivery::Closed);
-    let mut events = until_it_works(async || following.subscribe().await).await.messages;
+    let mut events = retry(async || following.subscribe().await).await.messages;
     // The old master takes events that nobody gets, until it is told that it is none any more.
-    until_it_works(async || {
+    retry(async || {
         following.publish(b"event").await?;
         let event = tokio::time::timeout(ms(500), events.next()).await?;
         assert_eq!(event, Delivery::Message(b"event".to_vec()));
@@ -599,7 +599,7 @@ async fn a_master_that_a_sentinel_names_no_more_is_left() {
     let (told, took) = loss(&mut *events).await;
     assert_eq!(told, Delivery::Closed);
     assert!(took < TRUST, "{took:?}");
-    until_it_works(async || {
+    retry(async || {
         following.publish(b"moved").await.unwrap();
         theirs.get_message()
     })
@@ -650,7 +650,7 @@ async fn a_node_that_is_gone_or_does_not_answer_is_passed_over() {
         let since = Instant::now();
         let mut events = all.subscribe().await.unwrap().messages;
         assert!(since.elapsed() < ms(2_500), "{:?}", since.elapsed());
-        until_it_works(async || all.publish(b"event").await).await;
+        retry(async || all.publish(b"event").await).await;
         assert_eq!(next(&mut *events).await, Delivery::Message(b"event".to_vec()));
         all.disconnect().await.unwrap();
     }
@@ -701,7 +701,7 @@ fn options_can_be_read_from_a_config_file_and_show_no_secret() {
 
 /// Whoever waits above has limits of its own, which may be shorter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_on_which_somebody_stopped_waiting_is_not_asked_again() {
+async fn a_connection_with_an_abandoned_call_is_replaced() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let transport = by_way_of(&proxy);

@@ -52,7 +52,7 @@ pub(super) struct InstanceConfig {
 }
 
 pub(super) const KINDS: [Kind; 5] =
-    [Kind::Redis, Kind::Nats, Kind::JetStream, Kind::Passing, Kind::Durable];
+    [Kind::Redis, Kind::Nats, Kind::JetStream, Kind::Transient, Kind::Durable];
 
 /// The number of an incarnation's first change and write: each has room for a million.
 pub(super) const fn first(by: usize) -> usize {

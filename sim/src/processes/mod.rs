@@ -146,7 +146,7 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
     let stall = stalls.end();
     recorder.with(|history| {
         history.bounds = BOUNDS;
-        if matches!(broker.kind, Kind::Passing | Kind::Durable) {
+        if matches!(broker.kind, Kind::Transient | Kind::Durable) {
             history.bounds.latency = LATENCY_OF_RABBITMQ;
         }
         history.bounds.latency += stall;

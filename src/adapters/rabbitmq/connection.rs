@@ -1,9 +1,9 @@
 //! A connection to RabbitMQ whose socket we can shut down.
 //!
-//! The client runs a thread per connection. While the broker does not answer, that thread waits: for
-//! ever during the handshake, and until enough heartbeats are missed after it. So we keep a handle
-//! of the socket and shut it down, which ends the thread. A client that fails to connect leaves
-//! tasks behind. So we connect the socket and pass it to the client.
+//! The client runs a thread per connection. While the broker does not answer, that thread waits:
+//! for ever during the handshake, and until enough heartbeats are missed after it. So we keep a
+//! handle of the socket and shut it down, which ends the thread. A client that fails to connect
+//! leaves tasks behind. So we connect the socket and pass it to the client.
 
 use std::{
     io,

@@ -1,11 +1,11 @@
-//! Children of a test do as they are told, each for itself.
+//! Child processes of a test execute its commands independently.
 
 use std::{sync::mpsc::RecvTimeoutError, time::Duration};
 
 use crate::support::{child::Child, ms};
 
 #[test]
-fn a_child_answers_and_is_a_process_of_its_own() {
+fn a_child_answers_from_a_process_of_its_own() {
     let (mut one, mut other) = (Child::start(), Child::start());
     assert_eq!(one.ask("ping"), "pong");
     assert_eq!(other.ask("ping"), "pong");

@@ -1,4 +1,4 @@
-//! The servers and the network that fail for other tests do fail, and just as they say.
+//! The servers and the proxy that other tests use to inject faults behave as documented.
 
 mod brokers;
 mod children;

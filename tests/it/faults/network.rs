@@ -1,4 +1,4 @@
-//! A network that loses, delays, cuts and breaks, in front of a real redis-server.
+//! The proxy, in each of its modes, in front of a real redis-server.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -23,7 +23,7 @@ fn behind_a_proxy() -> (RedisServer, Proxy) {
     (server, proxy)
 }
 
-/// A client that says just what it is told, with patience for what does come.
+/// A client that sends exactly the given commands, and waits up to 10 s for an answer.
 struct Client(TcpStream);
 
 impl Client {
@@ -33,11 +33,11 @@ impl Client {
         Self(stream)
     }
 
-    fn say(&mut self, command: &str) {
+    fn send(&mut self, command: &str) {
         self.0.write_all(format!("{command}\r\n").as_bytes()).unwrap();
     }
 
-    fn hear(&mut self, bytes: usize) -> Vec<u8> {
+    fn receive(&mut self, bytes: usize) -> Vec<u8> {
         self.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut answer = vec![0; bytes];
         self.0.read_exact(&mut answer).unwrap();
@@ -45,11 +45,11 @@ impl Client {
     }
 
     fn ping(&mut self) {
-        self.say("PING");
-        assert_eq!(self.hear(PONG.len()), PONG);
+        self.send("PING");
+        assert_eq!(self.receive(PONG.len()), PONG);
     }
 
-    fn hears_nothing(&mut self) {
+    fn receives_nothing(&mut self) {
         self.0.set_read_timeout(Some(ms(60))).unwrap();
         assert_eq!(self.0.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
@@ -61,7 +61,7 @@ impl Client {
 }
 
 #[test]
-fn a_network_that_passes_changes_nothing_and_counts() {
+fn a_passing_proxy_changes_nothing_and_counts_bytes() {
     let (_server, proxy) = behind_a_proxy();
     let (mut one, mut other) = (Client::of(&proxy), Client::of(&proxy));
     one.ping();
@@ -78,22 +78,22 @@ fn a_network_that_passes_changes_nothing_and_counts() {
 }
 
 #[test]
-fn a_black_hole_loses_everything_and_tells_nobody() {
+fn a_black_hole_silently_loses_everything() {
     let (server, proxy) = behind_a_proxy();
-    let mut standing = Client::of(&proxy);
-    standing.ping();
+    let mut existing = Client::of(&proxy);
+    existing.ping();
     proxy.set(Mode::Blackhole);
     let mut new = Client::of(&proxy);
-    standing.say("SET k 1");
-    new.say("SET k 1");
-    standing.hears_nothing();
-    new.hears_nothing();
+    existing.send("SET k 1");
+    new.send("SET k 1");
+    existing.receives_nothing();
+    new.receives_nothing();
     assert_eq!(server.calls("set"), 0);
 
     proxy.set(Mode::Pass);
-    standing.ping();
+    existing.ping();
     new.ping();
-    assert_eq!(server.calls("set"), 0, "lost for good");
+    assert_eq!(server.calls("set"), 0, "the commands stay lost");
 }
 
 #[test]
@@ -103,25 +103,25 @@ fn a_black_hole_hides_a_server_that_dies() {
     client.ping();
     proxy.set(Mode::Blackhole);
     server.kill();
-    client.hears_nothing();
-    Client::of(&proxy).hears_nothing();
+    client.receives_nothing();
+    Client::of(&proxy).receives_nothing();
     proxy.set(Mode::Pass);
     client.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert!(matches!(client.0.read(&mut [0]), Ok(0) | Err(_)));
 }
 
 #[test]
-fn lost_requests_are_never_seen_and_lost_replies_are_for_deeds_done() {
+fn lost_requests_never_arrive_and_lost_replies_belong_to_executed_requests() {
     let (server, proxy) = behind_a_proxy();
     let mut client = Client::of(&proxy);
     client.ping();
     proxy.set(Mode::LoseRequests);
-    client.say("INCR lost");
-    client.hears_nothing();
+    client.send("INCR lost");
+    client.receives_nothing();
     proxy.set(Mode::LoseReplies);
-    client.say("INCR done");
+    client.send("INCR done");
     wait_for("the command", Duration::from_secs(10), || (server.calls("incr") == 1).then_some(()));
-    client.hears_nothing();
+    client.receives_nothing();
     let mut redis = server.connect();
     let kept: Vec<Option<i32>> =
         redis::cmd("MGET").arg("lost").arg("done").query(&mut redis).unwrap();
@@ -134,11 +134,11 @@ fn a_pause_loses_nothing() {
     let mut client = Client::of(&proxy);
     client.ping();
     proxy.set(Mode::Pause);
-    client.say("INCR k");
-    client.hears_nothing();
+    client.send("INCR k");
+    client.receives_nothing();
     assert_eq!(server.calls("incr"), 0);
     proxy.set(Mode::Pass);
-    assert_eq!(client.hear(4), b":1\r\n");
+    assert_eq!(client.receive(4), b":1\r\n");
 }
 
 #[test]
@@ -152,25 +152,25 @@ fn a_delay_is_added_once_a_round_trip() {
     let took = start.elapsed();
     assert!(took >= ms(150), "{took:?}");
 
-    // Replies under way at the same time are late at the same time.
+    // Concurrent replies are delayed concurrently.
     let start = Instant::now();
     for _ in 0..20 {
-        client.say("PING");
+        client.send("PING");
     }
-    client.hear(20 * PONG.len());
+    client.receive(20 * PONG.len());
     let took = start.elapsed();
     assert!(took >= ms(150) && took < 20 * ms(150), "{took:?}");
 }
 
 #[test]
-fn a_throttle_lets_so_many_bytes_through_a_second() {
+fn a_throttle_limits_bytes_per_second() {
     let (server, proxy) = behind_a_proxy();
     let () = server.connect().set("k", "v".repeat(2_000)).unwrap();
     let mut client = Client::of(&proxy);
     proxy.set(Mode::Throttle(10_000));
     let start = Instant::now();
-    client.say("GET k");
-    client.hear(2_009);
+    client.send("GET k");
+    client.receive(2_009);
     let took = start.elapsed();
     assert!(took >= ms(180), "{took:?}");
 }
@@ -179,12 +179,12 @@ fn a_throttle_lets_so_many_bytes_through_a_second() {
 fn a_reply_is_cut_in_its_middle() {
     let (server, proxy) = behind_a_proxy();
     let () = server.connect().set("k", "0123456789").unwrap();
-    let mut standing = Client::of(&proxy);
-    standing.ping();
+    let mut existing = Client::of(&proxy);
+    existing.ping();
     proxy.set(Mode::CutReply(8));
     let mut new = Client::of(&proxy);
-    for client in [&mut standing, &mut new] {
-        client.say("GET k");
+    for client in [&mut existing, &mut new] {
+        client.send("GET k");
         let mut answer = Vec::new();
         client.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.0.read_to_end(&mut answer).unwrap();
@@ -193,24 +193,24 @@ fn a_reply_is_cut_in_its_middle() {
 }
 
 #[test]
-fn a_reset_breaks_what_stands_and_what_is_new() {
+fn a_reset_breaks_existing_and_new_connections() {
     let (_server, proxy) = behind_a_proxy();
-    let mut standing = Client::of(&proxy);
-    standing.ping();
+    let mut existing = Client::of(&proxy);
+    existing.ping();
     proxy.set(Mode::Reset);
-    standing.is_reset();
+    existing.is_reset();
     Client::of(&proxy).is_reset();
     proxy.set(Mode::Pass);
     Client::of(&proxy).ping();
 }
 
 #[test]
-fn a_network_that_refuses_is_there_again_when_it_passes() {
+fn a_refusing_proxy_accepts_again_when_it_passes() {
     let (_server, proxy) = behind_a_proxy();
-    let mut standing = Client::of(&proxy);
-    standing.ping();
+    let mut existing = Client::of(&proxy);
+    existing.ping();
     proxy.set(Mode::Refuse);
-    standing.is_reset();
+    existing.is_reset();
     let refused = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     proxy.set(Mode::Pass);
@@ -218,19 +218,19 @@ fn a_network_that_refuses_is_there_again_when_it_passes() {
 }
 
 #[test]
-fn new_connections_may_fare_otherwise_than_those_that_stand() {
+fn new_connections_can_have_another_mode_than_existing_ones() {
     let (_server, proxy) = behind_a_proxy();
-    let mut standing = Client::of(&proxy);
-    standing.ping();
+    let mut existing = Client::of(&proxy);
+    existing.ping();
     proxy.set_for_new(Mode::Reset);
     Client::of(&proxy).is_reset();
-    standing.ping();
+    existing.ping();
     proxy.set_for_new(Mode::Refuse);
-    standing.ping();
+    existing.ping();
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_network_keeps_real_time_beside_a_paused_clock() {
+async fn the_proxy_runs_on_real_time_beside_a_paused_clock() {
     let (_server, proxy) = behind_a_proxy();
     proxy.set(Mode::Delay(ms(50)));
     let mut client = Client::of(&proxy);

@@ -1,4 +1,4 @@
-//! Redis servers that share the work: a cluster whose slots move, a master that is replaced.
+//! Groups of Redis servers: a Cluster whose slots move, a master that Sentinel replaces.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{cluster::Cluster, process::wait_for, sentinel::Sentinel};
 fn a_moved_slot_is_served_by_its_new_node() {
     let cluster = Cluster::start();
     assert_eq!(cluster.urls().len(), 3);
-    // The slots of the second node are those in the middle.
+    // The second of three nodes has the middle third of the slots.
     let key = "{user}:1";
     let slot = cluster.slot_of(key);
     assert_eq!(slot, 5474);
@@ -36,8 +36,8 @@ fn a_cluster_misses_a_node_that_is_killed() {
     let mut cluster = Cluster::start();
     cluster.kill(1);
     let mut left = cluster.node(0).connect();
-    // Of the first node, which is well; but a cluster with a hole serves nothing.
-    wait_for("the others' notice", Duration::from_secs(20), || {
+    // The first node serves this slot, but a cluster with missing slots serves none.
+    wait_for("the other nodes to notice", Duration::from_secs(20), || {
         let refused = left.get::<_, Option<i32>>("b").err()?;
         (refused.code() == Some("CLUSTERDOWN")).then_some(())
     });
@@ -52,7 +52,7 @@ fn a_failover_promotes_the_replica() {
     assert_eq!(group.master_port(), group.first_master().port());
     let mut old = group.first_master().connect();
     let () = old.set("k", 1).unwrap();
-    // For the replica to have what this connection wrote.
+    // Waits until the replica has the write of this connection.
     assert_eq!(cmd("WAIT").arg(1).arg(10_000).query(&mut old), Ok(1));
     group.failover();
     assert_eq!(group.master_port(), group.first_replica().port());

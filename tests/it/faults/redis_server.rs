@@ -1,4 +1,4 @@
-//! A redis-server that dies, freezes, comes back, or asks who is there.
+//! A redis-server that is killed, frozen, restarted, or requires a password.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_killed_server_comes_back_on_its_port_with_what_it_saved_and_no_more() {
+fn a_killed_server_restarts_on_its_port_with_exactly_its_saved_data() {
     let mut server = RedisServer::start();
     let url = server.url();
     let mut client = server.connect();
@@ -37,7 +37,7 @@ fn a_killed_server_comes_back_on_its_port_with_what_it_saved_and_no_more() {
 }
 
 #[test]
-fn a_server_that_is_shut_down_in_order_saves_first() {
+fn an_orderly_shutdown_saves_first() {
     let mut server = RedisServer::start();
     let () = server.connect().set("k", 1).unwrap();
     server.shutdown_save();
@@ -47,7 +47,7 @@ fn a_server_that_is_shut_down_in_order_saves_first() {
 }
 
 #[test]
-fn a_server_takes_its_directory_along() {
+fn a_dropped_server_removes_its_directory() {
     let server = RedisServer::start();
     server.save();
     let dir = server.dir().to_owned();
@@ -73,7 +73,7 @@ fn a_frozen_server_accepts_and_does_not_answer_until_it_thaws() {
 }
 
 #[test]
-fn commands_and_round_trips_are_counted_without_our_own_questions() {
+fn commands_and_round_trips_are_counted_without_those_of_the_count() {
     let server = RedisServer::start();
     let mut client = server.connect();
     cmd("PING").exec(&mut client).unwrap();
@@ -114,7 +114,7 @@ fn a_server_with_a_password_answers_only_to_it() {
 }
 
 #[test]
-fn a_user_may_do_what_the_rules_say() {
+fn a_user_is_limited_by_its_acl_rules() {
     let server = RedisServer::start_with_user("cache", "pass", "~app:* +get +set");
     let plain = format!("redis://127.0.0.1:{}/", server.port());
     let mut stranger = Client::open(plain).unwrap().get_connection().unwrap();
@@ -127,7 +127,7 @@ fn a_user_may_do_what_the_rules_say() {
 }
 
 #[test]
-fn a_server_with_tls_is_trusted_by_those_who_know_its_authority() {
+fn a_server_with_tls_is_trusted_only_through_its_authority() {
     let server = RedisServer::start_with_tls();
     assert!(server.url().starts_with("rediss://"));
     let () = server.connect().set("k", "secret").unwrap();

@@ -1,5 +1,4 @@
-//! Every broker that events go by way of, behind one face: started, failed, and spoken to by
-//! transports of one kind.
+//! All brokers behind one interface: start, fail, and connect a transport.
 
 use lazy_layers_cache::{
     JetStreamOptions, JetStreamTransport, NatsConnection, NatsOptions, NatsTransport,
@@ -13,14 +12,14 @@ pub(crate) enum Kind {
     Redis,
     Nats,
     JetStream,
-    /// RabbitMQ, with queues that last as long as their subscriptions.
-    Passing,
-    /// RabbitMQ, with queues that stay.
+    /// RabbitMQ with transient queues.
+    Transient,
+    /// RabbitMQ with durable queues.
     Durable,
 }
 
 impl Kind {
-    /// Whether an event that was published arrives however the broker fails.
+    /// Whether a published message arrives whatever fault the broker has.
     pub(crate) fn keeps(self) -> bool {
         matches!(self, Self::JetStream | Self::Durable)
     }
@@ -37,7 +36,7 @@ pub(crate) enum Server {
     Rabbit(Box<RabbitServer>),
 }
 
-/// Calls the server's method of this name, whichever server it is.
+/// Calls the method of this name on any of the servers.
 macro_rules! server {
     ($server:expr, $method:ident) => {
         match $server {
@@ -54,7 +53,7 @@ impl Broker {
             Kind::Redis => Server::Redis(Box::new(RedisServer::start())),
             Kind::Nats => Server::Nats(NatsServer::start_without_jetstream()),
             Kind::JetStream => Server::Nats(NatsServer::start()),
-            Kind::Passing | Kind::Durable => Server::Rabbit(Box::new(RabbitServer::start())),
+            Kind::Transient | Kind::Durable => Server::Rabbit(Box::new(RabbitServer::start())),
         };
         Self { kind, server }
     }
@@ -93,22 +92,22 @@ impl Broker {
         }
     }
 
-    /// An instance's way to it.
-    pub(crate) fn transport(&self, instance: &str) -> Way {
-        way(self.kind, self.port(), instance)
+    /// Creates the transport of an instance.
+    pub(crate) fn transport(&self, instance: &str) -> BrokerTransport {
+        transport_of(self.kind, self.port(), instance)
     }
 
-    /// The same by way of a proxy at this port.
-    pub(crate) fn transport_by(&self, port: u16, instance: &str) -> Way {
-        way(self.kind, port, instance)
+    /// Creates the transport of an instance through the proxy on this port.
+    pub(crate) fn transport_by(&self, port: u16, instance: &str) -> BrokerTransport {
+        transport_of(self.kind, port, instance)
     }
 }
 
-/// A transport of that kind, to loopback at that port.
-pub(crate) fn way(kind: Kind, port: u16, instance: &str) -> Way {
+/// Creates a transport of this kind to this port of loopback.
+pub(crate) fn transport_of(kind: Kind, port: u16, instance: &str) -> BrokerTransport {
     let nats = || NatsConnection::default().servers([format!("nats://127.0.0.1:{port}")]);
     let rabbit = || RabbitMqOptions::new(format!("amqp://guest:guest@127.0.0.1:{port}/%2f"));
-    Way(match kind {
+    BrokerTransport(match kind {
         Kind::Redis => {
             Box::new(RedisTransport::at(format!("redis://127.0.0.1:{port}/")).build().unwrap())
         }
@@ -120,7 +119,7 @@ pub(crate) fn way(kind: Kind, port: u16, instance: &str) -> Way {
             let options = JetStreamOptions::durable(instance).connection(nats());
             Box::new(JetStreamTransport::new(options).unwrap())
         }
-        Kind::Passing => Box::new(RabbitMqTransport::new(rabbit()).unwrap()),
+        Kind::Transient => Box::new(RabbitMqTransport::new(rabbit()).unwrap()),
         Kind::Durable => {
             let options = rabbit().durable_queue(instance).queue_expires(ms(600_000));
             Box::new(RabbitMqTransport::new(options).unwrap())
@@ -128,16 +127,16 @@ pub(crate) fn way(kind: Kind, port: u16, instance: &str) -> Way {
     })
 }
 
-/// Some transport.
-pub(crate) struct Way(pub(crate) Box<dyn Transport>);
+/// A transport of any kind.
+pub(crate) struct BrokerTransport(pub(crate) Box<dyn Transport>);
 
-impl Transport for Way {
+impl Transport for BrokerTransport {
     fn name(&self) -> &'static str {
         self.0.name()
     }
 
-    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.0.publish(event)
+    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.publish(message)
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {

@@ -17,7 +17,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
     Broken, Cache,
-    broker::{Broker, Way},
+    broker::{Broker, BrokerTransport},
     ms,
     proxy::Proxy,
     truth::Truth,
@@ -220,7 +220,7 @@ impl Fleet {
     }
 }
 
-fn cache(way: Way) -> Cache {
+fn cache(way: BrokerTransport) -> Cache {
     let options = EventBusOptions::default().confirm_deletes(true).publish_timeout(PUBLISH);
     assert_eq!(options.trust_timeout, TRUST);
     Cache::builder()

@@ -1,5 +1,5 @@
-//! What two caches must see of each other over any bus, cell by cell, with a third that puts onto
-//! the bus what no cache would.
+//! Checks of two caches over any bus, one per kind of message or fault. A third transport publishes
+//! messages that no cache would.
 
 use std::{
     ops::AsyncFn,
@@ -14,17 +14,22 @@ use lazy_layers_cache::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Broken, broker::Way, ms};
+use super::{Broken, broker::BrokerTransport, ms};
 
 type Cache = LazyLayersCache<String, String>;
 
-/// Longer than anything takes; who waits for so long has failed.
+/// Longer than any step takes. A check that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Short, because after each event that cannot be read values are refused for so long.
+/// Short, because after each undecodable message the caches refuse values for this time.
 const TRUST: Duration = ms(1_000);
 
-/// Runs every cell. The ways are of three instances, new, and alone on their bus.
-pub(crate) async fn every_cell(name: &'static str, one: Way, other: Way, raw: Way) {
+/// Runs every check. The transports belong to three instances, are new, and alone on their bus.
+pub(crate) async fn check_all(
+    name: &'static str,
+    one: BrokerTransport,
+    other: BrokerTransport,
+    raw: BrokerTransport,
+) {
     let world = World::new(name, one, other, raw).await;
     world.deletes().await;
     world.patterns().await;
@@ -46,28 +51,33 @@ struct World {
     name: &'static str,
     left: Cache,
     right: Cache,
-    /// What each heard, as `<event> <key or pattern>`.
-    heard: [Heard; 2],
+    /// The events of each cache, as `<event> <key or pattern>`.
+    log: [EventLog; 2],
     held: Held,
-    raw: Way,
+    raw: BrokerTransport,
     tap: Mutex<Vec<Vec<u8>>>,
     tapped: tokio::sync::Mutex<Box<dyn MessageStream>>,
 }
 
 impl World {
-    async fn new(name: &'static str, one: Way, other: Way, raw: Way) -> Self {
-        let held = Held(Arc::new(Holding { way: one, hold: Mutex::default() }));
+    async fn new(
+        name: &'static str,
+        one: BrokerTransport,
+        other: BrokerTransport,
+        raw: BrokerTransport,
+    ) -> Self {
+        let held = Held(Arc::new(Holding { transport: one, hold: Mutex::default() }));
         let (left, right) = (cache(held.clone()), cache(other));
         let tapped = raw.subscribe().await.unwrap().messages;
-        let heard = [Heard::of(&left), Heard::of(&right)];
+        let log = [EventLog::of(&left), EventLog::of(&right)];
         left.ready().await.unwrap();
         right.ready().await.unwrap();
         let (tap, tapped) = (Mutex::default(), tokio::sync::Mutex::new(tapped));
-        Self { name, left, right, heard, held, raw, tap, tapped }
+        Self { name, left, right, log, held, raw, tap, tapped }
     }
 
-    /// Does it until nothing disturbed it: a machine that stands still for a second loses events,
-    /// says the cache, and takes no values then.
+    /// Repeats a failed attempt if a cache had a gap meanwhile: on a machine that stalls for a
+    /// second the caches report a gap, and then refuse values for a while.
     async fn undisturbed(&self, cell: &str, attempt: impl AsyncFn(String) -> Result<(), String>) {
         let since = Instant::now();
         for count in 0.. {
@@ -76,26 +86,26 @@ impl World {
             match attempt(format!("{cell}:{count}")).await {
                 Ok(()) => return,
                 Err(_) if gaps() != before => {}
-                // Both know the present for long enough, and yet.
+                // Both caches have been caught up for long enough.
                 Err(error) if since.elapsed() > PATIENCE / 2 => {
                     panic!("{}, {cell}: {error}", self.name)
                 }
                 Err(_) => sleep(TRUST / 4).await,
             }
-            assert!(since.elapsed() < PATIENCE, "{}, {cell}: one gap after the other", self.name);
+            assert!(since.elapsed() < PATIENCE, "{}, {cell}: one gap after another", self.name);
         }
     }
 
-    async fn right_hears(&self, cell: &str, what: &str) {
+    async fn right_receives(&self, cell: &str, what: &str) {
         let what = what.to_owned();
-        self.until(cell, &what, || self.heard[1].has(&what)).await;
+        self.until(cell, &what, || self.log[1].has(&what)).await;
     }
 
     async fn until(&self, cell: &str, what: &str, is: impl Fn() -> bool) {
         let since = Instant::now();
         while !is() {
-            let heard = self.heard[1].0.lock().unwrap().clone();
-            assert!(since.elapsed() < PATIENCE, "{}, {cell}: no {what:?} in {heard:?}", self.name);
+            let log = self.log[1].0.lock().unwrap().clone();
+            assert!(since.elapsed() < PATIENCE, "{}, {cell}: no {what:?} in {log:?}", self.name);
             sleep(ms(2)).await;
         }
     }
@@ -104,7 +114,7 @@ impl World {
         self.undisturbed("delete", async |key| {
             put(&self.right, &key, "old").await;
             self.left.delete(&*key).await.unwrap();
-            self.right_hears("delete", &format!("invalidation:received {key}")).await;
+            self.right_receives("delete", &format!("invalidation:received {key}")).await;
             self.is_gone_from_right(&key).await
         })
         .await;
@@ -115,7 +125,7 @@ impl World {
             put(&self.right, &key, "old").await;
             put(&self.right, "untouched", "kept").await;
             self.left.delete_by_pattern(&format!("{key}*")).await.unwrap();
-            self.right_hears("pattern", &format!("invalidation:received {key}*")).await;
+            self.right_receives("pattern", &format!("invalidation:received {key}*")).await;
             self.is_gone_from_right(&key).await?;
             kept(&self.right, "untouched", "kept")
         })
@@ -125,9 +135,9 @@ impl World {
     async fn clears(&self) {
         self.undisturbed("clear", async |key| {
             put(&self.right, &key, "old").await;
-            self.heard[1].0.lock().unwrap().clear();
+            self.log[1].0.lock().unwrap().clear();
             self.left.clear().await.unwrap();
-            self.right_hears("clear", "invalidation:received *").await;
+            self.right_receives("clear", "invalidation:received *").await;
             self.is_gone_from_right(&key).await
         })
         .await;
@@ -142,7 +152,7 @@ impl World {
                 .map_err(|()| "still old".to_owned())?;
             within(ms(500), || kept(&self.right, &key, "new").is_ok())
                 .await
-                .map_err(|()| format!("not set: {:?}", self.heard[1].about(&key)))
+                .map_err(|()| format!("not set: {:?}", self.log[1].about(&key)))
         })
         .await;
     }
@@ -152,7 +162,7 @@ impl World {
             load(&self.left, &key, "loaded").await;
             within(ms(500), || kept(&self.right, &key, "loaded").is_ok())
                 .await
-                .map_err(|()| format!("not primed: {:?}", self.heard[1].about(&key)))
+                .map_err(|()| format!("not primed: {:?}", self.log[1].about(&key)))
         })
         .await;
     }
@@ -160,7 +170,7 @@ impl World {
     async fn duplicates(&self) {
         self.undisturbed("duplicate", async |key| {
             self.left.delete(&*key).await.unwrap();
-            self.right_hears("duplicate", &format!("invalidation:received {key}")).await;
+            self.right_receives("duplicate", &format!("invalidation:received {key}")).await;
             let event = self.event_about("duplicate", &key).await;
             put(&self.right, &key, "kept").await;
             let before = self.right.stats().events_duplicate;
@@ -179,12 +189,17 @@ impl World {
             put(&self.left, &key, "own").await;
             let event = self.event_about("echo", &key).await;
             let before = self.left.stats();
-            // Once more, so that what comes back is behind all that left knows of.
+            // Published again by the third, so that it arrives after all messages of left.
             self.raw.publish(&event).await.unwrap();
             self.marked("echo").await;
             let after = self.left.stats();
             kept(&self.left, &key, "own")?;
-            assert_eq!(self.heard[0].about(&key), [""; 0], "{}: one's own is no news", self.name);
+            assert_eq!(
+                self.log[0].about(&key),
+                [""; 0],
+                "{}: its own message is no event",
+                self.name
+            );
             assert_eq!(after.events_duplicate, before.events_duplicate, "{}, echo", self.name);
             Ok(())
         })
@@ -192,19 +207,19 @@ impl World {
     }
 
     async fn reordering(&self) {
-        // A value that a delete overtakes.
+        // A delete overtakes an older value.
         self.undisturbed("reorder", async |key| {
             self.held.hold(&key);
             load(&self.left, &key, "old").await;
             self.until("reorder", "a value on hold", || self.held.holds()).await;
             self.left.delete(&*key).await.unwrap();
-            self.right_hears("reorder", &format!("invalidation:received {key}")).await;
+            self.right_receives("reorder", &format!("invalidation:received {key}")).await;
             self.held.release().await;
-            self.right_hears("reorder", &format!("invalidation:stale {key}")).await;
+            self.right_receives("reorder", &format!("invalidation:stale {key}")).await;
             self.is_gone_from_right(&key).await
         })
         .await;
-        // A delete that the value set after it overtakes: either is kept, but nothing older.
+        // A later value overtakes a delete. Right may keep it or nothing, but not the old value.
         self.undisturbed("reorder", async |key| {
             self.right_puts_old("reorder", &key).await;
             self.held.hold(&key);
@@ -215,7 +230,7 @@ impl World {
             let overtaken = within(ms(500), || !is_old()).await;
             self.held.release().await;
             overtaken.map_err(|()| "the value that was set does not arrive".to_owned())?;
-            self.right_hears("reorder", &format!("invalidation:received {key}")).await;
+            self.right_receives("reorder", &format!("invalidation:received {key}")).await;
             if is_old() { Err("old again".to_owned()) } else { Ok(()) }
         })
         .await;
@@ -227,11 +242,15 @@ impl World {
             put(&self.right, &key, "old").await;
             put(&self.left, &key, &big).await;
             let changed = || self.right.get_l1(&*key).is_none_or(|it| *it != "old");
-            self.until("oversized", "anything but what was replaced", changed).await;
+            self.until("oversized", "the old value to be replaced", changed).await;
             self.left.delete(&*format!("{key}:after")).await.unwrap();
-            self.right_hears("oversized", &format!("invalidation:received {key}:after")).await;
+            self.right_receives("oversized", &format!("invalidation:received {key}:after")).await;
             let health = self.left.health().event_bus.unwrap();
-            assert!(!health.publishing_skipped, "{}: one large value is no outage", self.name);
+            assert!(
+                !health.publishing_skipped,
+                "{}: one oversized value opens no circuit",
+                self.name
+            );
             Ok(())
         })
         .await;
@@ -249,7 +268,7 @@ impl World {
         self.is_refused("unknown type", &packed(&event)).await;
     }
 
-    /// Refused by both, taken for a loss, and no harm to what comes after it.
+    /// Both caches refuse the message, treat it as a gap, and receive later messages.
     async fn is_refused(&self, cell: &str, bytes: &[u8]) {
         put(&self.left, "suspect", "mine").await;
         let before = [self.left.stats(), self.right.stats()];
@@ -276,38 +295,44 @@ impl World {
                 self.raw.publish(&packed(&theirs)).await.unwrap();
             }
             self.marked("wrong namespace").await;
-            assert_eq!(self.right.stats().events_refused, before, "{}: nobody's fault", self.name);
+            assert_eq!(
+                self.right.stats().events_refused,
+                before,
+                "{}: other namespaces count as no refusal",
+                self.name
+            );
             kept(&self.right, &key, "kept")
         })
         .await;
     }
 
-    /// Waits until both have heard what is published now by the third, and so all that it
-    /// published before.
+    /// Waits until both caches have received a new message of the third transport, and so all that
+    /// it published before.
     async fn marked(&self, cell: &str) {
         let mark = format!("mark:{:x}", fastrand::u64(..));
         let event = json!({"id": mark, "type": "del", "source": "them", "ts": 1, "keys": [mark]});
         self.raw.publish(&packed(&event)).await.unwrap();
-        for heard in &self.heard {
+        for log in &self.log {
             let what = format!("invalidation:received {mark}");
-            self.until(cell, &what, || heard.has(&what)).await;
+            self.until(cell, &what, || log.has(&what)).await;
         }
     }
 
-    /// And left has heard of it: of two who set at the same time neither takes the other's.
+    /// Sets "old" on the right, and waits until left has received it: of two concurrent sets
+    /// neither cache takes the other's value.
     async fn right_puts_old(&self, cell: &str, key: &str) {
         put(&self.right, key, "old").await;
         let what = format!("invalidation:received {key}");
-        self.until(cell, &what, || self.heard[0].has(&what)).await;
+        self.until(cell, &what, || self.log[0].has(&what)).await;
     }
 
     async fn is_gone_from_right(&self, key: &str) -> Result<(), String> {
-        // It was heard of a moment before it is done.
+        // The event is emitted a moment before the entry is removed.
         let gone = within(ms(500), || self.right.get_l1(key).is_none()).await;
         gone.map_err(|()| format!("{key} is still there"))
     }
 
-    /// The bytes that named the key on the bus.
+    /// Returns the message that named the key.
     async fn event_about(&self, cell: &str, key: &str) -> Vec<u8> {
         let names = |event: &Vec<u8>| contains(event, key);
         let mut tapped = self.tapped.lock().await;
@@ -315,9 +340,9 @@ impl World {
             if let Some(event) = self.tap.lock().unwrap().iter().find(|it| names(it)) {
                 return event.clone();
             }
-            match timeout(PATIENCE, tapped.next()).await.expect("an event") {
+            match timeout(PATIENCE, tapped.next()).await.expect("a message") {
                 Delivery::Message(event) => self.tap.lock().unwrap().push(event),
-                other => panic!("{}, {cell}: {other:?}, and nothing was wrong", self.name),
+                other => panic!("{}, {cell}: {other:?} on a bus that works", self.name),
             }
         }
     }
@@ -356,7 +381,7 @@ fn packed(event: &serde_json::Value) -> Vec<u8> {
 }
 
 fn contains(event: &[u8], key: &str) -> bool {
-    // As text of MessagePack it is followed by what is no text, so that no key begins another.
+    // In MessagePack the byte after a text is not text, so a key cannot match a longer key.
     let at = event.windows(key.len()).position(|window| window == key.as_bytes());
     at.is_some()
 }
@@ -372,9 +397,9 @@ async fn within(limit: Duration, is: impl Fn() -> bool) -> Result<(), ()> {
     Ok(())
 }
 
-struct Heard(Arc<Mutex<Vec<String>>>, #[expect(dead_code, reason = "held")] HandlerGuard);
+struct EventLog(Arc<Mutex<Vec<String>>>, #[expect(dead_code, reason = "held")] HandlerGuard);
 
-impl Heard {
+impl EventLog {
     fn of(cache: &Cache) -> Self {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&lines);
@@ -404,18 +429,18 @@ impl Heard {
     }
 }
 
-/// A way on which one event can be held back, so that others overtake it.
+/// A transport that can hold back one message, so that others overtake it.
 #[derive(Clone)]
 struct Held(Arc<Holding>);
 
 struct Holding {
-    way: Way,
+    transport: BrokerTransport,
     hold: Mutex<Hold>,
 }
 
 #[derive(Default)]
 struct Hold {
-    /// What the next event to hold back is about.
+    /// The key that the next message to hold back names.
     about: Option<String>,
     event: Option<Vec<u8>>,
 }
@@ -431,13 +456,13 @@ impl Held {
 
     async fn release(&self) {
         let event = std::mem::take(&mut *self.0.hold.lock().unwrap()).event.expect("an event");
-        self.0.way.publish(&event).await.unwrap();
+        self.0.transport.publish(&event).await.unwrap();
     }
 }
 
 impl Transport for Held {
     fn name(&self) -> &'static str {
-        self.0.way.name()
+        self.0.transport.name()
     }
 
     fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
@@ -448,18 +473,18 @@ impl Transport for Held {
                 return Box::pin(async { Ok(()) });
             }
         }
-        self.0.way.publish(event)
+        self.0.transport.publish(event)
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
-        self.0.way.subscribe()
+        self.0.transport.subscribe()
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        self.0.way.ping()
+        self.0.transport.ping()
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
-        self.0.way.disconnect()
+        self.0.transport.disconnect()
     }
 }

@@ -1,4 +1,4 @@
-//! A real nats-server of a test's own, with JetStream or without, on a free loopback port.
+//! Starts a real nats-server for one test, with or without JetStream, on a free loopback port.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -41,7 +41,7 @@ impl NatsServer {
         Self::start_with(Kind::Plain)
     }
 
-    /// With JetStream, and talks to nobody without TLS.
+    /// With JetStream; requires TLS.
     pub(crate) fn start_with_tls() -> Self {
         Self::start_with(Kind::Tls)
     }
@@ -66,17 +66,17 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The authority that clients of a server with TLS have to trust, in PEM.
+    /// The PEM file with the authority that clients of a server with TLS must trust.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.path().join("authority.pem")
     }
 
-    /// At once: connections break, streams in files stay.
+    /// Kills the server: connections break, streams in files remain.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// The same server again, on the same port, with the streams it had; killed first if it runs.
+    /// Kills the server if it runs, and starts it on the same port with the same streams.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.port, &self.dir, self.kind);
@@ -105,7 +105,7 @@ impl NatsServer {
         false
     }
 
-    /// It introduces itself, and answers a ping.
+    /// Whether the server sends its `INFO` and answers a ping.
     fn greets(&self) -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -130,7 +130,7 @@ fn spawn(port: u16, dir: &TempDir, kind: Kind) -> Process {
         let files = Certificate::written_to(dir.path());
         command.arg("--tlscert").arg(files.certificate).arg("--tlskey").arg(files.key).arg("--tls");
     }
-    // Debian keeps it where only root's PATH looks.
+    // Debian installs it in a directory that is only in root's PATH.
     command.env("PATH", super::process::path_with(&["/usr/sbin"]));
     Process::start(&mut command, "nats-server")
 }

@@ -1,5 +1,5 @@
-//! A network that fails on demand: a TCP proxy in front of any server, on a thread and a clock of
-//! its own, so that tests on paused time can use it.
+//! A TCP proxy that injects network faults. It has a thread and a clock of its own, so that tests
+//! with paused time can use it.
 
 use std::{
     collections::VecDeque,
@@ -24,29 +24,29 @@ use tokio::{
 
 use super::process::free_port;
 
-/// What the network does to connections.
+/// The treatment of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Pass,
-    /// Bytes vanish in both directions, and so does a hang-up: neither end notices anything.
+    /// Drops all bytes and the end of the connection: neither side notices anything.
     Blackhole,
-    /// Requests vanish; replies still come.
+    /// Drops requests and passes replies.
     LoseRequests,
-    /// The server gets and does what it is asked; nobody hears of it.
+    /// Passes requests and drops replies.
     LoseReplies,
-    /// Nothing moves, nothing is lost: it comes when the pause is over.
+    /// Holds all bytes until the pause ends.
     Pause,
-    /// Each reply comes that much later; requests come at once, so it is added once a round trip.
+    /// Delays replies, not requests: the delay is added once per round trip.
     Delay(Duration),
-    /// That many bytes a second, in each direction.
+    /// Passes this number of bytes per second and direction.
     Throttle(usize),
-    /// That many more bytes of replies come through, then both ends see an orderly end.
+    /// Passes this number of bytes of replies, then closes both sides in order.
     CutReply(usize),
-    /// Of replies, one byte in so many is another, gone, or followed by more.
+    /// Changes, drops or inserts one byte per this number of bytes of replies.
     Garble(usize),
-    /// The connection breaks with a reset; new ones are accepted and then reset.
+    /// Resets connections; accepts new ones and resets them.
     Reset,
-    /// As `Reset`, and nobody listens any more.
+    /// As `Reset`, and stops listening.
     Refuse,
 }
 
@@ -66,12 +66,12 @@ struct Counts {
 
 struct Switch {
     mode: Mode,
-    standing_too: bool,
+    existing_too: bool,
     done: std::sync::mpsc::Sender<()>,
 }
 
 impl Proxy {
-    /// Listens on a free loopback port and passes all on to that port of loopback.
+    /// Listens on a free loopback port and forwards to the port `server` of loopback.
     pub(crate) fn to(server: u16) -> Self {
         let counts = Arc::new(Counts::default());
         let (commands, switches) = mpsc::unbounded_channel();
@@ -82,7 +82,7 @@ impl Proxy {
             })
             .expect("a free port");
         listener.set_nonblocking(true).unwrap();
-        let network = Network { port, server, counts: Arc::clone(&counts), standing: Vec::new() };
+        let network = Network { port, server, counts: Arc::clone(&counts), existing: Vec::new() };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -97,20 +97,20 @@ impl Proxy {
         self.port
     }
 
-    /// For connections that stand and for new ones. In force when it returns.
+    /// Sets the mode of existing and new connections. It is in force when this returns.
     pub(crate) fn set(&self, mode: Mode) {
         self.switch(mode, true);
     }
 
-    /// For new connections only; those that stand go on as they are.
+    /// Sets the mode of new connections only.
     pub(crate) fn set_for_new(&self, mode: Mode) {
         self.switch(mode, false);
     }
 
-    fn switch(&self, mode: Mode, standing_too: bool) {
+    fn switch(&self, mode: Mode, existing_too: bool) {
         let (done, is_done) = std::sync::mpsc::channel();
         let commands = self.commands.as_ref().expect("only drop takes it");
-        commands.send(Switch { mode, standing_too, done }).expect("the proxy runs");
+        commands.send(Switch { mode, existing_too, done }).expect("the proxy runs");
         is_done.recv().expect("the proxy runs");
     }
 
@@ -143,8 +143,8 @@ struct Network {
     port: u16,
     server: u16,
     counts: Arc<Counts>,
-    /// One per connection that stands.
-    standing: Vec<watch::Sender<Mode>>,
+    /// The mode of each open connection.
+    existing: Vec<watch::Sender<Mode>>,
 }
 
 impl Network {
@@ -162,8 +162,8 @@ impl Network {
                     } else if listener.is_none() {
                         listener = Some(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap());
                     }
-                    if switch.standing_too {
-                        self.switch_standing(mode).await;
+                    if switch.existing_too {
+                        self.switch_existing(mode).await;
                     }
                     let _ = switch.done.send(());
                 }
@@ -172,10 +172,10 @@ impl Network {
         }
     }
 
-    async fn switch_standing(&mut self, mode: Mode) {
-        self.standing.retain(|connection| connection.send(mode).is_ok());
+    async fn switch_existing(&mut self, mode: Mode) {
+        self.existing.retain(|connection| connection.send(mode).is_ok());
         if matches!(mode, Mode::Reset | Mode::Refuse) {
-            for connection in self.standing.drain(..) {
+            for connection in self.existing.drain(..) {
                 connection.closed().await;
             }
         }
@@ -184,8 +184,8 @@ impl Network {
     fn connect(&mut self, client: TcpStream, mode: Mode) {
         self.counts.connections.fetch_add(1, Ordering::SeqCst);
         let (sender, mode) = watch::channel(mode);
-        self.standing.retain(|connection| !connection.is_closed());
-        self.standing.push(sender);
+        self.existing.retain(|connection| !connection.is_closed());
+        self.existing.push(sender);
         tokio::spawn(carry(client, self.server, mode, Arc::clone(&self.counts)));
     }
 }
@@ -197,7 +197,7 @@ async fn accepted(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
     }
 }
 
-/// The timer counts whole milliseconds, which what is due already need not wait for.
+/// Waits until `due`, without the timer if that has passed: the timer rounds up to milliseconds.
 async fn until(due: Option<Instant>) {
     if let Some(due) = due
         && due > Instant::now()
@@ -206,7 +206,7 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// One connection from its beginning to its end.
+/// Runs one connection until it ends.
 async fn carry(
     mut client: TcpStream,
     server: u16,
@@ -219,7 +219,7 @@ async fn carry(
         return;
     }
     let Ok(mut upstream) = TcpStream::connect(("127.0.0.1", server)).await else {
-        // There is no server. Whoever is cut off from it does not notice.
+        // There is no server, which a client behind a black hole cannot notice.
         let _ = mode.wait_for(|mode| !matches!(mode, Mode::Blackhole | Mode::Pause)).await;
         let _ = client.set_zero_linger();
         return;
@@ -228,12 +228,13 @@ async fn carry(
     let broken = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = upstream.split();
-        let requests = Pump::new(Way::Requests, mode.clone(), &counts.requested);
-        let replies = Pump::new(Way::Replies, mode.clone(), &counts.replied);
+        let requests = Pump::new(Direction::Requests, mode.clone(), &counts.requested);
+        let replies = Pump::new(Direction::Replies, mode.clone(), &counts.replied);
         tokio::select! {
             _ = mode.wait_for(reset) => true,
             end = async {
-                tokio::try_join!(requests.run(from_client, to_server), replies.run(from_server, to_client))
+                let requests = requests.run(from_client, to_server);
+                tokio::try_join!(requests, replies.run(from_server, to_client))
             } => matches!(end, Err(End::Broken)),
         }
     };
@@ -243,19 +244,19 @@ async fn carry(
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Requests,
     Replies,
 }
 
-/// Never to nothing, which would be a hang-up.
+/// Garbles bytes, but never to an empty slice, which would mean the end of the connection.
 fn garble(bytes: &mut Vec<u8>, rate: usize) {
     for _ in 0..bytes.len().div_ceil(rate) {
         let at = fastrand::usize(..bytes.len());
         match fastrand::u8(..8) {
             0 if bytes.len() > 1 => drop(bytes.remove(at)),
             1 => bytes.insert(at, fastrand::u8(..)),
-            // What begins an answer in Redis' protocol, and lengths.
+            // The first byte of a reply in Redis' protocol, and digits of lengths.
             2 => bytes[at] = fastrand::choice(*b"$*:+-_#%~>,(=|!").unwrap(),
             3 => bytes[at] = fastrand::u8(b'0'..=b'9'),
             4 => drop(bytes.splice(at..at, *b"\r\n*4294967295\r\n")),
@@ -265,7 +266,7 @@ fn garble(bytes: &mut Vec<u8>, rate: usize) {
     }
 }
 
-/// Why a connection ends before both sides have hung up.
+/// The reason why a connection ends before both sides have closed it.
 enum End {
     Cut,
     Broken,
@@ -277,7 +278,7 @@ impl From<io::Error> for End {
     }
 }
 
-/// What a mode means for one direction.
+/// The effect of a mode on one direction.
 enum Flow {
     Deliver { after: Duration, at_most: usize, then_wait: Duration },
     Lose,
@@ -286,35 +287,39 @@ enum Flow {
 }
 
 struct Pump<'a> {
-    way: Way,
+    direction: Direction,
     mode: watch::Receiver<Mode>,
     delivered: &'a AtomicU64,
-    /// What came and is still to be delivered, and when it came; nothing at all is a hang-up.
+    /// The bytes to deliver, with the time of their arrival; an empty vec is the end.
     waiting: VecDeque<(Instant, Vec<u8>)>,
-    /// What is left of `CutReply`.
+    /// The rest of the bytes of `CutReply`.
     left: Option<usize>,
 }
 
 impl<'a> Pump<'a> {
-    /// What a direction takes in before the sender has to wait, as a socket's buffer.
+    /// The number of chunks that a direction buffers before the sender must wait.
     const BUFFER: usize = 64;
     const CHUNK: usize = 16 * 1024;
 
-    fn new(way: Way, mut mode: watch::Receiver<Mode>, delivered: &'a AtomicU64) -> Self {
+    fn new(
+        direction: Direction,
+        mut mode: watch::Receiver<Mode>,
+        delivered: &'a AtomicU64,
+    ) -> Self {
         mode.mark_changed();
-        Self { way, mode, delivered, waiting: VecDeque::new(), left: None }
+        Self { direction, mode, delivered, waiting: VecDeque::new(), left: None }
     }
 
     async fn run(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Result<(), End> {
         let mut bytes = vec![0; Self::CHUNK];
-        let mut hung_up = false;
+        let mut has_ended = false;
         let mut not_before = Instant::now();
         loop {
             let flow = self.flow();
             let mut due = None;
             match flow {
                 Flow::Cut => return Err(End::Cut),
-                // A hang-up is not lost for good: it comes out when the network is back.
+                // The end of the connection is kept, and delivered in a later mode.
                 Flow::Lose => self.waiting.retain(|(_, bytes)| bytes.is_empty()),
                 Flow::Hold => {}
                 Flow::Deliver { after, .. } => {
@@ -328,8 +333,8 @@ impl<'a> Pump<'a> {
                         return Err(End::Broken);
                     }
                     let mode = *self.mode.borrow_and_update();
-                    self.left = match mode {
-                        Mode::CutReply(bytes) if self.way == Way::Replies => Some(bytes),
+                    self.left = match (mode, self.direction) {
+                        (Mode::CutReply(bytes), Direction::Replies) => Some(bytes),
                         _ => None,
                     };
                 }
@@ -340,12 +345,15 @@ impl<'a> Pump<'a> {
                     }
                     not_before = Instant::now() + then_wait;
                 }
-                read = from.read(&mut bytes), if !hung_up && self.waiting.len() < Self::BUFFER => {
+                read = from.read(&mut bytes),
+                    if !has_ended && self.waiting.len() < Self::BUFFER =>
+                {
                     let read = read?;
-                    hung_up = read == 0;
+                    has_ended = read == 0;
                     let mut came = bytes[..read].to_vec();
-                    if let (Mode::Garble(rate), Way::Replies) = (*self.mode.borrow(), self.way)
-                        && !hung_up
+                    if let Mode::Garble(rate) = *self.mode.borrow()
+                        && self.direction == Direction::Replies
+                        && !has_ended
                     {
                         garble(&mut came, rate);
                     }
@@ -358,40 +366,40 @@ impl<'a> Pump<'a> {
     fn flow(&self) -> Flow {
         let (after, then_wait) = (Duration::ZERO, Duration::ZERO);
         let freely = Flow::Deliver { after, at_most: usize::MAX, then_wait };
-        match (*self.mode.borrow(), self.way) {
+        match (*self.mode.borrow(), self.direction) {
             (Mode::Blackhole, _)
-            | (Mode::LoseRequests, Way::Requests)
-            | (Mode::LoseReplies, Way::Replies) => Flow::Lose,
+            | (Mode::LoseRequests, Direction::Requests)
+            | (Mode::LoseReplies, Direction::Replies) => Flow::Lose,
             (Mode::Pause, _) => Flow::Hold,
-            (Mode::Delay(after), Way::Replies) => {
+            (Mode::Delay(after), Direction::Replies) => {
                 Flow::Deliver { after, at_most: usize::MAX, then_wait }
             }
-            // A hundredth of a second's bytes at a time, or one by one.
+            // The bytes of 10 ms at a time, at least one byte.
             (Mode::Throttle(rate), _) => {
                 let at_most = (rate / 100).max(1);
                 let then_wait = Duration::from_secs(1).mul_f64(at_most as f64 / rate as f64);
                 Flow::Deliver { after, at_most, then_wait }
             }
-            (Mode::CutReply(_), Way::Replies) => match self.left {
+            (Mode::CutReply(_), Direction::Replies) => match self.left {
                 Some(0) => Flow::Cut,
                 Some(at_most) => Flow::Deliver { after, at_most, then_wait },
-                // Switched a moment ago; the change is taken up first.
+                // The mode has just changed; `run` handles the change first.
                 None => Flow::Hold,
             },
-            // Whoever is connected is reset at once: not one byte more.
+            // The connection is about to be reset; no further byte passes.
             (Mode::Reset | Mode::Refuse, _) => Flow::Hold,
             _ => freely,
         }
     }
 
-    /// Delivers from what waits first. Whether that was the hang-up.
+    /// Delivers the oldest bytes. Returns true if that was the end of the connection.
     async fn deliver(&mut self, to: &mut WriteHalf<'_>, at_most: usize) -> Result<bool, End> {
         let Some((_, bytes)) = self.waiting.front_mut() else { return Ok(false) };
         if bytes.is_empty() {
             to.shutdown().await?;
             return Ok(true);
         }
-        // Counted first: whoever has the bytes in hand finds them counted.
+        // Counted before the write, so that a receiver of the bytes finds them counted.
         let piece = &bytes[..bytes.len().min(at_most)];
         to.writable().await?;
         self.delivered.fetch_add(piece.len() as u64, Ordering::SeqCst);

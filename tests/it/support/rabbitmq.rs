@@ -1,5 +1,5 @@
-//! A real RabbitMQ of a test's own, on free loopback ports, beside as many others as run. It takes
-//! some seconds to start: share one where tests do not break it.
+//! Starts a real RabbitMQ for one test, on free loopback ports. It takes seconds to start, so tests
+//! that do not break it share one.
 
 use std::{
     io::{Read, Write},
@@ -17,12 +17,12 @@ use super::{
     process::{Process, free_port, own_dir, path_with},
 };
 
-/// A slow machine with much else to do takes half a minute.
+/// A slow and busy machine needs half a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct RabbitServer {
     process: Process,
-    /// Erlang's book of nodes. A node would start one at a fixed port, and leave it behind.
+    /// Erlang's name server (epmd). A node would start one on a fixed port, and leave it running.
     _names: Process,
     ports: Ports,
     dir: TempDir,
@@ -36,7 +36,7 @@ struct Ports {
 }
 
 impl RabbitServer {
-    /// The one for tests that do not break it. It lives as long as any of them.
+    /// The broker of the tests that do not break it. It runs as long as any of them.
     pub(crate) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<RabbitServer>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap();
@@ -52,8 +52,8 @@ impl RabbitServer {
         Self::start_with(|_| String::new())
     }
 
-    /// Speaks TLS too, on the port that comes with it, with a certificate of the authority in the
-    /// file.
+    /// Starts a broker that also listens with TLS. Returns that port, and the file of the authority
+    /// that signed its certificate.
     pub(crate) fn start_with_tls() -> (Self, u16, PathBuf) {
         let port = free_port();
         let server = Self::start_with(|dir| {
@@ -98,12 +98,12 @@ impl RabbitServer {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
     }
 
-    /// At once: connections break, durable queues stay.
+    /// Kills the broker: connections break, durable queues remain.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// The same broker again, on the same port, with its durable queues; killed first if it runs.
+    /// Kills the broker if it runs, and starts it on the same port with its durable queues.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.ports, &self.dir);
@@ -118,18 +118,18 @@ impl RabbitServer {
         self.process.thaw();
     }
 
-    /// What `rabbitmqctl` says to this, as `["list_queues", "name"]`; one row a line and
-    /// nothing else.
+    /// Runs `rabbitmqctl` and returns its output, for example of `["list_queues", "name"]`: one row
+    /// per line, without a header.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
         let Output { status, stdout, stderr } = configured("rabbitmqctl", self.ports, &self.dir)
             .arg("--silent")
             .args(arguments)
             .output()
             .unwrap();
-        let (said, complained) =
+        let (output, errors) =
             (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr));
-        assert!(status.success(), "rabbitmqctl {arguments:?}: {said}{complained}");
-        said
+        assert!(status.success(), "rabbitmqctl {arguments:?}: {output}{errors}");
+        output
     }
 
     fn answers(&mut self) -> bool {
@@ -147,7 +147,7 @@ impl RabbitServer {
     }
 }
 
-/// Whether a broker opens the conversation: a frame of the type "method".
+/// Whether a broker answers the AMQP header with a frame of the type "method".
 pub(crate) fn greets(port: u16) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -159,9 +159,9 @@ pub(crate) fn greets(port: u16) -> std::io::Result<bool> {
 
 fn spawn(ports: Ports, dir: &TempDir) -> Process {
     let mut command = configured("rabbitmq-server", ports, dir);
-    // The script becomes the broker, instead of watching over it.
+    // The script then replaces itself by the broker, instead of supervising it.
     command.env("RUNNING_UNDER_SYSTEMD", "true");
-    // One scheduler of each kind, none of which spins: there are few cores and much else to do.
+    // One scheduler of each kind, without busy waiting, because the tests share few cores.
     command.env(
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
         "+S 1:1 +SDcpu 1:1 +SDio 1 +sbwt none +sbwtdcpu none +sbwtdio none",
@@ -171,7 +171,7 @@ fn spawn(ports: Ports, dir: &TempDir) -> Process {
     Process::start(&mut command, "rabbitmq-server")
 }
 
-/// A program of RabbitMQ, told where everything of this broker is.
+/// A program of RabbitMQ with the ports and directories of this broker.
 fn configured(program: &str, ports: Ports, dir: &TempDir) -> Command {
     let mut command = Command::new(program);
     // Debian's wrappers in /usr/sbin change the user and lose the environment.
@@ -187,7 +187,7 @@ fn configured(program: &str, ports: Ports, dir: &TempDir) -> Command {
         command.env(name, value);
     }
     for (name, file) in [
-        // Of the cookie that lets rabbitmqctl in.
+        // Contains the cookie that authenticates rabbitmqctl.
         ("HOME", ""),
         ("RABBITMQ_MNESIA_BASE", "store"),
         ("RABBITMQ_LOG_BASE", "log"),

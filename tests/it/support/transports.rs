@@ -1,59 +1,59 @@
-//! What is asked of every transport that goes by way of a broker.
+//! Helpers of the tests of all transports.
 
 use std::time::{Duration, Instant};
 
 use lazy_layers_cache::{Delivery, MessageStream, Transport};
 use tokio::time::timeout;
 
-/// Longer than anything takes; a test that waits for so long has failed.
+/// Longer than any step takes. A test that waits longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Within this a subscriber must know that its broker is gone.
+/// The time limit for a subscription to report that its broker is gone.
 pub(crate) const TRUST: Duration = Duration::from_secs(3);
 
-pub(crate) fn event(number: usize) -> Vec<u8> {
+pub(crate) fn message(number: usize) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-pub(crate) async fn next(events: &mut dyn MessageStream) -> Delivery {
-    timeout(PATIENCE, events.next()).await.expect("something comes")
+pub(crate) async fn next(messages: &mut dyn MessageStream) -> Delivery {
+    timeout(PATIENCE, messages.next()).await.expect("a delivery arrives")
 }
 
-pub(crate) async fn take(events: &mut dyn MessageStream, count: usize) -> Vec<Delivery> {
+pub(crate) async fn take(messages: &mut dyn MessageStream, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        taken.push(next(events).await);
+        taken.push(next(messages).await);
     }
     taken
 }
 
 pub(crate) async fn publish(transport: &dyn Transport, numbers: std::ops::Range<usize>) {
     for number in numbers {
-        transport.publish(&event(number)).await.unwrap();
+        transport.publish(&message(number)).await.unwrap();
     }
 }
 
 pub(crate) fn expected(numbers: std::ops::Range<usize>) -> Vec<Delivery> {
-    numbers.map(|number| Delivery::Message(event(number))).collect()
+    numbers.map(|number| Delivery::Message(message(number))).collect()
 }
 
-/// Waits for a loss to be told, however it is told, and says how long that took.
-pub(crate) async fn loss(events: &mut dyn MessageStream) -> (Delivery, Duration) {
+/// Waits for a gap or the end of the subscription. Returns it, and how long that took.
+pub(crate) async fn loss(messages: &mut dyn MessageStream) -> (Delivery, Duration) {
     let since = Instant::now();
     loop {
-        match next(events).await {
+        match next(messages).await {
             Delivery::Message(_) => {}
-            told => return (told, since.elapsed()),
+            other => return (other, since.elapsed()),
         }
     }
 }
 
-/// Asks again until it works, as the bus above does.
-pub(crate) async fn until_it_works<T, E: std::fmt::Display>(
-    mut ask: impl AsyncFnMut() -> Result<T, E>,
+/// Repeats a call until it succeeds, as the cache does.
+pub(crate) async fn retry<T, E: std::fmt::Display>(
+    mut call: impl AsyncFnMut() -> Result<T, E>,
 ) -> T {
     let since = Instant::now();
     loop {
-        match ask().await {
+        match call().await {
             Ok(value) => return value,
             Err(error) => assert!(since.elapsed() < PATIENCE, "{error}"),
         }
@@ -61,33 +61,37 @@ pub(crate) async fn until_it_works<T, E: std::fmt::Display>(
     }
 }
 
-/// What two instances and two subscribers see of each other.
-pub(crate) async fn everyone_gets_everything_in_order(one: &dyn Transport, other: &dyn Transport) {
+/// Checks that two instances receive the messages of one of them, in order.
+pub(crate) async fn check_delivery_in_order(one: &dyn Transport, other: &dyn Transport) {
     let mut first = one.subscribe().await.unwrap().messages;
     let mut second = other.subscribe().await.unwrap().messages;
     publish(one, 0..100).await;
     assert_eq!(take(&mut *second, 100).await, expected(0..100));
-    assert_eq!(take(&mut *first, 100).await, expected(0..100), "one's own come back");
+    assert_eq!(
+        take(&mut *first, 100).await,
+        expected(0..100),
+        "an instance receives its own messages"
+    );
     one.ping().await.unwrap();
 }
 
-/// A subscribe that has returned misses nothing.
-pub(crate) async fn a_subscription_begins_before_it_returns(
+/// Checks that a subscription receives a message published right after it has begun.
+pub(crate) async fn check_subscribe_misses_nothing(
     publisher: &dyn Transport,
     subscriber: &dyn Transport,
     times: usize,
 ) {
     for number in 0..times {
-        let mut events = subscriber.subscribe().await.unwrap().messages;
-        publisher.publish(&event(number)).await.unwrap();
-        assert_eq!(next(&mut *events).await, Delivery::Message(event(number)));
-        // Dealt with, so that it is not brought again.
-        let _ = timeout(Duration::ZERO, events.next()).await;
+        let mut messages = subscriber.subscribe().await.unwrap().messages;
+        publisher.publish(&message(number)).await.unwrap();
+        assert_eq!(next(&mut *messages).await, Delivery::Message(message(number)));
+        // Acknowledges the message, so that it is not redelivered.
+        let _ = timeout(Duration::ZERO, messages.next()).await;
     }
 }
 
 /// How many tasks of this runtime are alive but for the test's own.
-pub(crate) async fn no_task_is_left() {
+pub(crate) async fn assert_no_task_is_left() {
     let metrics = tokio::runtime::Handle::current().metrics();
     let since = Instant::now();
     while metrics.num_alive_tasks() > 0 {
