@@ -19,7 +19,7 @@ use super::{
     keys::{COLD, HOT, names},
     limits::BOUNDS,
     monotonic_env::{MonotonicEnv, Origin, tape},
-    servers::broker::{Kind, way},
+    servers::broker::{Kind, transport_of},
 };
 use crate::{
     caller::{Cache, Caller, L2_WRITE, PATTERN, PUBLISH, ms, on_event},
@@ -170,7 +170,7 @@ fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
     let store = RedisStore::at(format!("redis://127.0.0.1:{}/", config.redis_port));
     let store = RecordingStore::new(store.build().expect("sound options"), config.by, recorder);
     // The same names in every history on a broker, so that durable queues do not accumulate.
-    let bus = way(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
+    let bus = transport_of(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
     let options = EventBusOptions::default().namespace(&*config.namespace);
     let mut builder = Cache::builder()
         // Long, so that old values do not expire by themselves.
