@@ -1,5 +1,5 @@
-//! Whatever a shared level answers: no panic, no call that never returns, and no load that fails for
-//! it.
+//! Fuzzes the answers of an L2 store: no answer may cause a panic, a call that never returns, or a
+//! load that fails.
 //!
 //!     cargo +nightly fuzz run level -- -rss_limit_mb=512
 
@@ -21,13 +21,13 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use tokio::{runtime::Builder, time::timeout};
 
-/// Answers as its bytes say, from the first to the last and then from the first again.
-struct Any {
+/// A store whose answers are made from the input's bytes, over and over again.
+struct AnyStore {
     bytes: Arc<[u8]>,
     at: AtomicUsize,
 }
 
-impl Any {
+impl AnyStore {
     fn byte(&self) -> u8 {
         let at = self.at.fetch_add(1, Ordering::Relaxed);
         self.bytes.get(at % self.bytes.len().max(1)).copied().unwrap_or(0)
@@ -48,11 +48,11 @@ impl Any {
     }
 
     fn answer<'a, T: Send + 'a>(&'a self, answer: impl FnOnce(&Self) -> T) -> StoreFuture<'a, T> {
-        let fate = self.byte() % 8;
+        let fault = self.byte() % 8;
         let answer = answer(self);
         Box::pin(async move {
-            match fate {
-                0 => Err("as the input wants".into()),
+            match fault {
+                0 => Err("a fault of the input".into()),
                 1 => std::future::pending().await,
                 _ => Ok(answer),
             }
@@ -60,7 +60,7 @@ impl Any {
     }
 }
 
-impl Store for Any {
+impl Store for AnyStore {
     fn get<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.answer(|any| (any.byte() % 3 > 0).then(|| any.stored()))
     }
@@ -121,7 +121,7 @@ impl Store for Any {
 fuzz_target!(|bytes: &[u8]| {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
-        let any = Any { bytes: Arc::from(bytes), at: AtomicUsize::new(0) };
+        let any = AnyStore { bytes: Arc::from(bytes), at: AtomicUsize::new(0) };
         let mode = any.byte();
         let mut builder = LazyLayersCache::<String, Value>::builder()
             .clock(TokioClock::new())
@@ -132,19 +132,19 @@ fuzz_target!(|bytes: &[u8]| {
         if mode & 4 > 0 {
             builder = builder.distributed_lock(DistributedLock::enabled());
         }
-        let cache = builder.l2(any, WireCodec::new()).build().expect("sound options");
+        let cache = builder.l2(any, WireCodec::new()).build().expect("valid options");
         let calls = async {
             for turn in 0..8 {
                 let load = move || async move { Ok::<_, std::io::Error>(json!(turn)) };
-                cache.get_or_set("k", load).await.expect("the loader can");
+                cache.get_or_set("k", load).await.expect("the loader succeeds");
                 let _ = (cache.get("k").await, cache.has("k").await, cache.size().await);
-                cache.get_or_set("k", load).refresh().await.expect("the loader can");
+                cache.get_or_set("k", load).refresh().await.expect("the loader succeeds");
                 let _ = cache.set("k", json!(turn)).await;
                 let _ = cache.delete("k").await;
                 let _ = cache.delete_by_pattern("[k").await;
             }
             cache.close().await;
         };
-        timeout(Duration::from_secs(36_000), calls).await.expect("all return");
+        timeout(Duration::from_secs(36_000), calls).await.expect("every call returns");
     });
 });

@@ -140,3 +140,35 @@ impl Invalidator {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        observe::Observer,
+        resilience::Breaker,
+        testing::{ManualClock, SharedStore},
+    };
+
+    #[test]
+    fn an_intended_invalidation_is_pending_unless_its_guard_is_disarmed() {
+        let clock = ManualClock::new();
+        let (store, observer) = (SharedStore::new(clock.clone()), Arc::<Observer>::default());
+        let breaker = Breaker::new(3, 1_000);
+        let store = GuardedStore::new(Arc::new(store), breaker, observer, Arc::new(clock));
+        let invalidator = Arc::new(Invalidator {
+            store: Arc::new(store),
+            pending: PendingInvalidations::default(),
+            versions: None,
+            write_limit: Duration::from_secs(1),
+            pattern_limit: Duration::from_secs(1),
+            tasks: TaskTracker::default(),
+            on_retried: Box::new(|_| ()),
+        });
+        invalidator.intend_key("a").disarm();
+        assert!(invalidator.pending.is_empty());
+        drop(invalidator.intend_key("a"));
+        drop(invalidator.intend_pattern("b*"));
+        assert!(invalidator.pending.covers("a") && invalidator.pending.covers("bb"));
+    }
+}

@@ -1,8 +1,8 @@
 //! Interop only: the versioned keys of the TypeScript package.
 //!
 //! The TypeScript package stores the value of a key under the name `<key>::v<version>`, where the
-//! version counts the deletes of the key. This file is the only one that knows these names. They
-//! are used if `l2.versioning` is set, for a store that TypeScript instances share.
+//! version counts the deletes of the key. Only this file knows these names. They are
+//! used if `l2.versioning` is set, for a store that TypeScript instances share.
 //!
 //! Each instance counts for itself, and a message about a delete or set carries the version of its
 //! publisher. A subscriber that is behind adopts the higher version, so that both see each other's
@@ -142,8 +142,8 @@ fn versioned(key: &str, version: u64) -> String {
     format!("{key}::v{version}")
 }
 
-/// Closes a glob, so that a suffix can be appended to it: an open escape or bracket at its end would
-/// include the suffix. An open bracket becomes `?`, which matches more than the bracket, never less.
+/// Closes a glob, so that a suffix can be appended to it: an open escape or bracket at its end
+/// would include the suffix. An open bracket becomes `?`, which matches more than it, never less.
 fn closed(glob: &str) -> String {
     let mut rest = glob.as_bytes();
     loop {

@@ -1,8 +1,8 @@
 //! L2 as the cache uses it: values instead of bytes, every call within its deadline and behind the
 //! circuit breaker, every failure reported once and then treated as a miss.
 //!
-//! Only `set` and the deletes return their failure to the caller, who must know that the store may
-//! still hold an old value.
+//! Only `set` and the deletes return their failure to the caller, because the store may still hold
+//! an old value then.
 
 mod facade;
 mod guarded;

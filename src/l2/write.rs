@@ -88,8 +88,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         Ok(if publish.await? { PublishOutcome::Stored } else { PublishOutcome::Refused })
     }
 
-    /// Deletes a key. If the call fails or the caller drops the future, the delete is pending: it is
-    /// retried in the background, and the store is not asked about the key until it has succeeded.
+    /// Deletes a key. If the call fails or the caller drops the future, the delete is pending: a
+    /// background task retries it, and the key is not read from the store before it has succeeded.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), Failure> {
         if let Some(versions) = &self.invalidator.versions {
             versions.bump(key);

@@ -1,4 +1,4 @@
-//! A store with bad days: any store, with failures and delays put in at random.
+//! A store that fails at random: wraps any store, and injects errors and delays.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -10,23 +10,23 @@ use crate::{
     l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
 };
 
-/// How often what goes wrong, from 0 (never) to 1 (always).
+/// Probabilities of faults, from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Chaos {
-    /// The call fails, and has not happened.
+    /// The call fails, and does not happen.
     pub fails: f64,
-    /// The call fails, but has happened.
+    /// The call fails, but happens.
     pub fails_afterwards: f64,
-    /// The call never answers.
+    /// The call is never answered.
     pub hangs: f64,
-    /// The call takes a random part of [`longest_delay`](Self::longest_delay) longer.
+    /// The call is delayed by a random part of [`longest_delay`](Self::longest_delay).
     pub delays: f64,
-    /// The most that is waited.
+    /// The longest delay.
     pub longest_delay: Duration,
 }
 
-/// A [`Store`] around another, that lets calls fail, hang and be late at random, the same each
-/// time for a seed and an order of calls. Clones are the same one.
+/// A [`Store`] around another, whose calls fail, hang and are delayed at random: in the same way
+/// for the same seed and order of calls. Clones share the faults and the random numbers.
 #[derive(Clone)]
 pub struct ChaosStore<S>(Arc<Inner<S>>);
 
@@ -37,29 +37,29 @@ struct Inner<S> {
 
 #[derive(Clone, Copy)]
 enum Fate {
-    Fine,
+    Succeeds,
     Fails,
     FailsAfterwards,
     Hangs,
 }
 
 impl<S: Store> ChaosStore<S> {
-    /// Without chaos, until [`set`](Self::set) says otherwise.
+    /// Wraps a store. There are no faults until [`set`](Self::set) is called.
     pub fn new(store: S, seed: u64) -> Self {
         let state = Mutex::new((Chaos::default(), fastrand::Rng::with_seed(seed)));
         Self(Arc::new(Inner { store, state }))
     }
 
-    /// From now on it is like this.
+    /// Sets the faults of all later calls.
     pub fn set(&self, chaos: Chaos) {
         self.0.state.lock().0 = chaos;
     }
 
     fn roll(&self) -> (Duration, Fate) {
         let (chaos, random) = &mut *self.0.state.lock();
-        let is_late = random.f64() < chaos.delays;
+        let is_delayed = random.f64() < chaos.delays;
         let delay =
-            if is_late { chaos.longest_delay.mul_f64(random.f64()) } else { Duration::ZERO };
+            if is_delayed { chaos.longest_delay.mul_f64(random.f64()) } else { Duration::ZERO };
         let at = random.f64();
         let fate = if at < chaos.fails {
             Fate::Fails
@@ -68,23 +68,23 @@ impl<S: Store> ChaosStore<S> {
         } else if at < chaos.fails + chaos.fails_afterwards + chaos.hangs {
             Fate::Hangs
         } else {
-            Fate::Fine
+            Fate::Succeeds
         };
         (delay, fate)
     }
 
-    fn meddle<'a, T: Send + 'a>(&'a self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+    fn disturb<'a, T: Send + 'a>(&'a self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
         let (delay, fate) = self.roll();
         Box::pin(async move {
             if !delay.is_zero() {
                 sleep(delay).await;
             }
             match fate {
-                Fate::Fine => call.await,
-                Fate::Fails => Err(BoxError::from("chaos")),
+                Fate::Succeeds => call.await,
+                Fate::Fails => Err(BoxError::from("an injected fault")),
                 Fate::FailsAfterwards => {
                     call.await?;
-                    Err(BoxError::from("chaos, afterwards"))
+                    Err(BoxError::from("an injected fault, after the call has happened"))
                 }
                 Fate::Hangs => pending().await,
             }
@@ -94,15 +94,15 @@ impl<S: Store> ChaosStore<S> {
 
 impl<S: Store> Store for ChaosStore<S> {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        self.meddle(self.0.store.get(key))
+        self.disturb(self.0.store.get(key))
     }
 
     fn get_or_lease<'a>(
         &'a self,
         key: &'a str,
-        begin: LeaseRequest,
+        request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
-        self.meddle(self.0.store.get_or_lease(key, begin))
+        self.disturb(self.0.store.get_or_lease(key, request))
     }
 
     fn publish<'a>(
@@ -112,7 +112,7 @@ impl<S: Store> Store for ChaosStore<S> {
         value: Vec<u8>,
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
-        self.meddle(self.0.store.publish(key, lease, value, ttl))
+        self.disturb(self.0.store.publish(key, lease, value, ttl))
     }
 
     fn acquire_write_lease<'a>(
@@ -120,35 +120,35 @@ impl<S: Store> Store for ChaosStore<S> {
         key: &'a str,
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>> {
-        self.meddle(self.0.store.acquire_write_lease(key, lease_for))
+        self.disturb(self.0.store.acquire_write_lease(key, lease_for))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        self.meddle(self.0.store.delete(key))
+        self.disturb(self.0.store.delete(key))
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        self.meddle(self.0.store.delete_matching(pattern))
+        self.disturb(self.0.store.delete_matching(pattern))
     }
 
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.meddle(self.0.store.delete_if_equals(key, value))
+        self.disturb(self.0.store.delete_if_equals(key, value))
     }
 
     fn size(&self) -> StoreFuture<'_, u64> {
-        self.meddle(self.0.store.size())
+        self.disturb(self.0.store.size())
     }
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.meddle(self.0.store.lock(key, owner, ttl))
+        self.disturb(self.0.store.lock(key, owner, ttl))
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.meddle(self.0.store.extend(key, owner, ttl))
+        self.disturb(self.0.store.extend(key, owner, ttl))
     }
 
     fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.meddle(self.0.store.unlock(key, owner))
+        self.disturb(self.0.store.unlock(key, owner))
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {

@@ -1,4 +1,4 @@
-//! Clocks that a test can move.
+//! Clocks that a test can advance.
 
 use std::{
     sync::{
@@ -12,21 +12,21 @@ use tokio::time::Instant;
 
 use crate::time::{Clock, millis};
 
-/// A clock that stands still until it is told to move. Clones are the same clock.
+/// A clock that stands still until a test advances it. Clones are the same clock.
 ///
-/// It moves freshness only. Timeouts follow tokio's timer: to move both, pause tokio's time and
-/// use [`TokioClock`].
+/// It controls freshness only. Timeouts follow tokio's timer: to control both, pause tokio's time
+/// and use [`TokioClock`].
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock at zero.
+    /// Creates a clock at zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves it on, by whole milliseconds.
+    /// Advances the clock, by whole milliseconds.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(millis(by), Ordering::Relaxed);
     }
@@ -38,13 +38,13 @@ impl Clock for ManualClock {
     }
 }
 
-/// Tokio's own time, so that `#[tokio::test(start_paused = true)]` moves freshness and timeouts
+/// Tokio's own time, so that `#[tokio::test(start_paused = true)]` controls freshness and timeouts
 /// together.
 #[derive(Debug, Clone)]
 pub struct TokioClock(Instant);
 
 impl TokioClock {
-    /// A clock that starts at zero now. Make it inside the runtime.
+    /// Creates a clock that is at zero now. Call it inside the runtime.
     #[must_use]
     pub fn new() -> Self {
         Self(Instant::now())

@@ -1,4 +1,4 @@
-//! What any [`Store`] must do, as a check that a user's own store can run.
+//! Checks a user's [`Store`] against the contract of the trait.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use tokio::time::sleep;
 
 use crate::l2::{Lease, LeaseRequest, LeaseResponse, Store};
 
-/// Asks a store for everything that its contract says. It takes about a second of real time.
+/// Checks every rule of the [`Store`] contract. Takes about one second of real time.
 ///
-/// The store should be empty, and is left with some values in it. Names of keys begin with
-/// `conformance:`.
+/// The store should be empty. Some values with keys that begin with `conformance:` are left in it.
 ///
 /// # Panics
 ///
-/// At the first rule that does not hold, with the rule; and where the store returns an error.
+/// At the first rule that the store breaks, with the rule; and if the store returns an error.
 ///
 /// ```
 /// # use lazy_layers_cache::{SystemClock, testing::{SharedStore, check_store}};
@@ -24,13 +23,13 @@ use crate::l2::{Lease, LeaseRequest, LeaseResponse, Store};
 pub async fn check_store(store: &dyn Store) {
     let check = Check { store };
     check.values_are_kept_for_their_time().await;
-    check.what_is_fresh_needs_no_load().await;
+    check.a_fresh_value_needs_no_load().await;
     check.a_lease_publishes_once().await;
-    check.what_is_not_known_refuses().await;
+    check.an_unknown_lease_refuses().await;
     check.deletes_void_leases().await;
     check.writes_void_leases_and_share_none().await;
-    check.patterns_delete_what_they_match().await;
-    check.only_the_bytes_that_were_read_are_discarded().await;
+    check.patterns_delete_the_matching_keys().await;
+    check.delete_if_equals_keeps_another_value().await;
     check.locks_have_one_owner().await;
     check.any_text_is_a_key().await;
 }
@@ -46,14 +45,14 @@ const SHORT: Duration = Duration::from_millis(60);
 #[expect(clippy::panic, clippy::expect_used, reason = "it is an assertion")]
 impl Check<'_> {
     async fn get_or_lease(&self, key: &str, refresh: bool, lease_for: Duration) -> LeaseResponse {
-        let begin = LeaseRequest { stale_for: STALE, lease_for, refresh };
-        self.store.get_or_lease(key, begin).await.expect("begin")
+        let request = LeaseRequest { stale_for: STALE, lease_for, refresh };
+        self.store.get_or_lease(key, request).await.expect("get_or_lease")
     }
 
     async fn lease(&self, key: &str) -> Lease {
         match self.get_or_lease(key, true, LONG).await {
             LeaseResponse::Load { lease: Some(lease), .. } => lease,
-            begun => panic!("a load of {key:?} must be given a lease, not {begun:?}"),
+            response => panic!("a load of {key:?} must get a lease, not {response:?}"),
         }
     }
 
@@ -61,11 +60,19 @@ impl Check<'_> {
         self.store.publish(key, lease, value.into(), LONG).await.expect("publish")
     }
 
+    async fn write_lease(&self, key: &str, lease_for: Duration) -> Lease {
+        let lease = self.store.acquire_write_lease(key, lease_for).await;
+        let lease = lease.expect("acquire_write_lease");
+        lease.unwrap_or_else(|| panic!("a write of {key:?} must get a lease"))
+    }
+
     async fn write(&self, key: &str, value: &str, ttl: Duration) {
-        let lease = self.store.acquire_write_lease(key, LONG).await.expect("acquire_write_lease");
-        let lease = lease.unwrap_or_else(|| panic!("a write of {key:?} must be given a lease"));
+        let lease = self.write_lease(key, LONG).await;
         let published = self.store.publish(key, &lease, value.into(), ttl).await;
-        assert!(published.expect("publish"), "nobody voided the lease of the write of {key:?}");
+        assert!(
+            published.expect("publish"),
+            "no call has voided the lease of the write of {key:?}"
+        );
     }
 
     async fn value(&self, key: &str) -> Option<String> {
@@ -78,79 +85,90 @@ impl Check<'_> {
         assert_eq!(self.value(key).await, None, "the store must be empty");
         let before = self.store.size().await.expect("size");
         self.write(key, "1", LONG).await;
-        assert_eq!(self.store.size().await.expect("size"), before + 1, "one value more");
+        assert_eq!(
+            self.store.size().await.expect("size"),
+            before + 1,
+            "size must count the new value"
+        );
         let stored = self.store.get(key).await.expect("get").expect("a value just written");
         let ttl = stored.ttl.expect("a value that was written with a ttl must have one");
         assert!(ttl <= LONG && ttl > LONG / 2, "the ttl was {LONG:?} and is {ttl:?}");
         self.write(key, "2", SHORT).await;
-        assert_eq!(self.value(key).await.as_deref(), Some("2"), "the last write stands");
+        assert_eq!(self.value(key).await.as_deref(), Some("2"), "the last write must win");
         sleep(SHORT * 2).await;
-        assert_eq!(self.value(key).await, None, "a value ends with its time");
-        assert_eq!(self.store.size().await.expect("size"), before, "and is not counted then");
+        assert_eq!(self.value(key).await, None, "a value must end with its ttl");
+        assert_eq!(self.store.size().await.expect("size"), before, "size must not count it then");
     }
 
-    async fn what_is_fresh_needs_no_load(&self) {
+    async fn a_fresh_value_needs_no_load(&self) {
         let key = "conformance:fresh";
         self.write(key, "1", LONG).await;
-        let begun = self.get_or_lease(key, false, LONG).await;
+        let response = self.get_or_lease(key, false, LONG).await;
         assert!(
-            matches!(begun, LeaseResponse::Fresh(_)),
-            "more than the stale window remains: {begun:?}"
+            matches!(response, LeaseResponse::Fresh(_)),
+            "its ttl is longer than stale_for: {response:?}"
         );
-        let begun = self.get_or_lease(key, true, LONG).await;
-        let is_right = matches!(&begun, LeaseResponse::Load { lease: Some(_), stale: Some(_) });
-        assert!(is_right, "a refresh gets a lease and what there is: {begun:?}");
+        let response = self.get_or_lease(key, true, LONG).await;
+        let is_right = matches!(&response, LeaseResponse::Load { lease: Some(_), stale: Some(_) });
+        assert!(is_right, "a refresh must get a lease and the value: {response:?}");
         self.write(key, "2", STALE / 2).await;
-        let begun = self.get_or_lease(key, false, LONG).await;
-        let is_right = matches!(&begun, LeaseResponse::Load { lease: Some(_), stale: Some(stale) }
-            if stale.value == b"2");
-        assert!(is_right, "less than the stale window remains: {begun:?}");
+        let response = self.get_or_lease(key, false, LONG).await;
+        let LeaseResponse::Load { lease: Some(_), stale: Some(stale) } = &response else {
+            panic!("its ttl is shorter than stale_for: {response:?}");
+        };
+        assert_eq!(stale.value, b"2", "its ttl is shorter than stale_for: {response:?}");
     }
 
     async fn a_lease_publishes_once(&self) {
         let key = "conformance:once";
         let lease = self.lease(key).await;
-        assert!(self.publish(key, &lease, "1").await, "the lease is good");
-        assert!(!self.publish(key, &lease, "2").await, "a lease is used up by its publication");
+        assert!(self.publish(key, &lease, "1").await, "the lease is valid");
+        assert!(!self.publish(key, &lease, "2").await, "a publication must consume its lease");
         assert_eq!(self.value(key).await.as_deref(), Some("1"));
         let (one, other) = (self.lease(key).await, self.lease(key).await);
-        assert_ne!(one, lease, "a lease never comes back");
+        assert_ne!(one, lease, "a lease must never be given again");
         let first = self.publish(key, &one, "3").await;
         let second = self.publish(key, &other, "4").await;
-        assert!(first || second, "of two who load at once one at least publishes");
+        assert!(first || second, "at least one of two concurrent loads must publish");
     }
 
-    async fn what_is_not_known_refuses(&self) {
+    async fn an_unknown_lease_refuses(&self) {
         let key = "conformance:unknown";
-        assert!(!self.publish(key, &Lease::new("made-up"), "1").await, "nobody gave this lease");
+        assert!(
+            !self.publish(key, &Lease::new("made-up"), "1").await,
+            "the store never gave this lease"
+        );
         let lease = self.lease(key).await;
-        assert!(!self.publish("conformance:other", &lease, "1").await, "it is another key's");
+        assert!(
+            !self.publish("conformance:other", &lease, "1").await,
+            "the lease is of another key"
+        );
         self.store.delete(key).await.expect("delete");
-        let begun = self.get_or_lease(key, true, SHORT).await;
-        let LeaseResponse::Load { lease: Some(short), .. } = begun else {
-            panic!("no lease: {begun:?}")
+        let response = self.get_or_lease(key, true, SHORT).await;
+        let LeaseResponse::Load { lease: Some(short), .. } = response else {
+            panic!("a load must get a lease: {response:?}")
         };
         sleep(SHORT * 2).await;
-        assert!(!self.publish(key, &short, "1").await, "the lease was good for {SHORT:?}");
+        assert!(!self.publish(key, &short, "1").await, "the lease was valid for {SHORT:?}");
         assert_eq!(self.value(key).await, None);
         self.get_or_lease(key, true, SHORT).await;
         let later = self.lease(key).await;
         sleep(SHORT * 2).await;
-        // Whether or not it shares the other's.
+        // Whether or not both loads share a lease.
         let published = self.publish(key, &later, "1").await;
-        assert!(published, "who begins later has its time from then on");
+        assert!(published, "a lease must be valid for lease_for from the last request");
     }
 
     async fn deletes_void_leases(&self) {
         let key = "conformance:delete";
-        self.store.delete(key).await.expect("to delete what is not there is no error");
+        self.store.delete(key).await.expect("the delete of a missing key must succeed");
         self.write(key, "1", LONG).await;
         let lease = self.lease(key).await;
         self.store.delete(key).await.expect("delete");
-        assert_eq!(self.value(key).await, None, "it was deleted");
+        assert_eq!(self.value(key).await, None, "the key was deleted");
         assert!(!self.publish(key, &lease, "old").await, "the load began before the delete");
         let newer = self.lease(key).await;
-        assert!(!self.publish(key, &lease, "old").await, "whoever loads since has another lease");
+        assert!(!self.publish(key, &lease, "old").await, "a later load must get another lease");
         assert!(self.publish(key, &newer, "new").await, "the load began after the delete");
     }
 
@@ -158,75 +176,53 @@ impl Check<'_> {
         let key = "conformance:write";
         self.write(key, "1", LONG).await;
         let load = self.lease(key).await;
-        let write = self
-            .store
-            .acquire_write_lease(key, LONG)
-            .await
-            .expect("acquire_write_lease")
-            .expect("a lease to write");
-        assert_eq!(self.value(key).await, None, "what is to be replaced is not read any more");
+        let write = self.write_lease(key, LONG).await;
+        assert_eq!(self.value(key).await, None, "acquire_write_lease must remove the value");
         assert!(!self.publish(key, &load, "old").await, "the load began before the write");
-        let begun = self.get_or_lease(key, true, LONG).await;
-        let has_none = matches!(&begun, LeaseResponse::Load { lease: None, .. });
-        assert!(has_none, "who begins while a write is on its way gets no lease: {begun:?}");
-        let later = self
-            .store
-            .acquire_write_lease(key, LONG)
-            .await
-            .expect("acquire_write_lease")
-            .expect("a lease to write");
-        assert!(!self.publish(key, &write, "2").await, "a later write has begun");
-        assert!(self.publish(key, &later, "3").await, "nobody came after it");
+        let response = self.get_or_lease(key, true, LONG).await;
+        let has_none = matches!(&response, LeaseResponse::Load { lease: None, .. });
+        assert!(has_none, "a load that begins during a write must get no lease: {response:?}");
+        let later = self.write_lease(key, LONG).await;
+        assert!(!self.publish(key, &write, "2").await, "a later write has response");
+        assert!(self.publish(key, &later, "3").await, "no later write has begun");
         assert_eq!(self.value(key).await.as_deref(), Some("3"));
-        let write = self
-            .store
-            .acquire_write_lease(key, LONG)
-            .await
-            .expect("acquire_write_lease")
-            .expect("a lease to write");
+        let write = self.write_lease(key, LONG).await;
         self.store.delete(key).await.expect("delete");
         assert!(!self.publish(key, &write, "old").await, "the write began before the delete");
-        let write = self
-            .store
-            .acquire_write_lease(key, SHORT)
-            .await
-            .expect("acquire_write_lease")
-            .expect("a lease to write");
+        let write = self.write_lease(key, SHORT).await;
         sleep(SHORT * 2).await;
-        assert!(!self.publish(key, &write, "late").await, "the lease was good for {SHORT:?}");
+        assert!(!self.publish(key, &write, "late").await, "the lease was valid for {SHORT:?}");
         self.lease(key).await;
     }
 
-    async fn patterns_delete_what_they_match(&self) {
+    async fn patterns_delete_the_matching_keys(&self) {
         let (one, other) = ("conformance:[a]:1", "conformance:a:1");
         for key in [one, other] {
             self.write(key, "1", LONG).await;
         }
         let (load, untouched) = (self.lease(one).await, self.lease(other).await);
-        let write = self
-            .store
-            .acquire_write_lease("conformance:[a]:2", LONG)
-            .await
-            .expect("acquire_write_lease");
+        let write = self.write_lease("conformance:[a]:2", LONG).await;
         let pattern = r"conformance:\[a\]:*";
         self.store.delete_matching(pattern).await.expect("delete_matching");
         assert_eq!(self.value(one).await, None, "{pattern} matches {one}");
         assert_eq!(self.value(other).await.as_deref(), Some("1"), "{pattern} matches {one} only");
         assert!(!self.publish(one, &load, "old").await, "the load began before the delete");
-        assert!(self.publish(other, &untouched, "2").await, "it is no business of the other's");
-        let write = write.expect("a lease to write");
-        assert!(!self.publish("conformance:[a]:2", &write, "old").await, "nor did the write");
+        assert!(self.publish(other, &untouched, "2").await, "the pattern does not match {other}");
+        assert!(
+            !self.publish("conformance:[a]:2", &write, "old").await,
+            "the write began before the delete"
+        );
         self.store.delete_matching("*").await.expect("delete_matching");
         assert_eq!(self.value(other).await, None, "* matches everything");
         assert_eq!(self.store.size().await.expect("size"), 0);
     }
 
-    async fn only_the_bytes_that_were_read_are_discarded(&self) {
-        let key = "conformance:discard";
+    async fn delete_if_equals_keeps_another_value(&self) {
+        let key = "conformance:equals";
         self.write(key, "1", LONG).await;
-        self.store.delete_if_equals(key, b"2").await.expect("discard");
-        assert_eq!(self.value(key).await.as_deref(), Some("1"), "it is not what was read");
-        self.store.delete_if_equals(key, b"1").await.expect("discard");
+        self.store.delete_if_equals(key, b"2").await.expect("delete_if_equals");
+        assert_eq!(self.value(key).await.as_deref(), Some("1"), "the value is another one");
+        self.store.delete_if_equals(key, b"1").await.expect("delete_if_equals");
         assert_eq!(self.value(key).await, None);
     }
 
@@ -234,19 +230,19 @@ impl Check<'_> {
         let key = "conformance:lock";
         let lock = async |owner, ttl| self.store.lock(key, owner, ttl).await.expect("lock");
         let extend = async |owner, ttl| self.store.extend(key, owner, ttl).await.expect("extend");
-        assert!(lock("a", LONG).await, "nobody has it");
-        assert!(!lock("b", LONG).await, "somebody has it");
-        assert!(lock("a", LONG).await, "a has, who may have had no answer and asks again");
-        assert!(!lock("b", LONG).await, "a still has it");
+        assert!(lock("a", LONG).await, "the lock is free");
+        assert!(!lock("b", LONG).await, "a has the lock");
+        assert!(lock("a", LONG).await, "its owner may take it again");
+        assert!(!lock("b", LONG).await, "a still has the lock");
         self.store.unlock(key, "b").await.expect("unlock");
-        assert!(!lock("b", LONG).await, "it was not b's to give back");
-        assert!(!extend("b", LONG).await, "nor to keep");
-        assert!(extend("a", SHORT).await, "it is a's");
+        assert!(!lock("b", LONG).await, "b cannot release the lock of a");
+        assert!(!extend("b", LONG).await, "b cannot extend the lock of a");
+        assert!(extend("a", SHORT).await, "a can extend its lock");
         sleep(SHORT * 2).await;
-        assert!(!extend("a", LONG).await, "it was kept for {SHORT:?}");
-        assert!(lock("b", LONG).await, "so it is free");
+        assert!(!extend("a", LONG).await, "the lock ended after {SHORT:?}");
+        assert!(lock("b", LONG).await, "an ended lock is free");
         self.store.unlock(key, "b").await.expect("unlock");
-        assert!(lock("c", LONG).await, "b gave it back");
+        assert!(lock("c", LONG).await, "b has released the lock");
         self.store.unlock(key, "c").await.expect("unlock");
     }
 
@@ -255,8 +251,12 @@ impl Check<'_> {
         let keys = ["", "{}x", "}x", "{", "x{a}y", "*?[]\\", "a b\n\r\0", "ключ", "a::v1", &long];
         for key in keys {
             let lease = self.lease(key).await;
-            assert!(self.publish(key, &lease, "1").await, "{key:?} is a key");
-            assert_eq!(self.value(key).await.as_deref(), Some("1"), "{key:?} is a key");
+            assert!(self.publish(key, &lease, "1").await, "{key:?} must be accepted as a key");
+            assert_eq!(
+                self.value(key).await.as_deref(),
+                Some("1"),
+                "{key:?} must be accepted as a key"
+            );
             let lease = self.lease(key).await;
             self.store.delete(key).await.expect("delete");
             assert!(!self.publish(key, &lease, "old").await, "{key:?} was deleted");

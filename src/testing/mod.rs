@@ -1,6 +1,6 @@
-//! For tests, of this crate and of its users: clocks that a test can move; a shared level and a bus
-//! that live in memory and fail on demand; a shared level that fails at random, and checks of what
-//! any shared level and any transport must do.
+//! Tools for tests of this crate and of its users: clocks that a test can advance; an L2 store and
+//! a bus in memory, with faults on demand; an L2 store that fails at random; and checks of the
+//! contracts of a [`Store`](crate::Store) and of a [`Transport`](crate::Transport).
 
 mod bus;
 mod chaos;

@@ -8,8 +8,9 @@ use lazy_layers_cache::{
 };
 
 use crate::support::{
-    Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time,
-    road::{Fate, Road},
+    Cache, Gate, Log, Origin, SLOW,
+    faulty_store::{Fate, FaultyStore},
+    ms, on_tokio_time,
 };
 
 fn instance(store: impl Store, lock: DistributedLock) -> Cache {
@@ -137,8 +138,8 @@ async fn without_an_answer_about_the_lock_there_is_none() {
 async fn a_lock_that_nobody_said_was_taken_is_given_back_too() {
     for goes_away in [false, true] {
         let store = SharedStore::new(TokioClock::new());
-        let road = Road { lock: |_| Fate::IsNotAnswered, ..Road::to(&store) };
-        let cache = instance(road, DistributedLock::enabled());
+        let faulty = FaultyStore { lock: |_| Fate::NotAnswered, ..FaultyStore::to(&store) };
+        let cache = instance(faulty, DistributedLock::enabled());
         let loading = load(&cache, &Origin::default(), Gate::Ok);
         tokio::time::sleep(ms(10)).await;
         assert!(!store.lock("k", "another", ms(1)).await.unwrap());

@@ -11,20 +11,20 @@
 )]
 
 mod basics;
+mod blocking_offload;
 mod bus_fuzz;
 mod bus_matrix;
 mod calls;
 mod cases;
 mod close;
 mod coalescing;
-mod debts;
 mod events;
 mod faults;
 mod fences;
 mod fleet;
 mod gates;
 mod globs;
-mod heavy;
+mod key_versions;
 mod key_versions_bus;
 mod layering;
 mod lifetimes;
@@ -35,6 +35,7 @@ mod manifest;
 mod model;
 mod options;
 mod outages;
+mod pending_invalidations;
 mod processes;
 mod races;
 mod redis_batching;
@@ -52,6 +53,5 @@ mod transports_rabbitmq;
 mod transports_redis;
 mod transports_tls;
 mod two_levels;
-mod versions;
 mod wire;
 mod wire_fuzz;

@@ -1,6 +1,6 @@
-//! Several processes over one Redis. With a lock: one load for all of them, and what becomes of a
-//! load whose process is killed or frozen. On a bus: what becomes of those who stay when others are
-//! killed while they write.
+//! Several processes over one Redis. With the distributed lock: one load for all of them, and the
+//! end of a load whose process is killed or frozen. On a bus: the instances that remain when others
+//! are killed while they write.
 
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,19 @@ fn instance(server: &RedisServer, lock_ttl: u64) -> Child {
     child
 }
 
-/// How often it loaded, and what its callers got.
+/// The number of loads, and the value that the callers got.
 fn answer(child: &mut Child) -> (usize, String) {
     let answer = child.answer(PATIENCE).expect("an answer");
     let (loads, got) = answer.split_once(' ').unwrap();
     (loads.parse().unwrap(), got.to_owned())
 }
 
-/// Waits until somebody has the lock of the key.
+/// Waits until a process has the lock of the key.
 fn wait_for_the_lock(server: &RedisServer, key: &str) {
     let begun = Instant::now();
     let name = format!("cache:__lock:{key}");
     while !redis::cmd("EXISTS").arg(&name).query::<bool>(&mut server.connect()).unwrap() {
-        assert!(begun.elapsed() < PATIENCE, "nobody took the lock");
+        assert!(begun.elapsed() < PATIENCE, "no process took the lock");
         std::thread::sleep(ms(2));
     }
 }
@@ -65,10 +65,10 @@ fn an_owner_frozen_beyond_its_time_and_woken_publishes_nothing() {
     let (mut owner, mut other) = (instance(&server, 300), instance(&server, 300));
     owner.send("load k 1 500");
     wait_for_the_lock(&server, "k");
-    // And for the look that follows it: after that one it loads, whatever happens.
+    // And until the owner has read L2 again: after that it loads, whatever happens.
     let begun = Instant::now();
     while server.calls("evalsha") < 3 {
-        assert!(begun.elapsed() < PATIENCE, "it does not look again");
+        assert!(begun.elapsed() < PATIENCE, "the owner does not read L2 again");
         std::thread::sleep(ms(2));
     }
     owner.freeze();
@@ -81,8 +81,8 @@ fn an_owner_frozen_beyond_its_time_and_woken_publishes_nothing() {
     owner.thaw();
     let (loads, own) = answer(&mut owner);
     assert_eq!(loads, 1);
-    assert_ne!(own, published, "its own callers get what it loaded");
-    assert_eq!(bytes(), before, "and nobody else");
+    assert_ne!(own, published, "its own callers get the value that it loaded");
+    assert_eq!(bytes(), before, "and no other caller does");
 }
 
 const KEYS: usize = 50;
@@ -93,7 +93,7 @@ fn on_the_bus(server: &RedisServer) -> Child {
     child
 }
 
-/// What it knows that is older than the origin.
+/// The number of keys of which the child knows an older version than the origin.
 fn old(child: &mut Child, server: &RedisServer) -> usize {
     let known = child.ask(&format!("read 0 {KEYS}"));
     let mut get = redis::cmd("MGET");
@@ -108,10 +108,10 @@ fn version(key: usize, server: &RedisServer) -> u32 {
     get.query::<Option<u32>>(&mut server.connect()).unwrap().unwrap_or_default()
 }
 
-/// A writer may die between its write and the delete that goes with it: then nobody hears of it,
-/// and what saves the others is that it fell silent.
+/// A writer may die between its write to the origin and the delete. Then no peer receives an event,
+/// and the peers must notice that the writer has gone silent.
 #[test]
-fn who_stays_is_up_to_date_after_others_were_killed_while_they_wrote() {
+fn instances_are_up_to_date_after_others_were_killed_while_they_wrote() {
     let server = RedisServer::start();
     let (mut one, mut other) = (on_the_bus(&server), on_the_bus(&server));
     let mut latest = Duration::ZERO;
@@ -122,7 +122,7 @@ fn who_stays_is_up_to_date_after_others_were_killed_while_they_wrote() {
         }
         let before = version(5 + round * 8, &server);
         writer.send(&format!("write 0 {KEYS}"));
-        // In the midst of it: later every time.
+        // While the writer writes, each time at a later key.
         let asked = Instant::now();
         while version(5 + round * 8, &server) <= before {
             assert!(asked.elapsed() < PATIENCE, "it does not write");
@@ -138,7 +138,7 @@ fn who_stays_is_up_to_date_after_others_were_killed_while_they_wrote() {
         latest = latest.max(killed.elapsed());
     }
     println!("five writers killed: the others are up to date after {latest:.2?} at the latest");
-    // And hear each other, as ever.
+    // The instances receive each other's events as before.
     one.ask(&format!("read 0 {KEYS}"));
     other.ask(&format!("write 0 {KEYS}"));
     let written = Instant::now();
@@ -149,7 +149,7 @@ fn who_stays_is_up_to_date_after_others_were_killed_while_they_wrote() {
 }
 
 #[test]
-fn who_was_frozen_believes_nothing_of_before() {
+fn an_instance_that_was_frozen_trusts_no_entry_from_before() {
     let server = RedisServer::start();
     let (mut frozen, mut writer) = (on_the_bus(&server), on_the_bus(&server));
     frozen.ask(&format!("read 0 {KEYS}"));

@@ -1,5 +1,4 @@
-//! Two instances over one shared level, on paused time: what is shared, what is fenced, and what
-//! happens when the level does not answer.
+//! Two instances over one store, on paused time: shared values, fencing, and a store that fails.
 
 use std::{
     task::{Context, Waker},
@@ -14,13 +13,13 @@ use lazy_layers_cache::{
 
 use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
 
-/// Numbers as text.
+/// Encodes numbers as text.
 struct Text;
 
 impl Codec<u32> for Text {
     fn encode(&self, value: &u32) -> Result<Vec<u8>, BoxError> {
-        if *value == UNSPEAKABLE {
-            Err("cannot be said".into())
+        if *value == UNENCODABLE {
+            Err("cannot be encoded".into())
         } else {
             Ok(value.to_string().into())
         }
@@ -31,9 +30,9 @@ impl Codec<u32> for Text {
     }
 }
 
-const UNSPEAKABLE: u32 = 666;
+const UNENCODABLE: u32 = 666;
 
-/// An instance: 1 s fresh in memory, 10 s in the shared level, then stale for a minute.
+/// An instance whose values are fresh for 1 s in L1 and for 10 s in L2, then stale for a minute.
 fn instance(store: &SharedStore) -> Cache {
     on_tokio_time()
         .l1(L1Options::default().ttl(ms(1_000)))
@@ -56,7 +55,7 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_level_that_is_restarted_with_old_data_has_values_and_leases_of_then_and_says_so() {
+async fn a_store_restarted_from_a_snapshot_has_its_values_and_leases_and_a_new_run_id() {
     let (store, left, _, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
@@ -75,21 +74,21 @@ async fn a_level_that_is_restarted_with_old_data_has_values_and_leases_of_then_a
     store.mark_verified();
     assert!(store.is_verified());
     store.restart_with(&store.snapshot());
-    assert!(!store.is_verified(), "however good it is");
+    assert!(!store.is_verified(), "a new run is never verified");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_instance_loaded_the_other_finds() {
+async fn a_value_loaded_by_one_instance_is_a_hit_on_the_other() {
     let (store, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
-    assert_eq!(store.operations(), 2, "a miss with its write: two round trips");
+    assert_eq!(store.operations(), 2, "a miss and its publication: two round trips");
     assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
 
     let log = Log::of(&right);
     let found = right.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
     assert_eq!((found.value.as_deref(), found.source), (Some(&1), Source::L2));
     assert_eq!((log.take(), store.operations()), (vec!["hit".to_owned()], 3));
-    assert_eq!(right.get_l1("k").as_deref(), Some(&1), "and has it in memory now");
+    assert_eq!(right.get_l1("k").as_deref(), Some(&1), "and is in L1 now");
     assert_eq!(origin.loads(), 1);
 
     let third = instance(&store);
@@ -100,7 +99,7 @@ async fn what_one_instance_loaded_the_other_finds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_keeps_a_value_no_longer_than_it_is_fresh_in_the_shared_level() {
+async fn l1_keeps_a_value_no_longer_than_it_is_fresh_in_l2() {
     let (_, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     tokio::time::advance(ms(9_500)).await;
@@ -109,11 +108,11 @@ async fn memory_keeps_a_value_no_longer_than_it_is_fresh_in_the_shared_level() {
     assert!(right.get_l1("k").is_some());
     tokio::time::advance(ms(1)).await;
     assert!(right.get_l1("k").is_none());
-    assert_eq!(right.get("k").await, None, "nor is it fresh there");
+    assert_eq!(right.get("k").await, None, "it is not fresh in L2 either");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_copy_in_the_shared_level_serves_a_process_that_has_just_started() {
+async fn a_stale_copy_in_l2_serves_an_instance_that_has_just_started() {
     let (store, left, _, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     tokio::time::advance(ms(30_000)).await;
@@ -121,7 +120,7 @@ async fn a_stale_copy_in_the_shared_level_serves_a_process_that_has_just_started
     let started = instance(&store);
     let served = started.get_or_set("k", origin.load(Gate::Err)).outcome().await.unwrap();
     assert_eq!((served.value.as_deref(), served.stale), (Some(&1), Some(StaleReason::LoaderError)));
-    // And keeps it, throttled: the next caller does not load.
+    // The instance keeps it as a throttled entry: the next caller does not load.
     let throttled = started.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
     assert_eq!((throttled.stale, origin.loads()), (Some(StaleReason::Throttled), 2));
 
@@ -154,9 +153,13 @@ async fn a_delete_on_one_instance_fences_a_load_on_the_other() {
         } else {
             right.delete("k").await.unwrap();
         }
-        assert_eq!(before.await.unwrap(), Some(1), "its caller gets what it loaded");
+        assert_eq!(before.await.unwrap(), Some(1), "its caller gets the loaded value");
         assert!(log.take().contains(&"load:superseded".to_owned()));
-        assert_eq!((store.peek("k"), left.get("k").await), (None, None), "and nobody else does");
+        assert_eq!(
+            (store.peek("k"), left.get("k").await),
+            (None, None),
+            "and no other caller does"
+        );
     }
 }
 
@@ -173,10 +176,11 @@ async fn a_set_on_one_instance_fences_a_load_on_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_being_fetched_from_the_shared_level_is_fenced_too() {
+async fn a_value_being_read_from_l2_is_fenced_too() {
     let (_, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
-    // Both have asked the shared level when the delete comes, here, before the answer is used.
+    // Both have sent their request to the store when the delete reaches L1, before the answer is
+    // used.
     for promote_by_load in [false, true] {
         let fetching = tokio::spawn({
             let (right, load) = (right.clone(), origin.load(Gate::Slow));
@@ -210,10 +214,10 @@ async fn a_lease_that_is_lost_for_any_reason_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_or_silent_level_is_as_if_it_were_not_there() {
-    for weather in [StoreFault::Fails, StoreFault::Hangs, StoreFault::HangsAfterwards] {
+async fn a_store_that_fails_or_hangs_is_a_miss() {
+    for fault in [StoreFault::Fails, StoreFault::Hangs, StoreFault::HangsAfterwards] {
         let (store, left, _, origin) = world();
-        store.set_fault(weather);
+        store.set_fault(fault);
         let log = Log::of(&left);
         let begun = tokio::time::Instant::now();
         assert_eq!(left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
@@ -227,7 +231,7 @@ async fn a_failing_or_silent_level_is_as_if_it_were_not_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
+async fn the_circuit_opens_after_three_failures_and_a_probe_closes_it() {
     let (store, left, _, origin) = world();
     store.set_fault(StoreFault::Fails);
     for key in ["a", "b", "c"] {
@@ -248,31 +252,31 @@ async fn a_level_that_fails_again_and_again_is_left_alone_and_then_probed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_or_set_that_did_not_get_through_says_so() {
-    for weather in [StoreFault::Fails, StoreFault::Hangs, StoreFault::HangsAfterwards] {
+async fn a_delete_or_set_that_does_not_reach_l2_returns_an_error() {
+    for fault in [StoreFault::Fails, StoreFault::Hangs, StoreFault::HangsAfterwards] {
         let (store, left, right, _) = world();
         left.set("k", 1).await.unwrap();
         right.get("k").await;
-        store.set_fault(weather);
+        store.set_fault(fault);
         for told in [left.delete("k").await, left.set("k", 2).await] {
             let error = told.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::L2Unreachable, "{weather:?}");
+            assert_eq!(error.kind(), ErrorKind::L2Unreachable, "{fault:?}");
             assert!(std::error::Error::source(&error).is_some());
         }
         let skipped = left.delete("k").await.unwrap_err();
         assert_eq!(skipped.kind(), ErrorKind::L2Unreachable);
-        assert_eq!(left.get_l1("k"), None, "this instance has forgotten it all the same");
+        assert_eq!(left.get_l1("k"), None, "the instance removes it from L1 all the same");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_are_no_value_are_a_miss_and_are_replaced() {
+async fn bytes_that_do_not_decode_are_a_miss_and_are_replaced() {
     let (store, left, _, origin) = world();
     store.insert_raw("k", "seven", ms(60_000 + 5_000));
     let log = Log::of(&left);
     assert_eq!(left.get("k").await, None);
     assert_eq!(log.take(), ["l2:error", "miss"]);
-    assert_eq!(store.peek("k"), None, "they make room");
+    assert_eq!(store.peek("k"), None, "the bytes are deleted");
     store.insert_raw("k", "seven", ms(60_000 + 5_000));
     assert_eq!(left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
     assert_eq!(log.take(), ["l2:error", "miss", "loader:start", "loader:success", "set"]);
@@ -280,15 +284,15 @@ async fn bytes_that_are_no_value_are_a_miss_and_are_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_cannot_be_encoded_is_kept_in_memory_alone() {
+async fn a_value_that_cannot_be_encoded_is_kept_in_l1_only() {
     let (store, left, _, _) = world();
     left.set("k", 5).await.unwrap();
-    left.set("k", UNSPEAKABLE).await.unwrap();
-    assert_eq!((store.peek("k"), left.get_l1("k").as_deref()), (None, Some(&UNSPEAKABLE)));
+    left.set("k", UNENCODABLE).await.unwrap();
+    assert_eq!((store.peek("k"), left.get_l1("k").as_deref()), (None, Some(&UNENCODABLE)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forced_refresh_passes_over_what_the_shared_level_has() {
+async fn a_forced_refresh_ignores_the_value_in_l2() {
     let (store, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     let fresh = right.get_or_set("k", origin.load(Gate::Ok)).refresh().await.unwrap();
@@ -296,7 +300,7 @@ async fn a_forced_refresh_passes_over_what_the_shared_level_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_level_has_its_own_time_to_live() {
+async fn l1_and_l2_have_their_own_ttl() {
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time()
         .l1(L1Options::default().ttl(ms(100)))
@@ -312,7 +316,7 @@ async fn each_level_has_its_own_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_shared_level_alone_is_a_cache_too() {
+async fn a_cache_without_l1_works_on_l2_alone() {
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time().without_l1().l2(store.clone(), Text).build().unwrap();
     let origin = Origin::default();
@@ -343,25 +347,25 @@ async fn a_value_of_any_serializable_type_goes_through_the_wire_format() {
     assert_eq!(instance().get(&7).await.as_deref(), Some(&user()));
 }
 
-/// A store to which some writes are long on their way, or their answers on the way back.
-struct SlowRoad {
+/// A store that receives some requests late, or whose answers arrive late. Times are milliseconds.
+struct SlowStore {
     store: SharedStore,
     there: fn(&[u8]) -> u64,
     back: fn(&[u8]) -> u64,
-    /// How long the answer to a read is on its way, what `begin` takes, and a delete to arrive.
+    /// The delay of answers to `get`, of `get_or_lease`, and of deletes on their way to the store.
     read_back: u64,
     begin: u64,
     delete_there: u64,
 }
 
-impl SlowRoad {
+impl SlowStore {
     fn to(store: &SharedStore) -> Self {
         let store = store.clone();
         Self { store, there: |_| 0, back: |_| 0, read_back: 0, begin: 0, delete_there: 0 }
     }
 }
 
-impl Store for SlowRoad {
+impl Store for SlowStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         Box::pin(async move {
             let read = self.store.get(key).await;
@@ -373,11 +377,11 @@ impl Store for SlowRoad {
     fn get_or_lease<'a>(
         &'a self,
         key: &'a str,
-        begin: LeaseRequest,
+        request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(async move {
             tokio::time::sleep(ms(self.begin)).await;
-            self.store.get_or_lease(key, begin).await
+            self.store.get_or_lease(key, request).await
         })
     }
 
@@ -437,8 +441,8 @@ impl Store for SlowRoad {
     }
 }
 
-fn over(road: SlowRoad) -> Cache {
-    on_tokio_time().l2(road, Text).build().unwrap()
+fn over(store: SlowStore) -> Cache {
+    on_tokio_time().l2(store, Text).build().unwrap()
 }
 
 fn set(cache: &Cache, value: u32) -> tokio::task::JoinHandle<()> {
@@ -447,7 +451,7 @@ fn set(cache: &Cache, value: u32) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_round_late_for_the_answer_does_not_keep_it_for_longer() {
+async fn a_caller_that_is_polled_late_does_not_keep_the_value_longer() {
     let store = SharedStore::new(TokioClock::new());
     for (ttl, late, kept) in [
         (60_000, 600_000, false),
@@ -457,21 +461,21 @@ async fn who_comes_round_late_for_the_answer_does_not_keep_it_for_longer() {
     ] {
         let cache = on_tokio_time()
             .l1(L1Options::default().ttl(ms(ttl)))
-            .l2(SlowRoad { read_back: 100, ..SlowRoad::to(&store) }, Text)
+            .l2(SlowStore { read_back: 100, ..SlowStore::to(&store) }, Text)
             .build()
             .unwrap();
         store.insert_raw("k", "1", ms(60_000));
         let mut call = Box::pin(cache.get("k"));
-        // Until the level has been read, and then not for long.
+        // Polls until the store has been read, and then not for some time.
         for _ in 0..3 {
             assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(ms(late)).await;
-        assert_eq!(call.await.as_deref(), Some(&1), "it was so when it was asked for");
+        assert_eq!(call.await.as_deref(), Some(&1), "the value was fresh when the read began");
         assert_eq!(cache.get_l1("k").is_some(), kept);
         tokio::time::sleep(ms(60_000 - 10_000)).await;
-        assert_eq!(cache.get_l1("k"), None, "for no longer than it lives there");
+        assert_eq!(cache.get_l1("k"), None, "L1 keeps it no longer than L2");
     }
 }
 
@@ -479,7 +483,7 @@ async fn who_comes_round_late_for_the_answer_does_not_keep_it_for_longer() {
 async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
     for pattern in [false, true] {
         let store = SharedStore::new(TokioClock::new());
-        let cache = over(SlowRoad { back: |_| 200, ..SlowRoad::to(&store) });
+        let cache = over(SlowStore { back: |_| 200, ..SlowStore::to(&store) });
         let setting = set(&cache, 1);
         tokio::time::sleep(ms(100)).await;
         assert!(store.peek("k").is_some());
@@ -494,11 +498,11 @@ async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_level_the_other() {
-    // The first is long on its way: it began before the other, so it comes to nothing.
+async fn two_overlapping_sets_never_leave_different_values_in_l1_and_l2() {
+    // The first write reaches the store late. It began before the second, so it is refused.
     let there = |value: &[u8]| if value == b"1" { 200 } else { 0 };
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { there, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { there, ..SlowStore::to(&store) });
     let first = set(&cache, 1);
     tokio::time::sleep(ms(100)).await;
     set(&cache, 2).await.unwrap();
@@ -509,9 +513,9 @@ async fn of_two_sets_that_overtake_each_other_memory_never_has_the_one_and_the_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_stands_over_a_load_that_began_while_it_was_on_its_way() {
+async fn a_set_wins_over_a_load_that_began_while_the_set_was_in_flight() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { there: |_| 100, back: |_| 100, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { there: |_| 100, back: |_| 100, ..SlowStore::to(&store) });
     let origin = Origin::default();
     let setting = set(&cache, 77);
     tokio::time::sleep(ms(50)).await;
@@ -527,9 +531,9 @@ fn get(cache: &Cache) -> tokio::task::JoinHandle<Option<u32>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_read_before_a_delete_does_not_fill_memory_after_it() {
+async fn a_value_read_before_a_delete_does_not_fill_l1_after_it() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { read_back: 200, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { read_back: 200, ..SlowStore::to(&store) });
     store.insert_raw("k", "1", ms(60_000));
     let reading = get(&cache);
     tokio::time::sleep(ms(100)).await;
@@ -539,24 +543,24 @@ async fn a_value_read_before_a_delete_does_not_fill_memory_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_read_while_a_delete_is_on_its_way_does_not_stay_in_memory() {
+async fn a_value_read_while_a_delete_is_in_flight_does_not_stay_in_l1() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { delete_there: 200, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { delete_there: 200, ..SlowStore::to(&store) });
     store.insert_raw("k", "1", ms(60_000));
     let deleting = tokio::spawn({
         let cache = cache.clone();
         async move { cache.delete("k").await.unwrap() }
     });
     tokio::time::sleep(ms(100)).await;
-    assert_eq!(get(&cache).await.unwrap(), Some(1), "it is not deleted yet");
+    assert_eq!(get(&cache).await.unwrap(), Some(1), "the delete has not reached L2 yet");
     deleting.await.unwrap();
     assert_eq!(cache.get_l1("k"), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_from_the_level_does_not_replace_what_was_loaded_since() {
+async fn a_value_read_from_l2_does_not_replace_a_value_loaded_since() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { read_back: 500, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { read_back: 500, ..SlowStore::to(&store) });
     let origin = Origin::default();
     origin.load(Gate::Ok)().await.unwrap();
     store.insert_raw("k", "1", ms(60_000));
@@ -586,7 +590,7 @@ async fn what_was_read_from_the_level_does_not_replace_what_was_loaded_since() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_drops_the_copy_of_the_shared_level_too() {
+async fn a_loader_that_returns_none_deletes_the_copy_in_l2_too() {
     let (store, left, right, origin) = world();
     left.set("k", 5).await.unwrap();
     assert_eq!(right.get_or_set("k", origin.load(Gate::None)).refresh().await.unwrap(), None);
@@ -612,9 +616,9 @@ async fn a_load_longer_than_the_caches_own_limit_is_cached_if_its_call_allows_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forced_refresh_that_joins_a_mere_read_of_the_level_loads_all_the_same() {
+async fn a_forced_refresh_that_joins_a_read_of_l2_still_loads() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { begin: 100, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { begin: 100, ..SlowStore::to(&store) });
     store.insert_raw("k", "50", ms(60_000));
     let origin = Origin::default();
     let reads = load(&cache, &origin, Gate::Ok);
@@ -624,18 +628,18 @@ async fn a_forced_refresh_that_joins_a_mere_read_of_the_level_loads_all_the_same
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_joins_a_load_after_a_delete_elsewhere_gets_nothing_older() {
+async fn a_caller_that_joins_a_load_after_a_delete_elsewhere_gets_no_older_value() {
     let (_, left, right, origin) = world();
     let before = load(&left, &origin, Gate::Slow);
     tokio::time::sleep(ms(100)).await;
     right.delete("k").await.unwrap();
-    // This instance does not know of the delete, so the load is joined; its end tells.
+    // This instance does not know of the delete, so the call joins the load, which ends refused.
     let after = load(&left, &origin, Gate::Ok);
     assert_eq!((before.await.unwrap(), after.await.unwrap()), (Some(1), Some(2)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hard_timeout_bounds_the_call_whatever_the_level_does() {
+async fn the_hard_timeout_bounds_the_call_although_l2_hangs() {
     let (store, left, _, origin) = world();
     store.set_fault(StoreFault::Hangs);
     let begun = tokio::time::Instant::now();
@@ -645,12 +649,12 @@ async fn the_hard_timeout_bounds_the_call_whatever_the_level_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_waited_for_in_vain_counts_for_the_hard_timeout() {
+async fn the_time_spent_on_a_refused_load_counts_for_the_hard_timeout() {
     let (_, left, right, origin) = world();
     let refused = load(&left, &origin, Gate::Slow);
     tokio::time::sleep(ms(100)).await;
     right.delete("k").await.unwrap();
-    // Joined, comes to nothing after 200 ms, and what is left is for a load of its own.
+    // The joined load ends refused after 200 ms; the rest of the timeout is for a load of its own.
     let begun = tokio::time::Instant::now();
     let limits = Timeouts::none().hard(ms(400));
     let error = left.get_or_set("k", origin.load(Gate::Never)).timeouts(limits).await.unwrap_err();
@@ -659,12 +663,12 @@ async fn what_was_waited_for_in_vain_counts_for_the_hard_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_that_comes_along_after_the_soft_timeout_is_served_at_once() {
+async fn a_stale_copy_that_arrives_after_the_soft_timeout_is_served_at_once() {
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time()
         .fail_safe(FailSafe::enabled().stale_ttl(ms(60_000)))
         .timeouts(Timeouts::none().soft(ms(50)))
-        .l2(SlowRoad { begin: 100, ..SlowRoad::to(&store) }, Text)
+        .l2(SlowStore { begin: 100, ..SlowStore::to(&store) }, Text)
         .build()
         .unwrap();
     store.insert_raw("k", "9", ms(30_000));
@@ -683,28 +687,32 @@ async fn of_two_stale_copies_the_newer_one_serves() {
     right.set("k", 2).await.unwrap();
     tokio::time::advance(ms(20_000)).await;
     let served = left.get_or_set("k", origin.load(Gate::Err)).await.unwrap();
-    assert_eq!(served.as_deref(), Some(&2), "not what this instance itself remembers");
+    assert_eq!(served.as_deref(), Some(&2), "not the copy in its own L1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_that_did_not_get_through_leaves_nothing_in_memory() {
+async fn a_set_that_does_not_reach_l2_leaves_nothing_in_l1() {
     let store = SharedStore::new(TokioClock::new());
-    let cache = over(SlowRoad { there: |_| 100, back: |_| 5_000, ..SlowRoad::to(&store) });
+    let cache = over(SlowStore { there: |_| 100, back: |_| 5_000, ..SlowStore::to(&store) });
     store.insert_raw("k", "1", ms(60_000));
     let setting = tokio::spawn({
         let cache = cache.clone();
         async move { cache.set("k", 2).await }
     });
     tokio::time::sleep(ms(50)).await;
-    assert_eq!(cache.get("k").await, None, "the old one is gone before the new one is there");
+    assert_eq!(
+        cache.get("k").await,
+        None,
+        "the old value is removed before the new one is written"
+    );
     assert_eq!(setting.await.unwrap().unwrap_err().kind(), ErrorKind::L2Unreachable);
     assert_eq!(cache.get_l1("k"), None);
     tokio::time::sleep(ms(500)).await;
-    assert_eq!(store.peek("k"), None, "which of the two is there nobody knew, so neither is");
+    assert_eq!(store.peek("k"), None, "the outcome of the set is unknown, so the key is deleted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_asked_again() {
+async fn a_delete_that_does_not_reach_l2_is_retried_and_the_key_is_not_read_from_l2_before() {
     for pattern in [false, true] {
         let (store, left, right, origin) = world();
         left.set("k", 1).await.unwrap();
@@ -712,21 +720,25 @@ async fn a_delete_that_did_not_get_through_is_made_up_for_before_the_level_is_as
         let told = if pattern { left.clear().await } else { left.delete("k").await };
         assert_eq!(told.unwrap_err().kind(), ErrorKind::L2Unreachable);
         store.set_fault(StoreFault::None);
-        assert_eq!(left.get("k").await, None, "what is there was deleted");
+        assert_eq!(left.get("k").await, None, "the value in L2 was deleted");
         assert!(!left.has("k").await);
-        assert_eq!(right.get("k").await.as_deref(), Some(&1), "it is there, and nobody else knows");
+        assert_eq!(
+            right.get("k").await.as_deref(),
+            Some(&1),
+            "the value is still in L2, and the peer does not know of the delete"
+        );
         let loaded = left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
         assert_eq!((loaded.as_deref(), store.peek("k").is_some()), (Some(&1), true));
         tokio::time::sleep(ms(200)).await;
-        assert_eq!(store.peek("k"), None, "made up for, though nobody asked");
+        assert_eq!(store.peek("k"), None, "retried in the background");
         left.delete("k").await.unwrap();
         left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
-        assert!(store.peek("k").is_some(), "the level serves the key again");
+        assert!(store.peek("k").is_some(), "L2 serves the key again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
+async fn a_delete_whose_caller_drops_it_is_retried_too() {
     let (store, left, _, _) = world();
     left.set("k", 1).await.unwrap();
     store.set_fault(StoreFault::Hangs);
@@ -740,7 +752,7 @@ async fn a_delete_whose_caller_went_away_is_made_up_for_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_connection_ends_the_breakers_cooldown_and_owed_deletes_go_first() {
+async fn a_new_connection_ends_the_cooldown_and_pending_deletes_are_retried() {
     let (store, left, _, _) = world();
     left.set("k", 1).await.unwrap();
     store.set_fault(StoreFault::Fails);
@@ -756,7 +768,7 @@ async fn a_new_connection_ends_the_breakers_cooldown_and_owed_deletes_go_first()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_too_long_for_the_level_is_kept_in_memory_only() {
+async fn a_key_too_long_for_l2_is_kept_in_l1_only() {
     let (store, left, right, origin) = world();
     let long = "k".repeat((64 << 10) + 1);
     let log = Log::of(&left);
@@ -773,8 +785,8 @@ async fn a_key_too_long_for_the_level_is_kept_in_memory_only() {
 async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
     let store = SharedStore::new(TokioClock::new());
     let there = |value: &[u8]| if value == b"2" { 100 } else { 0 };
-    let setter = over(SlowRoad { there, ..SlowRoad::to(&store) });
-    let other = over(SlowRoad::to(&store));
+    let setter = over(SlowStore { there, ..SlowStore::to(&store) });
+    let other = over(SlowStore::to(&store));
     let setting = set(&setter, 2);
     tokio::time::sleep(ms(50)).await;
     let loaded = other.get_or_set("k", || async { Ok::<_, std::io::Error>(1) }).await.unwrap();
@@ -784,7 +796,7 @@ async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_polled_no_more_does_not_keep_the_level_switched_off() {
+async fn a_call_that_is_not_polled_any_more_does_not_keep_the_circuit_open() {
     let (store, left, _, origin) = world();
     store.set_fault(StoreFault::Fails);
     for key in ["a", "b", "c"] {
@@ -802,7 +814,7 @@ async fn a_call_that_is_polled_no_more_does_not_keep_the_level_switched_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_codec_that_panics_is_a_level_that_does_not_know() {
+async fn a_codec_that_panics_is_a_miss() {
     struct Panics;
     impl Codec<u32> for Panics {
         fn encode(&self, _: &u32) -> Result<Vec<u8>, BoxError> {

@@ -1,9 +1,9 @@
-//! Further processes of a test, which do what it says line by line: caches on other machines, as
-//! far as they can tell.
+//! Child processes of a test, which stand for caches on other machines. A child carries out
+//! commands that its parent sends as lines.
 //!
-//! A child is this test binary itself, run for one test only: [`child`], which returns at once
-//! unless it finds itself in a child. So children run the code under test without another binary
-//! to build. The harness writes to stdout as well, so answers begin with a mark.
+//! A child is this test binary, run for the one test [`child`], which returns at once in any other
+//! process. So children run the code under test, and no further binary has to be built. The test
+//! harness writes to stdout too, so answers begin with a mark.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -16,7 +16,7 @@ use super::{instance::Instance, process::Process};
 
 const IN_A_CHILD: &str = "LAZY_LAYERS_CACHE_TEST_CHILD";
 const MARK: &str = "child: ";
-/// For an answer that is expected.
+/// The limit for an expected answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Child {
@@ -40,7 +40,7 @@ impl Child {
         let (sender, answers) = channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // The harness leaves its own first line unfinished.
+                // The harness does not end its own first line.
                 if let Some((_, answer)) = line.split_once(MARK)
                     && sender.send(answer.to_owned()).is_err()
                 {
@@ -51,19 +51,19 @@ impl Child {
         Self { process: Process::of(child), commands, answers }
     }
 
-    /// Sends a line and waits for the line that answers it.
+    /// Sends a line and waits for the answer.
     pub(crate) fn ask(&mut self, command: &str) -> String {
         self.send(command);
         self.answer(PATIENCE).expect("the child answers")
     }
 
-    /// Sends a line; its answer is for later, or for nobody.
+    /// Sends a line; [`answer`](Self::answer) returns its answer, if a test asks for it.
     pub(crate) fn send(&mut self, command: &str) {
         assert!(!command.contains('\n'), "a command is one line: {command:?}");
         writeln!(self.commands, "{command}").expect("the child listens");
     }
 
-    /// The next answer, if it comes in time; an error tells silence from the end of the child.
+    /// Returns the next answer. The error distinguishes a timeout from the end of the child.
     pub(crate) fn answer(&mut self, patience: Duration) -> Result<String, RecvTimeoutError> {
         self.answers.recv_timeout(patience)
     }
@@ -81,7 +81,8 @@ impl Child {
     }
 }
 
-/// What a child does, until its parent hangs up or dies. In any other process: nothing.
+/// The main loop of a child, until its parent closes the pipe or dies. In any other process it
+/// returns at once.
 #[test]
 fn child() {
     if std::env::var_os(IN_A_CHILD).is_none() {
@@ -93,7 +94,7 @@ fn child() {
     }
 }
 
-/// The commands of children. Their cache is in `cache`.
+/// Carries out a command. `cache` holds the child's instance.
 fn obey(line: &str, cache: &mut Option<Instance>) -> String {
     match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         ["ping"] => "pong".to_owned(),

@@ -1,5 +1,5 @@
-//! What all servers of the tests have in common: a process that can be killed and frozen, a free
-//! port, a directory of its own, and patience with a deadline.
+//! Parts that the servers of the tests share: a process that can be killed and frozen, a free port,
+//! a temporary directory, and waiting with a deadline.
 
 use std::{
     ffi::OsString,
@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
-/// A process that does not outlive its owner.
+/// A process that ends with its owner.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -30,7 +30,7 @@ impl Process {
         Self(child)
     }
 
-    /// With the pipes that it was started with.
+    /// Takes over a child with its pipes.
     pub(crate) fn of(child: Child) -> Self {
         Self(child)
     }
@@ -39,17 +39,16 @@ impl Process {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// At once, without a chance to save or to say goodbye: the kernel closes its sockets.
+    /// Kills the process at once: it cannot save its data, and the kernel closes its sockets.
     pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 
-    /// From now on the process does nothing, while the kernel goes on accepting connections and
-    /// bytes for it.
+    /// Stops the process, while the kernel still accepts connections and bytes for it.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
-        // The signal is only a request: the kernel tells when the last thread has come to rest.
+        // The signal is only a request. `waitid` reports when the last thread has stopped.
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
         wait_for("a process at rest", Duration::from_secs(10), || {
             waitid(WaitId::Pid(Pid::from_child(&self.0)), stopped).expect("the process runs")
@@ -71,13 +70,14 @@ impl Drop for Process {
     }
 }
 
-/// A directory that is gone with its owner.
+/// A directory that is deleted with its owner.
 pub(crate) fn own_dir() -> TempDir {
     tempfile::Builder::new().prefix("lazy-layers-cache-").tempdir().unwrap()
 }
 
-/// A loopback port that is free now and likely to stay so while its server is down: below the
-/// range from which the kernel takes ports for outgoing connections, and never given out twice.
+/// Returns a loopback port that is free now, and likely to stay free while its server is down: it
+/// is below the range from which the kernel takes ports for outgoing connections, and is never
+/// returned twice.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 12_000;
     const COUNT: u16 = 20_000;
@@ -94,7 +94,7 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Asks again and again until there is an answer, for at most `patience`.
+/// Calls `ask` until it returns an answer; panics after `patience`.
 pub(crate) fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {
@@ -106,7 +106,7 @@ pub(crate) fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() 
     }
 }
 
-/// Where programs are looked for, these directories first.
+/// Returns `PATH` with these directories first.
 pub(crate) fn path_with(dirs: &[&str]) -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = dirs.iter().map(PathBuf::from).chain(std::env::split_paths(&path));

@@ -1,5 +1,5 @@
-//! Writes that do not get through, or whose callers do not wait for them: what is owed to the shared
-//! level is paid, whatever stands in the way, and memory never has what it should not.
+//! Writes that do not reach the store, or whose callers drop them: the invalidation is retried
+//! whatever the fault, and L1 never keeps an old value.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use lazy_layers_cache::{
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
-    Cache, ms, on_tokio_time,
-    road::{Fate, Road},
-    settle,
+    Cache,
+    faulty_store::{Fate, FaultyStore},
+    ms, on_tokio_time, settle,
 };
 
-fn over(road: Road) -> Cache {
-    on_tokio_time().ttl(ms(3_600_000)).l2(road, WireCodec::new()).build().unwrap()
+fn over(store: FaultyStore) -> Cache {
+    on_tokio_time().ttl(ms(3_600_000)).l2(store, WireCodec::new()).build().unwrap()
 }
 
 const LONG: Duration = ms(3_600_000);
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_that_always_fails_keeps_no_other_from_being_made_up_for() {
+async fn a_delete_that_always_fails_does_not_block_the_retry_of_others() {
     let store = SharedStore::new(TokioClock::new());
     let is_bad: fn(&str) -> Fate =
-        |key| if key.starts_with("bad") { Fate::IsRefused } else { Fate::Arrives(0) };
-    let cache = over(Road { delete: is_bad, pattern: is_bad, ..Road::to(&store) });
+        |key| if key.starts_with("bad") { Fate::Fails } else { Fate::ArrivesAfter(0) };
+    let cache = over(FaultyStore { delete: is_bad, pattern: is_bad, ..FaultyStore::to(&store) });
     for key in ["bad", "bad1", "bad2", "good", "well"] {
         store.insert_raw(key, b"HC1M\x07", LONG);
     }
@@ -38,24 +38,24 @@ async fn a_delete_that_always_fails_keeps_no_other_from_being_made_up_for() {
     cache.delete_by_pattern("wel*").await.unwrap_err();
     store.set_fault(StoreFault::None);
     store.reconnect();
-    // Five of them and a pause after each third, of a second at most.
+    // Five pending invalidations, and a pause of at most 1 s after each third failure.
     sleep(ms(5_000)).await;
     assert_eq!((store.peek("good"), store.peek("well")), (None, None));
     assert!(store.peek("bad").is_some());
     sleep(ms(600_000)).await;
-    assert_eq!(cache.get("bad2").await, None, "it was deleted, though it is there");
+    assert_eq!(cache.get("bad2").await, None, "the key was deleted, although L2 still has it");
     cache.set("good", 8).await.unwrap();
     assert!(store.peek("good").is_some());
-    assert_eq!(cache.health().l2, Some(L2Health::Answering), "what always fails is passed over");
+    assert_eq!(cache.health().l2, Some(L2Health::Answering), "the retry does not open the circuit");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pattern_that_takes_long_is_given_longer_and_says_nothing_of_the_level() {
+async fn a_slow_pattern_is_retried_with_a_longer_limit_and_does_not_open_the_circuit() {
     let store = SharedStore::new(TokioClock::new());
-    let long: fn(&str) -> Fate = |_| Fate::Arrives(300);
+    let long: fn(&str) -> Fate = |_| Fate::ArrivesAfter(300);
     let cache = on_tokio_time()
         .l2_timeouts(L2Timeouts::default().pattern(ms(100)))
-        .l2(Road { pattern: long, ..Road::to(&store) }, WireCodec::new())
+        .l2(FaultyStore { pattern: long, ..FaultyStore::to(&store) }, WireCodec::new())
         .build()
         .unwrap();
     store.insert_raw("a", b"HC1M\x07", LONG);
@@ -70,7 +70,7 @@ async fn a_pattern_that_takes_long_is_given_longer_and_says_nothing_of_the_level
     assert_eq!(store.peek("a"), None);
 }
 
-/// A write of "k", or what else covers it.
+/// An invalidation of "k".
 #[derive(Debug, Clone, Copy)]
 enum Write {
     Delete,
@@ -91,23 +91,28 @@ impl Write {
 
 const WRITES: [Write; 3] = [Write::Delete, Write::Set, Write::Pattern];
 
-fn over_a_long_road(store: &SharedStore) -> Cache {
-    let long: fn(&str) -> Fate = |_| Fate::Arrives(200);
-    over(Road { delete: long, pattern: long, acquire_write_lease: long, ..Road::to(store) })
+fn over_a_slow_store(store: &SharedStore) -> Cache {
+    let long: fn(&str) -> Fate = |_| Fate::ArrivesAfter(200);
+    over(FaultyStore {
+        delete: long,
+        pattern: long,
+        acquire_write_lease: long,
+        ..FaultyStore::to(store)
+    })
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_is_not_waited_for_leaves_nothing_old_anywhere() {
+async fn a_write_whose_caller_drops_it_leaves_no_old_value() {
     for write in WRITES {
         let store = SharedStore::new(TokioClock::new());
-        let cache = over_a_long_road(&store);
+        let cache = over_a_slow_store(&store);
         store.insert_raw("k", b"HC1M\x07", LONG);
         let writing = tokio::spawn({
             let cache = cache.clone();
             async move { timeout(ms(50), write.of(&cache)).await.unwrap_err() }
         });
         sleep(ms(20)).await;
-        assert_eq!(cache.get("k").await.as_deref(), Some(&7), "it has not arrived yet");
+        assert_eq!(cache.get("k").await.as_deref(), Some(&7), "the write has not reached L2 yet");
         assert!(cache.get_l1("k").is_some());
         writing.await.unwrap();
         settle().await;
@@ -119,14 +124,14 @@ async fn a_write_that_is_not_waited_for_leaves_nothing_old_anywhere() {
 }
 
 #[test]
-fn what_is_owed_since_there_was_no_runtime_is_paid_as_soon_as_there_is_one() {
+fn an_invalidation_recorded_without_a_runtime_is_retried_once_there_is_one() {
     for write in WRITES {
         for has in [false, true] {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().start_paused(true).build().unwrap();
             let (store, cache) = runtime.block_on(async {
                 let store = SharedStore::new(TokioClock::new());
-                (store.clone(), over_a_long_road(&store))
+                (store.clone(), over_a_slow_store(&store))
             });
             runtime.block_on(async { store.insert_raw("k", b"HC1M\x07", LONG) });
             let mut writing = Box::pin(write.of(&cache));
@@ -138,7 +143,7 @@ fn what_is_owed_since_there_was_no_runtime_is_paid_as_soon_as_there_is_one() {
             runtime.block_on(async {
                 assert_eq!(cache.get_l1("k"), None, "{write:?}");
                 sleep(ms(1_000)).await;
-                assert!(store.peek("k").is_some(), "nobody has asked for anything");
+                assert!(store.peek("k").is_some(), "no call has started a retry yet");
                 if has {
                     cache.has("other").await;
                 } else {

@@ -1,4 +1,4 @@
-//! A store in memory, and the road to it, on which some calls are long or come to nothing.
+//! A store in memory whose calls arrive late, fail, or are never answered.
 
 use std::{future::pending, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio::time::sleep;
 use super::ms;
 
 #[derive(Clone)]
-pub(crate) struct Road {
+pub(crate) struct FaultyStore {
     pub(crate) store: SharedStore,
-    /// What becomes of a call about that key or pattern.
+    /// The fate of calls with this key or pattern.
     pub(crate) delete: fn(&str) -> Fate,
     pub(crate) pattern: fn(&str) -> Fate,
     pub(crate) acquire_write_lease: fn(&str) -> Fate,
@@ -21,23 +21,23 @@ pub(crate) struct Road {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Fate {
-    /// After so many milliseconds.
-    Arrives(u64),
-    IsRefused,
-    /// It happens, and nobody hears of it.
-    IsNotAnswered,
+    /// The call reaches the store after this many milliseconds.
+    ArrivesAfter(u64),
+    Fails,
+    /// The call happens, and is never answered.
+    NotAnswered,
 }
 
 impl Fate {
     fn of<'a, T: Send + 'a>(self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
         Box::pin(async move {
             match self {
-                Self::Arrives(after) => {
+                Self::ArrivesAfter(after) => {
                     sleep(ms(after)).await;
                     call.await
                 }
-                Self::IsRefused => Err("not this one".into()),
-                Self::IsNotAnswered => {
+                Self::Fails => Err("a fault of the test".into()),
+                Self::NotAnswered => {
                     call.await?;
                     pending().await
                 }
@@ -46,9 +46,9 @@ impl Fate {
     }
 }
 
-impl Road {
+impl FaultyStore {
     pub(crate) fn to(store: &SharedStore) -> Self {
-        let well: fn(&str) -> Fate = |_| Fate::Arrives(0);
+        let well: fn(&str) -> Fate = |_| Fate::ArrivesAfter(0);
         Self {
             store: store.clone(),
             delete: well,
@@ -59,7 +59,7 @@ impl Road {
     }
 }
 
-impl Store for Road {
+impl Store for FaultyStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
         self.store.get(key)
     }
@@ -67,9 +67,9 @@ impl Store for Road {
     fn get_or_lease<'a>(
         &'a self,
         key: &'a str,
-        begin: LeaseRequest,
+        request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
-        self.store.get_or_lease(key, begin)
+        self.store.get_or_lease(key, request)
     }
 
     fn publish<'a>(

@@ -1,5 +1,5 @@
-//! Versioned keys in a real Redis: what they are called, and that a delete, a set, a pattern and a
-//! count mean what they mean without.
+//! Versioned keys in a real Redis: their names, and the effect of a delete, a set, a pattern and
+//! `size`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn store(server: &RedisServer) -> RedisStore {
     RedisStore::at(server.url()).build().unwrap()
 }
 
-/// Without memory, so that what is seen is what is in Redis.
+/// Without L1, so that every read shows the contents of Redis.
 fn instance(store: RedisStore) -> Cache {
     let builder = Cache::builder().without_l1().l2_options(L2Options::default().versioning(true));
     builder.l2(store, WireCodec::new()).build().unwrap()
@@ -32,7 +32,7 @@ fn index(redis: &mut Connection) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_name_ends_with_how_often_its_key_was_deleted() {
+async fn a_name_ends_with_the_number_of_deletes_of_its_key() {
     let server = RedisServer::start();
     let (cache, mut redis) = (instance(store(&server)), server.connect());
     cache.set("user:1", 7).await.unwrap();
@@ -43,7 +43,7 @@ async fn a_name_ends_with_how_often_its_key_was_deleted() {
     assert_eq!((index(&mut redis), cache.size().await), (vec![], 0));
     cache.set("user:1", 8).await.unwrap();
     assert_eq!(index(&mut redis), ["cache:user:1::v1"]);
-    // A set is no delete, nor is one key another.
+    // A set does not change the version, and each key has its own.
     cache.set("user:1", 9).await.unwrap();
     cache.set("user:2", 1).await.unwrap();
     assert_eq!(index(&mut redis), ["cache:user:1::v1", "cache:user:2::v0"]);
@@ -64,13 +64,13 @@ async fn two_versions_do_not_see_each_others_values() {
     let seen = (left.get("k").await, right.get("k").await);
     assert_eq!((seen.0.as_deref(), seen.1.as_deref()), (Some(&2), Some(&1)));
     assert_eq!(left.size().await, 2);
-    // Nor one that is on and one that is off.
+    // An instance with versioned keys and one without do not see each other's values either.
     let without = Cache::builder().l2(store(&server), WireCodec::new()).build().unwrap();
     assert!(without.get("k").await.is_none());
 }
 
 #[tokio::test]
-async fn nothing_old_after_a_delete_or_a_set_by_an_instance_at_another_version() {
+async fn a_delete_or_set_by_an_instance_at_another_version_removes_the_old_value() {
     let server = RedisServer::start();
     for use_index in [true, false] {
         let store = || RedisStore::at(server.url()).use_index(use_index).build().unwrap();
@@ -122,7 +122,7 @@ async fn a_load_at_another_version_is_fenced() {
 }
 
 #[tokio::test]
-async fn a_pattern_means_keys_whatever_their_versions() {
+async fn a_pattern_matches_keys_at_all_versions() {
     let server = RedisServer::start();
     for use_index in [true, false] {
         let store = RedisStore::at(server.url()).use_index(use_index).build().unwrap();
@@ -148,21 +148,21 @@ async fn several_keys_are_deleted_in_one_round_trip() {
     let store = store(&server);
     check_store(&store).await;
     let keys: Vec<String> = (0..20).map(|key| format!("k{key}")).collect();
-    // The script is known.
+    // Redis has cached the script from now on.
     store.delete_all(&keys).await.unwrap();
     let before = server.round_trips();
     let asking = server.round_trips() - before;
     store.delete_all(&keys).await.unwrap();
     store.delete_all(&[]).await.unwrap();
-    // The watch over the connection may add some of its own.
+    // The supervisor of the connection may add some commands.
     assert!(server.round_trips() - before - 2 * asking <= 1 + 3);
-    // And with their leases.
-    let begin =
+    // The leases of the keys are void too.
+    let request =
         lazy_layers_cache::LeaseRequest { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
     let lazy_layers_cache::LeaseResponse::Load { lease: Some(lease), .. } =
-        store.get_or_lease("k7", begin).await.unwrap()
+        store.get_or_lease("k7", request).await.unwrap()
     else {
-        panic!("a lease was to be had");
+        panic!("the store must give a lease");
     };
     store.delete_all(&keys).await.unwrap();
     assert!(!store.publish("k7", &lease, b"x".to_vec(), ms(9_000)).await.unwrap());

@@ -1,4 +1,4 @@
-//! Large payloads are encoded and decoded where no task is held up, some at a time.
+//! Large payloads are encoded and decoded on blocking threads, at most one per processor at a time.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use lazy_layers_cache::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Its decoding notes where it happens.
+/// A text that records the thread on which it was decoded.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Text {
@@ -32,23 +32,23 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// What a [`Probe`] saw, and what it waits for.
+/// Records of a [`Probe`], and the gate at which its decodes wait.
 #[derive(Default)]
 struct Log {
     encoded_on: Mutex<Vec<ThreadId>>,
     begun: AtomicUsize,
-    under_way: AtomicUsize,
+    in_flight: AtomicUsize,
     most: AtomicUsize,
     alive: AtomicUsize,
     gate: Mutex<Option<Receiver<()>>>,
     linger: Mutex<Duration>,
 }
 
-/// Bytes as they are; more than 1,000 of them are heavy.
+/// A codec of plain bytes; more than 1,000 bytes are heavy.
 #[derive(Clone, Default)]
 struct Probe(Arc<Log>);
 
-/// Counts those of its kind.
+/// A value that counts the living values.
 struct Counted(Vec<u8>, Arc<Log>);
 
 impl Counted {
@@ -66,7 +66,7 @@ impl Drop for Counted {
 
 const LARGE: usize = 1_001;
 const BAD: u8 = 13;
-/// Far longer than anything here takes.
+/// Far longer than any step of these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Codec<Counted> for Probe {
@@ -79,14 +79,14 @@ impl Codec<Counted> for Probe {
         assert!(bytes[0] != BAD, "the codec panics, as the test wants");
         let log = &self.0;
         log.begun.fetch_add(1, Ordering::SeqCst);
-        let others = log.under_way.fetch_add(1, Ordering::SeqCst);
+        let others = log.in_flight.fetch_add(1, Ordering::SeqCst);
         log.most.fetch_max(others + 1, Ordering::SeqCst);
-        // Whoever does not wait for a place comes in meanwhile.
+        // A decode without a permit would begin meanwhile.
         thread::sleep(*log.linger.lock().unwrap());
         if let Some(gate) = &*log.gate.lock().unwrap() {
             gate.recv_timeout(PATIENCE)?;
         }
-        log.under_way.fetch_sub(1, Ordering::SeqCst);
+        log.in_flight.fetch_sub(1, Ordering::SeqCst);
         Ok(Counted::new(bytes.to_vec(), log))
     }
 
@@ -109,7 +109,7 @@ fn shut(probe: &Probe) -> Sender<()> {
     open
 }
 
-fn places() -> usize {
+fn permits() -> usize {
     thread::available_parallelism().unwrap().get()
 }
 
@@ -122,7 +122,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn what_is_large_is_decoded_on_another_thread_and_what_is_small_is_not() {
+async fn a_large_value_is_decoded_on_another_thread_and_a_small_one_is_not() {
     let store = SharedStore::new(SystemClock);
     let instance = || {
         let builder = LazyLayersCache::<String, Text>::builder();
@@ -142,16 +142,16 @@ async fn what_is_large_is_decoded_on_another_thread_and_what_is_small_is_not() {
 }
 
 #[tokio::test]
-async fn what_was_large_is_encoded_on_another_thread_from_then_on() {
+async fn after_a_large_value_the_next_is_encoded_on_another_thread() {
     let (probe, _, cache) = world();
     let here = thread::current().id();
     let set = async |length: usize| {
         cache.set("k", Counted::new(vec![1; length], &probe.0)).await.unwrap();
         *probe.0.encoded_on.lock().unwrap().last().unwrap() == here
     };
-    assert!(set(10).await && set(LARGE).await, "nobody can know before");
+    assert!(set(10).await && set(LARGE).await, "the first large value cannot be predicted");
     assert!(!set(LARGE).await);
-    // Small ones bring it back, some time.
+    // Small values bring the encoder back to this thread after a while.
     let mut small = 0;
     while !set(10).await {
         small += 1;
@@ -161,22 +161,22 @@ async fn what_was_large_is_encoded_on_another_thread_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_decode_that_takes_long_holds_up_no_task() {
+async fn a_slow_decode_blocks_no_other_task() {
     let (probe, store, cache) = world();
     store.insert_raw("k", vec![1; LARGE], PATIENCE);
     let open = shut(&probe);
     let reader = tokio::spawn(async move { cache.get("k").await.is_some() });
-    until("the decode begins", || probe.0.under_way.load(Ordering::SeqCst) == 1).await;
-    // The only thread there is got as far as this.
+    until("the decode begins", || probe.0.in_flight.load(Ordering::SeqCst) == 1).await;
+    // The only thread of the runtime has come this far.
     open.send(()).unwrap();
     assert!(reader.await.unwrap());
 }
 
 #[tokio::test]
-async fn no_more_are_decoded_at_a_time_than_there_are_processors() {
+async fn at_most_one_decode_per_processor_runs_at_a_time() {
     let (probe, store, cache) = world();
     *probe.0.linger.lock().unwrap() = Duration::from_millis(20);
-    let readers = (0..4 * places()).map(|number| {
+    let readers = (0..4 * permits()).map(|number| {
         let (key, cache) = (number.to_string(), cache.clone());
         store.insert_raw(&key, vec![1; LARGE], PATIENCE);
         tokio::spawn(async move { cache.get(&key).await.is_some() })
@@ -186,69 +186,69 @@ async fn no_more_are_decoded_at_a_time_than_there_are_processors() {
         assert!(reader.await.unwrap());
     }
     let most = probe.0.most.load(Ordering::SeqCst);
-    assert!((1..=places()).contains(&most), "{most} at a time");
+    assert!((1..=permits()).contains(&most), "{most} decodes at a time");
 }
 
 #[tokio::test]
-async fn callers_that_go_away_leave_nothing_behind() {
+async fn callers_that_drop_their_calls_leave_no_values_and_no_permits() {
     let (probe, store, cache) = world();
     let open = shut(&probe);
-    // One more than there are places: it waits. The gate lets one in after the other.
-    let readers = (0..=places()).map(|number| {
+    // One more than there are permits, so one reader waits. The gate admits one decode at a time.
+    let readers = (0..=permits()).map(|number| {
         let (key, cache) = (number.to_string(), cache.clone());
         store.insert_raw(&key, vec![1; LARGE], PATIENCE);
         tokio::spawn(async move { cache.get(&key).await.is_some() })
     });
     let readers: Vec<_> = readers.collect();
     let begun = || probe.0.begun.load(Ordering::SeqCst);
-    until("all places are taken", || begun() == places()).await;
+    until("all permits are taken", || begun() == permits()).await;
     for reader in readers {
         reader.abort();
         assert!(reader.await.unwrap_err().is_cancelled());
     }
-    // What had begun comes to its end, and its result to nothing.
-    (0..places()).for_each(|_| open.send(()).unwrap());
+    // A decode that has begun runs to its end, and its result is dropped.
+    (0..permits()).for_each(|_| open.send(()).unwrap());
     *probe.0.gate.lock().unwrap() = None;
     let alive = || probe.0.alive.load(Ordering::SeqCst);
-    // All places are free again, for as many as there are.
-    for number in 0..=places() {
+    // All permits are free again.
+    for number in 0..=permits() {
         assert!(cache.get(&number.to_string()).await.is_some());
     }
-    until("what nobody waits for goes", || alive() == places() + 1).await;
-    assert_eq!(begun(), places() + places() + 1, "the one that waited never began");
+    until("abandoned results are dropped", || alive() == permits() + 1).await;
+    assert_eq!(begun(), permits() + permits() + 1, "the reader that waited never began to decode");
 }
 
 #[tokio::test]
-async fn a_panic_aside_is_a_miss_and_gives_its_place_back() {
+async fn a_panic_on_a_blocking_thread_is_a_miss_and_returns_its_permit() {
     let (_, store, cache) = world();
-    for number in 0..=places() {
+    for number in 0..=permits() {
         let key = number.to_string();
         store.insert_raw(&key, vec![BAD; LARGE], PATIENCE);
         assert!(cache.get(&key).await.is_none());
-        assert_eq!(store.peek(&key), None, "nobody can read it, so it makes room");
+        assert_eq!(store.peek(&key), None, "bytes that do not decode are deleted");
     }
-    assert_eq!(cache.stats().l2_errors, places() as u64 + 1);
+    assert_eq!(cache.stats().l2_errors, permits() as u64 + 1);
     store.insert_raw("good", vec![1; LARGE], PATIENCE);
     assert!(cache.get("good").await.is_some());
 }
 
 #[tokio::test]
-async fn a_caller_that_is_not_polled_any_more_keeps_no_place_from_others() {
+async fn a_caller_that_is_not_polled_any_more_holds_no_permit() {
     let (probe, store, cache) = world();
-    for number in 0..3 * places() {
+    for number in 0..3 * permits() {
         cache.set(&number.to_string(), Counted::new(vec![1; LARGE], &probe.0)).await.unwrap();
     }
     let other = Cache::builder().without_l1().l2(store, probe.clone()).build().unwrap();
     let open = shut(&probe);
-    let running: Vec<_> = (0..places())
+    let running: Vec<_> = (0..permits())
         .map(|number| {
             let other = other.clone();
             tokio::spawn(async move { other.get(&number.to_string()).await.is_some() })
         })
         .collect();
-    until("all places are taken", || probe.0.begun.load(Ordering::SeqCst) >= places()).await;
-    // They wait for a place, and are not asked again.
-    let names: Vec<String> = (places()..2 * places()).map(|number| number.to_string()).collect();
+    until("all permits are taken", || probe.0.begun.load(Ordering::SeqCst) >= permits()).await;
+    // These calls wait for a permit and are not polled again.
+    let names: Vec<String> = (permits()..2 * permits()).map(|number| number.to_string()).collect();
     let mut asleep: Vec<_> = names.iter().map(|name| Box::pin(other.get(name))).collect();
     for _ in 0..3 {
         for call in &mut asleep {
@@ -262,8 +262,8 @@ async fn a_caller_that_is_not_polled_any_more_keeps_no_place_from_others() {
     for call in running {
         tokio::time::timeout(PATIENCE, call).await.expect("it ends").unwrap();
     }
-    let name = (2 * places()).to_string();
+    let name = (2 * permits()).to_string();
     let last = tokio::time::timeout(PATIENCE, other.get(&name)).await;
-    assert!(last.expect("a place is to be had").is_some());
+    assert!(last.expect("a permit must be free").is_some());
     drop(asleep);
 }
