@@ -1,4 +1,4 @@
-//! The shared level in real Redis servers: the contract, the bytes, the round trips.
+//! `RedisStore` with real Redis servers: the store contract, the bytes, the round trips.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn names_and_bytes_are_those_of_the_typescript_package() {
     let owner: String = redis::cmd("GET").arg("cache:__lock:user:1").query(&mut redis).unwrap();
     assert_eq!(owner, "me");
     redis::cmd("SET").arg("cache:there").arg(b"HC1M\x09").exec(&mut redis).unwrap();
-    assert_eq!(cache.get("there").await.as_deref(), Some(&9), "without an end it is fresh");
+    assert_eq!(cache.get("there").await.as_deref(), Some(&9), "a value without expiry is fresh");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_hit_and_a_delete_take_one_round_trip_a_miss_and_a_write_two() {
     let without_l1 = LazyLayersCache::<String, u32>::builder().without_l1();
     let cache = without_l1.l2(store(&server), WireCodec::new()).build().unwrap();
     let load = || async { Ok::<_, std::io::Error>(1) };
-    // The connection is made, the scripts are known.
+    // The store connects, and Redis learns the scripts.
     cache.get_or_set("warm", load).await.unwrap();
     cache.set("warm", 2).await.unwrap();
     let mut last = server.round_trips();
@@ -80,7 +80,7 @@ async fn a_hit_and_a_delete_take_one_round_trip_a_miss_and_a_write_two() {
         std::mem::replace(&mut last, now).abs_diff(now)
     };
     trips();
-    // What asking itself costs, and what the watch over the connection may add.
+    // The cost of reading the counter; the health checks of the connection may add to it.
     let asking = trips();
     cache.get_or_set("k", load).await.unwrap();
     assert!(trips() - asking <= 2 + 1, "a miss with its write");
@@ -128,7 +128,7 @@ async fn internal_and_foreign_names_are_never_touched() {
 }
 
 #[tokio::test]
-async fn something_of_another_kind_under_a_name_is_a_miss_and_is_replaced() {
+async fn a_key_of_another_type_is_a_miss_and_is_replaced() {
     let server = RedisServer::start();
     let mut redis = server.connect();
     let cache = cache(store(&server));
@@ -160,7 +160,7 @@ async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
         .await;
     assert!(
         matches!(begun.unwrap(), LeaseResponse::Load { stale: None, .. }),
-        "it is not sent at all"
+        "Redis does not send it"
     );
     let error = store.publish("k", &lease, vec![0; 101], ms(60_000)).await.unwrap_err();
     assert!(error.to_string().contains("redis.max_payload_bytes is 100"), "{error}");
@@ -168,7 +168,7 @@ async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
 }
 
 #[tokio::test]
-async fn who_adopts_a_token_soon_writes_nothing_and_who_needs_it_for_longer_prolongs_it() {
+async fn a_load_that_adopts_a_lease_soon_writes_nothing_and_one_that_needs_it_longer_extends_it() {
     let server = RedisServer::start();
     let store = store(&server);
     let begin = |lease_for| LeaseRequest { stale_for: ms(0), lease_for, refresh: false };
@@ -178,7 +178,7 @@ async fn who_adopts_a_token_soon_writes_nothing_and_who_needs_it_for_longer_prol
     let LeaseResponse::Load { lease: first, .. } =
         store.get_or_lease("k", begin(ms(60_000))).await.unwrap()
     else {
-        panic!("there is nothing")
+        panic!("there is no value")
     };
     let before = (server.calls("pexpire"), server.calls("zadd"));
     let again = store.get_or_lease("k", begin(ms(60_000))).await.unwrap();
@@ -191,7 +191,7 @@ async fn who_adopts_a_token_soon_writes_nothing_and_who_needs_it_for_longer_prol
 }
 
 #[tokio::test]
-async fn the_oldest_make_room_where_entries_are_bounded() {
+async fn beyond_max_entries_the_oldest_entries_are_removed() {
     let server = RedisServer::start();
     let store = RedisStore::at(server.url()).max_entries(10).build().unwrap();
     for i in 0..30 {
@@ -203,7 +203,7 @@ async fn the_oldest_make_room_where_entries_are_bounded() {
 }
 
 #[tokio::test]
-async fn the_index_forgets_what_has_expired() {
+async fn the_index_forgets_expired_values() {
     let server = RedisServer::start();
     let store = store(&server);
     for i in 0..500 {
@@ -212,9 +212,9 @@ async fn the_index_forgets_what_has_expired() {
     let members = |server: &RedisServer| -> u64 {
         redis::cmd("ZCARD").arg("cache:__index").query(&mut server.connect()).unwrap()
     };
-    // The last of them have a millisecond to live.
+    // Until the last values have expired.
     tokio::time::sleep(ms(5)).await;
-    assert!(members(&server) < 100, "{} names of values that are gone", members(&server));
+    assert!(members(&server) < 100, "{} names of expired values", members(&server));
     assert_eq!(store.size().await.unwrap(), 0);
     assert_eq!(members(&server), 0);
     for i in 0..100 {
@@ -225,26 +225,26 @@ async fn the_index_forgets_what_has_expired() {
     lease(&store, "last").await;
     let epochs: u64 =
         redis::cmd("ZCARD").arg("cache:__epochs").query(&mut server.connect()).unwrap();
-    assert_eq!(epochs, 1, "loads that came to nothing leave nothing behind");
+    assert_eq!(epochs, 1, "failed loads leave no leases");
 }
 
-/// The last call of a script about the key, as the server got it.
+/// Returns the last call of a script about the key, as the server received it.
 fn last_call(server: &RedisServer, key: &str) -> redis::Cmd {
     type Entry = (u64, u64, u64, Vec<String>, String, String);
     let log = redis::cmd("SLOWLOG").arg("GET").arg(-1).query(&mut server.connect());
     let entries: Vec<Entry> = log.unwrap();
-    let is_it = |args: &Vec<String>| args[0] == "EVALSHA" && args.contains(&key.to_owned());
-    let args = entries.into_iter().map(|(.., args, _, _)| args).find(is_it).unwrap();
+    let is_match = |args: &Vec<String>| args[0] == "EVALSHA" && args.contains(&key.to_owned());
+    let args = entries.into_iter().map(|(.., args, _, _)| args).find(is_match).unwrap();
     redis::cmd(&args[0]).arg(&args[1..]).to_owned()
 }
 
 #[tokio::test]
-async fn a_call_that_arrives_twice_gives_nobody_back_what_a_delete_took() {
+async fn a_call_that_arrives_twice_does_not_restore_a_lease_that_a_delete_voided() {
     let server = RedisServer::start();
     server.config_set("slowlog-log-slower-than", "0");
     server.config_set("slowlog-max-len", "1000");
     let store = store(&server);
-    // The scripts are known.
+    // Redis learns the scripts.
     write(&store, "warm", "1", ms(60_000)).await;
     lease(&store, "warm").await;
     for writes in [false, true] {
@@ -257,13 +257,13 @@ async fn a_call_that_arrives_twice_gives_nobody_back_what_a_delete_took() {
         store.delete("k").await.unwrap();
         copy.exec(&mut server.connect()).unwrap();
         let published = store.publish("k", &voided, b"old".to_vec(), ms(60_000)).await;
-        assert!(!published.unwrap(), "of a write: {writes}");
+        assert!(!published.unwrap(), "lease of a write: {writes}");
         store.delete("k").await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_delete_that_is_refused_halfway_leaves_the_value_where_the_next_one_finds_it() {
+async fn a_delete_that_fails_halfway_leaves_the_value_in_the_index_for_the_next_delete() {
     let server = RedisServer::start_with_user("app", "secret", "~cache:* &* +@all");
     let may = |rule: &str| {
         let mut allow = redis::cmd("ACL");
@@ -287,7 +287,7 @@ async fn a_delete_that_is_refused_halfway_leaves_the_value_where_the_next_one_fi
 }
 
 #[tokio::test]
-async fn a_password_a_user_and_a_connection_of_the_applications_own_will_do() {
+async fn a_password_a_user_and_a_connection_of_the_application_are_supported() {
     let server = RedisServer::start_with_password("secret");
     check_store(&store(&server)).await;
     let rules = "~cache:* &* +@all -@dangerous";
@@ -301,7 +301,7 @@ async fn a_password_a_user_and_a_connection_of_the_applications_own_will_do() {
 
 #[cfg(feature = "redis-tls")]
 #[tokio::test]
-async fn tls_with_an_authority_of_ones_own_will_do() {
+async fn tls_with_a_private_authority_is_supported() {
     let server = RedisServer::start_with_tls();
     let authority = std::fs::read(server.authority()).unwrap();
     let store = RedisStore::at(server.url()).root_certificates(authority).build().unwrap();
@@ -312,7 +312,7 @@ async fn tls_with_an_authority_of_ones_own_will_do() {
 }
 
 #[test]
-fn what_is_refused_names_the_option_and_the_fix() {
+fn a_build_error_names_the_option_and_the_fix() {
     let refused = |builder: lazy_layers_cache::RedisStoreBuilder| builder.build().unwrap_err();
     let at = || RedisStore::at("redis://127.0.0.1/");
     for (error, option) in [

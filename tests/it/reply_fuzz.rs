@@ -1,5 +1,5 @@
-//! Replies of a real Redis, and of sentinels, with bytes changed on their way: whatever was made of
-//! them, every call comes to an end in its time, and over a sound connection all is well again.
+//! Replies of a real Redis, and of sentinels, with random bytes changed in transit. Every call must
+//! end in time, and the cache must recover once the connection is sound again.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::support::{
 
 type Cache = LazyLayersCache<String, u32>;
 
-/// What every call keeps within: deadlines, and what a busy machine adds.
+/// Limit for every call: its deadlines, and the delay of a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 const GARBLED: Duration = ms(1_500);
 
@@ -31,7 +31,7 @@ fn cache(store: RedisStore, bus: impl Transport) -> Cache {
         .unwrap()
 }
 
-fn hasty() -> RedisOptions {
+fn short_timeouts() -> RedisOptions {
     let mut options = RedisOptions::default();
     options.connect_timeout = ms(200);
     options
@@ -45,10 +45,10 @@ async fn call_everything(cache: &Cache, turn: u32) {
         let _ = (cache.get("k").await, cache.has("q").await, cache.size().await);
         let _ = (cache.delete("k").await, cache.delete_by_pattern("k[0-3]*").await);
     };
-    assert!(timeout(SOON, calls).await.is_ok(), "a call never returns");
+    assert!(timeout(SOON, calls).await.is_ok(), "a call does not return");
 }
 
-/// Calls while replies are garbled, and then that it works as if nothing had been.
+/// Makes calls while replies are garbled, and then checks that the cache recovers.
 async fn survives(cache: &Cache, proxies: &[&Proxy]) {
     for rate in [400, 60, 8] {
         proxies.iter().for_each(|proxy| proxy.set(Mode::Garble(rate)));
@@ -59,7 +59,7 @@ async fn survives(cache: &Cache, proxies: &[&Proxy]) {
             turn += 1;
         }
     }
-    // What has come out of step goes with its connection.
+    // Close the connections whose replies are out of step.
     for mode in [Mode::Reset, Mode::Pass] {
         proxies.iter().for_each(|proxy| proxy.set(mode));
     }
@@ -69,31 +69,31 @@ async fn survives(cache: &Cache, proxies: &[&Proxy]) {
         if written && cache.get("k").await.as_deref() == Some(&70_007) {
             break;
         }
-        assert!(begun.elapsed() < 3 * SOON, "it does not recover: {:?}", cache.health());
+        assert!(begun.elapsed() < 3 * SOON, "the cache does not recover: {:?}", cache.health());
         sleep(ms(20)).await;
     }
-    timeout(3 * SOON, cache.ready()).await.expect("it listens again").unwrap();
+    timeout(3 * SOON, cache.ready()).await.expect("the cache subscribes again").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbled_replies_of_redis_do_no_harm() {
+async fn the_cache_recovers_from_garbled_replies_of_redis() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let url = format!("redis://127.0.0.1:{}/", proxy.port());
-    let store = RedisStore::at(&*url).options(hasty()).build().unwrap();
+    let store = RedisStore::at(&*url).options(short_timeouts()).build().unwrap();
     let bus = RedisTransport::at(&*url).connect_timeout(ms(200)).build().unwrap();
     survives(&cache(store, bus), &[&proxy]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbled_replies_of_sentinels_do_no_harm() {
+async fn the_cache_recovers_from_garbled_replies_of_sentinels() {
     let server = RedisServer::start();
     let sentinel = Oracle::that_names(server.port(), 1);
     let port = sentinel.url().trim_end_matches('/').rsplit_once(':').unwrap().1.parse().unwrap();
     let proxy = Proxy::to(port);
     let url = format!("redis://127.0.0.1:{}/", proxy.port());
     let (store, bus) = (
-        RedisStore::sentinel([&*url], "redis://main/").options(hasty()).build().unwrap(),
+        RedisStore::sentinel([&*url], "redis://main/").options(short_timeouts()).build().unwrap(),
         RedisTransport::sentinel([&*url], "redis://main/").connect_timeout(ms(200)),
     );
     survives(&cache(store, bus.build().unwrap()), &[&proxy]).await;

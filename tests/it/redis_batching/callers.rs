@@ -1,10 +1,10 @@
-//! Callers who go away, stand still, or are more than ever.
+//! Callers that give up, that are not polled, and that are very many.
 
 use super::*;
 use crate::support::proxy::{Mode, Proxy};
 
 #[test]
-fn a_runtime_that_stands_still_holds_up_nobody_of_another() {
+fn a_blocked_runtime_does_not_delay_callers_on_another() {
     let server = RedisServer::start();
     let one = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let busy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -16,7 +16,7 @@ fn a_runtime_that_stands_still_holds_up_nobody_of_another() {
         async move { store.get("0").await.unwrap() }
     });
     idle.block_on(async {
-        // Under way once the other is; and from now on nobody polls what it began.
+        // Queued behind the first, and never polled again.
         for _ in 0..50 {
             let mut context = Context::from_waker(Waker::noop());
             assert!(store.get("3").as_mut().poll(&mut context).is_pending());
@@ -36,7 +36,7 @@ fn a_runtime_that_stands_still_holds_up_nobody_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_leaves_nothing_behind() {
+async fn tasks_of_many_callers_end() {
     let server = RedisServer::start();
     let store = with_values(&server).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -54,17 +54,17 @@ async fn a_crowd_leaves_nothing_behind() {
     }
     while let Some(done) = all.join_next().await {
         done.unwrap();
-        assert!(tasks() < before + all.len() + 100, "a task for each batch, and no more");
+        assert!(tasks() < before + all.len() + 100, "at most one task per batch");
     }
-    eventually("all tasks have ended", || tasks() <= before).await;
+    eventually("all tasks end", || tasks() <= before).await;
 }
 
 #[tokio::test]
-async fn a_caller_that_is_not_polled_any_more_holds_nobody_up() {
+async fn a_caller_that_is_not_polled_any_more_delays_no_other() {
     let server = RedisServer::start();
     let store = with_values(&server).await;
     let mut context = Context::from_waker(Waker::noop());
-    // One that asks alone, and some that wait with others.
+    // The first sends its request directly, the others are queued for a batch.
     let mut asleep: Vec<_> = (0..10).map(|_| store.get("0")).collect();
     for call in &mut asleep {
         assert!(call.as_mut().poll(&mut context).is_pending());
@@ -79,7 +79,7 @@ async fn a_caller_that_is_not_polled_any_more_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn those_who_give_up_leave_nothing_behind() {
+async fn callers_that_give_up_leave_no_tasks() {
     let server = RedisServer::start();
     let store = with_values(&server).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -90,27 +90,27 @@ async fn those_who_give_up_leave_nothing_behind() {
         let store = store.clone();
         all.spawn(async move { drop(store.get(&number.to_string()).await) });
     }
-    eventually("all batches are under way", || tasks() > before + MANY).await;
+    eventually("all batches are in flight", || tasks() > before + MANY).await;
     all.shutdown().await;
-    eventually("their tasks end, though nobody answers", || tasks() <= before).await;
+    eventually("the tasks end without a reply", || tasks() <= before).await;
     server.thaw();
     let thawed = Instant::now();
-    // The connection may have been given up meanwhile.
+    // The supervisor may have closed the connection meanwhile.
     while store.get("0").await.ok().flatten().map(|stored| stored.value) != expected(0) {
-        assert!(thawed.elapsed() < ms(10_000), "it is served again");
+        assert!(thawed.elapsed() < ms(10_000), "the value is not served again");
         tokio::time::sleep(ms(5)).await;
     }
 }
 
 #[test]
-fn who_waited_for_a_runtime_that_shut_down_asks_again() {
+fn a_caller_whose_batch_ran_on_a_runtime_that_shut_down_sends_its_request_itself() {
     let server = RedisServer::start();
     let one = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let (stays, goes) = (one().unwrap(), one().unwrap());
-    let store = stays.block_on(with_values(&server));
+    let (kept, shut_down) = (one().unwrap(), one().unwrap());
+    let store = kept.block_on(with_values(&server));
     server.freeze();
-    // The batch has its task on the runtime that goes, and callers on both.
-    for runtime in [&stays, &goes] {
+    // Callers on both runtimes join a batch, and one of the runtimes shuts down.
+    for runtime in [&kept, &shut_down] {
         for number in 0..3 {
             let store = store.clone();
             runtime.spawn(async move { drop(store.get(&number.to_string()).await) });
@@ -120,12 +120,12 @@ fn who_waited_for_a_runtime_that_shut_down_asks_again() {
     let (sender, receiver) = std::sync::mpsc::channel();
     for number in 0..30 {
         let (store, sender) = (store.clone(), sender.clone());
-        stays.spawn(async move {
+        kept.spawn(async move {
             let stored = store.get(&number.to_string()).await.unwrap();
             sender.send((number, stored.map(|stored| stored.value))).unwrap();
         });
     }
-    goes.shutdown_background();
+    shut_down.shutdown_background();
     server.thaw();
     for _ in 0..30 {
         let (number, value) = receiver.recv_timeout(ms(10_000)).expect("an answer");
@@ -134,10 +134,10 @@ fn who_waited_for_a_runtime_that_shut_down_asks_again() {
 }
 
 #[tokio::test]
-async fn some_who_give_up_take_nobody_along() {
+async fn callers_that_give_up_cancel_no_other() {
     let server = RedisServer::start();
     let store = store(&server);
-    // The server knows the script.
+    // Redis knows the script from here on.
     write(&store, "one", vec![1]).await;
     let leases = with_leases(&store).await.into_iter().enumerate();
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -148,35 +148,35 @@ async fn some_who_give_up_take_nobody_along() {
             tokio::spawn(publishes(&store, number.to_string(), lease, vec![number as u8]))
         })
         .collect();
-    eventually("all batches are under way", || tasks() > before + MANY).await;
-    // The one that asked alone too, and the first of a batch.
-    let stays = |number: usize| number % 3 == 2;
-    for (_, call) in calls.iter().enumerate().filter(|(number, _)| !stays(*number)) {
+    eventually("all batches are in flight", || tasks() > before + MANY).await;
+    // Among them the direct request, and the first one of a batch.
+    let is_kept = |number: usize| number % 3 == 2;
+    for (_, call) in calls.iter().enumerate().filter(|(number, _)| !is_kept(*number)) {
         call.abort();
     }
     server.thaw();
     for (number, call) in calls.iter_mut().enumerate() {
         match call.await {
             Ok(published) => assert!(published.unwrap(), "{number}"),
-            Err(error) => assert!(error.is_cancelled() && !stays(number), "{error}"),
+            Err(error) => assert!(error.is_cancelled() && !is_kept(number), "{error}"),
         }
     }
-    eventually("nothing is left behind", || tasks() <= before).await;
+    eventually("all tasks end", || tasks() <= before).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_under_many_leaves_each_in_doubt_and_none_without_an_answer() {
+async fn a_connection_that_breaks_during_a_batch_leaves_each_caller_with_an_unknown_outcome() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = RedisStore::at(format!("redis://127.0.0.1:{}", proxy.port())).build().unwrap();
-    // The server knows the script.
+    // Redis knows the script from here on.
     write(&store, "one", vec![1]).await;
     store.delete("one").await.unwrap();
-    // And the connection is so old that it is made anew at once.
+    // A connection that has lived for 6 s is replaced at once when it breaks.
     tokio::time::pause();
     tokio::time::advance(ms(6_000)).await;
     tokio::time::resume();
-    // As many as go out while nothing is back.
+    // Not more than are sent before the first reply.
     let count = 100;
     let leases = with_leases(&store).await.into_iter().take(count).enumerate();
     proxy.set(Mode::LoseReplies);
@@ -189,11 +189,11 @@ async fn a_connection_that_breaks_under_many_leaves_each_in_doubt_and_none_witho
         let size: usize = size.arg("cache:__index").query(&mut server.connect()).unwrap();
         size == count
     };
-    eventually("all are published, and nobody hears of it", published).await;
+    eventually("all values are published and all replies are lost", published).await;
     proxy.set(Mode::Reset);
     proxy.set(Mode::Pass);
-    for told in calls.join_all().await {
-        let error = told.unwrap_err().to_string();
+    for published in calls.join_all().await {
+        let error = published.unwrap_err().to_string();
         assert!(error.contains("not known"), "{error}");
     }
     for number in 0..count {

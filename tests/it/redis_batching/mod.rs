@@ -1,5 +1,5 @@
-//! What is asked for at the same moment: few requests, and to each caller its own answer, whatever
-//! becomes of the others.
+//! Requests of concurrent callers: they share round trips, and each caller gets the reply to its
+//! own request, whatever happens to the requests of other callers.
 
 mod adaptive_read;
 mod callers;
@@ -24,7 +24,7 @@ fn store(server: &RedisServer) -> RedisStore {
     RedisStore::at(server.url()).build().unwrap()
 }
 
-fn begin() -> LeaseRequest {
+fn request() -> LeaseRequest {
     LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: false }
 }
 
@@ -33,7 +33,7 @@ async fn write(store: &RedisStore, key: &str, value: Vec<u8>) {
     assert!(store.publish(key, &lease, value, ms(60_000)).await.unwrap());
 }
 
-/// Every third key has a value.
+/// Writes a value for every third key.
 async fn with_values(server: &RedisServer) -> RedisStore {
     let store = store(server);
     for number in (0..MANY).step_by(3) {
@@ -46,7 +46,8 @@ fn expected(number: usize) -> Option<Vec<u8>> {
     number.is_multiple_of(3).then(|| format!("value of {number}").into())
 }
 
-/// All at the same moment: asked while the server stands still, and so together, but for the first.
+/// Makes all calls at the same moment, while the server is frozen: the first is sent alone, the
+/// others in batches. Returns their results in order.
 async fn at_once<T: Send + 'static>(
     server: &RedisServer,
     calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
@@ -56,7 +57,7 @@ async fn at_once<T: Send + 'static>(
     for (at, call) in calls.into_iter().enumerate() {
         all.spawn(async move { (at, call.await) });
     }
-    // On one thread, so that each of them has asked by then.
+    // On one thread: by then each task has made its call.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -67,7 +68,7 @@ async fn at_once<T: Send + 'static>(
 }
 
 async fn lease(store: &RedisStore, key: &str) -> Lease {
-    match store.get_or_lease(key, begin()).await.unwrap() {
+    match store.get_or_lease(key, request()).await.unwrap() {
         LeaseResponse::Load { lease: Some(lease), .. } => lease,
         other => panic!("{key}: {other:?}"),
     }
@@ -81,7 +82,7 @@ async fn with_leases(store: &RedisStore) -> Vec<Lease> {
     leases
 }
 
-/// A publication as a task's own.
+/// A publish that owns its arguments, for a task.
 fn publishes(
     store: &RedisStore,
     key: String,
@@ -100,18 +101,18 @@ fn deletes(
     async move { store.delete(&key).await }
 }
 
-/// Deletes all keys at once, by few of these commands.
-async fn delete_many(server: &RedisServer, store: &RedisStore, command: &str) {
-    let before = server.calls(command);
+/// Deletes all keys at the same moment, in few round trips.
+async fn delete_many(server: &RedisServer, store: &RedisStore) {
+    let before = server.round_trips();
     let all = (0..MANY).map(|number| deletes(store, number.to_string()));
     for deleted in at_once(server, all).await {
         deleted.unwrap();
     }
-    let calls = server.calls(command) - before;
-    assert!(calls < 20, "{calls} calls for {MANY} deletes");
+    let trips = server.round_trips() - before;
+    assert!(trips < 25, "{trips} round trips for {MANY} deletes");
 }
 
-/// Of a user who may touch no keys but those that begin with `own`.
+/// A store whose user may access only keys that begin with `own`.
 fn store_of_own_keys(server: &RedisServer) -> RedisStore {
     let mut user = redis::cmd("ACL");
     user.arg("SETUSER").arg("shop").arg("on").arg(">word").arg("+@all");
@@ -122,7 +123,7 @@ fn store_of_own_keys(server: &RedisServer) -> RedisStore {
     RedisStore::at(server.url().replace("//", "//shop:word@")).build().unwrap()
 }
 
-/// Polls for it, with an end to its patience.
+/// Polls until the condition holds, for at most 10 s.
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {

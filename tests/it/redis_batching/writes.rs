@@ -1,18 +1,18 @@
-//! Publications and deletes.
+//! Concurrent publishes and deletes.
 
 use super::*;
 
 #[tokio::test]
-async fn many_deletes_are_few_requests_and_all_are_done() {
+async fn concurrent_deletes_share_round_trips_and_all_are_done() {
     let server = RedisServer::start();
     let store = with_values(&server).await;
-    delete_many(&server, &store, "evalsha").await;
+    delete_many(&server, &store).await;
     let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.connect()).unwrap();
-    assert_eq!(left, ["cache:__run"], "neither values nor names of them");
+    assert_eq!(left, ["cache:__run"], "no values, no leases, no entries in the index");
 }
 
 #[tokio::test]
-async fn many_publications_are_few_requests_and_each_is_under_its_own_lease() {
+async fn concurrent_publishes_share_round_trips_and_each_needs_its_own_lease() {
     let server = RedisServer::start();
     let store = store(&server);
     let leases = with_leases(&store).await.into_iter().enumerate();
@@ -20,10 +20,10 @@ async fn many_publications_are_few_requests_and_each_is_under_its_own_lease() {
         publishes(&store, number.to_string(), lease, number.to_string().into())
     });
     store.delete("7").await.unwrap();
-    let before = server.calls("evalsha");
+    let before = server.round_trips();
     let published = at_once(&server, all).await;
-    let calls = server.calls("evalsha") - before;
-    assert!(calls < 20, "{calls} calls for {MANY} publications");
+    let trips = server.round_trips() - before;
+    assert!(trips < 30, "{trips} round trips for {MANY} publishes");
     for (number, published) in published.into_iter().enumerate() {
         assert_eq!(published.unwrap(), number != 7, "{number}");
         let stored = store.get(&number.to_string()).await.unwrap();
@@ -37,7 +37,7 @@ async fn many_publications_are_few_requests_and_each_is_under_its_own_lease() {
 }
 
 #[tokio::test]
-async fn of_those_that_publish_together_under_one_token_one_does() {
+async fn of_concurrent_publishes_under_one_lease_one_succeeds() {
     let server = RedisServer::start();
     let store = store(&server);
     let mut all =
@@ -52,7 +52,7 @@ async fn of_those_that_publish_together_under_one_token_one_does() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_one_publication_is_the_trouble_of_its_own_caller() {
+async fn an_error_of_one_publish_fails_its_own_caller_only() {
     let server = RedisServer::start();
     let store = store(&server);
     let mut all = Vec::new();
@@ -65,11 +65,11 @@ async fn what_is_wrong_with_one_publication_is_the_trouble_of_its_own_caller() {
         ));
     }
     let mut redis = server.connect();
-    // Refused, and not in doubt: whose value memory must not have either.
+    // This publish is refused, which its caller must be able to tell from an unknown outcome.
     store.delete("30").await.unwrap();
-    let epoch = "cache:__epoch:{cache:20}";
-    redis::cmd("DEL").arg(epoch).exec(&mut redis).unwrap();
-    redis::cmd("LPUSH").arg(epoch).arg("no token").exec(&mut redis).unwrap();
+    let lease_key = "cache:__epoch:{cache:20}";
+    redis::cmd("DEL").arg(lease_key).exec(&mut redis).unwrap();
+    redis::cmd("LPUSH").arg(lease_key).arg("no token").exec(&mut redis).unwrap();
     for (number, published) in at_once(&server, all).await.into_iter().enumerate() {
         if number == 20 {
             let error = published.unwrap_err().to_string();
@@ -81,7 +81,7 @@ async fn what_is_wrong_with_one_publication_is_the_trouble_of_its_own_caller() {
 }
 
 #[tokio::test]
-async fn a_key_that_may_not_be_touched_spoils_nothing_for_others() {
+async fn a_key_that_the_user_may_not_access_fails_for_its_own_caller_only() {
     let server = RedisServer::start();
     let all_keys = store(&server);
     let key = |number: usize| format!("{}{number}", if number == 20 { "secret" } else { "own" });
@@ -94,7 +94,7 @@ async fn a_key_that_may_not_be_touched_spoils_nothing_for_others() {
         &server,
         (0..40).map(|number| {
             let (own, key) = (own.clone(), key(number));
-            async move { own.get_or_lease(&key, begin()).await }
+            async move { own.get_or_lease(&key, request()).await }
         }),
     );
     for (number, begun) in begun.await.into_iter().enumerate() {
@@ -113,7 +113,7 @@ async fn a_key_that_may_not_be_touched_spoils_nothing_for_others() {
 }
 
 #[tokio::test]
-async fn names_of_the_index_that_may_not_be_touched_keep_nobody_from_publishing() {
+async fn names_in_the_index_that_the_user_may_not_access_do_not_stop_a_publish() {
     let server = RedisServer::start();
     for number in 0..20 {
         write(&store(&server), &format!("secret{number}"), vec![1]).await;
@@ -130,21 +130,21 @@ async fn names_of_the_index_that_may_not_be_touched_keep_nobody_from_publishing(
 }
 
 #[tokio::test]
-async fn many_deletes_without_an_index_are_few_requests_too() {
+async fn concurrent_deletes_without_an_index_share_round_trips_too() {
     let server = RedisServer::start();
     let store = RedisStore::at(server.url()).use_index(false).build().unwrap();
     let leases = with_leases(&store).await;
-    delete_many(&server, &store, "unlink").await;
+    delete_many(&server, &store).await;
     let publish = leases.into_iter().enumerate();
     let publish =
         publish.map(|(number, lease)| publishes(&store, number.to_string(), lease, vec![1]));
     for published in at_once(&server, publish).await {
-        assert!(!published.unwrap(), "its lease was voided");
+        assert!(!published.unwrap(), "the delete voided its lease");
     }
 }
 
 #[tokio::test]
-async fn large_publications_are_not_sent_all_at_once() {
+async fn large_values_are_published_in_batches_of_limited_size() {
     let server = RedisServer::start();
     let store = store(&server);
     let mut all = Vec::new();
@@ -156,9 +156,9 @@ async fn large_publications_are_not_sent_all_at_once() {
     for published in at_once(&server, all).await {
         assert!(published.unwrap());
     }
-    // One alone, then two at a time.
-    let calls = server.calls("evalsha") - before;
-    assert!((10..15).contains(&calls), "{calls} scripts");
+    // A batch holds at most 256 KiB: two values.
+    let requests = server.calls("evalsha") - before;
+    assert!((10..15).contains(&requests), "{requests} requests for 2 MB");
 }
 
 #[tokio::test]

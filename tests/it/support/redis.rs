@@ -1,4 +1,4 @@
-//! A real redis-server of a test's own, on a free loopback port, gone with the test.
+//! A real redis-server for one test, on a free loopback port. It stops with the test.
 
 use std::{
     path::Path,
@@ -15,19 +15,20 @@ use super::{
     process::{Process, free_port, own_dir},
 };
 
-/// Far longer than a server takes that answers at all.
+/// Limit for replies; a server that replies at all is far faster.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct RedisServer {
     process: Process,
     port: u16,
-    /// What the URL says.
+    /// Login in the URL.
     login: Login,
-    /// Who we are ourselves: we may do everything, whatever the users may.
+    /// Login of the test itself, which may run every command.
     own_login: Login,
     tls: Option<(u16, Certificate)>,
     arguments: Vec<String>,
-    /// Ours, for counters and settings: kept open, so that asking costs the server one command.
+    /// The connection of the test, for counters and settings. Kept open, so that reading a counter
+    /// costs the server one command.
     admin: Mutex<Admin>,
     dir: TempDir,
 }
@@ -41,29 +42,29 @@ struct Login {
 #[derive(Default)]
 struct Admin {
     connection: Option<Connection>,
-    /// How often we asked for the counters: what a test counts is what others did.
+    /// Number of commands of the test itself, which the counters leave out.
     asked: u64,
 }
 
 impl RedisServer {
-    /// Starts a server that saves only when told, and waits until it answers.
+    /// Starts a server that saves only on [`save`](Self::save), and waits until it answers.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// With more arguments for redis-server, as `["--maxmemory", "1mb"]`.
+    /// Starts a server with more arguments, for example `["--maxmemory", "1mb"]`.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         Self::launch(arguments, [Login::default(), Login::default()], |_, _| None)
     }
 
-    /// Answers only to those who know the password.
+    /// Starts a server that requires a password.
     pub(crate) fn start_with_password(password: &str) -> Self {
         let login = Login { user: None, password: Some(password.to_owned()) };
         Self::launch(&["--requirepass", password], [login.clone(), login], |_, _| None)
     }
 
-    /// Answers only to a user with a name, who may do what `rules` says, as `~* &* +@all`. Whoever
-    /// does not log in may do nothing.
+    /// Starts a server that requires a named user with the ACL rules `rules`, for example
+    /// `~* &* +@all`. Clients without a login may run no command.
     pub(crate) fn start_with_user(user: &str, password: &str, rules: &str) -> Self {
         let login = |user: &str, password: &str| Login {
             user: Some(user.to_owned()),
@@ -77,7 +78,7 @@ impl RedisServer {
         Self::launch(&arguments, [login(user, password), login("tests", "tests")], |_, _| None)
     }
 
-    /// Speaks TLS where [`RedisServer::url`] leads; the plain port is left to the test itself.
+    /// Starts a server with TLS at [`RedisServer::url`]. The plain port is for the test itself.
     pub(crate) fn start_with_tls() -> Self {
         Self::launch(&[], [Login::default(), Login::default()], |dir, arguments| {
             let port = free_port();
@@ -100,7 +101,7 @@ impl RedisServer {
         [login, own_login]: [Login; 2],
         tls: impl Fn(&Path, &mut Vec<String>) -> Option<(u16, Certificate)>,
     ) -> Self {
-        // Between finding a free port and the server's taking it, another may: then try the next.
+        // Another process may take the free port before the server does: then try the next one.
         for _ in 0..10 {
             let (dir, port) = (own_dir(), free_port());
             let mut arguments: Vec<String> =
@@ -133,7 +134,7 @@ impl RedisServer {
         self.port
     }
 
-    /// Where clients connect, with all they need but the authority of TLS.
+    /// Returns the URL for clients, with their login.
     pub(crate) fn url(&self) -> String {
         let login = match (&self.login.user, &self.login.password) {
             (user, Some(password)) => format!("{}:{password}@", user.as_deref().unwrap_or("")),
@@ -145,23 +146,23 @@ impl RedisServer {
         }
     }
 
-    /// The authority that clients of a server with TLS have to trust, in PEM.
+    /// Returns the file of the certificate authority that clients must trust, in PEM.
     pub(crate) fn authority(&self) -> &Path {
         &self.tls.as_ref().expect("started with TLS").1.authority
     }
 
-    /// Where the server keeps what it saves.
+    /// Returns the directory of the snapshots.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A connection that may do everything.
+    /// Connects with the login of the test, which may run every command.
     pub(crate) fn connect(&self) -> Connection {
         self.try_connect().expect("the server answers")
     }
 
-    /// Without a greeting, so that it costs the server no command; and not for ever, should the
-    /// server be frozen.
+    /// Connects without a greeting, so that it costs the server no command, and with a time limit,
+    /// as the server may be frozen.
     fn try_connect(&self) -> redis::RedisResult<Connection> {
         let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(user) = &self.own_login.user {
@@ -184,7 +185,7 @@ impl RedisServer {
             if self.process.exited() {
                 return false;
             }
-            // Not before it has read its snapshot: until then it answers LOADING.
+            // The server replies with LOADING until it has read its snapshot.
             if let Ok(mut connection) = self.try_connect()
                 && redis::cmd("PING").exec(&mut connection).is_ok()
             {
@@ -196,21 +197,21 @@ impl RedisServer {
         false
     }
 
-    /// At once: connections break, what was not saved is lost.
+    /// Kills the server: connections break, and unsaved data is lost.
     pub(crate) fn kill(&mut self) {
         *self.lock() = Admin::default();
         self.process.kill();
     }
 
-    /// The same server again, on the same port, with what it had saved; killed first if it runs.
+    /// Kills the server if it runs, and starts it again on the same port with its last snapshot.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.process = spawn(&self.arguments);
         assert!(self.answers(), "redis-server does not come back on port {}", self.port);
     }
 
-    /// The server stops answering, while connections to it stand and new ones are accepted by the
-    /// kernel.
+    /// Stops the process: the server does not reply. Its connections stay open, and the kernel
+    /// accepts new ones.
     pub(crate) fn freeze(&self) {
         self.process.freeze();
     }
@@ -219,14 +220,14 @@ impl RedisServer {
         self.process.thaw();
     }
 
-    /// Writes a snapshot: what a restart brings back, however old it is by then.
+    /// Writes a snapshot, which the next restart restores.
     pub(crate) fn save(&self) {
         self.admin(|redis| redis::cmd("SAVE").exec(redis));
     }
 
-    /// Saves and goes, as a server does that is shut down in order.
+    /// Writes a snapshot and stops, as on an orderly shutdown.
     pub(crate) fn shutdown_save(&mut self) {
-        // It hangs up instead of answering.
+        // The server closes the connection instead of a reply.
         let _ = redis::cmd("SHUTDOWN").arg("SAVE").exec(&mut self.connect());
         let patience = Instant::now() + PATIENCE;
         while !self.process.exited() {
@@ -240,13 +241,14 @@ impl RedisServer {
         self.admin(|redis| redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec(redis));
     }
 
-    /// How many commands the server ran, those inside scripts included, our own questions not.
+    /// Returns the number of commands that the server ran, with those inside scripts and without
+    /// those of the test.
     pub(crate) fn commands_processed(&self) -> u64 {
         self.counter("total_commands_processed")
     }
 
-    /// How often the server read from a client: once a round trip, however many commands came in
-    /// one pipeline; and once when a client hangs up.
+    /// Returns the number of reads from clients: one per round trip, however many commands are in
+    /// a pipeline, and one when a client disconnects. Without those of the test.
     pub(crate) fn round_trips(&self) -> u64 {
         self.counter("total_reads_processed")
     }
@@ -255,12 +257,13 @@ impl RedisServer {
         let stats = self.info("stats");
         let asked = self.lock().asked;
         let all = field(&stats, name).unwrap_or_else(|| panic!("no {name} in {stats}"));
-        // A command counts itself once it is over, a read at once.
+        // A command is counted at its end, a read at its start.
         let ours = if name == "total_commands_processed" { asked - 1 } else { asked };
         all.parse::<u64>().unwrap() - ours
     }
 
-    /// How often the server ran this command, as `get` or `script|load`, scripts included.
+    /// Returns the number of runs of a command, for example `get` or `script|load`, with those in
+    /// scripts.
     pub(crate) fn calls(&self, command: &str) -> u64 {
         let stats = self.info("commandstats");
         let Some(line) = field(&stats, &format!("cmdstat_{command}")) else { return 0 };
@@ -271,16 +274,16 @@ impl RedisServer {
         self.admin(|redis| redis::cmd("INFO").arg(section).query(redis))
     }
 
-    fn admin<T>(&self, ask: impl Fn(&mut Connection) -> redis::RedisResult<T>) -> T {
+    fn admin<T>(&self, run: impl Fn(&mut Connection) -> redis::RedisResult<T>) -> T {
         let mut admin = self.lock();
         admin.asked += 1;
         let connection = admin.connection.get_or_insert_with(|| self.connect());
-        let mut answer = ask(connection);
-        // A sentinel hangs up on all clients of a replica that it promotes.
+        let mut answer = run(connection);
+        // A sentinel disconnects all clients of a replica that it promotes.
         if answer.as_ref().is_err_and(redis::RedisError::is_connection_dropped) {
-            answer = ask(admin.connection.insert(self.connect()));
+            answer = run(admin.connection.insert(self.connect()));
         }
-        answer.expect("the server does as it is told")
+        answer.expect("the server runs the command")
     }
 
     fn lock(&self) -> MutexGuard<'_, Admin> {

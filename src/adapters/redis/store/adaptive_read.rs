@@ -1,9 +1,9 @@
 //! Adaptive choice between a plain read and the script that reads and takes a lease.
 //!
-//! | read | cost of a hit | round trips of a miss, with its write |
+//! | read | server time of a hit | round trips of a miss and its write |
 //! | --- | --- | --- |
-//! | script: read, or take a lease | about twice that of a plain read | 2 |
 //! | plain read, then the script on a miss | 1 | 3 |
+//! | script at once | nearly 2 | 2 |
 //!
 //! With concurrent callers and a low miss rate, values are read plainly. A caller without
 //! concurrent ones always uses the script: nobody else waits for Redis then.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use redis::{aio::ConnectionLike, cluster_async::ClusterConnection};
 
 use super::{
-    DeleteStrategy, RedisOptions, RedisStore, RestartPolicy, context::StoreContext,
+    context::StoreContext,
     keyspace::KeySpace,
+    options::{DeleteStrategy, RedisOptions, RestartPolicy},
+    redis_store::RedisStore,
 };
 use crate::{
     adapters::redis::{

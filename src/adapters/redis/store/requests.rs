@@ -22,8 +22,7 @@ const VALUES_PER_MGET: usize = 8;
 /// Remaining time that Redis reports for a value that never expires.
 const NO_EXPIRY: i64 = -1;
 
-/// The Redis keys of a value and of its lease.
-#[derive(Debug)]
+/// The names in Redis of a value and of its lease.
 pub(crate) struct Keys {
     pub(crate) value: String,
     pub(crate) lease: String,
@@ -79,11 +78,7 @@ impl BatchRequest for GetRequest {
         Request::Pipeline(reads)
     }
 
-    fn decode(
-        mut ttls: Vec<Value>,
-        count: usize,
-        _: bool,
-    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
+    fn decode(mut ttls: Vec<Value>, count: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
         let mut values = ttls.split_off(count.min(ttls.len()));
         // The one reply to MGET.
         if values.len() < count
@@ -94,7 +89,7 @@ impl BatchRequest for GetRequest {
                 other => drop(other.extract_error()?),
             }
         }
-        Ok(values.into_iter().zip(ttls))
+        Ok(values.into_iter().zip(ttls).collect())
     }
 
     fn reply_bytes((value, _): &Self::Reply) -> usize {
@@ -129,13 +124,10 @@ impl BatchRequest for GetOrLeaseRequest {
         Request::Script(script, call)
     }
 
-    fn decode(
-        replies: Vec<Value>,
-        _: usize,
-        _: bool,
-    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
+    fn decode(replies: Vec<Value>, _: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
         let mut replies = replies.into_iter();
-        Ok(std::iter::from_fn(move || Some((replies.next()?, replies.next()?, replies.next()?))))
+        let next = || Some((replies.next()?, replies.next()?, replies.next()?));
+        Ok(std::iter::from_fn(next).collect())
     }
 
     fn must_retry((_, ttl, _): &Self::Reply) -> bool {
@@ -172,12 +164,8 @@ impl BatchRequest for PublishRequest {
         Request::Script(script, call)
     }
 
-    fn decode(
-        replies: Vec<Value>,
-        _: usize,
-        is_retry: bool,
-    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
-        Ok(replies.into_iter().map(move |it| (it, is_retry)))
+    fn decode(replies: Vec<Value>, _: usize, is_retry: bool) -> RedisResult<Vec<Self::Reply>> {
+        Ok(replies.into_iter().map(|it| (it, is_retry)).collect())
     }
 
     fn request_bytes(&self) -> usize {
@@ -210,12 +198,8 @@ impl BatchRequest for DeleteRequest {
         Request::Command(delete)
     }
 
-    fn decode(
-        replies: Vec<Value>,
-        _: usize,
-        _: bool,
-    ) -> RedisResult<impl Iterator<Item = Self::Reply>> {
-        Ok(replies.into_iter())
+    fn decode(replies: Vec<Value>, _: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
+        Ok(replies)
     }
 }
 
@@ -267,10 +251,9 @@ mod tests {
     fn a_short_reply_never_gives_a_caller_the_value_of_another() {
         let (one, x) = (Value::Int(1), Value::BulkString(b"x".to_vec()));
         for reply in [vec![], vec![one.clone()], vec![one.clone(), one.clone()]] {
-            assert_eq!(GetRequest::decode(reply, 2, false).unwrap().count(), 0);
+            assert_eq!(GetRequest::decode(reply, 2, false).unwrap(), []);
         }
         let reply = vec![one.clone(), one.clone(), Value::Array(vec![x.clone()])];
-        let replies: Vec<_> = GetRequest::decode(reply, 2, false).unwrap().collect();
-        assert_eq!(replies, [(x, one)]);
+        assert_eq!(GetRequest::decode(reply, 2, false).unwrap(), [(x, one)]);
     }
 }

@@ -10,9 +10,9 @@ use crate::{
     error::BoxError,
 };
 
-/// A batch is full when its requests, or as estimated from the previous batch its replies, reach
-/// this size. A script stops reading values at this size, but reads at least one: Redis builds
-/// the whole reply before it serves another client.
+/// A batch is full at this size, counting its values, or the values of its reply as estimated from
+/// the previous reply. A script stops at this size too, but reads at least one value: Redis builds
+/// the whole reply of a script before it serves another client.
 pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 pub(super) const MISSING_REPLY: &str = "a reply of Redis is missing";
@@ -28,11 +28,7 @@ pub(crate) trait BatchRequest: Sized + Send + Sync + 'static {
 
     /// Splits the reply to a batch of `count` requests. `is_retry`: the batch was sent twice, and
     /// Redis may have executed the first copy too.
-    fn decode(
-        reply: Vec<Value>,
-        count: usize,
-        is_retry: bool,
-    ) -> RedisResult<impl Iterator<Item = Self::Reply>>;
+    fn decode(replies: Vec<Value>, count: usize, is_retry: bool) -> RedisResult<Vec<Self::Reply>>;
 
     /// Returns true if Redis did not execute this request, because the reply to the batch was
     /// full: the caller then sends it alone.
@@ -63,6 +59,8 @@ pub(super) fn decode_batch<R: BatchRequest>(
         // One reply for all.
         reply => vec![sender.decode(reply)?; count],
     };
-    let replies = R::decode(replies, count, is_retry).inspect_err(|error| sender.report(error));
-    Ok(replies?.take(count).collect())
+    let mut replies =
+        R::decode(replies, count, is_retry).inspect_err(|error| sender.report(error))?;
+    replies.truncate(count);
+    Ok(replies)
 }

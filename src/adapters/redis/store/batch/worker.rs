@@ -109,7 +109,7 @@ async fn send_batch<R: BatchRequest>(
 }
 
 /// Returns true if an error of a batch may concern only one of its requests: a key that the user
-/// may not access, or one that holds no string. (Redis before version 7 reports any error in a
+/// may not access, or a key of another type. (Redis before version 7 reports any error in a
 /// script as `ERR`.) Other errors are those of the server, so they concern the whole batch.
 fn may_concern_one(error: &BoxError) -> bool {
     let code = error.downcast_ref::<RedisError>().and_then(RedisError::code);
