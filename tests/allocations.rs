@@ -1,9 +1,10 @@
-//! A hit allocates nothing. In a binary of its own, because it counts every allocation.
+//! Counts allocations: a hit in L1 makes none. A binary of its own, because it counts those of the
+//! whole process.
 
 use lazy_layers_cache::{LazyLayersCache, NegativeCache};
 
-fn allocations(what: impl FnOnce()) -> u64 {
-    allocation_counter::measure(what).count_total
+fn allocations(run: impl FnOnce()) -> u64 {
+    allocation_counter::measure(run).count_total
 }
 
 #[test]
@@ -22,7 +23,7 @@ fn a_hit_allocates_nothing() {
         texts.get_or_set("none", none).await.unwrap();
     });
     let miss = allocations(|| drop(runtime.block_on(texts.get_or_set("new", some).into_future())));
-    assert!(miss > 0, "the counter counts");
+    assert!(miss > 0, "the counter works");
 
     let hit = |times: usize| {
         runtime.block_on(async {
@@ -37,7 +38,7 @@ fn a_hit_allocates_nothing() {
             }
         });
     };
-    // The first hits of a process start the thread that keeps their time.
+    // The first hits of a process start the thread of the coarse clock.
     hit(100);
     assert_eq!(allocations(|| hit(100)), 0);
 }

@@ -1,4 +1,4 @@
-//! The library's own files.
+//! The files of the library, included by path.
 
 #[path = "../../src/flight/shared_result.rs"]
 mod shared_result;

@@ -1,13 +1,15 @@
-//! Checks the very files of `src/flight` under loom, which runs a small program once for every
-//! order in which its threads can meet. No copy, and no switch in the library: the files use a
-//! module `crate::sync`, and here that is loom's.
+//! Model checks of the single flight: compiles the files of `src/flight` themselves against loom,
+//! which runs a small program once for every interleaving of its threads.
+//!
+//! The library needs neither a copy nor a `cfg` for this: its files use a module `crate::sync`,
+//! which is loom's here.
 
 #![cfg(test)]
 
-/// The same surface as the library's `sync`.
+/// The same items as the `sync` of the library.
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
-    // Not loom's `Arc`: keys are `Arc<str>`, and counting references is not what is checked.
+    // Not loom's `Arc`: it has no `Arc<str>`, and the models do not check reference counts.
     pub(crate) use std::sync::Arc;
 
     #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! The small programs. `Cell` stands for memory's place for one key, an atomic for the origin.
+//! The models: small programs on one key. A `Cell` stands for the entry in L1, an atomic for the
+//! origin.
 
 use loom::{
     future::block_on,
@@ -11,7 +12,7 @@ use crate::{
     sync::{Arc, Mutex},
 };
 
-/// What is cached: the version read from the origin.
+/// The cached version of the origin.
 type Cell = Mutex<Option<usize>>;
 type Table = FlightTable<(), usize>;
 
@@ -23,7 +24,7 @@ struct World {
     key: Arc<str>,
 }
 
-/// How a read was answered.
+/// The answer of a read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Read {
     Found(usize),
@@ -43,7 +44,7 @@ impl World {
         })
     }
 
-    /// A `get_or_set` at its barest.
+    /// A minimal `get_or_set`.
     fn read(&self) -> Read {
         let recheck = || self.cell.lock().map_or(Ok(()), Err);
         match self.table.join(&self.key, 0, true, recheck) {
@@ -64,9 +65,8 @@ impl World {
         self.table.invalidate(&self.key, || *self.cell.lock() = None);
     }
 
-    fn nothing_is_left(&self) {
+    fn assert_nothing_is_left(&self) {
         assert_eq!(self.table.running(), 0);
-        // And a place for each flight there may be.
         let recheck = || Err::<(), _>(());
         assert!(matches!(self.table.join(&self.key, 0, true, recheck), Join::Found(())));
     }
@@ -80,8 +80,7 @@ fn spawn<T: 'static>(
     thread::spawn(move || run(&world))
 }
 
-/// For three threads, which can meet in too many orders to try each: all orders in which at most
-/// three times a thread is stopped that could go on.
+/// For three threads, which have too many interleavings: only those with at most three preemptions.
 fn bounded() -> loom::model::Builder {
     let mut bounded = loom::model::Builder::new();
     bounded.preemption_bound = Some(3);
@@ -89,7 +88,7 @@ fn bounded() -> loom::model::Builder {
 }
 
 #[test]
-fn a_load_from_before_a_delete_is_never_seen_after_it() {
+fn a_value_loaded_before_a_delete_is_never_read_after_it() {
     loom::model(|| {
         let world = World::new();
         let load = spawn(&world, |world| {
@@ -98,13 +97,13 @@ fn a_load_from_before_a_delete_is_never_seen_after_it() {
         world.change_and_delete(2);
         let after = match world.read() {
             Read::Found(version) | Read::Loaded(version) => version,
-            // A flight that can be joined after the delete began after it.
+            // A flight that can be joined after the delete started after the delete.
             Read::Joined(result) => result.unwrap(),
         };
         assert_eq!(after, 2);
         load.join().unwrap();
         assert_ne!(*world.cell.lock(), Some(1));
-        world.nothing_is_left();
+        world.assert_nothing_is_left();
     });
 }
 
@@ -122,7 +121,7 @@ fn callers_at_once_share_one_load_or_find_its_result() {
                 "{read:?}"
             );
         }
-        world.nothing_is_left();
+        world.assert_nothing_is_left();
     });
 }
 
@@ -131,21 +130,21 @@ fn a_flight_whose_load_is_dropped_wakes_its_followers() {
     loom::model(|| {
         let world = World::new();
         let Join::Lead(lead) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
-            panic!("the first leads");
+            panic!("the first caller leads");
         };
         let follower = spawn(&world, World::read);
         drop(lead);
         assert!(matches!(follower.join().unwrap(), Read::Joined(None) | Read::Loaded(1)));
-        world.nothing_is_left();
+        world.assert_nothing_is_left();
     });
 }
 
 #[test]
-fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
+fn a_follower_dropped_while_its_flight_completes_leaves_nothing_behind() {
     bounded().check(|| {
         let world = World::new();
         let Join::Lead(lead) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
-            panic!("the first leads");
+            panic!("the first caller leads");
         };
         let leaving = spawn(&world, |world| {
             if let Join::Follow(follower) =
@@ -160,7 +159,7 @@ fn a_follower_that_leaves_while_its_flight_lands_leaves_nothing() {
         lead.complete(7);
         leaving.join().unwrap();
         assert!(matches!(staying.join().unwrap(), Read::Joined(Some(7)) | Read::Loaded(1)));
-        world.nothing_is_left();
+        world.assert_nothing_is_left();
     });
 }
 
@@ -177,10 +176,10 @@ fn of_two_deletes_and_a_load_the_last_change_wins() {
         delete.join().unwrap();
         let last = world.origin.load(SeqCst);
         let cached = *world.cell.lock();
-        // The change that came last may have deleted before the other changed: what is cached
-        // is never older than the first of the two, and nothing of before either.
+        // The last writer may delete before the other one writes. So the cell may hold either new
+        // version, but never the version from before both deletes.
         assert!(cached.is_none_or(|version| version != 1), "{cached:?}, origin {last}");
-        world.nothing_is_left();
+        world.assert_nothing_is_left();
     });
 }
 
@@ -191,7 +190,7 @@ fn an_older_load_never_replaces_a_newer_one() {
         // Too old to be joined, so that both loads run at once.
         let Join::Lead(mut older) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(()))
         else {
-            panic!("the first leads");
+            panic!("the first caller leads");
         };
         let Join::Lead(mut newer) = world.table.join(&world.key, 101, true, || Ok::<_, ()>(()))
         else {
@@ -205,6 +204,6 @@ fn an_older_load_never_replaces_a_newer_one() {
         older.complete(1);
         publishes.join().unwrap();
         assert_eq!(*world.cell.lock(), Some(2));
-        world.nothing_is_left();
+        world.assert_nothing_is_left();
     });
 }

@@ -30,7 +30,8 @@ type Output<V, L> = <<L as Loader<V>>::Loaded as IntoLoaded<V>>::Output;
 /// # use std::time::Duration;
 /// # use lazy_layers_cache::{LazyLayersCache, Source};
 /// # async fn find_price() -> Result<f64, std::io::Error> { Ok(9.99) }
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let cache = LazyLayersCache::<String, f64>::builder().build()?;
 /// let price = cache
 ///     .get_or_set("price:7", find_price)

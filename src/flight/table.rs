@@ -242,8 +242,7 @@ impl<C, T> FlightTable<C, T> {
         true
     }
 
-    /// Frees the slot of a flight that callers cannot join any more. Must not be called under a
-    /// lock: it may drop the flight, and with it user values.
+    /// Frees the slot of a closed flight. Must not run under a lock: it may drop user values.
     fn release_slot(&self, joinable: Option<Joinable<C, T>>) {
         if let Some(ended) = joinable {
             self.joinable.fetch_sub(1, Ordering::Relaxed);

@@ -1,9 +1,10 @@
-//! The only file that names the memory engine, quick_cache: a sharded clock-pro whose hit costs an
-//! eighth of moka's and whose hit ratio is above LRU's and TinyLFU's on the usual traces.
+//! The eviction engine of L1: quick_cache, a sharded clock-pro. No other file names it.
 //!
-//! It has neither times nor timers; [`Entry`](crate::entry::Entry) brings the times. An expired
-//! entry stays until it is replaced, deleted or pushed out: the bounds hold all the same, and no
-//! task has to walk the cache.
+//! The engine knows no times; [`Entry`](crate::entry::Entry) has them. An expired entry stays until
+//! it is replaced, deleted or evicted: the bounds hold all the same, and no task walks the cache.
+//!
+//! Alternatives considered: moka. A hit in quick_cache costs an eighth of moka's, and its hit ratio
+//! is above those of LRU and TinyLFU on the usual traces.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,7 +16,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache};
 use crate::glob::Pattern;
 
 pub(super) trait Weighted: Clone {
-    /// The same at each call, at least 1.
+    /// The weight, at least 1. Must not change.
     fn weight(&self) -> u64;
 }
 
@@ -25,37 +26,37 @@ pub(super) struct Engine<E: Weighted>(
     Cache<Key, E, ByWeight, foldhash::fast::RandomState, Collect>,
 );
 
-/// What an engine is expected to hold.
+/// The expected contents of an engine.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// About this many entries.
+    /// About `.0` entries.
     Entries(usize),
-    /// Nobody knows how many: only their weight is bounded.
+    /// An unknown number of entries: only their weight is bounded.
     Weight,
 }
 
 impl<E: Weighted> Engine<E> {
-    /// Shards cost a few bytes each and let threads read side by side; with fewer, a second
+    /// A shard costs a few bytes and lets threads read in parallel. With fewer shards, a second
     /// thread on two cores adds almost nothing.
-    const MOST_SHARDS: usize = 64;
-    /// An entry must fit into a shard: where entries can be heavy, shards are few.
+    const MAX_SHARDS: usize = 64;
+    /// Number of shards where entries can be heavy, because an entry must fit into one shard.
     const SHARDS_BY_WEIGHT: usize = 8;
-    /// A shard evicts on its own, so a small one evicts badly.
-    const LEAST_ENTRIES_PER_SHARD: usize = 32;
-    /// The part of a shard for entries asked for more than once: quick_cache's own default.
+    /// Each shard evicts on its own, and a smaller one evicts badly.
+    const MIN_ENTRIES_PER_SHARD: usize = 32;
+    /// The part of a shard for entries that were read more than once: the default of quick_cache.
     const HOT: f64 = 0.97;
-    /// Room to begin with where the number of entries is anyone's guess; it grows.
-    const GUESSED_ENTRIES: usize = 10_000;
+    /// Initial capacity where the number of entries is unknown; it grows.
+    const INITIAL_ENTRIES: usize = 10_000;
 
-    /// Holds at most `capacity` of weight, never more: what does not divide evenly is left out.
+    /// An engine that holds at most `capacity` of weight: the rest of an uneven division by the
+    /// number of shards is not used.
     pub(super) fn new(capacity: u64, shape: Shape) -> Self {
         let (mut shards, expected) = match shape {
-            Shape::Entries(entries) => (Self::MOST_SHARDS, entries),
-            Shape::Weight => (Self::SHARDS_BY_WEIGHT, Self::GUESSED_ENTRIES),
+            Shape::Entries(entries) => (Self::MAX_SHARDS, entries),
+            Shape::Weight => (Self::SHARDS_BY_WEIGHT, Self::INITIAL_ENTRIES),
         };
         while shards > 1
-            && (expected / shards < Self::LEAST_ENTRIES_PER_SHARD
-                || capacity / (shards as u64) == 0)
+            && (expected / shards < Self::MIN_ENTRIES_PER_SHARD || capacity / (shards as u64) == 0)
         {
             shards /= 2;
         }
@@ -63,10 +64,10 @@ impl<E: Weighted> Engine<E> {
         options
             .shards(shards)
             .hot_allocation(Self::HOT)
-            // Above any shard's least, or quick_cache would halve the number again.
-            .estimated_items_capacity(expected.max(shards * Self::LEAST_ENTRIES_PER_SHARD))
+            // Above the minimum of quick_cache, which would otherwise halve the shards again.
+            .estimated_items_capacity(expected.max(shards * Self::MIN_ENTRIES_PER_SHARD))
             .weight_capacity(capacity / (shards as u64) * (shards as u64));
-        #[expect(clippy::expect_used, reason = "fails only where one of the two is left out")]
+        #[expect(clippy::expect_used, reason = "fails only if one of the two is missing")]
         let options = options.build().expect("both capacities are given");
         Self(Cache::with_options(
             options,
@@ -76,9 +77,9 @@ impl<E: Weighted> Engine<E> {
         ))
     }
 
-    /// The most that one entry may weigh: quick_cache refuses what does not fit into the hot part
-    /// of a shard.
-    pub(super) fn heaviest(&self) -> u64 {
+    /// The maximum weight of one entry: quick_cache refuses an entry that does not fit into the hot
+    /// part of a shard.
+    pub(super) fn max_entry_weight(&self) -> u64 {
         let capacity = self.0.shard_capacity();
         ((capacity as f64 * Self::HOT) as u64).clamp(1, capacity.max(1))
     }
@@ -88,7 +89,7 @@ impl<E: Weighted> Engine<E> {
         self.0.get(key)
     }
 
-    /// Like `get`, but does not count as a use.
+    /// The entry of a key, without counting as a use.
     pub(super) fn peek(&self, key: &str) -> Option<E> {
         self.0.peek(key)
     }
@@ -103,13 +104,15 @@ impl<E: Weighted> Engine<E> {
         self.0.remove(key).map(|(_, entry)| entry)
     }
 
-    /// `retain` and `clear` of the engine were refused: they hold a shard for the whole walk and
-    /// drop the user's values under its lock.
+    /// Walks all entries and removes those that match, one a step.
+    ///
+    /// Alternatives considered: `retain` and `clear` of quick_cache. They lock a shard for the
+    /// whole walk, and drop user values under that lock.
     pub(super) fn sweep<'a>(&'a self, pattern: &'a Pattern) -> impl Iterator<Item = ()> + 'a {
         self.0.iter().map(|(key, _)| {
             if pattern.matches(&key) {
                 let removed = self.0.remove(&key);
-                // The user's value, whose `Drop` may panic: that harms nobody but itself.
+                // A panic in the `Drop` of a user value ends here.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(removed)));
             }
         })
@@ -133,7 +136,8 @@ impl<E: Weighted> Weighter<Key, E> for ByWeight {
     }
 }
 
-/// Gathers what an insert pushed out, so that it is dropped after the shard's lock.
+/// Collects the entries that an insert displaces, so that the caller drops them after the lock of
+/// the shard.
 #[derive(Clone)]
 struct Collect;
 
@@ -141,7 +145,7 @@ impl<E> Lifecycle<Key, E> for Collect {
     type RequestState = Evicted<E>;
 
     fn on_evict(&self, evicted: &mut Evicted<E>, key: Key, entry: E) {
-        // The engine hands out the entry that is replaced in the same way.
+        // quick_cache reports the replaced entry of the same key here too.
         if evicted.inserted.as_ref() == Some(&key) {
             evicted.replaced = Some(entry);
         } else if evicted.first.is_none() {
@@ -152,7 +156,7 @@ impl<E> Lifecycle<Key, E> for Collect {
     }
 }
 
-/// Entries that an insert displaced. Mostly one, so only more than one take the heap.
+/// The entries that an insert displaced. Usually one, so only a second one allocates.
 pub(super) struct Evicted<E> {
     inserted: Option<Key>,
     replaced: Option<E>,
@@ -171,7 +175,7 @@ impl<E> Evicted<E> {
         Self { replaced: entry, ..Self::default() }
     }
 
-    /// How many of them were of other keys.
+    /// The number of entries of other keys.
     pub(super) fn len(&self) -> u64 {
         u64::from(self.first.is_some()) + self.others.len() as u64
     }
@@ -191,23 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_never_exceeded_however_it_divides() {
+    fn the_bound_holds_for_every_capacity() {
         for capacity in [1usize, 2, 31, 33, 63, 64, 65, 100, 999, 2_049, 10_000, 12_345] {
             let engine = Engine::new(capacity as u64, Shape::Entries(capacity));
-            let mut most = 0;
+            let mut max = 0;
             for i in 0..capacity * 3 {
                 engine.insert(&format!("key:{i}").into(), Heavy(1));
-                most = most.max(engine.len());
+                max = max.max(engine.len());
             }
-            assert!(most <= capacity, "{most} entries in a cache of {capacity}");
-            assert!(most * 10 >= capacity * 9, "only {most} entries in a cache of {capacity}");
+            assert!(max <= capacity, "{max} entries in a cache of {capacity}");
+            assert!(max * 10 >= capacity * 9, "only {max} entries in a cache of {capacity}");
         }
     }
 
     #[test]
-    fn an_entry_too_heavy_for_any_shard_is_handed_back() {
+    fn an_entry_too_heavy_for_any_shard_is_returned() {
         let engine = Engine::new(6_400, Shape::Weight);
-        assert_eq!(engine.heaviest(), 776);
+        assert_eq!(engine.max_entry_weight(), 776);
         engine.insert(&"big".into(), Heavy(776));
         assert!(engine.get("big").is_some());
         assert!(engine.insert(&"big".into(), Heavy(777)).replaced.is_some());
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_overwritten_is_handed_back_and_is_no_eviction() {
+    fn a_replaced_entry_is_returned_and_is_no_eviction() {
         let engine = Engine::new(100, Shape::Entries(100));
         for _ in 0..10 {
             let displaced = engine.insert(&"same".into(), Heavy(1));
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_removes_what_it_matches_and_nothing_else() {
+    fn a_pattern_removes_its_matches_and_nothing_else() {
         let engine = Engine::new(10_000, Shape::Entries(10_000));
         for i in 0..1_000 {
             engine.insert(&format!("a:{i}").into(), Heavy(1));

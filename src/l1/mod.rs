@@ -1,8 +1,8 @@
-//! The level in memory: values with their stale copies, and the keys known to be missing.
+//! L1: the memory of the instance, with fresh and stale values and with negative entries.
 //!
-//! Knows nothing of loads and fences. Whoever writes here holds the right to (see `flight`), and
-//! gets back what the write displaced, to drop it where no lock is held: it is the user's, and
-//! its `Drop` may call the cache.
+//! L1 knows neither loads nor fences: a writer holds the right to write (see `flight`). Each write
+//! returns the displaced values, and the writer drops them where no lock is held, because the
+//! `Drop` of a user value may call the cache.
 
 mod engine;
 
@@ -14,22 +14,23 @@ use crate::{entry::Entry, glob::Pattern, options::CacheOptions};
 pub(crate) struct L1<V> {
     values: Option<Engine<Entry<V>>>,
     missing: Option<Engine<Missing>>,
-    /// How much of the user's weight is one unit of ours: 1, but for bounds above 4 GiB, so that
-    /// an entry's weight fits 32 bits.
-    unit: u64,
-    /// The least that an entry counts for, by which a bound on weight bounds the number too.
-    least_weight: u32,
+    /// The user weight that counts as 1: above 1 only for bounds above 2^32, so that the weight of
+    /// an entry fits 32 bits.
+    weight_scale: u64,
+    /// The minimum weight that an entry counts for, so that a bound on weight bounds the number of
+    /// entries too.
+    min_weight: u32,
 }
 
-/// A key known not to exist.
+/// A negative entry: the key does not exist.
 #[derive(Debug, Clone, Copy)]
 struct Missing {
     since: u64,
     until: u64,
 }
 
-/// What a write pushed out: to be dropped by the caller, outside every lock.
-#[must_use = "holds the user's values: drop it outside of locks"]
+/// The values that a write displaced. The writer drops them outside of every lock.
+#[must_use = "holds user values: drop it outside of locks"]
 pub(crate) struct Displaced<V>(engine::Evicted<Entry<V>>);
 
 impl<V> Displaced<V> {
@@ -37,7 +38,7 @@ impl<V> Displaced<V> {
         Self(engine::Evicted::replaced(entry))
     }
 
-    /// How many entries of other keys made room for the written one.
+    /// The number of entries of other keys that L1 evicted for the written one.
     pub(crate) fn evictions(&self) -> u64 {
         self.0.len()
     }
@@ -62,64 +63,64 @@ impl<V> L1<V> {
             (None, None) => Some(crate::options::L1Options::DEFAULT_MAX_ENTRIES),
             (entries, _) => entries,
         };
-        let unit = l1.max_weight.map_or(1, |weight| weight.div_ceil(u64::from(u32::MAX)));
-        let (capacity, shape, least_weight) = match (l1.max_weight, entries) {
+        let weight_scale = l1.max_weight.map_or(1, |weight| weight.div_ceil(u64::from(u32::MAX)));
+        let (capacity, shape, min_weight) = match (l1.max_weight, entries) {
             (None, entries) => {
                 let entries = entries.unwrap_or(usize::MAX);
                 (entries as u64, Shape::Entries(entries), 1)
             }
-            (Some(weight), None) => (weight / unit, Shape::Weight, 1),
+            (Some(weight), None) => (weight / weight_scale, Shape::Weight, 1),
             (Some(weight), Some(entries)) => {
-                let capacity = weight / unit;
+                let capacity = weight / weight_scale;
                 (capacity, Shape::Entries(entries), capacity.div_ceil(entries as u64))
             }
         };
         let negative = &options.negative_cache;
-        let most_missing = negative.max_entries;
+        let max_missing = negative.max_entries;
         Self {
             values: l1.enabled.then(|| Engine::new(capacity, shape)),
             missing: (l1.enabled && negative.enabled)
-                .then(|| Engine::new(most_missing as u64, Shape::Entries(most_missing))),
-            unit,
-            least_weight: u32::try_from(least_weight).unwrap_or(u32::MAX),
+                .then(|| Engine::new(max_missing as u64, Shape::Entries(max_missing))),
+            weight_scale,
+            min_weight: u32::try_from(min_weight).unwrap_or(u32::MAX),
         }
     }
 
-    /// What an entry of this weight counts for.
+    /// Converts a user weight to the weight that an entry counts for.
     pub(crate) fn counted_weight(&self, weight: u64) -> u32 {
-        let units = weight.div_ceil(self.unit);
-        u32::try_from(units).unwrap_or(u32::MAX).max(self.least_weight)
+        let units = weight.div_ceil(self.weight_scale);
+        u32::try_from(units).unwrap_or(u32::MAX).max(self.min_weight)
     }
 
-    /// Whether an entry that counts for this much can be kept at all.
+    /// Whether L1 can keep an entry of this counted weight at all.
     pub(crate) fn has_room_for(&self, counted_weight: u32) -> bool {
-        let fits = |values: &Engine<_>| u64::from(counted_weight) <= values.heaviest();
+        let fits = |values: &Engine<_>| u64::from(counted_weight) <= values.max_entry_weight();
         self.values.as_ref().is_none_or(fits)
     }
 
-    /// The hit path: a fresh value that was stored at `floor` or later, or nothing.
+    /// The hit path: the value of a fresh entry that was stored at `min_stored_at` or later.
     #[inline]
-    pub(crate) fn fresh(&self, key: &str, now: u64, floor: u64) -> Option<Arc<V>> {
+    pub(crate) fn fresh(&self, key: &str, now: u64, min_stored_at: u64) -> Option<Arc<V>> {
         let entry = self.values.as_ref()?.get(key)?;
-        (entry.is_fresh(now) && entry.stored_at_or_after(floor)).then(|| entry.into_value())
+        (entry.is_fresh(now) && entry.stored_at_or_after(min_stored_at)).then(|| entry.into_value())
     }
 
-    /// Whatever is held for the key, fresh or stale.
+    /// The entry of the key, fresh or stale.
     pub(crate) fn get(&self, key: &str) -> Option<Entry<V>> {
         self.values.as_ref()?.get(key)
     }
 
-    /// Whatever is held for the key, fresh or stale, without counting as a use.
+    /// The entry of the key, fresh or stale. Does not count as a use.
     pub(crate) fn peek(&self, key: &str) -> Option<Entry<V>> {
         self.values.as_ref()?.peek(key)
     }
 
-    pub(crate) fn is_known_missing(&self, key: &str, now: u64, floor: u64) -> bool {
+    pub(crate) fn is_known_missing(&self, key: &str, now: u64, min_stored_at: u64) -> bool {
         let missing = self.missing.as_ref().and_then(|keys| keys.get(key));
-        missing.is_some_and(|it| now < it.until && it.since >= floor)
+        missing.is_some_and(|it| now < it.until && it.since >= min_stored_at)
     }
 
-    /// Whether [`insert_missing`](Self::insert_missing) remembers anything.
+    /// Whether [`insert_missing`](Self::insert_missing) keeps negative entries.
     pub(crate) fn remembers_missing(&self) -> bool {
         self.missing.is_some()
     }
@@ -132,7 +133,7 @@ impl<V> L1<V> {
         Displaced(values.insert(key, entry))
     }
 
-    /// The key does not exist: any copy goes, and that is remembered for as long as asked.
+    /// Removes the value of a key that does not exist, and keeps a negative entry until `until`.
     pub(crate) fn insert_missing(&self, key: &Arc<str>, since: u64, until: u64) -> Displaced<V> {
         if let Some(missing) = &self.missing {
             missing.insert(key, Missing { since, until });
@@ -147,8 +148,8 @@ impl<V> L1<V> {
         Displaced::removed(self.remove_value(key))
     }
 
-    /// Walks all keys and removes those that match, one key a step: readers of other keys never
-    /// wait for more than one removal, and the caller may pause between steps.
+    /// Walks all keys and removes those that match, one key a step: a reader of another key waits
+    /// for at most one removal, and the caller may pause between steps.
     pub(crate) fn sweep<'a>(&'a self, pattern: &'a Pattern) -> impl Iterator<Item = ()> + Send + 'a
     where
         V: Send + Sync,
@@ -162,7 +163,7 @@ impl<V> L1<V> {
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.values.as_ref().map_or(0, Engine::weight) * self.unit
+        self.values.as_ref().map_or(0, Engine::weight) * self.weight_scale
     }
 
     fn remove_value(&self, key: &str) -> Option<Entry<V>> {

@@ -1,4 +1,4 @@
-//! A loader's call with its panics and its time kept within bounds.
+//! Calls a loader: contains its panics and enforces its hard timeout.
 
 use std::{
     any::Any,
@@ -18,10 +18,10 @@ use crate::{
     resilience::{Elapsed, timeout},
 };
 
-/// Calls the loader: its error, its panic (also while it is made or dropped), its hard timeout
-/// and the want of a runtime all become an [`Error`].
+/// Calls the loader and returns its answer. Its error, its panic (also one while its future is
+/// created or dropped), its hard timeout and a missing runtime become an [`Error`].
 ///
-/// Cancel safe: dropping it drops the loader.
+/// Cancel safe: dropping the future drops the loader.
 pub(crate) async fn run_contained<V, L: Loader<V>>(
     key: &Arc<str>,
     loader: L,
@@ -48,7 +48,7 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
         })
     });
 
-    // A loader that is ready at once needs neither a timer nor a runtime to have one.
+    // A loader that is ready at once needs no timer, and no runtime for one.
     let first = poll_fn(|context| Poll::Ready(Pin::new(&mut load).poll(context))).await;
     if let Poll::Ready(result) = first {
         return result;
@@ -56,12 +56,12 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
     if Handle::try_current().is_err() {
         return Err(Error::no_runtime(key));
     }
-    // Wherever the next poll is, it is not in this one: the first was the caller's, who did not
-    // ask to wait for what the loader does after it has waited once.
-    let mut leaves = true;
+    // Yields once: the first poll runs in the caller's task, and the caller must not run the part
+    // of the loader that follows its first wait.
+    let mut yields = true;
     poll_fn(|context| {
         context.waker().wake_by_ref();
-        if std::mem::take(&mut leaves) { Poll::Pending } else { Poll::Ready(()) }
+        if std::mem::take(&mut yields) { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
     let left = begun.zip(hard).map(|(begun, hard)| hard.saturating_sub(begun.elapsed()));
@@ -72,8 +72,8 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
     })
 }
 
-/// Drops a loader that did not end; if its `Drop` panics, that has been reported by the panic
-/// hook and there is nobody else to tell.
+/// Drops a loader that did not end. Ignores a panic in its `Drop`, which the panic hook has
+/// reported already.
 fn drop_quietly<F>(mut future: Pin<&mut Option<F>>) {
     let _ = catch_unwind(AssertUnwindSafe(|| future.set(None)));
 }

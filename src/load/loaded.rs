@@ -1,15 +1,16 @@
-//! What a loader may return, and what its caller gets for it.
+//! The return types of loaders, and the types that callers get for them.
 
 use std::{sync::Arc, time::Duration};
 
-/// A loader's answer in full: a value or none, with times of its own.
+/// The full answer of a loader: a value or none, with its own ttl and stale window.
 ///
 /// ```
 /// # use lazy_layers_cache::{LazyLayersCache, Loaded};
 /// # use std::time::Duration;
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let cache = LazyLayersCache::<String, String>::builder().build()?;
-/// // The origin knows best how long its answer is good for.
+/// // The origin knows the lifetime of the token.
 /// let token = cache
 ///     .get_or_set("token", || async {
 ///         Ok::<_, std::io::Error>(Loaded::value("s3cr3t".to_owned()).ttl(Duration::from_secs(30)))
@@ -27,47 +28,49 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    /// A value.
+    /// An answer with a value.
     pub fn value(value: impl Into<Arc<V>>) -> Self {
         Self { value: Some(value.into()), ttl: None, stale_for: None }
     }
 
-    /// The key does not exist.
+    /// An answer that says that the key does not exist.
     pub fn none() -> Self {
         Self { value: None, ttl: None, stale_for: None }
     }
 
-    /// How long this answer is fresh, before all other settings. Zero: do not cache it.
+    /// Sets the ttl of this answer. It takes precedence over the call and the cache. Zero: do not
+    /// cache the answer.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// How long it may serve as a stale copy after that, before all other settings.
+    /// Sets the stale window of this answer, after its ttl. It takes precedence over the call and
+    /// the cache.
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.stale_for = Some(stale_for);
         self
     }
 }
 
-/// What a loader may return, and what `get_or_set` then gives:
+/// The types that a loader may return, and the type that `get_or_set` returns for each:
 ///
-/// | the loader returns | `get_or_set(..).await?` is | for |
+/// | the loader returns | `get_or_set(..).await?` is | for keys that |
 /// | --- | --- | --- |
-/// | `V` or `Arc<V>` | `Arc<V>` | what always exists |
-/// | `Option<V>` | `Option<Arc<V>>` | what may not: `None` is cached as missing |
-/// | [`Loaded<V>`] | `Option<Arc<V>>` | either, with times of its own |
+/// | `V` or `Arc<V>` | `Arc<V>` | always exist |
+/// | `Option<V>` | `Option<Arc<V>>` | may not exist: `None` is cached as a negative entry |
+/// | [`Loaded<V>`] | `Option<Arc<V>>` | may not exist, with a ttl of their own |
 ///
-/// A loader that returns `V` denies that the key can be missing: an entry that says so does not
-/// count as an answer for it.
+/// A loader that returns `V` says that the key always exists: for its call, a negative entry counts
+/// as a miss.
 pub trait IntoLoaded<V>: Send + 'static {
-    /// What the caller gets.
+    /// The type that the caller gets.
     type Output;
 
-    /// The answer in full.
+    /// Converts the return value to a full answer.
     fn into_loaded(self) -> Loaded<V>;
 
-    /// What the caller gets for a value or none; `None` if that cannot be said in this type.
+    /// Converts a value or none to the caller's type; `None` if that type cannot express it.
     fn output(value: Option<Arc<V>>) -> Option<Self::Output>;
 }
 

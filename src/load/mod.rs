@@ -1,5 +1,4 @@
-//! The loader's contract: what it is, what it may return, and how its call is kept from doing
-//! harm.
+//! The loader: its trait, its return types, and the call that contains its panics and its time.
 
 mod contained;
 mod loaded;
@@ -9,17 +8,19 @@ use crate::error::BoxError;
 pub(crate) use self::contained::run_contained;
 pub use self::loaded::{IntoLoaded, Loaded};
 
-/// What fetches a value that no level has: any `FnOnce() -> Future<Output = Result<_, _>>`.
+/// A loader: fetches a value that neither L1 nor L2 has. Any
+/// `FnOnce() -> Future<Output = Result<_, _>>` is a loader.
 ///
-/// It may return, as [`IntoLoaded`] lists, a value, an `Option` or a [`Loaded`]; its error may be
-/// any error type, `String` or `&str` ([`BoxError`] says which). It owns what it uses, because it
-/// can outlive its caller: others may be waiting for it. The first time it is polled where it was
-/// called; if it has to wait, it goes on in a task of its own (as do loaders called by loaders
-/// called by loaders, sixteen deep). So it is cancelled by the hard
-/// timeout, by closing or dropping the cache and by the end of its runtime, never by a caller
-/// that goes away.
+/// A loader may return a value, an `Option` or a [`Loaded`] (see [`IntoLoaded`]), and any error
+/// type, `String` or `&str` as its error (see [`BoxError`]). It must own its data, because it can
+/// outlive its caller: other callers may be waiting for its result.
 ///
-/// For a loader with state, implement this for a type of your own:
+/// The cache polls a loader once in the caller's task. A loader that is not ready then continues in
+/// a task of its own, as does every loader that is nested sixteen loaders deep. So a loader is
+/// cancelled by its hard timeout, by closing or dropping the cache, and by the end of its runtime,
+/// but never by a caller that goes away.
+///
+/// For a loader with state, implement this trait for your own type:
 ///
 /// ```
 /// use lazy_layers_cache::{LazyLayersCache, Loader};
@@ -35,18 +36,19 @@ pub use self::loaded::{IntoLoaded, Loaded};
 ///     }
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let prices = LazyLayersCache::<u64, f64>::builder().build()?;
 /// assert_eq!(prices.get_or_set(&7, LoadPrice { product: 7 }).await?.as_deref(), Some(&9.99));
 /// # Ok(()) }
 /// ```
 pub trait Loader<V>: Send + 'static {
-    /// What it returns: `V`, `Option<V>`, `Loaded<V>`, ...
+    /// The return type: `V`, `Option<V>`, `Loaded<V>`, ...
     type Loaded: IntoLoaded<V>;
-    /// What it fails with.
+    /// The error type.
     type Error: Into<BoxError>;
 
-    /// Fetches the value. Called at most once.
+    /// Fetches the value. The cache calls it at most once.
     fn load(self) -> impl Future<Output = Result<Self::Loaded, Self::Error>> + Send + 'static;
 }
 

@@ -1,4 +1,4 @@
-//! The verbs, on a cache that nothing happens to.
+//! Each operation, on a cache without faults.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use lazy_layers_cache::{CacheKey, KeyText, LazyLayersCache, Loaded, Source};
 use crate::support::{Broken, Cache, Gate, Origin, ms, on_tokio_time};
 
 #[tokio::test(start_paused = true)]
-async fn what_was_loaded_is_found_again() {
+async fn a_loaded_value_is_found_again() {
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
 
     assert_eq!(cache.get("k").await, None);
@@ -21,7 +21,7 @@ async fn what_was_loaded_is_found_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn set_delete_pattern_and_clear_do_what_they_say() {
+async fn set_delete_pattern_and_clear_change_their_keys_only() {
     let cache = on_tokio_time().build().unwrap();
     for (value, key) in (1..).zip(["a:1", "a:2", "b:1", "b:2"]) {
         cache.set(key, value).await.unwrap();
@@ -35,7 +35,7 @@ async fn set_delete_pattern_and_clear_do_what_they_say() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_result_has_the_type_that_the_loader_speaks_of() {
+async fn the_result_type_follows_from_the_type_of_the_loader() {
     let cache = on_tokio_time().build().unwrap();
     let value: Arc<u32> = cache.get_or_set("v", || async { Ok::<_, Broken>(1) }).await.unwrap();
     let shared: Arc<u32> =
@@ -48,7 +48,7 @@ async fn the_result_has_the_type_that_the_loader_speaks_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outcome_tells_where_the_value_came_from_and_how_old_it_is() {
+async fn an_outcome_has_the_source_and_the_age_of_the_value() {
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
 
     let first = cache.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
@@ -61,7 +61,7 @@ async fn an_outcome_tells_where_the_value_came_from_and_how_old_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forced_refresh_loads_though_the_value_is_fresh() {
+async fn a_refresh_loads_although_the_value_is_fresh() {
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
 
@@ -69,13 +69,13 @@ async fn a_forced_refresh_loads_though_the_value_is_fresh() {
     assert_eq!((again.as_deref(), origin.loads()), (Some(&2), 2));
     assert_eq!(cache.get("k").await.as_deref(), Some(&2));
 
-    // If it fails, the fresh value is at hand, and stays fresh: no throttle.
+    // A failed refresh returns the fresh value, which stays fresh and is not throttled.
     let kept = cache.get_or_set("k", origin.load(Gate::Err)).refresh().await.unwrap();
     assert_eq!((kept.as_deref(), cache.get("k").await.as_deref()), (Some(&2), Some(&2)));
 }
 
 #[tokio::test]
-async fn keys_of_any_type_become_text_at_the_door() {
+async fn keys_of_any_type_are_converted_to_text() {
     struct Page(u64, &'static str);
     impl CacheKey for Page {
         fn key_text(&self) -> KeyText<'_> {
@@ -95,7 +95,7 @@ async fn keys_of_any_type_become_text_at_the_door() {
 }
 
 #[tokio::test]
-async fn odd_keys_are_keys_like_any_other() {
+async fn unusual_keys_work() {
     let cache = Cache::builder().build().unwrap();
     let long = "k".repeat(100_000);
     for (value, key) in (0..).zip(["", " ", "\0", "ключ", "*", "a{b}c", &long]) {
@@ -107,7 +107,7 @@ async fn odd_keys_are_keys_like_any_other() {
 }
 
 #[tokio::test]
-async fn handles_are_one_cache() {
+async fn all_handles_share_one_cache() {
     let one = Cache::builder().build().unwrap();
     let other = one.clone();
     one.set("k", 1).await.unwrap();

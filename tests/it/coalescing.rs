@@ -1,4 +1,5 @@
-//! One load: callers of one key share it, within the bounds on joining.
+//! Coalescing: callers of one key share one load, within the limits on joining; deadlocks between
+//! loaders are errors.
 
 use std::sync::Arc;
 
@@ -24,8 +25,8 @@ async fn ten_thousand_callers_of_a_cold_key_share_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_goes_away_takes_nothing_from_the_others() {
-    // Each caller leaves in turn; the leader is the first of them.
+async fn a_dropped_caller_does_not_cancel_the_load_of_the_others() {
+    // Nine of ten callers are dropped, the leader first.
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     let spawn = || {
         let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
@@ -52,7 +53,7 @@ async fn different_keys_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_load_is_not_joined_any_more() {
+async fn callers_do_not_join_a_load_older_than_the_limit() {
     let cache = on_tokio_time().inflight(Coalescing::default().ttl(ms(1_000))).build().unwrap();
     let origin = Origin::default();
     let spawn = |gate| {
@@ -63,13 +64,13 @@ async fn an_old_load_is_not_joined_any_more() {
     tokio::time::sleep(ms(1_000)).await;
     let joins = spawn(Gate::Ok);
     settle().await;
-    assert!(!joins.is_finished(), "at its very age it is still joined");
+    assert!(!joins.is_finished(), "at exactly the limit it is still joined");
     tokio::time::sleep(ms(1)).await;
     assert_eq!(spawn(Gate::Ok).await.unwrap().unwrap().as_deref(), Some(&2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn switched_off_each_caller_loads_and_an_event_says_so() {
+async fn without_coalescing_each_caller_loads_and_an_event_reports_it() {
     let cache = on_tokio_time().inflight(Coalescing::disabled()).build().unwrap();
     let (log, origin) = (Log::of(&cache), Origin::default());
     let (first, second) = tokio::join!(
@@ -80,11 +81,15 @@ async fn switched_off_each_caller_loads_and_an_event_says_so() {
     assert_eq!(origin.loads(), 2);
     let bypasses = log.take().iter().filter(|line| *line == "inflight:bypass").count();
     assert_eq!((bypasses, cache.stats().bypassed), (2, 2));
-    assert_eq!(cache.get("k").await.as_deref(), Some(&2), "the load begun last is what is kept");
+    assert_eq!(
+        cache.get("k").await.as_deref(),
+        Some(&2),
+        "the cache keeps the result of the load that started last"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_table_lets_new_keys_load_unshared_and_has_room_again_after() {
+async fn at_the_limit_of_flights_new_keys_load_without_one_until_a_slot_is_free() {
     let cache = on_tokio_time().inflight(Coalescing::default().max_entries(2)).build().unwrap();
     let origin = Origin::default();
     let spawn = |key: &'static str| {
@@ -97,7 +102,7 @@ async fn a_full_table_lets_new_keys_load_unshared_and_has_room_again_after() {
     for caller in callers.drain(..) {
         caller.await.unwrap();
     }
-    // What was loaded unshared is cached all the same, and the places are free again.
+    // The value of a load without a flight is cached too, and the slots are free again.
     assert!(cache.has("c").await);
     for caller in ["d", "e", "d", "e"].map(spawn) {
         caller.await.unwrap();
@@ -106,7 +111,7 @@ async fn a_full_table_lets_new_keys_load_unshared_and_has_room_again_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deletes_give_places_back_too() {
+async fn a_delete_frees_the_slot_of_its_flight() {
     let cache = on_tokio_time().inflight(Coalescing::default().max_entries(1)).build().unwrap();
     let origin = Origin::default();
     for _ in 0..10 {
@@ -122,7 +127,7 @@ async fn deletes_give_places_back_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_are_bounded() {
+async fn followers_are_limited() {
     let cache = on_tokio_time().inflight(Coalescing::default().max_followers(3)).build().unwrap();
     let origin = Origin::default();
     let spawn = || {
@@ -133,7 +138,7 @@ async fn followers_are_bounded() {
     settle().await;
     let stats = cache.stats();
     assert_eq!((stats.joined, stats.bypassed, origin.loads()), (3, 2, 3));
-    // A follower that leaves frees its seat.
+    // A dropped follower frees its place.
     callers[1].abort();
     settle().await;
     let late = spawn();
@@ -177,7 +182,7 @@ async fn a_loader_that_asks_for_its_own_key_gets_an_error() {
     }
 }
 
-/// Two caches whose loaders ask each other: a circle of flights with two callers to begin it.
+/// Two caches whose loaders ask each other: two callers start a cycle of flights.
 #[tokio::test(start_paused = true)]
 async fn loaders_that_wait_for_each_other_get_an_error_even_across_caches() {
     fn ask(
@@ -204,8 +209,7 @@ async fn loaders_that_wait_for_each_other_get_an_error_even_across_caches() {
     let both = async {
         tokio::join!(ask(left.clone(), right.clone(), 0), ask(right.clone(), left.clone(), 0))
     };
-    let (first, second) =
-        tokio::time::timeout(ms(60_000), both).await.expect("nobody waits for ever");
+    let (first, second) = tokio::time::timeout(ms(60_000), both).await.expect("no deadlock");
     for error in [first.unwrap_err(), second.unwrap_err()] {
         let mut innermost = error;
         while let Some(cause) = innermost.loader_error::<lazy_layers_cache::Error>() {
@@ -226,9 +230,10 @@ async fn two_callers_of_different_caches_are_never_coalesced() {
     assert_eq!((left.unwrap().as_deref(), right.unwrap().as_deref()), (Some(&1), Some(&2)));
 }
 
-/// However the inner call would load: not coalesced, no room, the flight too old or deleted.
+/// The inner call could not join: coalescing is off or at a limit, or the flight is too old or was
+/// closed by a delete.
 #[tokio::test(start_paused = true)]
-async fn a_loader_of_its_own_key_is_an_error_even_where_it_could_not_join() {
+async fn a_loader_that_asks_for_its_own_key_gets_an_error_even_if_it_could_not_join() {
     let full = Coalescing::default().max_followers(0);
     for (inflight, deletes, waits) in [
         (Coalescing::disabled(), false, 0),
@@ -254,7 +259,7 @@ async fn a_loader_of_its_own_key_is_an_error_even_where_it_could_not_join() {
     }
 }
 
-/// Each loader asks for the next key: the depth is the data's, and must not be the stack's.
+/// Each loader asks for the next key: the depth depends on the data, and must not use up the stack.
 #[test]
 fn a_chain_of_loaders_may_be_longer_than_the_stack_is_deep() {
     fn ask(
@@ -278,7 +283,7 @@ fn a_chain_of_loaders_may_be_longer_than_the_stack_is_deep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_too_old_to_be_joined_leaves_its_place() {
+async fn a_flight_too_old_to_be_joined_leaves_its_slot_to_the_next() {
     let inflight = Coalescing::default().ttl(ms(10)).max_entries(1);
     let cache = on_tokio_time().inflight(inflight).build().unwrap();
     let origin = Origin::default();
@@ -296,10 +301,10 @@ async fn a_flight_too_old_to_be_joined_leaves_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_was_given_up_on_may_ask_for_the_key_of_the_one_that_gave_up() {
+async fn a_load_may_ask_for_the_key_of_a_loader_that_no_longer_waits_for_it() {
     let cache = on_tokio_time().build().unwrap();
     let (outer, inner) = (cache.clone(), cache.clone());
-    let given_up = async move || {
+    let times_out = async move || {
         let slow = move || async move {
             tokio::time::sleep(ms(1_000)).await;
             inner.get_or_set("a", || async { Ok::<_, Broken>(7) }).await.map(|value| *value)
@@ -308,10 +313,10 @@ async fn a_load_that_was_given_up_on_may_ask_for_the_key_of_the_one_that_gave_up
         tokio::time::timeout(ms(10), asked).await.is_err()
     };
     let first = cache
-        .get_or_set("a", move || async move { Ok::<_, Broken>(u32::from(given_up().await)) })
+        .get_or_set("a", move || async move { Ok::<_, Broken>(u32::from(times_out().await)) })
         .await
         .unwrap();
-    assert_eq!(*first, 1, "it did not wait for b");
+    assert_eq!(*first, 1, "the wait for b timed out");
     cache.delete("a").await.unwrap();
     tokio::time::sleep(ms(2_000)).await;
     settle().await;

@@ -1,10 +1,10 @@
-//! How long things live, and how much of them is kept.
+//! Lifetimes and bounds: ttl, stale window, jitter, maximum number and weight of entries.
 
 use lazy_layers_cache::{FailSafe, L1Options, Loaded, NegativeCache, testing::ManualClock};
 
 use crate::support::{Broken, Cache, Gate, Log, Origin, ms, on_tokio_time};
 
-/// Whether the key is fresh just before and no more at `millis`.
+/// Whether the key is fresh 1 ms before `millis` and not fresh at `millis`.
 async fn lives_exactly(cache: &Cache, key: &str, millis: u64) -> bool {
     tokio::time::advance(ms(millis - 1)).await;
     let before = cache.has(key).await;
@@ -13,27 +13,27 @@ async fn lives_exactly(cache: &Cache, key: &str, millis: u64) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_most_specific_time_to_live_wins() {
+async fn the_most_specific_ttl_wins() {
     let cache = on_tokio_time().ttl(ms(1_000)).build().unwrap();
     let origin = Origin::default();
     cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
-    assert!(lives_exactly(&cache, "k", 1_000).await, "the cache's");
+    assert!(lives_exactly(&cache, "k", 1_000).await, "ttl of the cache");
 
     let cache =
         on_tokio_time().ttl(ms(1_000)).l1(L1Options::default().ttl(ms(500))).build().unwrap();
     cache.set("k", 1).await.unwrap();
-    assert!(lives_exactly(&cache, "k", 500).await, "the level's");
+    assert!(lives_exactly(&cache, "k", 500).await, "ttl of L1");
     cache.get_or_set("k", origin.load(Gate::Ok)).ttl(ms(200)).await.unwrap();
-    assert!(lives_exactly(&cache, "k", 200).await, "the call's");
+    assert!(lives_exactly(&cache, "k", 200).await, "ttl of the call");
     cache.set("k", 1).ttl(ms(300)).await.unwrap();
-    assert!(lives_exactly(&cache, "k", 300).await, "the write's");
+    assert!(lives_exactly(&cache, "k", 300).await, "ttl of the write");
     let own = || async { Ok::<_, Broken>(Loaded::value(1).ttl(ms(50))) };
     cache.get_or_set("k", own).ttl(ms(200)).await.unwrap();
-    assert!(lives_exactly(&cache, "k", 50).await, "the loader's own");
+    assert!(lives_exactly(&cache, "k", 50).await, "ttl of the loader's answer");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_to_live_of_zero_is_not_cached() {
+async fn a_value_with_a_ttl_of_zero_is_not_cached() {
     let cache = on_tokio_time().fail_safe(FailSafe::enabled()).build().unwrap();
     let origin = Origin::default();
     cache.set("k", 5).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_time_to_live_of_zero_is_not_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stale_window_can_be_said_per_call_and_by_the_loader() {
+async fn the_call_and_the_loader_can_set_the_stale_window() {
     let cache = on_tokio_time().ttl(ms(100)).build().unwrap();
     let origin = Origin::default();
     cache.get_or_set("k", origin.load(Gate::Ok)).stale_for(ms(1_000)).await.unwrap();
@@ -63,7 +63,7 @@ async fn the_stale_window_can_be_said_per_call_and_by_the_loader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_negative_entry_can_say_its_own_time() {
+async fn a_negative_entry_can_have_its_own_ttl() {
     let cache =
         on_tokio_time().negative_cache(NegativeCache::enabled().ttl(ms(1_000))).build().unwrap();
     let origin = Origin::default();
@@ -76,7 +76,7 @@ async fn a_negative_entry_can_say_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_only_shortens_and_spreads() {
+async fn jitter_shortens_ttls_by_different_amounts() {
     let cache = on_tokio_time().ttl(ms(1_000)).ttl_jitter(0.5).build().unwrap();
     for number in 0..200 {
         cache.set(&format!("k{number}"), number).await.unwrap();
@@ -96,7 +96,7 @@ async fn jitter_only_shortens_and_spreads() {
 }
 
 #[tokio::test]
-async fn the_longest_time_there_is_does_not_overflow() {
+async fn the_longest_ttl_does_not_overflow() {
     let clock = ManualClock::new();
     let cache = Cache::builder()
         .ttl(std::time::Duration::MAX)
@@ -133,7 +133,7 @@ async fn weight_never_exceeds_its_bound() {
         assert!(cache.stats().l1_weight <= 1_000_000);
     }
     let stats = cache.stats();
-    assert!(stats.l1_weight > 800_000, "and what there is room for is kept: {stats:?}");
+    assert!(stats.l1_weight > 800_000, "L1 uses its room: {stats:?}");
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn both_bounds_hold_at_once() {
 }
 
 #[tokio::test]
-async fn a_value_too_heavy_to_keep_is_still_handed_out_and_an_event_says_so() {
+async fn a_value_too_heavy_for_l1_is_returned_and_an_event_reports_it() {
     let cache = Cache::builder()
         .l1(L1Options::default().max_weight(1_000))
         .weigher(|_, value| u64::from(*value))
@@ -162,12 +162,12 @@ async fn a_value_too_heavy_to_keep_is_still_handed_out_and_an_event_says_so() {
     let log = Log::of(&cache);
     let load = || async { Ok::<_, Broken>(5_000) };
     let value = cache.get_or_set("k", load).refresh().await.unwrap();
-    assert_eq!((*value, cache.size().await), (5_000, 0), "and what it replaces is gone");
+    assert_eq!((*value, cache.size().await), (5_000, 0), "the replaced value is removed");
     assert_eq!(log.take(), ["miss", "loader:start", "loader:success", "set:skipped"]);
 }
 
 #[tokio::test]
-async fn what_is_overwritten_is_no_eviction() {
+async fn a_replaced_value_is_no_eviction() {
     let cache = Cache::builder().build().unwrap();
     for value in 0..100 {
         cache.set("k", value).await.unwrap();
@@ -187,9 +187,7 @@ async fn bounds_beyond_32_bits_hold_too() {
     let tebibyte = 1 << 40;
     let cache = Cache::builder()
         .l1(L1Options::default().max_weight(tebibyte))
-        .weigher(
-            move |_, value| if *value == 0 { panic!("as the test wants") } else { tebibyte / 20 },
-        )
+        .weigher(move |_, value| if *value == 0 { panic!("on purpose") } else { tebibyte / 20 })
         .build()
         .unwrap();
     for number in 0..100 {
@@ -200,10 +198,10 @@ async fn bounds_beyond_32_bits_hold_too() {
 }
 
 #[tokio::test]
-async fn a_weigher_that_panics_keeps_the_entry_out_and_harms_nothing() {
+async fn an_entry_whose_weigher_panics_is_not_kept() {
     let cache = Cache::builder()
         .l1(L1Options::default().max_weight(1_000))
-        .weigher(|key, _| if key == "bad" { panic!("as the test wants") } else { 1 })
+        .weigher(|key, _| if key == "bad" { panic!("on purpose") } else { 1 })
         .build()
         .unwrap();
     let value = cache.get_or_set("bad", || async { Ok::<_, Broken>(1) }).await.unwrap();
@@ -213,7 +211,7 @@ async fn a_weigher_that_panics_keeps_the_entry_out_and_harms_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_missing_keys_pushes_out_no_value() {
+async fn many_missing_keys_evict_no_value() {
     let cache = on_tokio_time()
         .l1(L1Options::default().max_entries(100))
         .negative_cache(NegativeCache::enabled().max_entries(1_000))

@@ -1,4 +1,4 @@
-//! One load in the whole fleet: instances over one shared level with a lock, on paused time.
+//! The distributed lock: instances that share an L2 load a key once. Paused time.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
 }
 
 #[tokio::test(start_paused = true)]
-async fn instances_wait_for_the_one_that_loads() {
+async fn an_instance_waits_for_the_value_that_a_peer_loads() {
     let (store, left, right, origin) = world();
     let log = Log::of(&right);
     let first = load(&left, &origin, Gate::Slow);
@@ -46,11 +46,11 @@ async fn instances_wait_for_the_one_that_loads() {
     assert_eq!(origin.loads(), 1);
     assert_eq!(log.take(), ["lock:wait", "hit"]);
     tokio::time::sleep(ms(1)).await;
-    assert!(store.lock("k", "another", ms(1)).await.unwrap(), "the lock was given back");
+    assert!(store.lock("k", "another", ms(1)).await.unwrap(), "the lock was released");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_given_back_whatever_becomes_of_the_load() {
+async fn the_lock_is_released_however_the_load_ends() {
     for gate in [Gate::Err, Gate::Panic, Gate::None, Gate::SlowErr] {
         let (store, left, _, origin) = world();
         let _ = left.get_or_set("k", origin.load(gate)).await;
@@ -68,7 +68,7 @@ async fn a_lock_is_given_back_whatever_becomes_of_the_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_kept_for_as_long_as_the_loader_runs() {
+async fn the_lock_is_renewed_while_the_loader_runs() {
     let store = SharedStore::new(TokioClock::new());
     let lock = || DistributedLock::enabled().ttl(ms(90)).wait_timeout(ms(10_000));
     let (left, right) = (instance(store.clone(), lock()), instance(store.clone(), lock()));
@@ -82,7 +82,7 @@ async fn a_lock_is_kept_for_as_long_as_the_loader_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_too_long_takes_a_stale_copy_or_loads_without_the_lock() {
+async fn after_the_wait_timeout_a_caller_gets_a_stale_value_or_loads_without_the_lock() {
     let (_, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     tokio::time::sleep(ms(1_500)).await;
@@ -108,7 +108,7 @@ async fn whoever_waits_too_long_takes_a_stale_copy_or_loads_without_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_is_lost_is_told_of_and_the_load_goes_on() {
+async fn a_lost_lock_is_reported_and_the_load_goes_on() {
     let (store, left, _, origin) = world();
     let log = Log::of(&left);
     let cache = left.clone();
@@ -124,38 +124,38 @@ async fn a_lock_that_is_lost_is_told_of_and_the_load_goes_on() {
     store.restart();
     assert_eq!(loading.await.unwrap(), Some(1));
     assert!(log.take().contains(&"lock:lost".to_owned()));
-    assert_eq!(store.peek("k"), None, "its lease was lost as well, and that is what counts");
+    assert_eq!(store.peek("k"), None, "the lease is lost too, so L2 refuses the value");
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_about_the_lock_there_is_none() {
+async fn without_an_answer_of_l2_a_load_runs_without_the_lock() {
     let (store, left, _, origin) = world();
     store.set_fault(StoreFault::Fails);
     assert_eq!(load(&left, &origin, Gate::Ok).await.unwrap(), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_nobody_said_was_taken_is_given_back_too() {
-    for goes_away in [false, true] {
+async fn a_lock_is_released_even_if_its_grant_was_never_received() {
+    for is_dropped in [false, true] {
         let store = SharedStore::new(TokioClock::new());
         let faulty = FaultyStore { lock: |_| Fate::NotAnswered, ..FaultyStore::to(&store) };
         let cache = instance(faulty, DistributedLock::enabled());
         let loading = load(&cache, &Origin::default(), Gate::Ok);
         tokio::time::sleep(ms(10)).await;
         assert!(!store.lock("k", "another", ms(1)).await.unwrap());
-        if goes_away {
+        if is_dropped {
             loading.abort();
         } else {
             assert_eq!(loading.await.unwrap(), Some(1));
         }
         drop(cache);
         tokio::time::sleep(ms(10)).await;
-        assert!(store.lock("k", "another", ms(1)).await.unwrap(), "goes away: {goes_away}");
+        assert!(store.lock("k", "another", ms(1)).await.unwrap(), "is dropped: {is_dropped}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_is_not_lost_before_its_time_because_the_level_did_not_answer() {
+async fn an_outage_shorter_than_the_ttl_does_not_lose_the_lock() {
     for (ends, is_lost) in [(800, false), (3_000, true)] {
         let store = SharedStore::new(TokioClock::new());
         let cache = instance(store.clone(), DistributedLock::enabled().ttl(ms(900)));
@@ -173,7 +173,7 @@ async fn a_lock_is_not_lost_before_its_time_because_the_level_did_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_without_end_waits_for_the_result() {
+async fn a_caller_without_a_wait_timeout_waits_for_the_result() {
     let store = SharedStore::new(TokioClock::new());
     let lock = || DistributedLock::enabled().wait_timeout(Duration::MAX);
     let (left, right) = (instance(store.clone(), lock()), instance(store, lock()));
@@ -185,7 +185,7 @@ async fn who_waits_without_end_waits_for_the_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_the_lock_is_woken_by_the_bus() {
+async fn a_message_of_the_bus_wakes_a_caller_that_waits_for_the_lock() {
     let store = SharedStore::new(TokioClock::new());
     let bus = SharedBus::new(1);
     let lock = DistributedLock::enabled().poll(ms(60_000)).wait_timeout(ms(120_000));
@@ -200,7 +200,7 @@ async fn who_waits_for_the_lock_is_woken_by_the_bus() {
     let (left, right, origin) = (build(), build(), Origin::default());
     left.ready().await.unwrap();
     right.ready().await.unwrap();
-    // Until they know each other.
+    // Until the instances have discovered each other.
     tokio::time::sleep(ms(3_200)).await;
     let loads = [&left, &right].map(|cache| {
         let (cache, load) = (cache.clone(), origin.load(Gate::Slow));

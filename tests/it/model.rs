@@ -1,6 +1,7 @@
-//! Random operations, against a model of the cache that a reader can check with the naked eye.
+//! Random operations against a model of the cache that is small enough to check by reading.
 //!
-//! One instance, paused time, loads that overlap with everything. A failure names its seed.
+//! One instance, paused time, loads that overlap with all other operations. A failure names its
+//! seed.
 
 use std::collections::HashMap;
 
@@ -24,7 +25,7 @@ enum Load {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Copy_ {
+struct ModelEntry {
     value: u32,
     fresh_until: u64,
     usable_until: u64,
@@ -33,14 +34,14 @@ struct Copy_ {
 
 type Answer = Result<Option<u32>, ErrorKind>;
 
-/// A load that is running, in the model.
+/// A running load in the model.
 struct Running {
     key: &'static str,
-    lands_at: u64,
+    ends_at: u64,
     load: Load,
-    /// In the order in which they began.
+    /// The position in the order in which loads started.
     number: usize,
-    /// No invalidation has come, and no result of a later load.
+    /// No invalidation and no result of a later load has come since the load started.
     current: bool,
     callers: Vec<JoinHandle<Answer>>,
 }
@@ -48,7 +49,7 @@ struct Running {
 #[derive(Default)]
 struct Model {
     now: u64,
-    copies: HashMap<&'static str, Copy_>,
+    entries: HashMap<&'static str, ModelEntry>,
     missing_until: HashMap<&'static str, u64>,
     running: Vec<Running>,
     begun: usize,
@@ -58,12 +59,12 @@ struct Model {
 
 impl Model {
     fn fresh(&self, key: &str) -> Option<u32> {
-        let copy = self.copies.get(key)?;
-        (self.now < copy.fresh_until).then_some(copy.value)
+        let entry = self.entries.get(key)?;
+        (self.now < entry.fresh_until).then_some(entry.value)
     }
 
     fn invalidate(&mut self, matches: impl Fn(&str) -> bool) {
-        self.copies.retain(|key, _| !matches(key));
+        self.entries.retain(|key, _| !matches(key));
         self.missing_until.retain(|key, _| !matches(key));
         for running in self.running.iter_mut().filter(|running| matches(running.key)) {
             running.current = false;
@@ -74,10 +75,11 @@ impl Model {
         let fresh_until = self.now + TTL;
         let usable_until = fresh_until + STALE;
         self.missing_until.remove(key);
-        self.copies.insert(key, Copy_ { value, fresh_until, usable_until, throttled_until: 0 });
+        self.entries
+            .insert(key, ModelEntry { value, fresh_until, usable_until, throttled_until: 0 });
     }
 
-    /// What a `get_or_set` is answered at once, if it is.
+    /// The answer of `get_or_set` without a load, if there is one.
     fn answer(&self, key: &str) -> Option<Answer> {
         if let Some(value) = self.fresh(key) {
             return Some(Ok(Some(value)));
@@ -85,9 +87,9 @@ impl Model {
         if self.missing_until.get(key).is_some_and(|&until| self.now < until) {
             return Some(Ok(None));
         }
-        let copy = self.copies.get(key)?;
-        let throttled = self.now < copy.throttled_until && self.now < copy.usable_until;
-        (throttled && self.joinable(key).is_none()).then_some(Ok(Some(copy.value)))
+        let entry = self.entries.get(key)?;
+        let throttled = self.now < entry.throttled_until && self.now < entry.usable_until;
+        (throttled && self.joinable(key).is_none()).then_some(Ok(Some(entry.value)))
     }
 
     fn joinable(&self, key: &str) -> Option<usize> {
@@ -95,8 +97,8 @@ impl Model {
         self.running.iter().position(joins)
     }
 
-    fn land(&mut self, landed: &Running) -> Answer {
-        let Running { key, load, number, current, .. } = *landed;
+    fn complete(&mut self, ended: &Running) -> Answer {
+        let Running { key, load, number, current, .. } = *ended;
         if current && load != Load::Error {
             let earlier = |other: &&mut Running| other.key == key && other.number < number;
             self.running.iter_mut().filter(earlier).for_each(|other| other.current = false);
@@ -110,14 +112,14 @@ impl Model {
             }
             Load::None => {
                 if current {
-                    self.copies.remove(key);
+                    self.entries.remove(key);
                     self.missing_until.insert(key, self.now + NEGATIVE);
                 }
                 Ok(None)
             }
             Load::Error => {
-                // Whatever memory holds now and may serve, had the right to be put there.
-                let held = self.copies.get_mut(key).filter(|held| self.now < held.usable_until);
+                // A usable entry that L1 holds now was written under a valid ticket.
+                let held = self.entries.get_mut(key).filter(|held| self.now < held.usable_until);
                 let Some(held) = held else { return Err(ErrorKind::Loader) };
                 if current && self.now >= held.fresh_until {
                     held.throttled_until = self.now + THROTTLE;
@@ -133,7 +135,7 @@ struct Run {
     model: Model,
     random: fastrand::Rng,
     next_value: u32,
-    /// Steps done, for a failure's message.
+    /// The steps so far, for the message of a failure.
     done: Vec<String>,
 }
 
@@ -163,9 +165,9 @@ impl Run {
             1 => Load::None,
             _ => Load::Value(self.next_value),
         };
-        // Times at which loads land are all different, or their order would be anyone's guess.
+        // All loads end at different times, so that their order is defined.
         let mut takes = if self.random.bool() { 0 } else { self.random.u64(1..1_500) };
-        while takes > 0 && self.model.running.iter().any(|it| it.lands_at == self.model.now + takes)
+        while takes > 0 && self.model.running.iter().any(|it| it.ends_at == self.model.now + takes)
         {
             takes += 1;
         }
@@ -178,12 +180,12 @@ impl Run {
         if let Some(at) = self.model.joinable(key) {
             return self.model.running[at].callers.push(caller);
         }
-        let lands_at = self.model.now + takes;
+        let ends_at = self.model.now + takes;
         let number = self.model.begun;
         self.model.begun += 1;
-        let mut running = Running { key, lands_at, load, number, current: true, callers: vec![] };
+        let mut running = Running { key, ends_at, load, number, current: true, callers: vec![] };
         if takes == 0 {
-            let answer = self.model.land(&running);
+            let answer = self.model.complete(&running);
             return self.check(caller, answer).await;
         }
         running.callers.push(caller);
@@ -194,16 +196,16 @@ impl Run {
         self.done.push(format!("{:>6}: advance by {by}", self.model.now));
         let until = self.model.now + by;
         loop {
-            let next = self.model.running.iter().map(|running| running.lands_at).min();
+            let next = self.model.running.iter().map(|running| running.ends_at).min();
             let at = next.unwrap_or(u64::MAX).min(until);
             tokio::time::sleep(ms(at - self.model.now)).await;
             settle().await;
             self.model.now = at;
-            let Some(landed) = self.model.running.iter().position(|it| it.lands_at == at) else {
+            let Some(ended) = self.model.running.iter().position(|it| it.ends_at == at) else {
                 return;
             };
-            let mut running = self.model.running.swap_remove(landed);
-            let answer = self.model.land(&running);
+            let mut running = self.model.running.swap_remove(ended);
+            let answer = self.model.complete(&running);
             for caller in std::mem::take(&mut running.callers) {
                 self.check(caller, answer).await;
             }

@@ -176,12 +176,12 @@ async fn guarantees_follow_from_the_options() {
             .fail_safe(FailSafe::enabled())
     };
     let with_l2 = shared().build().unwrap().guarantees();
-    assert!(with_l2.l2_fenced && with_l2.one_load_per_fleet);
-    assert_eq!(with_l2.delete_ack, DeleteAck::Shared);
+    assert!(with_l2.l2_fenced && with_l2.one_load_across_instances);
+    assert_eq!(with_l2.delete_ack, DeleteAck::L2);
     let told = || shared().event_bus(LocalTransport::new(), WireCodec::new());
     let with_bus = told().build().unwrap().guarantees();
     assert_eq!(with_bus.max_staleness, ms(3_000));
-    assert_eq!(with_bus.delete_ack, DeleteAck::Told);
+    assert_eq!(with_bus.delete_ack, DeleteAck::Queued);
     let deaf = told().subscribe_to_events(false).build().unwrap().guarantees();
     assert_eq!(deaf.max_staleness, ms(60_000));
     let confirmed = EventBusOptions::default().confirm_deletes(true);

@@ -9,8 +9,8 @@ use lazy_layers_cache::{
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
+    fake_sentinel::FakeSentinel,
     ms,
-    oracle::Oracle,
     proxy::{Mode, Proxy},
     redis::RedisServer,
 };
@@ -88,7 +88,7 @@ async fn the_cache_recovers_from_garbled_replies_of_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cache_recovers_from_garbled_replies_of_sentinels() {
     let server = RedisServer::start();
-    let sentinel = Oracle::that_names(server.port(), 1);
+    let sentinel = FakeSentinel::naming(server.port(), 1);
     let port = sentinel.url().trim_end_matches('/').rsplit_once(':').unwrap().1.parse().unwrap();
     let proxy = Proxy::to(port);
     let url = format!("redis://127.0.0.1:{}/", proxy.port());

@@ -8,7 +8,7 @@ use std::{
 use lazy_layers_cache::{RedisOptions, RedisStore, Store};
 use tokio::time::sleep;
 
-use crate::support::{ms, oracle::Oracle, redis::RedisServer};
+use crate::support::{fake_sentinel::FakeSentinel, ms, redis::RedisServer};
 
 /// A check of the connection, and so a question to the sentinels, every 100 ms.
 fn store(sentinels: [String; 2]) -> RedisStore {
@@ -49,7 +49,7 @@ async fn a_dead_sentinel_hides_no_failover() {
     // The kernel takes connections, and nobody ever answers.
     let dead = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let dead_url = format!("redis://127.0.0.1:{}/", dead.local_addr().unwrap().port());
-    let sentinel = Oracle::that_names(old.port(), 1);
+    let sentinel = FakeSentinel::naming(old.port(), 1);
     let store = store([dead_url, sentinel.url()]);
     soon_writes_to(&store, &old).await;
     // The old one does not know yet.
@@ -63,7 +63,7 @@ async fn a_sentinel_that_knows_less_or_too_early_is_not_followed() {
     let (other, master) = (RedisServer::start(), RedisServer::start());
     // It was cut off, with what was the master then and does not know better either.
     let (stale, sentinel) =
-        (Oracle::that_names(other.port(), 1), Oracle::that_names(master.port(), 2));
+        (FakeSentinel::naming(other.port(), 1), FakeSentinel::naming(master.port(), 2));
     let store = store([stale.url(), sentinel.url()]);
     soon_writes_to(&store, &master).await;
     stays_where_it_is(&store).await;

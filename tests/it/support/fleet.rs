@@ -20,7 +20,7 @@ use super::{
     broker::{Broker, BrokerTransport},
     ms,
     proxy::Proxy,
-    truth::Truth,
+    version_oracle::VersionOracle,
 };
 
 pub(crate) const ALL: &[usize] = &[0, 1, 2];
@@ -39,7 +39,7 @@ pub(crate) struct Fleet {
     name: String,
     pub(crate) caches: Vec<Cache>,
     pub(crate) proxy: Proxy,
-    truth: Arc<Truth>,
+    truth: Arc<VersionOracle>,
     losses: Vec<LossLog>,
     wrong: Arc<Mutex<Vec<String>>>,
     writes: Arc<AtomicBool>,
@@ -69,7 +69,7 @@ impl Fleet {
             name: format!("{:?}", broker.kind),
             caches,
             proxy,
-            truth: Arc::new(Truth::about(KEYS)),
+            truth: Arc::new(VersionOracle::new(KEYS)),
             losses,
             wrong: Arc::default(),
             writes: Arc::default(),
@@ -252,7 +252,7 @@ impl LossLog {
 struct Worker {
     instance: usize,
     cache: Cache,
-    truth: Arc<Truth>,
+    truth: Arc<VersionOracle>,
     wrong: Arc<Mutex<Vec<String>>>,
     writes: Arc<AtomicBool>,
     runs: Arc<AtomicBool>,

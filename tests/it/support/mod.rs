@@ -1,15 +1,15 @@
-//! What the tests share: caches on paused time, loaders with a will of their own, a log of events.
+//! Shared by all tests: caches on paused time, loaders with a set outcome, a log of events.
 
 pub(crate) mod broker;
 pub(crate) mod certificate;
 pub(crate) mod child;
 pub(crate) mod cluster;
+pub(crate) mod fake_sentinel;
 pub(crate) mod faulty_store;
 pub(crate) mod fleet;
 pub(crate) mod instance;
 pub(crate) mod matrix;
 pub(crate) mod nats;
-pub(crate) mod oracle;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq;
@@ -17,7 +17,7 @@ pub(crate) mod redis;
 pub(crate) mod sentinel;
 pub(crate) mod storm;
 pub(crate) mod transports;
-pub(crate) mod truth;
+pub(crate) mod version_oracle;
 
 use std::{
     future::pending,
@@ -32,7 +32,7 @@ use lazy_layers_cache::{CacheBuilder, Event, HandlerGuard, LazyLayersCache, test
 
 pub(crate) type Cache = LazyLayersCache<String, u32>;
 
-/// A builder whose freshness follows tokio's time. To be called inside a runtime.
+/// A builder whose clock is tokio's, so that paused time drives expiry. Needs a runtime.
 pub(crate) fn on_tokio_time() -> CacheBuilder<String, u32> {
     Cache::builder().clock(TokioClock::new())
 }
@@ -52,7 +52,7 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// What a loader does.
+/// The outcome of a loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
     Ok,
@@ -68,7 +68,7 @@ pub(crate) enum Gate {
 
 pub(crate) const SLOW: Duration = ms(300);
 
-/// Loaders that count their calls and give the values 1, 2, 3, ...
+/// Loaders that count their calls and return the values 1, 2, 3, ...
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Origin(Arc<AtomicUsize>);
 
@@ -95,7 +95,7 @@ impl Origin {
                         Err(Broken)
                     }
                     Gate::Never => pending().await,
-                    Gate::Panic => panic!("the loader panics, as the test wants"),
+                    Gate::Panic => panic!("the loader panics on purpose"),
                 }
             })
         }
@@ -105,7 +105,7 @@ impl Origin {
 pub(crate) type BoxedLoad =
     std::pin::Pin<Box<dyn Future<Output = Result<Option<u32>, Broken>> + Send + 'static>>;
 
-/// The names of the events of a cache, with the detail that tells cases apart.
+/// Records the names of the events of a cache, with a detail where one name has several cases.
 pub(crate) struct Log {
     lines: Arc<Mutex<Vec<String>>>,
     _subscription: HandlerGuard,
@@ -119,7 +119,7 @@ impl Log {
         Self { lines, _subscription: subscription }
     }
 
-    /// What happened since it was last asked.
+    /// The events since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.lines.lock().unwrap())
     }
@@ -136,7 +136,7 @@ fn line(event: &Event<'_>) -> String {
     format!("{}({detail})", event.name())
 }
 
-/// Runs what is ready to run, without letting time pass.
+/// Runs all tasks that are ready, without letting time pass.
 pub(crate) async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;

@@ -16,7 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Broken, Cache, broker::Broker, ms, truth::Truth};
+use super::{Broken, Cache, broker::Broker, ms, version_oracle::VersionOracle};
 
 const KEYS: usize = 20_000;
 const DELETERS: usize = 64;
@@ -39,7 +39,7 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
         cache.ready().await.unwrap();
     }
     let received: Vec<Received> = caches.iter().map(Received::of).collect();
-    let truth = Arc::new(Truth::about(KEYS));
+    let truth = Arc::new(VersionOracle::new(KEYS));
     for cache in &caches {
         for key in 0..KEYS {
             cache.get_or_set(&name(key), || async { Ok::<_, Broken>(0u32) }).await.unwrap();

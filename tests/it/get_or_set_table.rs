@@ -1,4 +1,4 @@
-//! `get_or_set`, case by case: result and events, as the table of behaviours has them.
+//! `get_or_set`: the result and the events of each row of the behaviour table.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use lazy_layers_cache::{ErrorKind, FailSafe, NegativeCache, Source, StaleReason,
 
 use crate::support::{Broken, Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
 
-/// Fresh for 1 s, then stale for a minute; after a failure left alone for 5 s.
+/// Ttl 1 s, stale window 60 s, throttle pause 5 s.
 fn with_fail_safe() -> Cache {
     on_tokio_time()
         .ttl(ms(1_000))
@@ -15,7 +15,7 @@ fn with_fail_safe() -> Cache {
         .unwrap()
 }
 
-/// A cache that holds a stale copy of 1 under `k`, with its origin.
+/// A cache that holds the stale value 1 under `k`, with its origin.
 async fn stale() -> (Cache, Origin) {
     let (cache, origin) = (with_fail_safe(), Origin::default());
     cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
@@ -57,7 +57,7 @@ async fn a_key_being_loaded_is_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_is_remembered_for_a_while_and_drops_the_stale_copy() {
+async fn none_becomes_a_negative_entry_and_removes_the_stale_value() {
     let cache = on_tokio_time()
         .ttl(ms(1_000))
         .fail_safe(FailSafe::enabled())
@@ -71,7 +71,7 @@ async fn none_is_remembered_for_a_while_and_drops_the_stale_copy() {
     let log = Log::of(&cache);
     assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
     assert_eq!(log.take(), ["miss", "loader:start", "loader:success", "negative:set"]);
-    assert_eq!(cache.size().await, 0, "the stale copy is gone");
+    assert_eq!(cache.size().await, 0, "the stale value is removed");
 
     assert_eq!(cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap(), None);
     assert_eq!(cache.get("k").await, None);
@@ -79,7 +79,7 @@ async fn none_is_remembered_for_a_while_and_drops_the_stale_copy() {
     assert_eq!(origin.loads(), 2);
 
     tokio::time::advance(ms(2_000)).await;
-    // An error now has no stale copy to hide behind.
+    // A failed load now has no stale value to serve.
     let error = cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Loader);
 }
@@ -94,7 +94,7 @@ async fn none_without_negative_cache_is_loaded_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loader_that_cannot_say_none_is_not_answered_with_none() {
+async fn a_loader_that_always_returns_a_value_ignores_a_negative_entry() {
     let cache = on_tokio_time().negative_cache(NegativeCache::enabled()).build().unwrap();
     let origin = Origin::default();
     assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
@@ -106,7 +106,7 @@ async fn a_loader_that_cannot_say_none_is_not_answered_with_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loader_that_cannot_say_none_loads_itself_after_a_load_that_found_none() {
+async fn a_loader_that_always_returns_a_value_loads_after_joining_a_load_of_none() {
     let cache = on_tokio_time().build().unwrap();
     let slow_none = || async {
         tokio::time::sleep(SLOW).await;
@@ -120,7 +120,7 @@ async fn a_loader_that_cannot_say_none_loads_itself_after_a_load_that_found_none
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_with_a_stale_copy_serves_it_and_leaves_the_key_alone() {
+async fn an_error_with_a_stale_value_serves_it_and_throttles_the_key() {
     let (cache, origin) = stale().await;
     let log = Log::of(&cache);
     let outcome = cache.get_or_set("k", origin.load(Gate::Err)).outcome().await.unwrap();
@@ -135,7 +135,7 @@ async fn an_error_with_a_stale_copy_serves_it_and_leaves_the_key_alone() {
         (Some(&1), Some(StaleReason::Throttled))
     );
     assert_eq!((log.take(), origin.loads()), (vec!["stale:hit(throttled)".to_owned()], 2));
-    assert_eq!(cache.get("k").await, None, "stale is for loads; get stays honest");
+    assert_eq!(cache.get("k").await, None, "get never returns a stale value");
 
     tokio::time::advance(ms(1)).await;
     let loaded = cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
@@ -143,7 +143,7 @@ async fn an_error_with_a_stale_copy_serves_it_and_leaves_the_key_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_copy_is_served_no_longer_than_its_time_however_often_the_load_fails() {
+async fn a_stale_value_is_not_served_after_its_window_however_often_the_load_fails() {
     let (cache, origin) = stale().await;
     for _ in 0..11 {
         cache.get_or_set("k", origin.load(Gate::Err)).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_stale_copy_is_served_no_longer_than_its_time_however_often_the_load_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_without_a_stale_copy_goes_to_every_waiter_and_is_the_same_one() {
+async fn an_error_without_a_stale_value_goes_to_every_caller_and_is_the_same_one() {
     let (cache, origin) = (with_fail_safe(), Origin::default());
     let log = Log::of(&cache);
     let (first, second) = tokio::join!(
@@ -190,7 +190,7 @@ async fn the_soft_timeout_serves_stale_and_lets_the_load_go_on() {
         ["miss", "loader:start", "loader:timeout(soft)", "stale:hit(soft-timeout)"]
     );
 
-    // Whoever comes now need not wait: the load is known to be slow.
+    // A later caller does not wait: the flight is past the soft timeout already.
     let late = cache
         .get_or_set("k", origin.load(Gate::Slow))
         .timeouts(Timeouts::none().soft(ms(100)))
@@ -208,7 +208,7 @@ async fn the_soft_timeout_serves_stale_and_lets_the_load_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_stale_copy_the_soft_timeout_does_nothing() {
+async fn without_a_stale_value_the_soft_timeout_does_nothing() {
     let (cache, origin) = (with_fail_safe(), Origin::default());
     let begun = tokio::time::Instant::now();
     cache
@@ -239,7 +239,7 @@ async fn the_hard_timeout_drops_the_load_and_serves_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hard_timeout_without_a_stale_copy_is_an_error_that_says_so() {
+async fn the_hard_timeout_without_a_stale_value_is_an_error_with_its_limit() {
     let (cache, origin) = (with_fail_safe(), Origin::default());
     let log = Log::of(&cache);
     let error = cache
@@ -253,7 +253,7 @@ async fn the_hard_timeout_without_a_stale_copy_is_an_error_that_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_followers_own_hard_timeout_holds_for_itself_alone() {
+async fn the_hard_timeout_of_a_follower_applies_to_that_follower_only() {
     let (cache, origin) = (with_fail_safe(), Origin::default());
     let (leader, follower) = tokio::join!(
         cache.get_or_set("k", origin.load(Gate::Slow)),
@@ -299,9 +299,9 @@ async fn a_panicking_loader_is_an_error_for_all_of_its_callers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_from_before_another_result_does_not_come_back() {
-    // Two loads at once, as nothing is coalesced; both took the stale copy along. The first finds
-    // that the key is gone; the second, begun later, fails.
+async fn a_stale_value_from_before_another_result_is_not_served() {
+    // Two loads at once, because coalescing is off; both start with the stale value. The first
+    // finds that the key does not exist; the second, started later, fails.
     let cache = on_tokio_time()
         .ttl(ms(1_000))
         .fail_safe(FailSafe::enabled())
@@ -328,7 +328,7 @@ async fn a_copy_from_before_another_result_does_not_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_fails_serves_what_a_later_one_has_brought() {
+async fn a_failed_load_serves_the_value_of_a_later_load() {
     let (cache, origin) = stale().await;
     let slow = tokio::spawn({
         let (cache, load) = (cache.clone(), origin.load(Gate::Err));
@@ -346,27 +346,27 @@ async fn a_load_that_fails_serves_what_a_later_one_has_brought() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outcome_is_what_awaiting_would_give_in_every_state_of_a_key() {
+async fn an_outcome_has_the_value_of_the_plain_call_in_every_state_of_a_key() {
     let cache = on_tokio_time().negative_cache(NegativeCache::enabled()).build().unwrap();
     let origin = Origin::default();
     cache.set("fresh", 7).await.unwrap();
     cache.get_or_set("missing", origin.load(Gate::None)).await.unwrap();
     for key in ["fresh", "missing"] {
-        // A refresh is on its way; nobody else need wait for it.
+        // A refresh is running; other callers do not wait for it.
         let refresh = tokio::spawn({
             let (cache, load) = (cache.clone(), origin.load(Gate::Never));
             async move { cache.get_or_set(key, load).refresh().await }
         });
         settle().await;
         let plain = cache.get_or_set(key, origin.load(Gate::Err)).await.unwrap();
-        let told = cache.get_or_set(key, origin.load(Gate::Err)).outcome().await.unwrap();
-        assert_eq!((plain, Source::L1), (told.value, told.source), "{key}");
+        let outcome = cache.get_or_set(key, origin.load(Gate::Err)).outcome().await.unwrap();
+        assert_eq!((plain, Source::L1), (outcome.value, outcome.source), "{key}");
         refresh.abort();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn not_to_be_cached_means_not_as_a_stale_copy_either() {
+async fn a_ttl_of_zero_keeps_no_stale_value_either() {
     let (cache, origin) = (with_fail_safe(), Origin::default());
     cache.set("k", 5).ttl(ms(0)).await.unwrap();
     assert_eq!(cache.size().await, 0);

@@ -1,4 +1,4 @@
-//! Real threads: what the paused clock cannot show.
+//! Races on real threads, which paused time cannot produce.
 
 use std::sync::{
     Arc,
@@ -15,12 +15,12 @@ const KEYS: usize = 4;
 const TASKS: u64 = 8;
 const STEPS: usize = 20_000;
 
-/// Each task again and again changes the origin, invalidates, and reads: no read may give a
-/// version older than the one the reader has just invalidated for.
+/// Each task changes the origin, invalidates and reads, over and over: no read may return a version
+/// older than the reader's own last invalidation.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_has_invalidated_reads_nothing_older() {
+async fn a_reader_never_gets_a_value_from_before_its_own_invalidation() {
     let versions: Arc<[AtomicU64; KEYS]> = Arc::default();
-    // Of two entries, so that eviction takes part.
+    // Two entries, so that eviction takes part.
     let cache = LazyLayersCache::<usize, u64>::builder()
         .l1(L1Options::default().max_entries(2))
         .fail_safe(FailSafe::enabled())
@@ -79,11 +79,11 @@ async fn whoever_has_invalidated_reads_nothing_older() {
     assert_eq!(cache.stats().loads_in_flight, 0);
 }
 
-/// A value whose drop uses the cache: it must never be dropped under one of our locks.
+/// A value whose `Drop` uses the cache: the cache must never drop it under a lock of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_value_may_use_the_cache_when_it_is_dropped() {
-    struct Nosy(std::sync::Mutex<Option<LazyLayersCache<usize, Nosy>>>);
-    impl Drop for Nosy {
+async fn the_drop_of_a_value_may_use_the_cache() {
+    struct UsesCacheOnDrop(std::sync::Mutex<Option<LazyLayersCache<usize, UsesCacheOnDrop>>>);
+    impl Drop for UsesCacheOnDrop {
         fn drop(&mut self) {
             let cache = self.0.get_mut().unwrap().take();
             if let Some(cache) = cache {
@@ -97,7 +97,7 @@ async fn a_value_may_use_the_cache_when_it_is_dropped() {
             }
         }
     }
-    let cache = LazyLayersCache::<usize, Nosy>::builder()
+    let cache = LazyLayersCache::<usize, UsesCacheOnDrop>::builder()
         .ttl(ms(1))
         .l1(L1Options::default().max_entries(4))
         .fail_safe(FailSafe::enabled().throttle(ms(0)))
@@ -111,21 +111,21 @@ async fn a_value_may_use_the_cache_when_it_is_dropped() {
                     let mut random = fastrand::Rng::with_seed(seed);
                     for _ in 0..2_000 {
                         let key = random.usize(0..8);
-                        let nosy = Nosy(std::sync::Mutex::new(Some(cache.clone())));
+                        let value = UsesCacheOnDrop(std::sync::Mutex::new(Some(cache.clone())));
                         match random.u8(0..6) {
-                            0 => cache.set(&key, nosy).await.unwrap(),
+                            0 => cache.set(&key, value).await.unwrap(),
                             1 => cache.delete(&key).await.unwrap(),
                             2 => cache.clear().await.unwrap(),
                             3 => {
-                                let fail = || async { Err::<Nosy, _>(Broken) };
+                                let fail = || async { Err::<UsesCacheOnDrop, _>(Broken) };
                                 let _ = cache.get_or_set(&key, fail).await;
                             }
                             _ => {
                                 let load = || async {
                                     tokio::task::yield_now().await;
-                                    Ok::<_, Broken>(nosy)
+                                    Ok::<_, Broken>(value)
                                 };
-                                // It may have joined the load that fails.
+                                // Fails if it joined a failing load.
                                 let _ = cache.get_or_set(&key, load).await;
                             }
                         }
@@ -140,17 +140,17 @@ async fn a_value_may_use_the_cache_when_it_is_dropped() {
     tokio::time::timeout(ms(60_000), all).await.expect("no deadlock");
 }
 
-/// Two instances that prime each other, on real threads: who has deleted on one of them reads
-/// nothing older there, however late a value of the other comes.
+/// Two instances that prime each other: after a delete on one instance, its callers get no older
+/// value there, however late a value of the peer arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_value_of_a_peer_undoes_a_delete() {
     let versions: Arc<[AtomicU64; KEYS]> = Arc::default();
     let bus = LocalTransport::new();
-    let instances: Vec<_> = (0..2).map(|_| member(&bus)).collect();
+    let instances: Vec<_> = (0..2).map(|_| instance(&bus)).collect();
     for instance in &instances {
         instance.ready().await.unwrap();
     }
-    // Until they know each other, and take values.
+    // Until the instances have discovered each other and accept values.
     for key in KEYS.. {
         let load = || async { Ok::<_, Broken>(0) };
         instances[0].get_or_set(&key, load).await.unwrap();
@@ -158,7 +158,7 @@ async fn no_value_of_a_peer_undoes_a_delete() {
         if instances[1].stats().values_received > 0 {
             break;
         }
-        assert!(key < 2_000, "no value is ever taken");
+        assert!(key < 2_000, "no value is accepted");
     }
     let tasks: Vec<_> = (0..TASKS)
         .map(|seed| {
@@ -191,7 +191,7 @@ async fn no_value_of_a_peer_undoes_a_delete() {
     for task in tasks {
         task.await.unwrap();
     }
-    // And in the end both are current.
+    // At the end both instances are up to date.
     tokio::time::sleep(ms(1_000)).await;
     for (key, version) in versions.iter().enumerate() {
         for instance in &instances {
@@ -203,10 +203,10 @@ async fn no_value_of_a_peer_undoes_a_delete() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn closing_while_others_change_things_ends() {
+async fn close_returns_while_writers_keep_writing() {
     for _ in 0..50 {
         let bus = LocalTransport::new();
-        let instances = [member(&bus), member(&bus)];
+        let instances = [instance(&bus), instance(&bus)];
         let writers = instances.clone().map(|cache| {
             tokio::spawn(async move {
                 for key in 0.. {
@@ -220,7 +220,7 @@ async fn closing_while_others_change_things_ends() {
         tokio::time::sleep(ms(5)).await;
         for instance in &instances {
             let closed = tokio::time::timeout(ms(20_000), instance.close()).await;
-            closed.expect("it ends");
+            closed.expect("close returns");
             assert_eq!(instance.stats().l1_entries, 0);
         }
         for writer in writers {
@@ -229,7 +229,7 @@ async fn closing_while_others_change_things_ends() {
     }
 }
 
-fn member(bus: &LocalTransport) -> LazyLayersCache<usize, u64> {
+fn instance(bus: &LocalTransport) -> LazyLayersCache<usize, u64> {
     LazyLayersCache::builder()
         .event_bus(bus.clone(), WireCodec::new())
         .event_bus_options(EventBusOptions::default().trust_timeout(ms(300)))

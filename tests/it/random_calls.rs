@@ -1,6 +1,6 @@
-//! Any call after any other, with any options, on any text as a key: no panic, none that never
-//! returns, and nothing after a delete that is older than it. (What exactly an answer must be is
-//! asked in model.rs, of few keys and sound options.)
+//! Random calls with random options and keys: no call panics, every call returns, and no read after
+//! a delete returns a value from before the delete. (model.rs checks the exact answers, with few
+//! keys and valid options.)
 
 use std::{
     collections::HashMap,
@@ -24,10 +24,10 @@ type Cache = LazyLayersCache<String, u64>;
 
 const RUNS: u64 = 24;
 const CALLS: usize = 100;
-/// Longer than any call may take, with whatever limits it was given: time is paused.
+/// Longer than any call may take with any options. Time is paused.
 const FOREVER: Duration = Duration::from_secs(3_600);
 
-/// Keys with what they have of what means something somewhere.
+/// Keys with text that has a meaning in globs, in Redis names or in versioned keys.
 fn keys() -> Vec<String> {
     let odd = [
         "", "a", "a1", "*", "a*", "?", "[", "[a]", "{a}", "{", "}{", "\\", "a::v0", "a::v1",
@@ -39,7 +39,7 @@ fn keys() -> Vec<String> {
 
 type Matches = fn(&str) -> bool;
 
-/// Globs, and what they match of the keys at least.
+/// Globs, and keys that each matches for certain.
 const PATTERNS: [(&str, Matches); 6] = [
     ("*", |_| true),
     ("a*", |key| key.starts_with('a')),
@@ -132,27 +132,27 @@ impl World {
 struct Run {
     caches: Vec<Cache>,
     world: World,
-    /// What loads give and sets write: higher with each, so that what is older is lower.
+    /// The next value of a load or a set. Values grow, so an older value is lower.
     next: Arc<AtomicU64>,
-    /// Of each instance and key, what was the highest when it was deleted there.
+    /// For each instance and key, the highest value at the time of its last delete there.
     deleted: HashMap<(usize, String), u64>,
     done: Vec<String>,
 }
 
 impl Run {
-    fn found(&self, at: usize, key: &str, found: Option<u64>) {
-        let floor = self.deleted.get(&(at, key.to_owned())).copied().unwrap_or(0);
-        assert!(found.is_none_or(|found| found > floor), "{found:?} {}", self.done.join("\n"));
+    fn check_read(&self, at: usize, key: &str, found: Option<u64>) {
+        let deleted = self.deleted.get(&(at, key.to_owned())).copied().unwrap_or(0);
+        assert!(found.is_none_or(|found| found > deleted), "{found:?} {}", self.done.join("\n"));
     }
 
-    /// Makes a call, or begins one and goes away.
+    /// Awaits a call, or drops it after a moment.
     async fn call<T>(&mut self, call: impl IntoFuture<Output = T>) -> Option<T> {
         if self.world.random.u8(..8) == 0 {
             let patience = ms(self.world.random.u64(..3));
             return timeout(patience, call).await.ok();
         }
         let made = timeout(FOREVER, call).await;
-        assert!(made.is_ok(), "it never returns: {}", self.done.join("\n"));
+        assert!(made.is_ok(), "the call does not return: {}", self.done.join("\n"));
         made.ok()
     }
 
@@ -163,14 +163,14 @@ impl Run {
         let what = self.world.random.u8(..20);
         let name: String = key.chars().take(12).collect();
         self.done.push(format!("{what} of {name:?} at {at}"));
-        // What a delete says of what came before it, it says where it succeeds.
+        // Only a delete that succeeds ends the values from before it.
         let before = self.next.load(Ordering::SeqCst);
         match what {
             0..=1 => {
                 let found = self.call(cache.get(key)).await.flatten();
-                self.found(at, key, found.as_deref().copied());
+                self.check_read(at, key, found.as_deref().copied());
             }
-            2..=3 => self.found(at, key, cache.get_l1(key).as_deref().copied()),
+            2..=3 => self.check_read(at, key, cache.get_l1(key).as_deref().copied()),
             4 => drop(self.call(cache.has(key)).await),
             5..=10 => {
                 let (next, random) = (Arc::clone(&self.next), &mut self.world.random);
@@ -195,7 +195,7 @@ impl Run {
                     load = load.refresh().stale_for(span(random));
                 }
                 if let Some(Ok(found)) = self.call(load).await {
-                    self.found(at, key, found.as_deref().copied());
+                    self.check_read(at, key, found.as_deref().copied());
                 }
             }
             11..=12 => {
@@ -227,10 +227,10 @@ impl Run {
                 }
             }
             17 => {
-                let weathers =
+                let faults =
                     [StoreFault::None, StoreFault::None, StoreFault::Fails, StoreFault::Hangs];
-                let weather = self.world.random.choice(weathers).unwrap();
-                self.world.store.set_fault(weather);
+                let fault = self.world.random.choice(faults).unwrap();
+                self.world.store.set_fault(fault);
                 tokio::time::sleep(ms(self.world.random.u64(..3_000))).await;
             }
             18 => {
@@ -253,7 +253,7 @@ async fn live(seed: u64, keys: &[String]) -> usize {
     let built = caches.len();
     let done = vec![format!("seed {seed}")];
     let mut run = Run { caches, world, next: Arc::default(), deleted: HashMap::new(), done };
-    // The odd ones that a run is about, so that they meet.
+    // Few keys a run, so that the calls interact.
     let few: Vec<String> = (0..4).map(|_| run.world.random.choice(keys).unwrap().clone()).collect();
     for _ in 0..CALLS {
         run.step(&few).await;
@@ -274,12 +274,12 @@ async fn live(seed: u64, keys: &[String]) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_calls_in_any_order_with_any_options() {
+async fn random_calls_with_random_options_keep_their_promises() {
     let keys = keys();
     let mut built = 0;
     for seed in 0..RUNS {
         built += live(seed, &keys).await;
     }
-    // Not all options are refused.
+    // At least a third of the random options are valid.
     assert!(built as u64 > RUNS / 3, "{built}");
 }

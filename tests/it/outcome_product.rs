@@ -1,5 +1,5 @@
-//! The product of everything a load can do and everything that can be waiting for it: for each
-//! story the result, the events, the number of loads, and that nothing is left behind.
+//! The product of all outcomes of a load and all kinds of callers: checks for each case the result,
+//! the events and the number of loads, and that no task and no flight is left.
 
 use std::time::Duration;
 
@@ -8,51 +8,51 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
 
-/// Who waits.
+/// The kind of the caller.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     /// The caller whose loader runs.
     Leader,
-    /// A caller who joined it.
+    /// A caller that joined the load.
     Follower,
-    /// A loader that asks for another key, whose load is the one that does it.
+    /// A loader that asks for another key and leads its load.
     OuterLoader,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Story {
+struct Case {
     stage: Stage,
     gate: Gate,
     stale: bool,
     soft: bool,
     hard: bool,
-    /// The caller goes away at [`DROPPED_AT`].
+    /// The caller is dropped at [`DROPPED_AT`].
     dropped: bool,
 }
 
 const SOFT: Duration = ms(100);
 const HARD: Duration = ms(1_000);
 const DROPPED_AT: Duration = ms(50);
-/// Beyond every time limit: a caller that has no answer by then has none at all.
+/// Beyond every timeout: a caller without an answer by then never gets one.
 const PATIENCE: Duration = ms(30_000);
 
-/// How a story must end.
+/// The expected end of a case.
 #[derive(Debug, PartialEq)]
 struct End {
     /// `None`: no answer.
     result: Option<Result<Got, ErrorKind>>,
     at: Duration,
     events: Vec<&'static str>,
-    /// What memory holds in the end, fresh.
+    /// The fresh value in L1 at the end.
     cached: Option<u32>,
     in_flight: u64,
 }
 
 type Got = (Option<u32>, Option<StaleReason>);
 
-impl Story {
+impl Case {
     fn all() -> Vec<Self> {
-        let mut stories = Vec::new();
+        let mut cases = Vec::new();
         for stage in [Stage::Leader, Stage::Follower, Stage::OuterLoader] {
             for gate in [
                 Gate::Ok,
@@ -65,7 +65,7 @@ impl Story {
             ] {
                 for bits in 0..16 {
                     let bit = |n: u32| bits >> n & 1 == 1;
-                    let story = Self {
+                    let case = Self {
                         stage,
                         gate,
                         stale: bit(0),
@@ -73,13 +73,13 @@ impl Story {
                         hard: bit(2),
                         dropped: bit(3),
                     };
-                    if story.makes_sense() {
-                        stories.push(story);
+                    if case.makes_sense() {
+                        cases.push(case);
                     }
                 }
             }
         }
-        stories
+        cases
     }
 
     fn waits(self) -> bool {
@@ -87,14 +87,14 @@ impl Story {
     }
 
     fn makes_sense(self) -> bool {
-        // Nobody can join, or leave, a load that is over at once.
+        // A load that is ready at once cannot be joined, and its caller cannot be dropped.
         self.waits() || !(self.dropped || self.stage == Stage::Follower)
     }
 
-    /// The table of behaviours, once more and independently: what must come of it.
+    /// The expected end, derived from the behaviour table independently of the library.
     fn end(self) -> End {
         let soft_at = (self.soft && self.stale && self.waits()).then_some(SOFT);
-        let lands_at = match self.gate {
+        let ends_at = match self.gate {
             Gate::Slow | Gate::SlowErr => Some(SLOW),
             Gate::Never => self.hard.then_some(HARD),
             _ => Some(ms(0)),
@@ -103,11 +103,11 @@ impl Story {
         if self.stage == Stage::Follower {
             events.push("inflight:reuse");
         }
-        let answered_at = match (soft_at, lands_at) {
-            (Some(soft), Some(lands)) => Some(soft.min(lands)),
-            (soft, lands) => soft.or(lands),
+        let answered_at = match (soft_at, ends_at) {
+            (Some(soft), Some(end)) => Some(soft.min(end)),
+            (soft, end) => soft.or(end),
         };
-        let landing = match self.gate {
+        let completion = match self.gate {
             Gate::Ok | Gate::Slow => "loader:success",
             Gate::None => "loader:success",
             Gate::Err | Gate::SlowErr | Gate::Panic => "loader:error",
@@ -116,11 +116,11 @@ impl Story {
         let stale = self.stale.then_some(1);
         let loaded = if self.stale { 2 } else { 1 };
         let served_stale = |reason| Ok((stale, Some(reason)));
-        let (result, landed) = if self.dropped {
-            (None, lands_at.is_some())
+        let (result, completed) = if self.dropped {
+            (None, ends_at.is_some())
         } else if soft_at.is_some() {
             events.extend(self.each("loader:timeout(soft)", "stale:hit(soft-timeout)"));
-            (Some(served_stale(StaleReason::SoftTimeout)), lands_at.is_some())
+            (Some(served_stale(StaleReason::SoftTimeout)), ends_at.is_some())
         } else {
             let result = match self.gate {
                 Gate::Ok | Gate::Slow => Some(Ok((Some(loaded), None))),
@@ -137,16 +137,16 @@ impl Story {
                 Gate::Never if self.hard => Some(Err(ErrorKind::HardTimeout)),
                 Gate::Never => None,
             };
-            (result, lands_at.is_some())
+            (result, ends_at.is_some())
         };
-        if landed {
-            events.push(landing);
+        if completed {
+            events.push(completion);
             match self.gate {
                 Gate::Ok | Gate::Slow => events.push("set"),
                 _ => {}
             }
-            let waited_till_the_end = !self.dropped && soft_at.is_none();
-            if waited_till_the_end
+            let waited_to_the_end = !self.dropped && soft_at.is_none();
+            if waited_to_the_end
                 && self.stale
                 && !matches!(self.gate, Gate::Ok | Gate::Slow | Gate::None)
             {
@@ -168,7 +168,7 @@ impl Story {
             result,
             events,
             cached: matches!(self.gate, Gate::Ok | Gate::Slow).then_some(loaded),
-            in_flight: u64::from(lands_at.is_none()),
+            in_flight: u64::from(ends_at.is_none()),
         }
     }
 
@@ -239,9 +239,9 @@ impl Story {
             tokio::time::sleep(DROPPED_AT).await;
             callers.iter().for_each(tokio::task::JoinHandle::abort);
         } else {
-            // The last caller is the one the story is about; whoever leads fares alike.
-            let told = callers.last_mut().unwrap();
-            if let Ok(answer) = tokio::time::timeout(PATIENCE, told).await {
+            // The case is about the last caller; the leader gets the same result.
+            let last = callers.last_mut().unwrap();
+            if let Ok(answer) = tokio::time::timeout(PATIENCE, last).await {
                 let answer = answer.unwrap();
                 let got = |outcome: Outcome<Option<std::sync::Arc<u32>>>| {
                     (outcome.value.as_deref().copied(), outcome.stale)
@@ -273,10 +273,10 @@ impl Story {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_story_ends_as_it_should() {
-    let stories = Story::all();
-    assert!(stories.len() > 150, "{}", stories.len());
-    for story in stories {
-        story.run().await;
+async fn every_case_ends_as_expected() {
+    let cases = Case::all();
+    assert!(cases.len() > 150, "{}", cases.len());
+    for case in cases {
+        case.run().await;
     }
 }

@@ -1,4 +1,5 @@
-//! What is true, and since when: versions that only grow, per key, and who wrote each.
+//! The version oracle: the version of each key, which only grows, and the instance and time of each
+//! delete. It tells by how much a read was stale.
 
 use std::{
     sync::{
@@ -8,21 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) struct Truth {
+pub(crate) struct VersionOracle {
     keys: Vec<Key>,
-    /// Instances whose writes the others cannot know of at the moment, as bits.
+    /// Bit set of the instances whose invalidations cannot reach their peers at the moment.
     cut: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Key {
     version: AtomicU32,
-    /// When the delete after a version returned, and whose it was.
+    /// For each version, the time when its delete returned and the instance that called it.
     deleted: Mutex<Vec<Option<(Instant, usize)>>>,
 }
 
-impl Truth {
-    pub(crate) fn about(keys: usize) -> Self {
+impl VersionOracle {
+    pub(crate) fn new(keys: usize) -> Self {
         let keys = std::iter::repeat_with(Key::default).take(keys).collect();
         Self { keys, cut: AtomicUsize::new(0) }
     }
@@ -35,7 +36,7 @@ impl Truth {
         self.keys[key].version.load(Ordering::SeqCst)
     }
 
-    /// A new version, whose delete is still to come.
+    /// Writes a new version; its delete is still to come.
     pub(crate) fn write(&self, key: usize) -> u32 {
         self.keys[key].version.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -49,12 +50,13 @@ impl Truth {
         deleted[version] = Some((Instant::now(), by));
     }
 
-    /// From now on the others cannot know what these write.
+    /// From now on the invalidations of these instances cannot reach their peers.
     pub(crate) fn cut(&self, instances: &[usize]) {
         self.cut.store(instances.iter().map(|it| 1 << it).sum(), Ordering::SeqCst);
     }
 
-    /// How long ago, when the read began, a delete had returned that the read should have seen.
+    /// The staleness of a read: the time from the oldest delete that the read should have seen to
+    /// the start of the read.
     pub(crate) fn behind(&self, key: usize, read: u32, by: usize, at: Instant) -> Duration {
         let cut = self.cut.load(Ordering::SeqCst);
         let deleted = self.keys[key].deleted.lock().unwrap();

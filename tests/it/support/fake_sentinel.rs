@@ -1,4 +1,4 @@
-//! What speaks like a sentinel, and says what the test wants.
+//! A fake Redis Sentinel: answers the address and the config epoch that a test sets.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -6,32 +6,33 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-pub(crate) struct Oracle {
+pub(crate) struct FakeSentinel {
     port: u16,
-    says: Arc<Mutex<Option<(u16, u64)>>>,
+    /// The master's port and config epoch; `None` ends the server.
+    master: Arc<Mutex<Option<(u16, u64)>>>,
 }
 
-impl Oracle {
-    /// Names the server of loopback at this port for the master, by the agreement with this number.
-    pub(crate) fn that_names(port: u16, agreement: u64) -> Self {
+impl FakeSentinel {
+    /// A sentinel that names the server on loopback at `port` as the master.
+    pub(crate) fn naming(port: u16, config_epoch: u64) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let own = listener.local_addr().unwrap().port();
-        let says = Arc::new(Mutex::new(Some((port, agreement))));
-        let heard = Arc::clone(&says);
+        let master = Arc::new(Mutex::new(Some((port, config_epoch))));
+        let named = Arc::clone(&master);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                if heard.lock().unwrap().is_none() {
+                if named.lock().unwrap().is_none() {
                     return;
                 }
-                let heard = Arc::clone(&heard);
-                std::thread::spawn(move || answer(client.unwrap(), &heard));
+                let named = Arc::clone(&named);
+                std::thread::spawn(move || answer(client.unwrap(), &named));
             }
         });
-        Self { port: own, says }
+        Self { port: own, master }
     }
 
-    pub(crate) fn name(&self, port: u16, agreement: u64) {
-        *self.says.lock().unwrap() = Some((port, agreement));
+    pub(crate) fn name(&self, port: u16, config_epoch: u64) {
+        *self.master.lock().unwrap() = Some((port, config_epoch));
     }
 
     pub(crate) fn url(&self) -> String {
@@ -39,25 +40,25 @@ impl Oracle {
     }
 }
 
-impl Drop for Oracle {
+impl Drop for FakeSentinel {
     fn drop(&mut self) {
-        *self.says.lock().unwrap() = None;
+        *self.master.lock().unwrap() = None;
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
-fn answer(client: TcpStream, says: &Mutex<Option<(u16, u64)>>) {
+fn answer(client: TcpStream, master: &Mutex<Option<(u16, u64)>>) {
     let mut client = BufReader::new(client);
     while let Some(words) = command(&mut client) {
-        let Some((port, agreement)) = *says.lock().unwrap() else { return };
-        let said = match (&*words[0], words.get(1).map(|word| &**word)) {
+        let Some((port, config_epoch)) = *master.lock().unwrap() else { return };
+        let reply = match (&*words[0], words.get(1).map(|word| &**word)) {
             ("SENTINEL", Some("GET-MASTER-ADDR-BY-NAME")) => {
                 array(["127.0.0.1", &port.to_string()])
             }
-            ("SENTINEL", Some("MASTER")) => array(["config-epoch", &agreement.to_string()]),
+            ("SENTINEL", Some("MASTER")) => array(["config-epoch", &config_epoch.to_string()]),
             _ => "+OK\r\n".to_owned(),
         };
-        if client.get_mut().write_all(said.as_bytes()).is_err() {
+        if client.get_mut().write_all(reply.as_bytes()).is_err() {
             return;
         }
     }
@@ -68,7 +69,7 @@ fn array(words: [&str; 2]) -> String {
     format!("*2\r\n{}", words.concat())
 }
 
-/// `None` at the end.
+/// Reads one command; `None` at the end of the connection.
 fn command(client: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     (0..number(client)?)
         .map(|_| {
@@ -79,7 +80,7 @@ fn command(client: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
         .collect()
 }
 
-/// What stands after the mark of a kind.
+/// Reads a line and returns the number after its type byte.
 fn number(client: &mut BufReader<TcpStream>) -> Option<usize> {
     let mut line = String::new();
     client.read_line(&mut line).ok()?;
