@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("msgpack", &[]),
     ("codec", &["error", "msgpack", "options", "resilience"]),
     ("l1", &["entry", "options", "glob"]),
-    ("flight", &["sync"]),
+    ("flight", &["resilience", "sync"]),
     ("l2", &["codec", "error", "observe", "options", "glob", "resilience", "time"]),
     ("load", &["error", "resilience"]),
     ("bus", &["error", "msgpack", "observe", "options", "resilience", "time"]),
