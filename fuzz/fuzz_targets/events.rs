@@ -1,5 +1,5 @@
-//! Whatever is told on a bus: no panic, bounded memory, and who listens goes on listening. An input
-//! is as many events as there are, each after its length in two bytes.
+//! Fuzzes the messages of the bus: no panic, bounded memory, and the subscription goes on. An input
+//! is a list of messages, each after its length in two bytes.
 //!
 //!     cargo +nightly fuzz run events -- -rss_limit_mb=512
 
@@ -26,21 +26,21 @@ fuzz_target!(|bytes: &[u8]| {
             .l2_options(L2Options::default().versioning(true))
             .event_bus(bus.link(), WireCodec::new())
             .build()
-            .expect("sound options");
+            .expect("valid options");
         cache.ready().await.expect("there is a bus");
-        // From when on values of others are taken.
+        // From then on, values of peers are accepted.
         sleep(Duration::from_secs(4)).await;
         let mut rest = bytes;
         while let [high, low, after @ ..] = rest {
             let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
-            let (event, next) = after.split_at(length);
-            bus.inject(event);
+            let (message, next) = after.split_at(length);
+            bus.inject(message);
             sleep(Duration::from_millis(1)).await;
             rest = next;
         }
-        cache.set("own", json!(1)).await.expect("the level answers");
-        cache.delete("own").await.expect("the level answers");
+        cache.set("own", json!(1)).await.expect("L2 answers");
+        cache.delete("own").await.expect("L2 answers");
         assert!(cache.get("own").await.is_none());
-        assert!(cache.health().event_bus.expect("there is one").subscribed);
+        assert!(cache.health().event_bus.expect("there is a bus").subscribed);
     });
 });

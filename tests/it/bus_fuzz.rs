@@ -1,6 +1,6 @@
-//! Events of real instances, and of the TypeScript package, with bytes changed, cut, doubled and
-//! put together at random, told to an instance that listens: the same ones on each run. For longer
-//! runs there is fuzz/.
+//! Fuzzes the bus: a subscriber receives messages of real instances and of the TypeScript package
+//! with bytes changed, cut, doubled and joined at random. Each run uses the same messages; the
+//! targets under fuzz/ run for longer.
 
 use lazy_layers_cache::{
     Codec, Delivery, EventDedupe, FailSafe, L2Options, LazyLayersCache, Transport, WireCodec,
@@ -14,8 +14,8 @@ use crate::{support::ms, wire::vectors};
 type Cache = LazyLayersCache<String, Value>;
 
 const INPUTS: usize = 15_000;
-/// What an event may cost at most: its lists of keys, what it is unpacked to, and a little.
-const MOST_BYTES: u64 = 4 << 20;
+/// Bytes that one message may allocate: its lists of keys, its decompressed body, and a little.
+const MAX_BYTES: u64 = 4 << 20;
 
 fn instance(bus: &SharedBus) -> Cache {
     let clock = TokioClock::new();
@@ -26,13 +26,13 @@ fn instance(bus: &SharedBus) -> Cache {
         .l2(SharedStore::new(clock), WireCodec::new())
         .l2_options(L2Options::default().versioning(true))
         .event_bus(bus.link(), WireCodec::new())
-        // What was changed elsewhere than in its id is to be looked into too.
+        // A changed message whose id is unchanged must be decoded too.
         .event_dedupe(EventDedupe::default().max_entries(1))
         .build()
         .unwrap()
 }
 
-/// What two instances tell each other, of everything that there is to be told.
+/// Records all kinds of messages that two instances publish to each other.
 async fn corpus() -> Vec<Vec<u8>> {
     let bus = SharedBus::new(1);
     let mut subscribed = bus.link().subscribe().await.unwrap();
@@ -53,18 +53,18 @@ async fn corpus() -> Vec<Vec<u8>> {
     for cache in [&left, &right] {
         cache.close().await;
     }
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     loop {
         tokio::select! {
             biased;
             delivery = subscribed.messages.next() => match delivery {
-                Delivery::Message(event) => told.push(event),
+                Delivery::Message(message) => messages.push(message),
                 other => panic!("{other:?}"),
             },
             () = sleep(ms(10)) => break,
         }
     }
-    assert!(told.len() > 12, "{}", told.len());
+    assert!(messages.len() > 12, "{}", messages.len());
     let several = json!({
         "id": "x", "type": "del", "source": "node", "ts": 1_700_000_000_123.5, "generation": 7,
         "keys": ["k", "user:1", "é"], "keyTypes": ["string", "number", "string"], "more": [[]],
@@ -73,16 +73,16 @@ async fn corpus() -> Vec<Vec<u8>> {
         "id": "y", "type": "set", "source": "node", "ts": 1, "generation": 1, "keys": ["k"],
         "value": {"at": 1}, "ttlMs": 60_000.5, "seen": ["a", 1, "b", 2],
     });
-    for event in [several, set] {
-        told.push([&b"HC1J"[..], event.to_string().as_bytes()].concat());
-        told.push(WireCodec::new().encode(&event).unwrap());
-        told.push(rmp_serde::to_vec_named(&event).unwrap());
+    for message in [several, set] {
+        messages.push([&b"HC1J"[..], message.to_string().as_bytes()].concat());
+        messages.push(WireCodec::new().encode(&message).unwrap());
+        messages.push(rmp_serde::to_vec_named(&message).unwrap());
     }
-    told
+    messages
 }
 
-fn changed(events: &[Vec<u8>], others: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
-    let from = if random.u8(..10) == 0 { others } else { events };
+fn mutate(messages: &[Vec<u8>], others: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
+    let from = if random.u8(..10) == 0 { others } else { messages };
     let mut bytes = from[random.usize(..from.len())].clone();
     for _ in 0..random.usize(0..3) {
         let at = random.usize(..=bytes.len());
@@ -90,12 +90,12 @@ fn changed(events: &[Vec<u8>], others: &[Vec<u8>], random: &mut fastrand::Rng) -
             0 => bytes.truncate(at),
             1 => bytes.insert(at, random.u8(..)),
             2 => {
-                let other = &events[random.usize(..events.len())];
+                let other = &messages[random.usize(..messages.len())];
                 bytes.splice(at.., other.iter().skip(random.usize(..=other.len())).copied());
             }
-            // The markers of what has a length, and lengths.
+            // A marker of a type that has a length.
             3 if at < bytes.len() => bytes[at] = random.u8(0xc0..0xe0),
-            // A length that is not so, where a field begins.
+            // A wrong length where the value of a field begins.
             4 => {
                 let name = random.choice(["keys", "keys", "value", "seen", "source"]).unwrap();
                 let found = bytes.windows(name.len()).position(|it| it == name.as_bytes());
@@ -113,9 +113,9 @@ fn changed(events: &[Vec<u8>], others: &[Vec<u8>], random: &mut fastrand::Rng) -
 }
 
 #[test]
-fn no_event_does_harm_whatever_became_of_it() {
+fn no_mutated_message_does_harm() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let events = runtime.block_on(corpus());
+    let messages = runtime.block_on(corpus());
     let others = vectors().into_iter().map(|it| it.bytes).filter(|bytes| bytes.len() < 4_096);
     let others: Vec<_> = others.collect();
     let bus = SharedBus::new(2);
@@ -127,28 +127,28 @@ fn no_event_does_harm_whatever_became_of_it() {
     });
     let mut random = fastrand::Rng::with_seed(23);
     for input in 0..INPUTS {
-        let event = changed(&events, &others, &mut random);
+        let message = mutate(&messages, &others, &mut random);
         let used = allocation_counter::measure(|| {
             runtime.block_on(async {
-                bus.inject(&event);
+                bus.inject(&message);
                 sleep(ms(1)).await;
             });
         });
-        assert!(used.bytes_max < MOST_BYTES, "{used:?} for {event:x?}");
+        assert!(used.bytes_max < MAX_BYTES, "{used:?} for {message:x?}");
         if input % 100 == 0 {
             runtime.block_on(async {
                 victim.set("own", json!(input)).await.unwrap();
                 victim.delete("own").await.unwrap();
-                assert_eq!(victim.get("own").await, None, "after {event:x?}");
+                assert_eq!(victim.get("own").await, None, "after {message:x?}");
             });
         }
     }
     runtime.block_on(async {
         let stats = victim.stats();
-        // Neither is all refused at the first byte nor nothing.
+        // Neither all nor none were refused at the first byte.
         assert!(stats.events_received > INPUTS as u64 / 20, "{stats:?}");
         assert!(stats.events_refused > INPUTS as u64 / 20, "{stats:?}");
-        // And it listens as before.
+        // The subscription still works.
         sleep(ms(10_000)).await;
         assert!(victim.health().event_bus.unwrap().trusted);
         let load = || async { Ok::<_, std::io::Error>(json!(1)) };

@@ -1,5 +1,5 @@
-//! Versioned keys on a bus: instances tell each other how often a key was deleted, so that they
-//! find each other's values, and that no count that anybody tells does harm.
+//! Versioned keys on a bus: messages carry the generation of a key, so that instances find each
+//! other's values in L2, and no generation that a message carries does harm.
 
 use lazy_layers_cache::{
     L1Options, L2Options, WireCodec,
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::support::{Cache, ms, on_tokio_time};
 
-/// One whose memory is empty as soon as it is asked: what is found is in the shared level.
+/// An instance whose L1 entries expire at once, so that its values come from L2.
 fn instance(store: &SharedStore, link: &BusLink) -> Cache {
     on_tokio_time()
         .l1(L1Options::default().ttl(ms(1)))
@@ -34,31 +34,31 @@ async fn world() -> (SharedBus, SharedStore, Cache, Cache, BusLink) {
     (bus, store, left, right, one)
 }
 
-async fn arrived() {
+async fn delivered() {
     sleep(ms(20)).await;
 }
 
 async fn found(cache: &Cache) -> Option<u32> {
-    arrived().await;
+    delivered().await;
     cache.get("k").await.as_deref().copied()
 }
 
-/// An event as the TypeScript package writes it.
-fn told(id: &str, kind: &str, keys: &[&str], generation: u64) -> Vec<u8> {
-    let event = json!({
+/// Encodes a message as the TypeScript package does.
+fn message(id: &str, kind: &str, keys: &[&str], generation: u64) -> Vec<u8> {
+    let message = json!({
         "id": id, "type": kind, "source": "node", "ts": 1_700_000_000_123_u64,
         "generation": generation, "keys": keys, "pattern": "k", "value": 1,
     });
-    [&b"HC1M"[..], &rmp_serde::to_vec_named(&event).unwrap()].concat()
+    [&b"HC1M"[..], &rmp_serde::to_vec_named(&message).unwrap()].concat()
 }
 
-/// The names under which a store has a value of the key, as a number.
+/// The generations under which the store has a value of the key.
 fn versions(store: &SharedStore) -> Vec<u64> {
     (0..100).filter(|version| store.peek(&format!("k::v{version}")).is_some()).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_written_after_many_deletes_is_found_by_the_others() {
+async fn a_value_set_after_many_deletes_is_found_by_peers() {
     let (_bus, store, left, right, _) = world().await;
     for _ in 0..20 {
         left.delete("k").await.unwrap();
@@ -72,7 +72,7 @@ async fn what_is_written_after_many_deletes_is_found_by_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_at_a_high_count_stays_though_others_have_just_started() {
+async fn a_value_at_a_high_generation_stays_though_new_peers_have_just_started() {
     let (bus, store, left, _right, _) = world().await;
     for _ in 0..20 {
         left.delete("k").await.unwrap();
@@ -90,7 +90,7 @@ async fn what_is_set_at_a_high_count_stays_though_others_have_just_started() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deletes_of_several_keys_that_waited_for_the_bus_are_told_with_their_counts() {
+async fn deletes_of_several_keys_that_waited_for_the_bus_carry_their_generations() {
     let (_bus, store, left, right, link) = world().await;
     link.cut();
     for _ in 0..20 {
@@ -99,13 +99,13 @@ async fn deletes_of_several_keys_that_waited_for_the_bus_are_told_with_their_cou
     }
     link.restore();
     sleep(ms(5_000)).await;
-    // It was a long way to there: what was at its end may have been older than what is known here.
+    // The generation is far from the one known here, so a value under it may be older.
     left.set("k", 7u32).await.unwrap();
     assert_eq!((versions(&store), found(&right).await), (vec![20], Some(7)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_by_one_who_counts_from_the_beginning_takes_what_others_have_far_from_there() {
+async fn a_delete_by_a_new_instance_at_generation_zero_removes_values_at_high_generations() {
     let (bus, store, left, right, _) = world().await;
     for _ in 0..20 {
         left.delete("k").await.unwrap();
@@ -115,51 +115,51 @@ async fn a_delete_by_one_who_counts_from_the_beginning_takes_what_others_have_fa
     let new = instance(&store, &bus.link());
     new.ready().await.unwrap();
     new.delete("k").await.unwrap();
-    arrived().await;
+    delivered().await;
     assert_eq!((found(&left).await, found(&right).await), (None, None));
-    // And they told it where they are.
+    // The peers have sent it their generation.
     new.set("k", 8u32).await.unwrap();
     assert_eq!((found(&left).await, found(&right).await), (Some(8), Some(8)));
     assert_eq!(versions(&store), [20]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_that_comes_late_brings_back_nothing_that_was_deleted_here() {
+async fn a_late_generation_restores_no_deleted_value() {
     let (bus, store, left, _right, _) = world().await;
-    // A value of one at count 20, from before the delete here, which takes it for one at 0.
+    // A peer at generation 20 wrote the value before the delete here, which is at generation 0.
     store.insert_raw("k::v20", *b"HC1M\x07", ms(60_000));
     left.delete("k").await.unwrap();
-    bus.inject(&told("late", "del", &["k"], 20));
+    bus.inject(&message("late", "del", &["k"], 20));
     assert_eq!((found(&left).await, versions(&store)), (None, vec![]));
     left.set("k", 8u32).await.unwrap();
     assert_eq!((found(&left).await, versions(&store)), (Some(8), vec![20]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_counts_of_a_typescript_instance_move_ours_and_only_up() {
+async fn generations_of_a_typescript_instance_raise_the_known_ones_and_never_lower_them() {
     let (bus, store, left, right, _) = world().await;
-    for (id, kind, generation, counted) in
+    for (id, kind, generation, expected) in
         [("a", "del", 5, 5), ("b", "set", 6, 6), ("c", "del", 2, 6), ("d", "pattern", 9, 6)]
     {
-        bus.inject(&told(id, kind, &["k"], generation));
-        arrived().await;
+        bus.inject(&message(id, kind, &["k"], generation));
+        delivered().await;
         for cache in [&left, &right] {
             cache.set("k", 7u32).await.unwrap();
-            assert_eq!(versions(&store), [counted], "{id}");
+            assert_eq!(versions(&store), [expected], "{id}");
         }
     }
-    // Whose of several keys it is, nobody says.
-    bus.inject(&told("e", "del", &["k", "j"], 9));
-    arrived().await;
+    // With several keys, the generation belongs to none of them.
+    bus.inject(&message("e", "del", &["k", "j"], 9));
+    delivered().await;
     left.set("k", 8u32).await.unwrap();
     assert_eq!(versions(&store), [6]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_count_makes_a_key_useless() {
+async fn no_generation_makes_a_key_unusable() {
     let (bus, _store, left, right, _) = world().await;
-    bus.inject(&told("a", "del", &["k"], u64::MAX));
-    arrived().await;
+    bus.inject(&message("a", "del", &["k"], u64::MAX));
+    delivered().await;
     for value in 1..10 {
         left.set("k", value).await.unwrap();
         assert_eq!((found(&right).await, found(&left).await), (Some(value), Some(value)));
@@ -169,7 +169,7 @@ async fn no_count_makes_a_key_useless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_without_versions_tells_none_and_takes_none() {
+async fn an_instance_without_versioning_sends_and_adopts_no_generation() {
     let bus = SharedBus::new(1);
     let store = SharedStore::new(TokioClock::new());
     let build = || {
@@ -183,7 +183,7 @@ async fn an_instance_without_versions_tells_none_and_takes_none() {
         plain.delete("k").await.unwrap();
     }
     versioned.delete("k").await.unwrap();
-    arrived().await;
+    delivered().await;
     versioned.set("k", 7u32).await.unwrap();
     plain.set("k", 8u32).await.unwrap();
     assert_eq!((versions(&store), store.peek("k").is_some()), (vec![1], true));

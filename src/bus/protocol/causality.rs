@@ -1,8 +1,8 @@
 //! The causal filter: decides whether a value that a peer sent may be older than a delete.
 //!
 //! Messages are not ordered, so a value may arrive after the delete that superseded it, and would
-//! restore what was deleted. Clocks cannot tell, because no two agree, and to ask L2 would cost
-//! each peer the read that the value is meant to spare it. Instead each value carries a *version
+//! restore a deleted value. Clocks cannot decide this, because no two agree, and a read of L2 is
+//! the cost that the value is meant to spare the peer. Instead each value carries a *version
 //! vector*: per publisher, the sequence number below which its sender had applied all messages
 //! when its load ended. If the load's right to publish still stood then, the load began after
 //! those messages were applied, because a delete takes this right from all running loads. The
@@ -30,8 +30,8 @@ use crate::bus::wire::message::SequenceStamp;
 /// Milliseconds in which values are refused after a delete without a number.
 const UNNUMBERED_WINDOW: u64 = 5_000;
 
-/// Remembers the last invalidation of each key, and what is forgotten of them. All times are
-/// milliseconds.
+/// Remembers the last invalidation of each key, and raises a watermark when it forgets one. All
+/// times are milliseconds.
 ///
 /// An invalidation by this instance goes through these steps, and no value is admitted before the
 /// last one:

@@ -1,5 +1,5 @@
-//! Hashes a name of two parts to 16 bytes, so that peers cannot choose the size of what is
-//! remembered of them: an id may be 64 KiB long.
+//! Hashes a name of two parts to 16 bytes. Peers choose the ids of messages, which may be 64 KiB
+//! long; of their fingerprints, all have one size.
 //!
 //! The fingerprint is two hashes under random seeds of this process. To take a message for another
 //! one would lose it, and with one hash of 64 bits that would depend on a single function.

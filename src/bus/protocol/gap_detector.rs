@@ -4,7 +4,7 @@
 //! resubscription fails unnoticed, a socket stays dead for minutes. L1 may then hold old values,
 //! and must be marked untrusted within `trust_timeout` (3 s).
 //!
-//! # What is noticed, and by what
+//! # Losses that are noticed, and how
 //!
 //! Every message carries a sequence number, contiguous within the incarnation of its publisher. A
 //! beacon carries the number that the publisher's next message will have.
@@ -25,7 +25,7 @@
 //! 4. **All messages of all publishers are lost**: nothing arrives for `trust_timeout`. An
 //!    instance that received nothing for a third of this time publishes a beacon, which the bus
 //!    also returns to the instance itself. One such probe reaches all instances that wait for a
-//!    sign, so an idle bus carries one or two probes a second, however many instances it has.
+//!    sign, so an idle bus carries about one or two probes a second, however many instances.
 //!
 //! Each instance receives about one beacon a second from each instance that published in the last
 //! seconds, and a few more. [`poll_gap`](GapDetector::poll_gap) visits each known publisher once.
@@ -40,7 +40,7 @@
 //! known of it, the window ends (`trust_timeout` after the subscription began) with one gap of its
 //! own. This costs little: L1 is nearly empty after a start, and untrusted after a reconnect.
 //!
-//! # What is not noticed
+//! # Losses that are not noticed
 //!
 //! - Lost messages of publishers without numbers: instances of the TypeScript package. The loss of
 //!   the whole subscription is noticed.

@@ -1,5 +1,5 @@
-//! The bus protocol of one instance. It does no I/O and reads no clock: callers pass the time, random
-//! numbers and received messages, and get back the messages to publish.
+//! The bus protocol of one instance. It does no I/O and reads no clock: callers pass the time,
+//! random numbers and received messages, and get back the messages to publish.
 
 pub(crate) mod beacon_schedule;
 pub(crate) mod causality;

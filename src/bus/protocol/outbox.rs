@@ -3,8 +3,8 @@
 //! Changes are queued per key, not per call: a key that is deleted a thousand times while the bus
 //! is unreachable is published once. The queue is bounded by count and bytes. A full queue never
 //! drops a change: it replaces the queued ones by one that covers more keys, at worst all of them.
-//! One message is in flight at a time, and repeated until it is confirmed; changes collect behind
-//! it, so many deletes make few messages.
+//! One message is in flight at a time, and repeated until it is confirmed. Deletes collect behind
+//! it, and the next message takes all of them that fit.
 //!
 //! The outbox gives out the sequence numbers, without holes, because peers take a hole for a lost
 //! message.

@@ -1,8 +1,8 @@
 //! The connection state of an instance on the bus. Whether L1 may be trusted, and whether peers'
 //! values may be accepted, are derived from it.
 
-/// The state of the subscription. `since` is the time at which the subscription began or the last
-/// gap was acknowledged, in milliseconds.
+/// The state of the subscription. `since` is when the subscription began or the last gap was
+/// acknowledged, in milliseconds.
 ///
 /// | state | entered | L1 trusted |
 /// | --- | --- | --- |
@@ -31,64 +31,57 @@ impl SessionState {
     /// Enters `Replaying` if the subscription resumed the last one, else `Resyncing` for `window`
     /// milliseconds.
     pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool, window: u64) {
-        let resync = self.resync();
+        let (_, resync) = self.parts();
         *self = if resumed {
             Self::Replaying { since: now, resync }
         } else {
             let missed = resync.is_some_and(|resync| resync.missed);
-            let resync = Resync { until: now.saturating_add(window), missed };
-            Self::Resyncing { since: now, resync }
+            let until = now.saturating_add(window);
+            Self::Resyncing { since: now, resync: Resync { until, missed } }
         };
     }
 
     pub(crate) fn on_unsubscribed(&mut self) {
-        *self = Self::Disconnected { resync: self.resync() };
+        *self = Self::Disconnected { resync: self.parts().1 };
     }
 
     /// Ends `Replaying`: a beacon that this instance published on this subscription came back, so
     /// the messages that the broker kept were received before it.
     pub(crate) fn on_replayed(&mut self) {
         if let Self::Replaying { since, resync } = *self {
-            *self = Self::connected(since, resync);
+            *self = Self::CaughtUp { since };
+            self.set(Some(since), resync);
         }
     }
 
     /// Starts anew after a gap: L1 was marked untrusted, which covers everything missed so far.
     pub(crate) fn on_gap_acknowledged(&mut self, now: u64) {
-        self.set_resync(self.resync().map(|resync| Resync { missed: false, ..resync }));
-        match self {
-            Self::Disconnected { .. } => {}
-            Self::Replaying { since, .. }
-            | Self::Resyncing { since, .. }
-            | Self::CaughtUp { since } => *since = now,
-        }
-    }
-
-    /// Whether the first message of a publisher only tells its current sequence number.
-    pub(crate) fn is_resyncing(&self, now: u64) -> bool {
-        self.resync().is_some_and(|resync| now < resync.until)
+        let (since, resync) = self.parts();
+        self.set(since.map(|_| now), resync.map(|resync| Resync { missed: false, ..resync }));
     }
 
     /// Records that messages were lost before the first message of a publisher.
     pub(crate) fn on_missed(&mut self) {
-        self.set_resync(self.resync().map(|resync| Resync { missed: true, ..resync }));
+        let (since, resync) = self.parts();
+        self.set(since, resync.map(|resync| Resync { missed: true, ..resync }));
     }
 
     /// Ends the resync window if it is over. Returns whether messages were lost in it.
     pub(crate) fn end_resync(&mut self, now: u64) -> bool {
-        let Some(resync) = self.resync().filter(|resync| resync.until <= now) else { return false };
-        self.set_resync(None);
+        let (since, resync) = self.parts();
+        let Some(resync) = resync.filter(|resync| resync.until <= now) else { return false };
+        self.set(since, None);
         resync.missed
+    }
+
+    /// Whether the first message of a publisher only tells its current sequence number.
+    pub(crate) fn is_resyncing(&self, now: u64) -> bool {
+        self.parts().1.is_some_and(|resync| now < resync.until)
     }
 
     /// Returns since when no gap was found. `None`: there is no subscription.
     pub(crate) fn since(&self) -> Option<u64> {
-        match *self {
-            Self::Disconnected { .. } => None,
-            Self::Replaying { since, .. }
-            | Self::Resyncing { since, .. }
-            | Self::CaughtUp { since } => Some(since),
-        }
+        self.parts().0
     }
 
     /// Whether received messages extend the trust in L1.
@@ -96,28 +89,21 @@ impl SessionState {
         matches!(self, Self::Resyncing { .. } | Self::CaughtUp { .. })
     }
 
-    fn resync(&self) -> Option<Resync> {
+    fn parts(&self) -> (Option<u64>, Option<Resync>) {
         match *self {
-            Self::Disconnected { resync } | Self::Replaying { resync, .. } => resync,
-            Self::Resyncing { resync, .. } => Some(resync),
-            Self::CaughtUp { .. } => None,
+            Self::Disconnected { resync } => (None, resync),
+            Self::Replaying { since, resync } => (Some(since), resync),
+            Self::Resyncing { since, resync } => (Some(since), Some(resync)),
+            Self::CaughtUp { since } => (Some(since), None),
         }
     }
 
-    fn set_resync(&mut self, resync: Option<Resync>) {
-        *self = match *self {
-            Self::Disconnected { .. } => Self::Disconnected { resync },
-            Self::Replaying { since, .. } => Self::Replaying { since, resync },
-            Self::Resyncing { since, .. } | Self::CaughtUp { since } => {
-                Self::connected(since, resync)
-            }
+    fn set(&mut self, since: Option<u64>, resync: Option<Resync>) {
+        *self = match (since, resync) {
+            (None, _) => Self::Disconnected { resync },
+            (Some(since), _) if !self.is_trusted() => Self::Replaying { since, resync },
+            (Some(since), Some(resync)) => Self::Resyncing { since, resync },
+            (Some(since), None) => Self::CaughtUp { since },
         };
-    }
-
-    fn connected(since: u64, resync: Option<Resync>) -> Self {
-        match resync {
-            Some(resync) => Self::Resyncing { since, resync },
-            None => Self::CaughtUp { since },
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! Tests [`GapDetector`] and [`BeaconSchedule`] together: instances on a bus that delays messages and
-//! loses those that the test chooses, in simulated time.
+//! Tests [`GapDetector`] and [`BeaconSchedule`] together: instances on a bus that delays messages
+//! and loses those that the test chooses, in simulated time.
 
 use std::collections::BTreeMap;
 

@@ -94,7 +94,7 @@ impl From<Change> for Queued {
 }
 
 impl Queued {
-    /// Whether a value waited so long that peers must not store it.
+    /// Whether a value waited too long to be stored by peers.
     pub(super) fn is_expired(&self, now: u64) -> bool {
         let age = now.saturating_sub(self.since);
         matches!(self.change, Change::Value { ttl_ms, .. }
