@@ -167,8 +167,7 @@ impl Endpoint {
 
     /// Connects to one server by calling `connect` with its client. Takes no longer than `limit`.
     ///
-    /// In a Cluster any node will do: it forwards what is published to it to the subscribers of
-    /// all nodes.
+    /// In a Cluster any node will do: it forwards each message to the subscribers of all nodes.
     ///
     /// # Alternatives considered
     ///

@@ -46,8 +46,8 @@ use crate::error::BoxError;
 /// # Masters and nodes
 ///
 /// A replica of a single server, or of the master that sentinels name, is refused, and the
-/// transport leaves a master that becomes one: only its own subscribers would receive what is
-/// published to it. In a Cluster any node will do, master or replica. Each connection goes to the
+/// transport leaves a master that becomes one: only its own subscribers would receive
+/// messages that are published to it. In a Cluster any node will do, master or replica. Each connection goes to the
 /// next of the named nodes, and skips nodes that do not answer.
 pub struct RedisTransport {
     endpoint: Arc<Endpoint>,
