@@ -28,6 +28,7 @@ use super::{
     store::context::StoreContext,
 };
 use crate::{
+    adapters::task::timeout_named,
     error::BoxError,
     resilience::{Backoff, DropGuard, run_until},
 };
@@ -202,13 +203,10 @@ impl Supervisor {
         // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
         // a Cluster.
         let in_all = limit.saturating_mul(3);
-        let connected = timeout(in_all, self.context.endpoint.connect(limit))
-            .await
-            .map_err(|_| format!("no connection within {in_all:?}"))??;
+        let connecting = self.context.endpoint.connect(limit);
+        let connected = timeout_named(in_all, "connect", connecting).await?;
         let connection = &connected.connection;
-        timeout(limit, ids.refresh(connection))
-            .await
-            .map_err(|_| format!("the server does not answer within {limit:?}"))??;
+        timeout_named(limit, "answer", async { Ok(ids.refresh(connection).await?) }).await?;
         // Scanning every key has no limit of its own, as long as the servers answer.
         let verifying = ids.verify(connection, &self.context);
         run_until(verifying, self.watch_liveness(connection))

@@ -8,7 +8,7 @@ macro_rules! certificate_setters {
             /// Certificate authorities in PEM, for `rediss://`: the client trusts them instead of
             /// the system's.
             pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
-                self.endpoint.tls.root = Some(pem.into());
+                self.tls.root = Some(pem.into());
                 self
             }
 
@@ -19,7 +19,7 @@ macro_rules! certificate_setters {
                 certificate: impl Into<Vec<u8>>,
                 key: impl Into<Vec<u8>>,
             ) -> Self {
-                self.endpoint.tls.client = Some((certificate.into(), key.into()));
+                self.tls.client = Some((certificate.into(), key.into()));
                 self
             }
         }

@@ -5,7 +5,7 @@ pub(crate) mod external;
 mod nodes;
 pub(crate) mod role;
 mod sentinel;
-mod tls;
+pub(crate) mod tls;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -29,60 +29,33 @@ use crate::{
     error::{BoxError, BuildError},
 };
 
-/// What a builder was given: an address that nobody has checked yet, and certificates.
-pub(crate) struct EndpointConfig {
-    address: Address,
-    pub(crate) tls: TlsMaterial,
-}
-
-enum Address {
+/// An address as the application gave it, not checked yet.
+pub(crate) enum Address {
     Server(String),
     Cluster(Vec<String>),
-    Sentinel { urls: Vec<String>, master: String },
+    /// The host of the URL `master` is the name by which the sentinels know the master.
+    Sentinel {
+        urls: Vec<String>,
+        master: String,
+    },
+    /// Made from a client or a connection of the application.
     Ready(Endpoint),
 }
 
-impl EndpointConfig {
-    pub(crate) fn server(url: impl Into<String>) -> Self {
-        Self::new(Address::Server(url.into()))
-    }
-
-    pub(crate) fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::new(Address::Cluster(urls.into_iter().map(Into::into).collect()))
-    }
-
-    /// The host of the URL `master` is the name by which the sentinels know the master.
-    pub(crate) fn sentinel(
-        urls: impl IntoIterator<Item = impl Into<String>>,
-        master: impl Into<String>,
-    ) -> Self {
-        let urls = urls.into_iter().map(Into::into).collect();
-        Self::new(Address::Sentinel { urls, master: master.into() })
-    }
-
-    /// A client or a connection of the application.
-    pub(crate) fn ready(endpoint: Endpoint) -> Self {
-        Self::new(Address::Ready(endpoint))
-    }
-
-    fn new(address: Address) -> Self {
-        Self { address, tls: TlsMaterial::default() }
-    }
-
+impl Address {
     /// Checks the address and makes the clients. Connects to nothing.
-    pub(crate) fn build(self) -> Result<Endpoint, BuildError> {
-        let Self { address, tls } = self;
-        Ok(match address {
-            Address::Ready(endpoint) => endpoint,
-            Address::Server(url) => Endpoint::Server(client(&url, &tls)?),
-            Address::Sentinel { urls, master } => {
+    pub(crate) fn build(self, tls: TlsMaterial) -> Result<Endpoint, BuildError> {
+        Ok(match self {
+            Self::Ready(endpoint) => endpoint,
+            Self::Server(url) => Endpoint::Server(client(&url, &tls)?),
+            Self::Sentinel { urls, master } => {
                 Endpoint::Sentinel(Sentinel::new(&urls, &master, tls)?)
             }
-            Address::Cluster(urls) if urls.is_empty() => {
+            Self::Cluster(urls) if urls.is_empty() => {
                 let fix = "write one URL or more";
                 return Err(BuildError::new("redis.cluster", "names no node", fix));
             }
-            Address::Cluster(urls) => {
+            Self::Cluster(urls) => {
                 let nodes = urls.iter().map(|url| client(url, &tls)).collect::<Result<_, _>>()?;
                 let infos = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
                 let commands = ClusterClientBuilder::new(infos)

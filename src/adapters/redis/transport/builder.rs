@@ -9,64 +9,33 @@ use crate::{
     adapters::{
         connection_slot::ConnectionSlot,
         redis::{
-            builder::builder_setters,
-            endpoint::{Endpoint, EndpointConfig},
+            builder::redis_builder,
+            endpoint::{Address, Endpoint, tls::TlsMaterial},
         },
     },
     error::BuildError,
 };
 
+redis_builder!(
+    RedisTransport,
+    RedisTransportBuilder { publisher: Publisher = Publisher::Own(ConnectionSlot::new()) },
+    RedisTransportOptions {
+        channel: impl Into<String>,
+        queue_capacity: usize,
+        connect_timeout: Duration,
+        confirm_timeout: Duration,
+        heartbeat: Duration,
+    }
+);
+
 impl RedisTransport {
-    /// Uses a single server. Its URL is `redis://[user:password@]host[:port]`, or `rediss://` for
-    /// TLS with the feature `redis-tls`. A database in the URL makes no difference: channels
-    /// belong to the server.
-    pub fn at(url: impl Into<String>) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(EndpointConfig::server(url))
-    }
-
-    /// Uses a Cluster. Takes the URLs of several of its nodes: the transport does not look for
-    /// others.
-    pub fn cluster(urls: impl IntoIterator<Item = impl Into<String>>) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(EndpointConfig::cluster(urls))
-    }
-
-    /// Uses the master that sentinels name. Takes the URLs of the sentinels, and the URL of the
-    /// master with its name as the host: `redis://:password@mymaster/0`.
-    pub fn sentinel(
-        urls: impl IntoIterator<Item = impl Into<String>>,
-        master: impl Into<String>,
-    ) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(EndpointConfig::sentinel(urls, master))
-    }
-
     /// Uses a single server, with connections that a client of the application makes.
     pub fn over(client: Client) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(EndpointConfig::ready(Endpoint::Server(client)))
+        RedisTransportBuilder::new(Address::Ready(Endpoint::Server(client)))
     }
 }
-
-/// Builds a [`RedisTransport`].
-#[must_use = "nothing happens before build()"]
-pub struct RedisTransportBuilder {
-    pub(crate) endpoint: EndpointConfig,
-    publisher: Publisher,
-    options: RedisTransportOptions,
-}
-
-builder_setters!(RedisTransportBuilder for RedisTransportOptions {
-    channel: impl Into<String>,
-    queue_capacity: usize,
-    connect_timeout: Duration,
-    confirm_timeout: Duration,
-    heartbeat: Duration,
-});
 
 impl RedisTransportBuilder {
-    fn new(endpoint: EndpointConfig) -> Self {
-        let publisher = Publisher::Own(ConnectionSlot::new());
-        Self { endpoint, publisher, options: RedisTransportOptions::default() }
-    }
-
     /// Publishes over a connection of the application: a `MultiplexedConnection`, or better a
     /// `ConnectionManager` or a `ClusterConnection`, since the transport never replaces or closes
     /// it, and does not check which server it leads to. Subscriptions still have connections of
@@ -86,6 +55,7 @@ impl RedisTransportBuilder {
     /// Fails if a URL or an option is invalid. The error names the option and the fix.
     pub fn build(self) -> Result<RedisTransport, BuildError> {
         self.options.check()?;
-        Ok(RedisTransport::new(self.endpoint.build()?, self.publisher, self.options))
+        let endpoint = self.address.build(self.tls)?;
+        Ok(RedisTransport::new(endpoint, self.publisher, self.options))
     }
 }

@@ -46,9 +46,12 @@ use crate::error::BoxError;
 /// # Masters and nodes
 ///
 /// A replica of a single server, or of the master that sentinels name, is refused, and the
-/// transport leaves a master that becomes one: only its own subscribers would receive
-/// messages that are published to it. In a Cluster any node will do, master or replica. Each connection goes to the
-/// next of the named nodes, and skips nodes that do not answer.
+/// transport leaves a master that becomes one: only the replica's own subscribers would receive
+/// the messages that are published to it. In a Cluster any node will do, master or replica. Each
+/// connection goes to the next of the nodes whose URLs were given, and skips nodes that do not
+/// answer; the transport does not look for other nodes.
+///
+/// A database in a URL makes no difference: channels belong to the server.
 pub struct RedisTransport {
     endpoint: Arc<Endpoint>,
     publisher: Publisher,

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{error::BuildError, options::option_group};
+use crate::{
+    adapters::limits::{Durations, check_queue_capacity},
+    error::BuildError,
+    options::option_group,
+};
 
 option_group! {
     /// Options of a [`RedisTransport`](crate::RedisTransport). Its constructors take the address.
@@ -40,39 +44,18 @@ option_group! {
 
 impl RedisTransportOptions {
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        let refuse = |refused: bool, option, problem: &str, fix| {
-            if refused { Err(BuildError::new(option, problem, fix)) } else { Ok(()) }
-        };
-        let a_duration = "write a duration of at least 1 ms";
-        refuse(
+        BuildError::refuse_if(
             self.channel.is_empty(),
             "channel",
             "is empty",
             "write a name, for example cache:invalidations",
         )?;
-        refuse(
-            self.queue_capacity == 0,
-            "queue_capacity",
-            "is 0, so every message would be a gap",
-            "write how many messages may wait, for example 10_000",
-        )?;
-        refuse(
-            self.connect_timeout.is_zero(),
-            "connect_timeout",
-            "is zero, so nothing would ever connect",
-            a_duration,
-        )?;
-        refuse(
-            self.confirm_timeout.is_zero(),
-            "confirm_timeout",
-            "is zero, so every publish would fail",
-            a_duration,
-        )?;
-        refuse(
-            self.heartbeat < Duration::from_millis(50),
-            "heartbeat",
-            "is less than 50 ms, so a healthy server would count as broken",
-            "write the time between two pings, for example 1 s",
-        )
+        check_queue_capacity(self.queue_capacity)?;
+        Durations {
+            connect: ("connect_timeout", self.connect_timeout),
+            confirm: ("confirm_timeout", self.confirm_timeout),
+            heartbeat: ("heartbeat", self.heartbeat),
+        }
+        .check()
     }
 }
