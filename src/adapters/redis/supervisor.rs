@@ -36,25 +36,25 @@ use crate::{
 /// The store's access to the connection. The supervisor task starts with the first call, and ends
 /// when the handle is dropped.
 pub(crate) struct ConnectionHandle {
-    context: Arc<StoreContext>,
+    shared: Arc<Shared>,
     /// `None` until the first call. A receiver without a sender if the runtime of the supervisor
     /// task has shut down.
     state: RwLock<Option<(watch::Receiver<State>, Handle)>>,
-    /// Incremented by the supervisor task with each connection, and when a connection whose calls
-    /// timed out answers quickly again.
-    generation: Arc<AtomicU64>,
-    health: Arc<HealthSignals>,
 }
 
-/// Faults that calls found. Calls set them, the supervisor task reads them.
-#[derive(Default)]
-struct HealthSignals {
-    /// Calls notify it after a fault; the supervisor task waits for it, to check at once.
-    reported: Notify,
-    /// The server answers, but accepts no writes.
-    not_writable: AtomicBool,
-    /// A caller stopped waiting for a reply.
-    timed_out: AtomicBool,
+/// Shared by the handle and the supervisor task. It contains nothing that keeps the handle alive,
+/// so the task ends with the store.
+struct Shared {
+    context: Arc<StoreContext>,
+    /// Incremented by the supervisor task with each connection, and when a connection whose calls
+    /// timed out answers quickly again.
+    generation: AtomicU64,
+    /// Calls notify it after a fault. The supervisor task waits for it, to check at once.
+    fault_reported: Notify,
+    /// Set by a call: the server answers, but accepts no writes.
+    is_not_writable: AtomicBool,
+    /// Set by a call whose caller stopped waiting for the reply.
+    has_timed_out: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -69,30 +69,32 @@ enum State {
 
 impl ConnectionHandle {
     pub(crate) fn new(context: Arc<StoreContext>) -> Self {
-        Self {
+        let shared = Arc::new(Shared {
             context,
-            state: RwLock::default(),
-            generation: Arc::default(),
-            health: Arc::default(),
-        }
+            generation: AtomicU64::new(0),
+            fault_reported: Notify::new(),
+            is_not_writable: AtomicBool::new(false),
+            has_timed_out: AtomicBool::new(false),
+        });
+        Self { shared, state: RwLock::default() }
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        self.shared.generation.load(Ordering::Relaxed)
     }
 
     /// Returns a guard for one call. If the call is dropped without a reply, because its caller
     /// stopped waiting, the guard reports a timeout.
     pub(crate) fn begin_call(&self) -> DropGuard<impl FnOnce()> {
-        DropGuard::new(|| self.health.timed_out.store(true, Ordering::Relaxed))
+        DropGuard::new(|| self.shared.has_timed_out.store(true, Ordering::Relaxed))
     }
 
     /// Asks the supervisor task to check the connection now.
     pub(crate) fn report(&self, fault: Fault) {
         if fault == Fault::NotWritable {
-            self.health.not_writable.store(true, Ordering::Relaxed);
+            self.shared.is_not_writable.store(true, Ordering::Relaxed);
         }
-        self.health.reported.notify_one();
+        self.shared.fault_reported.notify_one();
     }
 
     /// Returns the connection and its generation. Waits while the supervisor task connects, and
@@ -141,13 +143,8 @@ impl ConnectionHandle {
         }
         let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
         let (sender, receiver) = watch::channel(State::Connecting);
-        let supervisor = Supervisor {
-            context: Arc::clone(&self.context),
-            generation: Arc::clone(&self.generation),
-            health: Arc::clone(&self.health),
-            sender,
-        };
-        runtime.spawn(supervisor.run_until_unused());
+        let supervisor = Supervisor { shared: Arc::clone(&self.shared), sender: sender.clone() };
+        runtime.spawn(async move { run_until(supervisor.run(), sender.closed()).await });
         *state = Some((receiver.clone(), runtime));
         Ok(receiver)
     }
@@ -157,21 +154,13 @@ impl ConnectionHandle {
 /// without a pause.
 const PROVEN: Duration = Duration::from_secs(5);
 
-/// The supervisor task. It holds the store's context and not the store, so that it ends with the
-/// store: once no receiver of the connection state is left.
+/// The supervisor task. It ends once no receiver of the connection state is left.
 struct Supervisor {
-    context: Arc<StoreContext>,
-    generation: Arc<AtomicU64>,
-    health: Arc<HealthSignals>,
+    shared: Arc<Shared>,
     sender: watch::Sender<State>,
 }
 
 impl Supervisor {
-    async fn run_until_unused(self) {
-        let sender = self.sender.clone();
-        run_until(self.run(), sender.closed()).await;
-    }
-
     async fn run(self) {
         let backoff = || Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
         let mut pauses = backoff();
@@ -180,8 +169,8 @@ impl Supervisor {
             let error = match self.connect(&mut ids).await {
                 Ok(connected) => {
                     let begun = Instant::now();
-                    self.health.not_writable.store(false, Ordering::Relaxed);
-                    let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.shared.is_not_writable.store(false, Ordering::Relaxed);
+                    let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
                     self.sender.send_replace(State::Up(connected.connection.clone(), generation));
                     let reason = self.watch(&connected, &mut ids).await;
                     if begun.elapsed() > PROVEN {
@@ -199,16 +188,17 @@ impl Supervisor {
     }
 
     async fn connect(&self, ids: &mut RunIds) -> Result<Connected<Connection>, BoxError> {
-        let limit = self.context.options.connect_timeout;
+        let context = &self.shared.context;
+        let limit = context.options.connect_timeout;
         // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
         // a Cluster.
         let in_all = limit.saturating_mul(3);
-        let connecting = self.context.endpoint.connect(limit);
+        let connecting = context.endpoint.connect(limit);
         let connected = timeout_named(in_all, "connect", connecting).await?;
         let connection = &connected.connection;
         timeout_named(limit, "answer", async { Ok(ids.refresh(connection).await?) }).await?;
         // Scanning every key has no limit of its own, as long as the servers answer.
-        let verifying = ids.verify(connection, &self.context);
+        let verifying = ids.verify(connection, context);
         run_until(verifying, self.watch_liveness(connection))
             .await
             .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
@@ -218,7 +208,7 @@ impl Supervisor {
     /// Returns after two consecutive pings without a reply. An error is a reply: callers that use
     /// the connection get it too.
     async fn watch_liveness(&self, connection: &Connection) {
-        let interval = self.context.options.check_interval;
+        let interval = self.shared.context.options.check_interval;
         let ping = redis::cmd("PING");
         let mut unanswered = 0;
         while unanswered < 2 {
@@ -236,12 +226,12 @@ impl Supervisor {
     /// Only the application can replace its own connection, so an external one is replaced only
     /// after a restart of the server, to verify its data.
     async fn watch(&self, connected: &Connected<Connection>, ids: &mut RunIds) -> BoxError {
-        let interval = self.context.options.check_interval;
-        let endpoint = &self.context.endpoint;
+        let interval = self.shared.context.options.check_interval;
+        let endpoint = &self.shared.context.endpoint;
         let mut unanswered = 0;
         loop {
-            let _ = timeout(interval, self.health.reported.notified()).await;
-            if self.health.not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
+            let _ = timeout(interval, self.shared.fault_reported.notified()).await;
+            if self.shared.is_not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
                 return "the server accepts no writes".into();
             }
             if endpoint.master_changed(connected.master.as_ref(), interval).await {
@@ -255,9 +245,9 @@ impl Supervisor {
                     // Callers timed out, but the server answers quickly again. Counts as a new
                     // connection, so that the circuit breaker retries at once.
                     if asked.elapsed() < interval / 10
-                        && self.health.timed_out.swap(false, Ordering::Relaxed)
+                        && self.shared.has_timed_out.swap(false, Ordering::Relaxed)
                     {
-                        self.generation.fetch_add(1, Ordering::Relaxed);
+                        self.shared.generation.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 Ok(Err(_)) if endpoint.is_external() => {}

@@ -58,7 +58,7 @@ impl Publisher {
         };
         let connecting = PublisherConnection::open(endpoint, options);
         let connection = slot.get_or_connect(options.connect_timeout, connecting).await?;
-        let call = DropGuard::new(|| connection.is_abandoned.store(true, Ordering::Relaxed));
+        let call = DropGuard::new(|| connection.is_unusable.store(true, Ordering::Relaxed));
         let sending = connection.send(command);
         let answer = timeout_named(options.confirm_timeout, "answer", sending).await;
         call.disarm();
@@ -87,10 +87,9 @@ pub(crate) struct PublisherConnection {
     /// subscribers no longer receive its messages. False in a Cluster, and if the user may not
     /// send `ROLE`.
     checks_role: bool,
-    /// Set by the watch task once the sentinels name another master.
-    has_moved: Arc<AtomicBool>,
-    /// Set by a caller that stopped waiting for a reply.
-    is_abandoned: AtomicBool,
+    /// Set by the watch task once the sentinels name another master, and by a caller that stopped
+    /// waiting for a reply.
+    is_unusable: Arc<AtomicBool>,
     _watch: AbortOnDrop,
 }
 
@@ -116,15 +115,14 @@ impl PublisherConnection {
         };
         let Connected { connection: (connection, checks_role), master } =
             endpoint.connect_with(limit, connect).await?;
-        let has_moved = Arc::new(AtomicBool::new(false));
-        let (endpoint, moved) = (Arc::clone(endpoint), Arc::clone(&has_moved));
+        let is_unusable = Arc::new(AtomicBool::new(false));
+        let (endpoint, has_moved) = (Arc::clone(endpoint), Arc::clone(&is_unusable));
         let watching = async move {
             endpoint.master_moved(master.as_ref(), heartbeat).await;
-            moved.store(true, Ordering::Relaxed);
+            has_moved.store(true, Ordering::Relaxed);
         };
-        let (is_abandoned, watch) =
-            (AtomicBool::new(false), AbortOnDrop::spawn(&runtime()?, watching));
-        Ok(Self { connection, checks_role, has_moved, is_abandoned, _watch: watch })
+        let watch = AbortOnDrop::spawn(&runtime()?, watching);
+        Ok(Self { connection, checks_role, is_unusable, _watch: watch })
     }
 
     async fn send(&self, command: &Cmd) -> Result<Answer, BoxError> {
@@ -146,6 +144,6 @@ impl PublisherConnection {
 
 impl Reusable for PublisherConnection {
     fn is_usable(&self) -> bool {
-        !self.has_moved.load(Ordering::Relaxed) && !self.is_abandoned.load(Ordering::Relaxed)
+        !self.is_unusable.load(Ordering::Relaxed)
     }
 }
