@@ -17,7 +17,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Three masters with a third of the slots each, in order; answers once all of them agree.
+    /// Starts three masters with a third of the slots each, in order. Returns once all of them
+    /// agree.
     pub(crate) fn start() -> Self {
         let (nodes, bus_ports): (Vec<_>, Vec<_>) = (0..3).map(|_| node()).unzip();
         let cluster = Self { nodes };
@@ -29,7 +30,7 @@ impl Cluster {
             cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last).exec(&mut redis).unwrap();
             cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(index + 1).exec(&mut redis).unwrap();
         }
-        // Not before all have their epochs: who knows of others is given none.
+        // After all nodes have their epochs: a node that knows others accepts none.
         for node in &cluster.nodes {
             let mut redis = node.connect();
             for (other, bus) in cluster.nodes.iter().zip(&bus_ports) {
@@ -37,7 +38,7 @@ impl Cluster {
                 cmd("CLUSTER").arg(&meet).exec(&mut redis).unwrap();
             }
         }
-        cluster.agrees();
+        cluster.wait_until_agreed();
         cluster
     }
 
@@ -49,37 +50,38 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// The slots of that node are nobody's; after a second or so all nodes refuse to serve.
+    /// Kills a node. Its slots have no master then, and after about a second all nodes refuse to
+    /// serve.
     pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].kill();
     }
 
-    /// The node is back with its slots but not its keys; answers once all nodes serve again.
+    /// Restarts a node with its slots but without its keys. Returns once all nodes serve again.
     pub(crate) fn restart(&mut self, index: usize) {
         self.nodes[index].restart();
-        self.agrees();
+        self.wait_until_agreed();
     }
 
-    /// Which slot a key lies in.
+    /// Returns the slot of a key.
     pub(crate) fn slot_of(&self, key: &str) -> u16 {
         cmd("CLUSTER").arg("KEYSLOT").arg(key).query(&mut self.nodes[0].connect()).unwrap()
     }
 
-    /// A slot changes hands, its keys with it, while the cluster goes on serving.
+    /// Moves a slot and its keys to another node while the Cluster continues to serve.
     pub(crate) fn move_slot(&self, slot: u16, from: usize, to: usize) {
         self.begin_move(slot, from, to);
         self.finish_move(slot, from, to);
     }
 
-    /// The slot is under way: what is not in the old node any more is asked for at the new one
-    /// (ASK), and none of its keys has moved yet.
+    /// Begins to move a slot: the old node redirects requests for keys that it does not have to
+    /// the new node (`ASK`). No key has moved yet.
     pub(crate) fn begin_move(&self, slot: u16, from: usize, to: usize) {
         let (mut source, mut target) = (self.nodes[from].connect(), self.nodes[to].connect());
         set_slot(&mut target, slot, "IMPORTING", &id_of(&mut source)).unwrap();
         set_slot(&mut source, slot, "MIGRATING", &id_of(&mut target)).unwrap();
     }
 
-    /// Moves the keys of a slot that is under way, and tells all nodes whose it is now.
+    /// Moves the keys of a slot whose move has begun, and tells all nodes its new owner.
     pub(crate) fn finish_move(&self, slot: u16, from: usize, to: usize) {
         let (mut source, mut target) = (self.nodes[from].connect(), self.nodes[to].connect());
         loop {
@@ -92,7 +94,7 @@ impl Cluster {
             migrate.arg("127.0.0.1").arg(self.nodes[to].port()).arg("").arg(0).arg(5_000);
             migrate.arg("KEYS").arg(keys).exec(&mut source).unwrap();
         }
-        // The new owner first: at no time is the slot nobody's.
+        // The new owner first, so that the slot has an owner at all times.
         let new = id_of(&mut target);
         set_slot(&mut target, slot, "NODE", &new).unwrap();
         set_slot(&mut source, slot, "NODE", &new).unwrap();
@@ -103,8 +105,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until all nodes know each other and whose each slot is.
-    fn agrees(&self) {
+    /// Waits until all nodes know each other and the owner of each slot.
+    fn wait_until_agreed(&self) {
         for node in &self.nodes {
             let mut redis = node.connect();
             wait_for("the cluster", PATIENCE, || {
@@ -116,7 +118,7 @@ impl Cluster {
     }
 }
 
-/// A node that knows nobody yet, and the port at which others talk to it.
+/// Starts a node that knows no other yet. Returns it and the port of its cluster bus.
 fn node() -> (RedisServer, u16) {
     let bus = free_port();
     let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()];

@@ -1,4 +1,4 @@
-//! A master, its replica, and a sentinel that promotes the replica when the master is gone.
+//! A master, its replica, and a sentinel that promotes the replica when the master is down.
 
 use std::{collections::HashMap, process::Command, time::Duration};
 
@@ -24,7 +24,7 @@ impl Sentinel {
     /// The name by which clients ask for the master.
     pub(crate) const MASTER: &str = "main";
 
-    /// Answers once the replica follows and the sentinel knows it.
+    /// Starts all three. Returns once the replica follows and the sentinel knows it.
     pub(crate) fn start() -> Self {
         let prompt = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
         let master = RedisServer::start_with(&prompt);
@@ -49,7 +49,7 @@ impl Sentinel {
         sentinel
     }
 
-    /// Of the sentinel.
+    /// Returns the URL of the sentinel.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
@@ -62,7 +62,7 @@ impl Sentinel {
         &self.replica
     }
 
-    /// The port of whom the sentinel takes for the master.
+    /// Returns the port of the server that the sentinel names as the master.
     pub(crate) fn master_port(&self) -> u16 {
         let name = Self::MASTER;
         let address: (String, u16) = cmd("SENTINEL")
@@ -73,19 +73,19 @@ impl Sentinel {
         address.1
     }
 
-    /// The replica is promoted though the master is well; returns when it is, and the old master
-    /// follows it or soon will.
+    /// Promotes the replica although the master is up. Returns once it is promoted; the old master
+    /// follows it then, or soon afterwards.
     pub(crate) fn failover(&self) {
         cmd("SENTINEL").arg("FAILOVER").arg(Self::MASTER).exec(&mut self.ask()).unwrap();
         self.wait_for_promotion();
     }
 
-    /// The master dies; the sentinel has yet to find out.
+    /// Kills the master. The sentinel has yet to notice.
     pub(crate) fn kill_master(&mut self) {
         self.master.kill();
     }
 
-    /// Waits until the replica is master and the sentinel says so.
+    /// Waits until the replica is the master and the sentinel names it.
     pub(crate) fn wait_for_promotion(&self) {
         wait_for("a promotion", PATIENCE, || {
             let promoted = field(&self.replica.info("replication"), "role") == Some("master");
@@ -93,7 +93,7 @@ impl Sentinel {
         });
     }
 
-    /// Whether it would promote it.
+    /// Returns true if the sentinel would promote the replica.
     fn knows_the_replica(&self) -> bool {
         let Ok(mut redis) = self.try_ask() else { return false };
         let replicas: Vec<HashMap<String, String>> =
