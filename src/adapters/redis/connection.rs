@@ -1,4 +1,4 @@
-//! Sends commands, pipelines and scripts over one connection, of whatever kind it is.
+//! Sends commands, pipelines and scripts over one connection, to a server or to a Cluster.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -74,12 +74,13 @@ impl Address {
 /// Limit of a command to a Cluster, its retries included. Callers have shorter deadlines.
 const MAX_COMMAND_TIME: Duration = Duration::from_secs(60);
 
-/// One Redis, by whatever way it is reached.
+/// One Redis: a server, a Cluster, the master that sentinels name, or a connection of the
+/// application.
 pub(crate) enum Endpoint {
     Server(Client),
     Cluster {
-        /// The client that sends each command to the node of its key. An error if the nodes
-        /// differ in what they require of it, such as the password.
+        /// The client that sends each command to the node of its key. An error if the URLs of
+        /// the nodes contradict each other, for example in the password.
         commands: RedisResult<Box<ClusterClient>>,
         /// For connections to any node.
         nodes: Nodes,
@@ -102,7 +103,7 @@ pub(crate) struct Connected<C> {
 const SERVERS_TO_TRY: u32 = 3;
 
 impl Endpoint {
-    /// Returns the reason why a Cluster cannot be sent commands about keys.
+    /// Returns an error if the store cannot send commands about keys to the Cluster.
     pub(crate) fn check_commands(&self) -> Result<(), BuildError> {
         match self {
             Self::Cluster { commands: Err(error), .. } => Err(refused(error)),
