@@ -14,8 +14,8 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    LeaseRequest, LeaseResponse, DistributedLock, FailSafe, L2Options, LazyLayersCache, Lease, Store, StoreFuture,
-    StoredValue, WireCodec, testing::TokioClock,
+    DistributedLock, FailSafe, L2Options, LazyLayersCache, Lease, LeaseRequest, LeaseResponse,
+    Store, StoreFuture, StoredValue, WireCodec, testing::TokioClock,
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -85,7 +85,11 @@ impl Store for AnyStore {
         self.answer(|any| any.byte() % 2 == 0)
     }
 
-    fn acquire_write_lease<'a>(&'a self, _: &'a str, _: Duration) -> StoreFuture<'a, Option<Lease>> {
+    fn acquire_write_lease<'a>(
+        &'a self,
+        _: &'a str,
+        _: Duration,
+    ) -> StoreFuture<'a, Option<Lease>> {
         self.answer(|any| (any.byte() % 2 == 0).then(|| Lease::new("x")))
     }
 
