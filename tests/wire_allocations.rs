@@ -1,4 +1,4 @@
-//! What decoding may cost in memory, whatever the bytes say. In a binary of its own, because it
+//! The memory that decoding takes is limited for any bytes. This is a binary of its own because it
 //! counts every allocation.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "that is how a test fails")]
@@ -18,8 +18,8 @@ use serde_json::Value;
 
 const MIB: usize = 1 << 20;
 
-/// The most memory that decoding takes at one time beside what it is given, and whether it got a
-/// value.
+/// Returns the most memory that decoding takes at one time, in bytes and without the payload, and
+/// whether it returned a value.
 fn peak(codec: WireCodec, bytes: &[u8]) -> (usize, bool) {
     let mut decoded = false;
     let measured = allocation_counter::measure(|| {
@@ -38,7 +38,7 @@ fn zstd(content: &[u8]) -> Vec<u8> {
     [b"HC1Z".to_vec(), zstd::bulk::compress(content, 3).unwrap()].concat()
 }
 
-/// Without the length in its head.
+/// A zstd frame that does not announce the length of its content.
 fn zstd_stream(content: &[u8]) -> Vec<u8> {
     [b"HC1Z".to_vec(), zstd::stream::encode_all(content, 3).unwrap()].concat()
 }
@@ -55,8 +55,8 @@ type Compress = fn(&[u8]) -> Vec<u8>;
 const COMPRESSIONS: [(&str, Compress); 4] =
     [("gzip", gzip), ("zstd", zstd), ("zstd stream", zstd_stream), ("lz4", lz4)];
 
-/// MessagePack of so many bytes that becomes an error only where all of it has been read: half a
-/// surrogate pair at the end of a text.
+/// Returns MessagePack of this number of bytes with an error at its very end: half of a surrogate
+/// pair at the end of a text.
 fn nearly_text(bytes: usize) -> Vec<u8> {
     let length = u32::try_from(bytes - 5).unwrap().to_be_bytes();
     let mut packed = [&[0xdb][..], &length, &vec![b'x'; bytes - 5]].concat();
@@ -67,23 +67,23 @@ fn nearly_text(bytes: usize) -> Vec<u8> {
 #[test]
 fn a_bomb_takes_no_more_than_the_limit_and_a_mebibyte() {
     assert_eq!(WireLimits::default().unpacked, 64 * MIB);
-    // Less than that, as the compressors are slow without optimisation.
+    // A smaller limit, because the compressors are slow without optimisation.
     let limit = 12 * MIB;
     let codec = WireCodec::new().limits(WireLimits::default().unpacked(limit));
     for (name, compress) in COMPRESSIONS {
-        // Up to the limit it is unpacked, once.
+        // Content up to the limit is decompressed, into one buffer.
         let within = compress(&nearly_text(limit));
         assert!(within.len() < limit / 200, "{name} is a bomb");
         let (most, decoded) = peak(codec, &within);
         assert!(!decoded && (limit..limit + MIB).contains(&most), "{name}: {most}");
-        // What says that it is beyond is not even begun.
+        // Content that announces more than the limit is not decompressed.
         let (most, decoded) = peak(codec, &compress(&nearly_text(limit + 1)));
         assert!(!decoded && most < MIB, "{name}: {most}");
     }
 }
 
 #[test]
-fn lengths_are_believed_as_far_as_they_are_possible() {
+fn announced_lengths_are_refused_if_the_compression_cannot_reach_them() {
     let limits = WireLimits::default();
     let lie = u32::try_from(limits.unpacked).unwrap();
     let mut gzip = gzip(&[0xc0]);
@@ -95,7 +95,7 @@ fn lengths_are_believed_as_far_as_they_are_possible() {
         let (most, decoded) = peak(WireCodec::new(), bytes);
         assert!(!decoded && most < MIB, "{most}");
     }
-    // Less than there is: what does not fit is noticed and not made room for.
+    // A length below the true one: no room is allocated for the rest, and the payload is refused.
     for compress in [COMPRESSIONS[0].1, COMPRESSIONS[3].1] {
         let mut bytes = compress(&nearly_text(8 * MIB));
         let at = if bytes.starts_with(b"HC1G") { bytes.len() - 4 } else { 4 };
@@ -106,7 +106,7 @@ fn lengths_are_believed_as_far_as_they_are_possible() {
 }
 
 #[test]
-fn depth_and_lengths_cost_nothing() {
+fn hostile_depths_and_lengths_take_less_than_a_mebibyte() {
     let gigabyte = 1_u32 << 30;
     let mut hostile = vec![vec![0x91; 100_000], vec![0x81; 100_000], vec![b'['; 100_000]];
     for marker in [0xc6, 0xc9, 0xdb, 0xdd, 0xdf] {
@@ -127,22 +127,22 @@ fn depth_and_lengths_cost_nothing() {
 }
 
 #[test]
-fn values_that_take_more_in_memory_than_in_bytes_are_counted() {
-    // A MiB of nulls is 32 of `Value`s.
+fn the_number_of_values_limits_the_memory_of_a_decoded_value() {
+    // 1 MiB of nulls becomes 32 MiB of `Value`s.
     let head = [&[0xdd][..], &(1_u32 << 20).to_be_bytes()].concat();
     let nulls = gzip(&[head, vec![0xc0; MIB]].concat());
     assert!(peak(WireCodec::new(), &nulls).0 > 32 * MIB);
     let codec = WireCodec::new().limits(WireLimits::default().values(MIB));
     let (most, decoded) = peak(codec, &nulls);
     assert!(!decoded && most < 2 * MIB, "{most}");
-    // So is one of bytes, where a list is made of them.
+    // 1 MiB of bytes too, where it is decoded into a list.
     let bytes = gzip(&[&[0xc6][..], &(1_u32 << 20).to_be_bytes(), &vec![0; MIB]].concat());
     let codec = WireCodec::new().limits(WireLimits::default().values(MIB - 1));
     let (most, decoded) = peak(codec, &bytes);
     assert!(!decoded && most < 2 * MIB, "{most}");
 }
 
-/// Makes room for as many as are announced, as some containers do.
+/// Allocates for the announced number of elements, as some containers do.
 struct Trusting;
 
 impl<'de> Deserialize<'de> for Trusting {
@@ -175,7 +175,7 @@ impl Serialize for Trusting {
 }
 
 #[test]
-fn no_more_elements_are_announced_than_there_is_room_for() {
+fn the_announced_number_of_elements_is_capped() {
     let bytes = [&b"HC1M\xdd"[..], &100_000_u32.to_be_bytes(), &[0xc0; 100_000]].concat();
     let measured = allocation_counter::measure(|| {
         Codec::<Trusting>::decode(&WireCodec::new(), &bytes).unwrap();

@@ -1,5 +1,5 @@
-//! Whatever text an operator or a caller writes: options, URLs, patterns and keys. No panic, and
-//! what a pattern covers is gone.
+//! Random options, URLs, patterns and keys: nothing panics, and a delete by pattern removes the
+//! keys that match.
 //!
 //!     cargo +nightly fuzz run texts
 
@@ -25,7 +25,7 @@ fuzz_target!(|text: &str| {
         cache.set(second, 1u8).await.expect("it is open");
         cache.set("another", 1u8).await.expect("it is open");
         cache.delete_by_pattern(first).await.expect("it is open");
-        // Text in which nothing means more than itself.
+        // A pattern without special characters matches the same text.
         if first == second && !first.contains(['*', '?', '[', '\\']) {
             assert!(cache.get(second).await.is_none());
         }

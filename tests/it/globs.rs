@@ -1,8 +1,8 @@
-//! Patterns mean in memory what they mean in Redis: compared with a real server's own matching.
+//! Compares the pattern matching of L1 with that of a real Redis server.
 
 use crate::support::{Cache, redis::RedisServer};
 
-/// From few letters, so that patterns and keys often nearly match.
+/// Few letters, so that keys often match a pattern or nearly do.
 const KEY_LETTERS: &[char] = &['a', 'b', 'c', '-', '[', ']', '^', '*', '\\', '?', 'é'];
 const GLOB_PARTS: &[&str] = &[
     "a", "b", "c", "é", "*", "*", "?", "[", "]", "^", "-", "\\", "[ab]", "[^a]", "[a-c]", "[c-a]",
@@ -18,7 +18,7 @@ fn text(
 }
 
 #[tokio::test]
-async fn every_glob_matches_just_what_redis_matches() {
+async fn every_glob_matches_exactly_the_keys_that_redis_matches() {
     let server = RedisServer::start();
     let mut redis = server.connect();
     let mut random = fastrand::Rng::with_seed(7);

@@ -1,5 +1,5 @@
-//! What an operator writes, with letters changed: URLs and files of options. It is taken or
-//! refused, and nothing panics. (Patterns are compared with Redis' own in globs.rs.)
+//! Builds from URLs and configuration files with random changes: each is accepted or refused, and
+//! nothing panics. (globs.rs compares patterns with Redis.)
 
 use lazy_layers_cache::{
     CacheOptions, LazyLayersCache, NatsConnection, NatsOptions, NatsTransport, RabbitMqOptions,
@@ -20,7 +20,7 @@ const URLS: [&str; 9] = [
     "amqps://host/%2f",
 ];
 
-/// What means something in one of them, and what should nowhere.
+/// Characters with a meaning in a URL or a file, and characters without one.
 const ODD: [char; 18] =
     ['%', '/', ':', '@', '[', ']', '?', '#', '&', '=', ',', '.', '-', '"', '\n', '\0', ' ', 'é'];
 
@@ -40,7 +40,7 @@ fn changed(text: &str, random: &mut fastrand::Rng) -> String {
     letters.into_iter().collect()
 }
 
-/// How many of the builders took it.
+/// Returns how many of the builders accepted the URL.
 fn try_all(url: &str, other: &str) -> usize {
     let nats = NatsOptions::default().connection(NatsConnection::default().servers([url, other]));
     let built = [
@@ -56,7 +56,7 @@ fn try_all(url: &str, other: &str) -> usize {
 }
 
 #[test]
-fn no_url_does_harm_however_it_is_written() {
+fn no_url_makes_a_builder_panic() {
     let mut random = fastrand::Rng::with_seed(31);
     let mut taken = 0;
     for _ in 0..INPUTS {
@@ -68,7 +68,7 @@ fn no_url_does_harm_however_it_is_written() {
 }
 
 #[test]
-fn no_file_of_options_does_harm_however_it_is_written() {
+fn no_configuration_file_makes_a_builder_panic() {
     let whole = toml::to_string(&CacheOptions::default()).unwrap();
     let mut random = fastrand::Rng::with_seed(32);
     let (mut read, mut built) = (0, 0);

@@ -1,5 +1,5 @@
-//! The wire format against a real JavaScript writer: payloads that it has written are files, see
-//! tests/fixtures/wire/generate.mjs; and those that we write it reads, see check.mjs there.
+//! The wire format against real JavaScript: tests/fixtures/wire/generate.mjs wrote the payloads
+//! that these tests read, and check.mjs there reads the payloads that these tests write.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,7 +20,7 @@ pub(crate) struct Vector {
     expected: Option<Value>,
 }
 
-/// What JavaScript has written.
+/// Returns the payloads that JavaScript has written.
 pub(crate) fn vectors() -> Vec<Vector> {
     #[derive(Deserialize)]
     struct Line {
@@ -30,7 +30,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
         json: Option<Value>,
         content: Option<String>,
     }
-    // A null is something here.
+    // A null counts as present.
     fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
         Value::deserialize(value).map(Some)
     }
@@ -76,7 +76,7 @@ fn encode<V: Serialize + DeserializeOwned>(value: &V) -> Vec<u8> {
     WireCodec::new().encode(value).unwrap()
 }
 
-/// There and back, in MessagePack and in JSON.
+/// Encodes and decodes the value, in MessagePack and in JSON.
 fn round_trips<V: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &V) {
     assert_eq!(decode::<V>(&encode(value)).unwrap(), *value);
     let json = WireCodec::new().json();
@@ -88,7 +88,7 @@ fn packed(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_javascript_wrote_is_read() {
+fn payloads_of_javascript_are_read() {
     let vectors = vectors();
     assert!(vectors.len() > 70);
     for Vector { name, bytes, expected } in vectors {
@@ -101,7 +101,7 @@ fn what_javascript_wrote_is_read() {
 }
 
 #[test]
-fn integers_arrive_as_whatever_is_asked_for() {
+fn integers_are_read_as_any_integer_or_float_type() {
     let time = vector("integer 1700000000000");
     assert_eq!(time[4], 0xcb, "a double");
     assert_eq!(decode::<u64>(&time).unwrap(), 1_700_000_000_000);
@@ -113,7 +113,7 @@ fn integers_arrive_as_whatever_is_asked_for() {
     let negative = vector("integer -9007199254740991");
     assert_eq!(decode::<i64>(&negative).unwrap(), -9_007_199_254_740_991);
     decode::<u64>(&negative).unwrap_err();
-    // A small double, as no JavaScript writes it, is an integer to those who ask for one.
+    // A small double, which JavaScript does not write, is read as an integer too.
     let two = packed(&[&[0xcb][..], &2.0_f64.to_be_bytes()].concat());
     assert_eq!(decode::<u8>(&two).unwrap(), 2);
     assert_eq!(decode::<Value>(&two).unwrap(), json!(2.0));
@@ -121,7 +121,7 @@ fn integers_arrive_as_whatever_is_asked_for() {
     let beyond = packed(&[&[0xcb][..], &9_007_199_254_740_994.0_f64.to_be_bytes()].concat());
     decode::<u64>(&beyond).unwrap_err();
 
-    // The same through what buffers before it knows what is asked for.
+    // The same through types that buffer the value before they decode it.
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Flat {
         #[serde(flatten)]
@@ -147,7 +147,7 @@ fn undefined_is_none() {
 }
 
 #[test]
-fn a_date_is_text_or_milliseconds_whichever_is_asked_for() {
+fn a_date_is_read_as_text_or_as_milliseconds() {
     for (name, text, millis) in [
         ("date", "2023-11-14T22:13:20.000Z", 1_700_000_000_000),
         ("date with milliseconds", "2023-11-14T22:13:20.123Z", 1_700_000_000_123),
@@ -171,7 +171,7 @@ fn a_date_is_text_or_milliseconds_whichever_is_asked_for() {
 }
 
 #[test]
-fn bytes_are_bytes_or_a_list() {
+fn binary_data_is_read_as_bytes_or_as_a_list() {
     let bytes = vector("bytes");
     assert_eq!(decode::<Vec<u8>>(&bytes).unwrap(), [0, 1, 254, 255]);
     assert_eq!(decode::<ByteBuf>(&bytes).unwrap(), [0, 1, 254, 255]);
@@ -198,7 +198,7 @@ fn bytes_are_bytes_or_a_list() {
 }
 
 #[test]
-fn keys_are_text_or_numbers_whichever_is_asked_for() {
+fn keys_are_read_as_text_or_as_numbers() {
     for name in ["object with number keys", "map with number keys"] {
         let bytes = vector(name);
         let texts: BTreeMap<String, String> = decode(&bytes).unwrap();
@@ -247,7 +247,7 @@ enum Either {
 }
 
 #[test]
-fn types_look_as_they_do_in_json() {
+fn types_have_the_same_form_as_in_json() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Unit;
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -311,7 +311,7 @@ fn integers_are_written_as_javascript_writes_them() {
     assert!(WireCodec::new().serialize_with_stats(&u128::MAX).is_err());
 }
 
-/// Payloads, and the JavaScript that makes the same value.
+/// Returns payloads, each with a JavaScript expression of the same value.
 fn for_javascript() -> Vec<(&'static str, Vec<u8>, String)> {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     struct User {
@@ -349,19 +349,19 @@ fn for_javascript() -> Vec<(&'static str, Vec<u8>, String)> {
     ]
 }
 
-/// Kept for check.mjs where it asks; and read by another decoder than ours in any case.
+/// Writes the payloads to the file that check.mjs requests, and reads them with another decoder.
 #[test]
-fn what_javascript_is_given() {
+fn written_payloads_are_read_by_other_decoders() {
     let vectors = for_javascript();
     for (name, bytes, _) in vectors.iter().filter(|(_, bytes, _)| bytes.starts_with(b"HC1M")) {
         let theirs: Value = match rmp_serde::from_slice(&bytes[4..]) {
             Ok(Value::String(text)) if text == "__hybridcache_null__" => Value::Null,
             Ok(value) => value,
-            // That decoder makes no list of bytes.
+            // The other decoder does not read bytes as a list.
             Err(_) => json!(rmp_serde::from_slice::<ByteBuf>(&bytes[4..]).unwrap()),
         };
         let ours = decode::<Value>(bytes).unwrap();
-        // It leaves a double a double.
+        // The other decoder reads a double as a double.
         let number = |value: &Value| value.as_f64().map(f64::to_bits);
         assert!(ours == theirs || number(&ours) == number(&theirs), "{name}: {theirs}");
     }
@@ -377,7 +377,7 @@ fn what_javascript_is_given() {
     }
 }
 
-/// Text that MessagePack makes exactly so many bytes of, and that compresses well or not at all.
+/// Returns a text with this number of bytes in MessagePack, which compresses well or not at all.
 fn text_of(packed: usize, compressible: bool) -> String {
     let head = if packed > 65_538 { 5 } else { 3 };
     let mut random = fastrand::Rng::with_seed(1);
@@ -386,7 +386,7 @@ fn text_of(packed: usize, compressible: bool) -> String {
 }
 
 #[test]
-fn large_payloads_are_compressed_where_it_pays() {
+fn large_payloads_are_compressed_if_that_saves_15_percent() {
     let small = WireCodec::new().serialize_with_stats(&text_of(65_535, true)).unwrap();
     assert_eq!(small.encoding, WireEncoding::MessagePack);
     assert_eq!((small.original_bytes, small.stored_bytes), (65_535, 65_539));
@@ -401,7 +401,7 @@ fn large_payloads_are_compressed_where_it_pays() {
     let ratio = 1.0 - (large.stored_bytes - 4) as f64 / 65_536.0;
     assert!(large.compressed && large.ratio == ratio && ratio > 0.99, "{ratio}");
 
-    // 128 of 256 letters: gzip saves an eighth, which is too little.
+    // 128 of 256 byte values: gzip saves an eighth, which is too little.
     let noise = WireCodec::new().serialize_with_stats(&text_of(70_000, false)).unwrap();
     assert_eq!(noise.encoding, WireEncoding::MessagePack);
     let json = WireCodec::new().json().serialize_with_stats(&[1, 2]).unwrap();
@@ -409,7 +409,7 @@ fn large_payloads_are_compressed_where_it_pays() {
 }
 
 #[test]
-fn each_size_gets_the_compression_that_begins_nearest_to_it() {
+fn each_size_gets_the_compression_with_the_greatest_threshold_it_reaches() {
     let codec = WireCodec::new().lz4_from(1_000).zstd_from(10_000);
     let encoding = |codec: WireCodec, size| {
         let text = text_of(size, true);
@@ -427,7 +427,7 @@ fn each_size_gets_the_compression_that_begins_nearest_to_it() {
 }
 
 #[test]
-fn every_limit_is_kept_in_both_directions() {
+fn every_limit_holds_for_encoding_and_for_decoding() {
     let codec = |limits| WireCodec::new().limits(limits);
     let limits = WireLimits::default;
     let text = text_of(1_000, true);
@@ -469,7 +469,7 @@ fn every_limit_is_kept_in_both_directions() {
 }
 
 #[test]
-fn a_value_deeper_than_the_stack_is_refused_and_not_recursed_into() {
+fn a_value_deeper_than_the_stack_is_refused() {
     #[derive(Serialize)]
     struct Chain(Option<Box<Chain>>);
     #[derive(Serialize)]
@@ -483,7 +483,7 @@ fn a_value_deeper_than_the_stack_is_refused_and_not_recursed_into() {
     assert!(WireCodec::new().serialize_with_stats(&link).is_err());
     WireCodec::new().serialize_with_stats(&Chain(Some(Box::new(Chain(None))))).unwrap();
 
-    /// Nothing in the bytes ends this type.
+    /// A type that contains itself without taking any bytes.
     #[derive(Debug, Serialize, Deserialize)]
     struct Endless(Option<Box<Endless>>);
     decode::<Endless>(&packed(&[1])).unwrap_err();
@@ -491,13 +491,13 @@ fn a_value_deeper_than_the_stack_is_refused_and_not_recursed_into() {
 }
 
 #[test]
-fn nothing_behind_the_end_and_no_end_too_early() {
+fn trailing_bytes_and_truncated_payloads_are_errors() {
     let bytes: Vec<(&str, Vec<u8>)> =
         ["gzip", "zstd", "zstd of a stream", "lz4"].map(|name| (name, vector(name))).to_vec();
     for (name, bytes) in bytes {
         decode::<Value>(&bytes).unwrap();
         for garbage in [&b"\0"[..], b"garbage", &[0; 64], &bytes[4..]] {
-            // What is behind a block of lz4 is part of it, so zeros are matches, of nothing.
+            // Bytes after a block of lz4 belong to it, so zeros are empty matches.
             let more = [&bytes, garbage].concat();
             assert!(decode::<Value>(&more).is_err(), "{name} and {garbage:?}");
         }
@@ -508,11 +508,11 @@ fn nothing_behind_the_end_and_no_end_too_early() {
 }
 
 #[test]
-fn frames_are_taken_one_at_a_time_whole_and_of_modest_windows() {
+fn a_zstd_payload_is_one_whole_frame_with_a_window_of_at_most_8_mib() {
     let empty_frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00, 0x00];
     decode::<Value>(&[&vector("zstd"), &empty_frame[..]].concat()).unwrap_err();
 
-    // A frame that says how long it is has no window to be remembered.
+    // A frame that announces its length needs no window.
     let content = encode(&text_of(100_000, false)).split_off(4);
     let frame = |window| {
         let mut encoder = zstd::stream::Encoder::new(b"HC1Z".to_vec(), 3).unwrap();
@@ -526,13 +526,13 @@ fn frames_are_taken_one_at_a_time_whole_and_of_modest_windows() {
     let mut bytes = vector("lz4");
     let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap());
     bytes[4..8].copy_from_slice(&(length + 1).to_le_bytes());
-    // Zeros behind what there is would be integers behind the value.
+    // Zeros after the content would be integers after the value.
     let error = decode::<Value>(&bytes).unwrap_err().to_string();
     assert!(error.contains("announces"), "{error}");
 }
 
 #[test]
-fn what_is_longer_than_asked_for_is_refused_at_any_depth() {
+fn arrays_longer_than_the_type_are_refused_at_any_depth() {
     assert_eq!(decode::<(u8, u8)>(b"HC1M\x92\x01\x02").unwrap(), (1, 2));
     decode::<(u8, u8)>(b"HC1M\x93\x01\x02\x03").unwrap_err();
     decode::<Vec<(u8, u8)>>(b"HC1M\x91\x93\x01\x02\x03").unwrap_err();
@@ -540,7 +540,7 @@ fn what_is_longer_than_asked_for_is_refused_at_any_depth() {
 }
 
 #[test]
-fn a_type_that_announces_another_length_than_it_has_is_not_written() {
+fn a_type_that_announces_a_wrong_length_is_not_written() {
     struct Liar(usize);
     impl Serialize for Liar {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -555,21 +555,21 @@ fn a_type_that_announces_another_length_than_it_has_is_not_written() {
 }
 
 #[test]
-fn a_flipped_bit_in_gzip_is_noticed() {
+fn a_flipped_bit_in_gzip_is_detected() {
     let bytes = vector("gzip");
     let intact: Value = decode(&bytes).unwrap();
     for at in 4..bytes.len() {
         for bit in [0x01, 0x80] {
             let mut flipped = bytes.clone();
             flipped[at] ^= bit;
-            // The header says when and on what it was made, which nobody asks.
+            // The time and the operating system in the header do not affect the content.
             assert!(decode::<Value>(&flipped).map_or(true, |read| read == intact), "byte {at}");
         }
     }
 }
 
 #[test]
-fn heavy_is_what_is_compressed_or_large() {
+fn compressed_and_large_payloads_are_heavy_to_decode() {
     let heavy = |bytes: &[u8]| Codec::<Value>::is_heavy_to_decode(&WireCodec::new(), bytes);
     assert!(heavy(&vector("gzip")) && heavy(b"HC1Z") && heavy(b"HC1L"));
     assert!(!heavy(&vector("event")) && !heavy(b"HC1J{}") && !heavy(b"") && !heavy(b"HC1"));
@@ -577,7 +577,7 @@ fn heavy_is_what_is_compressed_or_large() {
 }
 
 #[test]
-fn the_environment_is_asked_only_by_those_who_say_so() {
+fn only_from_env_reads_the_environment_variable() {
     const ROLE: &str = "WIRE_TEST_ROLE";
     if env::var_os(ROLE).is_some() {
         assert_eq!(&encode(&1)[..4], b"HC1M");
@@ -588,7 +588,7 @@ fn the_environment_is_asked_only_by_those_who_say_so() {
     for (format, expected) in [(Some("json"), "HC1J"), (Some("JSON"), "HC1M"), (None, "HC1M")] {
         let mut child = Command::new(env::current_exe().unwrap());
         child.args(["--exact", "--nocapture"]);
-        child.arg("wire::the_environment_is_asked_only_by_those_who_say_so");
+        child.arg("wire::only_from_env_reads_the_environment_variable");
         child.env(ROLE, "child").env_remove("CACHE_FORMAT");
         child.envs(format.map(|format| ("CACHE_FORMAT", format)));
         let output = child.output().unwrap();

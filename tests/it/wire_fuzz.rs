@@ -1,5 +1,5 @@
-//! Payloads of JavaScript with bytes changed, cut, doubled and put together at random: the same
-//! ones on each run. For longer runs there is fuzz/.
+//! Decodes payloads of JavaScript after random changes, cuts and splices, with a fixed seed. The
+//! targets in fuzz/ run longer.
 
 use lazy_layers_cache::{Codec, WireCodec, WireLimits};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::wire::vectors;
 
 const INPUTS: usize = 200_000;
 
-/// Something of everything that can be asked for.
+/// Has fields of all kinds that a type can ask for.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Anything {
@@ -36,7 +36,7 @@ fn try_all(codec: WireCodec, bytes: &[u8]) -> bool {
     let _ = Codec::<Named>::decode(&codec, bytes);
     let _ = Codec::<ByteBuf>::decode(&codec, bytes);
     let Ok(value) = Codec::<Value>::decode(&codec, bytes) else { return false };
-    // What was read can be written, and read again as the same.
+    // A decoded value can be encoded, and decodes to the same value again.
     let again = codec.encode(&value).unwrap();
     let read: Value = codec.decode(&again).unwrap();
     assert_eq!(read, value, "{bytes:x?}");
@@ -44,9 +44,9 @@ fn try_all(codec: WireCodec, bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn no_payload_does_harm_whatever_became_of_it() {
+fn no_changed_payload_makes_decoding_panic() {
     let codec = WireCodec::new().limits(WireLimits::default().unpacked(1 << 20));
-    // The compressed ones too, but not each time: most of the time would be theirs.
+    // Large payloads are used rarely, because they would take most of the time.
     let (large, mut seeds): (Vec<_>, Vec<_>) = vectors()
         .into_iter()
         .map(|vector| vector.bytes)
@@ -68,7 +68,7 @@ fn no_payload_does_harm_whatever_became_of_it() {
                     let other = &seeds[random.usize(..small)];
                     bytes.splice(at.., other.iter().skip(4).copied());
                 }
-                // The markers of what has a length.
+                // The markers of values with a length.
                 3 if at < bytes.len() => bytes[at] = random.u8(0xc0..0xe0),
                 4 if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
                 _ if at < bytes.len() => bytes[at] = random.u8(..),
@@ -77,6 +77,6 @@ fn no_payload_does_harm_whatever_became_of_it() {
         }
         decoded += usize::from(try_all(codec, &bytes));
     }
-    // It is not all refused at the first byte.
+    // The changes leave a part of the payloads valid.
     assert!(decoded > INPUTS / 20, "{decoded}");
 }

@@ -3,8 +3,8 @@
 use crate::options::option_group;
 
 option_group! {
-    /// Limits on the size of a payload and of its content. Anyone with write access to L2 or the bus
-    /// decides about the content of a payload, so its cost is limited here. The codec does not
+    /// Limits on the size of a payload and of its content. Anyone with write access to L2 or the
+    /// bus decides about the content of a payload, so its cost is limited here. The codec does not
     /// write a value that it would refuse to read.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct WireLimits {
