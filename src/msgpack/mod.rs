@@ -9,7 +9,5 @@
 //! and may believe the lengths in it (5 bytes can ask for 4 GiB).
 
 pub(crate) mod envelope;
-#[cfg(feature = "wire")]
-pub(crate) mod js_number;
 pub(crate) mod reader;
 pub(crate) mod writer;

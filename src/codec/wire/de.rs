@@ -17,11 +17,9 @@ use serde::de::{
 use super::{
     date::{self, Date},
     de_key::{KeyReader, MAX_WRAPPERS, utf8},
-};
-use crate::msgpack::{
     js_number::{exact_i64, is_js_double},
-    reader::{Reader, Token},
 };
+use crate::msgpack::reader::{Reader, Token};
 
 /// Returns the value in these bytes. Binary data that `V` asks for as lists may become at most
 /// `max_values` list elements in total.

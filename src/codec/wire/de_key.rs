@@ -8,8 +8,8 @@ use serde::de::{
     value::{BorrowedStrDeserializer, Error, StringDeserializer},
 };
 
-use super::date::Date;
-use crate::msgpack::{js_number::exact_i64, reader::Token};
+use super::{date::Date, js_number::exact_i64};
+use crate::msgpack::reader::Token;
 
 /// More options and newtypes than any sensible type has around one value. They take no bytes, so a
 /// type that contains itself through them alone would recurse without end.

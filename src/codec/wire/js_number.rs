@@ -1,6 +1,6 @@
 //! Reads numbers as JavaScript means them: it has one kind of number, the double.
 
-use super::writer::{MAX_EXACT, as_js_double};
+use crate::msgpack::writer::{MAX_EXACT, as_js_double};
 
 /// Returns the integer that a double stands for: it has no fraction and is within 2^53.
 #[expect(
@@ -8,12 +8,12 @@ use super::writer::{MAX_EXACT, as_js_double};
     clippy::cast_precision_loss,
     reason = "the double has no fraction and is within 2^53"
 )]
-pub(crate) fn exact_i64(double: f64) -> Option<i64> {
+pub(super) fn exact_i64(double: f64) -> Option<i64> {
     (double.abs() <= MAX_EXACT as f64 && double.fract() == 0.0).then_some(double as i64)
 }
 
 /// Returns whether JavaScript's own encoder writes this integer as a double.
-pub(crate) fn is_js_double(integer: i64) -> bool {
+pub(super) fn is_js_double(integer: i64) -> bool {
     as_js_double(i128::from(integer)).is_some()
 }
 
