@@ -18,10 +18,7 @@ mod protocol;
 pub(crate) mod transport;
 mod wire;
 
-pub(crate) use self::{
-    client::{BusClient, PendingBroadcast, Sink},
-    protocol::outbox::Change,
-};
+pub(crate) use self::client::{BusClient, Change, PendingBroadcast, Sink};
 pub use self::{
     event_bus::{BusProbe, EventBus},
     local::LocalTransport,

@@ -32,7 +32,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         key: &'a str,
     ) -> PendingBroadcast<'a, Self> {
         match &self.bus {
-            Some(bus) => bus.client.begin_invalidation(self, key),
+            Some(bus) => bus.client.begin_invalidation(self, key, false),
             None => PendingBroadcast::without_bus(),
         }
     }
@@ -43,7 +43,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         glob: &'a str,
     ) -> PendingBroadcast<'a, Self> {
         match &self.bus {
-            Some(bus) => bus.client.begin_pattern(self, glob),
+            Some(bus) => bus.client.begin_invalidation(self, glob, true),
             None => PendingBroadcast::without_bus(),
         }
     }
@@ -78,7 +78,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// value there since they applied the first message.
     pub(super) fn broadcast_again(self: &Arc<Self>, name: Arc<str>, is_pattern: bool) {
         if let Some(bus) = &self.bus {
-            bus.client.broadcast_invalidation(self, name, is_pattern);
+            bus.client.enqueue(self, Change::invalidation(name, is_pattern));
         }
     }
 }

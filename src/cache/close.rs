@@ -37,8 +37,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 let left = limit.saturating_sub(begun.elapsed());
                 bus.client.shutdown(self, left.max(GRACE)).await;
             }
-            bus.client.tasks().stop();
-            self.drain(bus.client.tasks(), GRACE).await;
+            bus.client.tasks.stop();
+            self.drain(&bus.client.tasks, GRACE).await;
         }
         // From here on no load begins, and no load that began can write L1.
         self.flights.invalidate_matching(|_| true);

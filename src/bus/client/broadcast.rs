@@ -21,7 +21,7 @@ use crate::{
 #[must_use]
 pub(crate) struct PendingBroadcast<'a, S: Sink>(Option<Invalidation<'a, S>>);
 
-/// An invalidation that is in the outbox.
+/// An invalidation that is in the outbox, with its position there.
 #[must_use]
 pub(crate) struct CommittedBroadcast<'a, S: Sink>(Option<(Invalidation<'a, S>, u64)>);
 
@@ -32,7 +32,7 @@ struct Invalidation<'a, S: Sink> {
     is_pattern: bool,
 }
 
-impl<S: Sink> PendingBroadcast<'_, S> {
+impl<'a, S: Sink> PendingBroadcast<'a, S> {
     /// Of a cache without a bus: committing it does nothing.
     pub(crate) fn without_bus() -> Self {
         Self(None)
@@ -44,9 +44,7 @@ impl<S: Sink> PendingBroadcast<'_, S> {
             invalidation.end(None);
         }
     }
-}
 
-impl<'a, S: Sink> PendingBroadcast<'a, S> {
     /// Enqueues the message of a `set`, or without one a delete.
     ///
     /// A `set` commits in the step that writes L1, so that the message of no later change is
@@ -81,15 +79,16 @@ impl<S: Sink> CommittedBroadcast<'_, S> {
         if circuit_open {
             sink.observer().emit(|| Event::BusPublishSkipped { key: name });
         }
-        if !client.options.confirms {
+        let options = &client.options.event_bus;
+        if !options.confirm_deletes {
             return Ok(());
         }
         // Without a timer the publisher does not run either.
         if circuit_open || !has_timer() {
             return Err(Error::unconfirmed(name));
         }
-        let acked = client.session.wait_acked(position);
-        let acked = timeout(Some(client.options.publish_timeout), acked).await;
+        let acked = client.wait_published(|session| session.outbox.acked() > position);
+        let acked = timeout(Some(options.publish_timeout), acked).await;
         acked.map_err(|Elapsed| Error::unconfirmed(name))
     }
 }
@@ -97,53 +96,41 @@ impl<S: Sink> CommittedBroadcast<'_, S> {
 impl<S: Sink> Invalidation<'_, S> {
     /// Enqueues the invalidation, and returns it with its outbox position.
     fn commit(self, set: Option<Change>) -> (Self, u64) {
-        let change = set.unwrap_or_else(|| invalidation(Arc::from(self.name), self.is_pattern));
-        let position = self.end(Some(change));
+        let delete = || Change::invalidation(Arc::from(self.name), self.is_pattern);
+        let position = self.end(Some(set.unwrap_or_else(delete)));
         (self, position)
     }
 
     fn end(&self, change: Option<Change>) -> u64 {
         let now = self.sink.now();
-        self.client.session.commit_invalidation(now, self.name, self.is_pattern, change)
+        let mut session = self.client.session.lock();
+        session.commit_invalidation(now, self.name, self.is_pattern, change)
     }
-}
-
-fn invalidation(name: Arc<str>, is_pattern: bool) -> Change {
-    if is_pattern { Change::Pattern(name) } else { Change::Delete(name) }
 }
 
 impl BusClient {
-    /// Begins to delete or `set` a key. To be called before L1 is changed.
+    /// Begins to delete or `set` a key, or to delete the keys that match a Redis glob. To be called
+    /// before L1 is changed.
     pub(crate) fn begin_invalidation<'a, S: Sink>(
         self: &'a Arc<Self>,
         sink: &'a Arc<S>,
-        key: &'a str,
+        name: &'a str,
+        is_pattern: bool,
     ) -> PendingBroadcast<'a, S> {
+        let now = sink.now();
         // mutant order-own: remove
-        self.session.begin_invalidation(sink.now(), key);
+        self.session.lock().begin_invalidation(now, name, is_pattern);
         self.ensure_tasks(sink);
-        PendingBroadcast(Some(Invalidation { client: self, sink, name: key, is_pattern: false }))
-    }
-
-    /// Begins to delete the keys that match a Redis glob. To be called before L1 is changed.
-    pub(crate) fn begin_pattern<'a, S: Sink>(
-        self: &'a Arc<Self>,
-        sink: &'a Arc<S>,
-        glob: &'a str,
-    ) -> PendingBroadcast<'a, S> {
-        // mutant order-own: remove
-        self.session.begin_pattern();
-        self.ensure_tasks(sink);
-        PendingBroadcast(Some(Invalidation { client: self, sink, name: glob, is_pattern: true }))
+        PendingBroadcast(Some(Invalidation { client: self, sink, name, is_pattern }))
     }
 
     /// Returns the version vector that a loaded value carries when it is broadcast; `None` if it
     /// will not be. To be called before the right to write the value is checked.
     pub(crate) fn causal_context(&self, now: u64) -> Option<Arc<[u8]>> {
-        if !self.options.broadcasts_values {
+        if !self.options.broadcast_set {
             return None;
         }
-        self.session.causal_context(now, true)
+        self.session.lock().causal_context(now, true)
     }
 
     /// Returns the message of a value that is `set`; `None` if peers get a delete instead.
@@ -154,13 +141,12 @@ impl BusClient {
         ttl: Duration,
         encode: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Change> {
-        if !self.options.broadcasts_values || ttl.is_zero() {
+        if !self.options.broadcast_set || ttl.is_zero() {
             return None;
         }
-        let context = self.session.causal_context(sink.now(), false)?;
-        let value = self.encode_value(sink, key, encode)?;
-        let (key, ttl_ms) = (Arc::clone(key), Some(millis(ttl)));
-        Some(Change::Value { key, value, ttl_ms, prime: false, context: Some(context) })
+        let now = sink.now();
+        let context = self.session.lock().causal_context(now, false)?;
+        self.value_message(sink, key, ttl, false, context, encode)
     }
 
     /// Enqueues a loaded value for the peers. `context` is the
@@ -173,46 +159,40 @@ impl BusClient {
         context: Option<Arc<[u8]>>,
         encode: impl FnOnce() -> Option<Vec<u8>>,
     ) {
-        if ttl.is_zero() || context.is_none() {
-            return;
+        let Some(context) = context.filter(|_| !ttl.is_zero()) else { return };
+        if let Some(message) = self.value_message(&**sink, key, ttl, true, context, encode) {
+            self.enqueue(sink, message);
         }
-        let Some(value) = self.encode_value(&**sink, key, encode) else { return };
-        let (key, ttl_ms) = (Arc::clone(key), Some(millis(ttl)));
-        self.enqueue(sink, Change::Value { key, value, ttl_ms, prime: true, context });
     }
 
-    /// Enqueues the delete of a key, or of the keys that match a glob, which L2 has only now.
-    pub(crate) fn broadcast_invalidation<S: Sink>(
-        self: &Arc<Self>,
-        sink: &Arc<S>,
-        name: Arc<str>,
-        is_pattern: bool,
-    ) {
-        self.enqueue(sink, invalidation(name, is_pattern));
-    }
-
-    /// Returns the bytes of a value within a message; `None`, with an event, if the value cannot
-    /// be encoded or is longer than the options allow.
-    fn encode_value<S: Sink>(
+    /// Returns the message of a value; `None`, with an event, if the value cannot be encoded or is
+    /// longer than the options allow.
+    fn value_message<S: Sink>(
         &self,
         sink: &S,
-        key: &str,
+        key: &Arc<str>,
+        ttl: Duration,
+        prime: bool,
+        context: Arc<[u8]>,
         encode: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Arc<[u8]>> {
+    ) -> Option<Change> {
         let payload = encode();
+        let limit = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX);
         let bytes = payload.as_deref().and_then(strip_prefix);
-        let Some(bytes) = bytes.filter(|bytes| bytes.len() <= self.options.max_value_bytes) else {
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() <= limit) else {
             sink.observer().emit(|| Event::SetBroadcastSkipped { key });
             return None;
         };
         sink.observer().count(Counter::ValuesSent);
         sink.observer().emit(|| Event::SetBroadcast { key, bytes: bytes.len() });
-        Some(Arc::from(bytes))
+        let (key, value, ttl_ms) = (Arc::clone(key), Arc::from(bytes), Some(millis(ttl)));
+        Some(Change::Value { key, value, ttl_ms, prime, context: Some(context) })
     }
 
-    fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change) {
+    pub(crate) fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change) {
         self.ensure_tasks(sink);
-        self.session.enqueue(sink.now(), change);
+        let now = sink.now();
+        self.session.lock().outbox.push(now, change);
         self.flush(&**sink);
     }
 }

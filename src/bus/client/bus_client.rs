@@ -11,17 +11,15 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{Notify, OnceCell, watch},
 };
 
-use super::{sink::Sink, trust::Trust};
+use super::{publisher::unix_millis, sink::Sink, trust::Trust};
 use crate::{
-    bus::{
-        event_bus::EventBus,
-        protocol::session::{BusSession, SessionConfig},
-    },
+    bus::{event_bus::EventBus, protocol::session::Session},
     error::Error,
     observe::BusHealth,
     options::CacheOptions,
@@ -37,31 +35,32 @@ const READY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) struct BusClient {
     pub(super) event_bus: EventBus,
-    pub(super) session: BusSession,
+    pub(super) session: Mutex<Session>,
+    /// Notified when there is something to send; the publisher waits for it.
+    pub(super) work: Notify,
+    /// The outbox position below which every message was published.
+    pub(super) acked: AtomicU64,
+    /// Notified when `acked` rises.
+    ///
+    /// Alternatives considered: `tokio::sync::watch`, which wakes its waiters in random order, so
+    /// that a simulation could not be repeated.
+    pub(super) acked_changed: Notify,
     pub(super) trust: Trust,
     pub(super) breaker: Breaker,
     /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
     pub(super) generation: AtomicU64,
     /// Whether there is a subscription.
     pub(super) subscribed: watch::Sender<bool>,
-    pub(super) options: BusClientOptions,
+    pub(super) options: CacheOptions,
     /// The two tasks. Stopped by [`shutdown`](Self::shutdown), and when the last handle of the
     /// cache is dropped.
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     subscriber: TaskFlag,
     publisher: TaskFlag,
     closed: AtomicBool,
     /// Notified by [`close`](Self::close); callers of [`ready`](Self::ready) wait for it.
     closing: Notify,
     shutdown_once: OnceCell<()>,
-}
-
-pub(super) struct BusClientOptions {
-    subscribes: bool,
-    pub(super) broadcasts_values: bool,
-    pub(super) max_value_bytes: usize,
-    pub(super) confirms: bool,
-    pub(super) publish_timeout: Duration,
 }
 
 impl BusClient {
@@ -71,33 +70,23 @@ impl BusClient {
         sends_generations: bool,
         tasks: TaskTracker,
     ) -> Self {
-        let (bus, breaker) = (&options.event_bus, &options.event_bus_circuit_breaker);
-        let session = SessionConfig {
-            source: options.instance_id.clone(),
-            namespace: bus.namespace.clone(),
-            trust_timeout: millis(bus.trust_timeout),
-            dedupe_entries: options.event_dedupe.max_entries,
-            dedupe_ttl: millis(options.event_dedupe.ttl),
-            outbox_entries: bus.outbox_max_entries,
-            outbox_bytes: bus.outbox_max_bytes,
-            sends_generations,
-        };
+        let breaker = &options.event_bus_circuit_breaker;
+        let random = || format!("{:016x}", fastrand::u64(..));
+        let incarnation = random();
+        let source = options.instance_id.clone().unwrap_or_else(random);
+        let trust_timeout = millis(options.event_bus.trust_timeout);
         event_bus.begin_use();
-        let trust_timeout = options.subscribe_to_events.then(|| millis(bus.trust_timeout));
         Self {
             event_bus,
-            session: BusSession::new(session),
-            trust: Trust::new(trust_timeout),
+            session: Mutex::new(Session::new(&incarnation, source, options, sends_generations)),
+            work: Notify::new(),
+            acked: AtomicU64::new(0),
+            acked_changed: Notify::new(),
+            trust: Trust::new(options.subscribe_to_events.then_some(trust_timeout)),
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             generation: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
-            options: BusClientOptions {
-                subscribes: options.subscribe_to_events,
-                broadcasts_values: options.broadcast_set,
-                max_value_bytes: options.broadcast_set_max_bytes.unwrap_or(usize::MAX),
-                confirms: bus.confirm_deletes,
-                publish_timeout: bus.publish_timeout,
-            },
+            options: options.clone(),
             tasks,
             subscriber: TaskFlag::default(),
             publisher: TaskFlag::default(),
@@ -120,14 +109,14 @@ impl BusClient {
             subscribed: *self.subscribed.borrow(),
             trusted: self.trust.is_valid(now),
             publishing_skipped: self.breaker.is_open(),
-            waiting: self.session.outbox_len(),
+            waiting: self.session.lock().outbox.len(),
         }
     }
 
     /// Starts the subscriber and the publisher, unless they run. To be called by each call of the
     /// cache that leaves L1. Does nothing outside a runtime, or after [`close`](Self::close).
     pub(crate) fn ensure_tasks<S: Sink>(self: &Arc<Self>, sink: &Arc<S>) {
-        let subscribes = self.options.subscribes && !self.subscriber.is_set();
+        let subscribes = self.options.subscribe_to_events && !self.subscriber.is_set();
         if !subscribes && self.publisher.is_set() || self.closed.load(Ordering::Acquire) {
             return;
         }
@@ -159,7 +148,7 @@ impl BusClient {
     /// There is no runtime with a timer, so that the client cannot subscribe.
     pub(crate) async fn ready<S: Sink>(self: &Arc<Self>, sink: &Arc<S>) -> Result<(), Error> {
         self.ensure_tasks(sink);
-        if !self.options.subscribes {
+        if !self.options.subscribe_to_events {
             return Ok(());
         }
         let mut subscribed = self.subscribed.subscribe();
@@ -192,24 +181,24 @@ impl BusClient {
     pub(crate) async fn shutdown<S: Sink>(&self, sink: &S, limit: Duration) {
         let shutdown = || async {
             let drain = async {
+                let is_drained = self.wait_published(|session| session.outbox.is_empty());
                 // If changes were made outside a runtime, the publisher may never have run.
                 match self.publisher.try_claim() {
-                    Some(_claim) => {
-                        run_alongside(self.run_publisher(sink), self.session.wait_drained()).await;
-                    }
-                    None => self.session.wait_drained().await,
+                    Some(_claim) => run_alongside(self.run_publisher(sink), is_drained).await,
+                    None => is_drained.await,
                 }
             };
             let _ = timeout(Some(limit), drain).await;
             self.tasks.stop();
             let goodbye = async {
-                if let Some(bytes) = self.session.goodbye() {
+                let goodbye = self.session.lock().goodbye(unix_millis());
+                if let Some(bytes) = goodbye {
                     let _ = self.event_bus.transport().publish(&bytes).await;
                 }
                 self.event_bus.end_use().await
             };
             // If the beacon is lost, peers notice that this instance fell silent.
-            let _ = timeout(Some(self.options.publish_timeout), goodbye).await;
+            let _ = timeout(Some(self.options.event_bus.publish_timeout), goodbye).await;
         };
         self.shutdown_once.get_or_init(shutdown).await;
     }
@@ -218,11 +207,7 @@ impl BusClient {
     pub(super) fn on_bus_answered(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         // The publisher may wait before its next try.
-        self.session.work.notify_one();
-    }
-
-    pub(crate) fn tasks(&self) -> &TaskTracker {
-        &self.tasks
+        self.work.notify_one();
     }
 }
 

@@ -4,17 +4,18 @@ use std::{
     pin::pin,
     sync::atomic::Ordering,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::sleep;
 
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
-    bus::protocol::session::outbound::SendAction,
+    bus::protocol::session::{Session, outbound::SendAction},
     error::BoxError,
     observe::{Counter, Event},
     resilience::{Backoff, Elapsed, run_until, timeout},
+    time::millis,
 };
 
 /// How long a check whether the bus answers may take: longer than the limits of the transports,
@@ -27,8 +28,11 @@ impl BusClient {
         let mut backoff = new_backoff();
         loop {
             // Created before the question, so that no notification after the answer is missed.
-            let work = self.session.work.notified();
-            let sent = match self.session.next_action(sink.now(), |key| sink.generation(key)) {
+            let work = self.work.notified();
+            let (now, ts) = (sink.now(), unix_millis());
+            let generation = |key: &str| sink.generation(key);
+            let action = self.update(|session| session.next_action(now, ts, generation));
+            let sent = match action {
                 SendAction::Wait(until) => {
                     let wait = until.map(|at| Duration::from_millis(at.saturating_sub(sink.now())));
                     match wait {
@@ -39,15 +43,17 @@ impl BusClient {
                 }
                 SendAction::Message(seq, bytes) => {
                     let sent = self.publish(sink, &bytes).await;
+                    let now = sink.now();
                     match sent {
-                        true => self.session.on_sent(sink.now(), seq),
-                        false => self.session.on_send_failed(),
+                        true => self.update(|session| session.on_sent(now, seq)),
+                        false => self.session.lock().outbox.on_send_failed(),
                     }
                     sent
                 }
                 SendAction::Beacon(bytes) => {
                     let sent = self.publish(sink, &bytes).await;
-                    self.session.on_beacon_tried(sink.now(), sent, fastrand::f64());
+                    let now = sink.now();
+                    self.session.lock().on_beacon_tried(now, sent, fastrand::f64());
                     sent
                 }
             };
@@ -64,7 +70,7 @@ impl BusClient {
     async fn publish<S: Sink>(&self, sink: &S, bytes: &[u8]) -> bool {
         let generation = self.generation.load(Ordering::Relaxed);
         let Some(permit) = self.breaker.permit(sink.now(), generation) else { return false };
-        let limit = self.options.publish_timeout;
+        let limit = self.options.event_bus.publish_timeout;
         let published = timeout(Some(limit), self.event_bus.transport().publish(bytes)).await;
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         match published.unwrap_or_else(late) {
@@ -87,13 +93,13 @@ impl BusClient {
     async fn backoff_until_bus_up(&self, pause: Duration) {
         let before = self.generation.load(Ordering::Relaxed);
         let is_up = || async {
-            let mut work = pin!(self.session.work.notified());
+            let mut work = pin!(self.work.notified());
             loop {
                 work.as_mut().await;
                 if self.generation.load(Ordering::Relaxed) != before {
                     return;
                 }
-                work.set(self.session.work.notified());
+                work.set(self.work.notified());
             }
         };
         if run_until(is_up(), sleep(pause)).await.is_none() && self.breaker.is_open() {
@@ -110,16 +116,50 @@ impl BusClient {
     /// Alternatives considered: always waking the publisher. Within one process, the switch to its
     /// task takes longer than the message.
     pub(super) fn flush<S: Sink>(&self, sink: &S) {
-        let (session, transport) = (&self.session, self.event_bus.transport());
-        if transport.is_immediate()
-            && let Some((seq, bytes)) =
-                session.try_next_message(sink.now(), |key| sink.generation(key))
-        {
-            let mut context = Context::from_waker(Waker::noop());
-            if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
-                session.on_sent(sink.now(), seq);
+        let transport = self.event_bus.transport();
+        if transport.is_immediate() {
+            let (now, ts) = (sink.now(), unix_millis());
+            let generation = |key: &str| sink.generation(key);
+            let next = self.update(|session| session.try_next_message(now, ts, generation));
+            if let Some((seq, bytes)) = next {
+                let mut context = Context::from_waker(Waker::noop());
+                if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
+                    let now = sink.now();
+                    self.update(|session| session.on_sent(now, seq));
+                }
             }
         }
-        session.wake_publisher();
+        if self.session.lock().is_publisher_late() {
+            self.work.notify_one();
+        }
     }
+
+    /// Changes the session. If messages are published now, notifies the callers that wait for it.
+    fn update<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+        let mut session = self.session.lock();
+        let result = change(&mut session);
+        let acked = session.outbox.acked();
+        drop(session);
+        if self.acked.fetch_max(acked, Ordering::SeqCst) < acked {
+            self.acked_changed.notify_waiters();
+        }
+        result
+    }
+
+    /// Waits until enough of the outbox was published.
+    pub(super) async fn wait_published(&self, is_enough: impl Fn(&Session) -> bool) {
+        loop {
+            // Created before the check, so that no notification after the check is missed.
+            let changed = self.acked_changed.notified();
+            if is_enough(&self.session.lock()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }

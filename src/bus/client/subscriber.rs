@@ -82,10 +82,11 @@ impl BusClient {
     async fn run_subscription<S: Sink>(&self, sink: &Arc<S>, subscribed: Subscribed) {
         let Subscribed { mut messages, resumed } = subscribed;
         let now = sink.now();
-        self.session.on_subscribed(now, resumed, fastrand::f64());
+        self.session.lock().on_subscribed(now, resumed, fastrand::f64());
+        self.work.notify_one();
         // Runs also when the task is dropped with its runtime.
         let _on_end = DropGuard::new(|| {
-            self.session.on_unsubscribed();
+            self.session.lock().on_unsubscribed();
             self.trust.extend_until(0);
             self.subscribed.send_replace(false);
             sink.observer().emit(|| Event::BusDisconnected);
@@ -94,7 +95,7 @@ impl BusClient {
         if !resumed {
             self.invalidate_trust(&**sink, now);
         }
-        self.trust.extend_until(self.session.trusted_until());
+        self.extend_trust();
         self.subscribed.send_replace(true);
         self.on_bus_answered();
         sink.observer().emit(|| Event::BusSubscribed { resumed });
@@ -114,7 +115,9 @@ impl BusClient {
             };
             match wakeup {
                 Wakeup::GapCheck => {
-                    if let Some(reason) = self.session.poll_gap(sink.now()) {
+                    let now = sink.now();
+                    let gap = self.session.lock().gaps.poll_gap(now);
+                    if let Some(reason) = gap {
                         self.on_gap(&**sink, reason.as_str());
                     }
                 }
@@ -130,15 +133,21 @@ impl BusClient {
                 }
                 Wakeup::Delivery(_) => return,
             }
-            self.trust.extend_until(self.session.trusted_until());
+            self.extend_trust();
         }
+    }
+
+    fn extend_trust(&self) {
+        let until = self.session.lock().gaps.trusted_until();
+        self.trust.extend_until(until.unwrap_or(0));
     }
 
     fn on_gap<S: Sink>(&self, sink: &S, reason: &str) {
         sink.observer().count(Counter::BusGaps);
         sink.observer().emit(|| Event::BusGap { reason });
         self.invalidate_trust(sink, sink.now());
-        self.session.acknowledge_gap(sink.now());
+        let now = sink.now();
+        self.session.lock().gaps.acknowledge_gap(now);
     }
 
     /// Marks all entries of L1 untrusted, and those that running loads would store: first the
@@ -154,17 +163,16 @@ impl BusClient {
     }
 
     async fn handle_message<S: Sink>(&self, sink: &Arc<S>, payload: &[u8]) {
-        let session = &self.session;
+        let namespace = self.options.event_bus.namespace.as_deref();
         let body = unwrap_body(payload, |message, limit| sink.unpack(message, limit));
-        let message = body
-            .as_ref()
-            .map_err(|error| *error)
-            .and_then(|body| Message::decode(body, session.namespace()));
+        let message =
+            body.as_ref().map_err(|error| *error).and_then(|body| Message::decode(body, namespace));
         let message = match message {
             Ok(message) => message,
             Err(error) => {
                 let is_readable = error == DecodeError::OtherNamespace;
-                session.on_undecoded(sink.now(), is_readable, fastrand::f64());
+                let now = sink.now();
+                self.session.lock().on_undecoded(now, is_readable, fastrand::f64());
                 if !is_readable {
                     sink.observer().count(Counter::EventsRefused);
                     sink.observer().emit(|| Event::InvalidationRefused { error: &error });
@@ -178,8 +186,9 @@ impl BusClient {
             MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
             _ => Vec::new(),
         };
-        let classified = session.classify(sink.now(), &message);
-        match classified.disposition {
+        let now = sink.now();
+        let disposition = self.session.lock().classify(now, &message);
+        match disposition {
             Disposition::Apply { value_admissible } => {
                 apply(sink, &message, tickets, value_admissible).await;
             }
@@ -189,7 +198,11 @@ impl BusClient {
             }
             Disposition::Own => {}
         }
-        classified.applied(sink.now(), fastrand::f64());
+        let (now, random) = (sink.now(), fastrand::f64());
+        let is_hello = self.session.lock().on_applied(now, &message, disposition, random);
+        if is_hello {
+            self.work.notify_one();
+        }
     }
 }
 
@@ -200,12 +213,12 @@ async fn apply<S: Sink>(
     value_admissible: bool,
 ) {
     let source = message.source;
-    let (keys, pattern): (&[&str], _) = match &message.kind {
+    let pattern = match message.kind {
         MessageKind::Beacon { .. } => return,
-        MessageKind::Delete { keys } | MessageKind::Set { keys, prime: false, .. } => (keys, None),
-        MessageKind::Pattern { pattern } => (&[], Some(*pattern)),
-        MessageKind::Set { prime: true, .. } => (&[], None),
+        MessageKind::Pattern { pattern } => Some(pattern),
+        _ => None,
     };
+    let keys = message.kind.deleted_keys();
     let observer = sink.observer();
     observer.count(Counter::EventsReceived);
     if !keys.is_empty() || pattern.is_some() {

@@ -51,7 +51,7 @@
 
 use std::collections::HashMap;
 
-use super::{beacon_schedule::SLOW_INTERVAL, session_state::SessionState};
+use super::beacon_schedule::SLOW_INTERVAL;
 use crate::bus::wire::message::SequenceStamp;
 
 /// Milliseconds in which a missing message may still arrive, as it may only be reordered.
@@ -93,6 +93,15 @@ impl GapReason {
     }
 }
 
+#[derive(PartialEq)]
+enum Connection {
+    Disconnected,
+    /// The subscription resumed the last one, and the broker first delivers the messages that it
+    /// kept. L1 is untrusted until they were received.
+    Replaying,
+    Live,
+}
+
 /// Tracks the sequence numbers of all publishers. All times are milliseconds.
 pub(crate) struct GapDetector {
     trust_timeout: u64,
@@ -101,10 +110,17 @@ pub(crate) struct GapDetector {
     own: Box<str>,
     /// By incarnation, which is random and new with every start of an instance.
     publishers: HashMap<Box<str>, PublisherState, foldhash::quality::RandomState>,
-    state: SessionState,
+    connection: Connection,
     /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
+    /// Until then, the first message of a publisher only tells its current sequence number. A
+    /// subscription that breaks before leaves the rest of the window to one that resumes it.
+    resync_until: Option<u64>,
+    /// Whether a publisher was past the number that was known of it in the resync window.
+    missed_in_resync: bool,
     last_received: u64,
+    /// When the subscription began or the last gap was acknowledged.
+    last_gap: u64,
     has_too_many: bool,
     has_unreadable: bool,
 }
@@ -140,9 +156,12 @@ impl GapDetector {
             max_publishers: MAX_PUBLISHERS,
             own: Box::from(own),
             publishers: HashMap::default(),
-            state: SessionState::Disconnected { resync: None },
+            connection: Connection::Disconnected,
             subscription: 0,
+            resync_until: None,
+            missed_in_resync: false,
             last_received: 0,
+            last_gap: 0,
             has_too_many: false,
             has_unreadable: false,
         }
@@ -151,9 +170,15 @@ impl GapDetector {
     /// Records that a subscription began. If it did not resume the last one, publishers may be at
     /// any number, and the caller marks L1 untrusted itself.
     pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool) {
-        self.state.on_subscribed(now, resumed, self.trust_timeout);
         self.last_received = now;
-        self.subscription += u64::from(!resumed);
+        self.last_gap = now;
+        if resumed {
+            self.connection = Connection::Replaying;
+        } else {
+            self.connection = Connection::Live;
+            self.subscription += 1;
+            self.resync_until = Some(now.saturating_add(self.trust_timeout));
+        }
         for publisher in self.publishers.values_mut() {
             publisher.last_received = now;
             publisher.overdue = None;
@@ -162,18 +187,22 @@ impl GapDetector {
 
     /// Records that the subscription ended. L1 is not trusted without one, so no gap is reported.
     pub(crate) fn on_unsubscribed(&mut self) {
-        self.state.on_unsubscribed();
+        self.connection = Connection::Disconnected;
     }
 
-    /// Records that a resumed subscription has delivered all messages that the broker kept.
+    /// Records that a beacon which this instance published on this subscription came back: so all
+    /// messages that the broker kept were received before it.
     pub(crate) fn on_replayed(&mut self) {
-        self.state.on_replayed();
+        if self.connection == Connection::Replaying {
+            self.connection = Connection::Live;
+        }
     }
 
     /// Returns until when L1 may be trusted if nothing more is received. `None`: not at all.
     pub(crate) fn trusted_until(&self) -> Option<u64> {
-        // mutant silence: => self.state.is_trusted().then_some(u64::MAX)
-        self.state.is_trusted().then(|| self.last_received.saturating_add(self.trust_timeout))
+        let is_live = self.connection == Connection::Live;
+        // mutant silence: => is_live.then_some(u64::MAX)
+        is_live.then(|| self.last_received.saturating_add(self.trust_timeout))
     }
 
     /// Records a message without a sequence number, which only shows that the subscription works.
@@ -205,9 +234,9 @@ impl GapDetector {
             // The first message of this publisher on this subscription: its earlier deletes, and
             // this one if it is a pattern, are not known key by key.
             publisher.forget_below(end);
-            if self.state.is_resyncing(now) && stamp.seq > publisher.next {
+            if self.resync_until.is_some_and(|until| now < until) && stamp.seq > publisher.next {
                 publisher.advance_to(stamp.seq);
-                self.state.on_missed();
+                self.missed_in_resync = true;
             }
         }
         let is_new = publisher.observe_sequence(SeqRange { from: stamp.seq, to: end, since: now });
@@ -227,15 +256,18 @@ impl GapDetector {
     /// [`acknowledge_gap`](Self::acknowledge_gap). In this order, because from then on the lost
     /// messages count as applied.
     pub(crate) fn poll_gap(&mut self, now: u64) -> Option<GapReason> {
+        if self.connection == Connection::Disconnected {
+            return None;
+        }
         let elapsed = |then: u64| now.saturating_sub(then);
-        let last_gap = self.state.since()?;
         let forget_after = FORGET_AFTER.max(self.trust_timeout.saturating_mul(2));
         self.publishers.retain(|_, publisher| elapsed(publisher.last_received) < forget_after);
         // mutant silence: if false
-        if elapsed(self.last_received.max(last_gap)) >= self.trust_timeout {
+        if elapsed(self.last_received.max(self.last_gap)) >= self.trust_timeout {
             return Some(GapReason::Silent);
         }
-        if self.state.end_resync(now) {
+        let is_resync_over = self.resync_until.take_if(|until| *until <= now).is_some();
+        if is_resync_over && self.missed_in_resync {
             return Some(GapReason::Joined);
         }
         // mutant hole: if false
@@ -246,10 +278,10 @@ impl GapDetector {
         if self.publishers.values().any(|it| it.overdue.is_some_and(|at| at <= now)) {
             return Some(GapReason::PublisherSilent);
         }
-        if self.has_unreadable && elapsed(last_gap) >= self.trust_timeout / 2 {
+        if self.has_unreadable && elapsed(self.last_gap) >= self.trust_timeout / 2 {
             return Some(GapReason::Unreadable);
         }
-        if self.has_too_many && elapsed(last_gap) >= self.trust_timeout {
+        if self.has_too_many && elapsed(self.last_gap) >= self.trust_timeout {
             self.has_too_many = false;
             return Some(GapReason::TooManyPublishers);
         }
@@ -258,7 +290,8 @@ impl GapDetector {
 
     /// Records that L1 was marked untrusted, which covers everything lost so far.
     pub(crate) fn acknowledge_gap(&mut self, now: u64) {
-        self.state.on_gap_acknowledged(now);
+        self.last_gap = now;
+        self.missed_in_resync = false;
         self.has_unreadable = false;
         for publisher in self.publishers.values_mut() {
             publisher.advance_to(publisher.highest());
@@ -270,7 +303,8 @@ impl GapDetector {
     /// Whether recent deletes are known well enough to judge peers' values: not within
     /// `trust_timeout` after a subscription began or a gap was acknowledged.
     pub(crate) fn is_caught_up(&self, now: u64) -> bool {
-        self.state.since().is_some_and(|since| now.saturating_sub(since) >= self.trust_timeout)
+        self.connection != Connection::Disconnected
+            && now.saturating_sub(self.last_gap) >= self.trust_timeout
     }
 
     /// Whether a message of this incarnation was received in the last minute.

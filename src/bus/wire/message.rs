@@ -12,7 +12,7 @@
 //! | `pattern` | `pattern` | the glob of the keys to delete |
 //! | `value`, `ttlMs` | `set` | the value itself, as MessagePack, not as bytes |
 //! | `prime` | `set`, this library only | `true`: the value was loaded, and changes nothing where it is not stored |
-//! | `seen` | `set`, this library only | the causal context, see [`version_vector`] |
+//! | `seen` | `set`, this library only | the causal context, see `protocol/version_vector.rs` |
 //! | `inc` | all of this library | the publisher's incarnation: random, new with every start |
 //! | `seq` | all of this library | the message's number in its incarnation, from 0 without holes |
 //! | `due` | this library, optional | the publisher will send again within this many milliseconds |
@@ -31,7 +31,6 @@
 //! Messages are not trusted. Each size is checked before anything of this size is allocated, and a
 //! decoded message borrows from its bytes: it allocates one list of at most [`MAX_KEYS`] slices.
 //!
-//! [`version_vector`]: crate::bus::protocol::version_vector
 //! [`MAX_KEYS`]: super::limits::MAX_KEYS
 
 use super::{
@@ -96,6 +95,16 @@ pub(crate) enum MessageKind<'a> {
         hello: bool,
         subscription: Option<u64>,
     },
+}
+
+impl<'a> MessageKind<'a> {
+    /// The keys whose old values peers must delete.
+    pub(crate) fn deleted_keys(&self) -> &[&'a str] {
+        match self {
+            Self::Delete { keys } | Self::Set { keys, prime: false, .. } => keys,
+            _ => &[],
+        }
+    }
 }
 
 impl<'a> Message<'a> {

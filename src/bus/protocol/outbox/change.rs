@@ -60,6 +60,11 @@ impl OutgoingBatch {
 }
 
 impl Change {
+    /// The delete of a key, or of the keys that match a glob.
+    pub(crate) fn invalidation(name: Arc<str>, is_pattern: bool) -> Self {
+        if is_pattern { Self::Pattern(name) } else { Self::Delete(name) }
+    }
+
     /// The key or pattern.
     pub(crate) fn text(&self) -> &str {
         match self {
