@@ -14,7 +14,7 @@ use super::{
     connection::Connection,
     endpoint::role::Role,
     info::info_field,
-    store::{context::StoreContext, options::RestartPolicy, scan},
+    store::{context::StoreContext, options::RestartPolicy, scan::Scanner},
 };
 use crate::error::BoxError;
 
@@ -84,7 +84,7 @@ impl RunIds {
         }
         // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {
-            scan::delete_matching(connection, context, "*").await?;
+            Scanner { connection, context }.delete_matching("*").await?;
         }
         if let Some(current) = to_store {
             let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();

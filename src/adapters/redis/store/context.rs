@@ -24,6 +24,6 @@ impl StoreContext {
 
     /// Returns the names of the index and of the lease set, if the store maintains them.
     pub(crate) fn index_keys(&self) -> Option<[&str; 2]> {
-        self.has_index().then(|| [self.keys.index(), self.keys.lease_set()])
+        self.has_index().then(|| [&*self.keys.index, &*self.keys.lease_set])
     }
 }

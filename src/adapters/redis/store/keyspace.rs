@@ -9,29 +9,26 @@
 //! | `{prefix}__epochs` | sorted set of leases by their expiry | this crate |
 //! | `{prefix}__run` | run id of the server whose data is trusted | this crate |
 
-use crate::glob::Pattern;
-
 /// The names under one prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct KeySpace {
     prefix: String,
     lease_prefix: String,
-    index: String,
-    lease_set: String,
+    /// The sorted set of the names of values, by the time of their write.
+    pub(crate) index: String,
+    /// The sorted set of leases, by their expiry in server milliseconds.
+    pub(crate) lease_set: String,
 }
 
 /// Start of every internal name, after the prefix.
 pub(crate) const INTERNAL: &str = "__";
 const LEASE: &str = "__epoch:";
 
-/// The meaning of a name in Redis.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Name<'a> {
-    /// The value of this key.
-    Value(&'a str),
-    /// The lease of this key.
-    Lease(&'a str),
-    Other,
+/// What a name in Redis holds for its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Lease,
+    Value,
 }
 
 impl KeySpace {
@@ -47,15 +44,6 @@ impl KeySpace {
     /// Returns the name of a key's value.
     pub(crate) fn value(&self, key: &str) -> String {
         [&*self.prefix, key].concat()
-    }
-
-    pub(crate) fn index(&self) -> &str {
-        &self.index
-    }
-
-    /// Returns the name of the sorted set of leases, by their expiry in server milliseconds.
-    pub(crate) fn lease_set(&self) -> &str {
-        &self.lease_set
     }
 
     /// Returns the name of the run id of the server whose data is trusted.
@@ -90,33 +78,20 @@ impl KeySpace {
         }
     }
 
-    pub(crate) fn parse<'a>(&self, name: &'a str) -> Name<'a> {
-        let Some(rest) = name.strip_prefix(&*self.prefix) else { return Name::Other };
+    /// Returns what a name holds, and for which key. `None`: an internal or a foreign name.
+    pub(crate) fn parse<'a>(&self, name: &'a str) -> Option<(Kind, &'a str)> {
+        let rest = name.strip_prefix(&*self.prefix)?;
         let Some(lease) = rest.strip_prefix(LEASE) else {
-            return if rest.starts_with(INTERNAL) { Name::Other } else { Name::Value(rest) };
+            return (!rest.starts_with(INTERNAL)).then_some((Kind::Value, rest));
         };
         if hash_tag(&self.prefix).is_some() {
-            return Name::Lease(lease);
+            return Some((Kind::Lease, lease));
         }
-        let parts = lease.strip_prefix('{').and_then(|rest| rest.split_once('}'));
-        match parts {
-            Some((value, "")) => match value.strip_prefix(&*self.prefix) {
-                Some(key) => Name::Lease(key),
-                None => Name::Other,
-            },
-            Some((_, rest)) => rest.strip_prefix(':').map_or(Name::Other, Name::Lease),
-            None => Name::Other,
-        }
-    }
-
-    /// Returns true for the value of a key that the pattern matches.
-    pub(crate) fn is_value_of(&self, name: &str, pattern: &Pattern) -> bool {
-        matches!(self.parse(name), Name::Value(key) if pattern.matches(key))
-    }
-
-    /// Returns true for the lease of a key that the pattern matches.
-    pub(crate) fn is_lease_of(&self, name: &str, pattern: &Pattern) -> bool {
-        matches!(self.parse(name), Name::Lease(key) if pattern.matches(key))
+        let key = match lease.strip_prefix('{')?.split_once('}')? {
+            (value, "") => value.strip_prefix(&*self.prefix),
+            (_, rest) => rest.strip_prefix(':'),
+        };
+        Some((Kind::Lease, key?))
     }
 
     /// Returns a Redis glob for the prefix, taken literally, followed by the glob `rest`.
@@ -129,10 +104,6 @@ impl KeySpace {
             glob.push(symbol);
         }
         glob + rest
-    }
-
-    pub(crate) fn leases_glob(&self) -> String {
-        self.glob("__epoch:*")
     }
 
     /// Returns true if the prefix has an opening brace that a closing brace in a key would pair
@@ -172,6 +143,7 @@ fn number_in_slot(wanted: u16) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::glob::Pattern;
 
     const KEYS: [&str; 14] = [
         "", "user:1", "{}", "{}x", "}x", "x}", "{", "}", "{a}", "a{b}c{d}", "{{a}}", "a}b{c}d",
@@ -196,8 +168,8 @@ mod tests {
             for key in KEYS {
                 let (value, lease) = (keys.value(key), keys.lease_key(key));
                 assert_eq!(slot_of(&value), slot_of(&lease), "{value:?} {lease:?}");
-                assert_eq!(keys.parse(&value), Name::Value(key), "{value:?}");
-                assert_eq!(keys.parse(&lease), Name::Lease(key), "{lease:?}");
+                assert_eq!(keys.parse(&value), Some((Kind::Value, key)), "{value:?}");
+                assert_eq!(keys.parse(&lease), Some((Kind::Lease, key)), "{lease:?}");
             }
         }
         assert!(
@@ -219,7 +191,7 @@ mod tests {
     fn internal_and_foreign_names_are_not_values() {
         let keys = KeySpace::new("a*[b]:".into());
         for name in ["a*[b]:__index", "a*[b]:__lock:k", "axb:k", "other", "a*[b]:__anything"] {
-            assert_eq!(keys.parse(name), Name::Other, "{name}");
+            assert_eq!(keys.parse(name), None, "{name}");
         }
         let glob = Pattern::new(&keys.glob("*"));
         assert!(glob.matches("a*[b]:k") && !glob.matches("axb:k") && !glob.matches("a*b:k"));

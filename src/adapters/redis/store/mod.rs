@@ -1,14 +1,4 @@
 //! Redis as L2: the store that instances share.
-//!
-//! | file | content |
-//! | --- | --- |
-//! | `redis_store` | [`RedisStore`]: the contract of [`Store`](crate::l2::store::Store), operation by operation |
-//! | `adaptive_read` | reads: plain, or by a script that also takes a lease |
-//! | `batch`, `requests` | requests that are sent together, and their encoding |
-//! | `send` | one request over the current connection, with one retry |
-//! | `scan` | delete by pattern, and size |
-//! | `scripts`, `keyspace` | Lua scripts and names of keys: the layout in Redis |
-//! | `builder`, `options`, `context` | configuration |
 
 pub(crate) mod adaptive_read;
 pub(crate) mod batch;

@@ -6,16 +6,16 @@ use redis::{Cmd, FromRedisValue};
 
 use super::{
     adaptive_read::AdaptiveRead,
-    batch::{Batcher, request::BatchRequest},
+    batch::{BatchRequest, Batcher},
     context::StoreContext,
     keyspace::INTERNAL,
     requests::{DeleteRequest, Keys, PublishRequest, random_token, ttl_millis},
-    scan,
+    scan::Scanner,
     scripts::{EXCLUSIVE, Script},
     send::RequestSender,
 };
 use crate::{
-    adapters::redis::connection::Request,
+    adapters::redis::connection::{Fault, Request},
     error::BoxError,
     l2::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
 };
@@ -43,14 +43,9 @@ const MAX_DELETE: usize = 1_000;
 ///
 /// Requires Redis 5 or later, or a compatible server.
 ///
-/// | operation | round trips |
-/// | --- | --- |
-/// | hit, delete | 1 |
-/// | miss and its write | 2 |
-/// | `set` | 2 |
-///
-/// Under concurrent load with a hit rate above 7/8, values are read with plain commands, which
-/// take half the server time of the script; a miss then takes three round trips.
+/// A hit and a delete take one round trip; a miss and its write take two, as does a `set`. Under
+/// concurrent load with a hit rate above 7/8, values are read with plain commands, which take half
+/// the server time of the script; a miss then takes three round trips.
 ///
 /// # Keys
 ///
@@ -68,8 +63,8 @@ pub struct RedisStore(Arc<Inner>);
 struct Inner {
     sender: Arc<RequestSender>,
     reads: AdaptiveRead,
-    publishes: Batcher<PublishRequest>,
-    deletes: Batcher<DeleteRequest>,
+    publishes: Arc<Batcher<PublishRequest>>,
+    deletes: Arc<Batcher<DeleteRequest>>,
 }
 
 impl RedisStore {
@@ -86,14 +81,11 @@ impl RedisStore {
 }
 
 impl Inner {
-    fn context(&self) -> &StoreContext {
-        &self.sender.context
-    }
-
     /// Starts the call of a script about one key; `bytes` is the size of the arguments to come.
     fn call(&self, script: &Script, key: &str, bytes: usize) -> Cmd {
-        let keys = Keys::of(self.context(), key);
-        script.call([keys.as_pair()].into_iter(), self.context().index_keys(), bytes)
+        let context = &self.sender.context;
+        let keys = Keys::of(context, key);
+        script.call([keys.as_pair()].into_iter(), context.index_keys(), bytes)
     }
 
     /// Runs one of the scripts about the lock of a key.
@@ -105,19 +97,11 @@ impl Inner {
         ttl: Option<Duration>,
     ) -> Result<T, BoxError> {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&script.hash).arg(1).arg(self.context().keys.lock(key)).arg(owner);
+        call.arg(&script.hash).arg(1).arg(self.sender.context.keys.lock(key)).arg(owner);
         if let Some(ttl) = ttl {
             call.arg(ttl_millis(ttl));
         }
         self.sender.send(Request::Script(script, call)).await
-    }
-
-    fn check_len(&self, bytes: usize) -> Result<(), BoxError> {
-        let max = self.context().options.max_payload_bytes;
-        if bytes > max {
-            return Err(format!("{bytes} bytes, redis.max_payload_bytes is {max}").into());
-        }
-        Ok(())
     }
 }
 
@@ -142,8 +126,12 @@ impl Store for RedisStore {
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            self.0.check_len(value.len())?;
-            let keys = Keys::of(self.0.context(), key);
+            let context = &self.0.sender.context;
+            let (bytes, max) = (value.len(), context.options.max_payload_bytes);
+            if bytes > max {
+                return Err(format!("{bytes} bytes, redis.max_payload_bytes is {max}").into());
+            }
+            let keys = Keys::of(context, key);
             let request = PublishRequest { keys, token: lease.token().to_owned(), value, ttl };
             let (reply, is_retry) = self.0.publishes.send(request).await?;
             match (self.0.sender.decode::<bool>(reply)?, is_retry) {
@@ -160,7 +148,7 @@ impl Store for RedisStore {
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
-            let script = &self.0.context().scripts.acquire_write_lease;
+            let script = &self.0.sender.context.scripts.acquire_write_lease;
             let mut call = self.0.call(script, key, 64);
             call.arg(format!("{EXCLUSIVE}{}", random_token())).arg(ttl_millis(lease_for));
             let token: String = self.0.sender.send(Request::Script(script, call)).await?;
@@ -170,7 +158,7 @@ impl Store for RedisStore {
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let request = DeleteRequest { keys: Keys::of(self.0.context(), key) };
+            let request = DeleteRequest(Keys::of(&self.0.sender.context, key));
             let reply = self.0.deletes.send(request).await?;
             self.0.sender.decode(reply)
         })
@@ -178,16 +166,14 @@ impl Store for RedisStore {
 
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let context = self.0.context();
+            let context = &self.0.sender.context;
             // The keys of a Cluster are on different nodes.
             let max = if context.endpoint.is_cluster() { 1 } else { MAX_DELETE };
             for keys in keys.chunks(max) {
-                let requests =
-                    keys.iter().map(|key| DeleteRequest { keys: Keys::of(context, key) });
+                let requests = keys.iter().map(|key| DeleteRequest(Keys::of(context, key)));
                 let requests: Vec<_> = requests.collect();
                 let batch: Vec<_> = requests.iter().collect();
-                let request = DeleteRequest::encode(&batch, context, false);
-                self.0.sender.send::<()>(request).await?;
+                self.0.sender.send::<()>(DeleteRequest::encode(&batch, context, false)).await?;
             }
             Ok(())
         })
@@ -195,15 +181,16 @@ impl Store for RedisStore {
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let connection = self.0.sender.connection().await?;
-            let deleted = scan::delete_matching(&connection, self.0.context(), pattern).await;
-            deleted.inspect_err(|_| self.0.sender.report_broken())
+            let RequestSender { context, handle } = &*self.0.sender;
+            let (connection, _) = &handle.get().await?;
+            let deleted = Scanner { connection, context }.delete_matching(pattern).await;
+            deleted.inspect_err(|_| handle.report(Fault::Disconnected))
         })
     }
 
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let script = &self.0.context().scripts.delete_if_equals;
+            let script = &self.0.sender.context.scripts.delete_if_equals;
             let mut call = self.0.call(script, key, value.len());
             call.arg(value);
             self.0.sender.send(Request::Script(script, call)).await
@@ -212,22 +199,28 @@ impl Store for RedisStore {
 
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
-            let connection = self.0.sender.connection().await?;
-            let size = scan::size(&connection, self.0.context()).await;
-            size.inspect_err(|_| self.0.sender.report_broken())
+            let RequestSender { context, handle } = &*self.0.sender;
+            let (connection, _) = &handle.get().await?;
+            let size = Scanner { connection, context }.size().await;
+            size.inspect_err(|_| handle.report(Fault::Disconnected))
         })
     }
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.0.call_lock(&self.0.context().scripts.lock, key, owner, Some(ttl)))
+        Box::pin(self.0.call_lock(&self.0.sender.context.scripts.lock, key, owner, Some(ttl)))
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.0.call_lock(&self.0.context().scripts.extend_lock, key, owner, Some(ttl)))
+        Box::pin(self.0.call_lock(
+            &self.0.sender.context.scripts.extend_lock,
+            key,
+            owner,
+            Some(ttl),
+        ))
     }
 
     fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        Box::pin(self.0.call_lock(&self.0.context().scripts.unlock, key, owner, None))
+        Box::pin(self.0.call_lock(&self.0.sender.context.scripts.unlock, key, owner, None))
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {
@@ -236,14 +229,13 @@ impl Store for RedisStore {
     }
 
     fn connection_generation(&self) -> u64 {
-        self.0.sender.connection_generation()
+        self.0.sender.handle.generation()
     }
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore")
-            .field("options", &self.0.context().options)
-            .finish_non_exhaustive()
+        let options = &self.0.sender.context.options;
+        f.debug_struct("RedisStore").field("options", options).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, Value};
 
 use super::{
-    batch::request::{BatchRequest, MAX_BATCH_BYTES},
+    batch::{BatchRequest, MAX_BATCH_BYTES},
     context::StoreContext,
     scripts::TOO_LONG,
 };
@@ -18,9 +18,6 @@ use crate::{
 /// Number of values that a script reads with one `MGET` if recent values were small. If that guess
 /// is wrong, Redis holds up to this number of full values in memory at once.
 const VALUES_PER_MGET: usize = 8;
-
-/// Remaining time that Redis reports for a value that never expires.
-const NO_EXPIRY: i64 = -1;
 
 /// The names in Redis of a value and of its lease.
 pub(crate) struct Keys {
@@ -38,10 +35,8 @@ impl Keys {
     }
 }
 
-/// Reads a value.
-pub(crate) struct GetRequest {
-    pub(crate) value_key: String,
-}
+/// Reads the value with this name.
+pub(crate) struct GetRequest(pub(crate) String);
 
 impl BatchRequest for GetRequest {
     /// The value and its remaining milliseconds.
@@ -52,26 +47,26 @@ impl BatchRequest for GetRequest {
     fn encode<'a>(batch: &[&Self], context: &'a StoreContext, values_small: bool) -> Request<'a> {
         let mut reads = redis::Pipeline::with_capacity(2 * batch.len());
         // With capacity for the arguments: growing a command is most of the cost of making it.
-        for Self { value_key } in batch {
-            let mut ttl = Cmd::with_capacity(2, value_key.len() + 8);
-            ttl.arg("PTTL").arg(value_key);
+        for Self(name) in batch {
+            let mut ttl = Cmd::with_capacity(2, name.len() + 8);
+            ttl.arg("PTTL").arg(name);
             reads.add_command(ttl);
         }
         // MGET reads a value whole, whatever its length.
         if values_small && batch.len() > 1 {
-            let bytes: usize = batch.iter().map(|it| it.value_key.len()).sum();
+            let bytes: usize = batch.iter().map(|it| it.0.len()).sum();
             let mut values = Cmd::with_capacity(1 + batch.len(), bytes + 4);
             values.arg("MGET");
-            for Self { value_key } in batch {
-                values.arg(value_key);
+            for Self(name) in batch {
+                values.arg(name);
             }
             reads.add_command(values);
         } else {
             // One byte more than the maximum shows that a value is too long.
             let max = context.options.max_payload_bytes;
-            for Self { value_key } in batch {
-                let mut value = Cmd::with_capacity(4, value_key.len() + 32);
-                value.arg("GETRANGE").arg(value_key).arg(0).arg(max);
+            for Self(name) in batch {
+                let mut value = Cmd::with_capacity(4, name.len() + 32);
+                value.arg("GETRANGE").arg(name).arg(0).arg(max);
                 reads.add_command(value);
             }
         }
@@ -174,15 +169,13 @@ impl BatchRequest for PublishRequest {
 }
 
 /// Deletes a value and its lease.
-pub(crate) struct DeleteRequest {
-    pub(crate) keys: Keys,
-}
+pub(crate) struct DeleteRequest(pub(crate) Keys);
 
 impl BatchRequest for DeleteRequest {
     type Reply = Value;
 
     fn encode<'a>(batch: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
-        let keys = batch.iter().map(|it| it.keys.as_pair());
+        let keys = batch.iter().map(|it| it.0.as_pair());
         let command = context.options.delete_strategy.command();
         if let Some(index_keys) = context.index_keys() {
             let script = &context.scripts.delete;
@@ -208,7 +201,8 @@ impl BatchRequest for DeleteRequest {
 pub(crate) fn to_stored_value(value: Vec<u8>, ttl: i64) -> Option<StoredValue> {
     let ttl = match u64::try_from(ttl) {
         Ok(millis) => Some(Duration::from_millis(millis)),
-        Err(_) if ttl == NO_EXPIRY => None,
+        // The value never expires.
+        Err(_) if ttl == -1 => None,
         Err(_) => return None,
     };
     Some(StoredValue { value, ttl })

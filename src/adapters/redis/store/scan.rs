@@ -10,7 +10,7 @@
 
 use redis::{Cmd, RedisResult, Value};
 
-use super::context::StoreContext;
+use super::{context::StoreContext, keyspace::Kind};
 use crate::adapters::redis::{
     cluster::SlotMap,
     connection::{Connection, Node, Request, decode},
@@ -21,195 +21,166 @@ use crate::{error::BoxError, glob::Pattern};
 /// Maximum number of times that a Cluster is scanned while its slots are being moved.
 const MAX_ROUNDS: usize = 8;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Leases,
-    Values,
-}
-
-/// Deletes all values that match a glob, and their leases.
-pub(crate) async fn delete_matching(
-    connection: &Connection,
-    context: &StoreContext,
-    glob: &str,
-) -> Result<(), BoxError> {
-    let pattern = Pattern::new(glob);
-    let with_index = context.has_index() && is_index_complete(connection).await;
-    let mut slots = SlotMap::read(connection).await?;
-    let mut was_moving = false;
-    for _ in 0..MAX_ROUNDS {
-        // mutant one-walk: s/] {/].into_iter().rev() {/
-        for kind in [Kind::Leases, Kind::Values] {
-            if with_index {
-                delete_from(connection, context, Source::set_of(context, kind), kind, &pattern)
-                    .await?;
-                continue;
-            }
-            let glob = match kind {
-                Kind::Leases => context.keys.leases_glob(),
-                Kind::Values => context.keys.glob(glob),
-            };
-            for node in slots.nodes() {
-                let source = Source::Node { node, glob: &glob };
-                delete_from(connection, context, source, kind, &pattern).await?;
-            }
-        }
-        let later = SlotMap::read(connection).await?;
-        // A key that moved from a node before its scan to one after its scan was missed. It moves
-        // so only once, and the next round finds it.
-        let is_stable = slots == later && (!later.is_moving || was_moving);
-        if is_stable {
-            return Ok(());
-        }
-        was_moving = slots.is_moving || later.is_moving;
-        slots = later;
-    }
-    Err("slots of the Redis Cluster kept moving during a delete by pattern".into())
-}
-
-/// Counts the values.
-pub(crate) async fn size(connection: &Connection, context: &StoreContext) -> Result<u64, BoxError> {
-    if context.has_index() && is_index_complete(connection).await {
-        return Ok(count_indexed(connection, context).await?);
-    }
-    let all = Pattern::new("*");
-    let glob = context.keys.glob("*");
-    let mut size = 0;
-    for node in SlotMap::read(connection).await?.nodes() {
-        let source = Source::Node { node, glob: &glob };
-        let mut scan = Scan::new(source, context.options.scan_count);
-        while let Some(names) = scan.next(connection).await? {
-            size += names.iter().filter(|name| context.keys.is_value_of(name, &all)).count() as u64;
-        }
-    }
-    Ok(size)
-}
-
-/// Returns false if Redis may have evicted the index, so that values could be missing in it. The
-/// index never expires, so only a server that evicts any key evicts it.
-async fn is_index_complete(connection: &Connection) -> bool {
-    let info = redis::cmd("INFO").arg("memory").to_owned();
-    let Ok(info) = connection.run::<String>(&info).await else { return false };
-    let is_bounded = info_field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
-    let policy = info_field(&info, "maxmemory_policy").unwrap_or_default();
-    !is_bounded || policy == "noeviction" || policy.starts_with("volatile")
-}
-
-/// Deletes the keys of one kind that a source names and a pattern matches.
-async fn delete_from(
-    connection: &Connection,
-    context: &StoreContext,
-    source: Source<'_>,
-    kind: Kind,
-    pattern: &Pattern,
-) -> RedisResult<()> {
-    let is_match = |name: &String| match kind {
-        Kind::Leases => context.keys.is_lease_of(name, pattern),
-        Kind::Values => context.keys.is_value_of(name, pattern),
-    };
-    let mut scan = Scan::new(source, context.options.scan_count);
-    while let Some(mut names) = scan.next(connection).await? {
-        names.retain(is_match);
-        for names in names.chunks(context.options.batch_size.max(1)) {
-            delete(connection, context, source, names).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn delete(
-    connection: &Connection,
-    context: &StoreContext,
-    source: Source<'_>,
-    names: &[String],
-) -> RedisResult<()> {
-    let command = context.options.delete_strategy.command();
-    if let Source::Set(set) = source {
-        let script = &context.scripts.delete_indexed;
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&script.hash).arg(names.len() + 1).arg(set).arg(names).arg(command);
-        return decode(connection.send(&Request::Script(script, call)).await?);
-    }
-    if !connection.is_cluster() {
-        return connection.run(redis::cmd(command).arg(names)).await;
-    }
-    // The keys of a Cluster are in different slots.
-    for name in names {
-        connection.run::<()>(redis::cmd(command).arg(name)).await?;
-    }
-    Ok(())
-}
-
-/// Counts the values in the index by rank, so that none is counted twice, and removes those that
-/// have expired from the index.
-async fn count_indexed(connection: &Connection, context: &StoreContext) -> RedisResult<u64> {
-    let index = context.keys.index();
-    let script = &context.scripts.count_existing;
-    let mut size: u64 = 0;
-    loop {
-        let to = size + context.options.scan_count as u64 - 1;
-        let range = redis::cmd("ZRANGE").arg(index).arg(size).arg(to).to_owned();
-        let names: Vec<Vec<u8>> = connection.run(&range).await?;
-        if names.is_empty() {
-            return Ok(size);
-        }
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&script.hash).arg(1).arg(index).arg(&names);
-        size += decode::<u64>(connection.send(&Request::Script(script, call)).await?)?;
-    }
+/// Scans the names of one store.
+pub(crate) struct Scanner<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) context: &'a StoreContext,
 }
 
 /// Where a scan finds names.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     /// All keys of a node, or of the only server, that match a glob.
-    Node { node: Option<&'a Node>, glob: &'a str },
+    Node(Option<&'a Node>, &'a str),
     /// The members of a sorted set.
     Set(&'a str),
 }
 
-impl<'a> Source<'a> {
-    /// The index, or the lease set.
-    fn set_of(context: &'a StoreContext, kind: Kind) -> Self {
-        match kind {
-            Kind::Leases => Self::Set(context.keys.lease_set()),
-            Kind::Values => Self::Set(context.keys.index()),
+impl Scanner<'_> {
+    /// Deletes all values that match a glob, and their leases.
+    pub(crate) async fn delete_matching(&self, glob: &str) -> Result<(), BoxError> {
+        let pattern = Pattern::new(glob);
+        let keys = &self.context.keys;
+        let with_index = self.has_complete_index().await;
+        let mut slots = SlotMap::read(self.connection).await?;
+        let mut was_moving = false;
+        for _ in 0..MAX_ROUNDS {
+            // mutant one-walk: s/] {/].into_iter().rev() {/
+            for kind in [Kind::Lease, Kind::Value] {
+                let (set, glob) = match kind {
+                    Kind::Lease => (&keys.lease_set, keys.glob("__epoch:*")),
+                    Kind::Value => (&keys.index, keys.glob(glob)),
+                };
+                if with_index {
+                    self.delete_from(Source::Set(set), kind, &pattern).await?;
+                    continue;
+                }
+                for node in slots.nodes() {
+                    self.delete_from(Source::Node(node, &glob), kind, &pattern).await?;
+                }
+            }
+            let later = SlotMap::read(self.connection).await?;
+            // A key that moved from a node before its scan to one after its scan was missed. It
+            // moves so only once, and the next round finds it.
+            let is_stable = slots == later && (!later.is_moving || was_moving);
+            if is_stable {
+                return Ok(());
+            }
+            was_moving = slots.is_moving || later.is_moving;
+            slots = later;
+        }
+        Err("slots of the Redis Cluster kept moving during a delete by pattern".into())
+    }
+
+    /// Counts the values.
+    pub(crate) async fn size(&self) -> Result<u64, BoxError> {
+        if self.has_complete_index().await {
+            return Ok(self.count_indexed().await?);
+        }
+        let keys = &self.context.keys;
+        let glob = keys.glob("*");
+        let mut size = 0;
+        for node in SlotMap::read(self.connection).await?.nodes() {
+            let mut cursor = Some("0".to_owned());
+            while let Some(names) = self.step(Source::Node(node, &glob), &mut cursor).await? {
+                let is_value = |name: &&String| matches!(keys.parse(name), Some((Kind::Value, _)));
+                size += names.iter().filter(is_value).count() as u64;
+            }
+        }
+        Ok(size)
+    }
+
+    /// Returns false if there is no index, or if Redis may have evicted it, so that values could be
+    /// missing in it. The index never expires, so only a server that evicts any key evicts it.
+    async fn has_complete_index(&self) -> bool {
+        if !self.context.has_index() {
+            return false;
+        }
+        let info = self.connection.run::<String>(redis::cmd("INFO").arg("memory")).await;
+        let Ok(info) = info else { return false };
+        let is_bounded = info_field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
+        let policy = info_field(&info, "maxmemory_policy").unwrap_or_default();
+        !is_bounded || policy == "noeviction" || policy.starts_with("volatile")
+    }
+
+    /// Deletes the keys of one kind that a source names and a pattern matches.
+    async fn delete_from(
+        &self,
+        source: Source<'_>,
+        kind: Kind,
+        pattern: &Pattern,
+    ) -> RedisResult<()> {
+        let StoreContext { keys, options, scripts, .. } = self.context;
+        let command = options.delete_strategy.command();
+        let is_match = |name: &String| {
+            keys.parse(name).is_some_and(|(it, key)| it == kind && pattern.matches(key))
+        };
+        let mut cursor = Some("0".to_owned());
+        while let Some(mut names) = self.step(source, &mut cursor).await? {
+            names.retain(is_match);
+            for names in names.chunks(options.batch_size.max(1)) {
+                if let Source::Set(set) = source {
+                    let script = &scripts.delete_indexed;
+                    let mut call = redis::cmd("EVALSHA");
+                    call.arg(&script.hash).arg(names.len() + 1).arg(set).arg(names).arg(command);
+                    decode::<()>(self.connection.send(&Request::Script(script, call)).await?)?;
+                    continue;
+                }
+                // The keys of a Cluster are in different slots.
+                let per_command = if self.connection.is_cluster() { 1 } else { names.len() };
+                for names in names.chunks(per_command) {
+                    self.connection.run::<()>(redis::cmd(command).arg(names)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the values in the index by rank, so that none is counted twice, and removes those
+    /// that have expired from the index.
+    async fn count_indexed(&self) -> RedisResult<u64> {
+        let StoreContext { keys, options, scripts, .. } = self.context;
+        let script = &scripts.count_existing;
+        let mut size: u64 = 0;
+        loop {
+            let to = size + options.scan_count as u64 - 1;
+            let mut range = redis::cmd("ZRANGE");
+            range.arg(&keys.index).arg(size).arg(to);
+            let names: Vec<Vec<u8>> = self.connection.run(&range).await?;
+            if names.is_empty() {
+                return Ok(size);
+            }
+            let mut call = redis::cmd("EVALSHA");
+            call.arg(&script.hash).arg(1).arg(&keys.index).arg(&names);
+            size += decode::<u64>(self.connection.send(&Request::Script(script, call)).await?)?;
         }
     }
-}
 
-/// A scan with the cursor of Redis.
-struct Scan<'a> {
-    source: Source<'a>,
-    count: usize,
-    cursor: Option<String>,
-}
-
-impl<'a> Scan<'a> {
-    fn new(source: Source<'a>, count: usize) -> Self {
-        Self { source, count, cursor: Some("0".to_owned()) }
-    }
-
-    /// Returns the names of the next step, maybe none; `None` at the end. Skips names that are not
-    /// UTF-8: the store writes none.
-    async fn next(&mut self, connection: &Connection) -> RedisResult<Option<Vec<String>>> {
-        let Some(cursor) = self.cursor.take() else { return Ok(None) };
+    /// Takes the next step of a scan from its cursor, which is `"0"` at first and `None` at the
+    /// end. Returns the names that Redis found, maybe none; `None` at the end. Skips names that are
+    /// not UTF-8: the store writes none.
+    async fn step(
+        &self,
+        source: Source<'_>,
+        cursor: &mut Option<String>,
+    ) -> RedisResult<Option<Vec<String>>> {
+        let Some(from) = cursor.take() else { return Ok(None) };
         let mut command = Cmd::new();
-        let (node, step) = match self.source {
-            Source::Node { node, glob } => {
-                command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob);
+        // Each member of a set is followed by its score.
+        let (node, items_per_name) = match source {
+            Source::Node(node, glob) => {
+                command.arg("SCAN").arg(from).arg("MATCH").arg(glob);
                 (node, 1)
             }
             Source::Set(name) => {
-                command.arg("ZSCAN").arg(name).arg(cursor);
-                // Each member is followed by its score.
+                command.arg("ZSCAN").arg(name).arg(from);
                 (None, 2)
             }
         };
-        command.arg("COUNT").arg(self.count);
-        let (cursor, found): (String, Vec<Value>) = connection.run_on(node, &command).await?;
-        self.cursor = (cursor != "0").then_some(cursor);
-        let names = found.into_iter().step_by(step).filter_map(|name| match name {
+        command.arg("COUNT").arg(self.context.options.scan_count);
+        let (next, found): (String, Vec<Value>) = self.connection.run_on(node, &command).await?;
+        *cursor = (next != "0").then_some(next);
+        let names = found.into_iter().step_by(items_per_name).filter_map(|name| match name {
             Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
             Value::SimpleString(text) => Some(text),
             _ => None,
