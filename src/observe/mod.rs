@@ -13,4 +13,8 @@ pub use self::{
     health::{BusHealth, Health, L2Health, OriginHealth},
     stats::Stats,
 };
-pub(crate) use self::{observer::Observer, stats::Counter, trace::in_span};
+pub(crate) use self::{
+    observer::Observer,
+    stats::Counter,
+    trace::{in_span, log_bus_down, log_bus_up, log_l2_down, log_l2_up},
+};

@@ -8,7 +8,7 @@ use super::{
     stats::{Counter, Counters, Stats},
     trace,
 };
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 #[derive(Default)]
 pub(crate) struct Observer {
@@ -53,24 +53,6 @@ impl Observer {
             (true, None) => trace::log_origin_up(key),
             (false, _) => {}
         }
-    }
-
-    /// Logs that the circuit of L2 opened.
-    pub(crate) fn log_l2_down(&self, error: &BoxError) {
-        trace::log_l2_down(error);
-    }
-
-    pub(crate) fn log_l2_up(&self) {
-        trace::log_l2_up();
-    }
-
-    /// Logs that the subscription of the bus ended or could not begin.
-    pub(crate) fn log_bus_down(&self, error: Option<&BoxError>) {
-        trace::log_bus_down(error);
-    }
-
-    pub(crate) fn log_bus_up(&self) {
-        trace::log_bus_up();
     }
 
     pub(crate) fn origin_health(&self, now: u64) -> OriginHealth {

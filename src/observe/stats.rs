@@ -11,86 +11,83 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Totals since the cache was built, and the current size of L1.
-///
-/// Reading does not stop the cache: counts that belong together may differ by the events that
-/// happen during the read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
+/// Declares [`Stats`] and its counters, [`Counter`]: each row is a field and its counter.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident: $counter:ident,)*) => {
+        /// Totals since the cache was built, and the current size of L1.
+        ///
+        /// Reading does not stop the cache: counts that belong together may differ by the events
+        /// that happen during the read.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $field: u64,)*
+            /// Entries in L1 now, stale copies included.
+            pub l1_entries: u64,
+            /// Total weight of these entries by the weigher; their number if there is no weigher.
+            pub l1_weight: u64,
+            /// Loads that are running now.
+            pub loads_in_flight: u64,
+        }
+
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) enum Counter {
+            $($counter,)*
+        }
+
+        const COUNTERS: usize = [$(Counter::$counter),*].len();
+
+        impl Stats {
+            fn of([$($field),*]: [u64; COUNTERS]) -> Self {
+                Self { $($field,)* ..Self::default() }
+            }
+        }
+    };
+}
+
+counters! {
     /// Reads answered by a fresh value in L1.
-    pub l1_hits: u64,
+    l1_hits: L1Hits,
     /// Reads answered by a negative entry.
-    pub negative_hits: u64,
+    negative_hits: NegativeHits,
     /// Reads answered by a stale copy, for any reason.
-    pub stale_hits: u64,
+    stale_hits: StaleHits,
     /// Reads that neither L1 nor L2 could answer.
-    pub misses: u64,
+    misses: Misses,
     /// Callers that joined a load another caller had started.
-    pub joined: u64,
+    joined: Joined,
     /// Callers that loaded outside the single flight because coalescing was off or full.
-    pub bypassed: u64,
+    bypassed: Bypassed,
     /// Loads that began.
-    pub loads: u64,
+    loads: Loads,
     /// Loads that returned an error, panicked or exceeded the hard timeout.
-    pub load_failures: u64,
+    load_failures: LoadFailures,
     /// Loads whose result was not cached, because their key was deleted or set while they ran.
-    pub superseded: u64,
+    superseded: Superseded,
     /// Entries evicted from L1 by its limit on entries or weight.
-    pub l1_evictions: u64,
+    l1_evictions: L1Evictions,
     /// Reads answered by a fresh value in L2.
-    pub l2_hits: u64,
+    l2_hits: L2Hits,
     /// Calls of L2 that failed or timed out, or whose value could not be decoded.
-    pub l2_errors: u64,
+    l2_errors: L2Errors,
     /// Calls of L2 that were skipped because its circuit was open.
-    pub l2_skipped: u64,
+    l2_skipped: L2Skipped,
     /// Messages of peers that were applied: deletes, patterns and values.
-    pub events_received: u64,
+    events_received: EventsReceived,
     /// Messages of peers that arrived again and were ignored.
-    pub events_duplicate: u64,
+    events_duplicate: EventsDuplicate,
     /// Messages on the bus that could not be decoded.
-    pub events_refused: u64,
+    events_refused: EventsRefused,
     /// Values queued to be published to peers.
-    pub values_sent: u64,
+    values_sent: ValuesSent,
     /// Values of peers that were written to L1.
-    pub values_received: u64,
+    values_received: ValuesReceived,
     /// Attempts to publish or to subscribe that failed.
-    pub bus_errors: u64,
+    bus_errors: BusErrors,
     /// How often messages were lost, or may have been, and L1 was marked untrusted.
-    pub bus_gaps: u64,
-    /// Entries in L1 now, stale copies included.
-    pub l1_entries: u64,
-    /// Total weight of these entries by the weigher; their number if there is no weigher.
-    pub l1_weight: u64,
-    /// Loads that are running now.
-    pub loads_in_flight: u64,
+    bus_gaps: BusGaps,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Counter {
-    L1Hits,
-    NegativeHits,
-    StaleHits,
-    Misses,
-    Joined,
-    Bypassed,
-    Loads,
-    LoadFailures,
-    Superseded,
-    L1Evictions,
-    L2Hits,
-    L2Errors,
-    L2Skipped,
-    EventsReceived,
-    EventsDuplicate,
-    EventsRefused,
-    ValuesSent,
-    ValuesReceived,
-    BusErrors,
-    BusGaps,
-}
-
-const COUNTERS: usize = 20;
 /// Each thread gets a stripe; threads beyond this number share the last one.
 const STRIPES: usize = 32;
 const SHARED: usize = STRIPES - 1;
@@ -185,51 +182,7 @@ impl Counters {
                 *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
             }
         }
-        let [
-            l1_hits,
-            negative_hits,
-            stale_hits,
-            misses,
-            joined,
-            bypassed,
-            loads,
-            load_failures,
-            superseded,
-            l1_evictions,
-            l2_hits,
-            l2_errors,
-            l2_skipped,
-            events_received,
-            events_duplicate,
-            events_refused,
-            values_sent,
-            values_received,
-            bus_errors,
-            bus_gaps,
-        ] = sums;
-        Stats {
-            l1_hits,
-            negative_hits,
-            stale_hits,
-            misses,
-            joined,
-            bypassed,
-            loads,
-            load_failures,
-            superseded,
-            l1_evictions,
-            l2_hits,
-            l2_errors,
-            l2_skipped,
-            events_received,
-            events_duplicate,
-            events_refused,
-            values_sent,
-            values_received,
-            bus_errors,
-            bus_gaps,
-            ..Stats::default()
-        }
+        Stats::of(sums)
     }
 }
 
