@@ -35,18 +35,14 @@ impl Pattern {
         let mut accepts = vec![0u64; 256 * words];
         for (state, set) in steps.iter().enumerate() {
             for (byte, row) in accepts.chunks_exact_mut(words).enumerate() {
-                if set.contains(byte)
-                    && let Some(word) = row.get_mut(state / 64)
-                {
-                    *word |= 1 << (state % 64);
+                if has_bit(set, byte) {
+                    set_bit(row, state);
                 }
             }
         }
         let mut loops = vec![0u64; words];
         for state in stars {
-            if let Some(word) = loops.get_mut(state / 64) {
-                *word |= 1 << (state % 64);
-            }
+            set_bit(&mut loops, state);
         }
         Self { steps: steps.len(), accepts, loops, words }
     }
@@ -94,38 +90,21 @@ impl Pattern {
                 return false;
             }
         }
-        alive.get(self.steps / 64).is_some_and(|word| word >> (self.steps % 64) & 1 == 1)
+        has_bit(&alive, self.steps)
     }
 }
 
-/// The bytes that one step accepts.
-#[derive(Clone, Copy, Default)]
-struct Bytes([u64; 4]);
+/// The bytes that one step accepts, one bit each.
+type Bytes = [u64; 4];
 
-impl Bytes {
-    const ALL: Self = Self([u64::MAX; 4]);
-
-    fn one(byte: u8) -> Self {
-        let mut set = Self::default();
-        set.add(byte, byte);
-        set
+fn set_bit(words: &mut [u64], bit: usize) {
+    if let Some(word) = words.get_mut(bit / 64) {
+        *word |= 1 << (bit % 64);
     }
+}
 
-    fn add(&mut self, from: u8, to: u8) {
-        for byte in from..=to {
-            if let Some(word) = self.0.get_mut(usize::from(byte) / 64) {
-                *word |= 1 << (byte % 64);
-            }
-        }
-    }
-
-    fn contains(&self, byte: usize) -> bool {
-        self.0.get(byte / 64).is_some_and(|word| word >> (byte % 64) & 1 == 1)
-    }
-
-    fn inverted(self) -> Self {
-        Self(self.0.map(|word| !word))
-    }
+fn has_bit(words: &[u64], bit: usize) -> bool {
+    words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
 }
 
 /// Returns the steps of a pattern, and the indices of the steps after a `*` (the end counts as one
@@ -140,7 +119,7 @@ fn parse(mut rest: &[u8]) -> (Vec<Bytes>, Vec<usize>) {
                 after
             }
             [b'?', after @ ..] => {
-                steps.push(Bytes::ALL);
+                steps.push([u64::MAX; 4]);
                 after
             }
             [b'[', after @ ..] => {
@@ -150,7 +129,9 @@ fn parse(mut rest: &[u8]) -> (Vec<Bytes>, Vec<usize>) {
             }
             // A backslash at the very end stands for itself.
             [b'\\', byte, after @ ..] | [byte, after @ ..] => {
-                steps.push(Bytes::one(*byte));
+                let mut set = Bytes::default();
+                set_bit(&mut set, usize::from(*byte));
+                steps.push(set);
                 after
             }
         };
@@ -164,27 +145,20 @@ fn parse_bracket(rest: &[u8]) -> (Bytes, &[u8]) {
     };
     let mut set = Bytes::default();
     loop {
-        rest = match rest {
+        let (from, to, after) = match rest {
             [] => break,
-            [b'\\', byte, after @ ..] => {
-                set.add(*byte, *byte);
-                after
-            }
             [b']', after @ ..] => {
                 rest = after;
                 break;
             }
-            [from, b'-', to, after @ ..] => {
-                set.add(*from.min(to), *from.max(to));
-                after
-            }
-            [byte, after @ ..] => {
-                set.add(*byte, *byte);
-                after
-            }
+            [b'\\', byte, after @ ..] => (byte, byte, after),
+            [from, b'-', to, after @ ..] => (from.min(to), from.max(to), after),
+            [byte, after @ ..] => (byte, byte, after),
         };
+        (*from..=*to).for_each(|byte| set_bit(&mut set, usize::from(byte)));
+        rest = after;
     }
-    (if negated { set.inverted() } else { set }, rest)
+    (if negated { set.map(|word| !word) } else { set }, rest)
 }
 
 #[cfg(test)]

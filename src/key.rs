@@ -113,34 +113,6 @@ impl fmt::Debug for KeyText<'_> {
     }
 }
 
-impl CacheKey for str {
-    #[inline]
-    fn key_text(&self) -> KeyText<'_> {
-        KeyText::borrowed(self)
-    }
-}
-
-impl CacheKey for String {
-    #[inline]
-    fn key_text(&self) -> KeyText<'_> {
-        KeyText::borrowed(self)
-    }
-}
-
-impl CacheKey for Arc<str> {
-    #[inline]
-    fn key_text(&self) -> KeyText<'_> {
-        KeyText::borrowed(self)
-    }
-}
-
-impl CacheKey for Cow<'_, str> {
-    #[inline]
-    fn key_text(&self) -> KeyText<'_> {
-        KeyText::borrowed(self)
-    }
-}
-
 impl<T: CacheKey + ?Sized> CacheKey for &T {
     #[inline]
     fn key_text(&self) -> KeyText<'_> {
@@ -148,17 +120,18 @@ impl<T: CacheKey + ?Sized> CacheKey for &T {
     }
 }
 
-macro_rules! numbers {
-    ($($number:ty)*) => {$(
-        impl CacheKey for $number {
+macro_rules! keys {
+    ($write:path: $($key:ty),*) => {$(
+        impl CacheKey for $key {
             #[inline]
             fn key_text(&self) -> KeyText<'_> {
-                KeyText::display(self)
+                $write(self)
             }
         }
     )*};
 }
-numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+keys!(KeyText::borrowed: str, String, Arc<str>, Cow<'_, str>);
+keys!(KeyText::display: u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
 
 #[cfg(test)]
 mod tests {

@@ -91,8 +91,7 @@ impl Drop for LoadChain {
 
 /// Runs the loader of `chain`: loads that the loader starts extend `chain`.
 pub(crate) async fn scope<F: Future>(chain: Arc<LoadChain>, loader: F) -> F::Output {
-    let mark_ended = Arc::clone(&chain);
-    let _end = DropGuard::new(move || mark_ended.ended.store(true, Ordering::Relaxed));
+    let _end = DropGuard::new(|| chain.ended.store(true, Ordering::Relaxed));
     let mut loader = pin!(loader);
     std::future::poll_fn(|context| {
         let above = replace_current(Some(Arc::clone(&chain)));
@@ -102,7 +101,7 @@ pub(crate) async fn scope<F: Future>(chain: Arc<LoadChain>, loader: F) -> F::Out
     .await
 }
 
-/// For each waiting load, the flights that it waits for, and the number of its waits for each.
+/// For each waiting load, the number of its waits for each flight.
 #[derive(Debug, Default)]
 struct Graph(HashMap<FlightId, HashMap<FlightId, usize>>);
 

@@ -12,6 +12,8 @@ pub(crate) struct Flight<C, T> {
     pub(crate) context: C,
     /// The number of the leader's ticket.
     pub(crate) ticket: u64,
+    /// The time of the start, in milliseconds.
+    pub(crate) began: u64,
     state: Mutex<State<T>>,
     /// Callers other than the leader. The table increments it when a caller joins;
     /// [`Follower`](super::Follower) decrements it on drop.
@@ -32,10 +34,11 @@ struct Wakers {
 }
 
 impl<C, T> Flight<C, T> {
-    pub(crate) fn new(context: C, ticket: u64) -> Self {
+    pub(crate) fn new(context: C, ticket: u64, began: u64) -> Self {
         Self {
             context,
             ticket,
+            began,
             state: Mutex::new(State::Pending(Wakers::default())),
             followers: AtomicUsize::new(0),
         }

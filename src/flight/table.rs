@@ -35,7 +35,7 @@ struct Shard<C, T> {
 
 struct KeyState<C, T> {
     /// The flight that callers join.
-    joinable: Option<Joinable<C, T>>,
+    joinable: Option<Arc<Flight<C, T>>>,
     /// A ticket below this may not publish: the key was deleted, or a later load has published.
     publish_watermark: u64,
     /// A ticket below this may not overwrite: the key was deleted.
@@ -44,11 +44,6 @@ struct KeyState<C, T> {
     stale_watermark: u64,
     /// Number of issued tickets of this key. At 0 the table drops the state.
     tickets: usize,
-}
-
-struct Joinable<C, T> {
-    flight: Arc<Flight<C, T>>,
-    began: u64,
 }
 
 /// The role of a caller that has found no fresh value.
@@ -138,9 +133,9 @@ impl<C, T> FlightTable<C, T> {
             && now.saturating_sub(open.began) <= self.limits.max_age
         {
             // mutant coalescing: if false
-            if open.flight.follower_count() < self.limits.max_followers {
-                open.flight.followers.fetch_add(1, Ordering::Relaxed);
-                return Join::Follow(Follower { flight: Arc::clone(&open.flight) });
+            if open.follower_count() < self.limits.max_followers {
+                open.followers.fetch_add(1, Ordering::Relaxed);
+                return Join::Follow(Follower { flight: Arc::clone(open) });
             }
             bypass = true;
         }
@@ -151,9 +146,8 @@ impl<C, T> FlightTable<C, T> {
         // A flight that is too old to be joined leaves its slot to the new one.
         bypass = bypass || !(has_slot || self.acquire_slot());
         let (number, state) = shard.register(key);
-        let flight = Arc::new(Flight::new(context, number));
-        let new = Joinable { flight: Arc::clone(&flight), began: now };
-        let displaced = if bypass { None } else { state.joinable.replace(new) };
+        let flight = Arc::new(Flight::new(context, number, now));
+        let displaced = if bypass { None } else { state.joinable.replace(Arc::clone(&flight)) };
         drop(guard);
         drop(displaced);
         let ticket = self.issue(key, number);
@@ -243,7 +237,7 @@ impl<C, T> FlightTable<C, T> {
     }
 
     /// Frees the slot of a closed flight. Must not run under a lock: it may drop user values.
-    fn release_slot(&self, joinable: Option<Joinable<C, T>>) {
+    fn release_slot(&self, joinable: Option<Arc<Flight<C, T>>>) {
         if let Some(ended) = joinable {
             self.joinable.fetch_sub(1, Ordering::Relaxed);
             drop(ended);
@@ -272,7 +266,7 @@ impl<C, T> Shard<C, T> {
 
 impl<C, T> KeyState<C, T> {
     /// Revokes every issued ticket. Returns the flight that callers now cannot join any more.
-    fn revoke_all(&mut self, next_ticket: u64) -> Option<Joinable<C, T>> {
+    fn revoke_all(&mut self, next_ticket: u64) -> Option<Arc<Flight<C, T>>> {
         self.publish_watermark = next_ticket;
         self.delete_watermark = next_ticket;
         self.stale_watermark = next_ticket;
@@ -281,8 +275,8 @@ impl<C, T> KeyState<C, T> {
     }
 
     /// Closes the flight of this ticket to joiners, if the ticket has one.
-    fn close_flight(&mut self, number: u64) -> Option<Joinable<C, T>> {
-        self.joinable.take_if(|open| open.flight.ticket == number)
+    fn close_flight(&mut self, number: u64) -> Option<Arc<Flight<C, T>>> {
+        self.joinable.take_if(|open| open.ticket == number)
     }
 }
 

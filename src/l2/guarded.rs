@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::store::{Store, StoreFuture};
 use crate::{
     error::BoxError,
-    observe::{Counter, Event, Observer},
+    observe::{Counter, Event, Observer, log_l2_down, log_l2_up},
     resilience::{Breaker, Elapsed, timeout},
     time::Clock,
 };
@@ -105,14 +105,14 @@ impl GuardedStore {
         match answer.unwrap_or_else(|Elapsed| Err(TimedOut(limit).into())) {
             Ok(answer) => {
                 if permit.succeeded() {
-                    self.observer.log_l2_up();
+                    log_l2_up();
                 }
                 Ok(answer)
             }
             Err(error) => {
                 self.report(key, &error);
                 if is_counted && permit.failed(self.now()) {
-                    self.observer.log_l2_down(&error);
+                    log_l2_down(&error);
                 }
                 Err(Failure::Failed(error))
             }

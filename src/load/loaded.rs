@@ -1,6 +1,6 @@
 //! The return types of loaders, and the types that callers get for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::identity, sync::Arc, time::Duration};
 
 /// The full answer of a loader: a value or none, with its own ttl and stale window.
 ///
@@ -28,14 +28,18 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
+    fn new(value: Option<Arc<V>>) -> Self {
+        Self { value, ttl: None, stale_for: None }
+    }
+
     /// An answer with a value.
     pub fn value(value: impl Into<Arc<V>>) -> Self {
-        Self { value: Some(value.into()), ttl: None, stale_for: None }
+        Self::new(Some(value.into()))
     }
 
     /// An answer that says that the key does not exist.
     pub fn none() -> Self {
-        Self { value: None, ttl: None, stale_for: None }
+        Self::new(None)
     }
 
     /// Sets the ttl of this answer. It takes precedence over the call and the cache. Zero: do not
@@ -74,54 +78,26 @@ pub trait IntoLoaded<V>: Send + 'static {
     fn output(value: Option<Arc<V>>) -> Option<Self::Output>;
 }
 
-impl<V: Send + Sync + 'static> IntoLoaded<V> for V {
-    type Output = Arc<V>;
+macro_rules! into_loaded {
+    ($($returned:ty: $value:ident => $loaded:expr, $output:ty: $convert:path;)*) => {$(
+        impl<V: Send + Sync + 'static> IntoLoaded<V> for $returned {
+            type Output = $output;
 
-    fn into_loaded(self) -> Loaded<V> {
-        Loaded::value(self)
-    }
+            fn into_loaded(self) -> Loaded<V> {
+                let $value = self;
+                $loaded
+            }
 
-    #[inline]
-    fn output(value: Option<Arc<V>>) -> Option<Arc<V>> {
-        value
-    }
+            #[inline]
+            fn output(value: Option<Arc<V>>) -> Option<$output> {
+                $convert(value)
+            }
+        }
+    )*};
 }
-
-impl<V: Send + Sync + 'static> IntoLoaded<V> for Arc<V> {
-    type Output = Arc<V>;
-
-    fn into_loaded(self) -> Loaded<V> {
-        Loaded::value(self)
-    }
-
-    #[inline]
-    fn output(value: Option<Arc<V>>) -> Option<Arc<V>> {
-        value
-    }
-}
-
-impl<V: Send + Sync + 'static> IntoLoaded<V> for Option<V> {
-    type Output = Option<Arc<V>>;
-
-    fn into_loaded(self) -> Loaded<V> {
-        Loaded { value: self.map(Arc::new), ttl: None, stale_for: None }
-    }
-
-    #[inline]
-    fn output(value: Option<Arc<V>>) -> Option<Option<Arc<V>>> {
-        Some(value)
-    }
-}
-
-impl<V: Send + Sync + 'static> IntoLoaded<V> for Loaded<V> {
-    type Output = Option<Arc<V>>;
-
-    fn into_loaded(self) -> Loaded<V> {
-        self
-    }
-
-    #[inline]
-    fn output(value: Option<Arc<V>>) -> Option<Option<Arc<V>>> {
-        Some(value)
-    }
+into_loaded! {
+    V: value => Loaded::value(value), Arc<V>: identity;
+    Arc<V>: value => Loaded::value(value), Arc<V>: identity;
+    Option<V>: value => Loaded::new(value.map(Arc::new)), Option<Arc<V>>: Some;
+    Loaded<V>: loaded => loaded, Option<Arc<V>>: Some;
 }

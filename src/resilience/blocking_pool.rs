@@ -12,6 +12,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use super::drop_guard::DropGuard;
+
 /// One limit for all caches of the process, because processors and memory for payloads belong to
 /// the process too. A caller without a permit waits in a task of its own and holds no thread: the
 /// semaphore is fair, and the caller may no longer be polled when its turn comes.
@@ -33,11 +35,11 @@ pub(crate) async fn spawn_blocking_bounded<T: Send + 'static>(
         return run_blocking(&runtime, permit, work).await;
     }
     let threads = runtime.clone();
-    let mut task = AbortOnDrop(runtime.spawn(async move {
+    let task = runtime.spawn(async move {
         let permit = Arc::clone(&PERMITS).acquire_owned().await.ok()?;
         run_blocking(&threads, permit, work).await
-    }));
-    (&mut task.0).await.ok().flatten()
+    });
+    abort_on_drop(task).await.flatten()
 }
 
 async fn run_blocking<T: Send + 'static>(
@@ -45,18 +47,16 @@ async fn run_blocking<T: Send + 'static>(
     permit: OwnedSemaphorePermit,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let mut task = AbortOnDrop(runtime.spawn_blocking(move || {
+    let task = runtime.spawn_blocking(move || {
         let result = work();
         drop(permit);
         result
-    }));
-    (&mut task.0).await.ok()
+    });
+    abort_on_drop(task).await
 }
 
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+async fn abort_on_drop<T>(task: JoinHandle<T>) -> Option<T> {
+    let handle = task.abort_handle();
+    let _abort = DropGuard::new(|| handle.abort());
+    task.await.ok()
 }

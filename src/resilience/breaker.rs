@@ -104,41 +104,34 @@ impl Permit<'_> {
             return false;
         }
         let mut state = self.breaker.state.lock();
-        match *state {
-            State::Closed { failures: 0 } => false,
-            State::Closed { .. } => {
-                self.breaker.put(&mut state, State::Closed { failures: 0 });
-                false
-            }
-            // Only the probe decides: all other calls started before the breaker opened.
-            State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
-                self.breaker.put(&mut state, State::Closed { failures: 0 });
-                true
-            }
-            State::Open { .. } | State::Probing { .. } => false,
+        let closes = self.decides(*state);
+        if closes || matches!(*state, State::Closed { .. }) {
+            self.breaker.put(&mut state, State::Closed { failures: 0 });
         }
+        closes
     }
 
     /// Records a failure. Returns whether it opened a closed breaker.
     pub(crate) fn failed(mut self, now: u64) -> bool {
-        let mut state = self.breaker.state.lock();
         let until = now.saturating_add(self.breaker.cooldown);
-        let connection = self.connection;
-        match *state {
+        let open = State::Open { until, connection: self.connection };
+        let mut state = self.breaker.state.lock();
+        let (next, opens) = match *state {
             State::Closed { failures } if failures + 1 < self.breaker.threshold => {
-                self.breaker.put(&mut state, State::Closed { failures: failures + 1 });
-                false
+                (State::Closed { failures: failures + 1 }, false)
             }
-            State::Closed { .. } => {
-                self.breaker.put(&mut state, State::Open { until, connection });
-                true
-            }
-            State::Probing { probe, .. } if self.probe.take() == Some(probe) => {
-                self.breaker.put(&mut state, State::Open { until, connection });
-                false
-            }
-            State::Open { .. } | State::Probing { .. } => false,
-        }
+            State::Closed { .. } => (open, true),
+            _ if self.decides(*state) => (open, false),
+            _ => return false,
+        };
+        self.breaker.put(&mut state, next);
+        opens
+    }
+
+    /// Whether this call is the probe that a half-open breaker waits for. Only the probe decides:
+    /// all other calls started before the breaker opened.
+    fn decides(&mut self, state: State) -> bool {
+        matches!(state, State::Probing { probe, .. } if self.probe.take() == Some(probe))
     }
 }
 
@@ -146,13 +139,11 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let Some(own) = self.probe else { return };
         let mut state = self.breaker.state.lock();
-        match *state {
-            // The probe has no result: the next caller may probe at once.
-            State::Probing { since, probe } if probe == own => {
-                self.breaker
-                    .put(&mut state, State::Open { until: since, connection: self.connection });
-            }
-            _ => {}
+        // The probe has no result: the next caller may probe at once.
+        if let State::Probing { since, probe } = *state
+            && probe == own
+        {
+            self.breaker.put(&mut state, State::Open { until: since, connection: self.connection });
         }
     }
 }

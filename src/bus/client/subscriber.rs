@@ -25,7 +25,7 @@ use crate::{
             message::{Message, MessageKind},
         },
     },
-    observe::{Counter, Event},
+    observe::{Counter, Event, log_bus_down, log_bus_up},
     resilience::{Backoff, DropGuard, Elapsed, timeout},
 };
 
@@ -55,11 +55,11 @@ impl BusClient {
             {
                 Ok(subscribed) => {
                     if std::mem::take(&mut is_reported) {
-                        sink.observer().log_bus_up();
+                        log_bus_up();
                     }
                     let began = sink.now();
                     self.run_subscription(sink, subscribed).await;
-                    sink.observer().log_bus_down(None);
+                    log_bus_down(None);
                     is_reported = true;
                     // A subscription that ends as soon as it begins does not reset the backoff.
                     if sink.now().saturating_sub(began) >= 1_000 {
@@ -70,7 +70,7 @@ impl BusClient {
                     sink.observer().count(Counter::BusErrors);
                     sink.observer().emit(|| Event::BusSubscribeError { error: &*error });
                     if !std::mem::replace(&mut is_reported, true) {
-                        sink.observer().log_bus_down(Some(&error));
+                        log_bus_down(Some(&error));
                     }
                 }
             }
