@@ -277,7 +277,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
                     tasks: running.clone(),
                     on_retried: broadcast_retried(state.clone()),
                 };
-                L2::new(store, codec, &self.options, context)
+                Arc::new(L2::new(store, codec, &self.options, context))
             }),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             active_patterns: ActivePatterns::default(),

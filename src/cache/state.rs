@@ -33,7 +33,7 @@ pub(super) struct CacheState<V> {
     pub(super) clock: Option<Arc<dyn Clock>>,
     pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(super) l1: L1<V>,
-    pub(super) l2: Option<L2<V>>,
+    pub(super) l2: Option<Arc<L2<V>>>,
     pub(super) bus: Option<CacheBus<V>>,
     pub(super) flights: Arc<Flights<V>>,
     pub(super) active_patterns: ActivePatterns,

@@ -102,7 +102,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     async fn set_l2(
         &self,
-        l2: &L2<V>,
+        l2: &Arc<L2<V>>,
         key: &Arc<str>,
         value: &Arc<V>,
         ttl: Duration,

@@ -1,50 +1,70 @@
-//! The state of L2: the guarded store, the codec and the limits, with the steps that reads and
-//! writes share.
+//! The state of L2, and how it calls the store: within a deadline and behind the circuit breaker,
+//! each failure reported once.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
-    guarded::GuardedStore,
-    invalidator::{Invalidator, OnRetried},
     key_versions::KeyVersions,
-    pending_invalidations::PendingInvalidations,
-    store::Store,
+    pending_invalidations::{PendingInvalidation, PendingInvalidations},
+    store::{Store, StoreFuture},
 };
 use crate::{
-    codec::{
-        Codec,
-        offloading::{OffloadingCodec, Unreadable},
-    },
+    codec::{Codec, offloading::OffloadingCodec},
     error::BoxError,
-    observe::Observer,
-    options::CacheOptions,
-    resilience::{Breaker, task_tracker::TaskTracker},
+    observe::{Counter, Event, Observer, log_l2_down, log_l2_up},
+    options::{CacheOptions, L2Timeouts},
+    resilience::{Breaker, Elapsed, task_tracker::TaskTracker, timeout},
     time::{Clock, millis},
 };
 
 pub(crate) struct L2<V> {
-    pub(super) store: Arc<GuardedStore>,
-    pub(super) invalidator: Arc<Invalidator>,
-    codec: OffloadingCodec<V>,
-    pub(super) read_limit: Duration,
-    pub(super) write_limit: Duration,
+    store: Arc<dyn Store>,
+    breaker: Breaker,
+    pub(super) context: L2Context,
+    pub(super) codec: OffloadingCodec<V>,
+    pub(super) limits: L2Timeouts,
     /// A value in the store is stale for this last part of its ttl.
     pub(super) stale_for: Duration,
     max_key_bytes: usize,
+    pub(super) pending: PendingInvalidations,
+    /// `None`: keys are not versioned.
+    pub(super) versions: Option<KeyVersions>,
 }
 
 /// The parts of the cache that L2 uses.
 pub(crate) struct L2Context {
     pub(crate) observer: Arc<Observer>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The retry task is one of these, so that `close` waits for it and stops it.
     pub(crate) tasks: TaskTracker,
     pub(crate) on_retried: OnRetried,
+}
+
+/// Called with each invalidation that a retry has brought to the store, so that the cache
+/// broadcasts it again: peers may have read the old value from the store since the first broadcast.
+pub(crate) type OnRetried = Box<dyn Fn(&PendingInvalidation) + Send + Sync>;
+
+/// Why a call of the store has no result.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The circuit is open: the store was not called.
+    Skipped,
+    Failed(BoxError),
+}
+
+/// Which failures of a call the circuit breaker counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BreakerCounts {
+    All,
+    /// Errors of the store, but not a call that reached its deadline.
+    ErrorsOnly,
+    None,
 }
 
 impl<V> L2<V> {
     /// Whether the circuit is open.
     pub(crate) fn is_skipped(&self) -> bool {
-        self.store.is_open()
+        self.breaker.is_open()
     }
 }
 
@@ -55,39 +75,83 @@ impl<V: Send + Sync + 'static> L2<V> {
         options: &CacheOptions,
         context: L2Context,
     ) -> Self {
-        let L2Context { observer, clock, tasks, on_retried } = context;
         let breaker = &options.l2_circuit_breaker;
-        let breaker = Breaker::new(breaker.failure_threshold, millis(breaker.cooldown));
-        let store = Arc::new(GuardedStore::new(store, breaker, observer, clock));
-        let limits = &options.l2_timeouts;
-        let invalidator = Invalidator {
-            store: Arc::clone(&store),
-            pending: PendingInvalidations::default(),
-            versions: options.l2.versioning.then(KeyVersions::default),
-            write_limit: limits.write,
-            pattern_limit: limits.pattern,
-            tasks,
-            on_retried,
-        };
         Self {
             store,
-            invalidator: Arc::new(invalidator),
+            breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
+            context,
             codec: OffloadingCodec::new(codec),
-            read_limit: limits.read,
-            write_limit: limits.write,
+            limits: options.l2_timeouts.clone(),
             stale_for: options.stale_ttl(),
             max_key_bytes: options.l2.max_key_bytes,
+            pending: PendingInvalidations::default(),
+            versions: options.l2.versioning.then(KeyVersions::default),
         }
     }
 
-    /// The number of values in the store, `None` if the store does not answer.
-    pub(crate) async fn size(&self) -> Option<u64> {
-        self.store.call("*", self.read_limit, |store| store.size()).await.ok()
+    /// Calls the store; the breaker counts every failure.
+    pub(super) async fn call<'a, T>(
+        &'a self,
+        key: &str,
+        limit: Duration,
+        call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
+    ) -> Result<T, Failure> {
+        self.call_with(BreakerCounts::All, key, limit, call).await
+    }
+
+    /// Calls the store; the breaker counts the failures that `counts` names. Reports name `key`.
+    ///
+    /// No other function sends a request to the store.
+    pub(super) async fn call_with<'a, T>(
+        &'a self,
+        counts: BreakerCounts,
+        key: &str,
+        limit: Duration,
+        call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
+    ) -> Result<T, Failure> {
+        let observer = &self.context.observer;
+        let permit = self.breaker.permit(self.now(), self.store.connection_generation());
+        let Some(permit) = permit else {
+            observer.count(Counter::L2Skipped);
+            observer.emit(|| Event::L2Skipped { key });
+            return Err(Failure::Skipped);
+        };
+        let answer = timeout(Some(limit), call(&*self.store)).await;
+        let is_counted = match counts {
+            BreakerCounts::All => true,
+            BreakerCounts::ErrorsOnly => answer.is_ok(),
+            BreakerCounts::None => false,
+        };
+        let late = |Elapsed| Err(format!("no answer within {limit:?}").into());
+        match answer.unwrap_or_else(late) {
+            Ok(answer) => {
+                if permit.succeeded() {
+                    log_l2_up();
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                self.report(key, &error);
+                if is_counted && permit.failed(self.now()) {
+                    log_l2_down(&error);
+                }
+                Err(Failure::Failed(error))
+            }
+        }
+    }
+
+    pub(super) fn report(&self, key: &str, error: &BoxError) {
+        self.context.observer.count(Counter::L2Errors);
+        self.context.observer.emit(|| Event::L2Error { key, error: &**error });
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.context.clock.now()
     }
 
     /// The name of a key's value in the store.
     pub(super) fn name<'a>(&self, key: &'a str) -> Cow<'a, str> {
-        match &self.invalidator.versions {
+        match &self.versions {
             Some(versions) => Cow::Owned(versions.name(key)),
             None => Cow::Borrowed(key),
         }
@@ -99,12 +163,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// Call this after [`name`](Self::name): a message of a peer may record a pending invalidation
     /// and change the name at the same time.
     pub(super) fn may_read(&self, key: &str) -> bool {
-        self.accepts_key(key) && !self.invalidator.pending.covers(key)
+        self.accepts_key(key) && !self.pending.covers(key)
     }
 
     /// Whether the store can hold the key; reports the reason if not.
     pub(super) fn accepts_key(&self, key: &str) -> bool {
-        self.rejection(key).map(|error| self.store.report(key, &error)).is_none()
+        self.rejection(key).map(|error| self.report(key, &error)).is_none()
     }
 
     /// Why the store cannot hold the key.
@@ -114,31 +178,5 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Some(format!("a key of {length} bytes, l2.max_key_bytes is {limit}").into());
         }
         self.store.reject_key(key)
-    }
-
-    /// Decodes a value of the store. Bytes that the codec rejects are reported and deleted.
-    pub(super) async fn decode(&self, key: &str, bytes: Vec<u8>) -> Option<Arc<V>> {
-        match self.codec.decode(bytes).await {
-            Ok(value) => Some(Arc::new(value)),
-            Err(Unreadable(error, bytes)) => {
-                self.store.report(key, &error);
-                if let Some(bytes) = bytes {
-                    // Boxed, so that the future of a hit does not reserve space for it.
-                    Box::pin(self.delete_if_equals(key, &bytes)).await;
-                }
-                None
-            }
-        }
-    }
-
-    pub(super) async fn encode(&self, key: &str, value: &Arc<V>) -> Option<Vec<u8>> {
-        self.codec.encode(value).await.inspect_err(|error| self.store.report(key, error)).ok()
-    }
-
-    async fn delete_if_equals(&self, key: &str, bytes: &[u8]) {
-        let name = self.name(key);
-        let delete =
-            self.store.call(key, self.write_limit, |store| store.delete_if_equals(&name, bytes));
-        let _ = delete.await;
     }
 }

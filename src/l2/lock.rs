@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    facade::L2,
-    guarded::{BreakerCounts, Failure},
-};
+use super::facade::{BreakerCounts, Failure, L2};
 
 /// Result of an attempt to take or extend a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +33,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         if !self.may_read(key) {
             return LockAttempt::Skipped;
         }
-        let lock = self.store.call(key, self.write_limit, |store| store.lock(key, owner, ttl));
+        let lock = self.call(key, self.limits.write, |store| store.lock(key, owner, ttl));
         LockAttempt::of(&lock.await)
     }
 
@@ -44,15 +41,14 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(crate) async fn extend(&self, key: &str, owner: &str, ttl: Duration) -> LockAttempt {
         // A background task renews the lock and tries again after a failure, so its failures do
         // not count for the circuit breaker.
-        let (counts, limit) = (BreakerCounts::None, self.write_limit);
-        let extend =
-            self.store.call_with(counts, key, limit, |store| store.extend(key, owner, ttl));
+        let (counts, limit) = (BreakerCounts::None, self.limits.write);
+        let extend = self.call_with(counts, key, limit, |store| store.extend(key, owner, ttl));
         LockAttempt::of(&extend.await)
     }
 
     /// Releases the lock. If the store does not answer, the lock ends with its ttl.
     pub(crate) async fn unlock(&self, key: &str, owner: &str) {
-        let (counts, limit) = (BreakerCounts::None, self.write_limit);
-        let _ = self.store.call_with(counts, key, limit, |store| store.unlock(key, owner)).await;
+        let (counts, limit) = (BreakerCounts::None, self.limits.write);
+        let _ = self.call_with(counts, key, limit, |store| store.unlock(key, owner)).await;
     }
 }

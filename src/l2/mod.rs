@@ -5,8 +5,7 @@
 //! an old value then.
 
 mod facade;
-mod guarded;
-mod invalidator;
+mod invalidate;
 mod key_versions;
 mod lock;
 mod pending_invalidations;
@@ -16,9 +15,7 @@ mod write;
 
 pub use self::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
 pub(crate) use self::{
-    facade::{L2, L2Context},
-    guarded::Failure,
-    invalidator::OnRetried,
+    facade::{Failure, L2, L2Context, OnRetried},
     lock::LockAttempt,
     read::{FreshValue, LoadStart, NamedLease},
     write::PublishOutcome,

@@ -27,7 +27,7 @@ pub(super) struct PendingInvalidations {
 struct State {
     /// Each pending key, with its number in the queue.
     keys: HashMap<Arc<str>, u64>,
-    patterns: Vec<(Arc<str>, Pattern, u64)>,
+    patterns: HashMap<Arc<str>, (u64, Pattern)>,
     /// All pending invalidations, in the order in which they are retried.
     queue: BTreeMap<u64, PendingInvalidation>,
     /// The last number given. An invalidation that is recorded again while it is retried gets a
@@ -49,31 +49,16 @@ pub(crate) struct PendingInvalidation {
 }
 
 impl PendingInvalidations {
-    pub(super) fn record_key(&self, key: &str) {
+    pub(super) fn record(&self, name: &str, is_pattern: bool) {
         let state = &mut *self.state.lock();
-        if let Some(known) = state.keys.get(key) {
-            state.queue.remove(known);
-        }
-        if state.keys.len() == MAX_KEYS && !state.keys.contains_key(key) {
-            state.record_all();
-        } else {
-            let pending = state.push(Arc::from(key), false);
-            state.keys.insert(pending.name, pending.number);
-        }
-        self.len.store(state.queue.len(), Ordering::SeqCst);
-    }
-
-    pub(super) fn record_pattern(&self, glob: &str) {
-        let state = &mut *self.state.lock();
-        if let Some(known) = state.patterns.iter().position(|(known, ..)| &**known == glob) {
-            let (.., number) = state.patterns.remove(known);
-            state.queue.remove(&number);
-        }
-        if glob == ALL || state.patterns.len() == MAX_PATTERNS {
-            state.record_all();
-        } else {
-            let pending = state.push(Arc::from(glob), true);
-            state.patterns.push((pending.name, Pattern::new(glob), pending.number));
+        state.remove(name, is_pattern);
+        state.push(Arc::from(name), is_pattern);
+        let is_all = is_pattern && name == ALL;
+        if is_all || state.keys.len() > MAX_KEYS || state.patterns.len() > MAX_PATTERNS {
+            state.keys.clear();
+            state.patterns.clear();
+            state.queue.clear();
+            state.push(Arc::from(ALL), true);
         }
         self.len.store(state.queue.len(), Ordering::SeqCst);
     }
@@ -85,7 +70,7 @@ impl PendingInvalidations {
         }
         let state = self.state.lock();
         state.keys.contains_key(key)
-            || state.patterns.iter().any(|(_, pattern, _)| pattern.matches(key))
+            || state.patterns.values().any(|(_, pattern)| pattern.matches(key))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -123,47 +108,42 @@ impl PendingInvalidations {
     /// Removes an invalidation that has reached the store, unless it was recorded again meanwhile.
     pub(super) fn complete(&self, done: &PendingInvalidation) {
         let state = &mut *self.state.lock();
-        if state.queue.remove(&done.number).is_none() {
-            return;
+        if state.queue.contains_key(&done.number) {
+            state.remove(&done.name, done.is_pattern);
+            self.len.store(state.queue.len(), Ordering::SeqCst);
         }
-        if done.is_pattern {
-            state.patterns.retain(|(.., number)| *number != done.number);
-        } else {
-            state.keys.remove(&done.name);
-        }
-        self.len.store(state.queue.len(), Ordering::SeqCst);
     }
 
     /// Moves an invalidation that failed again to the end of the queue.
     pub(super) fn requeue(&self, failed: &PendingInvalidation) {
         let state = &mut *self.state.lock();
-        if state.queue.remove(&failed.number).is_none() {
-            return;
-        }
-        let number = state.push(Arc::clone(&failed.name), failed.is_pattern).number;
-        if failed.is_pattern {
-            let known = state.patterns.iter_mut().find(|(.., known)| *known == failed.number);
-            known.into_iter().for_each(|(.., known)| *known = number);
-        } else {
-            state.keys.insert(Arc::clone(&failed.name), number);
+        if state.queue.contains_key(&failed.number) {
+            state.remove(&failed.name, failed.is_pattern);
+            state.push(Arc::clone(&failed.name), failed.is_pattern);
         }
     }
 }
 
 impl State {
     /// Adds an invalidation at the end of the queue.
-    fn push(&mut self, name: Arc<str>, is_pattern: bool) -> PendingInvalidation {
+    fn push(&mut self, name: Arc<str>, is_pattern: bool) {
         self.last_number += 1;
-        let pending = PendingInvalidation { name, is_pattern, number: self.last_number };
-        self.queue.insert(pending.number, pending.clone());
-        pending
+        let number = self.last_number;
+        if is_pattern {
+            self.patterns.insert(Arc::clone(&name), (number, Pattern::new(&name)));
+        } else {
+            self.keys.insert(Arc::clone(&name), number);
+        }
+        self.queue.insert(number, PendingInvalidation { name, is_pattern, number });
     }
 
-    fn record_all(&mut self) {
-        self.keys.clear();
-        self.queue.clear();
-        let pending = self.push(Arc::from(ALL), true);
-        self.patterns = vec![(pending.name, Pattern::new(ALL), pending.number)];
+    fn remove(&mut self, name: &str, is_pattern: bool) {
+        let number = if is_pattern {
+            self.patterns.remove(name).map(|(number, _)| number)
+        } else {
+            self.keys.remove(name)
+        };
+        number.and_then(|number| self.queue.remove(&number));
     }
 }
 
@@ -175,8 +155,8 @@ mod tests {
     fn a_pending_invalidation_covers_its_keys_until_it_is_complete() {
         let pending = PendingInvalidations::default();
         assert!(!pending.covers("a"));
-        pending.record_key("a");
-        pending.record_pattern("b:*");
+        pending.record("a", false);
+        pending.record("b:*", true);
         assert!(pending.covers("a") && pending.covers("b:1") && !pending.covers("c"));
         while let Some(next) = pending.next() {
             pending.complete(&next);
@@ -188,8 +168,8 @@ mod tests {
     fn an_invalidation_recorded_again_while_it_is_retried_stays_pending() {
         let pending = PendingInvalidations::default();
         for record in [
-            |pending: &PendingInvalidations| pending.record_key("a"),
-            |pending: &PendingInvalidations| pending.record_pattern("a*"),
+            |pending: &PendingInvalidations| pending.record("a", false),
+            |pending: &PendingInvalidations| pending.record("a*", true),
         ] {
             record(&pending);
             let retried = pending.next().unwrap();
@@ -204,8 +184,8 @@ mod tests {
     #[test]
     fn a_failed_invalidation_goes_to_the_end_of_the_queue() {
         let pending = PendingInvalidations::default();
-        pending.record_pattern("a*");
-        pending.record_key("b");
+        pending.record("a*", true);
+        pending.record("b", false);
         for _ in 0..2 {
             pending.requeue(&pending.next().unwrap());
         }
@@ -223,17 +203,17 @@ mod tests {
     fn there_is_one_worker_and_none_once_the_queue_is_empty() {
         let pending = PendingInvalidations::default();
         assert!(!pending.try_claim());
-        pending.record_key("a");
+        pending.record("a", false);
         assert!(pending.try_claim() && !pending.try_claim());
         pending.release();
         assert!(pending.try_claim());
         pending.complete(&pending.next().unwrap());
         // The worker has not asked for the next one yet, so it will find this one.
-        pending.record_key("b");
+        pending.record("b", false);
         assert!(!pending.try_claim());
         pending.complete(&pending.next().unwrap());
         assert_eq!(pending.next(), None);
-        pending.record_key("c");
+        pending.record("c", false);
         assert!(pending.try_claim());
     }
 
@@ -242,11 +222,7 @@ mod tests {
         for pattern in [false, true] {
             let pending = PendingInvalidations::default();
             for i in 0..=MAX_KEYS {
-                if pattern {
-                    pending.record_pattern(&format!("{i}:*"));
-                } else {
-                    pending.record_key(&i.to_string());
-                }
+                pending.record(&format!("{i}:*"), pattern);
             }
             assert!(pending.len() <= MAX_PATTERNS && pending.covers("anything"));
         }

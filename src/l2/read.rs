@@ -6,6 +6,7 @@ use super::{
     facade::L2,
     store::{Lease, LeaseRequest, LeaseResponse, StoredValue},
 };
+use crate::codec::offloading::Unreadable;
 
 /// A fresh value of L2.
 pub(crate) struct FreshValue<V> {
@@ -39,14 +40,14 @@ const LEASE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Reads a fresh value. Every failure is `None`.
-    pub(crate) async fn get(&self, key: &str) -> Option<FreshValue<V>> {
-        self.invalidator.ensure_retry_task();
+    pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Option<FreshValue<V>> {
+        self.ensure_retry_task();
         let name = self.name(key);
         if !self.may_read(key) {
             return None;
         }
-        let asked_at = self.store.now();
-        let read = self.store.call(key, self.read_limit, |store| store.get(&name));
+        let asked_at = self.now();
+        let read = self.call(key, self.limits.read, |store| store.get(&name));
         let stored = read.await.ok()??;
         self.fresh(key, stored, asked_at).await
     }
@@ -54,14 +55,14 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// Reads a fresh value, or takes a lease for a load. `hard` is the load's hard timeout. Every
     /// failure is a load without a lease and without a stale copy.
     pub(crate) async fn begin(
-        &self,
+        self: &Arc<Self>,
         key: &str,
         refresh: bool,
         hard: Option<Duration>,
     ) -> LoadStart<V> {
-        self.invalidator.ensure_retry_task();
+        self.ensure_retry_task();
         // The longest time of the load and of its publication.
-        let calls = self.read_limit.saturating_add(self.write_limit);
+        let calls = self.limits.read.saturating_add(self.limits.write);
         let lease_for = hard.map_or(LEASE_WITHOUT_TIMEOUT, |hard| hard.saturating_add(calls));
         let mut decodes = true;
         let mut request = LeaseRequest { stale_for: self.stale_for, lease_for, refresh };
@@ -70,9 +71,8 @@ impl<V: Send + Sync + 'static> L2<V> {
             if !self.may_read(key) {
                 break;
             }
-            let asked_at = self.store.now();
-            let read =
-                self.store.call(key, self.read_limit, |store| store.get_or_lease(&name, request));
+            let asked_at = self.now();
+            let read = self.call(key, self.limits.read, |store| store.get_or_lease(&name, request));
             match read.await {
                 Ok(LeaseResponse::Fresh(stored)) => match self.fresh(key, stored, asked_at).await {
                     Some(fresh) => return LoadStart::Fresh(fresh),
@@ -108,8 +108,27 @@ impl<V: Send + Sync + 'static> L2<V> {
             None => None,
         };
         let value = self.decode(key, stored.value).await?;
-        let elapsed = Duration::from_millis(self.store.now().saturating_sub(asked_at));
+        let elapsed = Duration::from_millis(self.now().saturating_sub(asked_at));
         let fresh_for = fresh_for.map(|fresh_for| fresh_for.saturating_sub(elapsed));
         Some(FreshValue { value, fresh_for, elapsed })
+    }
+
+    /// Decodes a value of the store. Bytes that the codec rejects are reported and deleted.
+    async fn decode(&self, key: &str, bytes: Vec<u8>) -> Option<Arc<V>> {
+        let Unreadable(error, bytes) = match self.codec.decode(bytes).await {
+            Ok(value) => return Some(Arc::new(value)),
+            Err(unreadable) => unreadable,
+        };
+        self.report(key, &error);
+        let (bytes, name, limit) = (bytes?, self.name(key), self.limits.write);
+        // Boxed, so that the future of a hit does not reserve space for it.
+        let _ =
+            Box::pin(self.call(key, limit, |store| store.delete_if_equals(&name, &bytes))).await;
+        None
+    }
+
+    /// The number of values in the store, `None` if the store does not answer.
+    pub(crate) async fn size(&self) -> Option<u64> {
+        self.call("*", self.limits.read, |store| store.size()).await.ok()
     }
 }

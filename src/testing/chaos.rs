@@ -35,14 +35,6 @@ struct Inner<S> {
     state: Mutex<(Chaos, fastrand::Rng)>,
 }
 
-#[derive(Clone, Copy)]
-enum Fate {
-    Succeeds,
-    Fails,
-    FailsAfterwards,
-    Hangs,
-}
-
 impl<S: Store> ChaosStore<S> {
     /// Wraps a store. There are no faults until [`set`](Self::set) is called.
     pub fn new(store: S, seed: u64) -> Self {
@@ -55,100 +47,52 @@ impl<S: Store> ChaosStore<S> {
         self.0.state.lock().0 = chaos;
     }
 
-    fn roll(&self) -> (Duration, Fate) {
+    fn disturb<'a, T: Send + 'a>(&'a self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
         let (chaos, random) = &mut *self.0.state.lock();
         let is_delayed = random.f64() < chaos.delays;
         let delay =
             if is_delayed { chaos.longest_delay.mul_f64(random.f64()) } else { Duration::ZERO };
-        let at = random.f64();
-        let fate = if at < chaos.fails {
-            Fate::Fails
-        } else if at < chaos.fails + chaos.fails_afterwards {
-            Fate::FailsAfterwards
-        } else if at < chaos.fails + chaos.fails_afterwards + chaos.hangs {
-            Fate::Hangs
-        } else {
-            Fate::Succeeds
-        };
-        (delay, fate)
-    }
-
-    fn disturb<'a, T: Send + 'a>(&'a self, call: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
-        let (delay, fate) = self.roll();
+        let (chaos, roll) = (*chaos, random.f64());
         Box::pin(async move {
             if !delay.is_zero() {
                 sleep(delay).await;
             }
-            match fate {
-                Fate::Succeeds => call.await,
-                Fate::Fails => Err(BoxError::from("an injected fault")),
-                Fate::FailsAfterwards => {
-                    call.await?;
-                    Err(BoxError::from("an injected fault, after the call has happened"))
-                }
-                Fate::Hangs => pending().await,
+            if roll < chaos.fails {
+                Err(BoxError::from("an injected fault"))
+            } else if roll < chaos.fails + chaos.fails_afterwards {
+                call.await?;
+                Err(BoxError::from("an injected fault, after the call has happened"))
+            } else if roll < chaos.fails + chaos.fails_afterwards + chaos.hangs {
+                pending().await
+            } else {
+                call.await
             }
         })
     }
 }
 
+/// Forwards methods to the wrapped store, each through [`ChaosStore::disturb`].
+macro_rules! disturb {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        fn $name<'a>(&'a self, $($argument: $type),*) -> StoreFuture<'a, $output> {
+            self.disturb(self.0.store.$name($($argument),*))
+        }
+    )*};
+}
+
 impl<S: Store> Store for ChaosStore<S> {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        self.disturb(self.0.store.get(key))
-    }
-
-    fn get_or_lease<'a>(
-        &'a self,
-        key: &'a str,
-        request: LeaseRequest,
-    ) -> StoreFuture<'a, LeaseResponse> {
-        self.disturb(self.0.store.get_or_lease(key, request))
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
-    ) -> StoreFuture<'a, bool> {
-        self.disturb(self.0.store.publish(key, lease, value, ttl))
-    }
-
-    fn acquire_write_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, Option<Lease>> {
-        self.disturb(self.0.store.acquire_write_lease(key, lease_for))
-    }
-
-    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        self.disturb(self.0.store.delete(key))
-    }
-
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        self.disturb(self.0.store.delete_matching(pattern))
-    }
-
-    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.disturb(self.0.store.delete_if_equals(key, value))
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.disturb(self.0.store.size())
-    }
-
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.disturb(self.0.store.lock(key, owner, ttl))
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.disturb(self.0.store.extend(key, owner, ttl))
-    }
-
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.disturb(self.0.store.unlock(key, owner))
+    disturb! {
+        fn get(key: &'a str) -> Option<StoredValue>;
+        fn get_or_lease(key: &'a str, request: LeaseRequest) -> LeaseResponse;
+        fn publish(key: &'a str, lease: &'a Lease, value: Vec<u8>, ttl: Duration) -> bool;
+        fn acquire_write_lease(key: &'a str, lease_for: Duration) -> Option<Lease>;
+        fn delete(key: &'a str) -> ();
+        fn delete_matching(pattern: &'a str) -> ();
+        fn delete_if_equals(key: &'a str, value: &'a [u8]) -> ();
+        fn size() -> u64;
+        fn lock(key: &'a str, owner: &'a str, ttl: Duration) -> bool;
+        fn extend(key: &'a str, owner: &'a str, ttl: Duration) -> bool;
+        fn unlock(key: &'a str, owner: &'a str) -> ();
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {

@@ -1,14 +1,6 @@
 //! An L2 store in memory: the plainest implementation of [`Store`], with faults on demand.
 
-use std::{
-    collections::HashMap,
-    future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -24,13 +16,9 @@ use crate::{
 ///
 /// Each operation yields once, as a network call would, and then happens in one step.
 #[derive(Clone)]
-pub struct SharedStore(Arc<Inner>);
-
-struct Inner {
+pub struct SharedStore {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-    next_lease: AtomicU64,
-    connection: AtomicU64,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default, Clone)]
@@ -41,8 +29,10 @@ struct State {
     leases: HashMap<String, TimedLease>,
     /// The owner of each lock, and the end of the lock's ttl.
     locks: HashMap<String, (String, u64)>,
+    leases_given: u64,
     fault: StoreFault,
     operations: u64,
+    connection: u64,
     run_id: u64,
     /// The run whose data was last marked as verified.
     verified_run_id: u64,
@@ -91,22 +81,17 @@ impl SharedStore {
     /// Creates an empty store that measures ttls with this clock.
     #[must_use]
     pub fn new(clock: impl Clock) -> Self {
-        Self(Arc::new(Inner {
-            clock: Arc::new(clock),
-            state: Mutex::default(),
-            next_lease: AtomicU64::new(0),
-            connection: AtomicU64::new(0),
-        }))
+        Self { clock: Arc::new(clock), state: Arc::default() }
     }
 
     /// Sets the fault of all later operations.
     pub fn set_fault(&self, fault: StoreFault) {
-        self.0.state.lock().fault = fault;
+        self.state.lock().fault = fault;
     }
 
     /// Removes everything, leases included, as a server does that restarts empty.
     pub fn restart(&self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.state.lock();
         state.values.clear();
         state.leases.clear();
         state.locks.clear();
@@ -115,7 +100,7 @@ impl SharedStore {
     /// Returns a copy of the contents, leases and locks included, as a server saves it to disk.
     #[must_use]
     pub fn snapshot(&self) -> StoreSnapshot {
-        StoreSnapshot(self.0.state.lock().clone())
+        StoreSnapshot(self.state.lock().clone())
     }
 
     /// Replaces the contents by a snapshot, as a server does that restarts from disk, or a replica
@@ -126,67 +111,56 @@ impl SharedStore {
     /// this must detect that, as `RedisStore` does, and send it no requests until the old values
     /// have been removed.
     pub fn restart_with(&self, old: &StoreSnapshot) {
-        let mut state = self.0.state.lock();
-        let State { fault, operations, run_id, .. } = *state;
-        *state = State { fault, operations, run_id: run_id + 1, ..old.0.clone() };
+        let mut state = self.state.lock();
+        let State { leases_given, fault, operations, connection, .. } = *state;
+        let run_id = state.run_id + 1;
+        *state = State { leases_given, fault, operations, connection, run_id, ..old.0.clone() };
     }
 
     /// Returns the number of the run, which changes with each
     /// [`restart_with`](Self::restart_with).
     #[must_use]
     pub fn run_id(&self) -> u64 {
-        self.0.state.lock().run_id
+        self.state.lock().run_id
     }
 
     /// Whether the contents of this run were [marked as verified](Self::mark_verified). The mark is
     /// a part of the contents.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        let state = self.0.state.lock();
+        let state = self.state.lock();
         // mutant restart-old: s/==/<=/
         state.verified_run_id == state.run_id
     }
 
     /// Marks the contents of this run as verified: they hold no old values.
     pub fn mark_verified(&self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.state.lock();
         state.verified_run_id = state.run_id;
     }
 
     /// Changes the [connection generation](Store::connection_generation), as a new connection does.
     pub fn reconnect(&self) {
-        self.0.connection.fetch_add(1, Ordering::Relaxed);
+        self.state.lock().connection += 1;
     }
 
     /// Writes bytes under a key, without a lease and whatever the fault.
     pub fn insert_raw(&self, key: &str, value: impl Into<Vec<u8>>, ttl: Duration) {
-        let until = self.until(ttl);
-        self.0
-            .state
-            .lock()
-            .values
-            .insert(key.to_owned(), TimedValue { value: value.into(), until });
+        let value = TimedValue { value: value.into(), until: until(self.clock.now(), ttl) };
+        self.state.lock().values.insert(key.to_owned(), value);
     }
 
     /// Returns the bytes under a key, whatever the fault.
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<Vec<u8>> {
-        let now = self.0.clock.now();
-        self.0.state.lock().stored(key, now).map(|stored| stored.value)
+        let now = self.clock.now();
+        self.state.lock().stored(key, now).map(|stored| stored.value)
     }
 
     /// Returns the number of operations so far: round trips, if it were Redis.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.0.state.lock().operations
-    }
-
-    fn new_lease(&self) -> Lease {
-        Lease::new(self.0.next_lease.fetch_add(1, Ordering::Relaxed).to_string())
-    }
-
-    fn until(&self, ttl: Duration) -> u64 {
-        self.0.clock.now().saturating_add(millis(ttl))
+        self.state.lock().operations
     }
 
     fn operate<'a, T: Send + 'a>(
@@ -196,14 +170,14 @@ impl SharedStore {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let answer = {
-                let mut state = self.0.state.lock();
+                let mut state = self.state.lock();
                 state.operations += 1;
                 match state.fault {
-                    StoreFault::None => Some(operation(&mut state, self.0.clock.now())),
+                    StoreFault::None => Some(operation(&mut state, self.clock.now())),
                     StoreFault::Fails => return Err(BoxError::from("the store is failing")),
                     StoreFault::Hangs => None,
                     StoreFault::HangsAfterwards => {
-                        operation(&mut state, self.0.clock.now());
+                        operation(&mut state, self.clock.now());
                         None
                     }
                 }
@@ -222,6 +196,18 @@ impl State {
         let ttl = Some(Duration::from_millis(kept.until - now));
         Some(StoredValue { value: kept.value.clone(), ttl })
     }
+
+    fn give_lease(&mut self, key: &str, until: u64, exclusive: bool) -> Lease {
+        self.leases_given += 1;
+        let lease = Lease::new(self.leases_given.to_string());
+        let given = TimedLease { lease: lease.clone(), until, exclusive };
+        self.leases.insert(key.to_owned(), given);
+        lease
+    }
+}
+
+fn until(now: u64, ttl: Duration) -> u64 {
+    now.saturating_add(millis(ttl))
 }
 
 impl Store for SharedStore {
@@ -234,7 +220,6 @@ impl Store for SharedStore {
         key: &'a str,
         request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
-        let new = self.new_lease();
         self.operate(move |state, now| {
             let stored = state.stored(key, now);
             let is_fresh =
@@ -242,19 +227,16 @@ impl Store for SharedStore {
             if let Some(fresh) = stored.clone().filter(|it| is_fresh(it) && !request.refresh) {
                 return LeaseResponse::Fresh(fresh);
             }
-            let until = now.saturating_add(millis(request.lease_for));
-            let out = state.leases.entry(key.to_owned()).or_insert_with(|| TimedLease {
-                lease: new.clone(),
-                until,
-                exclusive: false,
-            });
-            if now >= out.until {
-                *out = TimedLease { lease: new, until, exclusive: false };
-            } else if !out.exclusive {
-                out.until = out.until.max(until);
-            }
-            // mutant shared-write-lease: => let lease = Some(out.lease.clone());
-            let lease = (!out.exclusive).then(|| out.lease.clone());
+            let until = until(now, request.lease_for);
+            let lease = match state.leases.get_mut(key).filter(|out| now < out.until) {
+                // mutant shared-write-lease: s/None/Some(out.lease.clone())/
+                Some(out) if out.exclusive => None,
+                Some(out) => {
+                    out.until = out.until.max(until);
+                    Some(out.lease.clone())
+                }
+                None => Some(state.give_lease(key, until, false)),
+            };
             LeaseResponse::Load { lease, stale: stored }
         })
     }
@@ -272,8 +254,8 @@ impl Store for SharedStore {
                 state.leases.get(key).is_some_and(|out| out.lease == *lease && now < out.until);
             if good {
                 state.leases.remove(key);
-                let until = now.saturating_add(millis(ttl));
-                state.values.insert(key.to_owned(), TimedValue { value, until });
+                let value = TimedValue { value, until: until(now, ttl) };
+                state.values.insert(key.to_owned(), value);
             }
             good
         })
@@ -284,13 +266,9 @@ impl Store for SharedStore {
         key: &'a str,
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>> {
-        let lease = self.new_lease();
         self.operate(move |state, now| {
             state.values.remove(key);
-            let until = now.saturating_add(millis(lease_for));
-            let out = TimedLease { lease: lease.clone(), until, exclusive: true };
-            state.leases.insert(key.to_owned(), out);
-            Some(lease)
+            Some(state.give_lease(key, until(now, lease_for), true))
         })
     }
 
@@ -328,8 +306,7 @@ impl Store for SharedStore {
             let held_elsewhere =
                 state.locks.get(key).is_some_and(|(by, until)| by != owner && now < *until);
             if !held_elsewhere {
-                let until = now.saturating_add(millis(ttl));
-                state.locks.insert(key.to_owned(), (owner.to_owned(), until));
+                state.locks.insert(key.to_owned(), (owner.to_owned(), until(now, ttl)));
             }
             !held_elsewhere
         })
@@ -338,7 +315,7 @@ impl Store for SharedStore {
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
             let own = state.locks.get_mut(key).filter(|(by, until)| by == owner && now < *until);
-            own.map(|(_, until)| *until = now.saturating_add(millis(ttl))).is_some()
+            own.map(|(_, end)| *end = until(now, ttl)).is_some()
         })
     }
 
@@ -351,7 +328,7 @@ impl Store for SharedStore {
     }
 
     fn connection_generation(&self) -> u64 {
-        self.0.connection.load(Ordering::Relaxed)
+        self.state.lock().connection
     }
 }
 

@@ -1,0 +1,203 @@
+//! Deletes values from the store, and retries in the background until each invalidation has
+//! reached it.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, time::sleep};
+
+use super::{
+    facade::{BreakerCounts, Failure, L2},
+    key_versions::KeyVersions,
+};
+use crate::resilience::{Backoff, DropGuard, has_timer};
+
+impl<V: Send + Sync + 'static> L2<V> {
+    /// Deletes a key. If the call fails or the caller drops the future, the delete is pending: a
+    /// background task retries it, and the key is not read from the store before it has succeeded.
+    pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Failure> {
+        if let Some(versions) = &self.versions {
+            versions.bump(key);
+        }
+        self.remove(key).await
+    }
+
+    /// Removes a value that no caller deleted, but that must not stay: as
+    /// [`delete`](Self::delete), without a new version of the key.
+    pub(crate) async fn remove(self: &Arc<Self>, key: &str) -> Result<(), Failure> {
+        self.ensure_retry_task();
+        if !self.accepts_key(key) {
+            return Ok(());
+        }
+        let intent = self.intend(key, false);
+        self.remove_key(key, BreakerCounts::All).await?;
+        intent.disarm();
+        Ok(())
+    }
+
+    /// Deletes all keys that match a glob; a failure is handled as in [`delete`](Self::delete).
+    pub(crate) async fn delete_matching(self: &Arc<Self>, glob: &str) -> Result<(), Failure> {
+        self.ensure_retry_task();
+        let intent = self.intend(glob, true);
+        // The breaker does not count a call that reached its limit: the store may have many keys
+        // to look at, and still be healthy.
+        self.remove_matching(glob, self.limits.pattern, BreakerCounts::ErrorsOnly).await?;
+        intent.disarm();
+        Ok(())
+    }
+
+    /// The version of a key, for messages to peers. `None`: keys are not versioned.
+    pub(crate) fn version_of(&self, key: &str) -> Option<u64> {
+        self.versions.as_ref().map(|versions| versions.version_of(key))
+    }
+
+    /// A peer has deleted or set the key, which is at version `remote` there. If the store may
+    /// hold an old value under the key's new name, a delete of the key becomes pending.
+    pub(crate) fn observe_remote(self: &Arc<Self>, key: &str, remote: u64) {
+        if let Some(versions) = &self.versions
+            && self.rejection(key).is_none()
+        {
+            versions.observe_remote(key, remote, || self.pending.record(key, false));
+            self.ensure_retry_task();
+        }
+    }
+
+    /// Announces an invalidation. Unless the returned guard is disarmed, because the invalidation
+    /// has reached the store, it is pending when the guard is dropped: the call failed, or its
+    /// caller dropped the future.
+    pub(super) fn intend(
+        self: &Arc<Self>,
+        name: &str,
+        is_pattern: bool,
+    ) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(move || {
+            // mutant pending: remove
+            self.pending.record(name, is_pattern);
+            self.ensure_retry_task();
+        })
+    }
+
+    /// Removes a key, or all versions of it that [`KeyVersions`] names.
+    pub(super) async fn remove_key(&self, key: &str, counts: BreakerCounts) -> Result<(), Failure> {
+        let limit = self.limits.write;
+        let Some(versions) = &self.versions else {
+            return self.call_with(counts, key, limit, |store| store.delete(key)).await;
+        };
+        let names = versions.names_to_delete(key);
+        self.call_with(counts, key, limit, |store| store.delete_all(&names)).await
+    }
+
+    async fn remove_matching(
+        &self,
+        glob: &str,
+        limit: Duration,
+        counts: BreakerCounts,
+    ) -> Result<(), Failure> {
+        let pattern = match self.versions {
+            Some(_) => Cow::Owned(KeyVersions::glob(glob)),
+            None => Cow::Borrowed(glob),
+        };
+        self.call_with(counts, glob, limit, |store| store.delete_matching(&pattern)).await
+    }
+
+    /// Starts the task that retries pending invalidations, unless none is pending or the task
+    /// runs already. The task ends when none is pending any more, or with the cache.
+    ///
+    /// Called when an invalidation becomes pending, and also at the start of each call: an
+    /// invalidation may become pending outside of a runtime, or the task's runtime may shut down.
+    pub(super) fn ensure_retry_task(self: &Arc<Self>) {
+        if self.pending.is_empty() || !has_timer() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !self.pending.try_claim() {
+            return;
+        }
+        let (worker, claimed) = (Arc::clone(self), Arc::clone(self));
+        // If this task is dropped before its end, with its runtime say, another may take over.
+        let release = DropGuard::new(move || claimed.pending.release());
+        runtime.spawn(self.context.tasks.token().run(async move {
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+            while worker.retry_pending().await.is_err() {
+                sleep(backoff.next(fastrand::f64())).await;
+            }
+            release.disarm();
+        }));
+    }
+
+    /// Sends the pending invalidations to the store, the oldest first. A failed one goes to the end
+    /// of the queue. Returns `Ok` when none is pending, and the last failure after three in a row.
+    ///
+    /// The circuit breaker counts none of these failures: one invalidation that always fails must
+    /// not keep the store from serving everything else.
+    async fn retry_pending(&self) -> Result<(), Failure> {
+        let mut failures = 0;
+        while let Some(next) = self.pending.next() {
+            let removed = if next.is_pattern {
+                // No caller waits for it, and the usual limit may be too short for it each time.
+                let limit = self.limits.pattern.saturating_mul(10);
+                self.remove_matching(&next.name, limit, BreakerCounts::None).await
+            } else {
+                self.remove_key(&next.name, BreakerCounts::None).await
+            };
+            match removed {
+                Ok(()) => {
+                    failures = 0;
+                    self.pending.complete(&next);
+                    (self.context.on_retried)(&next);
+                }
+                Err(Failure::Skipped) => return Err(Failure::Skipped),
+                Err(failure) => {
+                    failures += 1;
+                    self.pending.requeue(&next);
+                    if failures >= self.pending.len().min(3) {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::Codec,
+        error::BoxError,
+        l2::L2Context,
+        options::CacheOptions,
+        resilience::task_tracker::TaskTracker,
+        testing::{ManualClock, SharedStore},
+    };
+
+    struct NoCodec;
+
+    impl Codec<()> for NoCodec {
+        fn encode(&self, (): &()) -> Result<Vec<u8>, BoxError> {
+            Ok(Vec::new())
+        }
+
+        fn decode(&self, _bytes: &[u8]) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_intended_invalidation_is_pending_unless_its_guard_is_disarmed() {
+        let clock = ManualClock::new();
+        let context = L2Context {
+            observer: Arc::default(),
+            clock: Arc::new(clock.clone()),
+            tasks: TaskTracker::default(),
+            on_retried: Box::new(|_| ()),
+        };
+        let (store, codec) = (Arc::new(SharedStore::new(clock)), Arc::new(NoCodec));
+        let l2 = Arc::new(L2::new(store, codec, &CacheOptions::default(), context));
+        l2.intend("a", false).disarm();
+        assert!(l2.pending.is_empty());
+        drop(l2.intend("a", false));
+        drop(l2.intend("b*", true));
+        assert!(l2.pending.covers("a") && l2.pending.covers("bb"));
+    }
+}
