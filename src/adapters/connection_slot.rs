@@ -14,31 +14,26 @@ use tokio::sync::Mutex;
 use super::task::{runtime, timeout_named};
 use crate::error::BoxError;
 
-/// A connection that knows whether new calls may use it.
-pub(crate) trait Reusable {
-    fn is_usable(&self) -> bool;
-}
-
 /// At most one current connection.
 pub(crate) struct ConnectionSlot<C>(Mutex<Option<Arc<C>>>);
 
-impl<C: Reusable> ConnectionSlot<C> {
+impl<C> ConnectionSlot<C> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Returns the current connection, or runs `connect` if there is none that is usable.
-    ///
-    /// The limit covers the wait for another caller that is connecting, too.
+    /// Returns the current connection if `is_usable` accepts it, else runs `connect`. The limit
+    /// covers the wait for another caller that is connecting, too.
     pub(crate) async fn get_or_connect(
         &self,
         limit: Duration,
+        is_usable: impl FnOnce(&C) -> bool,
         connect: impl Future<Output = Result<C, BoxError>>,
     ) -> Result<Arc<C>, BoxError> {
         runtime()?;
         timeout_named(limit, "connect", async {
             let mut current = self.0.lock().await;
-            if let Some(connection) = current.as_ref().filter(|it| it.is_usable()) {
+            if let Some(connection) = current.as_ref().filter(|connection| is_usable(connection)) {
                 return Ok(Arc::clone(connection));
             }
             *current = None;

@@ -27,7 +27,7 @@ pub(crate) struct Connection {
     /// The watch task empties it when the connection ends, which closes the client at once and not
     /// only when the next connection replaces this one.
     client: Arc<Mutex<Option<Client>>>,
-    liveness: Liveness,
+    pub(crate) liveness: Liveness,
     replies: Arc<ReplyInbox>,
     _watch: AbortOnDrop,
 }
@@ -66,10 +66,6 @@ impl Connection {
         self.client.lock().clone().filter(|_| !self.liveness.has_ended()).ok_or_else(broken)
     }
 
-    pub(crate) fn liveness(&self) -> &Liveness {
-        &self.liveness
-    }
-
     /// Returns when the server has processed all that was sent before.
     pub(crate) async fn barrier(&self) -> Result<(), BoxError> {
         let client = self.client()?;
@@ -95,7 +91,7 @@ impl Connection {
     }
 
     async fn received(&self, mut reply: PendingReply<'_>) -> Result<Message, BoxError> {
-        let message = reply.received().await.ok_or_else(broken)?;
+        let message = (&mut reply.receiver).await.map_err(|_| broken())?;
         // A reply over a new connection proves nothing about the writes of the old one.
         if self.liveness.has_ended() { Err(broken()) } else { Ok(message) }
     }

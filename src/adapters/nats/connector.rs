@@ -5,10 +5,7 @@ use std::sync::Arc;
 use async_nats::{Client, ConnectOptions};
 
 use super::{connection::Connection, liveness::Liveness, options::NatsConnection};
-use crate::{
-    adapters::connection_slot::{ConnectionSlot, Reusable},
-    error::BoxError,
-};
+use crate::{adapters::connection_slot::ConnectionSlot, error::BoxError};
 
 pub(crate) struct Connector {
     /// The user's client, which others share: it is never closed here. If there is none, every
@@ -18,12 +15,6 @@ pub(crate) struct Connector {
     slot: ConnectionSlot<Connection>,
 }
 
-impl Reusable for Connection {
-    fn is_usable(&self) -> bool {
-        !self.liveness().has_ended()
-    }
-}
-
 impl Connector {
     pub(crate) fn new(client: Option<Client>, options: NatsConnection) -> Self {
         Self { client, options, slot: ConnectionSlot::new() }
@@ -31,13 +22,14 @@ impl Connector {
 
     /// Returns the current connection, or connects, within `connect_timeout`.
     pub(crate) async fn get(&self) -> Result<Arc<Connection>, BoxError> {
-        self.slot.get_or_connect(self.options.connect_timeout, self.open()).await
+        let is_usable = |connection: &Connection| !connection.liveness.has_ended();
+        self.slot.get_or_connect(self.options.connect_timeout, is_usable, self.open()).await
     }
 
     /// Ends the current connection, and its subscriptions with it.
     pub(crate) async fn disconnect(&self) {
         if let Some(connection) = self.slot.take().await {
-            connection.liveness().end();
+            connection.liveness.end();
         }
     }
 

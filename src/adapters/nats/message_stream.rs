@@ -32,7 +32,7 @@ impl NatsMessageStream {
     ) -> Result<Self, BoxError> {
         let subscriber = connection.client()?.subscribe(subject.to_owned()).await?;
         let inbox = Inbox::with_capacity(capacity);
-        let reading = read(subscriber, connection.liveness().clone(), Arc::clone(&inbox));
+        let reading = read(subscriber, connection.liveness.clone(), Arc::clone(&inbox));
         let reader = AbortOnDrop::spawn(&runtime()?, reading);
         Ok(Self { inbox, _reader: reader, _connection: connection })
     }

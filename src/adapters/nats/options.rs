@@ -4,14 +4,14 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{
     adapters::{
-        limits::{Durations, check_queue_capacity},
+        limits::{check_durations, check_queue_capacity},
         tls::TlsOptions,
     },
     error::BuildError,
     options::option_group,
 };
 
-/// The subject that every package of the family publishes to.
+/// The default subject, which is that of the TypeScript package.
 pub(crate) const SUBJECT: &str = "cache.invalidations";
 
 option_group! {
@@ -120,12 +120,11 @@ impl NatsConnection {
             "set both or neither",
         )?;
         self.tls.check("connection.tls")?;
-        Durations {
-            connect: ("connection.connect_timeout", self.connect_timeout),
-            confirm: ("connection.confirm_timeout", self.confirm_timeout),
-            heartbeat: ("connection.heartbeat", self.heartbeat),
-        }
-        .check()
+        check_durations(
+            ("connection.connect_timeout", self.connect_timeout),
+            ("connection.confirm_timeout", self.confirm_timeout),
+            ("connection.heartbeat", self.heartbeat),
+        )
     }
 }
 

@@ -22,7 +22,8 @@ pub(crate) struct PendingReply<'a> {
     inbox: &'a ReplyInbox,
     number: u64,
     pub(crate) subject: String,
-    receiver: oneshot::Receiver<Message>,
+    /// Fails if the inbox is cleared.
+    pub(crate) receiver: oneshot::Receiver<Message>,
 }
 
 impl ReplyInbox {
@@ -58,13 +59,6 @@ impl ReplyInbox {
     /// Fails all requests that wait.
     pub(crate) fn clear(&self) {
         self.pending.lock().clear();
-    }
-}
-
-impl PendingReply<'_> {
-    /// Waits for the reply. `None` if the inbox was cleared.
-    pub(crate) async fn received(&mut self) -> Option<Message> {
-        (&mut self.receiver).await.ok()
     }
 }
 

@@ -19,12 +19,12 @@ pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
     connection::{BrokerConnection, Origin},
     message_stream::RabbitMqMessageStream,
-    publisher::{Published, Publisher},
+    publisher::Publisher,
     subscribe::subscribe,
     topology::Topology,
 };
 use super::{
-    connection_slot::{ConnectionSlot, Reusable},
+    connection_slot::ConnectionSlot,
     task::{Shutdown, timeout_named},
 };
 use crate::{
@@ -102,8 +102,8 @@ impl RabbitMqTransport {
         F: Future<Output = Result<T, BoxError>>,
     {
         let connect = Publisher::open(&self.origin, &self.topology);
-        let publisher =
-            self.publisher.get_or_connect(self.options.connect_timeout, connect).await?;
+        let limit = self.options.connect_timeout;
+        let publisher = self.publisher.get_or_connect(limit, Publisher::is_usable, connect).await?;
         let in_doubt = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
         let result =
             timeout_named(self.options.confirm_timeout, act, call(publisher.clone())).await;
@@ -136,20 +136,18 @@ impl Transport for RabbitMqTransport {
             let publish = async |publisher: Arc<Publisher>| {
                 let subscription = self.live_subscription();
                 let must_arrive = subscription.is_some();
-                let published = publisher.publish(&self.topology, message, must_arrive).await?;
-                Ok((published, subscription))
+                let is_routed = publisher.publish(&self.topology, message, must_arrive).await?;
+                Ok((is_routed, subscription))
             };
-            let (published, subscription) = self.call("confirm a message", publish).await?;
-            match published {
-                Published::Routed => Ok(()),
-                Published::Unroutable => {
-                    // At least our own queue should have been bound, so our subscription is broken.
-                    if let Some(shutdown) = subscription {
-                        shutdown.trigger();
-                    }
-                    Err("no queue is bound to the exchange any more".into())
-                }
+            let (is_routed, subscription) = self.call("confirm a message", publish).await?;
+            if is_routed {
+                return Ok(());
             }
+            // At least our own queue should have been bound, so our subscription is broken.
+            if let Some(shutdown) = subscription {
+                shutdown.trigger();
+            }
+            Err("no queue is bound to the exchange any more".into())
         })
     }
 

@@ -15,29 +15,13 @@ use super::{
     connection::{BrokerConnection, Origin},
     topology::Topology,
 };
-use crate::{adapters::connection_slot::Reusable, error::BoxError};
+use crate::error::BoxError;
 
 pub(crate) struct Publisher {
     channel: Channel,
     connection: BrokerConnection,
     /// Set when a caller stopped waiting for an answer.
     pub(crate) in_doubt: AtomicBool,
-}
-
-/// The confirm of the broker.
-pub(crate) enum Published {
-    /// The message is in every queue that is bound.
-    Routed,
-    /// No queue is bound.
-    Unroutable,
-}
-
-impl Reusable for Publisher {
-    fn is_usable(&self) -> bool {
-        // A blocked broker answers nothing, so a missing answer says nothing about the connection.
-        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
-        !in_doubt && self.connection.is_connected() && self.channel.status().connected()
-    }
 }
 
 impl Publisher {
@@ -49,34 +33,34 @@ impl Publisher {
         Ok(Self { channel, connection, in_doubt: AtomicBool::new(false) })
     }
 
+    pub(crate) fn is_usable(&self) -> bool {
+        // A blocked broker answers nothing, so a missing answer says nothing about the connection.
+        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
+        !in_doubt && self.connection.is_connected() && self.channel.status().connected()
+    }
+
     pub(crate) fn is_blocked(&self) -> bool {
         self.connection.is_blocked()
     }
 
-    /// Publishes and waits for the confirm. With `must_arrive` the broker reports a message for
-    /// which no queue is bound.
+    /// Publishes and waits for the confirm. Returns false if `must_arrive` is set and no queue is
+    /// bound.
     pub(crate) async fn publish(
         &self,
         topology: &Topology,
         message: &[u8],
         must_arrive: bool,
-    ) -> Result<Published, BoxError> {
+    ) -> Result<bool, BoxError> {
         self.ensure_not_blocked()?;
+        let (exchange, key) = (topology.exchange.as_str(), topology.routing_key.as_str());
+        let options = BasicPublishOptions { mandatory: must_arrive, immediate: false };
         let mode = if topology.persistent { 2 } else { 1 };
-        let confirmation = self
-            .channel
-            .basic_publish(
-                topology.exchange.as_str().into(),
-                topology.routing_key.as_str().into(),
-                BasicPublishOptions { mandatory: must_arrive, immediate: false },
-                message,
-                BasicProperties::default().with_delivery_mode(mode),
-            )
-            .await?
-            .await?;
-        match confirmation {
-            Confirmation::Ack(None) => Ok(Published::Routed),
-            Confirmation::Ack(Some(_)) => Ok(Published::Unroutable),
+        let mode = BasicProperties::default().with_delivery_mode(mode);
+        let publish =
+            self.channel.basic_publish(exchange.into(), key.into(), options, message, mode);
+        match publish.await?.await? {
+            // The broker returns a message for which no queue is bound.
+            Confirmation::Ack(returned) => Ok(returned.is_none()),
             Confirmation::Nack(_) => Err("the broker refused the message".into()),
             Confirmation::NotRequested => Err("the broker does not confirm messages".into()),
         }

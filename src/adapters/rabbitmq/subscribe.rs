@@ -33,15 +33,9 @@ pub(crate) async fn subscribe(
     let (name, key) = (topology.exchange.as_str(), topology.routing_key.as_str());
     bind(&channel, &queue, name, key).await?;
     channel.basic_qos(topology.prefetch, BasicQosOptions::default()).await?;
-    let consumer = channel
-        .basic_consume(
-            queue.into(),
-            // The broker chooses the consumer tag.
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    // The broker chooses the consumer tag.
+    let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
     Ok((consumer, same_queue))
 }
 

@@ -8,7 +8,7 @@ use lapin::{
 };
 
 use super::options::{RabbitMqExchangeType, RabbitMqOptions};
-use crate::{adapters::limits::Durations, error::BuildError};
+use crate::{adapters::limits::check_durations, error::BuildError};
 
 /// The checked options, with all defaults resolved.
 #[derive(Debug, Clone)]
@@ -45,13 +45,12 @@ impl RabbitMqOptions {
         let mut uri: AMQPUri = url
             .parse()
             .map_err(|_| BuildError::new("url", "is not a valid AMQP URL", AN_ADDRESS))?;
-        if self.tls.required && uri.scheme != AMQPScheme::AMQPS {
-            return Err(BuildError::new(
-                "url",
-                "is without TLS, but tls.required is set",
-                "begin it with amqps://",
-            ));
-        }
+        BuildError::refuse_if(
+            self.tls.required && uri.scheme != AMQPScheme::AMQPS,
+            "url",
+            "is without TLS, but tls.required is set",
+            "begin it with amqps://",
+        )?;
         uri.query.heartbeat.get_or_insert(5);
         Ok(uri)
     }
@@ -155,12 +154,11 @@ impl RabbitMqOptions {
             "is not from 1 minute to 49 days",
             "write how long an instance may be disconnected, for example 24 h",
         )?;
-        Durations {
-            connect: ("connect_timeout", self.connect_timeout),
-            confirm: ("confirm_timeout", self.confirm_timeout),
-            heartbeat: ("heartbeat", self.heartbeat),
-        }
-        .check()
+        check_durations(
+            ("connect_timeout", self.connect_timeout),
+            ("confirm_timeout", self.confirm_timeout),
+            ("heartbeat", self.heartbeat),
+        )
     }
 }
 

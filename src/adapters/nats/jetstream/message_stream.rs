@@ -68,7 +68,7 @@ impl JetStreamMessageStream {
         }
         loop {
             let (messages, stream) = self.source.as_mut()?;
-            let liveness = self.connection.liveness();
+            let liveness = &self.connection.liveness;
             tokio::select! {
                 biased;
                 () = liveness.ended() => return None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    adapters::limits::{Durations, check_queue_capacity},
+    adapters::limits::{check_durations, check_queue_capacity},
     error::BuildError,
     options::option_group,
 };
@@ -51,11 +51,10 @@ impl RedisTransportOptions {
             "write a name, for example cache:invalidations",
         )?;
         check_queue_capacity(self.queue_capacity)?;
-        Durations {
-            connect: ("connect_timeout", self.connect_timeout),
-            confirm: ("confirm_timeout", self.confirm_timeout),
-            heartbeat: ("heartbeat", self.heartbeat),
-        }
-        .check()
+        check_durations(
+            ("connect_timeout", self.connect_timeout),
+            ("confirm_timeout", self.confirm_timeout),
+            ("heartbeat", self.heartbeat),
+        )
     }
 }

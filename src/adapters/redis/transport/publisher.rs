@@ -13,7 +13,7 @@ use redis::{
 use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
-        connection_slot::{ConnectionSlot, Reusable},
+        connection_slot::ConnectionSlot,
         redis::endpoint::{
             Connected, Endpoint, client::open, external::ExternalConnection, role::Role,
         },
@@ -57,7 +57,9 @@ impl Publisher {
             }
         };
         let connecting = PublisherConnection::open(endpoint, options);
-        let connection = slot.get_or_connect(options.connect_timeout, connecting).await?;
+        let is_usable = |it: &PublisherConnection| !it.is_unusable.load(Ordering::Relaxed);
+        let connection =
+            slot.get_or_connect(options.connect_timeout, is_usable, connecting).await?;
         let call = DropGuard::new(|| connection.is_unusable.store(true, Ordering::Relaxed));
         let sending = connection.send(command);
         let answer = timeout_named(options.confirm_timeout, "answer", sending).await;
@@ -139,11 +141,5 @@ impl PublisherConnection {
             Ok(Role::Replica) => Answer::NotMaster,
             _ => Answer::of(reply),
         })
-    }
-}
-
-impl Reusable for PublisherConnection {
-    fn is_usable(&self) -> bool {
-        !self.is_unusable.load(Ordering::Relaxed)
     }
 }
