@@ -85,7 +85,7 @@ pub struct BusLink {
     state: Arc<Mutex<LinkState>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct LinkState {
     is_cut: bool,
     is_stuck: bool,
@@ -166,12 +166,16 @@ impl BusLink {
         *self.state.lock() = LinkState::default();
     }
 
-    fn is_up(&self) -> Result<(), BoxError> {
-        if self.state.lock().is_cut { Err("the link is cut".into()) } else { Ok(()) }
-    }
-
-    fn is_stuck(&self) -> bool {
-        self.state.lock().is_stuck
+    /// Fails while the link is cut, and never returns while it is frozen.
+    async fn ready(&self) -> Result<(), BoxError> {
+        let LinkState { is_cut, is_stuck } = *self.state.lock();
+        if is_cut {
+            return Err("the link is cut".into());
+        }
+        if is_stuck {
+            return pending().await;
+        }
+        Ok(())
     }
 }
 
@@ -215,10 +219,7 @@ impl Transport for BusLink {
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
-            self.is_up()?;
-            if self.is_stuck() {
-                return pending().await;
-            }
+            self.ready().await?;
             let mut state = self.bus.0.lock();
             let faults = state.faults;
             if state.random.f64() < faults.fails {
@@ -234,10 +235,7 @@ impl Transport for BusLink {
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            self.is_up()?;
-            if self.is_stuck() {
-                return pending().await;
-            }
+            self.ready().await?;
             let subscription = Arc::new(Subscription::default());
             let weak = Arc::downgrade(&subscription);
             self.bus.0.lock().subscriptions.push((self.number, weak));
@@ -247,12 +245,7 @@ impl Transport for BusLink {
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            if self.is_stuck() {
-                return pending().await;
-            }
-            self.is_up()
-        })
+        Box::pin(self.ready())
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {

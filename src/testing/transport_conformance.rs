@@ -159,9 +159,8 @@ impl Check<'_> {
                 arrived.extend(expect_message(delivery, rule));
             }
         }
-        let mut missing: BTreeSet<u64> = (start..self.next.load(Ordering::Relaxed)).collect();
-        missing.retain(|number| !arrived.contains(number));
-        each_of(&mut *second, missing, rule).await;
+        let sent = start..self.next.load(Ordering::Relaxed);
+        all_of(&mut *second, sent.filter(|number| !arrived.contains(number)), rule).await;
     }
 
     async fn a_slow_subscriber_receives_all_or_a_gap(&self) {
@@ -248,11 +247,8 @@ fn expect_message(delivery: Delivery, rule: &str) -> Option<u64> {
     }
 }
 
-async fn all_of(messages: &mut dyn MessageStream, numbers: Range<u64>, rule: &str) {
-    each_of(messages, numbers.collect(), rule).await;
-}
-
-async fn each_of(messages: &mut dyn MessageStream, mut missing: BTreeSet<u64>, rule: &str) {
+async fn all_of(messages: &mut dyn MessageStream, numbers: impl Iterator<Item = u64>, rule: &str) {
+    let mut missing: BTreeSet<u64> = numbers.collect();
     while !missing.is_empty() {
         if let Some(number) = expect_message(next(messages, rule).await, rule) {
             missing.remove(&number);

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use lapin::{Channel, Consumer, message, options::BasicAckOptions};
+use lapin::{Consumer, message, options::BasicAckOptions};
 use tokio::time::timeout;
 
 use super::{connection::BrokerConnection, publisher::check_exchange, topology::Topology};
@@ -39,11 +39,21 @@ impl RabbitMqMessageStream {
     ) -> Result<Self, BoxError> {
         let connection = Arc::new(connection);
         let probes = connection.channel().await?;
-        let watching = watch(Arc::clone(&connection), probes, topology.clone(), heartbeat);
+        // Ends the subscription when the broker no longer answers, or the exchange is gone.
         let watching = {
+            let (connection, topology) = (Arc::clone(&connection), topology.clone());
             let shutdown = shutdown.clone();
             async move {
-                watching.await;
+                let (connection, probes, topology) = (&connection, &probes, &topology);
+                probe_every(heartbeat, || async move {
+                    // A connection of the application that also publishes may be blocked. The
+                    // client sends nothing on it then, so there is no way to probe.
+                    if connection.is_blocked() && connection.is_connected() {
+                        return Ok(());
+                    }
+                    check_exchange(probes, topology).await
+                })
+                .await;
                 shutdown.trigger();
             }
         };
@@ -72,25 +82,6 @@ impl RabbitMqMessageStream {
             }
         }
     }
-}
-
-/// Returns when the broker no longer answers, or the exchange no longer exists.
-async fn watch(
-    connection: Arc<BrokerConnection>,
-    probes: Channel,
-    topology: Topology,
-    heartbeat: Duration,
-) {
-    let (connection, probes, topology) = (&connection, &probes, &topology);
-    probe_every(heartbeat, || async move {
-        // A connection of the application that also publishes may be blocked. The client sends
-        // nothing on it then, so there is no way to probe.
-        if connection.is_blocked() && connection.is_connected() {
-            return Ok(());
-        }
-        check_exchange(probes, topology).await
-    })
-    .await;
 }
 
 impl MessageStream for RabbitMqMessageStream {

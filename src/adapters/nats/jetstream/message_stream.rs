@@ -2,16 +2,12 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{
-    Message,
-    consumer::pull,
-    stream::{Info, Stream},
-};
+use async_nats::jetstream::{Message, consumer::pull, stream::Stream};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+    time::{Interval, timeout},
 };
 
 use super::cursor::{Cursor, SequenceCheck};
@@ -21,45 +17,21 @@ use crate::{
 };
 
 pub(crate) struct JetStreamMessageStream {
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     /// Both keep the client's connection open, so the first failure drops them.
-    source: Option<(pull::Stream, Stream)>,
-    cursor: Arc<Mutex<Option<Cursor>>>,
-    sequence: SequenceCheck,
+    pub(crate) source: Option<(pull::Stream, Stream)>,
+    pub(crate) cursor: Arc<Mutex<Option<Cursor>>>,
+    pub(crate) sequence: SequenceCheck,
     /// Delivered to the subscriber, which has not yet asked for the next message.
-    unacked: Option<(u64, Message)>,
+    pub(crate) unacked: Option<(u64, Message)>,
     /// Received after a gap, which is delivered first.
-    deferred: Option<(u64, Message)>,
-    info_interval: Interval,
-    limit: Duration,
-    runtime: Handle,
+    pub(crate) deferred: Option<(u64, Message)>,
+    pub(crate) info_interval: Interval,
+    pub(crate) limit: Duration,
+    pub(crate) runtime: Handle,
 }
 
 impl JetStreamMessageStream {
-    pub(crate) fn new(
-        connection: Arc<Connection>,
-        stream: Stream,
-        messages: pull::Stream,
-        cursor: Arc<Mutex<Option<Cursor>>>,
-        sequence: SequenceCheck,
-        (info_interval, limit): (Duration, Duration),
-        runtime: Handle,
-    ) -> Self {
-        let mut info_interval = interval_at(Instant::now() + info_interval, info_interval);
-        info_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            connection,
-            source: Some((messages, stream)),
-            cursor,
-            sequence,
-            unacked: None,
-            deferred: None,
-            info_interval,
-            limit,
-            runtime,
-        }
-    }
-
     async fn next_or_none(&mut self) -> Option<Delivery> {
         self.source.as_ref()?;
         self.ack_last().await?;
@@ -89,7 +61,11 @@ impl JetStreamMessageStream {
                         () = liveness.ended() => return None,
                         info = timeout(self.limit, stream.get_info()) => info.ok()?.ok()?,
                     };
-                    if self.shows_a_gap(&info)? {
+                    let cursor = *self.cursor.lock();
+                    if cursor.is_none_or(|cursor| cursor.stream != info.created) {
+                        return None; // The stream was replaced by a new one.
+                    }
+                    if self.sequence.lags_behind(&info.state) {
                         return Some(self.gap());
                     }
                 }
@@ -132,12 +108,6 @@ impl JetStreamMessageStream {
         self.source = None;
         self.unacked = None;
         self.deferred = None;
-    }
-
-    /// `None` if the stream was replaced by a new one.
-    fn shows_a_gap(&mut self, info: &Info) -> Option<bool> {
-        let is_same = self.cursor.lock().is_some_and(|cursor| cursor.stream == info.created);
-        is_same.then(|| self.sequence.lags_behind(&info.state))
     }
 }
 

@@ -8,6 +8,7 @@ use async_nats::jetstream::{
     context::ConsumerInfoErrorKind,
     stream::Stream,
 };
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     JetStreamTransport,
@@ -57,16 +58,19 @@ impl JetStreamTransport {
             acked: start.after.unwrap_or_default(),
             gap_free: true,
         });
-        let limits = (heartbeat * 2, self.options.connection.confirm_timeout);
-        let messages = JetStreamMessageStream::new(
+        let mut info_interval = interval_at(Instant::now() + heartbeat * 2, heartbeat * 2);
+        info_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let messages = JetStreamMessageStream {
             connection,
-            stream,
-            messages,
-            Arc::clone(&self.cursor),
-            SequenceCheck::after(start.after),
-            limits,
-            runtime()?,
-        );
+            source: Some((messages, stream)),
+            cursor: Arc::clone(&self.cursor),
+            sequence: SequenceCheck::after(start.after),
+            unacked: None,
+            deferred: None,
+            info_interval,
+            limit: self.options.connection.confirm_timeout,
+            runtime: runtime()?,
+        };
         Ok(Subscribed { messages: Box::new(messages), resumed: start.resumed })
     }
 
