@@ -142,8 +142,9 @@ impl BusLink {
     /// [restored](Self::restore).
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
-        let state = self.bus.0.lock();
-        for subscription in state.subscriptions_of(self.number) {
+        let bus = self.bus.0.lock();
+        for (_, weak) in bus.subscriptions.iter().filter(|(link, _)| *link == self.number) {
+            let Some(subscription) = weak.upgrade() else { continue };
             subscription.state.lock().is_cut = true;
             subscription.changed.notify_waiters();
         }
@@ -180,11 +181,6 @@ impl BusLink {
 }
 
 impl State {
-    fn subscriptions_of(&self, link: usize) -> impl Iterator<Item = Arc<Subscription>> {
-        let of_link = self.subscriptions.iter().filter(move |(number, _)| *number == link);
-        of_link.filter_map(|(_, subscription)| subscription.upgrade())
-    }
-
     fn publish(&mut self, sender: usize, message: &[u8]) {
         let Self { random, faults, delays, subscriptions, deaf, lost, published, .. } = self;
         let delay = delays.pop_front();
@@ -239,8 +235,7 @@ impl Transport for BusLink {
             let subscription = Arc::new(Subscription::default());
             let weak = Arc::downgrade(&subscription);
             self.bus.0.lock().subscriptions.push((self.number, weak));
-            let messages = Box::new(LinkMessageStream(subscription));
-            Ok(Subscribed { messages, resumed: false })
+            Ok(Subscribed { messages: Box::new(subscription), resumed: false })
         })
     }
 
@@ -253,15 +248,13 @@ impl Transport for BusLink {
     }
 }
 
-struct LinkMessageStream(Arc<Subscription>);
-
-impl LinkMessageStream {
+impl Subscription {
     async fn take_next(&self) -> Delivery {
         loop {
             // Created before the state is read, so that it is notified of every later change.
-            let changed = self.0.changed.notified();
+            let changed = self.changed.notified();
             let due = {
-                let mut state = self.0.state.lock();
+                let mut state = self.state.lock();
                 if state.is_cut {
                     return Delivery::Closed;
                 }
@@ -281,7 +274,7 @@ impl LinkMessageStream {
     }
 }
 
-impl MessageStream for LinkMessageStream {
+impl MessageStream for Arc<Subscription> {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(self.take_next())
     }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use async_nats::{Client, ConnectOptions};
 
 use super::{connection::Connection, liveness::Liveness, options::NatsConnection};
-use crate::{adapters::connection_slot::ConnectionSlot, error::BoxError};
+use crate::{
+    adapters::{connection_slot::ConnectionSlot, task::timeout_named},
+    bus::transport::TransportFuture,
+    error::BoxError,
+};
 
 pub(crate) struct Connector {
     /// The user's client, which others share: it is never closed here. If there is none, every
@@ -26,11 +30,27 @@ impl Connector {
         self.slot.get_or_connect(self.options.connect_timeout, is_usable, self.open()).await
     }
 
+    /// Runs a call on the current connection, within `confirm_timeout`.
+    pub(crate) async fn call<F, T>(
+        &self,
+        act: &str,
+        call: impl FnOnce(Arc<Connection>) -> F,
+    ) -> Result<T, BoxError>
+    where
+        F: Future<Output = Result<T, BoxError>>,
+    {
+        let connection = self.get().await?;
+        timeout_named(self.options.confirm_timeout, act, call(connection)).await
+    }
+
     /// Ends the current connection, and its subscriptions with it.
-    pub(crate) async fn disconnect(&self) {
-        if let Some(connection) = self.slot.take().await {
-            connection.liveness.end();
-        }
+    pub(crate) fn disconnect(&self) -> TransportFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(connection) = self.slot.take().await {
+                connection.liveness.end();
+            }
+            Ok(())
+        })
     }
 
     async fn open(&self) -> Result<Connection, BoxError> {

@@ -74,16 +74,11 @@ impl Transport for NatsTransport {
     }
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
-        Box::pin(async move {
-            let connection = self.connector.get().await?;
-            let limit = self.options.connection.confirm_timeout;
-            timeout_named(limit, "confirm a message", async {
-                let client = connection.client()?;
-                client.publish(self.options.subject.clone(), message.to_vec().into()).await?;
-                connection.barrier().await
-            })
-            .await
-        })
+        Box::pin(self.connector.call("confirm a message", async move |connection| {
+            let client = connection.client()?;
+            client.publish(self.options.subject.clone(), message.to_vec().into()).await?;
+            connection.barrier().await
+        }))
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
@@ -100,17 +95,10 @@ impl Transport for NatsTransport {
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            let connection = self.connector.get().await?;
-            let limit = self.options.connection.confirm_timeout;
-            timeout_named(limit, "answer", connection.barrier()).await
-        })
+        Box::pin(self.connector.call("answer", async |connection| connection.barrier().await))
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            self.connector.disconnect().await;
-            Ok(())
-        })
+        self.connector.disconnect()
     }
 }

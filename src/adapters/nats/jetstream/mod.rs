@@ -27,11 +27,8 @@ use tokio::time::sleep;
 use self::cursor::Cursor;
 pub use self::options::{JetStreamOptions, JetStreamStorage};
 use super::{connection::Connection, connector::Connector};
+use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::{BoxError, BuildError};
-use crate::{
-    adapters::task::timeout_named,
-    bus::transport::{Subscribed, Transport, TransportFuture},
-};
 
 /// A [`Transport`] over NATS JetStream.
 ///
@@ -173,47 +170,30 @@ impl Transport for JetStreamTransport {
     }
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
-        Box::pin(async move {
-            let connection = self.connector.get().await?;
-            timeout_named(self.options.connection.confirm_timeout, "store a message", async {
-                if self.try_publish(&connection, message).await? {
-                    return Ok(());
-                }
-                self.stream(&self.context(&connection)?).await?;
-                if self.try_publish(&connection, message).await? {
-                    return Ok(());
-                }
-                let JetStreamOptions { stream, subject, .. } = &self.options;
-                Err(format!("stream {stream} does not carry {subject}; add it to its subjects")
-                    .into())
-            })
-            .await
-        })
+        Box::pin(self.connector.call("store a message", async move |connection| {
+            if self.try_publish(&connection, message).await? {
+                return Ok(());
+            }
+            self.stream(&self.context(&connection)?).await?;
+            if self.try_publish(&connection, message).await? {
+                return Ok(());
+            }
+            let JetStreamOptions { stream, subject, .. } = &self.options;
+            Err(format!("stream {stream} does not carry {subject}; add it to its subjects").into())
+        }))
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
-        Box::pin(async move {
-            let connection = self.connector.get().await?;
-            let limit = self.options.connection.confirm_timeout;
-            timeout_named(limit, "subscribe", self.subscribe_over(connection)).await
-        })
+        Box::pin(self.connector.call("subscribe", |connection| self.subscribe_over(connection)))
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            let connection = self.connector.get().await?;
-            let limit = self.options.connection.confirm_timeout;
-            timeout_named(limit, "answer", async {
-                self.stream(&self.context(&connection)?).await.map(drop)
-            })
-            .await
-        })
+        Box::pin(self.connector.call("answer", async |connection| {
+            self.stream(&self.context(&connection)?).await.map(drop)
+        }))
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            self.connector.disconnect().await;
-            Ok(())
-        })
+        self.connector.disconnect()
     }
 }
