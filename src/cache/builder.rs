@@ -13,7 +13,7 @@ use super::{
     state::{CacheBus, CacheState, ShutdownOnDrop, Weigher},
 };
 use crate::{
-    bus::{BusClient, EventBus},
+    bus::{BusClient, Change, EventBus},
     codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
@@ -48,13 +48,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Returns a builder with the default options: L1 of 10,000 entries, values fresh for 60 s,
     /// concurrent loads of a key coalesced, neither L2 nor event bus.
     pub fn builder() -> CacheBuilder<K, V> {
-        CacheBuilder::new()
-    }
-}
-
-impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
-    fn new() -> Self {
-        Self {
+        CacheBuilder {
             options: CacheOptions::default(),
             clock: None,
             weigher: None,
@@ -63,55 +57,18 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             keys: PhantomData,
         }
     }
+}
 
+impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// Replaces all options, for example by those of a config file.
     pub fn options(mut self, options: CacheOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Sets how long a value is fresh, unless a level, a call or a loader sets its own time.
-    /// Default: 60 s.
-    #[doc(alias = "time_to_live")]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = ttl;
-        self
-    }
-
-    /// Shortens the time to live of each entry by a random part, at most this fraction of it.
-    /// Default: 0.
-    pub fn ttl_jitter(mut self, fraction: f64) -> Self {
-        self.options.ttl_jitter = fraction;
-        self
-    }
-
-    /// Sets the options of L1, the cache in memory. Default: at most 10,000 entries.
-    pub fn l1(mut self, l1: L1Options) -> Self {
-        self.options.l1 = l1;
-        self
-    }
-
     /// Disables L1. Callers then share the loads that run at the same time, and L2.
     pub fn without_l1(mut self) -> Self {
         self.options.l1.enabled = false;
-        self
-    }
-
-    /// Sets the options of L2. Without L2 they have no effect.
-    pub fn l2_options(mut self, l2: L2Options) -> Self {
-        self.options.l2 = l2;
-        self
-    }
-
-    /// Sets the timeouts of L2. Default: 500 ms to read, 1 s to write.
-    pub fn l2_timeouts(mut self, timeouts: L2Timeouts) -> Self {
-        self.options.l2_timeouts = timeouts;
-        self
-    }
-
-    /// Sets the circuit breaker of L2. Default: opens after 3 consecutive failures, for 30 s.
-    pub fn l2_circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
-        self.options.l2_circuit_breaker = breaker;
         self
     }
 
@@ -141,42 +98,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
-    /// Sets whether the cache receives the messages of its peers. Default: true.
-    pub fn subscribe_to_events(mut self, subscribe: bool) -> Self {
-        self.options.subscribe_to_events = subscribe;
-        self
-    }
-
-    /// Sets whether values that were loaded or `set` are sent to the peers. Default: true.
-    pub fn broadcast_set(mut self, broadcast: bool) -> Self {
-        self.options.broadcast_set = broadcast;
-        self
-    }
-
     /// Sets the length of the longest encoded value that is sent to the peers, in bytes. Default:
     /// no limit.
     pub fn broadcast_set_max_bytes(mut self, bytes: usize) -> Self {
         self.options.broadcast_set_max_bytes = Some(bytes);
-        self
-    }
-
-    /// Sets how many received messages are remembered, to apply no message twice. Default: 10,000,
-    /// for 300 s each.
-    pub fn event_dedupe(mut self, dedupe: EventDedupe) -> Self {
-        self.options.event_dedupe = dedupe;
-        self
-    }
-
-    /// Sets the circuit breaker of publishing. Default: opens after 3 consecutive failures, for
-    /// 30 s.
-    pub fn event_bus_circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
-        self.options.event_bus_circuit_breaker = breaker;
-        self
-    }
-
-    /// Sets the options of the event bus: namespace, timeouts, and the bounds of the outbox.
-    pub fn event_bus_options(mut self, options: EventBusOptions) -> Self {
-        self.options.event_bus = options;
         self
     }
 
@@ -185,44 +110,6 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// panics, L1 does not store the value. Default: none.
     pub fn weigher(mut self, weigher: impl Fn(&str, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
-        self
-    }
-
-    /// Sets how concurrent loads of a key are coalesced (single flight). Default: enabled.
-    pub fn inflight(mut self, inflight: Coalescing) -> Self {
-        self.options.inflight = inflight;
-        self
-    }
-
-    /// Sets whether only one instance at a time loads a key, by a lock in L2. Default: disabled.
-    pub fn distributed_lock(mut self, lock: DistributedLock) -> Self {
-        self.options.distributed_lock = lock;
-        self
-    }
-
-    /// Sets whether the cache remembers that a key does not exist. Default: disabled.
-    pub fn negative_cache(mut self, negative_cache: NegativeCache) -> Self {
-        self.options.negative_cache = negative_cache;
-        self
-    }
-
-    /// Sets whether a stale value is served when the loader fails. Default: disabled.
-    #[doc(alias = "grace")]
-    #[doc(alias = "stale_if_error")]
-    pub fn fail_safe(mut self, fail_safe: FailSafe) -> Self {
-        self.options.fail_safe = fail_safe;
-        self
-    }
-
-    /// Sets the soft and the hard timeout of a load. Default: none.
-    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.options.timeouts = timeouts;
-        self
-    }
-
-    /// Sets how long [`close`](LazyLayersCache::close) waits for running loads. Default: 5 s.
-    pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.options.close_timeout = timeout;
         self
     }
 
@@ -293,13 +180,88 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     }
 }
 
-/// Broadcasts each invalidation that a retry has brought to L2.
+/// Implements the setters that replace one field of the options, as `name(field: type)`.
+macro_rules! option_setters {
+    ($($(#[$doc:meta])* $name:ident($field:ident: $type:ty);)+) => {
+        impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {$(
+            $(#[$doc])*
+            pub fn $name(mut self, $field: $type) -> Self {
+                self.options.$field = $field;
+                self
+            }
+        )+}
+    };
+}
+
+option_setters! {
+    /// Sets how long a value is fresh, unless a level, a call or a loader sets its own time.
+    /// Default: 60 s.
+    #[doc(alias = "time_to_live")]
+    ttl(ttl: Duration);
+
+    /// Shortens the time to live of each entry by a random part, at most this fraction of it.
+    /// Default: 0.
+    ttl_jitter(ttl_jitter: f64);
+
+    /// Sets the options of L1, the cache in memory. Default: at most 10,000 entries.
+    l1(l1: L1Options);
+
+    /// Sets the options of L2. Without L2 they have no effect.
+    l2_options(l2: L2Options);
+
+    /// Sets the timeouts of L2. Default: 500 ms to read, 1 s to write.
+    l2_timeouts(l2_timeouts: L2Timeouts);
+
+    /// Sets the circuit breaker of L2. Default: opens after 3 consecutive failures, for 30 s.
+    l2_circuit_breaker(l2_circuit_breaker: CircuitBreaker);
+
+    /// Sets whether the cache receives the messages of its peers. Default: true.
+    subscribe_to_events(subscribe_to_events: bool);
+
+    /// Sets whether values that were loaded or `set` are sent to the peers. Default: true.
+    broadcast_set(broadcast_set: bool);
+
+    /// Sets how many received messages are remembered, to apply no message twice. Default: 10,000,
+    /// for 300 s each.
+    event_dedupe(event_dedupe: EventDedupe);
+
+    /// Sets the circuit breaker of publishing. Default: opens after 3 consecutive failures, for
+    /// 30 s.
+    event_bus_circuit_breaker(event_bus_circuit_breaker: CircuitBreaker);
+
+    /// Sets the options of the event bus: namespace, timeouts, and the bounds of the outbox.
+    event_bus_options(event_bus: EventBusOptions);
+
+    /// Sets how concurrent loads of a key are coalesced (single flight). Default: enabled.
+    inflight(inflight: Coalescing);
+
+    /// Sets whether only one instance at a time loads a key, by a lock in L2. Default: disabled.
+    distributed_lock(distributed_lock: DistributedLock);
+
+    /// Sets whether the cache remembers that a key does not exist. Default: disabled.
+    negative_cache(negative_cache: NegativeCache);
+
+    /// Sets whether a stale value is served when the loader fails. Default: disabled.
+    #[doc(alias = "grace")]
+    #[doc(alias = "stale_if_error")]
+    fail_safe(fail_safe: FailSafe);
+
+    /// Sets the soft and the hard timeout of a load. Default: none.
+    timeouts(timeouts: Timeouts);
+
+    /// Sets how long [`close`](LazyLayersCache::close) waits for running loads. Default: 5 s.
+    close_timeout(close_timeout: Duration);
+}
+
+/// Broadcasts again each invalidation that reached L2 only by a retry: peers may have read the old
+/// value there since they applied the first message.
 fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> OnRetried {
     Box::new(move |retried| {
         let Some(state) = state.upgrade() else { return };
-        let name = Arc::clone(&retried.name);
+        let Some(bus) = &state.bus else { return };
+        let change = Change::invalidation(Arc::clone(&retried.name), retried.is_pattern);
         // mutant pending-broadcast: remove
-        state.broadcast_again(name, retried.is_pattern);
+        bus.client.enqueue(&state, change);
     })
 }
 

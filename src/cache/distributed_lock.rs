@@ -8,10 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
+    sync::Notify,
     time::{Instant, sleep},
 };
 
-use super::state::CacheState;
+use super::{registry::LockWaiter, state::CacheState};
 use crate::{
     l2::{LoadStart, LockAttempt},
     observe::Event,
@@ -47,8 +48,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) -> (LoadStart<V>, Option<LockOutcome<V>>) {
         let (Some(l2), LoadStart::Load { .. }) = (&self.l2, &start) else { return (start, None) };
         let options = &self.options.distributed_lock;
-        let mut guard = LockGuard::new(self, key);
-        let waiter = self.lock_waiters.register(key);
+        let mut guard = LockGuard {
+            state: Arc::clone(self),
+            key: Arc::clone(key),
+            owner: format!("{:032x}", fastrand::u128(..)),
+            may_be_held: false,
+            since: Instant::now(),
+        };
+        let waiter = LockWaiter { key: Arc::clone(key), notified: Notify::new() };
+        let waiter = self.lock_waiters.insert(Arc::new(waiter));
         let mut begun = None;
         loop {
             match guard.try_acquire().await {
@@ -74,7 +82,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                         self.observer.emit(|| Event::LockTimeout { key, limit });
                         return (start, Some(LockOutcome::TimedOut));
                     }
-                    run_until(sleep(options.poll.min(left)), waiter.notified.notified()).await;
+                    run_until(sleep(options.poll.min(left)), waiter.item.notified.notified()).await;
                     start = l2.begin(key, false, hard).await;
                     if matches!(start, LoadStart::Fresh(_)) {
                         return (start, None);
@@ -86,12 +94,6 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 }
 
 impl<V: Send + Sync + 'static> LockGuard<V> {
-    fn new(state: &Arc<CacheState<V>>, key: &Arc<str>) -> Self {
-        let (state, key) = (Arc::clone(state), Arc::clone(key));
-        let owner = format!("{:032x}", fastrand::u128(..));
-        Self { state, key, owner, may_be_held: false, since: Instant::now() }
-    }
-
     async fn try_acquire(&mut self) -> LockAttempt {
         let Some(l2) = &self.state.l2 else { return LockAttempt::Skipped };
         let ttl = self.state.options.distributed_lock.ttl;

@@ -26,12 +26,6 @@ use crate::{
     resilience::{Elapsed, timeout},
 };
 
-/// The end of a wait that was not timed out.
-enum Waited<V> {
-    Result(Option<FlightResult<V>>),
-    Stale(ReadResult<V>),
-}
-
 impl<V: Send + Sync + 'static> CacheState<V> {
     /// Waits for a flight: while a stale entry is at hand until `soft` after the start of the
     /// flight, and in any case for at most `hard`. `None`: the load was dropped before it ended.
@@ -53,54 +47,49 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let age = Duration::from_millis(self.now().saturating_sub(flight.context.began));
         let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
         let soft = soft.filter(|soft| timeouts.hard.is_none_or(|hard| *soft < hard));
-        let waited = match timeout(soft.or(timeouts.hard), self.wait(key, flight, None)).await {
+        let limit = soft.or(timeouts.hard);
+        let waited = match timeout(limit, self.wait(key, flight, source, None)).await {
             Err(Elapsed) if soft.is_some() => {
                 let left = timeouts.hard.zip(soft).map(|(hard, soft)| hard.saturating_sub(soft));
-                timeout(left, self.wait(key, flight, timeouts.soft)).await
+                timeout(left, self.wait(key, flight, source, timeouts.soft)).await
             }
             waited => waited,
         };
-        match waited {
-            Ok(Waited::Result(result)) => return self.resolve(key, source, result),
-            Ok(Waited::Stale(result)) => return Ok(Some(result)),
-            Err(Elapsed) => {}
+        if let Ok(result) = waited {
+            return result;
         }
         // The result and the timeout may come at the same moment.
         if let Some(result) = flight.try_result() {
             return self.resolve(key, source, result);
         }
-        match self.stale_candidate(key, flight) {
-            Some(entry) => Ok(Some(self.serve_stale(key, entry, StaleReason::HardTimeout))),
-            None => Err(Error::hard_timeout(key, timeouts.hard.unwrap_or_default())),
-        }
+        let limit = timeouts.hard.unwrap_or_default();
+        let entry =
+            self.stale_candidate(key, flight).ok_or_else(|| Error::hard_timeout(key, limit))?;
+        Ok(Some(self.serve_stale(key, entry, StaleReason::HardTimeout)))
     }
 
     /// Waits for the result; if the soft timeout is `over`, also for a stale entry: the leader may
     /// attach one later, and then wakes the callers.
-    async fn wait(&self, key: &Arc<str>, flight: &Flight<V>, over: Option<Duration>) -> Waited<V> {
-        let mut result = pin!(flight.wait());
-        poll_fn(|context| {
-            if let Poll::Ready(result) = result.as_mut().poll(context) {
-                return Poll::Ready(Waited::Result(result));
-            }
-            let stale = over.and_then(|limit| self.on_soft_timeout(key, flight, limit));
-            stale.map_or(Poll::Pending, |stale| Poll::Ready(Waited::Stale(stale)))
-        })
-        .await
-    }
-
-    /// Serves a stale entry after the soft timeout, if there is one.
-    fn on_soft_timeout(
+    async fn wait(
         &self,
         key: &Arc<str>,
         flight: &Flight<V>,
-        limit: Duration,
-    ) -> Option<ReadResult<V>> {
-        let entry = self.stale_candidate(key, flight)?;
-        if !flight.context.reported_slow.swap(true, Ordering::Relaxed) {
-            self.observer.emit(|| Event::LoaderTimeout { key, limit, hard: false });
-        }
-        Some(self.serve_stale(key, entry, StaleReason::SoftTimeout))
+        source: Source,
+        over: Option<Duration>,
+    ) -> Result<Option<ReadResult<V>>, Error> {
+        let mut result = pin!(flight.wait());
+        poll_fn(|context| {
+            if let Poll::Ready(result) = result.as_mut().poll(context) {
+                return Poll::Ready(self.resolve(key, source, result));
+            }
+            let Some(limit) = over else { return Poll::Pending };
+            let Some(entry) = self.stale_candidate(key, flight) else { return Poll::Pending };
+            if !flight.context.reported_slow.swap(true, Ordering::Relaxed) {
+                self.observer.emit(|| Event::LoaderTimeout { key, limit, hard: false });
+            }
+            Poll::Ready(Ok(Some(self.serve_stale(key, entry, StaleReason::SoftTimeout))))
+        })
+        .await
     }
 
     /// Turns the result of a flight into the answer of one caller.

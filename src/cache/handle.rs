@@ -10,8 +10,9 @@ use super::{
 use crate::{
     error::Error,
     key::CacheKey,
+    l2::L2,
     load::Loader,
-    observe::{Event, HandlerGuard, Health, Stats},
+    observe::{Event, HandlerGuard, Health, L2Health, Stats},
 };
 
 /// A cache that loads missing values, once per key for all concurrent callers, and serves a stale
@@ -265,19 +266,37 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     #[doc(alias = "len")]
     #[doc(alias = "entry_count")]
     pub async fn size(&self) -> u64 {
-        self.state.size().await
+        let in_l2 = match &self.state.l2 {
+            Some(l2) => l2.size().await,
+            None => None,
+        };
+        in_l2.unwrap_or_else(|| self.state.l1.len() as u64)
     }
 
     /// Returns counters since the cache was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.state.stats()
+        Stats {
+            l1_entries: self.state.l1.len() as u64,
+            l1_weight: self.state.l1.weight(),
+            loads_in_flight: self.state.flights.running() as u64,
+            ..self.state.observer.stats()
+        }
     }
 
     /// Returns the state of the loader, of L2 and of the event bus, as this instance sees them.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.state.health()
+        let state = &self.state;
+        let l2 =
+            |l2: &Arc<L2<V>>| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering };
+        Health {
+            origin: state.observer.origin_health(state.now()),
+            l2: state.l2.as_ref().map(l2),
+            event_bus: state.bus.as_ref().map(|bus| bus.client.health(state.now())),
+            loads_in_flight: state.flights.running(),
+            closed: state.check_open().is_err(),
+        }
     }
 
     /// Returns what this cache guarantees with its options.
@@ -312,7 +331,11 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// Dropping the future changes nothing.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.state.ready().await
+        self.state.check_open()?;
+        if let Some(bus) = &self.state.bus {
+            bus.client.ready(&self.state).await?;
+        }
+        self.state.check_open()
     }
 
     /// Calls `handler` for each event from now on, until the returned guard is dropped.

@@ -1,8 +1,5 @@
-//! L1 access: classifies the entry of a key, serves it, and fills L1 with values from L2.
-//!
-//! All readers but one use the classification [`L1State`]. The exception is the hit path
-//! (`l1_hit`, `l1_answer`), which runs on every hit: it reads the coarse clock and asks L1 for a
-//! fresh value only.
+//! L1 access: the answers of L1 that need no load, the stale entries that a load may serve, and
+//! values of L2 that fill L1.
 
 use std::sync::Arc;
 
@@ -21,35 +18,6 @@ use crate::{
 
 /// After this many hits of a thread, the thread checks whether the coarse clock still runs.
 const HITS_PER_CLOCK_CHECK: u64 = 16;
-
-/// The state of one key in L1.
-pub(super) enum L1State<V> {
-    /// Within its ttl, and not untrusted.
-    Fresh(Entry<V>),
-    /// Stale, and its last load failed a moment ago: served without another load.
-    Throttled(Entry<V>),
-    /// Past its ttl or untrusted: served only if a load fails or is slow.
-    Stale(Entry<V>),
-    /// Never served: past its stale window, untrusted while fail-safe is off, or about to be
-    /// removed by a pattern delete. The state carries the entry, so that the caller drops it where
-    /// no lock is held: it may be the last owner of a user value.
-    Unusable(Entry<V>),
-    /// The key is known not to exist.
-    Missing,
-    /// L1 has neither an entry nor a negative entry.
-    Empty,
-}
-
-impl<V> L1State<V> {
-    /// Splits the entry into (servable, not servable).
-    pub(super) fn split(self) -> (Option<Entry<V>>, Option<Entry<V>>) {
-        match self {
-            Self::Fresh(entry) | Self::Throttled(entry) | Self::Stale(entry) => (Some(entry), None),
-            Self::Unusable(entry) => (None, Some(entry)),
-            Self::Missing | Self::Empty => (None, None),
-        }
-    }
-}
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     /// The hottest path: the value of a key, if L1 has a fresh one.
@@ -75,66 +43,42 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         None
     }
 
-    /// The same answer with its age.
+    /// The same answer with its source and, unless only the coarse clock calls it fresh, its age.
     pub(super) fn l1_result(&self, key: &Arc<str>, accepts_none: bool) -> Option<ReadResult<V>> {
-        match self.l1_state(key, self.now(), self.l1.get(key)) {
-            state @ L1State::Fresh(_) => self.serve_l1(key, state),
-            L1State::Missing if accepts_none => self.serve_l1(key, L1State::Missing),
-            _ => None,
+        let now = self.now();
+        if let Some(entry) = self.l1.get(key).filter(|entry| self.is_served(entry, now)) {
+            self.report_hit(key, Level::L1, false);
+            return Some(ReadResult::from_l1(Arc::clone(key), entry, now, None));
         }
-    }
-
-    /// Classifies the `entry` that the caller has read from L1.
-    pub(super) fn l1_state(&self, key: &str, now: u64, entry: Option<Entry<V>>) -> L1State<V> {
-        let Some(entry) = entry else {
-            let is_missing = self.is_known_missing(key, now);
-            return if is_missing { L1State::Missing } else { L1State::Empty };
-        };
-        // Fail-safe serves an untrusted entry as a stale one.
-        let may_serve = self.options.fail_safe.enabled || self.is_trusted(&entry, now);
-        if self.is_served(&entry, now) {
-            L1State::Fresh(entry)
-        } else if !entry.is_usable(now) || !may_serve {
-            L1State::Unusable(entry)
-        } else if entry.is_throttled(now) {
-            L1State::Throttled(entry)
-        } else {
-            L1State::Stale(entry)
-        }
+        let answer = self.l1_answer(key, accepts_none)?;
+        Some(ReadResult::from_flight(Arc::clone(key), answer, Source::L1))
     }
 
     /// Whether an entry answers a read without a load or a look-up in L2.
     pub(super) fn is_served(&self, entry: &Entry<V>, now: u64) -> bool {
-        entry.is_fresh(now) && self.is_trusted(entry, now)
+        entry.is_fresh(now) && entry.stored_at_or_after(self.min_stored_at(now))
     }
 
-    fn is_trusted(&self, entry: &Entry<V>, now: u64) -> bool {
-        entry.stored_at_or_after(self.min_stored_at(now))
-    }
-
-    /// Classifies the entry of a key for a load: an entry that a running pattern delete is about to
-    /// remove is not usable, and the read does not count as a use.
-    pub(super) fn recheck_l1(&self, key: &str, now: u64) -> L1State<V> {
-        match self.l1.peek(key) {
-            Some(entry) if self.active_patterns.covers(key) => L1State::Unusable(entry),
-            entry => self.l1_state(key, now, entry),
+    /// Returns the entry of a key, fresh or stale, if it may be served when a load fails. The read
+    /// does not count as a use.
+    ///
+    /// An untrusted entry is served only as a stale one, so with fail-safe; an entry that a running
+    /// pattern delete is about to remove is never served. An entry that may not be served goes to
+    /// `unusable`, to be dropped where no lock is held: it may be the last owner of a user value.
+    pub(super) fn usable(
+        &self,
+        key: &str,
+        now: u64,
+        unusable: &mut Option<Entry<V>>,
+    ) -> Option<Entry<V>> {
+        let entry = self.l1.peek(key)?;
+        let may_serve =
+            self.options.fail_safe.enabled || entry.stored_at_or_after(self.min_stored_at(now));
+        if entry.is_usable(now) && may_serve && !self.active_patterns.covers(key) {
+            return Some(entry);
         }
-    }
-
-    /// Reports and returns the answer of a state; `None` for a state that needs a load.
-    pub(super) fn serve_l1(&self, key: &Arc<str>, state: L1State<V>) -> Option<ReadResult<V>> {
-        match state {
-            L1State::Fresh(entry) => {
-                self.report_hit(key, Level::L1, false);
-                Some(ReadResult::from_l1(Arc::clone(key), entry, self.now(), None))
-            }
-            L1State::Throttled(entry) => Some(self.serve_stale(key, entry, StaleReason::Throttled)),
-            L1State::Missing => {
-                self.report_hit(key, Level::L1, true);
-                Some(ReadResult::from_flight(Arc::clone(key), None, Source::L1))
-            }
-            L1State::Stale(_) | L1State::Unusable(_) | L1State::Empty => None,
-        }
+        *unusable = Some(entry);
+        None
     }
 
     pub(super) fn serve_stale(
@@ -153,7 +97,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// unless a value was published or deleted since the flight started.
     pub(super) fn stale_candidate(&self, key: &str, flight: &Flight<V>) -> Option<Entry<V>> {
         let now = self.now();
-        let (held, _unusable) = self.recheck_l1(key, now).split();
+        let held = self.usable(key, now, &mut None);
         let stale = flight.context.stale().filter(|stale| stale.is_usable(now));
         let stale = stale.filter(|_| self.flights.is_stale_valid(key, flight));
         Entry::prefer_longer_usable(held, stale, now)
@@ -169,21 +113,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
         lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
         let entry = self.entry(&key, &value, lifetime);
-        let displaced = ticket.promote(|| match entry {
-            Some(entry) => self.l1.insert(&key, entry),
-            None => self.l1.remove(&key),
-        });
-        if let Some(displaced) = displaced {
-            self.drop_displaced(displaced);
-        }
+        self.drop_displaced(ticket.promote(|| self.store_l1(&key, entry)));
     }
 
-    fn is_known_missing(&self, key: &str, now: u64) -> bool {
+    pub(super) fn is_known_missing(&self, key: &str, now: u64) -> bool {
         self.l1.is_known_missing(key, now, self.min_stored_at(now))
     }
 
     #[inline]
-    fn report_hit(&self, key: &str, level: Level, negative: bool) {
+    pub(super) fn report_hit(&self, key: &str, level: Level, negative: bool) {
         let before = self.observer.count(match (level, negative) {
             (_, true) => Counter::NegativeHits,
             (Level::L1, false) => Counter::L1Hits,

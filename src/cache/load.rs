@@ -40,17 +40,10 @@ pub(super) struct Load<V: Send + Sync + 'static, L> {
 
 /// The rights that a load got from L2, which had no fresh value.
 pub(super) struct L2Rights<V: Send + Sync + 'static> {
-    lease: Option<NamedLease>,
+    pub(super) lease: Option<NamedLease>,
     /// Whether the store holds a value of the key, usable or not.
-    has_value: bool,
-    lock: Option<LockOutcome<V>>,
-}
-
-impl<V: Send + Sync + 'static> L2Rights<V> {
-    /// The rights of a load without L2.
-    pub(super) fn none() -> Self {
-        Self { lease: None, has_value: false, lock: None }
-    }
+    pub(super) has_value: bool,
+    pub(super) lock: Option<LockOutcome<V>>,
 }
 
 /// Starts a load: polls it once in place, and spawns it if it is not ready. So a loader that is
@@ -120,10 +113,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// Runs the loader and publishes its result.
     pub(super) async fn run_loader<L: Loader<V>>(
         self: Arc<Self>,
-        Load { lead, loader, call, chain }: Load<V, L>,
+        Load { mut lead, loader, call, chain }: Load<V, L>,
         L2Rights { lease, has_value, lock }: L2Rights<V>,
     ) {
-        let mut lead = lead;
         let key = Arc::clone(lead.ticket.key());
         let hard = self.options.load_timeouts(call.as_deref()).hard;
         self.observer.count(Counter::Loads);
@@ -192,7 +184,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let mut refused = false;
         let ttl = self.options.l2_ttl(&own, call);
         // Read before the ticket is checked, so that it covers no delete after that check.
-        let causal_context = self.causal_context();
+        let bus = self.bus.as_ref();
+        let causal_context = bus.and_then(|bus| bus.client.causal_context(self.now()));
         let displaced = if let Some(value) = &value {
             let published = self.publish_l2(&mut lead.ticket, value, ttl, lease).await;
             refused = published == PublishOutcome::Refused;
@@ -208,8 +201,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         lead.complete(Ok(LoadOk { value: value.clone(), from_l2: false, refused }));
         if let Some(displaced) = displaced {
             self.drop_displaced(displaced);
-            if let Some(value) = value {
-                self.broadcast_value(&key, &value, ttl, causal_context);
+            if let (Some(value), Some(bus)) = (value, bus) {
+                let encode = || bus.encode(&value);
+                bus.client.broadcast_value(self, &key, ttl, causal_context, encode);
             }
         }
     }
@@ -246,10 +240,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let lifetime = self.options.l1_lifetime(own, call, fastrand::f64);
         let entry = self.entry(&key, value, lifetime);
         let kept = entry.is_some();
-        let displaced = ticket.publish(|| match entry {
-            Some(entry) => self.l1.insert(&key, entry),
-            None => self.l1.remove(&key),
-        })?;
+        let displaced = ticket.publish(|| self.store_l1(&key, entry))?;
         if kept {
             self.observer.emit(|| Event::Set { key: &key, ttl: lifetime.ttl });
         }
@@ -285,9 +276,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         let (fallback, displaced) = self.throttle_stale(&mut lead);
         lead.complete(Err(LoadErr { error, fallback }));
-        if let Some(displaced) = displaced {
-            self.drop_displaced(displaced);
-        }
+        self.drop_displaced(displaced);
     }
 
     /// Finds the entry to serve after a failed load. If the entry is stale, throttles the key: no
@@ -303,8 +292,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // Dropped after the lock: it may be the last owner of a user value.
         let mut unusable = None;
         lead.ticket.with_validity(|validity| {
-            let held;
-            (held, unusable) = self.recheck_l1(&key, now).split();
+            let held = self.usable(&key, now, &mut unusable);
             let stale = stale.clone().filter(|_| validity.stale_valid);
             let Some(entry) = Entry::prefer_longer_usable(held, stale, now) else {
                 return (None, None);

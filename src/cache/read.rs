@@ -1,11 +1,4 @@
 //! The read path: L1, then a single flight to join or to lead, then its result.
-//!
-//! | step | where |
-//! | --- | --- |
-//! | classify and serve the entry of L1 | `l1_access.rs` |
-//! | join a flight, or lead one | here |
-//! | the leader's load: L2, the loader, publication | `load.rs` |
-//! | wait for the result, or until a timeout | `follow.rs` |
 
 use std::sync::Arc;
 
@@ -13,7 +6,6 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     flight_context::{FlightContext, Lead},
-    l1_access::L1State,
     load::{L2Rights, Load, start_load},
     outcome::{ReadResult, Source},
     state::CacheState,
@@ -23,7 +15,7 @@ use crate::{
     error::Error,
     flight::{Join, LoadChain},
     load::{IntoLoaded, Loader},
-    observe::{Counter, Event},
+    observe::{Counter, Event, Level, StaleReason},
     options::{CallOptions, Timeouts},
     resilience::task_tracker::TaskToken,
 };
@@ -41,8 +33,14 @@ struct Wanted {
     accepts_none: bool,
 }
 
-/// The answer that a caller finds in L1 just before it would load. An error: the cache is closed.
-type L1Answer<V> = Result<L1State<V>, Error>;
+/// An answer that a caller finds in L1 just before it would load.
+enum L1Answer<V> {
+    Fresh(Entry<V>),
+    /// Stale, and its last load failed a moment ago.
+    Throttled(Entry<V>),
+    /// The key is known not to exist.
+    Missing,
+}
 
 enum Joined<V> {
     Done(ReadResult<V>),
@@ -79,10 +77,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     pub(super) async fn has(self: &Arc<Self>, key: &str) -> bool {
-        match (self.l1_state(key, self.now(), self.l1.peek(key)), &self.l2) {
-            (L1State::Fresh(_), _) => true,
-            (L1State::Missing, _) | (_, None) => false,
-            (_, Some(l2)) => self.check_open().is_ok() && { l2.get(key).await.is_some() },
+        let now = self.now();
+        if self.l1.peek(key).is_some_and(|entry| self.is_served(&entry, now)) {
+            return true;
+        }
+        match &self.l2 {
+            Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
+                l2.get(key).await.is_some()
+            }
+            _ => false,
         }
     }
 
@@ -114,7 +117,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             start_load(state.load_via_l2(load), token, depth)
         } else {
             self.report_miss(&key);
-            start_load(state.run_loader(load, L2Rights::none()), token, depth)
+            let rights = L2Rights { lease: None, has_value: false, lock: None };
+            start_load(state.run_loader(load, rights), token, depth)
         };
         if !is_started {
             return Err(Error::no_runtime(&key));
@@ -143,25 +147,21 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         loop {
             let (mut token, mut unusable) = (None, None);
             let recheck = || {
-                let (context, dropped) = self.recheck(key, chain, wanted)?;
-                unusable = dropped;
+                let context = self.recheck(key, chain, wanted, &mut unusable);
                 // Under the lock too: `close` waits for every load that has started.
-                token = Some(self.running.token());
-                Ok::<_, L1Answer<V>>(context)
+                token = context.is_ok().then(|| self.running.token());
+                context
             };
             let joined = self.flights.join(key, self.now(), joins < MAX_JOINS, recheck);
             drop(unusable);
+            let has_waited = joins > 0;
             match joined {
-                Join::Found(answer) => {
-                    if let Some(result) = self.serve_l1(key, answer?) {
-                        return Ok(Joined::Done(result));
-                    }
-                }
-                Join::Lead(lead) => return Ok(Joined::Lead { lead, token, has_waited: joins > 0 }),
+                Join::Found(answer) => return Ok(Joined::Done(self.serve_l1(key, answer?))),
+                Join::Lead(lead) => return Ok(Joined::Lead { lead, token, has_waited }),
                 Join::Bypass(lead) => {
                     self.observer.count(Counter::Bypassed);
                     self.observer.emit(|| Event::InflightBypass { key });
-                    return Ok(Joined::Lead { lead, token, has_waited: joins > 0 });
+                    return Ok(Joined::Lead { lead, token, has_waited });
                 }
                 Join::Follow(follower) => {
                     joins += 1;
@@ -186,8 +186,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
     }
 
-    /// Reads L1 a last time before a load, under the lock under which L1 is filled. Returns the
-    /// answer as `Err`; else the context of the new flight, and an entry to drop after the lock.
+    /// Reads L1 a last time before a load, under the lock under which L1 is filled. An error is the
+    /// answer of the call, so that no flight starts.
     ///
     /// Reads the clock itself, so that an entry filled a moment ago is not from the future.
     fn recheck(
@@ -195,18 +195,35 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         key: &str,
         chain: &LoadChain,
         wanted: Wanted,
-    ) -> Result<(FlightContext<V>, Option<Entry<V>>), L1Answer<V>> {
+        unusable: &mut Option<Entry<V>>,
+    ) -> Result<FlightContext<V>, Result<L1Answer<V>, Error>> {
         // Under the lock, so that a load either sees the close or is revoked by it.
         self.check_open().map_err(Err)?;
         let now = self.now();
-        match self.recheck_l1(key, now) {
-            state @ (L1State::Fresh(_) | L1State::Throttled(_)) if !wanted.refresh => {
-                Err(Ok(state))
+        match self.usable(key, now, unusable) {
+            Some(entry) if !wanted.refresh && self.is_served(&entry, now) => {
+                Err(Ok(L1Answer::Fresh(entry)))
             }
-            L1State::Missing if !wanted.refresh && wanted.accepts_none => Err(Ok(L1State::Missing)),
-            state => {
-                let (stale, unusable) = state.split();
-                Ok((FlightContext::new(chain.id, now, stale), unusable))
+            Some(entry) if !wanted.refresh && entry.is_throttled(now) => {
+                Err(Ok(L1Answer::Throttled(entry)))
+            }
+            None if !wanted.refresh && wanted.accepts_none && self.is_known_missing(key, now) => {
+                Err(Ok(L1Answer::Missing))
+            }
+            stale => Ok(FlightContext::new(chain.id, now, stale)),
+        }
+    }
+
+    fn serve_l1(&self, key: &Arc<str>, answer: L1Answer<V>) -> ReadResult<V> {
+        match answer {
+            L1Answer::Fresh(entry) => {
+                self.report_hit(key, Level::L1, false);
+                ReadResult::from_l1(Arc::clone(key), entry, self.now(), None)
+            }
+            L1Answer::Throttled(entry) => self.serve_stale(key, entry, StaleReason::Throttled),
+            L1Answer::Missing => {
+                self.report_hit(key, Level::L1, true);
+                ReadResult::from_flight(Arc::clone(key), None, Source::L1)
             }
         }
     }

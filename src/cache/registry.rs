@@ -16,16 +16,19 @@ use crate::glob::Pattern;
 /// A pattern delete first revokes the tickets of the matching loads, then walks L1. A load that
 /// begins during the walk would find an old entry that the walk has not reached, keep it as its
 /// stale copy, and store it again behind the walk when the loader fails. So while a walk lasts,
-/// loads of the keys that its pattern matches begin without a stale copy.
+/// loads of the keys that its pattern matches begin without a stale copy. The pattern is inserted
+/// before the tickets are revoked: that locks every shard of the flights, so each load that begins
+/// later sees the pattern.
 pub(super) type ActivePatterns = Registry<Pattern>;
 
 /// The callers that wait for the load of a peer, which holds the distributed lock of their key.
 /// The subscriber wakes them when a message about the key was applied. Without a bus, or if the
-/// message is lost, they poll.
+/// message is lost, they poll. A caller is inserted before it looks in L2 once more, so that it
+/// misses no message.
 pub(super) type LockWaiters = Registry<LockWaiter>;
 
 pub(super) struct LockWaiter {
-    key: Arc<str>,
+    pub(super) key: Arc<str>,
     /// Notified by the subscriber; one notification is kept for a caller that does not wait yet.
     pub(super) notified: Notify,
 }
@@ -38,7 +41,7 @@ pub(super) struct Registry<T> {
 /// An item of a registry, until it is dropped.
 pub(super) struct Registered<'a, T> {
     registry: &'a Registry<T>,
-    item: Arc<T>,
+    pub(super) item: Arc<T>,
 }
 
 impl<T> Default for Registry<T> {
@@ -48,22 +51,10 @@ impl<T> Default for Registry<T> {
 }
 
 impl<T> Registry<T> {
-    fn insert(&self, item: Arc<T>) -> Registered<'_, T> {
+    pub(super) fn insert(&self, item: Arc<T>) -> Registered<'_, T> {
         self.items.lock().push(Arc::clone(&item));
         self.count.fetch_add(1, Ordering::SeqCst);
         Registered { registry: self, item }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count.load(Ordering::SeqCst) == 0
-    }
-}
-
-impl<T> std::ops::Deref for Registered<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.item
     }
 }
 
@@ -75,26 +66,16 @@ impl<T> Drop for Registered<'_, T> {
 }
 
 impl ActivePatterns {
-    /// To be called before the tickets of the running loads are revoked: that locks every shard
-    /// of the flights, so each load that begins later sees the pattern.
-    pub(super) fn begin(&self, pattern: &Arc<Pattern>) -> Registered<'_, Pattern> {
-        self.insert(Arc::clone(pattern))
-    }
-
     /// Returns whether a load of this key must begin without a stale copy.
     pub(super) fn covers(&self, key: &str) -> bool {
-        !self.is_empty() && self.items.lock().iter().any(|pattern| pattern.matches(key))
+        self.count.load(Ordering::SeqCst) > 0
+            && self.items.lock().iter().any(|pattern| pattern.matches(key))
     }
 }
 
 impl LockWaiters {
-    /// To be called before the caller looks in L2 once more, so that it misses no message.
-    pub(super) fn register(&self, key: &Arc<str>) -> Registered<'_, LockWaiter> {
-        self.insert(Arc::new(LockWaiter { key: Arc::clone(key), notified: Notify::new() }))
-    }
-
     pub(super) fn wake(&self, key: &str) {
-        if !self.is_empty() {
+        if self.count.load(Ordering::SeqCst) > 0 {
             let items = self.items.lock();
             let waiters = items.iter().filter(|waiter| *waiter.key == *key);
             waiters.for_each(|waiter| waiter.notified.notify_one());

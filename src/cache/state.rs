@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{
     bus::BusClient,
-    codec::Codec,
+    codec::{Codec, catch_panic::catch_codec_panic},
     entry::{Entry, Lifetime},
     error::Error,
     l1::{Displaced, L1},
     l2::L2,
-    observe::{Counter, Event, Health, L2Health, Observer, Stats},
+    observe::{Counter, Event, Observer},
     options::CacheOptions,
     resilience::task_tracker::TaskTracker,
     time::{Clock, SystemClock, coarse_now},
@@ -50,6 +50,13 @@ pub(super) struct CacheState<V> {
 pub(super) struct CacheBus<V> {
     pub(super) client: Arc<BusClient>,
     pub(super) codec: Arc<dyn Codec<V>>,
+}
+
+impl<V: 'static> CacheBus<V> {
+    /// Encodes a value for a message; `None` if the codec fails or panics.
+    pub(super) fn encode(&self, value: &V) -> Option<Vec<u8>> {
+        catch_codec_panic(|| self.codec.encode_plain(value)).ok()
+    }
 }
 
 /// Stops the tasks of a cache when its last handle is dropped. Handles own it, tasks do not.
@@ -111,35 +118,22 @@ impl<V: 'static> CacheState<V> {
         entry.is_worth_keeping().then_some(entry)
     }
 
+    /// Writes an [entry](Self::entry) to L1; `None` removes the key.
+    pub(super) fn store_l1(&self, key: &Arc<str>, entry: Option<Entry<V>>) -> Displaced<V> {
+        match entry {
+            Some(entry) => self.l1.insert(key, entry),
+            None => self.l1.remove(key),
+        }
+    }
+
     /// Counts the entries that an insert evicted or replaced, and drops them. To be called where no
     /// lock is held: the `Drop` of a value is user code. A panic in it is caught.
-    pub(super) fn drop_displaced(&self, displaced: Displaced<V>) {
+    pub(super) fn drop_displaced(&self, displaced: impl Into<Option<Displaced<V>>>) {
+        let Some(displaced) = displaced.into() else { return };
         let evictions = displaced.evictions();
         if evictions > 0 {
             self.observer.count_many(Counter::L1Evictions, evictions);
         }
         let _ = catch_unwind(AssertUnwindSafe(|| drop(displaced)));
-    }
-
-    pub(super) fn stats(&self) -> Stats {
-        Stats {
-            l1_entries: self.l1.len() as u64,
-            l1_weight: self.l1.weight(),
-            loads_in_flight: self.flights.running() as u64,
-            ..self.observer.stats()
-        }
-    }
-
-    pub(super) fn health(&self) -> Health {
-        Health {
-            origin: self.observer.origin_health(self.now()),
-            l2: self
-                .l2
-                .as_ref()
-                .map(|l2| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering }),
-            event_bus: self.bus.as_ref().map(|bus| bus.client.health(self.now())),
-            loads_in_flight: self.flights.running(),
-            closed: self.closed.load(Ordering::Acquire),
-        }
     }
 }

@@ -10,36 +10,17 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
-    time::Duration,
 };
 
 use tokio::runtime::Handle;
 
-use super::{flight_context::Ticket, state::CacheState};
+use super::state::CacheState;
 use crate::{
-    entry::Entry,
-    error::Error,
-    glob::Pattern,
-    l1::Displaced,
-    l2::{self, L2},
-    observe::Event,
-    options::CallOptions,
-    resilience::DropGuard,
+    error::Error, glob::Pattern, l2, observe::Event, options::CallOptions, resilience::DropGuard,
 };
 
-/// After this number of keys, which take some tens of microseconds, a walk over L1 lets other
-/// tasks of its thread run.
+/// After this number of keys, some tens of microseconds, a walk over L1 lets other tasks run.
 const WALK_BATCH: usize = 512;
-
-/// What a `set` may still do to L1, once L2 has the value.
-enum WriteRight<V> {
-    /// Without L2 the value is written in any case.
-    Unlimited,
-    /// The value is written, unless the key was deleted or `set` since the ticket was taken.
-    Ticket(Ticket<V>),
-    /// L2 refused the value: the key was deleted or `set` there meanwhile.
-    Superseded,
-}
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn set(
@@ -51,29 +32,36 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let lifetime = self.options.l1_lifetime(call, None, fastrand::f64);
         let ttl = self.options.l2_ttl(call, None);
         let text: Arc<str> = Arc::from(key);
-        let broadcast = self.begin_broadcast(key);
-        let message = self.set_message(&text, value, ttl);
-        if self.l2.is_some()
-            && let Err(closed) = self.remove_l1_if_open(key)
-        {
-            broadcast.cancel();
-            return Err(closed);
+        let broadcast = self.begin_broadcast(key, false);
+        let bus = self.bus.as_ref();
+        let message =
+            bus.and_then(|bus| bus.client.set_message(&**self, &text, ttl, || bus.encode(value)));
+        let mut published = None;
+        if let Some(l2) = &self.l2 {
+            if let Err(closed) = self.remove_l1_if_open(key) {
+                broadcast.cancel();
+                return Err(closed);
+            }
+            let ticket = self.flights.ticket(&text);
+            let invalidate = self.invalidate_l1_on_drop(key);
+            let outcome = l2.set(&text, value, ttl).await;
+            let outcome = outcome.map_err(|failure| unreachable(key, failure))?;
+            invalidate.disarm();
+            published = Some((ticket, outcome));
         }
-        let right = match &self.l2 {
-            Some(l2) => self.set_l2(l2, &text, value, ttl).await?,
-            None => WriteRight::Unlimited,
-        };
         let entry = self.entry(key, value, lifetime);
         let mut broadcast = Some(broadcast);
-        // Runs under the lock of the key's flights.
+        // Runs under the lock of the key's flights. So the write either finds the cache closed, or
+        // is removed by `close`.
         let write = || {
-            let displaced = self.put_l1(&text, entry)?;
+            self.check_open()?;
+            let displaced = self.store_l1(&text, entry);
             Ok::<_, Error>((displaced, broadcast.take().map(|it| it.commit(message))))
         };
-        let written = match right {
-            WriteRight::Unlimited => Some(self.flights.invalidate(key, write)),
-            WriteRight::Ticket(mut ticket) => ticket.overwrite(write),
-            WriteRight::Superseded => None,
+        let written = match published {
+            None => Some(self.flights.invalidate(key, write)),
+            Some((_ticket, l2::PublishOutcome::Refused)) => None,
+            Some((mut ticket, _)) => ticket.overwrite(write),
         };
         let committed = match written {
             Some(Ok((displaced, committed))) => {
@@ -87,7 +75,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 }
                 return Err(closed);
             }
-            // Another delete or `set`, of this instance or of a peer, came later.
+            // A later delete or `set`, of this instance or of a peer, took the right to write.
             None => {
                 self.invalidate_l1(key);
                 broadcast.map(|it| it.commit(None))
@@ -100,26 +88,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
     }
 
-    async fn set_l2(
-        &self,
-        l2: &Arc<L2<V>>,
-        key: &Arc<str>,
-        value: &Arc<V>,
-        ttl: Duration,
-    ) -> Result<WriteRight<V>, Error> {
-        let ticket = self.flights.ticket(key);
-        let invalidate = self.invalidate_l1_on_drop(key);
-        let published = l2.set(key, value, ttl).await;
-        let published = published.map_err(|failure| unreachable(key, failure))?;
-        invalidate.disarm();
-        Ok(match published {
-            l2::PublishOutcome::Refused => WriteRight::Superseded,
-            _ => WriteRight::Ticket(ticket),
-        })
-    }
-
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
-        let broadcast = self.begin_broadcast(key);
+        let broadcast = self.begin_broadcast(key, false);
         if let Err(closed) = self.remove_l1_if_open(key) {
             broadcast.cancel();
             return Err(closed);
@@ -138,7 +108,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
-        let broadcast = self.begin_pattern_broadcast(glob);
+        let broadcast = self.begin_broadcast(glob, true);
         self.invalidate_l1_matching(&pattern).await;
         if let Some(l2) = &self.l2 {
             let invalidate = self.invalidate_l1_matching_on_drop(&pattern);
@@ -151,24 +121,6 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let committed = broadcast.commit(None);
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
         committed.wait_acked().await
-    }
-
-    pub(super) async fn size(&self) -> u64 {
-        let in_l2 = match &self.l2 {
-            Some(l2) => l2.size().await,
-            None => None,
-        };
-        in_l2.unwrap_or_else(|| self.l1.len() as u64)
-    }
-
-    /// To be called under the lock of the key's flights, so that the write either finds the cache
-    /// closed, or is removed by `close`.
-    fn put_l1(&self, key: &Arc<str>, entry: Option<Entry<V>>) -> Result<Displaced<V>, Error> {
-        self.check_open()?;
-        Ok(match entry {
-            Some(entry) => self.l1.insert(key, entry),
-            None => self.l1.remove(key),
-        })
     }
 
     /// Removes a key from L1 and revokes the tickets of its running loads.
@@ -195,7 +147,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     pub(super) async fn invalidate_l1_matching(&self, pattern: &Arc<Pattern>) {
-        let active = self.active_patterns.begin(pattern);
+        let active = self.active_patterns.insert(Arc::clone(pattern));
         self.flights.invalidate_matching(|key| pattern.matches(key));
         for (walked, ()) in self.l1.sweep(pattern).enumerate() {
             if walked % WALK_BATCH == WALK_BATCH - 1 {
@@ -217,15 +169,14 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(walk)),
                 // The walk waits for nothing: it only yields, and here there is no other task.
-                Err(_) => poll_to_end(walk),
+                Err(_) => {
+                    let mut walk = pin!(walk);
+                    let context = &mut Context::from_waker(Waker::noop());
+                    while walk.as_mut().poll(context).is_pending() {}
+                }
             }
         })
     }
-}
-
-fn poll_to_end(future: impl Future<Output = ()>) {
-    let mut future = pin!(future);
-    while future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
 }
 
 fn unreachable(key: &str, failure: l2::Failure) -> Error {

@@ -1,12 +1,38 @@
-//! The cache as its bus client sees it: how the messages of peers change L1.
+//! Bus access: what the cache asks of its bus client, and how the messages of peers change L1.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{flight_context::Ticket, state::CacheState};
 use crate::{
-    bus::Sink, codec::catch_panic::catch_codec_panic, entry::Lifetime, glob::Pattern,
-    observe::Observer, options::CallOptions,
+    bus::{PendingBroadcast, Sink},
+    codec::catch_panic::catch_codec_panic,
+    entry::Lifetime,
+    glob::Pattern,
+    observe::Observer,
+    options::CallOptions,
 };
+
+impl<V: Send + Sync + 'static> CacheState<V> {
+    /// Starts the tasks of the bus client, unless they run. To be called by each verb that leaves
+    /// L1.
+    pub(super) fn ensure_bus_tasks(self: &Arc<Self>) {
+        if let Some(bus) = &self.bus {
+            bus.client.ensure_tasks(self);
+        }
+    }
+
+    /// To be called before a key, or the keys that match a glob, are deleted or `set` in L1.
+    pub(super) fn begin_broadcast<'a>(
+        self: &'a Arc<Self>,
+        name: &'a str,
+        is_pattern: bool,
+    ) -> PendingBroadcast<'a, Self> {
+        match &self.bus {
+            Some(bus) => bus.client.begin_invalidation(self, name, is_pattern),
+            None => PendingBroadcast::without_bus(),
+        }
+    }
+}
 
 impl<V: Send + Sync + 'static> Sink for CacheState<V> {
     type Ticket = Ticket<V>;
@@ -58,9 +84,7 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         let write = || self.l1.insert(&key, entry);
         let displaced = if prime { ticket.promote(write) } else { ticket.overwrite(write) };
         let is_kept = displaced.is_some();
-        if let Some(displaced) = displaced {
-            self.drop_displaced(displaced);
-        }
+        self.drop_displaced(displaced);
         is_kept
     }
 
