@@ -102,8 +102,9 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// Starts the task that retries pending invalidations, unless none is pending or the task
     /// runs already. The task ends when none is pending any more, or with the cache.
     ///
-    /// Called when an invalidation becomes pending, and also at the start of each call: an
-    /// invalidation may become pending outside of a runtime, or the task's runtime may shut down.
+    /// Called when an invalidation becomes pending, and also at the start of each read, write and
+    /// delete: the first may have happened outside of a runtime, or the task's runtime may have
+    /// shut down.
     pub(super) fn ensure_retry_task(self: &Arc<Self>) {
         if self.pending.is_empty() || !has_timer() {
             return;
@@ -125,7 +126,8 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// Sends the pending invalidations to the store, the oldest first. A failed one goes to the end
-    /// of the queue. Returns `Ok` when none is pending, and the last failure after three in a row.
+    /// of the queue. Returns `Ok` when none is pending, and a failure if the circuit is open, or
+    /// after three failures in a row (after fewer if fewer are pending).
     ///
     /// The circuit breaker counts none of these failures: one invalidation that always fails must
     /// not keep the store from serving everything else.

@@ -1,8 +1,8 @@
 //! Interop only: the versioned keys of the TypeScript package.
 //!
 //! The TypeScript package stores the value of a key under the name `<key>::v<version>`, where the
-//! version counts the deletes of the key. Only this file knows these names. They are
-//! used if `l2.versioning` is set, for a store that TypeScript instances share.
+//! version counts the deletes of the key. Only this file knows these names. They are used if
+//! `l2.versioning` is set, for a store that TypeScript instances share.
 //!
 //! Each instance counts for itself, and a message about a delete or set carries the version of its
 //! publisher. A subscriber that is behind adopts the higher version, so that both see each other's
@@ -48,10 +48,10 @@ struct Version {
     deleted_up_to: u64,
 }
 
-/// Of an unknown key that this instance may have deleted or set, and forgotten.
+/// Version of an unknown key that this instance may have deleted or set, and forgotten.
 const FORGOTTEN: Version = Version { current: 0, deleted_up_to: DELETE_WINDOW };
-/// Of an unknown key that this instance never deleted or set: it made no delete that a peer's
-/// version could be out of reach of.
+/// Version of an unknown key that this instance never deleted or set: no value of the key can be
+/// older than a delete of this instance.
 const UNTOUCHED: Version = Version { current: 0, deleted_up_to: u64::MAX };
 
 const MAX_KEYS: usize = 10_000;

@@ -43,7 +43,7 @@ struct TimedLease {
     lease: Lease,
     until: u64,
     /// The lease of a write, which loads do not share.
-    exclusive: bool,
+    is_exclusive: bool,
 }
 
 #[derive(Clone)]
@@ -197,10 +197,10 @@ impl State {
         Some(StoredValue { value: kept.value.clone(), ttl })
     }
 
-    fn give_lease(&mut self, key: &str, until: u64, exclusive: bool) -> Lease {
+    fn give_lease(&mut self, key: &str, until: u64, is_exclusive: bool) -> Lease {
         self.leases_given += 1;
         let lease = Lease::new(self.leases_given.to_string());
-        let given = TimedLease { lease: lease.clone(), until, exclusive };
+        let given = TimedLease { lease: lease.clone(), until, is_exclusive };
         self.leases.insert(key.to_owned(), given);
         lease
     }
@@ -230,7 +230,7 @@ impl Store for SharedStore {
             let until = until(now, request.lease_for);
             let lease = match state.leases.get_mut(key).filter(|out| now < out.until) {
                 // mutant shared-write-lease: s/None/Some(out.lease.clone())/
-                Some(out) if out.exclusive => None,
+                Some(out) if out.is_exclusive => None,
                 Some(out) => {
                     out.until = out.until.max(until);
                     Some(out.lease.clone())
@@ -250,14 +250,14 @@ impl Store for SharedStore {
     ) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
             // mutant absent-lease: s/is_some_and/is_none_or/
-            let good =
+            let is_valid =
                 state.leases.get(key).is_some_and(|out| out.lease == *lease && now < out.until);
-            if good {
+            if is_valid {
                 state.leases.remove(key);
                 let value = TimedValue { value, until: until(now, ttl) };
                 state.values.insert(key.to_owned(), value);
             }
-            good
+            is_valid
         })
     }
 
@@ -314,8 +314,8 @@ impl Store for SharedStore {
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
-            let own = state.locks.get_mut(key).filter(|(by, until)| by == owner && now < *until);
-            own.map(|(_, end)| *end = until(now, ttl)).is_some()
+            let lock = state.locks.get_mut(key).filter(|(by, until)| by == owner && now < *until);
+            lock.map(|(_, end)| *end = until(now, ttl)).is_some()
         })
     }
 
