@@ -9,13 +9,25 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
 };
 
-use super::{endpoint::external::ExternalConnection, store::scripts::Script};
+use super::store::scripts::Script;
 
 #[derive(Clone)]
 pub(crate) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
     External(Arc<dyn ExternalConnection>),
+}
+
+/// A connection of the application, whose type only the application knows.
+pub(crate) trait ExternalConnection: Send + Sync {
+    /// Returns a clone for one command: a command needs exclusive access to its connection.
+    fn clone_boxed(&self) -> Box<dyn ConnectionLike + Send>;
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> ExternalConnection for C {
+    fn clone_boxed(&self) -> Box<dyn ConnectionLike + Send> {
+        Box::new(self.clone())
+    }
 }
 
 /// The address of one node of a Cluster.
@@ -34,6 +46,15 @@ pub(crate) enum Request<'a> {
 }
 
 impl Connection {
+    /// Returns a clone for one command.
+    fn clone_boxed(&self) -> Box<dyn ConnectionLike + Send> {
+        match self {
+            Self::Server(server) => Box::new(server.clone()),
+            Self::Cluster(cluster) => Box::new(cluster.clone()),
+            Self::External(external) => external.clone_boxed(),
+        }
+    }
+
     /// Sends one command and decodes the reply.
     pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         decode(self.run_raw(command).await?)
@@ -41,27 +62,7 @@ impl Connection {
 
     /// Sends one command. An error reply of the server is returned as `Ok`.
     async fn run_raw(&self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::Server(server) => server.clone().req_packed_command(command).await,
-            Self::Cluster(cluster) => cluster.clone().req_packed_command(command).await,
-            Self::External(external) => external.clone_boxed().req_packed_command(command).await,
-        }
-    }
-
-    /// Sends commands in one round trip; in a Cluster all of them must be about one key. Error
-    /// replies of the server are returned among the others, as `Ok`.
-    async fn run_all(&self, pipeline: &Pipeline) -> RedisResult<Value> {
-        let count = pipeline.len();
-        let replies = match self {
-            Self::Server(server) => server.clone().req_packed_commands(pipeline, 0, count).await?,
-            Self::Cluster(cluster) => {
-                cluster.clone().req_packed_commands(pipeline, 0, count).await?
-            }
-            Self::External(external) => {
-                external.clone_boxed().req_packed_commands(pipeline, 0, count).await?
-            }
-        };
-        Ok(Value::Array(replies))
+        self.clone_boxed().req_packed_command(command).await
     }
 
     /// Sends a command to one node of a Cluster. Without a Cluster, sends it to the one server.
@@ -71,32 +72,29 @@ impl Connection {
         command: &Cmd,
     ) -> RedisResult<T> {
         let Some(Node { host, port }) = node else { return self.run(command).await };
-        self.route(SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port }, command)
-            .await
+        let to = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
+        self.route(RoutingInfo::SingleNode(to), command).await
     }
 
     /// Sends a command that has no key to any master.
     pub(crate) async fn run_anywhere<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        self.route(SingleNodeRoutingInfo::RandomPrimary, command).await
-    }
-
-    async fn route<T: FromRedisValue>(
-        &self,
-        to: SingleNodeRoutingInfo,
-        command: &Cmd,
-    ) -> RedisResult<T> {
-        let Self::Cluster(cluster) = self else { return self.run(command).await };
-        let to = RoutingInfo::SingleNode(to);
-        decode(cluster.clone().route_command(command.clone(), to).await?)
+        let to = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+        self.route(to, command).await
     }
 
     /// Sends a command to all masters and returns their replies.
     pub(crate) async fn run_everywhere(&self, command: &Cmd) -> RedisResult<Vec<String>> {
-        let Self::Cluster(cluster) = self else { return Ok(vec![self.run(command).await?]) };
+        if !self.is_cluster() {
+            return Ok(vec![self.run(command).await?]);
+        }
         let to = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-        let reply = cluster.clone().route_command(command.clone(), to).await?;
-        let by_node: HashMap<String, String> = decode(reply)?;
+        let by_node: HashMap<String, String> = self.route(to, command).await?;
         Ok(by_node.into_values().collect())
+    }
+
+    async fn route<T: FromRedisValue>(&self, to: RoutingInfo, command: &Cmd) -> RedisResult<T> {
+        let Self::Cluster(cluster) = self else { return self.run(command).await };
+        decode(cluster.clone().route_command(command.clone(), to).await?)
     }
 
     /// Calls a script by its hash, and sends its source if the server does not have it: after a
@@ -122,17 +120,21 @@ impl Connection {
         }
     }
 
-    /// Sends a request and returns the reply, in which single values may be error replies.
+    /// Sends a request and returns the reply. The commands of a pipeline are sent in one round trip,
+    /// and in a Cluster must all be about one key; their error replies are among the others, as `Ok`.
     pub(crate) async fn send(&self, request: &Request<'_>) -> RedisResult<Value> {
         match request {
             Request::Command(command) => self.run(command).await,
-            Request::Pipeline(pipeline) => self.run_all(pipeline).await,
+            Request::Pipeline(pipeline) => {
+                let mut connection = self.clone_boxed();
+                let replies = connection.req_packed_commands(pipeline, 0, pipeline.len()).await?;
+                Ok(Value::Array(replies))
+            }
             Request::Script(script, call) => self.run_script(script, call).await,
         }
     }
 
-    /// Like [`send`](Self::send), but consumes this clone, which saves the clone that a command
-    /// needs otherwise.
+    /// Like [`send`](Self::send), but uses this clone instead of making another one.
     pub(crate) async fn send_owned(self, request: &Request<'_>) -> RedisResult<Value> {
         match (self, request) {
             (Self::Server(mut server), Request::Command(command)) => {
@@ -172,4 +174,10 @@ pub(crate) fn classify(error: &RedisError) -> Option<Fault> {
         return Some(Fault::NotWritable);
     }
     (error.is_connection_dropped() || error.is_io_error()).then_some(Fault::Disconnected)
+}
+
+/// Returns a field of the text that `INFO` returns, without surrounding whitespace.
+pub(crate) fn info_field(info: &str, name: &str) -> Option<String> {
+    let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(field, _)| *field == name).map(|(_, value)| value.trim().to_owned())
 }

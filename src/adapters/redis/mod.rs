@@ -4,7 +4,6 @@ mod builder;
 mod cluster;
 mod connection;
 mod endpoint;
-mod info;
 mod run_id;
 pub(crate) mod store;
 mod supervisor;

@@ -11,9 +11,8 @@ use std::collections::BTreeSet;
 use redis::{ErrorKind, RedisResult};
 
 use super::{
-    connection::Connection,
+    connection::{Connection, info_field},
     endpoint::role::Role,
-    info::info_field,
     store::{context::StoreContext, options::RestartPolicy, scan::Scanner},
 };
 use crate::error::BoxError;

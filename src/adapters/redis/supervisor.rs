@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     connection::{Connection, Fault},
-    endpoint::Connected,
+    endpoint::MasterAddress,
     run_id::RunIds,
     store::context::StoreContext,
 };
@@ -42,14 +42,14 @@ pub(crate) struct ConnectionHandle {
     state: RwLock<Option<(watch::Receiver<State>, Handle)>>,
 }
 
-/// Shared by the handle and the supervisor task. It contains nothing that keeps the handle alive,
-/// so the task ends with the store.
+/// Shared by the handle and the supervisor task. It does not keep the handle alive, so the task ends
+/// with the store.
 struct Shared {
     context: Arc<StoreContext>,
     /// Incremented by the supervisor task with each connection, and when a connection whose calls
     /// timed out answers quickly again.
     generation: AtomicU64,
-    /// Calls notify it after a fault. The supervisor task waits for it, to check at once.
+    /// Notified by a call after a fault, so that the supervisor task checks at once.
     fault_reported: Notify,
     /// Set by a call: the server answers, but accepts no writes.
     is_not_writable: AtomicBool,
@@ -119,8 +119,7 @@ impl ConnectionHandle {
         }
     }
 
-    /// Returns the connection if there is one. The fast path: it clones no receiver and does not
-    /// wait.
+    /// Returns the connection if there is one. The fast path: it clones no receiver.
     pub(crate) fn connected(&self) -> Option<(Connection, u64)> {
         let state = self.state.read();
         let (receiver, _) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok())?;
@@ -130,7 +129,6 @@ impl ConnectionHandle {
         }
     }
 
-    /// Returns the runtime of the supervisor task.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.state.read().as_ref().map(|(_, runtime)| runtime.clone())
     }
@@ -167,12 +165,12 @@ impl Supervisor {
         let mut ids = RunIds::default();
         loop {
             let error = match self.connect(&mut ids).await {
-                Ok(connected) => {
+                Ok((connection, master)) => {
                     let begun = Instant::now();
                     self.shared.is_not_writable.store(false, Ordering::Relaxed);
                     let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.sender.send_replace(State::Up(connected.connection.clone(), generation));
-                    let reason = self.watch(&connected, &mut ids).await;
+                    self.sender.send_replace(State::Up(connection.clone(), generation));
+                    let reason = self.watch(&connection, master.as_ref(), &mut ids).await;
                     if begun.elapsed() > PROVEN {
                         pauses = backoff();
                         self.sender.send_replace(State::Connecting);
@@ -187,22 +185,23 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self, ids: &mut RunIds) -> Result<Connected<Connection>, BoxError> {
+    async fn connect(
+        &self,
+        ids: &mut RunIds,
+    ) -> Result<(Connection, Option<MasterAddress>), BoxError> {
         let context = &self.shared.context;
         let limit = context.options.connect_timeout;
         // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
         // a Cluster.
         let in_all = limit.saturating_mul(3);
         let connecting = context.endpoint.connect(limit);
-        let connected = timeout_named(in_all, "connect", connecting).await?;
-        let connection = &connected.connection;
-        timeout_named(limit, "answer", async { Ok(ids.refresh(connection).await?) }).await?;
+        let (connection, master) = timeout_named(in_all, "connect", connecting).await?;
+        timeout_named(limit, "answer", async { Ok(ids.refresh(&connection).await?) }).await?;
         // Scanning every key has no limit of its own, as long as the servers answer.
-        let verifying = ids.verify(connection, context);
-        run_until(verifying, self.watch_liveness(connection))
+        run_until(ids.verify(&connection, context), self.watch_liveness(&connection))
             .await
             .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
-        Ok(connected)
+        Ok((connection, master))
     }
 
     /// Returns after two consecutive pings without a reply. An error is a reply: callers that use
@@ -225,7 +224,12 @@ impl Supervisor {
     ///
     /// Only the application can replace its own connection, so an external one is replaced only
     /// after a restart of the server, to verify its data.
-    async fn watch(&self, connected: &Connected<Connection>, ids: &mut RunIds) -> BoxError {
+    async fn watch(
+        &self,
+        connection: &Connection,
+        master: Option<&MasterAddress>,
+        ids: &mut RunIds,
+    ) -> BoxError {
         let interval = self.shared.context.options.check_interval;
         let endpoint = &self.shared.context.endpoint;
         let mut unanswered = 0;
@@ -234,11 +238,11 @@ impl Supervisor {
             if self.shared.is_not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
                 return "the server accepts no writes".into();
             }
-            if endpoint.master_changed(connected.master.as_ref(), interval).await {
+            if endpoint.master_changed(master, interval).await {
                 return "the sentinels name another master".into();
             }
             let asked = Instant::now();
-            match timeout(interval, ids.refresh(&connected.connection)).await {
+            match timeout(interval, ids.refresh(connection)).await {
                 Ok(Ok(())) if ids.have_changed() => return "the server was restarted".into(),
                 Ok(Ok(())) => {
                     unanswered = 0;

@@ -19,7 +19,8 @@ macro_rules! certificate_setters {
                 certificate: impl Into<Vec<u8>>,
                 key: impl Into<Vec<u8>>,
             ) -> Self {
-                self.tls.client = Some((certificate.into(), key.into()));
+                let (client_cert, client_key) = (certificate.into(), key.into());
+                self.tls.client = Some(redis::ClientTlsConfig { client_cert, client_key });
                 self
             }
         }

@@ -1,29 +1,33 @@
 //! Where Redis is, and how to connect to it: the same for the store and for the transport.
 
 pub(crate) mod client;
-pub(crate) mod external;
-mod nodes;
 pub(crate) mod role;
 mod sentinel;
 pub(crate) mod tls;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     Client, RedisResult,
-    cluster::{ClusterClient, ClusterClientBuilder, ClusterConfig},
+    cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
 };
 use tokio::time::{sleep, timeout};
 
+pub(crate) use self::sentinel::MasterAddress;
 use self::{
     client::{client, info, open, refused, tcp},
-    external::ExternalConnection,
-    nodes::Nodes,
-    sentinel::{MasterAddress, Sentinel},
+    sentinel::Sentinel,
     tls::TlsMaterial,
 };
-use super::connection::Connection;
+use super::connection::{Connection, ExternalConnection};
 use crate::{
     adapters::task::timeout_named,
     error::{BoxError, BuildError},
@@ -43,8 +47,9 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// Checks the address and makes the clients. Connects to nothing.
-    pub(crate) fn build(self, tls: TlsMaterial) -> Result<Endpoint, BuildError> {
+    /// Checks the address and makes the clients. Connects to nothing. The nodes of a Cluster have
+    /// `timeout` each to connect for commands about keys.
+    pub(crate) fn build(self, tls: TlsMaterial, timeout: Duration) -> Result<Endpoint, BuildError> {
         Ok(match self {
             Self::Ready(endpoint) => endpoint,
             Self::Server(url) => Endpoint::Server(client(&url, &tls)?),
@@ -56,16 +61,23 @@ impl Address {
                 return Err(BuildError::new("redis.cluster", "names no node", fix));
             }
             Self::Cluster(urls) => {
-                let nodes = urls.iter().map(|url| client(url, &tls)).collect::<Result<_, _>>()?;
+                let nodes = urls.iter().map(|url| client(url, &tls));
+                let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
                 let infos = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
                 let commands = ClusterClientBuilder::new(infos)
+                    .connection_timeout(timeout)
+                    // Half of the longest read timeout. The store has its own rules for retries.
+                    .response_timeout(MAX_COMMAND_TIME)
                     .overall_response_timeout(Some(MAX_COMMAND_TIME))
                     .retries(4)
                     .min_retry_wait(10)
                     .max_retry_wait(100)
                     .tcp_settings(tcp());
-                let commands = tls.cluster(commands).build().map(Box::new);
-                Endpoint::Cluster { commands, nodes: Nodes::new(nodes) }
+                Endpoint::Cluster {
+                    commands: tls.cluster(commands).build().map(Box::new),
+                    next: AtomicUsize::new(fastrand::usize(..nodes.len())),
+                    nodes,
+                }
             }
         })
     }
@@ -82,20 +94,17 @@ pub(crate) enum Endpoint {
         /// The client that sends each command to the node of its key. An error if the URLs of
         /// the nodes contradict each other, for example in the password.
         commands: RedisResult<Box<ClusterClient>>,
-        /// For connections to any node.
-        nodes: Nodes,
+        /// The nodes that the application named, for connections to any node.
+        nodes: Vec<Client>,
+        /// Index of the node that is tried first next time. It starts at random and moves with
+        /// each connection: instances spread over the nodes, and a reconnect leaves a node that
+        /// accepts connections but fails later.
+        next: AtomicUsize,
     },
     Sentinel(Sentinel),
     /// A connection that only the application can replace.
     External(Arc<dyn ExternalConnection>),
     ExternalCluster(ClusterConnection),
-}
-
-/// A connection that was just made.
-pub(crate) struct Connected<C> {
-    pub(crate) connection: C,
-    /// The address of the server, if sentinels named it.
-    pub(crate) master: Option<MasterAddress>,
 }
 
 /// Servers that are tried in sequence share a limit: each may use up a third of it, so that two
@@ -111,35 +120,30 @@ impl Endpoint {
         }
     }
 
-    /// Connects for commands about keys. Each of the servers that are asked in sequence has
-    /// `timeout` to answer.
+    /// Connects for commands about keys. A sentinel and the server that it names have `timeout` each
+    /// to answer. Also returns the address of the server, if sentinels named it.
     pub(crate) async fn connect(
         &self,
         timeout: Duration,
-    ) -> Result<Connected<Connection>, BoxError> {
-        let mut master = None;
+    ) -> Result<(Connection, Option<MasterAddress>), BoxError> {
         let connection = match self {
             Self::Server(client) => Connection::Server(open(client, timeout).await?),
             Self::Cluster { commands, .. } => {
-                let config = ClusterConfig::new()
-                    .set_connection_timeout(timeout)
-                    // Half of the longest read timeout. The store has its own rules for retries.
-                    .set_response_timeout(MAX_COMMAND_TIME);
                 let client = commands.as_ref().map_err(Clone::clone)?;
-                Connection::Cluster(client.get_async_connection_with_config(config).await?)
+                Connection::Cluster(client.get_async_connection().await?)
             }
             Self::Sentinel(sentinel) => {
-                let found = sentinel.master(timeout).await?;
-                master = Some(found.address);
-                Connection::Server(found.connection)
+                let master = sentinel.master(timeout).await?;
+                return Ok((Connection::Server(master.connection), Some(master.address)));
             }
             Self::External(external) => Connection::External(Arc::clone(external)),
             Self::ExternalCluster(cluster) => Connection::Cluster(cluster.clone()),
         };
-        Ok(Connected { connection, master })
+        Ok((connection, None))
     }
 
     /// Connects to one server by calling `connect` with its client. Takes no longer than `limit`.
+    /// Also returns the address of the server, if sentinels named it.
     ///
     /// In a Cluster any node will do: it forwards each message to the subscribers of all nodes.
     ///
@@ -151,24 +155,24 @@ impl Endpoint {
         &self,
         limit: Duration,
         connect: impl Fn(Client) -> F,
-    ) -> Result<Connected<C>, BoxError>
+    ) -> Result<(C, Option<MasterAddress>), BoxError>
     where
         F: Future<Output = Result<C, BoxError>>,
     {
-        let mut master = None;
-        let connecting = async {
+        timeout_named(limit, "connect", async {
             match self {
-                Self::Server(client) => connect(client.clone()).await,
+                Self::Server(client) => Ok((connect(client.clone()).await?, None)),
                 Self::Sentinel(sentinel) => {
-                    let found = sentinel.master(limit / SERVERS_TO_TRY).await?;
-                    master = Some(found.address);
-                    connect(found.client).await
+                    let master = sentinel.master(limit / SERVERS_TO_TRY).await?;
+                    Ok((connect(master.client).await?, Some(master.address)))
                 }
-                Self::Cluster { nodes, .. } => {
+                Self::Cluster { nodes, next, .. } => {
+                    let next = next.fetch_add(1, Ordering::Relaxed);
+                    let first = next.checked_rem(nodes.len()).unwrap_or(0);
                     let mut last: BoxError = "no node was asked".into();
-                    for node in nodes.round_robin() {
-                        match timeout(limit / SERVERS_TO_TRY, connect(node)).await {
-                            Ok(Ok(connection)) => return Ok(connection),
+                    for node in nodes.iter().cycle().skip(first).take(nodes.len()) {
+                        match timeout(limit / SERVERS_TO_TRY, connect(node.clone())).await {
+                            Ok(Ok(connection)) => return Ok((connection, None)),
                             Ok(Err(error)) => last = error,
                             Err(_) => last = "a node does not answer".into(),
                         }
@@ -179,9 +183,8 @@ impl Endpoint {
                     Err("only the application can make another connection".into())
                 }
             }
-        };
-        let connection = timeout_named(limit, "connect", connecting).await?;
-        Ok(Connected { connection, master })
+        })
+        .await
     }
 
     /// Returns true if the sentinels name another master by now than the one connected to. Takes

@@ -1,21 +1,13 @@
 //! Reads the role of a server: a replica has the data its master had a moment ago, deletes missing,
 //! and forwards no message to the subscribers of its master.
 
-use redis::{FromRedisValue, ParsingError, RedisResult, Value, aio::ConnectionLike};
+use redis::{FromRedisValue, ParsingError, Value};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Master,
     Replica,
     /// A sentinel, or a role that Redis does not document.
     Other,
-}
-
-impl Role {
-    /// Asks the server.
-    pub(crate) async fn of(connection: &mut impl ConnectionLike) -> RedisResult<Self> {
-        redis::cmd("ROLE").query_async(connection).await
-    }
 }
 
 impl FromRedisValue for Role {

@@ -53,14 +53,9 @@ pub(crate) struct MasterAddress {
 
 impl Sentinel {
     /// The host of the URL `master` is the name by which the sentinels know the master.
-    pub(crate) fn new(
-        sentinels: &[String],
-        master: &str,
-        tls: TlsMaterial,
-    ) -> Result<Self, BuildError> {
+    pub(crate) fn new(urls: &[String], master: &str, tls: TlsMaterial) -> Result<Self, BuildError> {
         let refuse = |problem, fix| BuildError::new("redis.sentinel", problem, fix);
-        let sentinels = sentinels.iter().map(|url| client(url, &tls));
-        let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
+        let sentinels = urls.iter().map(|url| client(url, &tls)).collect::<Result<Vec<_>, _>>()?;
         if sentinels.is_empty() {
             return Err(refuse("names no sentinel", "write one URL or more"));
         }
@@ -73,8 +68,7 @@ impl Sentinel {
                 return Err(refuse("needs the master's name", fix));
             }
         };
-        let settings = master.redis_settings().clone();
-        Ok(Self { sentinels, tls, name, settings, with_tls })
+        Ok(Self { sentinels, tls, name, settings: master.redis_settings().clone(), with_tls })
     }
 
     /// Connects to the master. Each sentinel and each server that a sentinel names has `limit` to
@@ -96,14 +90,11 @@ impl Sentinel {
     /// that will be lost. An answer with a lower config epoch is ignored: the sentinel that gave
     /// the higher one may merely be late this time.
     pub(crate) async fn has_changed(&self, known: &MasterAddress, limit: Duration) -> bool {
-        let named = self.ask_all(limit / 2, &mut BoxError::from("")).await;
-        let is_other = |it: &MasterAddress| {
-            it.address != known.address && it.config_epoch >= known.config_epoch
-        };
-        match by_config_epoch(named).into_iter().next().filter(is_other) {
-            Some(other) => self.connect_to(other, limit / 2).await.is_ok(),
-            None => false,
-        }
+        let named = by_config_epoch(self.ask_all(limit / 2, &mut "".into()).await);
+        let Some(first) = named.into_iter().next() else { return false };
+        first.address != known.address
+            && first.config_epoch >= known.config_epoch
+            && self.connect_to(first, limit / 2).await.is_ok()
     }
 
     /// Returns the answers that arrive within `limit`. After the first answer the other sentinels
@@ -139,7 +130,7 @@ impl Sentinel {
         let client = self.tls.client(info.set_tcp_settings(tcp()))?;
         let asking = async {
             let mut connection = open(&client, limit).await?;
-            match Role::of(&mut connection).await? {
+            match redis::cmd("ROLE").query_async(&mut connection).await? {
                 Role::Master => Ok(Master { client, connection, address: master }),
                 _ => Err("the server that the sentinels name is no master yet".into()),
             }
@@ -159,9 +150,8 @@ async fn ask(sentinel: Client, name: Arc<str>, limit: Duration) -> Result<Master
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&*name);
         questions.cmd("SENTINEL").arg("MASTER").arg(&*name);
         let mut answers = sentinel.req_packed_commands(&questions, 0, 2).await?.into_iter();
-        let address: Option<(String, u16)> = decode(answers.next().unwrap_or(Value::Nil))?;
-        let address =
-            address.ok_or_else(|| format!("the sentinel knows no master named `{name}`"))?;
+        let address = decode::<Option<_>>(answers.next().unwrap_or(Value::Nil))?
+            .ok_or_else(|| format!("the sentinel knows no master named `{name}`"))?;
         // Servers that imitate a sentinel may have no config epoch. It counts as 0.
         let details: HashMap<String, String> =
             answers.next().and_then(|it| decode(it).ok()).unwrap_or_default();
@@ -174,18 +164,16 @@ async fn ask(sentinel: Client, name: Arc<str>, limit: Duration) -> Result<Master
 /// Returns each address once: the highest config epoch first, and within one epoch the address
 /// that most sentinels name.
 fn by_config_epoch(named: Vec<MasterAddress>) -> Vec<MasterAddress> {
-    let mut servers: HashMap<(String, u16), (u64, usize)> = HashMap::new();
+    let mut ranks: HashMap<(String, u16), (u64, usize)> = HashMap::new();
     for MasterAddress { address, config_epoch } in named {
-        let (latest, votes) = servers.entry(address).or_default();
-        *latest = config_epoch.max(*latest);
+        let (highest, votes) = ranks.entry(address).or_default();
+        *highest = config_epoch.max(*highest);
         *votes += 1;
     }
-    let mut servers: Vec<_> = servers.into_iter().map(|(address, rank)| (rank, address)).collect();
+    let mut servers: Vec<_> = ranks.into_iter().map(|(address, rank)| (rank, address)).collect();
     servers.sort_by(|one, other| other.cmp(one));
-    servers
-        .into_iter()
-        .map(|((config_epoch, _), address)| MasterAddress { address, config_epoch })
-        .collect()
+    let servers = servers.into_iter();
+    servers.map(|((config_epoch, _), address)| MasterAddress { address, config_epoch }).collect()
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl RedisStoreBuilder {
     /// Fails if a URL is invalid or options contradict each other. The error names the option and
     /// the fix.
     pub fn build(self) -> Result<RedisStore, BuildError> {
-        let endpoint = self.address.build(self.tls)?;
+        let endpoint = self.address.build(self.tls, self.options.connect_timeout)?;
         endpoint.check_commands()?;
         let context = StoreContext::new(endpoint, self.options);
         context.options.check(&context.keys, context.endpoint.is_cluster())?;

@@ -13,8 +13,7 @@ use redis::{Cmd, RedisResult, Value};
 use super::{context::StoreContext, keyspace::Kind};
 use crate::adapters::redis::{
     cluster::SlotMap,
-    connection::{Connection, Node, Request, decode},
-    info::info_field,
+    connection::{Connection, Node, Request, decode, info_field},
 };
 use crate::{error::BoxError, glob::Pattern};
 

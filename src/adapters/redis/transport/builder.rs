@@ -55,7 +55,7 @@ impl RedisTransportBuilder {
     /// Fails if a URL or an option is invalid. The error names the option and the fix.
     pub fn build(self) -> Result<RedisTransport, BuildError> {
         self.options.check()?;
-        let endpoint = self.address.build(self.tls)?;
+        let endpoint = self.address.build(self.tls, self.options.connect_timeout)?;
         Ok(RedisTransport::new(endpoint, self.publisher, self.options))
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
-        redis::endpoint::{Connected, Endpoint},
+        redis::endpoint::Endpoint,
         task::{AbortOnDrop, probe_every, runtime},
     },
     bus::{
@@ -46,7 +46,7 @@ impl RedisMessageStream {
             sink.subscribe(&options.channel).await?;
             Ok((sink, stream))
         };
-        let Connected { connection: (sink, stream), master } =
+        let ((sink, stream), master) =
             endpoint.connect_with(options.connect_timeout, subscribe).await?;
         let inbox = Inbox::with_capacity(options.queue_capacity);
         let (heartbeat, reader) = (options.heartbeat, Reader(Arc::clone(&inbox)));

@@ -14,8 +14,9 @@ use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
         connection_slot::ConnectionSlot,
-        redis::endpoint::{
-            Connected, Endpoint, client::open, external::ExternalConnection, role::Role,
+        redis::{
+            connection::ExternalConnection,
+            endpoint::{Endpoint, client::open, role::Role},
         },
         task::{AbortOnDrop, runtime, timeout_named},
     },
@@ -107,16 +108,16 @@ impl PublisherConnection {
             if is_cluster {
                 return Ok((connection, false));
             }
-            match Role::of(&mut connection).await {
-                Ok(Role::Replica) => Err("the server is a replica".into()),
+            let role = redis::cmd("ROLE").query_async(&mut connection).await;
+            match role.map(Role::from_redis_value) {
+                Ok(Ok(Role::Replica)) => Err("the server is a replica".into()),
                 Ok(_) => Ok((connection, true)),
                 // The user may not send `ROLE`, or the server does not know it.
                 Err(error) if error.code().is_some() => Ok((connection, false)),
                 Err(error) => Err(error.into()),
             }
         };
-        let Connected { connection: (connection, checks_role), master } =
-            endpoint.connect_with(limit, connect).await?;
+        let ((connection, checks_role), master) = endpoint.connect_with(limit, connect).await?;
         let is_unusable = Arc::new(AtomicBool::new(false));
         let (endpoint, has_moved) = (Arc::clone(endpoint), Arc::clone(&is_unusable));
         let watching = async move {

@@ -9,8 +9,7 @@ use redis::{
 #[derive(Clone, Default)]
 pub(crate) struct TlsMaterial {
     pub(crate) root: Option<Vec<u8>>,
-    /// The client's certificate and its key.
-    pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) client: Option<ClientTlsConfig>,
 }
 
 impl TlsMaterial {
@@ -27,11 +26,6 @@ impl TlsMaterial {
     }
 
     fn certificates(&self) -> TlsCertificates {
-        let client_tls = self.client.clone();
-        TlsCertificates {
-            client_tls: client_tls
-                .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
-            root_cert: self.root.clone(),
-        }
+        TlsCertificates { client_tls: self.client.clone(), root_cert: self.root.clone() }
     }
 }
