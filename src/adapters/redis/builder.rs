@@ -26,7 +26,7 @@ macro_rules! redis_builder {
                 master: impl Into<String>,
             ) -> $builder {
                 let urls = urls.into_iter().map(Into::into).collect();
-                $builder::new(Address::Sentinel { urls, master: master.into() })
+                $builder::new(Address::Sentinel(urls, master.into()))
             }
         }
 

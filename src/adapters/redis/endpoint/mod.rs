@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::sentinel::MasterAddress;
 use self::{
-    client::{client, info, open, refused, tcp},
+    client::{client, open, refused, tcp},
     sentinel::Sentinel,
     tls::TlsMaterial,
 };
@@ -37,11 +37,8 @@ use crate::{
 pub(crate) enum Address {
     Server(String),
     Cluster(Vec<String>),
-    /// The host of the URL `master` is the name by which the sentinels know the master.
-    Sentinel {
-        urls: Vec<String>,
-        master: String,
-    },
+    /// The URLs of the sentinels and of the master, whose host is the name that sentinels know.
+    Sentinel(Vec<String>, String),
     /// Made from a client or a connection of the application.
     Ready(Endpoint),
 }
@@ -53,9 +50,7 @@ impl Address {
         Ok(match self {
             Self::Ready(endpoint) => endpoint,
             Self::Server(url) => Endpoint::Server(client(&url, &tls)?),
-            Self::Sentinel { urls, master } => {
-                Endpoint::Sentinel(Sentinel::new(&urls, &master, tls)?)
-            }
+            Self::Sentinel(urls, master) => Endpoint::Sentinel(Sentinel::new(&urls, &master, tls)?),
             Self::Cluster(urls) if urls.is_empty() => {
                 let fix = "write one URL or more";
                 return Err(BuildError::new("redis.cluster", "names no node", fix));
@@ -63,8 +58,7 @@ impl Address {
             Self::Cluster(urls) => {
                 let nodes = urls.iter().map(|url| client(url, &tls));
                 let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
-                let infos = urls.iter().map(|url| info(url)).collect::<Result<Vec<_>, _>>()?;
-                let commands = ClusterClientBuilder::new(infos)
+                let commands = ClusterClientBuilder::new(urls)
                     .connection_timeout(timeout)
                     // Half of the longest read timeout. The store has its own rules for retries.
                     .response_timeout(MAX_COMMAND_TIME)
@@ -91,8 +85,8 @@ const MAX_COMMAND_TIME: Duration = Duration::from_secs(60);
 pub(crate) enum Endpoint {
     Server(Client),
     Cluster {
-        /// The client that sends each command to the node of its key. An error if the URLs of
-        /// the nodes contradict each other, for example in the password.
+        /// Sends each command to the node of its key. An error if the URLs of the nodes
+        /// contradict each other, for example in the password.
         commands: RedisResult<Box<ClusterClient>>,
         /// The nodes that the application named, for connections to any node.
         nodes: Vec<Client>,

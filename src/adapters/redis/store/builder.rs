@@ -62,38 +62,36 @@ impl RedisStoreBuilder {
 
 impl RedisOptions {
     fn check(&self, keys: &KeySpace, is_cluster: bool) -> Result<(), BuildError> {
-        BuildError::refuse_if(
-            keys.is_ambiguous(),
-            "redis.prefix",
-            "has an opening brace that encloses nothing, so a Cluster would place names by braces \
-             in their keys",
-            "leave the brace out, or close it after at least one character",
-        )?;
-        for (is_zero, option) in [
-            (self.scan_count == 0, "redis.scan_count"),
-            (self.batch_size == 0, "redis.batch_size"),
-            (self.max_payload_bytes == 0, "redis.max_payload_bytes"),
+        let (a_number, a_time) = ("write 1 or more", "write a time such as 1 s");
+        for (is_wrong, option, problem, fix) in [
+            (
+                keys.is_ambiguous(),
+                "redis.prefix",
+                "has an opening brace that encloses nothing, so a Cluster would place names by \
+                 braces in their keys",
+                "leave the brace out, or close it after at least one character",
+            ),
+            (self.scan_count == 0, "redis.scan_count", "is 0", a_number),
+            (self.batch_size == 0, "redis.batch_size", "is 0", a_number),
+            (self.max_payload_bytes == 0, "redis.max_payload_bytes", "is 0", a_number),
+            (self.connect_timeout.is_zero(), "redis.connect_timeout", "is zero", a_time),
+            (self.check_interval.is_zero(), "redis.check_interval", "is zero", a_time),
+            (
+                self.max_entries == Some(0),
+                "redis.max_entries",
+                "is 0, so nothing would be kept",
+                "write 1 or more, or leave L2 out",
+            ),
+            (
+                self.max_entries.is_some() && (!self.use_index || is_cluster),
+                "redis.max_entries",
+                "needs the index, and there is none",
+                "set redis.use_index to true, which a Cluster cannot have, or bound the server's \
+                 memory instead",
+            ),
         ] {
-            BuildError::refuse_if(is_zero, option, "is 0", "write 1 or more")?;
+            BuildError::refuse_if(is_wrong, option, problem, fix)?;
         }
-        for (is_zero, option) in [
-            (self.connect_timeout.is_zero(), "redis.connect_timeout"),
-            (self.check_interval.is_zero(), "redis.check_interval"),
-        ] {
-            BuildError::refuse_if(is_zero, option, "is zero", "write a time such as 1 s")?;
-        }
-        BuildError::refuse_if(
-            self.max_entries == Some(0),
-            "redis.max_entries",
-            "is 0, so nothing would be kept",
-            "write 1 or more, or leave L2 out",
-        )?;
-        BuildError::refuse_if(
-            self.max_entries.is_some() && (!self.use_index || is_cluster),
-            "redis.max_entries",
-            "needs the index, and there is none",
-            "set redis.use_index to true, which a Cluster cannot have, or bound the server's \
-             memory instead",
-        )
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{Client, aio::ConnectionLike};
+use tokio::sync::watch;
 
 use super::{RedisTransport, options::RedisTransportOptions, publisher::Publisher};
 use crate::{
@@ -56,6 +57,11 @@ impl RedisTransportBuilder {
     pub fn build(self) -> Result<RedisTransport, BuildError> {
         self.options.check()?;
         let endpoint = self.address.build(self.tls, self.options.connect_timeout)?;
-        Ok(RedisTransport::new(endpoint, self.publisher, self.options))
+        Ok(RedisTransport {
+            endpoint: Arc::new(endpoint),
+            publisher: self.publisher,
+            options: self.options,
+            ends: watch::channel(()).0,
+        })
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! # Alternatives considered
 //!
-//! The client's connections that subscribe again on their own: they reconnect without a sign, so
-//! lost messages go unnoticed, and they give up without a sign. This subscription ends when its
-//! connection breaks.
+//! The client's connections that subscribe again on their own: they reconnect and give up without a
+//! sign, so lost messages go unnoticed. This subscription ends when its connection breaks.
 
 use std::{future::pending, pin::Pin, sync::Arc};
 
 use futures_util::StreamExt;
-use redis::{Client, Value, aio::PubSubStream};
+use redis::{Client, Value};
 use tokio::sync::watch;
 
 use super::options::RedisTransportOptions;
@@ -23,6 +22,7 @@ use crate::{
         transport::{Delivery, MessageStream},
     },
     error::BoxError,
+    resilience::DropGuard,
 };
 
 pub(crate) struct RedisMessageStream {
@@ -46,10 +46,10 @@ impl RedisMessageStream {
             sink.subscribe(&options.channel).await?;
             Ok((sink, stream))
         };
-        let ((sink, stream), master) =
+        let ((sink, mut stream), master) =
             endpoint.connect_with(options.connect_timeout, subscribe).await?;
         let inbox = Inbox::with_capacity(options.queue_capacity);
-        let (heartbeat, reader) = (options.heartbeat, Reader(Arc::clone(&inbox)));
+        let heartbeat = options.heartbeat;
         // An error is a reply too: the user may not be allowed to ping.
         let ping = move || {
             let mut sink = sink.clone();
@@ -61,35 +61,28 @@ impl RedisMessageStream {
                 pending().await
             }
         };
+        // The inbox takes messages whether the subscriber polls or not: the client's own queue has
+        // no bound.
+        let reader = Arc::clone(&inbox);
+        let read = async move {
+            while let Some(message) = stream.next().await {
+                reader.push(Delivery::Message(message.get_payload_bytes().to_vec()));
+            }
+        };
+        // Made here and not in the task, so that it runs even if the runtime shuts down before.
+        let closing = Arc::clone(&inbox);
+        let close = DropGuard::new(move || closing.push(Delivery::Closed));
         let reading = async move {
+            let _close = close;
             tokio::select! {
                 biased;
                 () = probe_every(heartbeat, ping) => {}
                 () = endpoint.master_moved(master.as_ref(), heartbeat) => {}
                 () = ended => {}
-                () = reader.read(stream) => {}
+                () = read => {}
             }
         };
         Ok(Self { inbox, _reader: AbortOnDrop::spawn(&runtime, reading) })
-    }
-}
-
-/// Moves messages from the connection to the inbox, whether the subscriber polls or not: the
-/// client's own queue has no bound. When dropped it closes the inbox, even if the runtime shuts
-/// down.
-struct Reader(Arc<Inbox>);
-
-impl Reader {
-    async fn read(&self, mut stream: PubSubStream) {
-        while let Some(message) = stream.next().await {
-            self.0.push(Delivery::Message(message.get_payload_bytes().to_vec()));
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.0.push(Delivery::Closed);
     }
 }
 

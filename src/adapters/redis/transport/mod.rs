@@ -61,14 +61,6 @@ pub struct RedisTransport {
 }
 
 impl RedisTransport {
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        publisher: Publisher,
-        options: RedisTransportOptions,
-    ) -> Self {
-        Self { endpoint: Arc::new(endpoint), publisher, options, ends: watch::channel(()).0 }
-    }
-
     async fn send(&self, command: &Cmd) -> Result<(), BoxError> {
         match self.publisher.send(command, &self.endpoint, &self.options).await? {
             Answer::Done => Ok(()),
