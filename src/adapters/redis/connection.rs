@@ -120,8 +120,9 @@ impl Connection {
         }
     }
 
-    /// Sends a request and returns the reply. The commands of a pipeline are sent in one round trip,
-    /// and in a Cluster must all be about one key; their error replies are among the others, as `Ok`.
+    /// Sends a request and returns the reply. The commands of a pipeline are sent in one round
+    /// trip, and in a Cluster all of them must be about one key. Their error replies are returned
+    /// among the others, as `Ok`.
     pub(crate) async fn send(&self, request: &Request<'_>) -> RedisResult<Value> {
         match request {
             Request::Command(command) => self.run(command).await,

@@ -42,8 +42,8 @@ pub(crate) struct ConnectionHandle {
     state: RwLock<Option<(watch::Receiver<State>, Handle)>>,
 }
 
-/// Shared by the handle and the supervisor task. It does not keep the handle alive, so the task ends
-/// with the store.
+/// Shared by the handle and the supervisor task. It does not keep the handle alive, so the task
+/// ends with the store.
 struct Shared {
     context: Arc<StoreContext>,
     /// Incremented by the supervisor task with each connection, and when a connection whose calls

@@ -114,8 +114,8 @@ impl Endpoint {
         }
     }
 
-    /// Connects for commands about keys. A sentinel and the server that it names have `timeout` each
-    /// to answer. Also returns the address of the server, if sentinels named it.
+    /// Connects for commands about keys. A sentinel and the server that it names have `timeout`
+    /// each to answer. Also returns the address of the server, if sentinels named it.
     pub(crate) async fn connect(
         &self,
         timeout: Duration,
