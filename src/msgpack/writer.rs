@@ -7,17 +7,17 @@ pub(crate) const MAX_EXACT: u64 = 1 << 53;
 /// The markers of a type whose length is written in the marker itself, or in 8, 16 or 32 bits.
 pub(crate) struct Markers {
     pub(crate) short: u8,
-    /// The greatest length that fits into the marker.
-    pub(crate) max_short: u32,
+    /// Lengths below this one are written in the marker.
+    pub(crate) short_lengths: u32,
     pub(crate) bits_8: Option<u8>,
     pub(crate) bits_16: u8,
     pub(crate) bits_32: u8,
 }
 
 const TEXT: Markers =
-    Markers { short: 0xa0, max_short: 31, bits_8: Some(0xd9), bits_16: 0xda, bits_32: 0xdb };
+    Markers { short: 0xa0, short_lengths: 32, bits_8: Some(0xd9), bits_16: 0xda, bits_32: 0xdb };
 pub(crate) const ARRAY: Markers =
-    Markers { short: 0x90, max_short: 15, bits_8: None, bits_16: 0xdc, bits_32: 0xdd };
+    Markers { short: 0x90, short_lengths: 16, bits_8: None, bits_16: 0xdc, bits_32: 0xdd };
 
 /// Appends MessagePack to its bytes.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Writer {
     /// Writes the header of a value of this length.
     pub(crate) fn header(&mut self, markers: &Markers, length: u32) {
         match (u8::try_from(length), u16::try_from(length), markers.bits_8) {
-            (Ok(short), ..) if length <= markers.max_short => self.0.push(markers.short | short),
+            (Ok(short), ..) if length < markers.short_lengths => self.0.push(markers.short | short),
             (Ok(length), _, Some(marker)) => self.0.extend([marker, length]),
             (_, Ok(length), _) => {
                 self.0.push(markers.bits_16);

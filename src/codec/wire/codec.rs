@@ -138,10 +138,9 @@ impl WireCodec {
         &self,
         value: &V,
     ) -> Result<Serialized, BoxError> {
-        let mut bytes = WireEncoding::MessagePack.prefix().to_vec();
-        let prefix = bytes.len();
-        write(&mut bytes, value, self.limits.nesting)?;
         let mut encoding = WireEncoding::MessagePack;
+        let prefix = encoding.prefix().len();
+        let mut bytes = write(encoding.prefix(), value, self.limits.nesting)?;
         let packed = bytes.get(prefix..).unwrap_or_default();
         if packed == NIL {
             bytes.truncate(prefix);
@@ -181,8 +180,7 @@ impl WireCodec {
 
     /// Reads a payload of a release before the prefixes.
     fn legacy<V: DeserializeOwned>(&self, bytes: &[u8]) -> Result<V, BoxError> {
-        let json_text = bytes.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
-        if bytes == NULL_TEXT || (json_text.is_some() && json_text == NULL_TEXT.get(1..)) {
+        if bytes == NULL_TEXT || bytes == b"\"__hybridcache_null__\"" {
             return self.read(NIL);
         }
         let packed = match self.read(bytes) {
@@ -230,9 +228,7 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
         }
         let message: serde_json::Value =
             (body.len() <= MAX_JSON_MESSAGE).then(|| serde_json::from_slice(body).ok())??;
-        let mut packed = Vec::new();
-        write(&mut packed, &message, self.limits.nesting).ok()?;
-        Some(packed)
+        write(b"", &message, self.limits.nesting).ok()
     }
 
     /// Returns `true` for compressed payloads and for payloads of more than 64 KiB.

@@ -18,38 +18,41 @@ use crate::msgpack::{
 };
 
 const MAP: Markers =
-    Markers { short: 0x80, max_short: 15, bits_8: None, bits_16: 0xde, bits_32: 0xdf };
+    Markers { short: 0x80, short_lengths: 16, bits_8: None, bits_16: 0xde, bits_32: 0xdf };
 /// Binary data, whose length never fits into the marker.
 const BIN: Markers =
-    Markers { short: 0xc4, max_short: 0, bits_8: Some(0xc4), bits_16: 0xc5, bits_32: 0xc6 };
+    Markers { short: 0, short_lengths: 0, bits_8: Some(0xc4), bits_16: 0xc5, bits_32: 0xc6 };
 
-/// Appends the value; an error where it is nested more than `max_depth` deep.
+/// Returns the prefix and the value; an error where the value is nested more than `max_depth` deep.
 pub(super) fn write<V: Serialize + ?Sized>(
-    out: &mut Vec<u8>,
+    prefix: &[u8],
     value: &V,
     max_depth: usize,
-) -> Result<(), Error> {
-    let mut writer = Writer(std::mem::take(out));
-    let written = value.serialize(&mut ValueWriter { out: &mut writer, depth_left: max_depth });
-    *out = writer.0;
-    written
+) -> Result<Vec<u8>, Error> {
+    let mut writer = ValueWriter { out: Writer(prefix.to_vec()), depth_left: max_depth };
+    value.serialize(&mut writer)?;
+    Ok(writer.out.0)
 }
 
-struct ValueWriter<'o> {
-    out: &'o mut Writer,
+struct ValueWriter {
+    out: Writer,
     /// How many more arrays and maps may be nested in each other.
     depth_left: usize,
 }
 
-impl ValueWriter<'_> {
+impl ValueWriter {
     fn enter(&mut self) -> Result<(), Error> {
         self.depth_left =
             self.depth_left.checked_sub(1).ok_or_else(|| Error::custom("nested too deeply"))?;
         Ok(())
     }
 
+    fn text(&mut self, text: &str) -> Result<(), Error> {
+        write_text(&mut self.out, text)
+    }
+
     fn integer(&mut self, integer: i128) -> Result<(), Error> {
-        let out = &mut *self.out;
+        let out = &mut self.out;
         if let Some(double) = as_js_double(integer) {
             out.double(double);
             return Ok(());
@@ -78,71 +81,48 @@ impl ValueWriter<'_> {
     fn variant(&mut self, name: &str) -> Result<(), Error> {
         self.enter()?;
         self.out.header(&MAP, 1);
-        write_text(self.out, name)
+        self.text(name)
     }
-}
 
-impl<'w, 'o> ValueWriter<'o> {
     /// Begins an array or a map, whose length may be known only at its end.
-    fn open(
-        &'w mut self,
-        markers: &Markers,
-        length: Option<usize>,
-        in_variant: bool,
-    ) -> Result<Container<'w, 'o>, Error> {
+    fn open(&mut self, markers: &Markers, length: Option<usize>) -> Result<Container<'_>, Error> {
         self.enter()?;
-        let length = match length {
-            Some(length) => {
-                self.out.header(markers, checked_len(length)?);
-                Length::Announced(length)
-            }
-            None => {
-                self.out.raw(&[markers.bits_32]);
-                let at = self.out.0.len();
-                self.out.raw(&[0; 4]);
-                Length::FilledInAt(at)
-            }
-        };
-        Ok(Container { writer: self, length, written: 0, levels: 1 + usize::from(in_variant) })
+        match length {
+            Some(length) => self.out.header(markers, checked_len(length)?),
+            None => self.out.raw(&[markers.bits_32, 0, 0, 0, 0]),
+        }
+        let start = self.out.0.len();
+        Ok(Container { writer: self, announced: length, start, written: 0, levels: 1 })
     }
-}
-
-enum Length {
-    Announced(usize),
-    /// The position of the four bytes that the end fills in.
-    FilledInAt(usize),
 }
 
 /// An array or a map that is being written.
-struct Container<'w, 'o> {
-    writer: &'w mut ValueWriter<'o>,
-    length: Length,
+struct Container<'w> {
+    writer: &'w mut ValueWriter,
+    /// The length in the header. `None`: the end fills in the four bytes before `start`.
+    announced: Option<usize>,
+    start: usize,
     written: usize,
     /// How many levels of nesting its end gives back.
     levels: usize,
 }
 
-impl Container<'_, '_> {
+impl Container<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.written += 1;
         value.serialize(&mut *self.writer)
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
-        write_text(self.writer.out, name)?;
-        self.item(value)
-    }
-
     fn close(self) -> Result<(), Error> {
-        match self.length {
+        match self.announced {
             // The length is written already, so a wrong one cannot be forgiven.
-            Length::Announced(length) if length != self.written => {
+            Some(length) if length != self.written => {
                 return Err(Error::custom("not as many elements as announced"));
             }
-            Length::Announced(_) => {}
-            Length::FilledInAt(at) => {
+            Some(_) => {}
+            None => {
                 let length = checked_len(self.written)?;
-                if let Some(room) = self.writer.out.0.get_mut(at..at + 4) {
+                if let Some(room) = self.writer.out.0.get_mut(self.start - 4..self.start) {
                     room.copy_from_slice(&length.to_be_bytes());
                 }
             }
@@ -160,20 +140,57 @@ macro_rules! integers {
     )*};
 }
 
-impl<'w, 'o> Serializer for &'w mut ValueWriter<'o> {
+// The length is the last argument; the others do not matter in this format.
+macro_rules! containers {
+    ($($method:ident($($ignored:ty)?; $length:ty) => $markers:ident;)*) => {$(
+        fn $method(self, $(_: $ignored,)? length: $length) -> Result<Container<'w>, Error> {
+            self.open(&$markers, length.into())
+        }
+    )*};
+}
+
+macro_rules! variants {
+    ($($method:ident => $markers:ident;)*) => {$(
+        fn $method(
+            self,
+            _: &'static str,
+            _: u32,
+            name: &'static str,
+            length: usize,
+        ) -> Result<Container<'w>, Error> {
+            self.variant(name)?;
+            Ok(Container { levels: 2, ..self.open(&$markers, Some(length))? })
+        }
+    )*};
+}
+
+impl<'w> Serializer for &'w mut ValueWriter {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = Container<'w, 'o>;
-    type SerializeTuple = Container<'w, 'o>;
-    type SerializeTupleStruct = Container<'w, 'o>;
-    type SerializeTupleVariant = Container<'w, 'o>;
-    type SerializeMap = Container<'w, 'o>;
-    type SerializeStruct = Container<'w, 'o>;
-    type SerializeStructVariant = Container<'w, 'o>;
+    type SerializeSeq = Container<'w>;
+    type SerializeTuple = Container<'w>;
+    type SerializeTupleStruct = Container<'w>;
+    type SerializeTupleVariant = Container<'w>;
+    type SerializeMap = Container<'w>;
+    type SerializeStruct = Container<'w>;
+    type SerializeStructVariant = Container<'w>;
 
     integers! {
         serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64 serialize_i128 i128
         serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64
+    }
+
+    containers! {
+        serialize_seq(; Option<usize>) => ARRAY;
+        serialize_tuple(; usize) => ARRAY;
+        serialize_tuple_struct(&'static str; usize) => ARRAY;
+        serialize_map(; Option<usize>) => MAP;
+        serialize_struct(&'static str; usize) => MAP;
+    }
+
+    variants! {
+        serialize_tuple_variant => ARRAY;
+        serialize_struct_variant => MAP;
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Error> {
@@ -197,20 +214,15 @@ impl<'w, 'o> Serializer for &'w mut ValueWriter<'o> {
     }
 
     fn serialize_char(self, value: char) -> Result<(), Error> {
-        write_text(self.out, value.encode_utf8(&mut [0; 4]))
+        self.text(value.encode_utf8(&mut [0; 4]))
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        write_text(self.out, value)
+        self.text(value)
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
-        let length = checked_len(value.len())?;
-        if length == 0 {
-            self.out.raw(&[0xc4, 0]);
-        } else {
-            self.out.header(&BIN, length);
-        }
+        self.out.header(&BIN, checked_len(value.len())?);
         self.out.raw(value);
         Ok(())
     }
@@ -238,7 +250,7 @@ impl<'w, 'o> Serializer for &'w mut ValueWriter<'o> {
         _: u32,
         name: &'static str,
     ) -> Result<(), Error> {
-        write_text(self.out, name)
+        self.text(name)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -261,62 +273,23 @@ impl<'w, 'o> Serializer for &'w mut ValueWriter<'o> {
         self.depth_left += 1;
         Ok(())
     }
-
-    fn serialize_seq(self, length: Option<usize>) -> Result<Container<'w, 'o>, Error> {
-        self.open(&ARRAY, length, false)
-    }
-
-    fn serialize_tuple(self, length: usize) -> Result<Container<'w, 'o>, Error> {
-        self.open(&ARRAY, Some(length), false)
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        length: usize,
-    ) -> Result<Container<'w, 'o>, Error> {
-        self.open(&ARRAY, Some(length), false)
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        length: usize,
-    ) -> Result<Container<'w, 'o>, Error> {
-        self.variant(name)?;
-        self.open(&ARRAY, Some(length), true)
-    }
-
-    fn serialize_map(self, length: Option<usize>) -> Result<Container<'w, 'o>, Error> {
-        self.open(&MAP, length, false)
-    }
-
-    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Container<'w, 'o>, Error> {
-        self.open(&MAP, Some(length), false)
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        length: usize,
-    ) -> Result<Container<'w, 'o>, Error> {
-        self.variant(name)?;
-        self.open(&MAP, Some(length), true)
-    }
 }
 
-// The traits differ only in the names of their methods.
-macro_rules! items {
-    ($($trait:ident $method:ident)*) => {$(
-        impl $trait for Container<'_, '_> {
+// The traits differ in the names of their methods, and in whether an element has a name.
+macro_rules! elements {
+    ($($trait:ident $method:ident($($name:ident)?) $({ $($key_method:tt)* })?)*) => {$(
+        impl $trait for Container<'_> {
             type Ok = ();
             type Error = Error;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+            $($($key_method)*)?
+
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: &'static str,)?
+                value: &T,
+            ) -> Result<(), Error> {
+                $(self.writer.text($name)?;)?
                 self.item(value)
             }
 
@@ -327,48 +300,16 @@ macro_rules! items {
     )*};
 }
 
-macro_rules! fields {
-    ($($trait:ident)*) => {$(
-        impl $trait for Container<'_, '_> {
-            type Ok = ();
-            type Error = Error;
-
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                name: &'static str,
-                value: &T,
-            ) -> Result<(), Error> {
-                self.field(name, value)
-            }
-
-            fn end(self) -> Result<(), Error> {
-                self.close()
-            }
+elements! {
+    SerializeSeq serialize_element()
+    SerializeTuple serialize_element()
+    SerializeTupleStruct serialize_field()
+    SerializeTupleVariant serialize_field()
+    SerializeStruct serialize_field(name)
+    SerializeStructVariant serialize_field(name)
+    SerializeMap serialize_value() {
+        fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+            key.serialize(KeyWriter(&mut self.writer.out))
         }
-    )*};
-}
-
-items! {
-    SerializeSeq serialize_element
-    SerializeTuple serialize_element
-    SerializeTupleStruct serialize_field
-    SerializeTupleVariant serialize_field
-}
-fields! { SerializeStruct SerializeStructVariant }
-
-impl SerializeMap for Container<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        key.serialize(KeyWriter(self.writer.out))
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.item(value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        self.close()
     }
 }

@@ -29,15 +29,16 @@ macro_rules! texts {
 
 // Types that have none.
 macro_rules! refused {
-    ($($method:ident($($argument:ty),*) -> $result:ty;)*) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<$result, Error> {
-            Err(no_key())
+    ($($method:ident$(<$type:ident>)?($($argument:ty),*) -> $result:ty;)*) => {$(
+        fn $method$(<$type: Serialize + ?Sized>)?(
+            self,
+            $(_: $argument),*
+        ) -> Result<$result, Error> {
+            Err(Error::custom(
+                "a key of a map has to be text, a number, a bool or a variant without fields",
+            ))
         }
     )*};
-}
-
-fn no_key() -> Error {
-    Error::custom("a key of a map has to be text, a number, a bool or a variant without fields")
 }
 
 impl Serializer for KeyWriter<'_> {
@@ -82,21 +83,12 @@ impl Serializer for KeyWriter<'_> {
         value.serialize(self)
     }
 
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<(), Error> {
-        Err(no_key())
-    }
-
     refused! {
         serialize_bytes(&[u8]) -> ();
         serialize_none() -> ();
         serialize_unit() -> ();
         serialize_unit_struct(&'static str) -> ();
+        serialize_newtype_variant<T>(&'static str, u32, &'static str, &T) -> ();
         serialize_seq(Option<usize>) -> Self::SerializeSeq;
         serialize_tuple(usize) -> Self::SerializeTuple;
         serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
