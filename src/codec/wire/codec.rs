@@ -295,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_may_have_any_number_of_wrapped_nulls() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Wrapped(Option<u8>);
+
+        let list: Vec<Wrapped> = (0..200).map(|_| Wrapped(None)).collect();
+        assert_eq!(decode::<Vec<Wrapped>>(&encode(&list)).unwrap(), list);
+    }
+
+    #[test]
     fn unknown_tags_are_errors() {
         for tag in [b'X', b'S', b'2', b'm'] {
             let bytes = [b"HC1", &[tag][..], b"\x07"].concat();

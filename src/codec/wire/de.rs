@@ -16,63 +16,36 @@ use serde::de::{
 
 use super::{
     date::{self, Date},
-    de_key::{KeyReader, MAX_WRAPPERS, utf8},
-    js_number::{exact_i64, is_js_double},
+    de_key::KeyReader,
+    js_number::exact_i64,
+    tokens::{Tokens, utf8},
 };
-use crate::msgpack::reader::{Reader, Token};
+use crate::msgpack::{reader::Token, writer::as_js_double};
 
 /// Returns the value in these bytes. Binary data that `V` asks for as lists may become at most
 /// `max_values` list elements in total.
 pub(super) fn read<V: DeserializeOwned>(bytes: &[u8], max_values: usize) -> Result<V, Error> {
-    let mut reader =
-        ValueReader { bytes: Reader::new(bytes), values_left: max_values, wrapper_depth: 0 };
+    let mut reader = ValueReader { tokens: Tokens::new(bytes), values_left: max_values };
     let value = V::deserialize(&mut reader)?;
     // `V` may have taken fewer elements of an array or a map than there are.
-    reader.bytes.end().map_err(|_| Error::custom("not all of the value was read"))?;
+    reader.tokens.bytes.end().map_err(|_| Error::custom("not all of the value was read"))?;
     Ok(value)
 }
 
 struct ValueReader<'de> {
-    bytes: Reader<'de>,
+    tokens: Tokens<'de>,
     /// How many list elements may still be made from binary data.
     values_left: usize,
-    /// Options and newtypes entered since the last token: at most [`MAX_WRAPPERS`].
-    wrapper_depth: u8,
 }
 
 impl<'de> ValueReader<'de> {
-    fn token(&mut self) -> Result<Token<'de>, Error> {
-        self.wrapper_depth = 0;
-        self.bytes.token().map_err(Error::custom)
-    }
-
     /// Reads a null, in any of its forms, if there is one.
     fn read_null(&mut self) -> bool {
-        let mut after = self.bytes;
+        let mut after = self.tokens.bytes;
         let is_null =
             matches!(after.token(), Ok(Token::Nil | Token::Extension(date::EXTENSION, [_])));
-        if is_null {
-            self.bytes = after;
-        }
-        is_null
-    }
-
-    fn enter_wrapper(&mut self) -> Result<(), Error> {
-        self.wrapper_depth += 1;
-        if self.wrapper_depth > MAX_WRAPPERS {
-            return Err(Error::custom("a type that contains itself without end"));
-        }
-        Ok(())
-    }
-
-    /// Reads past one value with all its children.
-    fn skip_value(&mut self) -> Result<(), Error> {
-        let mut to_come = 1u64;
-        while to_come > 0 {
-            let token = self.bytes.token().map_err(Error::custom)?;
-            to_come = (to_come - 1).saturating_add(token.children());
-        }
-        Ok(())
+        // Reading it again counts it as a token.
+        is_null && self.tokens.next().is_ok()
     }
 
     /// Passes the value to the visitor in its own type.
@@ -85,11 +58,20 @@ impl<'de> ValueReader<'de> {
             Token::Float(value) => match exact_i64(value) {
                 // JavaScript writes integers beyond 32 bits like this. Visitors of floats take
                 // integers too.
-                Some(integer) if is_js_double(integer) => visit_integer(integer, visitor),
+                Some(integer) if as_js_double(integer.into()).is_some() => {
+                    visit_integer(integer, visitor)
+                }
                 _ => visitor.visit_f64(value),
             },
             Token::Text(text) => visitor.visit_borrowed_str(utf8(text)?),
-            Token::Bytes(bytes) => self.visit_bytes_as_list(bytes, visitor),
+            Token::Bytes(bytes) => {
+                // A list of numbers, as in JSON: many types refuse bytes, and types that take bytes
+                // take a list too.
+                let left = self.values_left.checked_sub(bytes.len());
+                let refused = || Error::custom("too many bytes for a list of numbers");
+                self.values_left = left.ok_or_else(refused)?;
+                SeqDeserializer::new(bytes.iter().copied()).deserialize_any(visitor)
+            }
             Token::Extension(kind, bytes) => match Date::read(kind, bytes)? {
                 Some(date) => visitor.visit_string(date.text()),
                 None => visitor.visit_unit(),
@@ -97,23 +79,6 @@ impl<'de> ValueReader<'de> {
             Token::Array(length) => visitor.visit_seq(Items { reader: self, left: length }),
             Token::Map(length) => visitor.visit_map(Items { reader: self, left: length }),
         }
-    }
-
-    /// Passes bytes as a list of numbers, as JSON does: many types refuse bytes, and types that
-    /// take bytes take a list too.
-    fn visit_bytes_as_list<V: Visitor<'de>>(
-        &mut self,
-        bytes: &'de [u8],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.values_left = self
-            .values_left
-            .checked_sub(bytes.len())
-            .ok_or_else(|| Error::custom("too many bytes for a list of numbers"))?;
-        let mut list = SeqDeserializer::new(bytes.iter().copied());
-        let value = visitor.visit_seq(&mut list)?;
-        list.end()?;
-        Ok(value)
     }
 }
 
@@ -125,39 +90,23 @@ fn visit_integer<'de, V: Visitor<'de>>(integer: i64, visitor: V) -> Result<V::Va
     }
 }
 
-/// Passes a `Date` as milliseconds since 1970.
-fn visit_as_millis<'de, V: Visitor<'de>>(
-    kind: i8,
-    bytes: &[u8],
-    visitor: V,
-) -> Result<V::Value, Error> {
-    match Date::read(kind, bytes)? {
-        Some(date) => visit_integer(date.millis(), visitor),
-        None => visitor.visit_unit(),
+/// Passes a double as the integer that it stands for, if it stands for one.
+fn visit_double<'de, V: Visitor<'de>>(visitor: V, double: f64) -> Result<V::Value, Error> {
+    match exact_i64(double) {
+        Some(integer) => visit_integer(integer, visitor),
+        None => visitor.visit_f64(double),
     }
 }
 
-macro_rules! integers {
-    ($($method:ident)*) => {$(
+macro_rules! numbers {
+    ($visit_double:expr; $($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match self.token()? {
-                Token::Float(value) => match exact_i64(value) {
-                    Some(integer) => visit_integer(integer, visitor),
-                    None => visitor.visit_f64(value),
+            match self.tokens.next()? {
+                Token::Float(value) => $visit_double(visitor, value),
+                Token::Extension(kind, bytes) => match Date::read(kind, bytes)? {
+                    Some(date) => visit_integer(date.millis(), visitor),
+                    None => visitor.visit_unit(),
                 },
-                Token::Extension(kind, bytes) => visit_as_millis(kind, bytes, visitor),
-                other => self.visit(other, visitor),
-            }
-        }
-    )*};
-}
-
-macro_rules! floats {
-    ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match self.token()? {
-                Token::Float(value) => visitor.visit_f64(value),
-                Token::Extension(kind, bytes) => visit_as_millis(kind, bytes, visitor),
                 other => self.visit(other, visitor),
             }
         }
@@ -167,7 +116,7 @@ macro_rules! floats {
 macro_rules! bytes {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match self.token()? {
+            match self.tokens.next()? {
                 Token::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
                 other => self.visit(other, visitor),
             }
@@ -178,11 +127,12 @@ macro_rules! bytes {
 impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
     type Error = Error;
 
-    integers! {
+    numbers! {
+        visit_double;
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
     }
-    floats! { deserialize_f32 deserialize_f64 }
+    numbers! { V::visit_f64; deserialize_f32 deserialize_f64 }
     bytes! { deserialize_bytes deserialize_byte_buf }
 
     serde::forward_to_deserialize_any! {
@@ -190,7 +140,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let token = self.token()?;
+        let token = self.tokens.next()?;
         self.visit(token, visitor)
     }
 
@@ -198,7 +148,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
         if self.read_null() {
             return visitor.visit_none();
         }
-        self.enter_wrapper()?;
+        self.tokens.enter_wrapper()?;
         visitor.visit_some(self)
     }
 
@@ -207,7 +157,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.enter_wrapper()?;
+        self.tokens.enter_wrapper()?;
         visitor.visit_newtype_struct(self)
     }
 
@@ -217,7 +167,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.next()? {
             // Fields by position would be mixed up between two versions of the struct.
             Token::Array(_) | Token::Bytes(_) => {
                 Err(Error::invalid_type(Unexpected::Seq, &visitor))
@@ -232,7 +182,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.token()? {
+        match self.tokens.next()? {
             Token::Text(name) => visitor.visit_enum(BorrowedStrDeserializer::new(utf8(name)?)),
             Token::Map(1) => visitor.visit_enum(Variant(self)),
             Token::Map(_) => Err(Error::invalid_value(Unexpected::Map, &"a map with one key")),
@@ -241,7 +191,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.skip_value()?;
+        self.tokens.skip_value()?;
         visitor.visit_unit()
     }
 }
@@ -252,15 +202,14 @@ struct Items<'r, 'de> {
     left: u32,
 }
 
-impl Items<'_, '_> {
+impl<'de> Items<'_, 'de> {
     /// Visitors allocate for the `size_hint` before they decode anything, and the length comes
     /// from bytes that are not trusted.
     const MAX_HINT: u32 = 1_024;
 
-    fn next(&mut self) -> bool {
-        let more = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        more
+    fn next(&mut self) -> Option<&mut ValueReader<'de>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.reader)
     }
 
     fn capped_len(&self) -> Option<usize> {
@@ -275,7 +224,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
-        if self.next() { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
+        self.next().map(|reader| seed.deserialize(reader)).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -290,11 +239,7 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
-        if self.next() {
-            seed.deserialize(KeyReader::new(self.reader.token()?)).map(Some)
-        } else {
-            Ok(None)
-        }
+        self.next().map(|reader| seed.deserialize(KeyReader(&mut reader.tokens))).transpose()
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
@@ -314,7 +259,7 @@ impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Variant = Self;
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), Error> {
-        let name = seed.deserialize(KeyReader::new(self.0.token()?))?;
+        let name = seed.deserialize(KeyReader(&mut self.0.tokens))?;
         Ok((name, self))
     }
 }

@@ -3,56 +3,32 @@
 //! JavaScript has text as keys of objects and any value as keys of a `Map`. So a text is parsed
 //! where a number is asked for, and a number is written out where text is asked for.
 
+use std::borrow::Cow;
+
 use serde::de::{
     Deserializer, Error as _, Visitor,
     value::{BorrowedStrDeserializer, Error, StringDeserializer},
 };
 
-use super::{date::Date, js_number::exact_i64};
+use super::{
+    date::Date,
+    js_number::exact_i64,
+    tokens::{Tokens, utf8},
+};
 use crate::msgpack::reader::Token;
 
-/// More options and newtypes than any sensible type has around one value. They take no bytes, so a
-/// type that contains itself through them alone would recurse without end.
-pub(super) const MAX_WRAPPERS: u8 = 64;
+/// Reads the next value, which stands where a key is expected.
+pub(super) struct KeyReader<'r, 'de>(pub(super) &'r mut Tokens<'de>);
 
-/// A token that stands where a key is expected.
-pub(super) struct KeyReader<'de> {
-    token: Token<'de>,
-    wrapper_depth: u8,
-}
-
-enum Key<'de> {
-    Text(&'de str),
-    Number(i128),
-    /// The text of a value that has an obvious one.
-    Other(String),
-}
-
-/// Returns the text of these bytes; an error where they are not UTF-8.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
-    std::str::from_utf8(bytes).map_err(Error::custom)
-}
-
-impl<'de> KeyReader<'de> {
-    pub(super) fn new(token: Token<'de>) -> Self {
-        Self { token, wrapper_depth: 0 }
-    }
-
-    fn enter_wrapper(mut self) -> Result<Self, Error> {
-        self.wrapper_depth += 1;
-        if self.wrapper_depth > MAX_WRAPPERS {
-            return Err(Error::custom("a type that contains itself without end"));
-        }
-        Ok(self)
-    }
-
-    fn key(self) -> Result<Key<'de>, Error> {
-        let other = match self.token {
-            Token::Text(text) => return Ok(Key::Text(utf8(text)?)),
-            Token::Unsigned(number) => return Ok(Key::Number(i128::from(number))),
-            Token::Signed(number) => return Ok(Key::Number(i128::from(number))),
+impl<'de> KeyReader<'_, 'de> {
+    /// Reads the key and returns its text; an error for a value that has no obvious one.
+    fn text(self) -> Result<Cow<'de, str>, Error> {
+        let text = match self.0.next()? {
+            Token::Text(text) => return utf8(text).map(Cow::Borrowed),
+            Token::Unsigned(number) => Some(number.to_string()),
+            Token::Signed(number) => Some(number.to_string()),
             Token::Float(float) => match exact_i64(float) {
-                Some(number) => return Ok(Key::Number(i128::from(number))),
+                Some(number) => Some(number.to_string()),
                 None => Some(float.to_string()),
             },
             Token::Bool(value) => Some(value.to_string()),
@@ -60,15 +36,7 @@ impl<'de> KeyReader<'de> {
             Token::Nil | Token::Bytes(_) | Token::Array(_) | Token::Map(_) => None,
         };
         let refused = || Error::custom("a key of a map has to be text or a number");
-        other.map(Key::Other).ok_or_else(refused)
-    }
-
-    fn visit_text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.key()? {
-            Key::Text(text) => visitor.visit_borrowed_str(text),
-            Key::Number(number) => visitor.visit_string(number.to_string()),
-            Key::Other(text) => visitor.visit_string(text),
-        }
+        text.map(Cow::Owned).ok_or_else(refused)
     }
 
     /// Passes the parsed text of the key; the text itself, for the visitor to refuse, where it
@@ -78,14 +46,10 @@ impl<'de> KeyReader<'de> {
         visitor: V,
         visit: impl FnOnce(V, T) -> Result<V::Value, Error>,
     ) -> Result<V::Value, Error> {
-        let text = match self.key()? {
-            Key::Text(text) => text.to_owned(),
-            Key::Number(number) => number.to_string(),
-            Key::Other(text) => text,
-        };
+        let text = self.text()?;
         match text.parse() {
             Ok(value) => visit(visitor, value),
-            Err(_) => visitor.visit_string(text),
+            Err(_) => visitor.visit_string(text.into_owned()),
         }
     }
 }
@@ -98,7 +62,7 @@ macro_rules! parsed {
     )*};
 }
 
-impl<'de> Deserializer<'de> for KeyReader<'de> {
+impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
     type Error = Error;
 
     parsed! {
@@ -115,11 +79,15 @@ impl<'de> Deserializer<'de> for KeyReader<'de> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit_text(visitor)
+        match self.text()? {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_some(self.enter_wrapper()?)
+        self.0.enter_wrapper()?;
+        visitor.visit_some(self)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -127,7 +95,8 @@ impl<'de> Deserializer<'de> for KeyReader<'de> {
         _: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self.enter_wrapper()?)
+        self.0.enter_wrapper()?;
+        visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -136,17 +105,28 @@ impl<'de> Deserializer<'de> for KeyReader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.key()? {
-            Key::Text(name) => visitor.visit_enum(BorrowedStrDeserializer::new(name)),
-            Key::Number(number) => visitor.visit_enum(StringDeserializer::new(number.to_string())),
-            Key::Other(name) => visitor.visit_enum(StringDeserializer::new(name)),
+        match self.text()? {
+            Cow::Borrowed(name) => visitor.visit_enum(BorrowedStrDeserializer::new(name)),
+            Cow::Owned(name) => visitor.visit_enum(StringDeserializer::new(name)),
         }
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.token.children() > 0 {
-            return Err(Error::custom("a key of a map has to be text or a number"));
-        }
+        self.0.skip_value()?;
         visitor.visit_unit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, de::IgnoredAny};
+
+    use super::*;
+
+    #[test]
+    fn an_ignored_key_may_be_an_array() {
+        let mut tokens = Tokens::new(b"\x92\x01\x91\xc0");
+        IgnoredAny::deserialize(KeyReader(&mut tokens)).unwrap();
+        tokens.bytes.end().unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! Reads numbers as JavaScript means them: it has one kind of number, the double.
 
-use crate::msgpack::writer::{MAX_EXACT, as_js_double};
+use crate::msgpack::writer::MAX_EXACT;
 
 /// Returns the integer that a double stands for: it has no fraction and is within 2^53.
 #[expect(
@@ -10,11 +10,6 @@ use crate::msgpack::writer::{MAX_EXACT, as_js_double};
 )]
 pub(super) fn exact_i64(double: f64) -> Option<i64> {
     (double.abs() <= MAX_EXACT as f64 && double.fract() == 0.0).then_some(double as i64)
-}
-
-/// Returns whether JavaScript's own encoder writes this integer as a double.
-pub(super) fn is_js_double(integer: i64) -> bool {
-    as_js_double(i128::from(integer)).is_some()
 }
 
 #[cfg(test)]

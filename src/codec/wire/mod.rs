@@ -11,6 +11,7 @@ mod limits;
 mod ser;
 mod ser_key;
 mod thresholds;
+mod tokens;
 #[cfg(feature = "lz4")]
 mod with_lz4;
 #[cfg(feature = "zstd")]

@@ -1,0 +1,48 @@
+//! The tokens of a payload, with the limit on types that contain themselves.
+
+use serde::de::{Error as _, value::Error};
+
+use crate::msgpack::reader::{Reader, Token};
+
+/// More options and newtypes than any sensible type has around one value. They take no bytes, so a
+/// type that contains itself through them alone would recurse without end.
+const MAX_WRAPPERS: u8 = 64;
+
+pub(super) struct Tokens<'de> {
+    pub(super) bytes: Reader<'de>,
+    /// Options and newtypes entered since the last token: at most [`MAX_WRAPPERS`].
+    wrapper_depth: u8,
+}
+
+impl<'de> Tokens<'de> {
+    pub(super) fn new(bytes: &'de [u8]) -> Self {
+        Self { bytes: Reader::new(bytes), wrapper_depth: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Token<'de>, Error> {
+        self.wrapper_depth = 0;
+        self.bytes.token().map_err(Error::custom)
+    }
+
+    pub(super) fn enter_wrapper(&mut self) -> Result<(), Error> {
+        self.wrapper_depth += 1;
+        if self.wrapper_depth > MAX_WRAPPERS {
+            return Err(Error::custom("a type that contains itself without end"));
+        }
+        Ok(())
+    }
+
+    /// Reads past one value with all its children.
+    pub(super) fn skip_value(&mut self) -> Result<(), Error> {
+        let mut to_come = 1u64;
+        while to_come > 0 {
+            to_come = (to_come - 1).saturating_add(self.next()?.children());
+        }
+        Ok(())
+    }
+}
+
+/// Returns the text of these bytes; an error where they are not UTF-8.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(Error::custom)
+}
