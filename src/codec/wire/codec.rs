@@ -5,12 +5,11 @@ use std::env;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    compress::{compress, decompress},
+    compress::{Thresholds, decompress},
     de::read,
     envelope::{Serialized, WireEncoding},
     limits::{WireLimits, check_len},
     ser::write,
-    thresholds::Thresholds,
 };
 use crate::codec::contract::Codec;
 use crate::error::BoxError;
@@ -156,7 +155,7 @@ impl WireCodec {
         let mut ratio = 0.0;
         let packed = bytes.get(prefix..).unwrap_or_default();
         if encoding == WireEncoding::MessagePack
-            && let Some(smaller) = compress(self.thresholds, packed)?
+            && let Some(smaller) = self.thresholds.compress(packed)?
         {
             (encoding, bytes, ratio) = smaller;
         }

@@ -10,7 +10,6 @@ mod js_number;
 mod limits;
 mod ser;
 mod ser_key;
-mod thresholds;
 mod tokens;
 #[cfg(feature = "lz4")]
 mod with_lz4;

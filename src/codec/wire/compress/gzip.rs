@@ -32,15 +32,12 @@ static HAS_TWO_PROCESSORS: LazyLock<bool> =
     LazyLock::new(|| thread::available_parallelism().is_ok_and(|processors| processors.get() > 1));
 
 pub(super) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError> {
-    let halves = if packed.len() < MIN_TWO_HALVES || !*HAS_TWO_PROCESSORS {
-        None
-    } else {
-        packed.split_at_checked(packed.len() / 2)
-    };
     out.extend(HEADER);
-    let sum = match halves {
-        Some((first, second)) => deflate_both(first, second, out)?,
-        None => deflate(packed, &[], FlushCompress::Finish, out)?,
+    let sum = match packed.split_at_checked(packed.len() / 2) {
+        Some((first, second)) if packed.len() >= MIN_TWO_HALVES && *HAS_TWO_PROCESSORS => {
+            deflate_both(first, second, out)?
+        }
+        _ => deflate(packed, &[], FlushCompress::Finish, out)?,
     };
     out.extend(sum.sum().to_le_bytes());
     // The format has the length modulo 2^32.

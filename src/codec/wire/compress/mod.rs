@@ -5,36 +5,64 @@
 //! the limit while it moves.
 
 mod gzip;
+#[cfg_attr(feature = "lz4", path = "lz4.rs")]
+#[cfg_attr(not(feature = "lz4"), path = "without_lz4.rs")]
 mod lz4;
+#[cfg_attr(feature = "zstd", path = "zstd.rs")]
+#[cfg_attr(not(feature = "zstd"), path = "without_zstd.rs")]
 mod zstd;
 
-use super::{envelope::WireEncoding, thresholds::Thresholds};
+use super::envelope::WireEncoding;
 use crate::error::BoxError;
 
 /// Readers pay for compression with time, so it is kept only if it saves at least this fraction.
 const MIN_SAVED: f64 = 0.15;
 
-/// Returns the compressed bytes with their prefix, and the fraction saved; `None` where the
-/// MessagePack is too short or compression saves too little.
-pub(super) fn compress(
-    thresholds: Thresholds,
-    packed: &[u8],
-) -> Result<Option<(WireEncoding, Vec<u8>, f64)>, BoxError> {
-    let Some(encoding) = thresholds.encoding_for(packed.len()) else { return Ok(None) };
-    let mut out = Vec::with_capacity(packed.len() / 4);
-    out.extend(encoding.prefix());
-    match encoding {
-        WireEncoding::Zstd => zstd::compress(packed, &mut out)?,
-        WireEncoding::Lz4 => lz4::compress(packed, &mut out)?,
-        _ => gzip::compress(packed, &mut out)?,
-    }
-    let saved = saved(packed.len(), out.len() - encoding.prefix().len());
-    Ok((saved >= MIN_SAVED).then_some((encoding, out, saved)))
+/// The least number of bytes of MessagePack for which each compression is tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Thresholds {
+    pub(super) gzip: usize,
+    pub(super) zstd: usize,
+    pub(super) lz4: usize,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a fraction, of lengths far below 2^53")]
-fn saved(packed: usize, compressed: usize) -> f64 {
-    1.0 - compressed as f64 / packed as f64
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { gzip: 65_536, ..Self::NEVER }
+    }
+}
+
+impl Thresholds {
+    pub(super) const NEVER: Self = Self { gzip: usize::MAX, zstd: usize::MAX, lz4: usize::MAX };
+
+    /// Returns the compressed bytes with their prefix, and the fraction saved; `None` where the
+    /// MessagePack is too short or compression saves too little.
+    pub(super) fn compress(
+        self,
+        packed: &[u8],
+    ) -> Result<Option<(WireEncoding, Vec<u8>, f64)>, BoxError> {
+        // Of equal thresholds `max_by_key` takes the last: zstd, because it compresses best.
+        let greatest_threshold = [
+            (self.gzip, WireEncoding::Gzip),
+            (self.lz4, WireEncoding::Lz4),
+            (self.zstd, WireEncoding::Zstd),
+        ]
+        .into_iter()
+        .filter(|(from, _)| *from <= packed.len())
+        .max_by_key(|(from, _)| *from);
+        let Some((_, encoding)) = greatest_threshold else { return Ok(None) };
+        let mut out = Vec::with_capacity(packed.len() / 4);
+        out.extend(encoding.prefix());
+        match encoding {
+            WireEncoding::Zstd => zstd::compress(packed, &mut out)?,
+            WireEncoding::Lz4 => lz4::compress(packed, &mut out)?,
+            _ => gzip::compress(packed, &mut out)?,
+        }
+        let compressed = out.len() - encoding.prefix().len();
+        #[expect(clippy::cast_precision_loss, reason = "a fraction, of lengths far below 2^53")]
+        let saved = 1.0 - compressed as f64 / packed.len() as f64;
+        Ok((saved >= MIN_SAVED).then_some((encoding, out, saved)))
+    }
 }
 
 /// Returns the content of a compressed body; `None` if the encoding is not compressed.
@@ -52,14 +80,19 @@ pub(super) fn decompress(
 }
 
 #[cfg(test)]
+mod without_lz4;
+#[cfg(test)]
+mod without_zstd;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn without_its_feature_a_compression_is_an_error() {
-        zstd::disabled::decompress(b"", 99).unwrap_err();
-        zstd::disabled::compress(b"", &mut Vec::new()).unwrap_err();
-        lz4::disabled::decompress(b"", 99).unwrap_err();
-        lz4::disabled::compress(b"", &mut Vec::new()).unwrap_err();
+        without_zstd::decompress(b"", 99).unwrap_err();
+        without_zstd::compress(b"", &mut Vec::new()).unwrap_err();
+        without_lz4::decompress(b"", 99).unwrap_err();
+        without_lz4::compress(b"", &mut Vec::new()).unwrap_err();
     }
 }

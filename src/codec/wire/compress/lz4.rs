@@ -10,7 +10,7 @@ use crate::error::BoxError;
 /// with each of its bytes.
 const MAX_RATIO: usize = 255;
 
-pub(crate) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError> {
+pub(super) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError> {
     out.extend(u32::try_from(packed.len())?.to_le_bytes());
     let head = out.len();
     out.resize(head + block::get_maximum_output_size(packed.len()), 0);
@@ -19,7 +19,7 @@ pub(crate) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError>
     Ok(())
 }
 
-pub(crate) fn decompress(body: &[u8], max_bytes: usize) -> Result<Vec<u8>, BoxError> {
+pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Result<Vec<u8>, BoxError> {
     let (length, block) = body.split_first_chunk().ok_or("not lz4")?;
     let length = usize::try_from(u32::from_le_bytes(*length))?;
     let mut content = allocate(length, body.len(), MAX_RATIO, max_bytes)?;

@@ -13,12 +13,12 @@ const LEVEL: i32 = 3;
 /// The most memory that a frame may request while its content is counted: 8 MiB.
 const WINDOW_LOG_MAX: u32 = 23;
 
-pub(crate) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError> {
+pub(super) fn compress(packed: &[u8], out: &mut Vec<u8>) -> Result<(), BoxError> {
     out.extend(bulk::compress(packed, LEVEL)?);
     Ok(())
 }
 
-pub(crate) fn decompress(body: &[u8], max_bytes: usize) -> Result<Vec<u8>, BoxError> {
+pub(super) fn decompress(body: &[u8], max_bytes: usize) -> Result<Vec<u8>, BoxError> {
     let frame = zstd_safe::find_frame_compressed_size(body).map_err(zstd_safe::get_error_name)?;
     if frame != body.len() {
         return Err("bytes after the end of the zstd frame".into());

@@ -3,10 +3,10 @@
 
 use crate::error::BoxError;
 
-pub(crate) fn compress(_packed: &[u8], _out: &mut Vec<u8>) -> Result<(), BoxError> {
+pub(super) fn compress(_packed: &[u8], _out: &mut Vec<u8>) -> Result<(), BoxError> {
     Err("the feature `zstd` is off".into())
 }
 
-pub(crate) fn decompress(_body: &[u8], _max_bytes: usize) -> Result<Vec<u8>, BoxError> {
+pub(super) fn decompress(_body: &[u8], _max_bytes: usize) -> Result<Vec<u8>, BoxError> {
     Err("compressed with zstd, and the feature `zstd` is off".into())
 }
