@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, OnceCell, watch},
 };
 
-use super::{publisher::unix_millis, sink::Sink, trust::Trust};
+use super::{sink::Sink, trust::Trust};
 use crate::{
     bus::{event_bus::EventBus, protocol::session::Session},
     error::Error,
@@ -191,10 +191,7 @@ impl BusClient {
             let _ = timeout(Some(limit), drain).await;
             self.tasks.stop();
             let goodbye = async {
-                let goodbye = self.session.lock().goodbye(unix_millis());
-                if let Some(bytes) = goodbye {
-                    let _ = self.event_bus.transport().publish(&bytes).await;
-                }
+                self.publish_goodbye().await;
                 self.event_bus.end_use().await
             };
             // If the beacon is lost, peers notice that this instance fell silent.

@@ -1,7 +1,6 @@
 //! The publisher: one task, which sends the outbox and the beacons, and never gives up.
 
 use std::{
-    pin::pin,
     sync::atomic::Ordering,
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -93,13 +92,8 @@ impl BusClient {
     async fn backoff_until_bus_up(&self, pause: Duration) {
         let before = self.generation.load(Ordering::Relaxed);
         let is_up = || async {
-            let mut work = pin!(self.work.notified());
-            loop {
-                work.as_mut().await;
-                if self.generation.load(Ordering::Relaxed) != before {
-                    return;
-                }
-                work.set(self.work.notified());
+            while self.generation.load(Ordering::Relaxed) == before {
+                self.work.notified().await;
             }
         };
         if run_until(is_up(), sleep(pause)).await.is_none() && self.breaker.is_open() {
@@ -134,6 +128,14 @@ impl BusClient {
         }
     }
 
+    /// Publishes a beacon that promises no further message.
+    pub(super) async fn publish_goodbye(&self) {
+        let goodbye = self.session.lock().goodbye(unix_millis());
+        if let Some(bytes) = goodbye {
+            let _ = self.event_bus.transport().publish(&bytes).await;
+        }
+    }
+
     /// Changes the session. If messages are published now, notifies the callers that wait for it.
     fn update<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut session = self.session.lock();
@@ -160,6 +162,6 @@ impl BusClient {
 }
 
 /// Milliseconds since 1970.
-pub(super) fn unix_millis() -> u64 {
+fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }

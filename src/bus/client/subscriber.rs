@@ -10,7 +10,7 @@
 //! | 2. L1 is marked untrusted, unless the subscription was resumed | entries, and loads that run, may be older than a missed message |
 //! | 3. trust is extended | entries that are stored from now on are trusted |
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -26,7 +26,7 @@ use crate::{
         },
     },
     observe::{Counter, Event, log_bus_down, log_bus_up},
-    resilience::{Backoff, DropGuard, Elapsed, timeout},
+    resilience::{Backoff, DropGuard, Elapsed, run_until, timeout},
 };
 
 const GAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -35,11 +35,6 @@ const GAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(20);
 /// After this many messages in a row, the subscriber lets other tasks of its thread run.
 const YIELD_EVERY: u32 = 64;
-
-enum Wakeup {
-    Delivery(Delivery),
-    GapCheck,
-}
 
 impl BusClient {
     pub(super) async fn run_subscriber<S: Sink>(&self, sink: &Arc<S>) {
@@ -103,35 +98,28 @@ impl BusClient {
         gap_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut received = 0u32;
         loop {
-            let wakeup = {
-                let mut next = pin!(messages.next());
-                poll_fn(|context| {
-                    if gap_checks.poll_tick(context).is_ready() {
-                        return Poll::Ready(Wakeup::GapCheck);
-                    }
-                    next.as_mut().poll(context).map(Wakeup::Delivery)
-                })
-                .await
+            let gap_check = async {
+                gap_checks.tick().await;
             };
-            match wakeup {
-                Wakeup::GapCheck => {
+            match run_until(messages.next(), gap_check).await {
+                None => {
                     let now = sink.now();
                     let gap = self.session.lock().gaps.poll_gap(now);
                     if let Some(reason) = gap {
                         self.on_gap(&**sink, reason.as_str());
                     }
                 }
-                Wakeup::Delivery(Delivery::Message(payload)) => {
+                Some(Delivery::Message(payload)) => {
                     self.handle_message(sink, &payload).await;
                     received = received.wrapping_add(1);
                     if received.is_multiple_of(YIELD_EVERY) {
                         tokio::task::yield_now().await;
                     }
                 }
-                Wakeup::Delivery(Delivery::Gap) => {
+                Some(Delivery::Gap) => {
                     self.on_gap(&**sink, "the transport lost events");
                 }
-                Wakeup::Delivery(_) => return,
+                Some(_) => return,
             }
             self.extend_trust();
         }

@@ -17,7 +17,7 @@ const BEACONS: u8 = 5;
 pub(crate) const SLOW_INTERVAL: u64 = 20_000;
 
 /// All times are milliseconds. `random` is between zero and one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BeaconSchedule {
     interval: u64,
     /// Milliseconds of silence after which a probe is sent.
@@ -35,14 +35,7 @@ impl BeaconSchedule {
     /// Beacons are at most a third of `trust_timeout` apart.
     pub(crate) fn new(trust_timeout: u64) -> Self {
         let third = (trust_timeout / 3).max(1);
-        Self {
-            interval: INTERVAL.min(third),
-            probe_after: third,
-            next_beacon: None,
-            beacons_left: 0,
-            last_beacon: 0,
-            next_probe: None,
-        }
+        Self { interval: INTERVAL.min(third), probe_after: third, ..Self::default() }
     }
 
     /// Restarts the beacons after a message was published.

@@ -41,6 +41,7 @@ const UNNUMBERED_WINDOW: u64 = 5_000;
 /// | before the caller changes L1 | `begin_invalidation` | `begin_pattern` |
 /// | the message is queued in the outbox, or nothing was changed | `on_committed` | `on_pattern_committed` |
 /// | the message was published | `on_sent` | `on_sent` |
+#[derive(Default)]
 pub(crate) struct CausalFilter {
     /// The incarnation of this instance.
     own: Arc<str>,
@@ -104,24 +105,12 @@ pub(crate) struct ValueClaim<'a> {
 }
 
 impl CausalFilter {
-    /// Keys that are remembered by default.
     pub(crate) const MAX_KEYS: usize = 10_000;
 
     pub(crate) fn new(own: &Arc<str>, max_keys: usize) -> Self {
-        Self {
-            own: Arc::clone(own),
-            own_forgotten_below: 0,
-            own_forgotten_position: None,
-            uncommitted_patterns: 0,
-            reject_all_until: 0,
-            max_keys: max_keys.max(1),
-            hasher: foldhash::fast::RandomState::default(),
-            last: HashMap::default(),
-            oldest: VecDeque::new(),
-        }
+        Self { own: Arc::clone(own), max_keys: max_keys.max(1), ..Self::default() }
     }
 
-    /// Records that a call is about to delete or set a key.
     pub(crate) fn begin_invalidation(&mut self, gaps: &mut GapDetector, now: u64, key: &str) {
         if let Some((uncommitted, _)) = self.own_pending(key) {
             *uncommitted += 1;
@@ -139,12 +128,10 @@ impl CausalFilter {
         }
     }
 
-    /// Records that a call is about to delete by a pattern.
     pub(crate) fn begin_pattern(&mut self) {
         self.uncommitted_patterns += 1;
     }
 
-    /// Records the outbox position of the call's message. `None`: nothing was deleted after all.
     pub(crate) fn on_pattern_committed(&mut self, committed: Option<u64>) {
         self.uncommitted_patterns = self.uncommitted_patterns.saturating_sub(1);
         self.own_forgotten_position = self.own_forgotten_position.max(committed);
@@ -164,7 +151,6 @@ impl CausalFilter {
         }
     }
 
-    /// Records that a peer deleted or set these keys.
     pub(crate) fn on_peer_delete(
         &mut self,
         gaps: &mut GapDetector,

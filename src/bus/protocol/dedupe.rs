@@ -4,36 +4,35 @@
 //! Ids are remembered for a time and up to a number, whichever ends first. A message whose id was
 //! forgotten is applied again: a repeated delete costs one load.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::BuildHasher,
+};
 
-use super::fingerprint::Fingerprints;
+use foldhash::quality::RandomState;
 
-/// The ids of received messages. All times are milliseconds.
+/// All times are milliseconds.
+#[derive(Default)]
 pub(crate) struct Dedupe {
     ttl: u64,
     max_entries: usize,
-    fingerprints: Fingerprints,
+    seeds: (RandomState, RandomState),
+    /// The fingerprints of the messages.
     ids: HashSet<u128, foldhash::fast::RandomState>,
-    /// The same ids, oldest first, each with the time at which it is forgotten.
+    /// The same fingerprints, oldest first, each with the time at which it is forgotten.
     oldest: VecDeque<(u64, u128)>,
 }
 
 impl Dedupe {
     /// Zero entries or a `ttl` of zero turn it off: every message is new.
     pub(crate) fn new(max_entries: usize, ttl: u64) -> Self {
-        Self {
-            ttl,
-            max_entries: if ttl == 0 { 0 } else { max_entries },
-            fingerprints: Fingerprints::default(),
-            ids: HashSet::default(),
-            oldest: VecDeque::new(),
-        }
+        Self { ttl, max_entries: if ttl == 0 { 0 } else { max_entries }, ..Self::default() }
     }
 
     /// Whether this message was received before.
     pub(crate) fn contains(&mut self, now: u64, source: &str, id: &str) -> bool {
         self.expire(now);
-        self.ids.contains(&self.fingerprints.of(source, id))
+        self.ids.contains(&self.fingerprint(source, id))
     }
 
     /// Remembers a message by its id and source, as two publishers may use the same ids. Returns
@@ -43,7 +42,7 @@ impl Dedupe {
             return true;
         }
         self.expire(now);
-        let fingerprint = self.fingerprints.of(source, id);
+        let fingerprint = self.fingerprint(source, id);
         if self.ids.contains(&fingerprint) {
             return false;
         }
@@ -53,6 +52,14 @@ impl Dedupe {
         self.ids.insert(fingerprint);
         self.oldest.push_back((now.saturating_add(self.ttl), fingerprint));
         true
+    }
+
+    /// Hashes the id to 16 bytes, because peers choose the ids, which may be 64 KiB long. Under two
+    /// random seeds: to take a message for another one would lose it, and with one hash of 64 bits
+    /// that would depend on a single function.
+    fn fingerprint(&self, source: &str, id: &str) -> u128 {
+        let high = u128::from(self.seeds.0.hash_one((source, id)));
+        high << 64 | u128::from(self.seeds.1.hash_one((source, id)))
     }
 
     fn expire(&mut self, now: u64) {
@@ -71,6 +78,15 @@ impl Dedupe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_do_not_run_into_each_other_and_halves_are_independent() {
+        let dedupe = Dedupe::new(1, 1);
+        let fingerprint = dedupe.fingerprint("a", "bc");
+        assert_eq!(fingerprint, dedupe.fingerprint("a", "bc"));
+        assert_ne!(fingerprint, dedupe.fingerprint("ab", "c"));
+        assert_ne!((fingerprint >> 64) as u64, fingerprint as u64, "the two seeds differ");
+    }
 
     #[test]
     fn a_message_is_new_once_until_its_ttl_is_over() {

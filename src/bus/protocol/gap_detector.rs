@@ -65,22 +65,15 @@ const MAX_RANGES: usize = 32;
 /// Why messages must be taken to be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapReason {
-    /// Sequence numbers of a publisher are missing.
     Hole,
-    /// A publisher broke its promise to send again.
     PublisherSilent,
-    /// Nothing arrived from any publisher: the subscription is taken to be dead.
     Silent,
-    /// Messages may have been lost while the sequence numbers of publishers were learned.
     Joined,
-    /// There are more publishers than the detector tracks.
     TooManyPublishers,
-    /// A message could not be decoded.
     Unreadable,
 }
 
 impl GapReason {
-    /// The text for events and logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Hole => "messages of a publisher are missing",
@@ -93,16 +86,17 @@ impl GapReason {
     }
 }
 
-#[derive(PartialEq)]
+#[derive(Default, PartialEq)]
 enum Connection {
+    #[default]
     Disconnected,
-    /// The subscription resumed the last one, and the broker first delivers the messages that it
-    /// kept. L1 is untrusted until they were received.
+    /// A resumed subscription first delivers the messages that the broker kept. L1 is untrusted.
     Replaying,
     Live,
 }
 
-/// Tracks the sequence numbers of all publishers. All times are milliseconds.
+/// All times are milliseconds.
+#[derive(Default)]
 pub(crate) struct GapDetector {
     trust_timeout: u64,
     max_publishers: usize,
@@ -113,8 +107,8 @@ pub(crate) struct GapDetector {
     connection: Connection,
     /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
-    /// Until then, the first message of a publisher only tells its current sequence number. A
-    /// subscription that breaks before leaves the rest of the window to one that resumes it.
+    /// Until then, the first message of a publisher only tells its current sequence number. The
+    /// rest of the window of a broken subscription is left to the one that resumes it.
     resync_until: Option<u64>,
     /// Whether a publisher was past the number that was known of it in the resync window.
     missed_in_resync: bool,
@@ -125,6 +119,7 @@ pub(crate) struct GapDetector {
     has_unreadable: bool,
 }
 
+#[derive(Default)]
 struct PublisherState {
     /// Deletes below this number are not known key by key, see [`causality`](super::causality).
     forgotten_below: u64,
@@ -132,7 +127,7 @@ struct PublisherState {
     next: u64,
     /// The numbers that were received above, in order, with a hole before each range.
     ranges: Vec<SeqRange>,
-    /// The subscription on which a message of this publisher was last received.
+    /// The subscription on which a message of this publisher was last received; they count from 1.
     subscription: u64,
     last_received: u64,
     /// When the publisher has broken its promise to send again, if it made one.
@@ -149,29 +144,19 @@ struct SeqRange {
 }
 
 impl GapDetector {
-    /// `own` is the incarnation of this instance.
     pub(crate) fn new(own: &str, trust_timeout: u64) -> Self {
         Self {
             trust_timeout,
             max_publishers: MAX_PUBLISHERS,
             own: Box::from(own),
-            publishers: HashMap::default(),
-            connection: Connection::Disconnected,
-            subscription: 0,
-            resync_until: None,
-            missed_in_resync: false,
-            last_received: 0,
-            last_gap: 0,
-            has_too_many: false,
-            has_unreadable: false,
+            ..Self::default()
         }
     }
 
     /// Records that a subscription began. If it did not resume the last one, publishers may be at
     /// any number, and the caller marks L1 untrusted itself.
     pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool) {
-        self.last_received = now;
-        self.last_gap = now;
+        (self.last_received, self.last_gap) = (now, now);
         if resumed {
             self.connection = Connection::Replaying;
         } else {
@@ -198,14 +183,14 @@ impl GapDetector {
         }
     }
 
-    /// Returns until when L1 may be trusted if nothing more is received. `None`: not at all.
+    /// Until when L1 may be trusted if nothing more is received. `None`: not at all.
     pub(crate) fn trusted_until(&self) -> Option<u64> {
         let is_live = self.connection == Connection::Live;
         // mutant silence: => is_live.then_some(u64::MAX)
         is_live.then(|| self.last_received.saturating_add(self.trust_timeout))
     }
 
-    /// Records a message without a sequence number, which only shows that the subscription works.
+    /// A message without a sequence number only shows that the subscription works.
     pub(crate) fn observe_activity(&mut self, now: u64) {
         self.last_received = now;
     }
@@ -225,7 +210,7 @@ impl GapDetector {
                 self.has_too_many = true;
                 return;
             }
-            self.publishers.insert(Box::from(stamp.incarnation), PublisherState::new());
+            self.publishers.insert(Box::from(stamp.incarnation), PublisherState::default());
         }
         let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
         publisher.last_received = now;
@@ -332,18 +317,6 @@ impl GapDetector {
 }
 
 impl PublisherState {
-    fn new() -> Self {
-        Self {
-            forgotten_below: 0,
-            next: 0,
-            ranges: Vec::new(),
-            // None yet: the detector counts from 1.
-            subscription: 0,
-            last_received: 0,
-            overdue: None,
-        }
-    }
-
     fn forget_below(&mut self, seq: u64) {
         self.forgotten_below = self.forgotten_below.max(seq);
     }

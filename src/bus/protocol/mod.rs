@@ -4,7 +4,6 @@
 mod beacon_schedule;
 mod causality;
 mod dedupe;
-mod fingerprint;
 pub(super) mod gap_detector;
 pub(super) mod outbox;
 pub(super) mod session;

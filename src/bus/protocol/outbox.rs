@@ -40,6 +40,7 @@ const ALL: &str = "*";
 
 type Positions = HashMap<Arc<str>, u64, foldhash::fast::RandomState>;
 
+#[derive(Default)]
 pub(crate) struct Outbox {
     max_entries: usize,
     max_bytes: usize,
@@ -59,19 +60,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// The bounds apply to the queued changes. The message in flight is counted in neither.
     pub(crate) fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self {
-            max_entries,
-            max_bytes,
-            max_batch_keys: MAX_KEYS,
-            waiting: BTreeMap::new(),
-            deletes: Positions::default(),
-            values: Positions::default(),
-            patterns: Positions::default(),
-            bytes: 0,
-            next_position: 0,
-            in_flight: None,
-            next_seq: 0,
-        }
+        Self { max_entries, max_bytes, max_batch_keys: MAX_KEYS, ..Self::default() }
     }
 
     /// Makes each delete a message of its own, because a message has room for the generation of
@@ -85,18 +74,16 @@ impl Outbox {
     pub(crate) fn push(&mut self, now: u64, change: Change) -> u64 {
         let is_too_long = change.text().len() > MAX_TEXT;
         let position = match change {
-            Change::Pattern(_) if is_too_long => self.push_pattern(&Arc::from(ALL)),
+            Change::Pattern(_) if is_too_long => self.push_pattern(Arc::from(ALL)),
             Change::Value { prime: true, .. } if is_too_long => self.take_position(),
             Change::Delete(key) | Change::Value { key, .. } if is_too_long => {
-                self.push_pattern(&prefix_glob(&key))
+                self.push_pattern(prefix_glob(&key))
             }
-            Change::Delete(key) => self.push_delete(&key),
-            Change::Pattern(pattern) => self.push_pattern(&pattern),
+            Change::Delete(key) => self.push_delete(key),
+            Change::Pattern(pattern) => self.push_pattern(pattern),
             Change::Value { .. } => {
                 self.downgrade_to_delete(change.text());
-                let position = self.take_position();
-                self.insert(position, Queued { change, since: now });
-                position
+                self.append(now, change)
             }
         };
         self.enforce_bounds();
@@ -119,7 +106,6 @@ impl Outbox {
         self.in_flight.take_if(|batch| batch.seq == seq)
     }
 
-    /// Whether a message is not confirmed yet.
     pub(crate) fn is_sending(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -154,7 +140,6 @@ impl Outbox {
         self.next_seq
     }
 
-    /// Whether everything was published.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -164,29 +149,23 @@ impl Outbox {
         self.waiting.len() + usize::from(self.in_flight.is_some())
     }
 
-    fn push_delete(&mut self, key: &Arc<str>) -> u64 {
+    fn push_delete(&mut self, key: Arc<str>) -> u64 {
         // mutant outbox-order: remove
-        self.downgrade_to_delete(key);
-        if let Some(covering) = self.patterns.get(ALL).or_else(|| self.deletes.get(key)) {
-            return *covering;
+        self.downgrade_to_delete(&key);
+        match self.patterns.get(ALL).or_else(|| self.deletes.get(&key)) {
+            Some(covering) => *covering,
+            None => self.append(0, Change::Delete(key)),
         }
-        let position = self.take_position();
-        self.insert(position, Queued::from(Change::Delete(Arc::clone(key))));
-        position
     }
 
-    fn push_pattern(&mut self, pattern: &Arc<str>) -> u64 {
+    fn push_pattern(&mut self, pattern: Arc<str>) -> u64 {
         // It would cost too much to find the values that match.
         self.downgrade_all();
-        if let Some(covering) = self.patterns.get(ALL).or_else(|| self.patterns.get(pattern)) {
-            return *covering;
+        match self.patterns.get(ALL).or_else(|| self.patterns.get(&pattern)) {
+            Some(covering) => *covering,
+            None if *pattern == *ALL => self.coarsen(),
+            None => self.append(0, Change::Pattern(pattern)),
         }
-        if **pattern == *ALL {
-            return self.coarsen();
-        }
-        let position = self.take_position();
-        self.insert(position, Queued::from(Change::Pattern(Arc::clone(pattern))));
-        position
     }
 
     /// Replaces all queued changes by one that covers every key.
@@ -198,7 +177,7 @@ impl Outbox {
         self.values.clear();
         self.patterns.clear();
         self.bytes = 0;
-        self.insert(position, Queued::from(Change::Pattern(Arc::from(ALL))));
+        self.insert(position, 0, Change::Pattern(Arc::from(ALL)));
         position
     }
 
@@ -224,7 +203,7 @@ impl Outbox {
             && !self.deletes.contains_key(key)
             && !self.patterns.contains_key(ALL)
         {
-            self.insert(position, Queued::from(delete));
+            self.insert(position, 0, delete);
         }
     }
 
@@ -249,7 +228,7 @@ impl Outbox {
         }
     }
 
-    /// Takes as many deletes as fit into one message, whatever stands between them.
+    /// Takes as many deletes as fit into one message, past the changes between them.
     fn pop_deletes(&mut self) -> Vec<Change> {
         let mut bytes = 0;
         let mut positions = Vec::new();
@@ -274,11 +253,17 @@ impl Outbox {
         position
     }
 
-    fn insert(&mut self, position: u64, queued: Queued) {
-        self.bytes += queued.change.cost();
-        let (positions, text) = self.index(&queued.change);
+    fn append(&mut self, since: u64, change: Change) -> u64 {
+        let position = self.take_position();
+        self.insert(position, since, change);
+        position
+    }
+
+    fn insert(&mut self, position: u64, since: u64, change: Change) {
+        self.bytes += change.cost();
+        let (positions, text) = self.index(&change);
         positions.insert(text, position);
-        self.waiting.insert(position, queued);
+        self.waiting.insert(position, Queued { change, since });
     }
 
     fn remove(&mut self, position: u64) -> Option<Queued> {

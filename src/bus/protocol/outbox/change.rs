@@ -82,19 +82,11 @@ impl Change {
     }
 
     pub(super) fn cost(&self) -> usize {
-        let value = match self {
-            Self::Value { value, context, .. } => {
-                value.len() + context.as_ref().map_or(0, |context| context.len())
-            }
-            _ => 0,
+        let (value, context) = match self {
+            Self::Value { value, context, .. } => (value.len(), context.as_deref()),
+            _ => (0, None),
         };
-        OVERHEAD + self.text().len() + value
-    }
-}
-
-impl From<Change> for Queued {
-    fn from(change: Change) -> Self {
-        Self { change, since: 0 }
+        OVERHEAD + self.text().len() + value + context.map_or(0, <[u8]>::len)
     }
 }
 
