@@ -94,10 +94,10 @@ impl<E: Weighted> Engine<E> {
         self.0.peek(key)
     }
 
-    pub(super) fn insert(&self, key: &Key, entry: E) -> Evicted<E> {
-        let mut evicted = Evicted { inserted: Some(Arc::clone(key)), ..Evicted::default() };
-        self.0.insert_with_lifecycle(Arc::clone(key), entry, &mut evicted);
-        evicted
+    pub(super) fn insert(&self, key: &Key, entry: E) -> Displaced<E> {
+        let mut displaced = Displaced { inserted: Some(Arc::clone(key)), ..Displaced::default() };
+        self.0.insert_with_lifecycle(Arc::clone(key), entry, &mut displaced);
+        displaced
     }
 
     pub(super) fn remove(&self, key: &str) -> Option<E> {
@@ -142,41 +142,42 @@ impl<E: Weighted> Weighter<Key, E> for ByWeight {
 struct Collect;
 
 impl<E> Lifecycle<Key, E> for Collect {
-    type RequestState = Evicted<E>;
+    type RequestState = Displaced<E>;
 
-    fn on_evict(&self, evicted: &mut Evicted<E>, key: Key, entry: E) {
+    fn on_evict(&self, displaced: &mut Displaced<E>, key: Key, entry: E) {
         // quick_cache reports the replaced entry of the same key here too.
-        if evicted.inserted.as_ref() == Some(&key) {
-            evicted.replaced = Some(entry);
-        } else if evicted.first.is_none() {
-            evicted.first = Some(entry);
+        if displaced.inserted.as_ref() == Some(&key) {
+            displaced.replaced = Some(entry);
+        } else if displaced.first.is_none() {
+            displaced.first = Some(entry);
         } else {
-            evicted.others.push(entry);
+            displaced.others.push(entry);
         }
     }
 }
 
-/// The entries that an insert displaced. Usually one, so only a second one allocates.
-pub(super) struct Evicted<E> {
+/// The entries that a write displaced. Usually one, so only a second evicted one allocates.
+#[must_use = "holds user values: drop it outside of locks"]
+pub(crate) struct Displaced<E> {
     inserted: Option<Key>,
     replaced: Option<E>,
     first: Option<E>,
     others: Vec<E>,
 }
 
-impl<E> Default for Evicted<E> {
+impl<E> Default for Displaced<E> {
     fn default() -> Self {
         Self { inserted: None, replaced: None, first: None, others: Vec::new() }
     }
 }
 
-impl<E> Evicted<E> {
-    pub(super) fn replaced(entry: Option<E>) -> Self {
+impl<E> Displaced<E> {
+    pub(super) fn removed(entry: Option<E>) -> Self {
         Self { replaced: entry, ..Self::default() }
     }
 
-    /// The number of entries of other keys.
-    pub(super) fn len(&self) -> u64 {
+    /// The number of entries of other keys that L1 evicted for the written one.
+    pub(crate) fn evictions(&self) -> u64 {
         u64::from(self.first.is_some()) + self.others.len() as u64
     }
 }
@@ -200,7 +201,7 @@ mod tests {
             let engine = Engine::new(capacity as u64, Shape::Entries(capacity));
             let mut max = 0;
             for i in 0..capacity * 3 {
-                engine.insert(&format!("key:{i}").into(), Heavy(1));
+                drop(engine.insert(&format!("key:{i}").into(), Heavy(1)));
                 max = max.max(engine.len());
             }
             assert!(max <= capacity, "{max} entries in a cache of {capacity}");
@@ -212,7 +213,7 @@ mod tests {
     fn an_entry_too_heavy_for_any_shard_is_returned() {
         let engine = Engine::new(6_400, Shape::Weight);
         assert_eq!(engine.max_entry_weight(), 776);
-        engine.insert(&"big".into(), Heavy(776));
+        drop(engine.insert(&"big".into(), Heavy(776)));
         assert!(engine.get("big").is_some());
         assert!(engine.insert(&"big".into(), Heavy(777)).replaced.is_some());
         assert!(engine.get("big").is_none());
@@ -223,7 +224,7 @@ mod tests {
         let engine = Engine::new(100, Shape::Entries(100));
         for _ in 0..10 {
             let displaced = engine.insert(&"same".into(), Heavy(1));
-            assert_eq!(displaced.len(), 0);
+            assert_eq!(displaced.evictions(), 0);
         }
         assert!(engine.insert(&"same".into(), Heavy(1)).replaced.is_some());
     }
@@ -232,8 +233,8 @@ mod tests {
     fn a_pattern_removes_its_matches_and_nothing_else() {
         let engine = Engine::new(10_000, Shape::Entries(10_000));
         for i in 0..1_000 {
-            engine.insert(&format!("a:{i}").into(), Heavy(1));
-            engine.insert(&format!("b:{i}").into(), Heavy(1));
+            drop(engine.insert(&format!("a:{i}").into(), Heavy(1)));
+            drop(engine.insert(&format!("b:{i}").into(), Heavy(1)));
         }
         engine.sweep(&Pattern::new("a:*")).for_each(drop);
         assert_eq!(engine.len(), 1_000);

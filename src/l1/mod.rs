@@ -30,19 +30,7 @@ struct Missing {
 }
 
 /// The values that a write displaced. The writer drops them outside of every lock.
-#[must_use = "holds user values: drop it outside of locks"]
-pub(crate) struct Displaced<V>(engine::Evicted<Entry<V>>);
-
-impl<V> Displaced<V> {
-    fn removed(entry: Option<Entry<V>>) -> Self {
-        Self(engine::Evicted::replaced(entry))
-    }
-
-    /// The number of entries of other keys that L1 evicted for the written one.
-    pub(crate) fn evictions(&self) -> u64 {
-        self.0.len()
-    }
-}
+pub(crate) type Displaced<V> = engine::Displaced<Entry<V>>;
 
 impl<V> Weighted for Entry<V> {
     fn weight(&self) -> u64 {
@@ -130,13 +118,13 @@ impl<V> L1<V> {
         if let Some(missing) = &self.missing {
             missing.remove(key);
         }
-        Displaced(values.insert(key, entry))
+        values.insert(key, entry)
     }
 
     /// Removes the value of a key that does not exist, and keeps a negative entry until `until`.
     pub(crate) fn insert_missing(&self, key: &Arc<str>, since: u64, until: u64) -> Displaced<V> {
         if let Some(missing) = &self.missing {
-            missing.insert(key, Missing { since, until });
+            drop(missing.insert(key, Missing { since, until }));
         }
         Displaced::removed(self.remove_value(key))
     }

@@ -18,17 +18,14 @@ pub(crate) struct TaskTracker(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// Tokens that were issued and not dropped yet.
+    /// Number of tokens.
     count: AtomicUsize,
-    /// Notified by the drop of the last token; [`TaskTracker::wait_idle`] waits.
     idle: Notify,
     stopped: AtomicBool,
-    /// Notified by [`TaskTracker::stop`]; each running [`TaskToken::run`] waits.
     stop: Notify,
 }
 
-/// Counts as one running task. A task's owner takes it before the first poll and drops it at the
-/// task's end.
+/// Counts as one running task, from before its first poll to its end.
 pub(crate) struct TaskToken(TaskTracker);
 
 impl TaskTracker {
@@ -70,9 +67,8 @@ impl TaskToken {
 
 impl Drop for TaskToken {
     fn drop(&mut self) {
-        let inner = &self.0.0;
-        if inner.count.fetch_sub(1, Ordering::SeqCst) == 1 {
-            inner.idle.notify_waiters();
+        if self.0.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.0.idle.notify_waiters();
         }
     }
 }
