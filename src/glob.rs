@@ -112,29 +112,24 @@ fn has_bit(words: &[u64], bit: usize) -> bool {
 fn parse(mut rest: &[u8]) -> (Vec<Bytes>, Vec<usize>) {
     let (mut steps, mut stars) = (Vec::new(), Vec::new());
     loop {
-        rest = match rest {
+        let (set, after) = match rest {
             [] => return (steps, stars),
             [b'*', after @ ..] => {
                 stars.push(steps.len());
-                after
+                rest = after;
+                continue;
             }
-            [b'?', after @ ..] => {
-                steps.push([u64::MAX; 4]);
-                after
-            }
-            [b'[', after @ ..] => {
-                let (set, after) = parse_bracket(after);
-                steps.push(set);
-                after
-            }
+            [b'?', after @ ..] => ([u64::MAX; 4], after),
+            [b'[', after @ ..] => parse_bracket(after),
             // A backslash at the very end stands for itself.
             [b'\\', byte, after @ ..] | [byte, after @ ..] => {
                 let mut set = Bytes::default();
                 set_bit(&mut set, usize::from(*byte));
-                steps.push(set);
-                after
+                (set, after)
             }
         };
+        steps.push(set);
+        rest = after;
     }
 }
 

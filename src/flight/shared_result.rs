@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicUsize, Mutex};
 
 pub(crate) struct Flight<C, T> {
     /// What the leader knew at the start.
@@ -64,10 +64,6 @@ impl<C, T> Flight<C, T> {
             wakers.extend(waiting.slots.iter_mut().filter_map(Option::take));
         }
         wakers.into_iter().for_each(Waker::wake);
-    }
-
-    pub(crate) fn follower_count(&self) -> usize {
-        self.followers.load(Ordering::Relaxed)
     }
 }
 

@@ -133,7 +133,7 @@ impl<C, T> FlightTable<C, T> {
             && now.saturating_sub(open.began) <= self.limits.max_age
         {
             // mutant coalescing: if false
-            if open.follower_count() < self.limits.max_followers {
+            if open.followers.load(Ordering::Relaxed) < self.limits.max_followers {
                 open.followers.fetch_add(1, Ordering::Relaxed);
                 return Join::Follow(Follower { flight: Arc::clone(open) });
             }
@@ -228,12 +228,11 @@ impl<C, T> FlightTable<C, T> {
     }
 
     fn acquire_slot(&self) -> bool {
-        let before = self.joinable.fetch_add(1, Ordering::Relaxed);
-        if before >= self.limits.max_flights {
+        let is_free = self.joinable.fetch_add(1, Ordering::Relaxed) < self.limits.max_flights;
+        if !is_free {
             self.joinable.fetch_sub(1, Ordering::Relaxed);
-            return false;
         }
-        true
+        is_free
     }
 
     /// Frees the slot of a closed flight. Must not run under a lock: it may drop user values.

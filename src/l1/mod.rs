@@ -9,7 +9,11 @@ mod engine;
 use std::sync::Arc;
 
 use self::engine::{Engine, Shape, Weighted};
-use crate::{entry::Entry, glob::Pattern, options::CacheOptions};
+use crate::{
+    entry::Entry,
+    glob::Pattern,
+    options::{CacheOptions, L1Options},
+};
 
 pub(crate) struct L1<V> {
     values: Option<Engine<Entry<V>>>,
@@ -47,22 +51,13 @@ impl Weighted for Missing {
 impl<V> L1<V> {
     pub(crate) fn new(options: &CacheOptions) -> Self {
         let l1 = &options.l1;
-        let entries = match (l1.max_entries, l1.max_weight) {
-            (None, None) => Some(crate::options::L1Options::DEFAULT_MAX_ENTRIES),
-            (entries, _) => entries,
-        };
+        let default = l1.max_weight.is_none().then_some(L1Options::DEFAULT_MAX_ENTRIES);
+        let entries = l1.max_entries.or(default);
         let weight_scale = l1.max_weight.map_or(1, |weight| weight.div_ceil(u64::from(u32::MAX)));
-        let (capacity, shape, min_weight) = match (l1.max_weight, entries) {
-            (None, entries) => {
-                let entries = entries.unwrap_or(usize::MAX);
-                (entries as u64, Shape::Entries(entries), 1)
-            }
-            (Some(weight), None) => (weight / weight_scale, Shape::Weight, 1),
-            (Some(weight), Some(entries)) => {
-                let capacity = weight / weight_scale;
-                (capacity, Shape::Entries(entries), capacity.div_ceil(entries as u64))
-            }
-        };
+        let shape = entries.map_or(Shape::Weight, Shape::Entries);
+        let entries = entries.map_or(u64::MAX, |entries| entries as u64);
+        let capacity = l1.max_weight.map_or(entries, |weight| weight / weight_scale);
+        let min_weight = capacity.div_ceil(entries);
         let negative = &options.negative_cache;
         let max_missing = negative.max_entries;
         Self {

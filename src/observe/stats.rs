@@ -97,14 +97,8 @@ const SHARED: usize = STRIPES - 1;
 #[repr(align(128))]
 struct Stripe([AtomicU64; COUNTERS]);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counters(Box<[Stripe; STRIPES]>);
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self(Box::new(std::array::from_fn(|_| Stripe::default())))
-    }
-}
 
 thread_local! {
     /// The stripe of this thread. Separate from [`GUARD`], because a thread-local with a
@@ -126,9 +120,7 @@ struct StripeGuard(usize);
 impl StripeGuard {
     fn acquire() -> Self {
         let freed = FREE.lock().pop();
-        let stripe =
-            freed.unwrap_or_else(|| NEVER_USED.fetch_add(1, Ordering::Relaxed).min(SHARED));
-        Self(stripe)
+        Self(freed.unwrap_or_else(|| NEVER_USED.fetch_add(1, Ordering::Relaxed).min(SHARED)))
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn coarse_now() -> u64 {
 /// The hit path calls this on every sixteenth hit of a thread.
 #[cold]
 pub(crate) fn resync() {
-    if TICKS.check(coarse::millis()) == Checked::Stopped
+    if !TICKS.check(coarse::millis())
         && let Some(thread) = thread()
     {
         thread.unpark();
@@ -72,12 +72,6 @@ struct Ticks(AtomicU64);
 const READ: u64 = 1;
 const STOPPED: u64 = 0;
 
-#[derive(Debug, PartialEq, Eq)]
-enum Checked {
-    Ticking,
-    Stopped,
-}
-
 impl Ticks {
     const fn new() -> Self {
         Self(AtomicU64::new(STOPPED))
@@ -99,20 +93,21 @@ impl Ticks {
         now
     }
 
-    fn check(&self, now: u64) -> Checked {
+    /// Corrects a time that lags; returns whether the thread ticks.
+    fn check(&self, now: u64) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         if word == STOPPED {
-            return Checked::Stopped;
+            return false;
         }
         let lags_by = now.saturating_sub(word >> 1);
         if lags_by > MAX_LAG {
             self.replace(word, STOPPED);
-            return Checked::Stopped;
+            return false;
         }
         if lags_by > 0 {
             self.replace(word, now << 1 | READ);
         }
-        Checked::Ticking
+        true
     }
 
     /// Stores a new tick; returns whether the last one was read.
@@ -158,9 +153,9 @@ mod tests {
         let ticks = Ticks::new();
         ticks.tick(100);
         ticks.read(|| 100);
-        assert_eq!(ticks.check(150), Checked::Ticking);
+        assert!(ticks.check(150));
         assert_eq!(ticks.read(|| unreachable!()), 150);
-        assert_eq!(ticks.check(150 + MAX_LAG + 1), Checked::Stopped);
+        assert!(!ticks.check(150 + MAX_LAG + 1));
         assert_eq!(ticks.read(|| 500), 500);
         assert_eq!(ticks.read(|| 900), 900, "a reader does not start the thread");
         ticks.tick(1_000);
