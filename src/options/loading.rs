@@ -38,7 +38,7 @@ option_group! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct DistributedLock {
         /// Default: false.
-        pub enabled: bool = false => [custom],
+        pub enabled: bool = false => [enabled()],
         /// When a lock expires whose owner was killed. While its loader runs, the owner renews the
         /// lock every third of this time. Default: 10 s.
         pub ttl: Duration as "humantime_serde" = Duration::from_secs(10),
@@ -50,33 +50,17 @@ option_group! {
     }
 }
 
-impl DistributedLock {
-    /// Returns the defaults, switched on.
-    #[must_use]
-    pub fn enabled() -> Self {
-        Self { enabled: true, ..Self::default() }
-    }
-}
-
 option_group! {
     /// Caching, for a short time, that the loader found nothing.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct NegativeCache {
         /// Default: false.
-        pub enabled: bool = false => [custom],
+        pub enabled: bool = false => [enabled()],
         /// How long a key counts as missing. Default: 5 s.
         pub ttl: Duration as "humantime_serde" = Duration::from_secs(5),
         /// The most keys that are cached as missing. They do not share the limit of L1, so a flood
         /// of missing keys does not evict values. Default: 10,000.
         pub max_entries: usize = 10_000,
-    }
-}
-
-impl NegativeCache {
-    /// Returns the defaults, switched on.
-    #[must_use]
-    pub fn enabled() -> Self {
-        Self { enabled: true, ..Self::default() }
     }
 }
 

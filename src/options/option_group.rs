@@ -1,8 +1,7 @@
 //! `option_group!`: the one form that all groups of options have.
 //!
 //! Every group is a `#[non_exhaustive]` struct with public fields, `Default`, and one setter per
-//! field that has the field's name. A group that is switched on or off has the constructors
-//! `enabled()` or `disabled()`. With the feature `serde` every group can be read from a
+//! field that has the field's name. With the feature `serde` every group can be read from a
 //! configuration file: unknown names are refused, missing ones have their defaults.
 //!
 //! ```ignore
@@ -20,6 +19,8 @@
 //!         pub name: String = "example".to_owned() => [impl Into<String>],
 //!         /// The setter takes any text too, and converts it before it wraps it.
 //!         pub user: Option<String> = None => [Some(impl Into<String>)],
+//!         /// No setter, but a constructor `Example::enabled()`.
+//!         pub enabled: bool = false => [enabled()],
 //!         /// The group's own `impl` block has the setter.
 //!         pub servers: Vec<String> = Vec::new() => [custom],
 //!     }
@@ -68,35 +69,35 @@ macro_rules! option_group {
 
     (@setter $field:ident: $type:ty => [custom]) => {};
 
-    (@setter $field:ident: $type:ty => [Some($argument:ty)]) => {
-        #[doc = concat!(
-            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ")."
-        )]
+    (@setter $field:ident: $type:ty => [enabled()]) => {
+        /// Returns the defaults, switched on.
         #[must_use]
-        pub fn $field(mut self, value: $argument) -> Self {
-            self.$field = Some(value.into());
-            self
+        pub fn enabled() -> Self {
+            Self { $field: true, ..Self::default() }
+        }
+    };
+
+    (@setter $field:ident: $type:ty => [Some($argument:ty)]) => {
+        $crate::options::option_group! {
+            @method $field(value: $argument) => Some(value.into())
         }
     };
 
     (@setter $field:ident: $type:ty => [$argument:ty]) => {
-        #[doc = concat!(
-            "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ")."
-        )]
-        #[must_use]
-        pub fn $field(mut self, value: $argument) -> Self {
-            self.$field = value.into();
-            self
-        }
+        $crate::options::option_group! { @method $field(value: $argument) => value.into() }
     };
 
     (@setter $field:ident: $type:ty) => {
+        $crate::options::option_group! { @method $field(value: $type) => value }
+    };
+
+    (@method $field:ident($value:ident: $argument:ty) => $converted:expr) => {
         #[doc = concat!(
             "Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ")."
         )]
         #[must_use]
-        pub fn $field(mut self, value: $type) -> Self {
-            self.$field = value;
+        pub fn $field(mut self, $value: $argument) -> Self {
+            self.$field = $converted;
             self
         }
     };

@@ -22,20 +22,12 @@ option_group! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct FailSafe {
         /// Default: false.
-        pub enabled: bool = false => [custom],
+        pub enabled: bool = false => [enabled()],
         /// How long a value may serve as a stale copy after it has ceased to be fresh.
         /// Default: 300 s.
         pub stale_ttl: Duration as "humantime_serde" = Duration::from_secs(300),
         /// After a load failed and a stale copy was served, the key is not loaded again for this
         /// long: the stale copy answers at once. Default: 5 s.
         pub throttle: Duration as "humantime_serde" = Duration::from_secs(5),
-    }
-}
-
-impl FailSafe {
-    /// Returns the defaults, switched on.
-    #[must_use]
-    pub fn enabled() -> Self {
-        Self { enabled: true, ..Self::default() }
     }
 }
