@@ -30,7 +30,8 @@ struct Inner {
     cause: Cause,
 }
 
-enum Cause {
+/// Why a call failed, with the details that the text of the error names.
+pub(crate) enum Cause {
     Loader(BoxError),
     Panicked(String),
     HardTimeout(Duration),
@@ -113,44 +114,12 @@ impl Error {
         }
     }
 
-    fn of_key(key: &Arc<str>, cause: Cause) -> Self {
+    pub(crate) fn of_key(key: &Arc<str>, cause: Cause) -> Self {
         Self(Arc::new(Inner { key: Some(Arc::clone(key)), cause }))
-    }
-
-    pub(crate) fn loader(key: &Arc<str>, error: impl Into<BoxError>) -> Self {
-        Self::of_key(key, Cause::Loader(error.into()))
-    }
-
-    pub(crate) fn panicked(key: &Arc<str>, message: String) -> Self {
-        Self::of_key(key, Cause::Panicked(message))
-    }
-
-    pub(crate) fn hard_timeout(key: &Arc<str>, limit: Duration) -> Self {
-        Self::of_key(key, Cause::HardTimeout(limit))
-    }
-
-    pub(crate) fn recursion(key: &Arc<str>) -> Self {
-        Self::of_key(key, Cause::Recursion)
-    }
-
-    pub(crate) fn absent(key: &Arc<str>) -> Self {
-        Self::of_key(key, Cause::Absent)
-    }
-
-    pub(crate) fn abandoned(key: &Arc<str>) -> Self {
-        Self::of_key(key, Cause::Abandoned)
-    }
-
-    pub(crate) fn no_runtime(key: &Arc<str>) -> Self {
-        Self::of_key(key, Cause::NoRuntime)
     }
 
     pub(crate) fn cannot_listen() -> Self {
         Self(Arc::new(Inner { key: None, cause: Cause::NoRuntime }))
-    }
-
-    pub(crate) fn lock_timeout(key: &Arc<str>, limit: Duration) -> Self {
-        Self::of_key(key, Cause::LockTimeout(limit))
     }
 
     pub(crate) fn unreachable(key: &str, cause: Option<BoxError>) -> Self {

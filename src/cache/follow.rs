@@ -19,7 +19,7 @@ use super::{
     state::CacheState,
 };
 use crate::{
-    error::{Error, ErrorKind},
+    error::{Cause, Error, ErrorKind},
     flight::WaitEdge,
     observe::{Event, StaleReason},
     options::Timeouts,
@@ -42,7 +42,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             return self.resolve(key, source, result);
         }
         let Some(_edge) = WaitEdge::add(flight.context.id) else {
-            return Err(Error::recursion(key));
+            return Err(Error::of_key(key, Cause::Recursion));
         };
         let age = Duration::from_millis(self.now().saturating_sub(flight.context.began));
         let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
@@ -63,8 +63,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             return self.resolve(key, source, result);
         }
         let limit = timeouts.hard.unwrap_or_default();
-        let entry =
-            self.stale_candidate(key, flight).ok_or_else(|| Error::hard_timeout(key, limit))?;
+        let entry = self
+            .stale_candidate(key, flight)
+            .ok_or_else(|| Error::of_key(key, Cause::HardTimeout(limit)))?;
         Ok(Some(self.serve_stale(key, entry, StaleReason::HardTimeout)))
     }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     entry::{Entry, Lifetime},
-    error::{Error, ErrorKind},
+    error::{Cause, Error, ErrorKind},
     flight::{LoadChain, scope},
     l1::Displaced,
     l2::{LoadStart, NamedLease, PublishOutcome},
@@ -103,7 +103,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if let Some(LockOutcome::TimedOut) = rights.lock
             && let Some(entry) = self.stale_candidate(&key, load.lead.flight())
         {
-            let error = Error::lock_timeout(&key, self.options.distributed_lock.wait_timeout);
+            let waited = self.options.distributed_lock.wait_timeout;
+            let error = Error::of_key(&key, Cause::LockTimeout(waited));
             return load.lead.complete(Err(LoadErr { error, fallback: Some(entry) }));
         }
         self.report_miss(&key);

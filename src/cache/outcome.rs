@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{entry::Entry, error::Error, load::IntoLoaded, observe::StaleReason};
+use crate::{
+    entry::Entry,
+    error::{Cause, Error},
+    load::IntoLoaded,
+    observe::StaleReason,
+};
 
 /// The value of a call, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +67,7 @@ impl<V> ReadResult<V> {
     }
 
     pub(super) fn into_output<L: IntoLoaded<V>>(self) -> Result<L::Output, Error> {
-        L::output(self.value).ok_or_else(|| Error::absent(&self.key))
+        L::output(self.value).ok_or_else(|| Error::of_key(&self.key, Cause::Absent))
     }
 
     pub(super) fn into_outcome<L: IntoLoaded<V>>(self) -> Result<Outcome<L::Output>, Error> {

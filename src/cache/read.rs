@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     entry::Entry,
-    error::Error,
+    error::{Cause, Error},
     flight::{Join, LoadChain},
     load::{IntoLoaded, Loader},
     observe::{Counter, Event, Level, StaleReason},
@@ -102,7 +102,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         };
         let mut timeouts = self.options.load_timeouts(call.as_deref()).clone();
         let Some(chain) = LoadChain::extend(self.flights.id(), &key) else {
-            return Err(Error::recursion(&key));
+            return Err(Error::of_key(&key, Cause::Recursion));
         };
         self.ensure_bus_tasks();
         let (lead, token, has_waited) =
@@ -121,15 +121,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             start_load(state.run_loader(load, rights), token, depth)
         };
         if !is_started {
-            return Err(Error::no_runtime(&key));
+            return Err(Error::of_key(&key, Cause::NoRuntime));
         }
         // The loader enforces the hard timeout itself; L2 and the earlier flights do not.
         let is_bounded = self.l2.is_none() && !has_waited;
         let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
         let result = self.await_flight(&key, &flight, &timeouts, Source::Loader).await?;
         result.ok_or_else(|| match Handle::try_current() {
-            Ok(_) => Error::abandoned(&key),
-            Err(_) => Error::no_runtime(&key),
+            Ok(_) => Error::of_key(&key, Cause::Abandoned),
+            Err(_) => Error::of_key(&key, Cause::NoRuntime),
         })
     }
 

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{IntoLoaded, Loaded, Loader};
 use crate::{
-    error::Error,
+    error::{Cause, Error},
     resilience::{Elapsed, timeout},
 };
 
@@ -30,7 +30,7 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
     let begun = hard.map(|_| Instant::now());
     let mut future = pin!(match catch_unwind(AssertUnwindSafe(|| loader.load())) {
         Ok(future) => Some(future),
-        Err(panic) => return Err(Error::panicked(key, message(&*panic))),
+        Err(panic) => return Err(Error::of_key(key, Cause::Panicked(message(&*panic)))),
     });
     let mut load = poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -39,12 +39,12 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
             future.set(None);
             Poll::Ready(match result {
                 Ok(loaded) => Ok(loaded.into_loaded()),
-                Err(error) => Err(Error::loader(key, error)),
+                Err(error) => Err(Error::of_key(key, Cause::Loader(error.into()))),
             })
         }));
         polled.unwrap_or_else(|panic| {
             drop_quietly(future.as_mut());
-            Poll::Ready(Err(Error::panicked(key, message(&*panic))))
+            Poll::Ready(Err(Error::of_key(key, Cause::Panicked(message(&*panic)))))
         })
     });
 
@@ -54,7 +54,7 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
         return result;
     }
     if Handle::try_current().is_err() {
-        return Err(Error::no_runtime(key));
+        return Err(Error::of_key(key, Cause::NoRuntime));
     }
     // Yields once: the first poll runs in the caller's task, and the caller must not run the part
     // of the loader that follows its first wait.
@@ -68,7 +68,7 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
     let result = timeout(left, &mut load).await;
     result.unwrap_or_else(|Elapsed| {
         drop_quietly(future.as_mut());
-        Err(Error::hard_timeout(key, hard.unwrap_or_default()))
+        Err(Error::of_key(key, Cause::HardTimeout(hard.unwrap_or_default())))
     })
 }
 
