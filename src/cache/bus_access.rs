@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     bus::{PendingBroadcast, Sink},
-    codec::catch_panic::catch_codec_panic,
+    codec::offloading::catch_codec_panic,
     entry::Lifetime,
     glob::Pattern,
     observe::Observer,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::BusClient,
-    codec::{Codec, catch_panic::catch_codec_panic},
+    codec::{Codec, offloading::catch_codec_panic},
     entry::{Entry, Lifetime},
     error::Error,
     l1::{Displaced, L1},

@@ -1,6 +1,5 @@
 //! Values as bytes: the trait, the blocking pool for large values, and the wire format.
 
-pub(crate) mod catch_panic;
 pub(crate) mod contract;
 pub(crate) mod offloading;
 #[cfg(feature = "wire")]

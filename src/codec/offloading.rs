@@ -1,12 +1,15 @@
 //! Encodes and decodes values with the user's codec: contains its panics, and runs it on the
 //! blocking pool for large values.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use super::{catch_panic::catch_codec_panic, contract::Codec};
+use super::contract::Codec;
 use crate::error::BoxError;
 use crate::resilience::blocking_pool::spawn_blocking_bounded;
 
@@ -84,4 +87,12 @@ fn encode<V: 'static>(codec: &dyn Codec<V>, value: &V) -> Result<(Vec<u8>, bool)
         let is_heavy = codec.is_heavy_to_decode(&bytes);
         Ok((bytes, is_heavy))
     })
+}
+
+/// Calls the user's codec and returns an error where it panics. The panic hook has reported the
+/// message of the panic by then.
+pub(crate) fn catch_codec_panic<T>(
+    convert: impl FnOnce() -> Result<T, BoxError>,
+) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
 }

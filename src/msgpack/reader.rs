@@ -5,9 +5,7 @@
 pub(crate) enum Malformed {
     /// The bytes end inside a value, or a length claims more than there is.
     Truncated,
-    /// Bytes follow the value.
     Trailing,
-    /// Arrays and maps are nested deeper than allowed.
     TooDeep,
     /// All arrays and maps together hold more values than allowed.
     TooManyValues,

@@ -17,8 +17,7 @@ use serde::de::{
 use super::{
     date::{self, Date},
     de_key::KeyReader,
-    js_number::exact_i64,
-    tokens::{Tokens, utf8},
+    tokens::{Tokens, exact_i64, utf8},
 };
 use crate::msgpack::{reader::Token, writer::as_js_double};
 
@@ -211,10 +210,6 @@ impl<'de> Items<'_, 'de> {
         self.left = self.left.checked_sub(1)?;
         Some(self.reader)
     }
-
-    fn capped_len(&self) -> Option<usize> {
-        usize::try_from(self.left.min(Self::MAX_HINT)).ok()
-    }
 }
 
 impl<'de> SeqAccess<'de> for Items<'_, 'de> {
@@ -228,7 +223,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.capped_len()
+        usize::try_from(self.left.min(Self::MAX_HINT)).ok()
     }
 }
 
@@ -247,7 +242,7 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.capped_len()
+        SeqAccess::size_hint(self)
     }
 }
 

@@ -12,8 +12,7 @@ use serde::de::{
 
 use super::{
     date::Date,
-    js_number::exact_i64,
-    tokens::{Tokens, utf8},
+    tokens::{Tokens, exact_i64, utf8},
 };
 use crate::msgpack::reader::Token;
 

@@ -29,10 +29,7 @@ option_group! {
 
 /// Returns an error where the length exceeds the limit.
 pub(super) fn check_len(bytes: usize, max_bytes: usize) -> Result<(), String> {
-    if bytes > max_bytes {
-        return Err(format!("{bytes} bytes are more than {max_bytes}"));
-    }
-    Ok(())
+    if bytes > max_bytes { Err(format!("{bytes} bytes are more than {max_bytes}")) } else { Ok(()) }
 }
 
 /// Allocates for `content` bytes that `body` compressed bytes announce. Refuses lengths above

@@ -6,7 +6,6 @@ mod date;
 mod de;
 mod de_key;
 mod envelope;
-mod js_number;
 mod limits;
 mod ser;
 mod ser_key;

@@ -1,8 +1,12 @@
-//! The tokens of a payload, with the limit on types that contain themselves.
+//! Reads the tokens of a payload: text has to be UTF-8, and numbers are those of JavaScript, which
+//! has one kind of number, the double.
 
 use serde::de::{Error as _, value::Error};
 
-use crate::msgpack::reader::{Reader, Token};
+use crate::msgpack::{
+    reader::{Reader, Token},
+    writer::MAX_EXACT,
+};
 
 /// More options and newtypes than any sensible type has around one value. They take no bytes, so a
 /// type that contains itself through them alone would recurse without end.
@@ -45,4 +49,29 @@ impl<'de> Tokens<'de> {
 /// Returns the text of these bytes; an error where they are not UTF-8.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
     std::str::from_utf8(bytes).map_err(Error::custom)
+}
+
+/// Returns the integer that a double stands for: it has no fraction and is within 2^53.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the double has no fraction and is within 2^53"
+)]
+pub(super) fn exact_i64(double: f64) -> Option<i64> {
+    (double.abs() <= MAX_EXACT as f64 && double.fract() == 0.0).then_some(double as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_double_stands_for_the_integer_it_equals_up_to_2_53() {
+        assert_eq!(exact_i64(MAX_EXACT as f64), Some(1 << 53));
+        assert_eq!(exact_i64(-(MAX_EXACT as f64)), Some(-(1 << 53)));
+        let beyond = MAX_EXACT as f64 + 2.0;
+        for other in [beyond, 0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+            assert_eq!(exact_i64(other), None, "{other}");
+        }
+    }
 }
