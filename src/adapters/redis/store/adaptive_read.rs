@@ -15,7 +15,7 @@ use std::sync::{
 
 use super::{
     batch::Batcher,
-    requests::{GetOrLeaseRequest, GetRequest, Keys, to_stored_value, ttl_millis},
+    requests::{GetOrLeaseRequest, GetRequest, to_stored_value, ttl_millis},
     send::{RequestSender, error_code},
 };
 use crate::{
@@ -84,7 +84,7 @@ impl AdaptiveRead {
                 return Ok(LeaseResponse::Fresh(fresh));
             }
         }
-        let keys = Keys::of(&self.sender.context, key);
+        let keys = self.sender.context.keys.of(key);
         let reply = self.lease_gets.send(GetOrLeaseRequest { keys, options }).await?;
         let value: Option<Vec<u8>> = self.sender.decode(reply.0)?;
         let ttl = self.sender.decode(reply.1)?;

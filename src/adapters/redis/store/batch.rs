@@ -60,7 +60,7 @@ pub(crate) trait BatchRequest: Sized + Send + Sync + 'static {
 
     /// Encodes one request for the whole batch. `values_small`: all values in the reply to the
     /// previous batch were small.
-    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, values_small: bool) -> Request<'a>;
+    fn encode(batch: &[&Self], context: &StoreContext, values_small: bool) -> Request<'static>;
 
     /// Splits the reply to a batch of `count` requests. `is_retry`: the batch was sent twice, and
     /// Redis may have executed the first copy too.

@@ -24,6 +24,12 @@ pub(crate) struct KeySpace {
 pub(crate) const INTERNAL: &str = "__";
 const LEASE: &str = "__epoch:";
 
+/// The names in Redis of a value and of its lease.
+pub(crate) struct Keys {
+    pub(crate) value: String,
+    pub(crate) lease: String,
+}
+
 /// What a name in Redis holds for its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -39,6 +45,10 @@ impl KeySpace {
             lease_set: format!("{prefix}__epochs"),
             prefix,
         }
+    }
+
+    pub(crate) fn of(&self, key: &str) -> Keys {
+        Keys { value: self.value(key), lease: self.lease(key) }
     }
 
     /// Returns the name of a key's value.
@@ -60,7 +70,7 @@ impl KeySpace {
     /// A Cluster hashes the text in the first pair of braces of a name if it is not empty, else the
     /// whole name. So the lease has the hashed text of its value in braces. Where that text is
     /// empty or contains a closing brace, it has a number of the same slot instead.
-    pub(crate) fn lease_key(&self, key: &str) -> String {
+    pub(crate) fn lease(&self, key: &str) -> String {
         let Self { prefix, lease_prefix, .. } = self;
         if hash_tag(prefix).is_some() {
             // The tag in the prefix decides for every name.
@@ -166,7 +176,7 @@ mod tests {
             let keys = KeySpace::new(prefix.to_owned());
             assert!(!keys.is_ambiguous());
             for key in KEYS {
-                let (value, lease) = (keys.value(key), keys.lease_key(key));
+                let (value, lease) = (keys.value(key), keys.lease(key));
                 assert_eq!(slot_of(&value), slot_of(&lease), "{value:?} {lease:?}");
                 assert_eq!(keys.parse(&value), Some((Kind::Value, key)), "{value:?}");
                 assert_eq!(keys.parse(&lease), Some((Kind::Lease, key)), "{lease:?}");
@@ -181,7 +191,7 @@ mod tests {
     #[test]
     fn no_two_keys_share_a_lease() {
         let keys = KeySpace::new("cache:".into());
-        let mut leases: Vec<String> = KEYS.iter().map(|key| keys.lease_key(key)).collect();
+        let mut leases: Vec<String> = KEYS.iter().map(|key| keys.lease(key)).collect();
         leases.sort();
         leases.dedup();
         assert_eq!(leases.len(), KEYS.len());

@@ -5,8 +5,6 @@ use std::time::Duration;
 use crate::options::option_group;
 
 /// The command that deletes keys.
-///
-/// Interop only: the TypeScript package has this option. Keep the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -21,10 +19,7 @@ pub enum DeleteStrategy {
 
 impl DeleteStrategy {
     pub(crate) fn command(self) -> &'static str {
-        match self {
-            Self::Unlink => "UNLINK",
-            Self::Del => "DEL",
-        }
+        if self == Self::Del { "DEL" } else { "UNLINK" }
     }
 }
 
@@ -67,7 +62,7 @@ option_group! {
         pub batch_size: usize = 500,
         /// The command that deletes keys. Default: `UNLINK`.
         ///
-        /// Interop only: the TypeScript package has this option.
+        /// Interop only: the TypeScript package has this option. Keep the default.
         pub delete_strategy: DeleteStrategy = DeleteStrategy::Unlink,
         /// Maximum number of entries in Redis; a publish beyond it removes the oldest ones. Needs
         /// the index. Default: none.

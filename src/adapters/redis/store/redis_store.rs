@@ -9,9 +9,11 @@ use super::{
     batch::{BatchRequest, Batcher},
     context::StoreContext,
     keyspace::INTERNAL,
-    requests::{DeleteRequest, Keys, PublishRequest, random_token, ttl_millis},
+    requests::{DeleteRequest, PublishRequest, random_token, ttl_millis},
     scan::Scanner,
-    scripts::{EXCLUSIVE, Script},
+    scripts::{
+        ACQUIRE_WRITE_LEASE, DELETE_IF_EQUALS, EXCLUSIVE, EXTEND_LOCK, LOCK, Script, UNLOCK,
+    },
     send::RequestSender,
 };
 use crate::{
@@ -58,11 +60,9 @@ const MAX_DELETE: usize = 1_000;
 /// deletes too. The store detects this and removes everything under the prefix before it serves
 /// any of it, see [`RestartPolicy`](crate::RestartPolicy).
 #[derive(Clone)]
-pub struct RedisStore(Arc<Inner>);
-
-struct Inner {
+pub struct RedisStore {
     sender: Arc<RequestSender>,
-    reads: AdaptiveRead,
+    reads: Arc<AdaptiveRead>,
     publishes: Arc<Batcher<PublishRequest>>,
     deletes: Arc<Batcher<DeleteRequest>>,
 }
@@ -71,21 +71,18 @@ impl RedisStore {
     /// Creates a store that is not connected yet.
     pub(crate) fn new(context: StoreContext) -> Self {
         let sender = Arc::new(RequestSender::new(context));
-        Self(Arc::new(Inner {
-            reads: AdaptiveRead::new(&sender),
+        Self {
+            reads: Arc::new(AdaptiveRead::new(&sender)),
             publishes: Batcher::new(&sender),
             deletes: Batcher::new(&sender),
             sender,
-        }))
+        }
     }
-}
 
-impl Inner {
     /// Starts the call of a script about one key; `bytes` is the size of the arguments to come.
     fn call(&self, script: &Script, key: &str, bytes: usize) -> Cmd {
         let context = &self.sender.context;
-        let keys = Keys::of(context, key);
-        script.call([keys.as_pair()].into_iter(), context.index_keys(), bytes)
+        script.call([&context.keys.of(key)].into_iter(), context.index_keys(), bytes)
     }
 
     /// Runs one of the scripts about the lock of a key.
@@ -107,7 +104,7 @@ impl Inner {
 
 impl Store for RedisStore {
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        Box::pin(self.0.reads.get(key))
+        Box::pin(self.reads.get(key))
     }
 
     fn get_or_lease<'a>(
@@ -115,7 +112,7 @@ impl Store for RedisStore {
         key: &'a str,
         request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse> {
-        Box::pin(self.0.reads.get_or_lease(key, request))
+        Box::pin(self.reads.get_or_lease(key, request))
     }
 
     fn publish<'a>(
@@ -126,15 +123,15 @@ impl Store for RedisStore {
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let context = &self.0.sender.context;
+            let context = &self.sender.context;
             let (bytes, max) = (value.len(), context.options.max_payload_bytes);
             if bytes > max {
                 return Err(format!("{bytes} bytes, redis.max_payload_bytes is {max}").into());
             }
-            let keys = Keys::of(context, key);
+            let keys = context.keys.of(key);
             let request = PublishRequest { keys, token: lease.token().to_owned(), value, ttl };
-            let (reply, is_retry) = self.0.publishes.send(request).await?;
-            match (self.0.sender.decode::<bool>(reply)?, is_retry) {
+            let (reply, is_retry) = self.publishes.send(request).await?;
+            match (self.sender.decode::<bool>(reply)?, is_retry) {
                 // The first attempt may have used up the lease.
                 (false, true) => Err("it is not known whether the value was written".into()),
                 (published, _) => Ok(published),
@@ -148,32 +145,32 @@ impl Store for RedisStore {
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
-            let script = &self.0.sender.context.scripts.acquire_write_lease;
-            let mut call = self.0.call(script, key, 64);
+            let mut call = self.call(&ACQUIRE_WRITE_LEASE, key, 64);
             call.arg(format!("{EXCLUSIVE}{}", random_token())).arg(ttl_millis(lease_for));
-            let token: String = self.0.sender.send(Request::Script(script, call)).await?;
+            let token: String =
+                self.sender.send(Request::Script(&ACQUIRE_WRITE_LEASE, call)).await?;
             Ok((!token.is_empty()).then(|| Lease::new(token)))
         })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let request = DeleteRequest(Keys::of(&self.0.sender.context, key));
-            let reply = self.0.deletes.send(request).await?;
-            self.0.sender.decode(reply)
+            let request = DeleteRequest(self.sender.context.keys.of(key));
+            let reply = self.deletes.send(request).await?;
+            self.sender.decode(reply)
         })
     }
 
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let context = &self.0.sender.context;
+            let context = &self.sender.context;
             // The keys of a Cluster are on different nodes.
             let max = if context.endpoint.is_cluster() { 1 } else { MAX_DELETE };
             for keys in keys.chunks(max) {
-                let requests = keys.iter().map(|key| DeleteRequest(Keys::of(context, key)));
+                let requests = keys.iter().map(|key| DeleteRequest(context.keys.of(key)));
                 let requests: Vec<_> = requests.collect();
                 let batch: Vec<_> = requests.iter().collect();
-                self.0.sender.send::<()>(DeleteRequest::encode(&batch, context, false)).await?;
+                self.sender.send::<()>(DeleteRequest::encode(&batch, context, false)).await?;
             }
             Ok(())
         })
@@ -181,7 +178,7 @@ impl Store for RedisStore {
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let RequestSender { context, handle } = &*self.0.sender;
+            let RequestSender { context, handle } = &*self.sender;
             let (connection, _) = &handle.get().await?;
             let deleted = Scanner { connection, context }.delete_matching(pattern).await;
             deleted.inspect_err(|_| handle.report(Fault::Disconnected))
@@ -190,16 +187,15 @@ impl Store for RedisStore {
 
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let script = &self.0.sender.context.scripts.delete_if_equals;
-            let mut call = self.0.call(script, key, value.len());
+            let mut call = self.call(&DELETE_IF_EQUALS, key, value.len());
             call.arg(value);
-            self.0.sender.send(Request::Script(script, call)).await
+            self.sender.send(Request::Script(&DELETE_IF_EQUALS, call)).await
         })
     }
 
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
-            let RequestSender { context, handle } = &*self.0.sender;
+            let RequestSender { context, handle } = &*self.sender;
             let (connection, _) = &handle.get().await?;
             let size = Scanner { connection, context }.size().await;
             size.inspect_err(|_| handle.report(Fault::Disconnected))
@@ -207,20 +203,15 @@ impl Store for RedisStore {
     }
 
     fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.0.call_lock(&self.0.sender.context.scripts.lock, key, owner, Some(ttl)))
+        Box::pin(self.call_lock(&LOCK, key, owner, Some(ttl)))
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.0.call_lock(
-            &self.0.sender.context.scripts.extend_lock,
-            key,
-            owner,
-            Some(ttl),
-        ))
+        Box::pin(self.call_lock(&EXTEND_LOCK, key, owner, Some(ttl)))
     }
 
     fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        Box::pin(self.0.call_lock(&self.0.sender.context.scripts.unlock, key, owner, None))
+        Box::pin(self.call_lock(&UNLOCK, key, owner, None))
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {
@@ -229,13 +220,13 @@ impl Store for RedisStore {
     }
 
     fn connection_generation(&self) -> u64 {
-        self.0.sender.handle.generation()
+        self.sender.handle.generation()
     }
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = &self.0.sender.context.options;
+        let options = &self.sender.context.options;
         f.debug_struct("RedisStore").field("options", options).finish_non_exhaustive()
     }
 }

@@ -7,7 +7,8 @@ use redis::{Cmd, RedisResult, Value};
 use super::{
     batch::{BatchRequest, MAX_BATCH_BYTES},
     context::StoreContext,
-    scripts::TOO_LONG,
+    keyspace::Keys,
+    scripts::{DELETE, GET_OR_LEASE, PUBLISH, TOO_LONG},
 };
 use crate::{
     adapters::redis::connection::Request,
@@ -19,22 +20,6 @@ use crate::{
 /// is wrong, Redis holds up to this number of full values in memory at once.
 const VALUES_PER_MGET: usize = 8;
 
-/// The names in Redis of a value and of its lease.
-pub(crate) struct Keys {
-    pub(crate) value: String,
-    pub(crate) lease: String,
-}
-
-impl Keys {
-    pub(crate) fn of(context: &StoreContext, key: &str) -> Self {
-        Self { value: context.keys.value(key), lease: context.keys.lease_key(key) }
-    }
-
-    pub(crate) fn as_pair(&self) -> (&str, &str) {
-        (&self.value, &self.lease)
-    }
-}
-
 /// Reads the value with this name.
 pub(crate) struct GetRequest(pub(crate) String);
 
@@ -44,7 +29,7 @@ impl BatchRequest for GetRequest {
 
     /// Every `PTTL` is sent before the values. If a value is replaced between the two commands, we
     /// then underestimate its remaining time; the other order could treat an old value as fresh.
-    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, values_small: bool) -> Request<'a> {
+    fn encode(batch: &[&Self], context: &StoreContext, values_small: bool) -> Request<'static> {
         let mut reads = redis::Pipeline::with_capacity(2 * batch.len());
         // With capacity for the arguments: growing a command is most of the cost of making it.
         for Self(name) in batch {
@@ -102,10 +87,9 @@ impl BatchRequest for GetOrLeaseRequest {
     /// The value, its remaining milliseconds, and the lease; no lease if the value is fresh.
     type Reply = (Value, Value, Value);
 
-    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, values_small: bool) -> Request<'a> {
-        let script = &context.scripts.get_or_lease;
-        let keys = batch.iter().map(|it| it.keys.as_pair());
-        let mut call = script.call(keys, context.index_keys(), 128);
+    fn encode(batch: &[&Self], context: &StoreContext, values_small: bool) -> Request<'static> {
+        let keys = batch.iter().map(|it| &it.keys);
+        let mut call = GET_OR_LEASE.call(keys, context.index_keys(), 128);
         // All keys of the batch differ, so their leases may have one token.
         call.arg(random_token()).arg(context.options.max_payload_bytes);
         call.arg(MAX_BATCH_BYTES).arg(batch.len());
@@ -116,7 +100,7 @@ impl BatchRequest for GetOrLeaseRequest {
             call.arg(ttl_millis(options.lease_for)).arg(ttl_millis(options.stale_for));
             call.arg(u8::from(options.refresh));
         }
-        Request::Script(script, call)
+        Request::Script(&GET_OR_LEASE, call)
     }
 
     fn decode(replies: Vec<Value>, _: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
@@ -147,16 +131,15 @@ impl BatchRequest for PublishRequest {
     /// may have used up the lease.
     type Reply = (Value, bool);
 
-    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
-        let script = &context.scripts.publish;
-        let keys = batch.iter().map(|it| it.keys.as_pair());
+    fn encode(batch: &[&Self], context: &StoreContext, _: bool) -> Request<'static> {
+        let keys = batch.iter().map(|it| &it.keys);
         let bytes = batch.iter().map(|it| it.value.len() + it.token.len() + 24).sum();
-        let mut call = script.call(keys, context.index_keys(), bytes);
+        let mut call = PUBLISH.call(keys, context.index_keys(), bytes);
         call.arg(batch.len()).arg(context.options.max_entries.unwrap_or(0));
         for Self { token, value, ttl, .. } in batch {
             call.arg(token).arg(&**value).arg(ttl_millis(*ttl));
         }
-        Request::Script(script, call)
+        Request::Script(&PUBLISH, call)
     }
 
     fn decode(replies: Vec<Value>, _: usize, is_retry: bool) -> RedisResult<Vec<Self::Reply>> {
@@ -174,18 +157,16 @@ pub(crate) struct DeleteRequest(pub(crate) Keys);
 impl BatchRequest for DeleteRequest {
     type Reply = Value;
 
-    fn encode<'a>(batch: &[&Self], context: &'a StoreContext, _: bool) -> Request<'a> {
-        let keys = batch.iter().map(|it| it.0.as_pair());
+    fn encode(batch: &[&Self], context: &StoreContext, _: bool) -> Request<'static> {
+        let keys = batch.iter().map(|it| &it.0);
         let command = context.options.delete_strategy.command();
         if let Some(index_keys) = context.index_keys() {
-            let script = &context.scripts.delete;
-            let mut call = script.call(keys, Some(index_keys), 16);
+            let mut call = DELETE.call(keys, Some(index_keys), 16);
             call.arg(batch.len()).arg(command);
-            return Request::Script(script, call);
+            return Request::Script(&DELETE, call);
         }
-        let mut delete = Cmd::new();
-        delete.arg(command);
-        for (value, lease) in keys {
+        let mut delete = redis::cmd(command);
+        for Keys { value, lease } in keys {
             delete.arg(value).arg(lease);
         }
         Request::Command(delete)
@@ -216,8 +197,7 @@ pub(crate) fn random_token() -> String {
 /// Returns a time to live in milliseconds, between one millisecond and 100 years: Redis rejects 0,
 /// and overflows far beyond.
 pub(crate) fn ttl_millis(ttl: Duration) -> u64 {
-    const MAX_TTL: u64 = 100 * 365 * 24 * 3_600 * 1_000;
-    millis(ttl).clamp(1, MAX_TTL)
+    millis(ttl).clamp(1, 100 * 365 * 24 * 3_600 * 1_000)
 }
 
 fn value_len(value: &Value) -> usize {

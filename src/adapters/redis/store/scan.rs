@@ -10,7 +10,11 @@
 
 use redis::{Cmd, RedisResult, Value};
 
-use super::{context::StoreContext, keyspace::Kind};
+use super::{
+    context::StoreContext,
+    keyspace::Kind,
+    scripts::{COUNT_EXISTING, DELETE_INDEXED},
+};
 use crate::adapters::redis::{
     cluster::SlotMap,
     connection::{Connection, Node, Request, decode, info_field},
@@ -92,7 +96,7 @@ impl Scanner<'_> {
     /// Returns false if there is no index, or if Redis may have evicted it, so that values could be
     /// missing in it. The index never expires, so only a server that evicts any key evicts it.
     async fn has_complete_index(&self) -> bool {
-        if !self.context.has_index() {
+        if self.context.index_keys().is_none() {
             return false;
         }
         let info = self.connection.run::<String>(redis::cmd("INFO").arg("memory")).await;
@@ -109,7 +113,7 @@ impl Scanner<'_> {
         kind: Kind,
         pattern: &Pattern,
     ) -> RedisResult<()> {
-        let StoreContext { keys, options, scripts, .. } = self.context;
+        let StoreContext { keys, options, .. } = self.context;
         let command = options.delete_strategy.command();
         let is_match = |name: &String| {
             keys.parse(name).is_some_and(|(it, key)| it == kind && pattern.matches(key))
@@ -119,10 +123,15 @@ impl Scanner<'_> {
             names.retain(is_match);
             for names in names.chunks(options.batch_size.max(1)) {
                 if let Source::Set(set) = source {
-                    let script = &scripts.delete_indexed;
                     let mut call = redis::cmd("EVALSHA");
-                    call.arg(&script.hash).arg(names.len() + 1).arg(set).arg(names).arg(command);
-                    decode::<()>(self.connection.send(&Request::Script(script, call)).await?)?;
+                    call.arg(&DELETE_INDEXED.hash)
+                        .arg(names.len() + 1)
+                        .arg(set)
+                        .arg(names)
+                        .arg(command);
+                    decode::<()>(
+                        self.connection.send(&Request::Script(&DELETE_INDEXED, call)).await?,
+                    )?;
                     continue;
                 }
                 // The keys of a Cluster are in different slots.
@@ -138,8 +147,7 @@ impl Scanner<'_> {
     /// Counts the values in the index by rank, so that none is counted twice, and removes those
     /// that have expired from the index.
     async fn count_indexed(&self) -> RedisResult<u64> {
-        let StoreContext { keys, options, scripts, .. } = self.context;
-        let script = &scripts.count_existing;
+        let StoreContext { keys, options, .. } = self.context;
         let mut size: u64 = 0;
         loop {
             let to = size + options.scan_count as u64 - 1;
@@ -150,8 +158,10 @@ impl Scanner<'_> {
                 return Ok(size);
             }
             let mut call = redis::cmd("EVALSHA");
-            call.arg(&script.hash).arg(1).arg(&keys.index).arg(&names);
-            size += decode::<u64>(self.connection.send(&Request::Script(script, call)).await?)?;
+            call.arg(&COUNT_EXISTING.hash).arg(1).arg(&keys.index).arg(&names);
+            size += decode::<u64>(
+                self.connection.send(&Request::Script(&COUNT_EXISTING, call)).await?,
+            )?;
         }
     }
 

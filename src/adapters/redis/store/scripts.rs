@@ -1,10 +1,7 @@
 //! Lua scripts: the decisions that Redis takes in one atomic step. Plain commands do the rest.
 //!
-//! # Leases
-//!
-//! The lease of a key is a random token under an internal name. The first caller that begins a load
-//! stores it; callers that begin while it is there adopt it. A delete removes it, so a caller that
-//! finds its own token knows that the key was not deleted meanwhile: no two tokens are equal.
+//! The lease of a key is a random token under an internal name. A caller that finds its own token
+//! there knows that the key was not deleted meanwhile: no two tokens are equal.
 //!
 //! | event | lease in Redis | publish under an earlier token |
 //! | --- | --- | --- |
@@ -21,38 +18,11 @@
 //! Alternatives considered: a counter per key. Refused: when Redis forgets it, it restarts at a
 //! number that an old load may hold.
 
+use std::sync::LazyLock;
+
 use redis::Cmd;
 
-/// All scripts of a store.
-pub(crate) struct Scripts {
-    pub(crate) get_or_lease: Script,
-    pub(crate) publish: Script,
-    pub(crate) acquire_write_lease: Script,
-    pub(crate) delete: Script,
-    pub(crate) delete_if_equals: Script,
-    pub(crate) lock: Script,
-    pub(crate) extend_lock: Script,
-    pub(crate) unlock: Script,
-    pub(crate) delete_indexed: Script,
-    pub(crate) count_existing: Script,
-}
-
-impl Scripts {
-    pub(crate) fn new() -> Self {
-        Self {
-            get_or_lease: Script::new(GET_OR_LEASE),
-            publish: Script::new(PUBLISH),
-            acquire_write_lease: Script::new(ACQUIRE_WRITE_LEASE),
-            delete: Script::new(DELETE),
-            delete_if_equals: Script::new(DELETE_IF_EQUALS),
-            lock: Script::new(LOCK),
-            extend_lock: Script::new(EXTEND_LOCK),
-            unlock: Script::new(UNLOCK),
-            delete_indexed: Script::new(DELETE_INDEXED),
-            count_existing: Script::new(COUNT_EXISTING),
-        }
-    }
-}
+use super::keyspace::Keys;
 
 /// The source of a script, and its SHA-1, by which Redis finds it once it has run it.
 pub(crate) struct Script {
@@ -77,26 +47,21 @@ impl Script {
     /// | 2n + 2 | lease set: sorted set of leases by their expiry, if maintained |
     pub(crate) fn call<'a>(
         &self,
-        keys: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        keys: impl Iterator<Item = &'a Keys> + Clone,
         index_keys: Option<[&str; 2]>,
         bytes: usize,
     ) -> Cmd {
         let (mut count, mut length) = (0, 0);
-        for (value, lease) in keys.clone() {
+        for Keys { value, lease } in keys.clone() {
             (count, length) = (count + 2, length + value.len() + lease.len());
         }
         let index_keys = index_keys.as_ref().map_or(&[][..], |keys| keys);
         // With capacity for the arguments, so that they are rarely moved.
         let mut call = Cmd::with_capacity(3 * count + 16, length + bytes + 256);
         call.arg("EVALSHA").arg(&self.hash).arg(count + index_keys.len());
-        for (value, _) in keys.clone() {
-            call.arg(value);
-        }
-        for (_, lease) in keys {
-            call.arg(lease);
-        }
-        for key in index_keys {
-            call.arg(*key);
+        let (values, leases) = (keys.clone().map(|it| &*it.value), keys.map(|it| &*it.lease));
+        for key in values.chain(leases).chain(index_keys.iter().copied()) {
+            call.arg(key);
         }
         call
     }
@@ -108,35 +73,46 @@ pub(crate) const EXCLUSIVE: &str = "w:";
 /// Remaining time that [`GET_OR_LEASE`] reports for a value longer than allowed.
 pub(crate) const TOO_LONG: i64 = -3;
 
-/// Reads values, and takes a lease for each value that is not fresh. KEYS as in [`Script::call`].
-///
-/// | ARGV | content |
-/// | --- | --- |
-/// | 1 | start of new tokens |
-/// | 2 | maximum bytes of a value |
-/// | 3 | bytes after which no more values are read |
-/// | 4 | n, the number of values |
-/// | 5 | values per `MGET`; 1: each value is read by a `GETRANGE` |
-/// | 6, 7, 8 | minimum lease ms, stale window ms, refresh (1 or 0) |
-/// | 9 and on | the same three for each further value; absent if equal for all |
-///
-/// | reply, 3 items a value | content |
-/// | --- | --- |
-/// | value | false: missing, too long, or not a string |
-/// | remaining ms | -1: no expiry; -3: too long |
-/// | token | false: the value is fresh; `''`: no lease available |
-/// | three times false | not read, the reply is full: the caller asks again |
-///
-/// A value longer than allowed is not sent, and not read to its end if read by a `GETRANGE`. A
-/// full server gives no lease; a server that accepts no writes replies with its error. The script
-/// stores a lease before it writes anything else: after a first write even a full server accepts
-/// more, and would give leases that it has no room for.
-///
-/// A lease lives 25 % longer than requested, so that a caller that adopts it soon writes nothing.
-///
-/// Cost: the server time of a script is that of its `redis.call`s and of its arguments and reply.
-/// One command per value and a reply of nested arrays take twice as long.
-const GET_OR_LEASE: &str = "
+/// Defines each script as a static, whose hash is computed on first use.
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $source:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| Script::new($source));
+        )*
+    };
+}
+
+scripts! {
+    /// Reads values, and takes a lease for each value that is not fresh. KEYS as in [`Script::call`].
+    ///
+    /// | ARGV | content |
+    /// | --- | --- |
+    /// | 1 | start of new tokens |
+    /// | 2 | maximum bytes of a value |
+    /// | 3 | bytes after which no more values are read |
+    /// | 4 | n, the number of values |
+    /// | 5 | values per `MGET`; 1: each value is read by a `GETRANGE` |
+    /// | 6, 7, 8 | minimum lease ms, stale window ms, refresh (1 or 0) |
+    /// | 9 and on | the same three for each further value; absent if equal for all |
+    ///
+    /// | reply, 3 items a value | content |
+    /// | --- | --- |
+    /// | value | false: missing, too long, or not a string |
+    /// | remaining ms | -1: no expiry; -3: too long |
+    /// | token | false: the value is fresh; `''`: no lease available |
+    /// | three times false | not read, the reply is full: the caller asks again |
+    ///
+    /// A value longer than allowed is not sent, and not read to its end if read by a `GETRANGE`. A
+    /// full server gives no lease; a server that accepts no writes replies with its error. The script
+    /// stores a lease before it writes anything else: after a first write even a full server accepts
+    /// more, and would give leases that it has no room for.
+    ///
+    /// A lease lives 25 % longer than requested, so that a caller that adopts it soon writes nothing.
+    ///
+    /// Cost: the server time of a script is that of its `redis.call`s and of its arguments and reply.
+    /// One command per value and a reply of nested arrays take twice as long.
+    GET_OR_LEASE = "
 local call, try = redis.call, redis.pcall
 local max_bytes, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local per_mget = tonumber(ARGV[5])
@@ -206,27 +182,27 @@ end
 return replies
 ";
 
-/// Writes values, each under its lease. KEYS as in [`Script::call`].
-///
-/// | ARGV | content |
-/// | --- | --- |
-/// | 1 | n, the number of values |
-/// | 2 | maximum number of entries; 0: unlimited |
-/// | 3, 4, 5 and on | token, value, time to live in ms, for each value |
-///
-/// | reply, 1 item a value | content |
-/// | --- | --- |
-/// | 1 | written |
-/// | 0 | refused: the lease is missing or has another token |
-///
-/// The first publish under a token uses it up. All tokens are checked before the first write, and
-/// errors after the tokens are used up are ignored: so if the call fails, each of its values can
-/// be published again by itself.
-///
-/// Index maintenance: with probability min(1, n/8) the script samples 2 * max(8, n) members of the
-/// index and removes those whose value has expired. That is two members per published value on
-/// average, which keeps the index below about twice the number of live values.
-const PUBLISH: &str = "
+    /// Writes values, each under its lease. KEYS as in [`Script::call`].
+    ///
+    /// | ARGV | content |
+    /// | --- | --- |
+    /// | 1 | n, the number of values |
+    /// | 2 | maximum number of entries; 0: unlimited |
+    /// | 3, 4, 5 and on | token, value, time to live in ms, for each value |
+    ///
+    /// | reply, 1 item a value | content |
+    /// | --- | --- |
+    /// | 1 | written |
+    /// | 0 | refused: the lease is missing or has another token |
+    ///
+    /// The first publish under a token uses it up. All tokens are checked before the first write, and
+    /// errors after the tokens are used up are ignored: so if the call fails, each of its values can
+    /// be published again by itself.
+    ///
+    /// Index maintenance: with probability min(1, n/8) the script samples 2 * max(8, n) members of the
+    /// index and removes those whose value has expired. That is two members per published value on
+    /// average, which keeps the index below about twice the number of live values.
+    PUBLISH = "
 local call, try = redis.call, redis.pcall
 local count, max_entries = tonumber(ARGV[1]), tonumber(ARGV[2])
 local index, lease_set = KEYS[2 * count + 1], KEYS[2 * count + 2]
@@ -269,17 +245,17 @@ end
 return replies
 ";
 
-/// Removes a value and replaces its lease by an exclusive one. KEYS as in [`Script::call`], n = 1.
-///
-/// | ARGV | content |
-/// | --- | --- |
-/// | 1 | start of the new token |
-/// | 2 | time to live of the lease in ms |
-///
-/// Replies with the token, or `''` if a full server has no room for it; the old lease is removed
-/// then too. The script stores the token first: after a first write even a full server accepts
-/// more.
-const ACQUIRE_WRITE_LEASE: &str = "
+    /// Removes a value and replaces its lease by an exclusive one. KEYS as in [`Script::call`], n = 1.
+    ///
+    /// | ARGV | content |
+    /// | --- | --- |
+    /// | 1 | start of the new token |
+    /// | 2 | time to live of the lease in ms |
+    ///
+    /// Replies with the token, or `''` if a full server has no room for it; the old lease is removed
+    /// then too. The script stores the token first: after a first write even a full server accepts
+    /// more.
+    ACQUIRE_WRITE_LEASE = "
 local time = redis.call('TIME')
 local token = ARGV[1] .. time[1] .. '.' .. time[2]
 local stored = redis.pcall('SET', KEYS[2], token, 'PX', ARGV[2])
@@ -295,61 +271,61 @@ end
 return token
 ";
 
-/// Deletes values and their leases, and takes them out of the index. KEYS as in [`Script::call`].
-///
-/// | ARGV | content |
-/// | --- | --- |
-/// | 1 | n, the number of values |
-/// | 2 | `UNLINK` or `DEL` |
-///
-/// Needed only with an index: without one the plain command is enough. If the command fails, the
-/// script ends, so that the index never forgets a value that is still there.
-///
-/// Alternatives considered: a transaction. Refused: a full server accepts no command for one, and
-/// deletes must work on a full server.
-const DELETE: &str = "
+    /// Deletes values and their leases, and takes them out of the index. KEYS as in [`Script::call`].
+    ///
+    /// | ARGV | content |
+    /// | --- | --- |
+    /// | 1 | n, the number of values |
+    /// | 2 | `UNLINK` or `DEL` |
+    ///
+    /// Needed only with an index: without one the plain command is enough. If the command fails, the
+    /// script ends, so that the index never forgets a value that is still there.
+    ///
+    /// Alternatives considered: a transaction. Refused: a full server accepts no command for one, and
+    /// deletes must work on a full server.
+    DELETE = "
 local count = tonumber(ARGV[1])
 redis.call(ARGV[2], unpack(KEYS, 1, 2 * count))
 redis.call('ZREM', KEYS[2 * count + 1], unpack(KEYS, 1, count))
 return redis.call('ZREM', KEYS[2 * count + 2], unpack(KEYS, count + 1, 2 * count))
 ";
 
-/// Deletes a value if it equals ARGV 1, and leaves its lease. KEYS as in [`Script::call`], n = 1.
-/// Replies with 1 if it was deleted, else 0.
-const DELETE_IF_EQUALS: &str = "
+    /// Deletes a value if it equals ARGV 1, and leaves its lease. KEYS as in [`Script::call`], n = 1.
+    /// Replies with 1 if it was deleted, else 0.
+    DELETE_IF_EQUALS = "
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 if KEYS[3] then redis.call('ZREM', KEYS[3], KEYS[1]) end
 return 1
 ";
 
-/// Takes a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1 if the owner
-/// holds it now, else 0. An owner that holds it already may take it again: the reply to its first
-/// call may have been lost.
-const LOCK: &str = "
+    /// Takes a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1 if the owner
+    /// holds it now, else 0. An owner that holds it already may take it again: the reply to its first
+    /// call may have been lost.
+    LOCK = "
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
-/// Extends a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1, or 0 if the
-/// owner does not hold it.
-const EXTEND_LOCK: &str = "
+    /// Extends a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1, or 0 if the
+    /// owner does not hold it.
+    EXTEND_LOCK = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
-/// Releases a lock. KEYS 1: the lock. ARGV 1: owner. Replies with 1, or 0 if the owner does not
-/// hold it.
-const UNLOCK: &str = "
+    /// Releases a lock. KEYS 1: the lock. ARGV 1: owner. Replies with 1, or 0 if the owner does not
+    /// hold it.
+    UNLOCK = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 ";
 
-/// Deletes members of the index or of the lease set. KEYS 1: that set; 2 and on: its members.
-/// ARGV 1: `UNLINK` or `DEL`. One member at a time: Lua cannot pass an unbounded number of
-/// arguments to one command.
-const DELETE_INDEXED: &str = "
+    /// Deletes members of the index or of the lease set. KEYS 1: that set; 2 and on: its members.
+    /// ARGV 1: `UNLINK` or `DEL`. One member at a time: Lua cannot pass an unbounded number of
+    /// arguments to one command.
+    DELETE_INDEXED = "
 for i = 2, #KEYS do
   redis.call(ARGV[1], KEYS[i])
   redis.call('ZREM', KEYS[1], KEYS[i])
@@ -357,9 +333,9 @@ end
 return 0
 ";
 
-/// Counts the values that exist, and takes the others out of the index. KEYS 1: the index. ARGV:
-/// members of it. Replies with the number of existing values.
-const COUNT_EXISTING: &str = "
+    /// Counts the values that exist, and takes the others out of the index. KEYS 1: the index. ARGV:
+    /// members of it. Replies with the number of existing values.
+    COUNT_EXISTING = "
 local existing = 0
 for _, name in ipairs(ARGV) do
   if redis.call('EXISTS', name) == 1 then existing = existing + 1
@@ -367,3 +343,4 @@ for _, name in ipairs(ARGV) do
 end
 return existing
 ";
+}
