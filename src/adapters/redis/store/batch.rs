@@ -46,9 +46,8 @@ pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// Maximum size of a small value.
 const SMALL_VALUE: usize = 4 * 1024;
 
-/// With this number of requests in flight, each direct or a batch, a batch that is not full waits
-/// for the next reply. Replies arrive one after the other, so the wait is a fraction of a round
-/// trip.
+/// With this number of requests in flight, a batch that is not full waits for the next reply.
+/// Replies arrive one after the other, so the wait is a fraction of a round trip.
 const MAX_IN_FLIGHT: usize = 4;
 
 const MISSING_REPLY: &str = "a reply of Redis is missing";
@@ -118,14 +117,6 @@ enum Reply<R: BatchRequest> {
     SendDirect(R, bool),
 }
 
-/// How a request gets to Redis.
-enum Dispatch<R: BatchRequest> {
-    /// Its caller sends it.
-    Direct(R, Option<InFlight<R>>),
-    /// The worker sends it and passes on the reply.
-    Queued(oneshot::Receiver<Reply<R>>),
-}
-
 impl<R: BatchRequest> Queue<R> {
     fn count_bytes(&mut self) {
         self.bytes = self.pending.iter().map(|pending| pending.request.request_bytes()).sum();
@@ -157,9 +148,9 @@ impl<R: BatchRequest> Batcher<R> {
 
     /// Sends a request and returns its reply.
     pub(crate) async fn send(self: &Arc<Self>, request: R) -> Result<R::Reply, BoxError> {
-        let (request, may_have_executed, _in_flight) = match self.dispatch(request) {
-            Dispatch::Direct(request, in_flight) => (request, false, in_flight),
-            Dispatch::Queued(reply) => match reply.await {
+        let (request, may_have_executed, _in_flight) = match self.enqueue(request) {
+            Err((request, in_flight)) => (request, false, in_flight),
+            Ok(reply) => match reply.await {
                 Ok(Reply::Done(reply)) => return reply,
                 Ok(Reply::SendDirect(request, may_have_executed)) => {
                     (request, may_have_executed, None)
@@ -175,24 +166,29 @@ impl<R: BatchRequest> Batcher<R> {
         let encoded = R::encode(&[&request], &self.sender.context, false);
         let mut is_retry = false;
         let reply = self.sender.send_with_retry(encoded, &mut is_retry).await?;
-        let mut replies = self.decode(reply, 1, is_retry || may_have_executed)?;
+        let mut replies = self.split(reply, 1, is_retry || may_have_executed)?;
         replies.pop().ok_or_else(|| MISSING_REPLY.into())
     }
 
-    fn dispatch(self: &Arc<Self>, request: R) -> Dispatch<R> {
+    /// Queues a request for the worker, which passes on the reply. `Err`: the caller must send the
+    /// request itself.
+    fn enqueue(
+        self: &Arc<Self>,
+        request: R,
+    ) -> Result<oneshot::Receiver<Reply<R>>, (R, Option<InFlight<R>>)> {
         // The keys of a Cluster are on different servers.
         if self.sender.context.endpoint.is_cluster() {
-            return Dispatch::Direct(request, None);
+            return Err((request, None));
         }
         let mut queue = self.queue.lock();
         // One direct request at a time: its caller may have stopped polling.
         if queue.in_flight == 0 && queue.pending.is_empty() {
             queue.in_flight = 1;
-            return Dispatch::Direct(request, Some(InFlight(Arc::clone(self))));
+            return Err((request, Some(InFlight(Arc::clone(self)))));
         }
         // Before the first connection there is no runtime for a worker.
         let Some(runtime) = self.sender.handle.runtime() else {
-            return Dispatch::Direct(request, None);
+            return Err((request, None));
         };
         let (tx, reply) = oneshot::channel();
         queue.bytes += request.request_bytes();
@@ -206,11 +202,10 @@ impl<R: BatchRequest> Batcher<R> {
         } else if is_full {
             self.changed.notify_one();
         }
-        Dispatch::Queued(reply)
+        Ok(reply)
     }
 
-    /// Sends a batch and passes each reply to its caller. Ends early once all callers have given
-    /// up.
+    /// Sends a batch and passes each reply to its caller. Ends early once all callers gave up.
     async fn send_batch(self: Arc<Self>, mut batch: Batch<R>, in_flight: InFlight<R>) {
         if batch.pending.is_empty() {
             return;
@@ -229,7 +224,7 @@ impl<R: BatchRequest> Batcher<R> {
         let Some(reply) = run_until(sending, all_gave_up).await else { return };
         drop(in_flight);
         let pending = mem::take(&mut batch.pending);
-        match reply.and_then(|reply| self.decode(reply, pending.len(), is_retry)) {
+        match reply.and_then(|reply| self.split(reply, pending.len(), is_retry)) {
             Ok(replies) => {
                 // Before any caller gets its reply and sends the next request.
                 self.adapt(&replies);
@@ -253,14 +248,9 @@ impl<R: BatchRequest> Batcher<R> {
         }
     }
 
-    /// Decodes the reply to a batch of `count` requests: one reply each, or fewer if some are
+    /// Splits the reply to a batch of `count` requests: one reply each, or fewer if some are
     /// missing.
-    fn decode(
-        &self,
-        reply: Value,
-        count: usize,
-        is_retry: bool,
-    ) -> Result<Vec<R::Reply>, BoxError> {
+    fn split(&self, reply: Value, count: usize, is_retry: bool) -> Result<Vec<R::Reply>, BoxError> {
         let replies = match reply {
             Value::Array(replies) => replies,
             // One reply for all.
@@ -274,14 +264,11 @@ impl<R: BatchRequest> Batcher<R> {
 
     /// Adapts the size of the next batches to the values in a reply.
     fn adapt(&self, replies: &[R::Reply]) {
-        let (mut sum, mut largest) = (0, 0);
-        for bytes in replies.iter().map(R::reply_bytes) {
-            (sum, largest) = (sum + bytes, largest.max(bytes));
-        }
-        let average = (sum / replies.len().max(1)).max(1);
+        let sizes = || replies.iter().map(R::reply_bytes);
+        let average = (sizes().sum::<usize>() / replies.len().max(1)).max(1);
         let mut queue = self.queue.lock();
         queue.max_batch = (MAX_BATCH_BYTES / average).clamp(1, MAX_BATCH);
-        queue.values_small = largest <= SMALL_VALUE;
+        queue.values_small = sizes().all(|bytes| bytes <= SMALL_VALUE);
     }
 }
 
@@ -309,8 +296,8 @@ impl<R: BatchRequest> Drop for InFlight<R> {
     }
 }
 
-/// Requests whose callers wait for one task. Dropped without a reply, as when the runtime of that
-/// task shuts down, it tells each caller to send its request itself.
+/// Requests whose callers wait for one task. If it is dropped, as when the runtime of that task
+/// shuts down, each caller sends its request itself.
 struct Batch<R: BatchRequest> {
     pending: Vec<Pending<R>>,
     /// The batch was sent, so Redis may have executed it.
@@ -333,8 +320,7 @@ struct BatchWorker<R: BatchRequest> {
 }
 
 impl<R: BatchRequest> BatchWorker<R> {
-    /// Runs until the queue is empty. The last batch is sent by this task, each other one by a
-    /// task of its own.
+    /// Sends the last batch in this task, and each other one in a task of its own.
     async fn run(mut self) {
         // One scheduler tick, in which other callers join.
         yield_now().await;

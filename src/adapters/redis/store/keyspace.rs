@@ -3,10 +3,10 @@
 //! | name | content | written by |
 //! | --- | --- | --- |
 //! | `{prefix}{key}` | value | this crate and the TypeScript package |
-//! | `{prefix}__index` | sorted set of the names of values | both |
+//! | `{prefix}__index` | sorted set of the names of values, by the time of their write | both |
 //! | `{prefix}__lock:{key}` | owner of a distributed lock | both |
 //! | `{prefix}__epoch:..` | lease of a key, in the Cluster slot of its value | this crate |
-//! | `{prefix}__epochs` | sorted set of leases by their expiry | this crate |
+//! | `{prefix}__epochs` | sorted set of leases, by their expiry in server milliseconds | this crate |
 //! | `{prefix}__run` | run id of the server whose data is trusted | this crate |
 
 /// The names under one prefix.
@@ -14,9 +14,7 @@
 pub(crate) struct KeySpace {
     prefix: String,
     lease_prefix: String,
-    /// The sorted set of the names of values, by the time of their write.
     pub(crate) index: String,
-    /// The sorted set of leases, by their expiry in server milliseconds.
     pub(crate) lease_set: String,
 }
 
@@ -51,12 +49,10 @@ impl KeySpace {
         Keys { value: self.value(key), lease: self.lease(key) }
     }
 
-    /// Returns the name of a key's value.
     pub(crate) fn value(&self, key: &str) -> String {
         [&*self.prefix, key].concat()
     }
 
-    /// Returns the name of the run id of the server whose data is trusted.
     pub(crate) fn run(&self) -> String {
         format!("{}__run", self.prefix)
     }
@@ -106,14 +102,9 @@ impl KeySpace {
 
     /// Returns a Redis glob for the prefix, taken literally, followed by the glob `rest`.
     pub(crate) fn glob(&self, rest: &str) -> String {
-        let mut glob = String::with_capacity(self.prefix.len() + rest.len());
-        for symbol in self.prefix.chars() {
-            if matches!(symbol, '*' | '?' | '[' | ']' | '\\' | '^') {
-                glob.push('\\');
-            }
-            glob.push(symbol);
-        }
-        glob + rest
+        let is_special = |symbol| matches!(symbol, '*' | '?' | '[' | ']' | '\\' | '^');
+        let escape = |symbol| is_special(symbol).then_some('\\').into_iter().chain([symbol]);
+        self.prefix.chars().flat_map(escape).chain(rest.chars()).collect()
     }
 
     /// Returns true if the prefix has an opening brace that a closing brace in a key would pair

@@ -68,7 +68,6 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Creates a store that is not connected yet.
     pub(crate) fn new(context: StoreContext) -> Self {
         let sender = Arc::new(RequestSender::new(context));
         Self {
@@ -155,9 +154,8 @@ impl Store for RedisStore {
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let request = DeleteRequest(self.sender.context.keys.of(key));
-            let reply = self.deletes.send(request).await?;
-            self.sender.decode(reply)
+            let keys = self.sender.context.keys.of(key);
+            self.sender.decode(self.deletes.send(DeleteRequest(keys)).await?)
         })
     }
 

@@ -61,12 +61,10 @@ impl BatchRequest for GetRequest {
     fn decode(mut ttls: Vec<Value>, count: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
         let mut values = ttls.split_off(count.min(ttls.len()));
         // The one reply to MGET.
-        if values.len() < count
-            && let Some(reply) = values.pop()
-        {
-            match reply {
-                Value::Array(reply) => values = reply,
-                other => drop(other.extract_error()?),
+        if values.len() < count {
+            match values.pop() {
+                Some(Value::Array(reply)) => values = reply,
+                other => drop(other.map(Value::extract_error).transpose()?),
             }
         }
         Ok(values.into_iter().zip(ttls).collect())

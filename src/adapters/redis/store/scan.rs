@@ -65,8 +65,7 @@ impl Scanner<'_> {
             let later = SlotMap::read(self.connection).await?;
             // A key that moved from a node before its scan to one after its scan was missed. It
             // moves so only once, and the next round finds it.
-            let is_stable = slots == later && (!later.is_moving || was_moving);
-            if is_stable {
+            if slots == later && (!later.is_moving || was_moving) {
                 return Ok(());
             }
             was_moving = slots.is_moving || later.is_moving;
@@ -151,8 +150,7 @@ impl Scanner<'_> {
         let mut size: u64 = 0;
         loop {
             let to = size + options.scan_count as u64 - 1;
-            let mut range = redis::cmd("ZRANGE");
-            range.arg(&keys.index).arg(size).arg(to);
+            let range = redis::cmd("ZRANGE").arg(&keys.index).arg(size).arg(to).to_owned();
             let names: Vec<Vec<u8>> = self.connection.run(&range).await?;
             if names.is_empty() {
                 return Ok(size);
@@ -165,9 +163,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Takes the next step of a scan from its cursor, which is `"0"` at first and `None` at the
-    /// end. Returns the names that Redis found, maybe none; `None` at the end. Skips names that are
-    /// not UTF-8: the store writes none.
+    /// Returns the names that the next step of a scan finds, maybe none, and `None` at the end.
+    /// Skips names that are not UTF-8: the store writes none.
     async fn step(
         &self,
         source: Source<'_>,

@@ -73,7 +73,8 @@ pub(crate) const EXCLUSIVE: &str = "w:";
 /// Remaining time that [`GET_OR_LEASE`] reports for a value longer than allowed.
 pub(crate) const TOO_LONG: i64 = -3;
 
-/// Defines each script as a static, whose hash is computed on first use.
+/// Defines each script as a static, whose hash is computed on first use. KEYS are those of
+/// [`Script::call`] if the documentation of a script names no others.
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $source:literal;)*) => {
         $(
@@ -84,7 +85,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// Reads values, and takes a lease for each value that is not fresh. KEYS as in [`Script::call`].
+    /// Reads values, and takes a lease for each value that is not fresh.
     ///
     /// | ARGV | content |
     /// | --- | --- |
@@ -103,15 +104,13 @@ scripts! {
     /// | token | false: the value is fresh; `''`: no lease available |
     /// | three times false | not read, the reply is full: the caller asks again |
     ///
-    /// A value longer than allowed is not sent, and not read to its end if read by a `GETRANGE`. A
-    /// full server gives no lease; a server that accepts no writes replies with its error. The script
-    /// stores a lease before it writes anything else: after a first write even a full server accepts
-    /// more, and would give leases that it has no room for.
+    /// A full server gives no lease; a server that accepts no writes replies with its error. The
+    /// script stores a lease before it writes anything else: after a first write even a full server
+    /// accepts more, and would give leases that it has no room for.
     ///
-    /// A lease lives 25 % longer than requested, so that a caller that adopts it soon writes nothing.
-    ///
-    /// Cost: the server time of a script is that of its `redis.call`s and of its arguments and reply.
-    /// One command per value and a reply of nested arrays take twice as long.
+    /// A lease lives 25 % longer than requested, so that a caller that adopts it soon writes
+    /// nothing. One command per value and a reply of nested arrays would take twice the server
+    /// time.
     GET_OR_LEASE = "
 local call, try = redis.call, redis.pcall
 local max_bytes, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -182,7 +181,7 @@ end
 return replies
 ";
 
-    /// Writes values, each under its lease. KEYS as in [`Script::call`].
+    /// Writes values, each under its lease.
     ///
     /// | ARGV | content |
     /// | --- | --- |
@@ -190,18 +189,15 @@ return replies
     /// | 2 | maximum number of entries; 0: unlimited |
     /// | 3, 4, 5 and on | token, value, time to live in ms, for each value |
     ///
-    /// | reply, 1 item a value | content |
-    /// | --- | --- |
-    /// | 1 | written |
-    /// | 0 | refused: the lease is missing or has another token |
+    /// Replies with one item a value: 1, or 0 if the lease is missing or has another token.
     ///
-    /// The first publish under a token uses it up. All tokens are checked before the first write, and
-    /// errors after the tokens are used up are ignored: so if the call fails, each of its values can
-    /// be published again by itself.
+    /// The first publish under a token uses it up. All tokens are checked before the first write,
+    /// and errors after the tokens are used up are ignored: so if the call fails, each of its
+    /// values can be published again by itself.
     ///
-    /// Index maintenance: with probability min(1, n/8) the script samples 2 * max(8, n) members of the
-    /// index and removes those whose value has expired. That is two members per published value on
-    /// average, which keeps the index below about twice the number of live values.
+    /// Index maintenance: with probability min(1, n/8) the script samples 2 * max(8, n) members of
+    /// the index and removes those whose value has expired. That is two members per published value
+    /// on average, which keeps the index below about twice the number of live values.
     PUBLISH = "
 local call, try = redis.call, redis.pcall
 local count, max_entries = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -245,16 +241,12 @@ end
 return replies
 ";
 
-    /// Removes a value and replaces its lease by an exclusive one. KEYS as in [`Script::call`], n = 1.
+    /// Removes a value and replaces its lease by an exclusive one. ARGV: start of the new token,
+    /// time to live of the lease in ms.
     ///
-    /// | ARGV | content |
-    /// | --- | --- |
-    /// | 1 | start of the new token |
-    /// | 2 | time to live of the lease in ms |
-    ///
-    /// Replies with the token, or `''` if a full server has no room for it; the old lease is removed
-    /// then too. The script stores the token first: after a first write even a full server accepts
-    /// more.
+    /// Replies with the token, or `''` if a full server has no room for it; the old lease is
+    /// removed then too. The script stores the token first: after a first write even a full server
+    /// accepts more.
     ACQUIRE_WRITE_LEASE = "
 local time = redis.call('TIME')
 local token = ARGV[1] .. time[1] .. '.' .. time[2]
@@ -271,18 +263,14 @@ end
 return token
 ";
 
-    /// Deletes values and their leases, and takes them out of the index. KEYS as in [`Script::call`].
+    /// Deletes values and their leases, and takes them out of the index. ARGV: n, the number of
+    /// values; `UNLINK` or `DEL`.
     ///
-    /// | ARGV | content |
-    /// | --- | --- |
-    /// | 1 | n, the number of values |
-    /// | 2 | `UNLINK` or `DEL` |
+    /// Needed only with an index: without one the plain command is enough. If the command fails,
+    /// the script ends, so that the index never forgets a value that is still there.
     ///
-    /// Needed only with an index: without one the plain command is enough. If the command fails, the
-    /// script ends, so that the index never forgets a value that is still there.
-    ///
-    /// Alternatives considered: a transaction. Refused: a full server accepts no command for one, and
-    /// deletes must work on a full server.
+    /// Alternatives considered: a transaction. Refused: a full server accepts no command for one,
+    /// and deletes must work on a full server.
     DELETE = "
 local count = tonumber(ARGV[1])
 redis.call(ARGV[2], unpack(KEYS, 1, 2 * count))
@@ -290,8 +278,8 @@ redis.call('ZREM', KEYS[2 * count + 1], unpack(KEYS, 1, count))
 return redis.call('ZREM', KEYS[2 * count + 2], unpack(KEYS, count + 1, 2 * count))
 ";
 
-    /// Deletes a value if it equals ARGV 1, and leaves its lease. KEYS as in [`Script::call`], n = 1.
-    /// Replies with 1 if it was deleted, else 0.
+    /// Deletes a value if it equals ARGV 1, and leaves its lease. Replies with 1 if it was deleted,
+    /// else 0.
     DELETE_IF_EQUALS = "
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -300,23 +288,22 @@ return 1
 ";
 
     /// Takes a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1 if the owner
-    /// holds it now, else 0. An owner that holds it already may take it again: the reply to its first
-    /// call may have been lost.
+    /// holds it now, else 0. An owner that holds it already may take it again: the reply to its
+    /// first call may have been lost.
     LOCK = "
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
-    /// Extends a lock. KEYS 1: the lock. ARGV: owner, time to live in ms. Replies with 1, or 0 if the
-    /// owner does not hold it.
+    /// Extends a lock. KEYS, ARGV and reply as for [`LOCK`].
     EXTEND_LOCK = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ";
 
-    /// Releases a lock. KEYS 1: the lock. ARGV 1: owner. Replies with 1, or 0 if the owner does not
-    /// hold it.
+    /// Releases a lock. KEYS 1: the lock. ARGV 1: owner. Replies with 1, or 0 if the owner had
+    /// none.
     UNLOCK = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
@@ -333,8 +320,8 @@ end
 return 0
 ";
 
-    /// Counts the values that exist, and takes the others out of the index. KEYS 1: the index. ARGV:
-    /// members of it. Replies with the number of existing values.
+    /// Counts the values that exist, and takes the others out of the index. KEYS 1: the index.
+    /// ARGV: members of it. Replies with the number of existing values.
     COUNT_EXISTING = "
 local existing = 0
 for _, name in ipairs(ARGV) do

@@ -41,21 +41,15 @@ impl RequestSender {
         };
         let call = self.handle.begin_call();
         loop {
-            match connection.send_owned(&request).await {
-                Ok(reply) => {
-                    call.disarm();
-                    return Ok(reply);
-                }
-                Err(error) => {
-                    self.report(&error);
-                    if *is_retry || !error.is_connection_dropped() {
-                        call.disarm();
-                        return Err(error.into());
-                    }
-                    *is_retry = true;
-                    (connection, _) = Box::pin(self.handle.wait_newer(generation)).await?;
-                }
+            let reply = connection.send_owned(&request).await;
+            let reply = reply.inspect_err(|error| self.report(error));
+            let is_broken = reply.as_ref().is_err_and(RedisError::is_connection_dropped);
+            if *is_retry || !is_broken {
+                call.disarm();
+                return Ok(reply?);
             }
+            *is_retry = true;
+            (connection, _) = Box::pin(self.handle.wait_newer(generation)).await?;
         }
     }
 
