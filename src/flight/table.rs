@@ -211,7 +211,7 @@ impl<C, T> FlightTable<C, T> {
         }
     }
 
-    /// The number of running loads.
+    /// The number of running loads, and of writes that hold a ticket.
     pub(crate) fn running(&self) -> usize {
         self.tickets.load(Ordering::Relaxed)
     }

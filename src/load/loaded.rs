@@ -28,18 +28,18 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    fn new(value: Option<Arc<V>>) -> Self {
-        Self { value, ttl: None, stale_for: None }
+    fn new(value: Option<impl Into<Arc<V>>>) -> Self {
+        Self { value: value.map(Into::into), ttl: None, stale_for: None }
     }
 
     /// An answer with a value.
     pub fn value(value: impl Into<Arc<V>>) -> Self {
-        Self::new(Some(value.into()))
+        Self::new(Some(value))
     }
 
     /// An answer that says that the key does not exist.
     pub fn none() -> Self {
-        Self::new(None)
+        Self::new(None::<Arc<V>>)
     }
 
     /// Sets the ttl of this answer. It takes precedence over the call and the cache. Zero: do not
@@ -78,14 +78,14 @@ pub trait IntoLoaded<V>: Send + 'static {
     fn output(value: Option<Arc<V>>) -> Option<Self::Output>;
 }
 
+/// Each row: a return type and its conversion, then the caller's type and the conversion to it.
 macro_rules! into_loaded {
-    ($($returned:ty: $value:ident => $loaded:expr, $output:ty: $convert:path;)*) => {$(
+    ($($returned:ty: $into_loaded:path, $output:ty: $convert:path;)*) => {$(
         impl<V: Send + Sync + 'static> IntoLoaded<V> for $returned {
             type Output = $output;
 
             fn into_loaded(self) -> Loaded<V> {
-                let $value = self;
-                $loaded
+                $into_loaded(self)
             }
 
             #[inline]
@@ -96,8 +96,8 @@ macro_rules! into_loaded {
     )*};
 }
 into_loaded! {
-    V: value => Loaded::value(value), Arc<V>: identity;
-    Arc<V>: value => Loaded::value(value), Arc<V>: identity;
-    Option<V>: value => Loaded::new(value.map(Arc::new)), Option<Arc<V>>: Some;
-    Loaded<V>: loaded => loaded, Option<Arc<V>>: Some;
+    V: Loaded::value, Arc<V>: identity;
+    Arc<V>: Loaded::value, Arc<V>: identity;
+    Option<V>: Loaded::new, Option<Arc<V>>: Some;
+    Loaded<V>: identity, Option<Arc<V>>: Some;
 }
