@@ -14,7 +14,6 @@ use tokio::sync::Mutex;
 use super::task::{runtime, timeout_named};
 use crate::error::BoxError;
 
-/// At most one current connection.
 pub(crate) struct ConnectionSlot<C>(Mutex<Option<Arc<C>>>);
 
 impl<C> ConnectionSlot<C> {
@@ -49,7 +48,6 @@ impl<C> ConnectionSlot<C> {
         self.0.lock().await.take_if(|current| Arc::ptr_eq(current, connection));
     }
 
-    /// Empties the slot.
     pub(crate) async fn take(&self) -> Option<Arc<C>> {
         self.0.lock().await.take()
     }

@@ -11,7 +11,6 @@ use tokio::{
 
 use crate::error::BoxError;
 
-/// A task that is aborted when this handle is dropped.
 #[derive(Debug)]
 pub(crate) struct AbortOnDrop(AbortHandle);
 

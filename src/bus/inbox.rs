@@ -16,6 +16,7 @@ use super::transport::{Delivery, MessageStream};
 /// [`MessageStream`] it may have one reader at a time.
 pub(crate) struct Inbox(Mutex<Inner>);
 
+#[derive(Default)]
 struct Inner {
     messages: VecDeque<Vec<u8>>,
     capacity: usize,
@@ -27,13 +28,7 @@ struct Inner {
 
 impl Inbox {
     pub(crate) fn with_capacity(capacity: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Inner {
-            messages: VecDeque::new(),
-            capacity,
-            gap: false,
-            closed: false,
-            waker: None,
-        })))
+        Arc::new(Self(Mutex::new(Inner { capacity, ..Inner::default() })))
     }
 
     /// Queues a delivery. A message that finds the queue full replaces the queued ones by one gap.

@@ -24,8 +24,7 @@ use crate::{
 };
 
 pub(crate) struct Connection {
-    /// The watch task empties it when the connection ends, which closes the client at once and not
-    /// only when the next connection replaces this one.
+    /// The watch task empties it when the connection ends, which closes the client at once.
     client: Arc<Mutex<Option<Client>>>,
     pub(crate) liveness: Liveness,
     replies: Arc<ReplyInbox>,
@@ -75,8 +74,9 @@ impl Connection {
         self.received(reply).await.map(drop)
     }
 
-    /// Publishes, and returns the first reply. The client's own requests were refused: it remembers
-    /// an unanswered one for ever.
+    /// Publishes, and returns the first reply.
+    ///
+    /// Alternatives considered: the client's `request`, which remembers unanswered ones for ever.
     pub(crate) async fn request(
         &self,
         subject: &str,

@@ -12,8 +12,7 @@ use crate::{
 };
 
 pub(crate) struct Connector {
-    /// The user's client, which others share: it is never closed here. If there is none, every
-    /// connection has a client of its own.
+    /// The user's client, which is never closed here. `None`: each connection has its own client.
     client: Option<Client>,
     options: NatsConnection,
     slot: ConnectionSlot<Connection>,
@@ -70,9 +69,8 @@ impl Connector {
             .require_tls(options.tls.required)
             .connection_timeout(options.connect_timeout)
             .ping_interval(options.heartbeat)
-            // Bounds the first connect to one attempt per server. The client may make as many
-            // attempts after a disconnect; their result is not used, since the connection has
-            // ended by then, but the client has no option to prevent them.
+            // One attempt per server. After a disconnect the client may try as often again, and no
+            // option prevents that; the result is not used, since our connection has ended.
             .max_reconnects(options.servers.len())
             .ignore_discovered_servers()
             .event_callback(move |event| {

@@ -17,7 +17,7 @@ pub(crate) struct Liveness {
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     has_ended: bool,
-    /// Messages that the client dropped, over all its subscriptions.
+    /// How many messages the client has dropped, over all its subscriptions.
     dropped: u64,
 }
 
@@ -28,7 +28,6 @@ impl Liveness {
         self.connects = Some((statistics, now));
     }
 
-    /// Called by the client's event callback.
     pub(crate) fn on_event(&self, event: &Event) {
         match event {
             Event::Disconnected | Event::Closed | Event::Draining => self.end(),
@@ -47,7 +46,6 @@ impl Liveness {
         has_reconnected || self.state.borrow().has_ended
     }
 
-    /// How many messages the client has dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.state.borrow().dropped
     }
@@ -57,8 +55,7 @@ impl Liveness {
         let _ = self.state.subscribe().wait_for(|state| state.has_ended).await;
     }
 
-    /// Waits for the end, or until the count of dropped messages differs from `dropped`. Cancel
-    /// safe: it looks at the state, not at its changes.
+    /// Waits for the end, or until the count of dropped messages is not `dropped`. Cancel safe.
     pub(crate) async fn wait_end_or_drop(&self, dropped: u64) {
         let is_worse = |state: &State| state.has_ended || state.dropped != dropped;
         let _ = self.state.subscribe().wait_for(is_worse).await;

@@ -10,7 +10,6 @@ use async_nats::Message;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// The requests that wait for a reply.
 pub(crate) struct ReplyInbox {
     prefix: String,
     last: AtomicU64,
@@ -56,7 +55,6 @@ impl ReplyInbox {
         number == Some(Self::HEARTBEAT)
     }
 
-    /// Fails all requests that wait.
     pub(crate) fn clear(&self) {
         self.pending.lock().clear();
     }

@@ -29,9 +29,8 @@ use crate::{
     error::BoxError,
 };
 
-/// The source of connections.
 pub(crate) enum Origin {
-    /// Connects anew each time.
+    /// Connects anew each time, within the limit.
     Connect { uri: Box<AMQPUri>, tls: TlsOptions, limit: Duration },
     /// The connection of the application, which others share: it is never closed here.
     Connection(Arc<Connection>),
@@ -45,7 +44,6 @@ pub(crate) struct BrokerConnection {
 }
 
 impl BrokerConnection {
-    /// Connects within the limit of the origin.
     pub(crate) async fn open(origin: &Origin) -> Result<Self, BoxError> {
         let runtime = runtime()?;
         let (uri, tls, limit) = match origin {

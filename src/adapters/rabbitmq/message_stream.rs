@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct RabbitMqMessageStream {
     /// Dropped with the first failure.
     open: Option<Open>,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     limit: Duration,
 }
 
@@ -34,10 +34,9 @@ impl RabbitMqMessageStream {
         connection: BrokerConnection,
         consumer: Consumer,
         topology: &Topology,
-        shutdown: Shutdown,
         (heartbeat, limit): (Duration, Duration),
     ) -> Result<Self, BoxError> {
-        let connection = Arc::new(connection);
+        let (connection, shutdown) = (Arc::new(connection), Shutdown::default());
         let probes = connection.channel().await?;
         // Ends the subscription when the broker no longer answers, or the exchange is gone.
         let watching = {

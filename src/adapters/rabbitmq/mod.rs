@@ -109,7 +109,7 @@ impl RabbitMqTransport {
             timeout_named(self.options.confirm_timeout, act, call(publisher.clone())).await;
         in_doubt.disarm();
         // A blocked connection may stay: the broker reports the end of the block on it.
-        if result.is_err() && !(publisher.is_blocked() && publisher.is_usable()) {
+        if result.is_err() && !(publisher.connection.is_blocked() && publisher.is_usable()) {
             self.publisher.forget(&publisher).await;
         }
         result
@@ -157,16 +157,10 @@ impl Transport for RabbitMqTransport {
             let limits = (self.options.heartbeat, self.options.confirm_timeout);
             timeout_named(self.options.confirm_timeout, "subscribe", async {
                 let (consumer, same_queue) = subscribe(&connection, &self.topology).await?;
-                let shutdown = Shutdown::default();
-                let stream = RabbitMqMessageStream::open(
-                    connection,
-                    consumer,
-                    &self.topology,
-                    shutdown.clone(),
-                    limits,
-                )
-                .await?;
-                let before = self.subscription.lock().replace(shutdown);
+                let open =
+                    RabbitMqMessageStream::open(connection, consumer, &self.topology, limits);
+                let stream = open.await?;
+                let before = self.subscription.lock().replace(stream.shutdown.clone());
                 let resumed = before.is_some() && same_queue;
                 Ok(Subscribed { messages: Box::new(stream), resumed })
             })

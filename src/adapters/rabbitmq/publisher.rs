@@ -19,7 +19,7 @@ use crate::error::BoxError;
 
 pub(crate) struct Publisher {
     channel: Channel,
-    connection: BrokerConnection,
+    pub(crate) connection: BrokerConnection,
     /// Set when a caller stopped waiting for an answer.
     pub(crate) in_doubt: AtomicBool,
 }
@@ -35,12 +35,8 @@ impl Publisher {
 
     pub(crate) fn is_usable(&self) -> bool {
         // A blocked broker answers nothing, so a missing answer says nothing about the connection.
-        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.is_blocked();
+        let in_doubt = self.in_doubt.load(Ordering::Relaxed) && !self.connection.is_blocked();
         !in_doubt && self.connection.is_connected() && self.channel.status().connected()
-    }
-
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.connection.is_blocked()
     }
 
     /// Publishes and waits for the confirm. Returns false if `must_arrive` is set and no queue is
@@ -75,7 +71,7 @@ impl Publisher {
 
     /// The client would queue a message for a blocked connection in memory.
     fn ensure_not_blocked(&self) -> Result<(), BoxError> {
-        if self.is_blocked() {
+        if self.connection.is_blocked() {
             return Err("the broker accepts no messages: it is out of memory or disk".into());
         }
         Ok(())
@@ -89,19 +85,13 @@ pub(crate) async fn declare_exchange(
     let options =
         ExchangeDeclareOptions { durable: topology.durable, ..ExchangeDeclareOptions::default() };
     let name = topology.exchange.as_str();
+    let fix = "exchange_type and durable must be the same on all instances";
     channel
         .exchange_declare(name.into(), topology.kind.clone(), options, FieldTable::default())
         .await
-        .map_err(|error| {
-            format!(
-                "exchange {name}: {error}; exchange_type and durable must be the same on all \
-                 instances"
-            )
-        })?;
-    Ok(())
+        .map_err(|error| format!("exchange {name}: {error}; {fix}").into())
 }
 
-/// Fails if the exchange does not exist.
 pub(crate) async fn check_exchange(channel: &Channel, topology: &Topology) -> Result<(), BoxError> {
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let name = topology.exchange.as_str().into();

@@ -36,7 +36,6 @@ impl Topology {
 }
 
 impl RabbitMqOptions {
-    /// Returns the parsed URL if it is valid.
     pub(crate) fn check_url(&self) -> Result<AMQPUri, BuildError> {
         let Some(url) = &self.url else {
             return Err(BuildError::new("url", "is missing", AN_ADDRESS));

@@ -1,13 +1,12 @@
-//! The position of an instance in the stream, across its subscriptions.
+//! The position of an instance in the stream, from which its next subscription may resume.
 
 use async_nats::{datetime::DateTime, jetstream::stream};
 
-/// The position of the last subscription, from which the next one may resume.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
     /// When the stream was created: a new stream of the same name numbers from one again.
     pub(crate) stream: DateTime,
-    /// When the durable consumer was created.
+    /// When the consumer was created.
     pub(crate) consumer: DateTime,
     /// The sequence number of the last message that the subscriber has processed.
     pub(crate) acked: u64,
@@ -40,8 +39,7 @@ impl SequenceCheck {
         Self { last, lag: None }
     }
 
-    /// Records a message. Returns whether messages before it are missing. A repeated message is no
-    /// gap.
+    /// Records a message. Returns whether messages before it are missing.
     pub(crate) fn skips_to(&mut self, sequence: u64) -> bool {
         let skips = self.last.is_some_and(|last| sequence > last.saturating_add(1));
         self.last = Some(self.last.map_or(sequence, |last| last.max(sequence)));

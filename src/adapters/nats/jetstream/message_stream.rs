@@ -44,8 +44,7 @@ impl JetStreamMessageStream {
             tokio::select! {
                 biased;
                 () = liveness.ended() => return None,
-                // The client would retry after an error. We end the subscription instead: the
-                // subscriber decides, and pays one more subscribe.
+                // The client would retry after an error. Here the subscriber decides.
                 message = messages.next() => {
                     let message = message?.ok()?;
                     let sequence = message.info().ok()?.stream_sequence;

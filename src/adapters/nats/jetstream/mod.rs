@@ -86,14 +86,13 @@ impl JetStreamTransport {
         Ok(Self { connector, options, durable_name, cursor, found })
     }
 
-    /// Creates a context for one call. A context spawns a task that ends with its last clone, so
-    /// none is kept.
+    /// A context has a task that ends with its last clone, so each call creates its own.
     fn context(&self, connection: &Connection) -> Result<Context, BoxError> {
         let limit = self.options.connection.confirm_timeout;
         Ok(ContextBuilder::new().timeout(limit).max_ack_inflight(1).build(connection.client()?))
     }
 
-    /// Returns the stream; creates it if it does not exist and `ensure_stream` is set.
+    /// Returns the stream, which `ensure_stream` creates if it does not exist.
     async fn stream(&self, context: &Context) -> Result<Stream, BoxError> {
         let options = &self.options;
         if !options.ensure_stream {
@@ -124,10 +123,8 @@ impl JetStreamTransport {
             ..Config::default()
         };
         let stream = context.get_or_create_stream(config).await.map_err(|error| {
-            format!(
-                "stream {}: {error}; start the server with JetStream: `nats-server -js`",
-                options.stream
-            )
+            let stream = &options.stream;
+            format!("stream {stream}: {error}; start the server with JetStream: `nats-server -js`")
         })?;
         self.found.store(true, Ordering::Relaxed);
         Ok(stream)

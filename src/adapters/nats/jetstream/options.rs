@@ -42,11 +42,9 @@ option_group! {
         /// How many messages a stream that this transport creates keeps; then it removes the
         /// oldest. Default: none, no bound.
         pub max_messages: Option<u64> = None => [u64],
-        /// The number of servers, 1 to 5, that store a stream that this transport creates.
-        /// Default: 1.
+        /// How many servers, 1 to 5, store a stream that this transport creates. Default: 1.
         pub replicas: usize = 1,
-        /// How long the server waits for the acknowledgement of a message before it delivers it
-        /// again. Default: 30 s.
+        /// After how long the server redelivers an unacknowledged message. Default: 30 s.
         pub ack_wait: Duration as "humantime_serde" = Duration::from_secs(30),
         /// How often the server delivers a message that is not acknowledged. After that, the
         /// message is lost, and the subscriber receives a gap. Default: 10.
@@ -56,8 +54,7 @@ option_group! {
         /// How long the server keeps the consumer of a disconnected instance. Set it if names are
         /// not used again, or their consumers accumulate. Default: none, for ever.
         pub inactive_threshold: Option<Duration> as "humantime_serde::option" = None => [Duration],
-        /// Creates the stream if it does not exist. An existing stream is not changed.
-        /// Default: true.
+        /// Creates the stream if it does not exist; an existing one is not changed. Default: true.
         pub ensure_stream: bool = true,
         /// Interop only: false uses a consumer that somebody else has created. The server then
         /// delivers the messages that a subscription left unacknowledged only after the consumer's

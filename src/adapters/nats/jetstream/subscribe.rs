@@ -1,5 +1,4 @@
-//! Starts a subscription, where the last one ended if the server can show that it kept everything
-//! since.
+//! Starts a subscription where the last one ended, if the server has kept everything since.
 
 use std::{sync::Arc, time::Duration};
 
@@ -119,9 +118,8 @@ impl JetStreamTransport {
     ) -> Result<Start, BoxError> {
         let name = &self.durable_name;
         let consumer: PullConsumer = stream.get_consumer(name).await.map_err(|error| {
-            format!(
-                "consumer {name}: {error}; create it as a pull consumer, or set ensure_consumer"
-            )
+            let fix = "create it as a pull consumer, or set ensure_consumer";
+            format!("consumer {name}: {error}; {fix}")
         })?;
         let info = consumer.cached_info();
         if info.config.ack_policy != AckPolicy::Explicit {
