@@ -33,8 +33,7 @@ pub struct BusFaults {
     pub fails: f64,
     /// A publish fails after having sent the message.
     pub fails_afterwards: f64,
-    /// The longest delay of a message. Each message has a random delay, so that messages overtake
-    /// each other.
+    /// The longest delay of a message. The delays are random, so messages overtake each other.
     pub longest_delay: Duration,
 }
 
@@ -138,8 +137,7 @@ impl SharedBus {
 }
 
 impl BusLink {
-    /// Cuts the link: its subscription ends, and all calls fail until it is
-    /// [restored](Self::restore).
+    /// Ends the subscription, and fails all calls until the link is [restored](Self::restore).
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
         let bus = self.bus.0.lock();

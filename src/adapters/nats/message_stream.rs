@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 
-use super::{connection::Connection, liveness::Liveness};
+use super::{connection::Connection, liveness::Liveness, options::NatsOptions};
 use crate::{
     adapters::task::{AbortOnDrop, runtime},
     bus::{
@@ -27,11 +27,10 @@ impl NatsMessageStream {
     /// the client's queue is silent, overflow of our inbox becomes a gap.
     pub(crate) async fn open(
         connection: Arc<Connection>,
-        subject: &str,
-        capacity: usize,
+        options: &NatsOptions,
     ) -> Result<Self, BoxError> {
-        let subscriber = connection.client()?.subscribe(subject.to_owned()).await?;
-        let inbox = Inbox::with_capacity(capacity);
+        let subscriber = connection.client()?.subscribe(options.subject.clone()).await?;
+        let inbox = Inbox::with_capacity(options.queue_capacity);
         let reading = read(subscriber, connection.liveness.clone(), Arc::clone(&inbox));
         let reader = AbortOnDrop::spawn(&runtime()?, reading);
         Ok(Self { inbox, _reader: reader, _connection: connection })

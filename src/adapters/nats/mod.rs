@@ -85,8 +85,7 @@ impl Transport for NatsTransport {
         Box::pin(async move {
             let connection = self.connector.get().await?;
             timeout_named(self.options.connection.connect_timeout, "subscribe", async {
-                let (subject, capacity) = (&self.options.subject, self.options.queue_capacity);
-                let stream = NatsMessageStream::open(connection.clone(), subject, capacity).await?;
+                let stream = NatsMessageStream::open(connection.clone(), &self.options).await?;
                 connection.barrier().await?;
                 Ok(Subscribed { messages: Box::new(stream), resumed: false })
             })

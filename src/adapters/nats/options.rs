@@ -37,8 +37,7 @@ option_group! {
         /// The subject of all messages, the same on every instance, without wildcards.
         /// Default: `cache.invalidations`.
         pub subject: String = SUBJECT.to_owned() => [impl Into<String>],
-        /// How many messages a subscriber may fall behind. Then they are dropped, and it receives a
-        /// gap instead. Default: 10,000.
+        /// How many messages a subscriber may fall behind before it gets a gap. Default: 10,000.
         pub queue_capacity: usize = 10_000,
     }
 }
@@ -58,8 +57,7 @@ option_group! {
         /// URLs that begin with `nats://`, or `tls://` for TLS. The client tries them in random
         /// order. Default: `nats://localhost:4222`.
         pub servers: Vec<String> = vec!["nats://localhost:4222".to_owned()] => [custom],
-        /// The name of this client in the server's listings, for example the id of the instance.
-        /// Default: none.
+        /// The name of this client in the server's listings. Default: none.
         pub name: Option<String> = None => [Some(impl Into<String>)],
         /// The token to authenticate with. Default: none.
         pub token: Option<String> = None => [Some(impl Into<String>)],

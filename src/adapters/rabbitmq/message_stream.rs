@@ -50,7 +50,7 @@ impl RabbitMqMessageStream {
                     if connection.is_blocked() && connection.is_connected() {
                         return Ok(());
                     }
-                    check_exchange(probes, topology).await
+                    check_exchange(probes, &topology.exchange, &topology.kind).await
                 })
                 .await;
                 shutdown.trigger();
@@ -63,7 +63,6 @@ impl RabbitMqMessageStream {
 
     async fn next_or_none(&mut self) -> Option<Delivery> {
         let open = self.open.as_mut()?;
-        // The subscriber asks for the next message, so it has processed the last one.
         if let Some(delivery) = &open.unacked {
             // Returns false if an earlier call of ours, which was dropped, has sent the ack.
             timeout(self.limit, delivery.ack(BasicAckOptions::default())).await.ok()?.ok()?;

@@ -1,12 +1,9 @@
-//! Publishes over one channel with confirms.
-//!
-//! It has a connection of its own: a broker that runs out of memory stops reading from connections
-//! that publish, and deliveries must not stop with them.
+//! Publishes over one channel with confirms, on a connection that no subscription uses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    BasicProperties, Channel, Confirmation, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     types::FieldTable,
 };
@@ -66,7 +63,8 @@ impl Publisher {
     pub(crate) async fn ping(&self, topology: &Topology) -> Result<(), BoxError> {
         self.ensure_not_blocked()?;
         // A missing exchange closes the channel, so each ping uses a new one.
-        check_exchange(&self.connection.channel().await?, topology).await
+        let channel = self.connection.channel().await?;
+        Ok(check_exchange(&channel, &topology.exchange, &topology.kind).await?)
     }
 
     /// The client would queue a message for a blocked connection in memory.
@@ -92,9 +90,11 @@ pub(crate) async fn declare_exchange(
         .map_err(|error| format!("exchange {name}: {error}; {fix}").into())
 }
 
-pub(crate) async fn check_exchange(channel: &Channel, topology: &Topology) -> Result<(), BoxError> {
+pub(crate) async fn check_exchange(
+    channel: &Channel,
+    name: &str,
+    kind: &ExchangeKind,
+) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-    let name = topology.exchange.as_str().into();
-    let arguments = FieldTable::default();
-    Ok(channel.exchange_declare(name, topology.kind.clone(), options, arguments).await?)
+    channel.exchange_declare(name.into(), kind.clone(), options, FieldTable::default()).await
 }

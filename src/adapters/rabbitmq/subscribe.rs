@@ -13,7 +13,11 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{connection::BrokerConnection, publisher::declare_exchange, topology::Topology};
+use super::{
+    connection::BrokerConnection,
+    publisher::{check_exchange, declare_exchange},
+    topology::Topology,
+};
 use crate::error::BoxError;
 
 /// Starts to consume. Also returns whether the queue and its companion already existed.
@@ -55,11 +59,8 @@ async fn ensure_durable_queue(
         declare(channel, topology).await?;
     }
     let probe = connection.channel().await?;
-    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let (name, kind) = (companion.as_str(), ExchangeKind::Fanout);
-    let has_companion = found(
-        probe.exchange_declare(name.into(), kind.clone(), options, FieldTable::default()).await,
-    )?;
+    let has_companion = found(check_exchange(&probe, name, &kind).await)?;
     let options = ExchangeDeclareOptions {
         durable: true,
         auto_delete: true,

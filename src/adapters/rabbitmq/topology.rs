@@ -58,7 +58,17 @@ impl RabbitMqOptions {
         self.tls.check("tls")?;
         self.check_durable_mode()?;
         self.check_names()?;
-        self.check_times()?;
+        BuildError::refuse_if(
+            !(MIN_EXPIRES..=MAX_EXPIRES).contains(&self.queue_expires),
+            "queue_expires",
+            "is not from 1 minute to 49 days",
+            "write how long an instance may be disconnected, for example 24 h",
+        )?;
+        check_durations(
+            ("connect_timeout", self.connect_timeout),
+            ("confirm_timeout", self.confirm_timeout),
+            ("heartbeat", self.heartbeat),
+        )?;
         BuildError::refuse_if(
             self.prefetch == 0,
             "prefetch",
@@ -124,9 +134,8 @@ impl RabbitMqOptions {
             "is not 1 to 250 bytes long, or begins with `amq.`",
             "write the instance's id, or leave it out",
         )?;
-        let fanout = self.exchange_type == RabbitMqExchangeType::Fanout;
         BuildError::refuse_if(
-            !fanout && self.routing_key.is_empty(),
+            self.exchange_type != RabbitMqExchangeType::Fanout && self.routing_key.is_empty(),
             "routing_key",
             "is empty, and exchange_type needs it",
             "write one, the same on every instance of this cache",
@@ -143,20 +152,6 @@ impl RabbitMqOptions {
             "routing_key",
             "is longer than 255 bytes",
             "write a shorter one",
-        )
-    }
-
-    fn check_times(&self) -> Result<(), BuildError> {
-        BuildError::refuse_if(
-            !(MIN_EXPIRES..=MAX_EXPIRES).contains(&self.queue_expires),
-            "queue_expires",
-            "is not from 1 minute to 49 days",
-            "write how long an instance may be disconnected, for example 24 h",
-        )?;
-        check_durations(
-            ("connect_timeout", self.connect_timeout),
-            ("confirm_timeout", self.confirm_timeout),
-            ("heartbeat", self.heartbeat),
         )
     }
 }

@@ -146,12 +146,9 @@ impl JetStreamTransport {
             self.found.store(true, Ordering::Relaxed);
             return Ok(true);
         }
-        let (subject, ours) = (&self.options.subject, &self.options.stream);
-        Err(format!(
-            "messages of {subject} are in stream `{stream}`, not in `{ours}`; \
-             set `stream` to `{stream}`"
-        )
-        .into())
+        let JetStreamOptions { stream: ours, subject, .. } = &self.options;
+        let problem = format!("messages of {subject} are in stream `{stream}`, not in `{ours}`");
+        Err(format!("{problem}; set `stream` to `{stream}`").into())
     }
 }
 

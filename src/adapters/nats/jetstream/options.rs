@@ -70,8 +70,7 @@ option_group! {
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum JetStreamStorage {
-    /// In files, which survive a restart of the server. By default the server syncs them to disk
-    /// every two minutes.
+    /// In files, which survive a restart of the server.
     #[default]
     File,
     /// In memory: faster, and lost with the server.

@@ -123,11 +123,8 @@ impl JetStreamTransport {
         })?;
         let info = consumer.cached_info();
         if info.config.ack_policy != AckPolicy::Explicit {
-            return Err(format!(
-                "consumer {name} does not require an acknowledgement of each message; \
-                 set its ack policy to explicit"
-            )
-            .into());
+            let problem = "does not require an acknowledgement of each message";
+            return Err(format!("consumer {name} {problem}; set its ack policy to explicit").into());
         }
         // The server redelivers unacknowledged messages only after its `ack_wait`. Until then
         // nothing shows that none is missing, so such a subscription does not count as resumed.
