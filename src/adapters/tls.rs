@@ -79,8 +79,7 @@ impl TlsOptions {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BoxError> {
-    let read: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<_, _>>);
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| in_file(file, &error))?;
     if certificates.is_empty() {
         return Err(in_file(file, &"contains no certificate"));

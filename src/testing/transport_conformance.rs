@@ -164,8 +164,7 @@ impl Check<'_> {
 
     async fn a_slow_subscriber_receives_all_or_a_gap(&self) {
         let (_first, mut second) = self.both().await;
-        let sent = self.publish(self.one, 1_000).await;
-        let mut missing: BTreeSet<u64> = sent.collect();
+        let mut missing: BTreeSet<u64> = self.publish(self.one, 1_000).await.collect();
         let rule = "a slow subscriber receives all messages, or a gap";
         while !missing.is_empty() {
             match next(&mut *second, rule).await {

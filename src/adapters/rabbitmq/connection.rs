@@ -105,12 +105,10 @@ impl Drop for BrokerConnection {
 /// How long the broker may take to confirm that a connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-type Stream = AsyncTcpStream<Compat<tokio::net::TcpStream>>;
-
 async fn connect(
     uri: &AMQPUri,
     tls: Option<&RustlsConnector>,
-) -> io::Result<(ShutdownSocketOnDrop, Stream)> {
+) -> io::Result<(ShutdownSocketOnDrop, AsyncTcpStream<Compat<tokio::net::TcpStream>>)> {
     let host = uri.authority.host.as_str();
     let stream = tokio::net::TcpStream::connect((host, uri.authority.port)).await?;
     stream.set_nodelay(true)?;

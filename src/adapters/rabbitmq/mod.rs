@@ -19,7 +19,7 @@ pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
     connection::{BrokerConnection, Origin},
     message_stream::RabbitMqMessageStream,
-    publisher::Publisher,
+    publisher::{Publisher, check_exchange},
     subscribe::subscribe,
     topology::Topology,
 };
@@ -104,6 +104,10 @@ impl RabbitMqTransport {
         let connect = Publisher::open(&self.origin, &self.topology);
         let limit = self.options.connect_timeout;
         let publisher = self.publisher.get_or_connect(limit, Publisher::is_usable, connect).await?;
+        // The client would queue a message for a blocked connection in memory.
+        if publisher.connection.is_blocked() {
+            return Err("the broker accepts no messages: it is out of memory or disk".into());
+        }
         let in_doubt = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
         let result =
             timeout_named(self.options.confirm_timeout, act, call(publisher.clone())).await;
@@ -169,8 +173,11 @@ impl Transport for RabbitMqTransport {
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        let ping = async |publisher: Arc<Publisher>| publisher.ping(&self.topology).await;
-        Box::pin(self.call("answer", ping))
+        Box::pin(self.call("answer", async |publisher: Arc<Publisher>| {
+            // A missing exchange closes the channel, so each ping uses a new one.
+            let channel = publisher.connection.channel().await?;
+            Ok(check_exchange(&channel, &self.topology.exchange, &self.topology.kind).await?)
+        }))
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {

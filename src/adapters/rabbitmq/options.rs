@@ -43,9 +43,8 @@ option_group! {
         /// would each receive only a part of the messages. Default: none, the broker names a new
         /// queue for each subscription.
         pub queue_name: Option<String> = None => [Some(impl Into<String>)],
-        /// Interop only, see `durable_invalidation_mode`: whether the queue belongs to one
-        /// connection and is deleted with it. Default: the opposite of
-        /// `durable_invalidation_mode`.
+        /// Interop only, see `durable_invalidation_mode`: whether the queue is deleted with its
+        /// connection. Default: the opposite of `durable_invalidation_mode`.
         pub exclusive_queue: Option<bool> = None => [bool],
         /// Interop only, see `durable_invalidation_mode`: whether the queue is deleted with its
         /// last consumer. Default: the opposite of `durable_invalidation_mode`.
@@ -65,8 +64,7 @@ option_group! {
         pub tls: TlsOptions = TlsOptions::default(),
         /// The time limit to connect. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
-        /// The time limit for the broker to confirm a message, and to set up a subscription.
-        /// Default: 5 s.
+        /// The time limit to confirm a message, and to set up a subscription. Default: 5 s.
         pub confirm_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
         /// The interval at which each subscription asks whether the exchange still exists. Without
         /// an answer within one and a half intervals the subscription ends. Default: 1 s.
@@ -83,8 +81,7 @@ pub enum RabbitMqExchangeType {
     /// To every queue.
     #[default]
     Fanout,
-    /// To the queues whose binding pattern matches the routing key. Several caches can share one
-    /// exchange.
+    /// To the queues whose pattern matches the routing key. Caches can share such an exchange.
     Topic,
     /// To the queues that are bound with the routing key.
     Direct,

@@ -44,7 +44,6 @@ impl Publisher {
         message: &[u8],
         must_arrive: bool,
     ) -> Result<bool, BoxError> {
-        self.ensure_not_blocked()?;
         let (exchange, key) = (topology.exchange.as_str(), topology.routing_key.as_str());
         let options = BasicPublishOptions { mandatory: must_arrive, immediate: false };
         let mode = if topology.persistent { 2 } else { 1 };
@@ -57,22 +56,6 @@ impl Publisher {
             Confirmation::Nack(_) => Err("the broker refused the message".into()),
             Confirmation::NotRequested => Err("the broker does not confirm messages".into()),
         }
-    }
-
-    /// Fails if the broker does not answer or the exchange does not exist.
-    pub(crate) async fn ping(&self, topology: &Topology) -> Result<(), BoxError> {
-        self.ensure_not_blocked()?;
-        // A missing exchange closes the channel, so each ping uses a new one.
-        let channel = self.connection.channel().await?;
-        Ok(check_exchange(&channel, &topology.exchange, &topology.kind).await?)
-    }
-
-    /// The client would queue a message for a blocked connection in memory.
-    fn ensure_not_blocked(&self) -> Result<(), BoxError> {
-        if self.connection.is_blocked() {
-            return Err("the broker accepts no messages: it is out of memory or disk".into());
-        }
-        Ok(())
     }
 }
 
