@@ -34,8 +34,7 @@ pub(crate) async fn subscribe(
         }
         None => (declare(&channel, topology).await?, false),
     };
-    let (name, key) = (topology.exchange.as_str(), topology.routing_key.as_str());
-    bind(&channel, &queue, name, key).await?;
+    bind(&channel, &queue, &topology.exchange, &topology.routing_key).await?;
     channel.basic_qos(topology.prefetch, BasicQosOptions::default()).await?;
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     // The broker chooses the consumer tag.

@@ -41,9 +41,8 @@ impl RabbitMqOptions {
             return Err(BuildError::new("url", "is missing", AN_ADDRESS));
         };
         // The error is not passed on, because its text may contain the password.
-        let mut uri: AMQPUri = url
-            .parse()
-            .map_err(|_| BuildError::new("url", "is not a valid AMQP URL", AN_ADDRESS))?;
+        let invalid = |_| BuildError::new("url", "is not a valid AMQP URL", AN_ADDRESS);
+        let mut uri: AMQPUri = url.parse().map_err(invalid)?;
         BuildError::refuse_if(
             self.tls.required && uri.scheme != AMQPScheme::AMQPS,
             "url",
@@ -58,8 +57,9 @@ impl RabbitMqOptions {
         self.tls.check("tls")?;
         self.check_durable_mode()?;
         self.check_names()?;
+        let expires = Duration::from_secs(60)..=Duration::from_secs(49 * 86_400);
         BuildError::refuse_if(
-            !(MIN_EXPIRES..=MAX_EXPIRES).contains(&self.queue_expires),
+            !expires.contains(&self.queue_expires),
             "queue_expires",
             "is not from 1 minute to 49 days",
             "write how long an instance may be disconnected, for example 24 h",
@@ -156,6 +156,4 @@ impl RabbitMqOptions {
     }
 }
 
-const MIN_EXPIRES: Duration = Duration::from_secs(60);
-const MAX_EXPIRES: Duration = Duration::from_secs(49 * 86_400);
 const AN_ADDRESS: &str = "write amqp://user:password@host:5672/vhost, the vhost `/` as %2f";

@@ -17,9 +17,7 @@ option_group! {
     /// let options = JetStreamOptions::durable("shop-1-cache");
     /// ```
     ///
-    /// The option `connection` of the TypeScript package is
-    /// [`JetStreamTransport::with_client`](crate::JetStreamTransport::with_client). Its options
-    /// `retryQueue` and `logging` have no counterpart here: the cache retries and reports.
+    /// [`NatsOptions`](crate::NatsOptions) lists the differences from the TypeScript package.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct JetStreamOptions {
         /// The server, and how to authenticate.
