@@ -90,16 +90,14 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
-    /// Sets the name of this instance in the messages that it publishes. Default: random for each
-    /// cache.
+    /// Sets the name of this instance in its messages. Default: random for each cache.
     #[doc(alias = "source")]
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.options.instance_id = Some(id.into());
         self
     }
 
-    /// Sets the length of the longest encoded value that is sent to the peers, in bytes. Default:
-    /// no limit.
+    /// Sets how many bytes an encoded value that is sent to the peers may have. Default: no limit.
     pub fn broadcast_set_max_bytes(mut self, bytes: usize) -> Self {
         self.options.broadcast_set_max_bytes = Some(bytes);
         self
@@ -199,8 +197,7 @@ option_setters! {
     #[doc(alias = "time_to_live")]
     ttl(ttl: Duration);
 
-    /// Shortens the time to live of each entry by a random part, at most this fraction of it.
-    /// Default: 0.
+    /// Shortens the ttl of each entry by a random part, at most this fraction of it. Default: 0.
     ttl_jitter(ttl_jitter: f64);
 
     /// Sets the options of L1, the cache in memory. Default: at most 10,000 entries.
@@ -225,8 +222,7 @@ option_setters! {
     /// for 300 s each.
     event_dedupe(event_dedupe: EventDedupe);
 
-    /// Sets the circuit breaker of publishing. Default: opens after 3 consecutive failures, for
-    /// 30 s.
+    /// Sets the circuit breaker of publishing. Default: as for L2.
     event_bus_circuit_breaker(event_bus_circuit_breaker: CircuitBreaker);
 
     /// Sets the options of the event bus: namespace, timeouts, and the bounds of the outbox.

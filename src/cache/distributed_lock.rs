@@ -139,10 +139,7 @@ impl<V: Send + Sync + 'static> LockGuard<V> {
 /// fails too, the lock expires after its ttl.
 impl<V: Send + Sync + 'static> Drop for LockGuard<V> {
     fn drop(&mut self) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        if !self.may_be_held {
-            return;
-        }
+        let (true, Ok(runtime)) = (self.may_be_held, Handle::try_current()) else { return };
         let (state, key) = (Arc::clone(&self.state), Arc::clone(&self.key));
         let owner = std::mem::take(&mut self.owner);
         let token = state.running.token();

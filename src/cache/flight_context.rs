@@ -18,8 +18,6 @@ pub(super) type Ticket<V> = flight::Ticket<FlightContext<V>, FlightResult<V>>;
 /// The leader creates it at the start of a flight; all callers of the flight read it.
 pub(super) struct FlightContext<V> {
     pub(super) id: FlightId,
-    /// The start of the flight, in milliseconds of the cache's clock.
-    pub(super) began: u64,
     /// The stale entry that callers get if the load fails or is slow: from L1, or from L2 if the
     /// leader found one there.
     stale: Mutex<Option<Entry<V>>>,
@@ -28,8 +26,8 @@ pub(super) struct FlightContext<V> {
 }
 
 impl<V> FlightContext<V> {
-    pub(super) fn new(id: FlightId, began: u64, stale: Option<Entry<V>>) -> Self {
-        Self { id, began, stale: Mutex::new(stale), reported_slow: AtomicBool::new(false) }
+    pub(super) fn new(id: FlightId, stale: Option<Entry<V>>) -> Self {
+        Self { id, stale: Mutex::new(stale), reported_slow: AtomicBool::new(false) }
     }
 
     pub(super) fn stale(&self) -> Option<Entry<V>> {

@@ -27,10 +27,8 @@ use crate::{
 };
 
 impl<V: Send + Sync + 'static> CacheState<V> {
-    /// Waits for a flight: while a stale entry is at hand until `soft` after the start of the
-    /// flight, and in any case for at most `hard`. `None`: the load was dropped before it ended.
-    ///
-    /// A leader needs no `hard` here, because its load enforces it.
+    /// Waits for a flight. `None`: the load was dropped before it ended. A leader needs no hard
+    /// timeout here, because its load enforces it.
     pub(super) async fn await_flight(
         &self,
         key: &Arc<str>,
@@ -44,7 +42,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let Some(_edge) = WaitEdge::add(flight.context.id) else {
             return Err(Error::of_key(key, Cause::Recursion));
         };
-        let age = Duration::from_millis(self.now().saturating_sub(flight.context.began));
+        let age = Duration::from_millis(self.now().saturating_sub(flight.began));
         let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
         let soft = soft.filter(|soft| timeouts.hard.is_none_or(|hard| *soft < hard));
         let limit = soft.or(timeouts.hard);
@@ -103,8 +101,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         match result {
             Some(Ok(LoadOk { value, from_l2, refused })) => {
                 let source = if from_l2 { Source::L2 } else { source };
-                let result = ReadResult::from_flight(Arc::clone(key), value, source);
-                Ok(Some(ReadResult { refused, ..result }))
+                let key = Arc::clone(key);
+                Ok(Some(ReadResult { refused, ..ReadResult::from_flight(key, value, source) }))
             }
             Some(Err(LoadErr { error, fallback })) => {
                 // The caller may poll late, when the stale window of the entry has passed.

@@ -70,8 +70,7 @@ impl<V: 'static> CacheState<V> {
 impl fmt::Display for Guarantees {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "after a delete has returned, this instance serves no older value")?;
-        let staleness = self.max_staleness;
-        writeln!(f, "its L1 is at most {staleness:?} behind the deletes of peers")?;
+        writeln!(f, "its L1 is at most {:?} behind the deletes of peers", self.max_staleness)?;
         if self.l2_fenced {
             writeln!(f, "a load that began before a delete, on any instance, never fills L2")?;
         }

@@ -108,8 +108,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let FreshValue { value, fresh_for, elapsed } = fresh;
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, false);
-        let none = CallOptions::default();
-        let mut lifetime = self.options.l1_lifetime(&none, None, fastrand::f64);
+        let mut lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
         lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
         lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
         let entry = self.entry(&key, &value, lifetime);

@@ -81,12 +81,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if self.l1.peek(key).is_some_and(|entry| self.is_served(&entry, now)) {
             return true;
         }
-        match &self.l2 {
-            Some(l2) if !self.is_known_missing(key, now) && self.check_open().is_ok() => {
-                l2.get(key).await.is_some()
-            }
-            _ => false,
-        }
+        let l2 = self.l2.as_ref().filter(|_| !self.is_known_missing(key, now));
+        let Some(l2) = l2.filter(|_| self.check_open().is_ok()) else { return false };
+        l2.get(key).await.is_some()
     }
 
     /// The slow path of `get_or_set`: joins the key's flight, or leads one and loads.
@@ -210,7 +207,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             None if !wanted.refresh && wanted.accepts_none && self.is_known_missing(key, now) => {
                 Err(Ok(L1Answer::Missing))
             }
-            stale => Ok(FlightContext::new(chain.id, now, stale)),
+            stale => Ok(FlightContext::new(chain.id, stale)),
         }
     }
 

@@ -103,12 +103,10 @@ where
         let Self { state, key, loader, call } = self;
         let key = Arc::from(&*key.key_text());
         let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        let in_l1 =
-            if refresh { None } else { state.l1_result(&key, L::Loaded::output(None).is_some()) };
-        let result = match in_l1 {
-            Some(result) => result,
-            None => Arc::clone(state).get_or_load_slow(key, loader, call).await?,
-        };
+        if !refresh && let Some(result) = state.l1_result(&key, L::Loaded::output(None).is_some()) {
+            return result.into_outcome::<L::Loaded>();
+        }
+        let result = Arc::clone(state).get_or_load_slow(key, loader, call).await?;
         result.into_outcome::<L::Loaded>()
     }
 
@@ -187,15 +185,11 @@ where
             #[expect(clippy::panic, reason = "as futures of the standard library do")]
             State::Done => panic!("`get_or_set` polled after it was ready"),
         };
-        match slow.as_mut().poll(context) {
-            Poll::Ready(result) => {
-                Poll::Ready(result.and_then(ReadResult::into_output::<L::Loaded>))
-            }
-            Poll::Pending => {
-                self.0 = State::Slow(slow);
-                Poll::Pending
-            }
+        let result = slow.as_mut().poll(context);
+        if result.is_pending() {
+            self.0 = State::Slow(slow);
         }
+        result.map(|result| result.and_then(ReadResult::into_output::<L::Loaded>))
     }
 }
 
