@@ -174,7 +174,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             weigher: self.weigher,
             options: self.options,
         });
-        Ok(LazyLayersCache::new(state, ShutdownOnDrop { loads: running, bus: bus_tasks }))
+        let shutdown_on_drop = Arc::new(ShutdownOnDrop { loads: running, bus: bus_tasks });
+        Ok(LazyLayersCache { state, shutdown_on_drop, keys: PhantomData })
     }
 }
 

@@ -6,7 +6,6 @@ use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     bus::{PendingBroadcast, Sink},
     codec::offloading::catch_codec_panic,
-    entry::Lifetime,
     glob::Pattern,
     observe::Observer,
     options::CallOptions,
@@ -75,12 +74,12 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         ttl_ms: Option<u64>,
         prime: bool,
     ) -> bool {
-        let lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
-        let ttl = ttl_ms.map_or(lifetime.ttl, |ttl| lifetime.ttl.min(Duration::from_millis(ttl)));
+        let mut lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
+        if let Some(ttl) = ttl_ms {
+            lifetime.ttl = lifetime.ttl.min(Duration::from_millis(ttl));
+        }
         let key = Arc::clone(ticket.key());
-        let Some(entry) = self.entry(&key, value, Lifetime { ttl, ..lifetime }) else {
-            return false;
-        };
+        let Some(entry) = self.entry(&key, value, lifetime) else { return false };
         let write = || self.l1.insert(&key, entry);
         let displaced = if prime { ticket.promote(write) } else { ticket.overwrite(write) };
         let is_kept = displaced.is_some();

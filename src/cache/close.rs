@@ -13,8 +13,7 @@ use crate::{
     resilience::{has_timer, task_tracker::TaskTracker, timeout},
 };
 
-/// How long tasks that were stopped may take to end, and the bus at least gets to publish its
-/// outbox.
+/// Time for stopped tasks to end; also the least time for the bus to publish its outbox.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl<V: Send + Sync + 'static> CacheState<V> {

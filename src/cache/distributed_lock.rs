@@ -26,7 +26,7 @@ pub(super) enum LockOutcome<V: Send + Sync + 'static> {
     TimedOut,
 }
 
-/// A lock that may be held. Its drop releases it in a task, wherever the load ends.
+/// A lock that may be held. Its drop releases it in a task; if that fails, it ends with its ttl.
 pub(super) struct LockGuard<V: Send + Sync + 'static> {
     state: Arc<CacheState<V>>,
     key: Arc<str>,
@@ -110,19 +110,18 @@ impl<V: Send + Sync + 'static> LockGuard<V> {
     pub(super) async fn renew(&self) {
         let Some(l2) = self.state.l2.as_ref().filter(|_| has_timer()) else { return };
         let ttl = self.state.options.distributed_lock.ttl;
-        let key = &self.key;
         let mut since = self.since;
         let mut pause = ttl / 3;
         loop {
             sleep(pause).await;
             let requested = Instant::now();
-            pause = match l2.extend(key, &self.owner, ttl).await {
+            pause = match l2.extend(&self.key, &self.owner, ttl).await {
                 LockAttempt::Acquired => {
                     since = requested;
                     ttl / 3
                 }
                 LockAttempt::Unknown | LockAttempt::Skipped if since.elapsed() < ttl => ttl / 10,
-                _ => return self.state.observer.emit(|| Event::LockLost { key }),
+                _ => return self.state.observer.emit(|| Event::LockLost { key: &self.key }),
             };
         }
     }
@@ -135,8 +134,6 @@ impl<V: Send + Sync + 'static> LockGuard<V> {
     }
 }
 
-/// Releases the lock of a load that was dropped, or of an attempt without an answer. If the release
-/// fails too, the lock expires after its ttl.
 impl<V: Send + Sync + 'static> Drop for LockGuard<V> {
     fn drop(&mut self) {
         let (true, Ok(runtime)) = (self.may_be_held, Handle::try_current()) else { return };

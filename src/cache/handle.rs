@@ -48,9 +48,9 @@ use crate::{
 #[doc(alias = "Cache")]
 #[doc(alias = "HybridCache")]
 pub struct LazyLayersCache<K: ?Sized, V> {
-    state: Arc<CacheState<V>>,
-    shutdown_on_drop: Arc<ShutdownOnDrop>,
-    keys: PhantomData<fn(&K)>,
+    pub(super) state: Arc<CacheState<V>>,
+    pub(super) shutdown_on_drop: Arc<ShutdownOnDrop>,
+    pub(super) keys: PhantomData<fn(&K)>,
 }
 
 impl<K: ?Sized, V> Clone for LazyLayersCache<K, V> {
@@ -69,12 +69,6 @@ impl<K: ?Sized, V> fmt::Debug for LazyLayersCache<K, V> {
             .field("l1_entries", &self.state.l1.len())
             .field("loads_in_flight", &self.state.flights.running())
             .finish_non_exhaustive()
-    }
-}
-
-impl<K: ?Sized, V> LazyLayersCache<K, V> {
-    pub(super) fn new(state: Arc<CacheState<V>>, shutdown_on_drop: ShutdownOnDrop) -> Self {
-        Self { state, shutdown_on_drop: Arc::new(shutdown_on_drop), keys: PhantomData }
     }
 }
 

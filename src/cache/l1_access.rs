@@ -109,8 +109,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, false);
         let mut lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
-        lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
-        lifetime.ttl = fresh_for.map_or(lifetime.ttl, |fresh_for| lifetime.ttl.min(fresh_for));
+        let ttl = lifetime.ttl.saturating_sub(elapsed);
+        lifetime.ttl = fresh_for.map_or(ttl, |fresh_for| ttl.min(fresh_for));
         let entry = self.entry(&key, &value, lifetime);
         self.drop_displaced(ticket.promote(|| self.store_l1(&key, entry)));
     }

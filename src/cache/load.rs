@@ -137,7 +137,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 let took = Duration::from_millis(now.saturating_sub(began));
                 self.observer.emit(|| Event::LoaderSuccess { key: &key, took });
                 if loaded.value.is_none() && has_value {
-                    self.clear_l2_missing(&mut lead.ticket).await;
+                    self.clear_l2(&mut lead.ticket).await;
                 }
                 self.publish(lead, loaded, call.as_deref(), lease).await;
             }
@@ -161,8 +161,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
     }
 
-    /// Deletes the key in L2, because the origin does not have it.
-    async fn clear_l2_missing(&self, ticket: &mut Ticket<V>) {
+    /// Deletes the key in L2: the origin does not have it, or its value must not be cached.
+    async fn clear_l2(&self, ticket: &mut Ticket<V>) {
         if let Some(l2) = &self.l2
             && ticket.seal()
         {
@@ -218,8 +218,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) -> PublishOutcome {
         let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return PublishOutcome::Unknown };
         if ttl.is_zero() {
-            // The value must not be cached, and the value in L2 is older.
-            self.clear_l2_missing(ticket).await;
+            // The value in L2 is older.
+            self.clear_l2(ticket).await;
             return PublishOutcome::Unknown;
         }
         // mutant seal: remove

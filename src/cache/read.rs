@@ -48,7 +48,6 @@ enum Joined<V> {
     Lead {
         lead: Lead<V>,
         token: Option<TaskToken>,
-        /// The caller has waited for other flights before.
         has_waited: bool,
     },
 }
