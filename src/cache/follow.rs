@@ -60,10 +60,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if let Some(result) = flight.try_result() {
             return self.resolve(key, source, result);
         }
-        let limit = timeouts.hard.unwrap_or_default();
-        let entry = self
-            .stale_candidate(key, flight)
-            .ok_or_else(|| Error::of_key(key, Cause::HardTimeout(limit)))?;
+        let error = || Error::of_key(key, Cause::HardTimeout(timeouts.hard.unwrap_or_default()));
+        let entry = self.stale_candidate(key, flight).ok_or_else(error)?;
         Ok(Some(self.serve_stale(key, entry, StaleReason::HardTimeout)))
     }
 
