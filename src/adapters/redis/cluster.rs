@@ -46,8 +46,8 @@ impl SlotMap {
     /// Parses the reply to `CLUSTER NODES`, which has one line per node:
     /// `id host:port@bus[,name] flags master ping pong epoch link slots..`.
     ///
-    /// Also returns how many slots the masters have that are up. One node reports at most one
-    /// master per slot, so a sum of 16,384 means that every slot has a master.
+    /// Also returns how many slots have a master that is up: to one node a slot has one master at
+    /// most, so the sum of their slots is 16,384 only if every slot has one.
     fn parse(text: &str) -> Option<(Self, u32)> {
         let mut covered = 0u32;
         let (mut masters, mut slots, mut is_moving) = (Vec::new(), Vec::new(), false);

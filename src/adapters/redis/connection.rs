@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use redis::{
-    Arg, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value,
+    Arg, Cmd, FromRedisValue, Pipeline, RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster_async::ClusterConnection,
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
@@ -46,7 +46,6 @@ pub(crate) enum Request<'a> {
 }
 
 impl Connection {
-    /// Returns a clone for one command.
     fn clone_boxed(&self) -> Box<dyn ConnectionLike + Send> {
         match self {
             Self::Server(server) => Box::new(server.clone()),
@@ -158,23 +157,6 @@ impl Connection {
 /// Decodes a reply. An error reply of the server becomes an error.
 pub(crate) fn decode<T: FromRedisValue>(reply: Value) -> RedisResult<T> {
     Ok(T::from_redis_value(reply.extract_error()?)?)
-}
-
-/// A reason to check or to replace the connection that returned an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The connection may be broken.
-    Disconnected,
-    /// The server is a replica, lost its master, or still loads its data.
-    NotWritable,
-}
-
-/// Returns the fault that an error shows. `None` if the error shows nothing about the connection.
-pub(crate) fn classify(error: &RedisError) -> Option<Fault> {
-    if matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING")) {
-        return Some(Fault::NotWritable);
-    }
-    (error.is_connection_dropped() || error.is_io_error()).then_some(Fault::Disconnected)
 }
 
 /// Returns a field of the text that `INFO` returns, without surrounding whitespace.

@@ -31,16 +31,14 @@ impl RunIds {
     /// server is a replica; in a Cluster the client takes care of that.
     pub(crate) async fn refresh(&mut self, connection: &Connection) -> RedisResult<()> {
         let info = redis::cmd("INFO").arg("server").to_owned();
-        match connection.run_everywhere(&info).await {
-            Ok(replies) => {
-                self.observe(replies.iter().filter_map(|it| info_field(it, "run_id")).collect());
-            }
+        let replies = match connection.run_everywhere(&info).await {
             Err(error) if error.code() == Some("NOPERM") => {
                 self.observe(BTreeSet::new());
                 return connection.run_anywhere(&redis::cmd("PING")).await;
             }
-            Err(error) => return Err(error),
-        }
+            replies => replies?,
+        };
+        self.observe(replies.iter().filter_map(|it| info_field(it, "run_id")).collect());
         if connection.is_cluster() {
             return Ok(());
         }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use redis::RedisError;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -22,10 +23,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{Connection, Fault},
-    endpoint::MasterAddress,
-    run_id::RunIds,
-    store::context::StoreContext,
+    connection::Connection, endpoint::Connected, run_id::RunIds, store::context::StoreContext,
 };
 use crate::{
     adapters::task::timeout_named,
@@ -36,16 +34,16 @@ use crate::{
 /// The store's access to the connection. The supervisor task starts with the first call, and ends
 /// when the handle is dropped.
 pub(crate) struct ConnectionHandle {
+    context: Arc<StoreContext>,
     shared: Arc<Shared>,
     /// `None` until the first call. A receiver without a sender if the runtime of the supervisor
     /// task has shut down.
     state: RwLock<Option<(watch::Receiver<State>, Handle)>>,
 }
 
-/// Shared by the handle and the supervisor task. It does not keep the handle alive, so the task
-/// ends with the store.
+/// Shared by the handle and the supervisor task. It does not keep the handle alive.
+#[derive(Default)]
 struct Shared {
-    context: Arc<StoreContext>,
     /// Incremented by the supervisor task with each connection, and when a connection whose calls
     /// timed out answers quickly again.
     generation: AtomicU64,
@@ -69,14 +67,7 @@ enum State {
 
 impl ConnectionHandle {
     pub(crate) fn new(context: Arc<StoreContext>) -> Self {
-        let shared = Arc::new(Shared {
-            context,
-            generation: AtomicU64::new(0),
-            fault_reported: Notify::new(),
-            is_not_writable: AtomicBool::new(false),
-            has_timed_out: AtomicBool::new(false),
-        });
-        Self { shared, state: RwLock::default() }
+        Self { context, shared: Arc::default(), state: RwLock::default() }
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -90,25 +81,29 @@ impl ConnectionHandle {
     }
 
     /// Asks the supervisor task to check the connection now.
-    pub(crate) fn report(&self, fault: Fault) {
-        if fault == Fault::NotWritable {
-            self.shared.is_not_writable.store(true, Ordering::Relaxed);
-        }
+    pub(crate) fn check_now(&self) {
         self.shared.fault_reported.notify_one();
     }
 
-    /// Returns the connection and its generation. Waits while the supervisor task connects, and
-    /// fails if its last attempt failed.
-    pub(crate) async fn get(&self) -> Result<(Connection, u64), BoxError> {
-        self.wait_newer(0).await
+    /// Asks for a check if the error shows that the connection may be broken, or that the server is
+    /// a replica, lost its master, or still loads its data.
+    pub(crate) fn report(&self, error: &RedisError) {
+        let is_not_writable = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
+        if is_not_writable {
+            self.shared.is_not_writable.store(true, Ordering::Relaxed);
+        }
+        if is_not_writable || error.is_connection_dropped() || error.is_io_error() {
+            self.check_now();
+        }
     }
 
-    /// Like [`get`](Self::get), but waits for a generation above this one.
-    pub(crate) async fn wait_newer(&self, than: u64) -> Result<(Connection, u64), BoxError> {
+    /// Returns the connection and its generation. Waits while the supervisor task connects, and for
+    /// a generation above `newer_than`. Fails if the last attempt to connect failed.
+    pub(crate) async fn get(&self, newer_than: u64) -> Result<(Connection, u64), BoxError> {
         let mut receiver = self.receiver()?;
         let is_settled = |state: &State| match state {
             State::Connecting => false,
-            State::Up(_, generation) => *generation > than,
+            State::Up(_, generation) => *generation > newer_than,
             State::Down(_) => true,
         };
         let state = receiver.wait_for(is_settled).await;
@@ -141,7 +136,8 @@ impl ConnectionHandle {
         }
         let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
         let (sender, receiver) = watch::channel(State::Connecting);
-        let supervisor = Supervisor { shared: Arc::clone(&self.shared), sender: sender.clone() };
+        let (context, shared) = (Arc::clone(&self.context), Arc::clone(&self.shared));
+        let supervisor = Supervisor { context, shared, sender: sender.clone() };
         runtime.spawn(async move { run_until(supervisor.run(), sender.closed()).await });
         *state = Some((receiver.clone(), runtime));
         Ok(receiver)
@@ -154,6 +150,7 @@ const PROVEN: Duration = Duration::from_secs(5);
 
 /// The supervisor task. It ends once no receiver of the connection state is left.
 struct Supervisor {
+    context: Arc<StoreContext>,
     shared: Arc<Shared>,
     sender: watch::Sender<State>,
 }
@@ -165,12 +162,12 @@ impl Supervisor {
         let mut ids = RunIds::default();
         loop {
             let error = match self.connect(&mut ids).await {
-                Ok((connection, master)) => {
+                Ok(connected) => {
                     let begun = Instant::now();
                     self.shared.is_not_writable.store(false, Ordering::Relaxed);
                     let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.sender.send_replace(State::Up(connection.clone(), generation));
-                    let reason = self.watch(&connection, master.as_ref(), &mut ids).await;
+                    self.sender.send_replace(State::Up(connected.0.clone(), generation));
+                    let reason = self.watch(&connected, &mut ids).await;
                     if begun.elapsed() > PROVEN {
                         pauses = backoff();
                         self.sender.send_replace(State::Connecting);
@@ -185,20 +182,16 @@ impl Supervisor {
         }
     }
 
-    async fn connect(
-        &self,
-        ids: &mut RunIds,
-    ) -> Result<(Connection, Option<MasterAddress>), BoxError> {
-        let context = &self.shared.context;
-        let limit = context.options.connect_timeout;
+    async fn connect(&self, ids: &mut RunIds) -> Result<Connected<Connection>, BoxError> {
+        let limit = self.context.options.connect_timeout;
         // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
         // a Cluster.
         let in_all = limit.saturating_mul(3);
-        let connecting = context.endpoint.connect(limit);
+        let connecting = self.context.endpoint.connect(limit);
         let (connection, master) = timeout_named(in_all, "connect", connecting).await?;
         timeout_named(limit, "answer", async { Ok(ids.refresh(&connection).await?) }).await?;
         // Scanning every key has no limit of its own, as long as the servers answer.
-        run_until(ids.verify(&connection, context), self.watch_liveness(&connection))
+        run_until(ids.verify(&connection, &self.context), self.watch_liveness(&connection))
             .await
             .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
         Ok((connection, master))
@@ -207,7 +200,7 @@ impl Supervisor {
     /// Returns after two consecutive pings without a reply. An error is a reply: callers that use
     /// the connection get it too.
     async fn watch_liveness(&self, connection: &Connection) {
-        let interval = self.shared.context.options.check_interval;
+        let interval = self.context.options.check_interval;
         let ping = redis::cmd("PING");
         let mut unanswered = 0;
         while unanswered < 2 {
@@ -224,21 +217,17 @@ impl Supervisor {
     ///
     /// Only the application can replace its own connection, so an external one is replaced only
     /// after a restart of the server, to verify its data.
-    async fn watch(
-        &self,
-        connection: &Connection,
-        master: Option<&MasterAddress>,
-        ids: &mut RunIds,
-    ) -> BoxError {
-        let interval = self.shared.context.options.check_interval;
-        let endpoint = &self.shared.context.endpoint;
+    async fn watch(&self, connected: &Connected<Connection>, ids: &mut RunIds) -> BoxError {
+        let (connection, master) = connected;
+        let interval = self.context.options.check_interval;
+        let endpoint = &self.context.endpoint;
         let mut unanswered = 0;
         loop {
             let _ = timeout(interval, self.shared.fault_reported.notified()).await;
             if self.shared.is_not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
                 return "the server accepts no writes".into();
             }
-            if endpoint.master_changed(master, interval).await {
+            if endpoint.has_moved(master.as_ref(), interval).await {
                 return "the sentinels name another master".into();
             }
             let asked = Instant::now();

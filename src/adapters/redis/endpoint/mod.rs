@@ -3,7 +3,9 @@
 pub(crate) mod client;
 pub(crate) mod role;
 mod sentinel;
-pub(crate) mod tls;
+#[cfg_attr(feature = "redis-tls", path = "tls/enabled.rs")]
+#[cfg_attr(not(feature = "redis-tls"), path = "tls/disabled.rs")]
+mod tls;
 
 use std::{
     future::pending,
@@ -21,12 +23,11 @@ use redis::{
 };
 use tokio::time::{sleep, timeout};
 
-pub(crate) use self::sentinel::MasterAddress;
 use self::{
-    client::{client, open, refused, tcp},
+    client::{client, open, tcp},
     sentinel::Sentinel,
-    tls::TlsMaterial,
 };
+pub(crate) use self::{sentinel::MasterAddress, tls::TlsMaterial};
 use super::connection::{Connection, ExternalConnection};
 use crate::{
     adapters::task::timeout_named,
@@ -101,33 +102,25 @@ pub(crate) enum Endpoint {
     ExternalCluster(ClusterConnection),
 }
 
+/// A connection that was just made, and the address of its server if sentinels named it.
+pub(crate) type Connected<C> = (C, Option<MasterAddress>);
+
 /// Servers that are tried in sequence share a limit: each may use up a third of it, so that two
 /// that do not answer leave time for a third.
 const SERVERS_TO_TRY: u32 = 3;
 
 impl Endpoint {
-    /// Returns an error if the store cannot send commands about keys to the Cluster.
-    pub(crate) fn check_commands(&self) -> Result<(), BuildError> {
-        match self {
-            Self::Cluster { commands: Err(error), .. } => Err(refused(error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Connects for commands about keys. A sentinel and the server that it names have `timeout`
-    /// each to answer. Also returns the address of the server, if sentinels named it.
-    pub(crate) async fn connect(
-        &self,
-        timeout: Duration,
-    ) -> Result<(Connection, Option<MasterAddress>), BoxError> {
+    /// Connects for commands about keys. A sentinel and the server that it names have `limit` each
+    /// to answer.
+    pub(crate) async fn connect(&self, limit: Duration) -> Result<Connected<Connection>, BoxError> {
         let connection = match self {
-            Self::Server(client) => Connection::Server(open(client, timeout).await?),
+            Self::Server(client) => Connection::Server(open(client, limit).await?),
             Self::Cluster { commands, .. } => {
                 let client = commands.as_ref().map_err(Clone::clone)?;
                 Connection::Cluster(client.get_async_connection().await?)
             }
             Self::Sentinel(sentinel) => {
-                let master = sentinel.master(timeout).await?;
+                let master = sentinel.master(limit).await?;
                 return Ok((Connection::Server(master.connection), Some(master.address)));
             }
             Self::External(external) => Connection::External(Arc::clone(external)),
@@ -137,7 +130,6 @@ impl Endpoint {
     }
 
     /// Connects to one server by calling `connect` with its client. Takes no longer than `limit`.
-    /// Also returns the address of the server, if sentinels named it.
     ///
     /// In a Cluster any node will do: it forwards each message to the subscribers of all nodes.
     ///
@@ -149,7 +141,7 @@ impl Endpoint {
         &self,
         limit: Duration,
         connect: impl Fn(Client) -> F,
-    ) -> Result<(C, Option<MasterAddress>), BoxError>
+    ) -> Result<Connected<C>, BoxError>
     where
         F: Future<Output = Result<C, BoxError>>,
     {
@@ -181,29 +173,23 @@ impl Endpoint {
         .await
     }
 
-    /// Returns true if the sentinels name another master by now than the one connected to. Takes
-    /// no longer than `limit`.
-    pub(crate) async fn master_changed(
-        &self,
-        known: Option<&MasterAddress>,
-        limit: Duration,
-    ) -> bool {
-        match (self, known) {
+    /// Returns true if the sentinels name another master than this one. Takes no longer than
+    /// `limit`.
+    pub(crate) async fn has_moved(&self, from: Option<&MasterAddress>, limit: Duration) -> bool {
+        match (self, from) {
             (Self::Sentinel(sentinel), Some(known)) => sentinel.has_changed(known, limit).await,
             _ => false,
         }
     }
 
     /// Returns once the sentinels name another master. Without sentinels it never returns.
-    pub(crate) async fn master_moved(&self, known: Option<&MasterAddress>, every: Duration) {
-        if known.is_none() {
+    pub(crate) async fn moved(&self, from: Option<&MasterAddress>, every: Duration) {
+        if from.is_none() {
             return pending().await;
         }
-        loop {
+        sleep(every).await;
+        while !self.has_moved(from, every).await {
             sleep(every).await;
-            if self.master_changed(known, every).await {
-                return;
-            }
         }
     }
 

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value,
+    Client, ConnectionAddr, ConnectionInfo, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
@@ -31,9 +31,8 @@ pub(crate) struct Sentinel {
     tls: TlsMaterial,
     /// The name by which the sentinels know the master.
     name: Arc<str>,
-    /// User, password and database for the master.
-    settings: RedisConnectionInfo,
-    with_tls: bool,
+    /// User, password, database and TLS of the master, with its name in place of its address.
+    master: ConnectionInfo,
 }
 
 /// The server that the sentinels name, which has confirmed that it is a master.
@@ -60,15 +59,16 @@ impl Sentinel {
             return Err(refuse("names no sentinel", "write one URL or more"));
         }
         let master = info(master)?;
-        let (name, with_tls) = match master.addr() {
-            ConnectionAddr::Tcp(name, _) => (Arc::from(&**name), false),
-            ConnectionAddr::TcpTls { host, .. } => (Arc::from(&**host), true),
+        let name = match master.addr() {
+            ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. } => {
+                Arc::from(&**name)
+            }
             _ => {
                 let fix = "write it as the host of a URL, as in redis://:password@mymaster/0";
                 return Err(refuse("needs the master's name", fix));
             }
         };
-        Ok(Self { sentinels, tls, name, settings: master.redis_settings().clone(), with_tls })
+        Ok(Self { sentinels, tls, name, master })
     }
 
     /// Connects to the master. Each sentinel and each server that a sentinel names has `limit` to
@@ -121,13 +121,12 @@ impl Sentinel {
 
     async fn connect_to(&self, master: MasterAddress, limit: Duration) -> Result<Master, BoxError> {
         let (host, port) = master.address.clone();
-        let server = if self.with_tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
+        let server = match self.master.addr() {
+            ConnectionAddr::Tcp(..) => ConnectionAddr::Tcp(host, port),
+            _ => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
         };
-        let info = server.into_connection_info()?.set_redis_settings(self.settings.clone());
-        let client = self.tls.client(info.set_tcp_settings(tcp()))?;
+        let info = self.master.clone().set_addr(server).set_tcp_settings(tcp());
+        let client = self.tls.client(info)?;
         let asking = async {
             let mut connection = open(&client, limit).await?;
             match redis::cmd("ROLE").query_async(&mut connection).await? {

@@ -257,7 +257,7 @@ impl<R: BatchRequest> Batcher<R> {
             reply => vec![self.sender.decode(reply)?; count],
         };
         let replies = R::decode(replies, count, is_retry);
-        let mut replies = replies.inspect_err(|error| self.sender.report(error))?;
+        let mut replies = replies.inspect_err(|error| self.sender.handle.report(error))?;
         replies.truncate(count);
         Ok(replies)
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     adapters::redis::{
         builder::redis_builder,
-        endpoint::{Address, Endpoint, tls::TlsMaterial},
+        endpoint::{Address, Endpoint, TlsMaterial, client::refused},
     },
     error::BuildError,
 };
@@ -53,7 +53,9 @@ impl RedisStoreBuilder {
     /// the fix.
     pub fn build(self) -> Result<RedisStore, BuildError> {
         let endpoint = self.address.build(self.tls, self.options.connect_timeout)?;
-        endpoint.check_commands()?;
+        if let Endpoint::Cluster { commands: Err(error), .. } = &endpoint {
+            return Err(refused(error));
+        }
         let context = StoreContext::new(endpoint, self.options);
         context.options.check(&context.keys, context.endpoint.is_cluster())?;
         Ok(RedisStore::new(context))

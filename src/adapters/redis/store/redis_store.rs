@@ -17,7 +17,7 @@ use super::{
     send::RequestSender,
 };
 use crate::{
-    adapters::redis::connection::{Fault, Request},
+    adapters::redis::connection::Request,
     error::BoxError,
     l2::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
 };
@@ -177,9 +177,9 @@ impl Store for RedisStore {
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
-            let (connection, _) = &handle.get().await?;
+            let (connection, _) = &handle.get(0).await?;
             let deleted = Scanner { connection, context }.delete_matching(pattern).await;
-            deleted.inspect_err(|_| handle.report(Fault::Disconnected))
+            deleted.inspect_err(|_| handle.check_now())
         })
     }
 
@@ -194,9 +194,9 @@ impl Store for RedisStore {
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
-            let (connection, _) = &handle.get().await?;
+            let (connection, _) = &handle.get(0).await?;
             let size = Scanner { connection, context }.size().await;
-            size.inspect_err(|_| handle.report(Fault::Disconnected))
+            size.inspect_err(|_| handle.check_now())
         })
     }
 

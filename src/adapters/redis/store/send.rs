@@ -7,7 +7,7 @@ use redis::{FromRedisValue, RedisError, Value};
 use super::context::StoreContext;
 use crate::{
     adapters::redis::{
-        connection::{Request, classify, decode},
+        connection::{Request, decode},
         supervisor::ConnectionHandle,
     },
     error::BoxError,
@@ -37,19 +37,19 @@ impl RequestSender {
     ) -> Result<Value, BoxError> {
         let (mut connection, generation) = match self.handle.connected() {
             Some(connected) => connected,
-            None => Box::pin(self.handle.get()).await?,
+            None => Box::pin(self.handle.get(0)).await?,
         };
         let call = self.handle.begin_call();
         loop {
             let reply = connection.send_owned(&request).await;
-            let reply = reply.inspect_err(|error| self.report(error));
+            let reply = reply.inspect_err(|error| self.handle.report(error));
             let is_broken = reply.as_ref().is_err_and(RedisError::is_connection_dropped);
             if *is_retry || !is_broken {
                 call.disarm();
                 return Ok(reply?);
             }
             *is_retry = true;
-            (connection, _) = Box::pin(self.handle.wait_newer(generation)).await?;
+            (connection, _) = Box::pin(self.handle.get(generation)).await?;
         }
     }
 
@@ -64,14 +64,7 @@ impl RequestSender {
     /// Decodes a reply. A reply to a batch can contain errors of Redis for some of its requests;
     /// such an error is returned, and reported like one of the whole batch.
     pub(crate) fn decode<T: FromRedisValue>(&self, reply: Value) -> Result<T, BoxError> {
-        Ok(decode(reply).inspect_err(|error| self.report(error))?)
-    }
-
-    /// Reports an error to the supervisor task if it is one of the connection or of the server.
-    pub(crate) fn report(&self, error: &RedisError) {
-        if let Some(fault) = classify(error) {
-            self.handle.report(fault);
-        }
+        Ok(decode(reply).inspect_err(|error| self.handle.report(error))?)
     }
 }
 

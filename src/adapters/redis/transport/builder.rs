@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use redis::{Client, aio::ConnectionLike};
 use tokio::sync::watch;
 
-use super::{RedisTransport, options::RedisTransportOptions, publisher::Publisher};
+use super::{RedisTransport, options::RedisTransportOptions};
 use crate::{
     adapters::{
         connection_slot::ConnectionSlot,
         redis::{
             builder::redis_builder,
-            endpoint::{Address, Endpoint, tls::TlsMaterial},
+            connection::ExternalConnection,
+            endpoint::{Address, Endpoint, TlsMaterial},
         },
     },
     error::BuildError,
@@ -19,7 +20,7 @@ use crate::{
 
 redis_builder!(
     RedisTransport,
-    RedisTransportBuilder { publisher: Publisher = Publisher::Own(ConnectionSlot::new()) },
+    RedisTransportBuilder { external: Option<Arc<dyn ExternalConnection>> = None },
     RedisTransportOptions {
         channel: impl Into<String>,
         queue_capacity: usize,
@@ -45,7 +46,7 @@ impl RedisTransportBuilder {
         mut self,
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
     ) -> Self {
-        self.publisher = Publisher::External(Arc::new(connection));
+        self.external = Some(Arc::new(connection));
         self
     }
 
@@ -59,8 +60,9 @@ impl RedisTransportBuilder {
         let endpoint = self.address.build(self.tls, self.options.connect_timeout)?;
         Ok(RedisTransport {
             endpoint: Arc::new(endpoint),
-            publisher: self.publisher,
             options: self.options,
+            publisher: ConnectionSlot::new(),
+            external: self.external,
             ends: watch::channel(()).0,
         })
     }

@@ -5,7 +5,7 @@
 //! The client's connections that subscribe again on their own: they reconnect and give up without a
 //! sign, so lost messages go unnoticed. This subscription ends when its connection breaks.
 
-use std::{future::pending, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::StreamExt;
 use redis::{Client, Value};
@@ -55,12 +55,6 @@ impl RedisMessageStream {
             let mut sink = sink.clone();
             async move { sink.ping::<Value>().await }
         };
-        let ended = async move {
-            // A subscription outlives its transport.
-            if ends.changed().await.is_err() {
-                pending().await
-            }
-        };
         // The inbox takes messages whether the subscriber polls or not: the client's own queue has
         // no bound.
         let reader = Arc::clone(&inbox);
@@ -77,8 +71,9 @@ impl RedisMessageStream {
             tokio::select! {
                 biased;
                 () = probe_every(heartbeat, ping) => {}
-                () = endpoint.master_moved(master.as_ref(), heartbeat) => {}
-                () = ended => {}
+                () = endpoint.moved(master.as_ref(), heartbeat) => {}
+                // A dropped transport only disables this branch: the subscription outlives it.
+                Ok(()) = ends.changed() => {}
                 () = read => {}
             }
         };

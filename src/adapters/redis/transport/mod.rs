@@ -11,13 +11,16 @@ use redis::Cmd;
 use tokio::sync::watch;
 
 pub use self::{builder::RedisTransportBuilder, options::RedisTransportOptions};
-use self::{
-    message_stream::RedisMessageStream,
-    publisher::{Answer, Publisher},
+use self::{message_stream::RedisMessageStream, publisher::PublisherConnection};
+use super::{connection::ExternalConnection, endpoint::Endpoint};
+use crate::{
+    adapters::{
+        connection_slot::ConnectionSlot,
+        task::{runtime, timeout_named},
+    },
+    bus::transport::{Subscribed, Transport, TransportFuture},
+    error::BoxError,
 };
-use super::endpoint::Endpoint;
-use crate::bus::transport::{Subscribed, Transport, TransportFuture};
-use crate::error::BoxError;
 
 /// A [`Transport`] over Redis Pub/Sub: a single server, a Cluster, or the master that sentinels
 /// name.
@@ -54,23 +57,44 @@ use crate::error::BoxError;
 /// A database in a URL makes no difference: channels belong to the server.
 pub struct RedisTransport {
     endpoint: Arc<Endpoint>,
-    publisher: Publisher,
     options: RedisTransportOptions,
+    publisher: ConnectionSlot<PublisherConnection>,
+    /// A connection of the application, which publishes instead.
+    external: Option<Arc<dyn ExternalConnection>>,
     /// Tells all current subscriptions to end.
     ends: watch::Sender<()>,
 }
 
 impl RedisTransport {
+    /// Sends a command over the current connection, or connects first. A failed command is not
+    /// sent again. It ends the connection, unless the server has refused the command.
     async fn send(&self, command: &Cmd) -> Result<(), BoxError> {
-        match self.publisher.send(command, &self.endpoint, &self.options).await? {
-            Answer::Done => Ok(()),
-            Answer::Refused(error) => Err(error.into()),
-            Answer::NotMaster => {
-                // The subscriptions are probably connected to the same server.
-                self.ends.send_replace(());
-                Err("the server has become a replica".into())
-            }
+        let (options, slot) = (&self.options, &self.publisher);
+        if let Some(external) = &self.external {
+            runtime()?;
+            let mut connection = external.clone_boxed();
+            let sending = async { Ok(connection.req_packed_command(command).await?) };
+            timeout_named(options.confirm_timeout, "answer", sending).await?.extract_error()?;
+            return Ok(());
         }
+        let connecting = PublisherConnection::open(&self.endpoint, options);
+        let is_usable = PublisherConnection::is_usable;
+        let connection =
+            slot.get_or_connect(options.connect_timeout, is_usable, connecting).await?;
+        let call = connection.begin_call();
+        let sending = connection.send(command);
+        let reply = timeout_named(options.confirm_timeout, "answer", sending).await;
+        call.disarm();
+        if !matches!(reply, Ok(Some(_))) {
+            slot.forget(&connection).await;
+        }
+        let Some(reply) = reply? else {
+            // The subscriptions are probably connected to the same server.
+            self.ends.send_replace(());
+            return Err("the server has become a replica".into());
+        };
+        reply.extract_error()?;
+        Ok(())
     }
 }
 
@@ -108,7 +132,7 @@ impl Transport for RedisTransport {
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
             self.ends.send_replace(());
-            self.publisher.disconnect().await;
+            self.publisher.take().await;
             Ok(())
         })
     }

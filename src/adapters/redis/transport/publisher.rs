@@ -1,4 +1,4 @@
-//! Publishes, over a connection of its own or over one that the application made.
+//! The connection over which a transport publishes, unless the application gave it one.
 
 use std::sync::{
     Arc,
@@ -6,83 +6,19 @@ use std::sync::{
 };
 
 use redis::{
-    Cmd, FromRedisValue, RedisError, Value,
+    Cmd, FromRedisValue, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
 use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
-        connection_slot::ConnectionSlot,
-        redis::{
-            connection::ExternalConnection,
-            endpoint::{Endpoint, client::open, role::Role},
-        },
-        task::{AbortOnDrop, runtime, timeout_named},
+        redis::endpoint::{Endpoint, client::open, role::Role},
+        task::{AbortOnDrop, runtime},
     },
     error::BoxError,
     resilience::DropGuard,
 };
-
-pub(crate) enum Publisher {
-    Own(ConnectionSlot<PublisherConnection>),
-    External(Arc<dyn ExternalConnection>),
-}
-
-/// The outcome of a command that the server answered.
-pub(crate) enum Answer {
-    Done,
-    Refused(RedisError),
-    /// The server is a replica: only its own subscribers received the message.
-    NotMaster,
-}
-
-impl Publisher {
-    /// Sends a command over the current connection, or connects first. A failed command is not
-    /// sent again. It ends the connection, unless the server has refused the command.
-    pub(crate) async fn send(
-        &self,
-        command: &Cmd,
-        endpoint: &Arc<Endpoint>,
-        options: &RedisTransportOptions,
-    ) -> Result<Answer, BoxError> {
-        let slot = match self {
-            Self::Own(slot) => slot,
-            Self::External(external) => {
-                runtime()?;
-                let mut connection = external.clone_boxed();
-                return timeout_named(options.confirm_timeout, "answer", async {
-                    Ok(Answer::of(connection.req_packed_command(command).await?))
-                })
-                .await;
-            }
-        };
-        let connecting = PublisherConnection::open(endpoint, options);
-        let is_usable = |it: &PublisherConnection| !it.is_unusable.load(Ordering::Relaxed);
-        let connection =
-            slot.get_or_connect(options.connect_timeout, is_usable, connecting).await?;
-        let call = DropGuard::new(|| connection.is_unusable.store(true, Ordering::Relaxed));
-        let sending = connection.send(command);
-        let answer = timeout_named(options.confirm_timeout, "answer", sending).await;
-        call.disarm();
-        if !matches!(answer, Ok(Answer::Done | Answer::Refused(_))) {
-            slot.forget(&connection).await;
-        }
-        answer
-    }
-
-    pub(crate) async fn disconnect(&self) {
-        if let Self::Own(slot) = self {
-            slot.take().await;
-        }
-    }
-}
-
-impl Answer {
-    fn of(reply: Value) -> Self {
-        reply.extract_error().map_or_else(Self::Refused, |_| Self::Done)
-    }
-}
 
 pub(crate) struct PublisherConnection {
     connection: MultiplexedConnection,
@@ -97,7 +33,7 @@ pub(crate) struct PublisherConnection {
 }
 
 impl PublisherConnection {
-    async fn open(
+    pub(crate) async fn open(
         endpoint: &Arc<Endpoint>,
         options: &RedisTransportOptions,
     ) -> Result<Self, BoxError> {
@@ -120,27 +56,36 @@ impl PublisherConnection {
         let ((connection, checks_role), master) = endpoint.connect_with(limit, connect).await?;
         let is_unusable = Arc::new(AtomicBool::new(false));
         let (endpoint, has_moved) = (Arc::clone(endpoint), Arc::clone(&is_unusable));
-        let watching = async move {
-            endpoint.master_moved(master.as_ref(), heartbeat).await;
+        let watch = AbortOnDrop::spawn(&runtime()?, async move {
+            endpoint.moved(master.as_ref(), heartbeat).await;
             has_moved.store(true, Ordering::Relaxed);
-        };
-        let watch = AbortOnDrop::spawn(&runtime()?, watching);
+        });
         Ok(Self { connection, checks_role, is_unusable, _watch: watch })
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Answer, BoxError> {
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_unusable.load(Ordering::Relaxed)
+    }
+
+    /// Returns a guard for one call. If the call is dropped without a reply, because its caller
+    /// stopped waiting, no further call uses the connection.
+    pub(crate) fn begin_call(&self) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(|| self.is_unusable.store(true, Ordering::Relaxed))
+    }
+
+    /// Returns the reply, which may be an error. `None` if the server is a replica by now: only its
+    /// own subscribers received the message.
+    pub(crate) async fn send(&self, command: &Cmd) -> Result<Option<Value>, BoxError> {
         let mut connection = self.connection.clone();
         if !self.checks_role {
-            return Ok(Answer::of(connection.req_packed_command(command).await?));
+            return Ok(Some(connection.req_packed_command(command).await?));
         }
         let mut both = redis::pipe();
         both.add_command(command.clone()).cmd("ROLE");
         let replies = connection.req_packed_commands(&both, 0, 2).await?;
         let [reply, role] =
             <[Value; 2]>::try_from(replies).map_err(|_| "the server sent too few replies")?;
-        Ok(match Role::from_redis_value(role) {
-            Ok(Role::Replica) => Answer::NotMaster,
-            _ => Answer::of(reply),
-        })
+        let is_replica = matches!(Role::from_redis_value(role), Ok(Role::Replica));
+        Ok((!is_replica).then_some(reply))
     }
 }

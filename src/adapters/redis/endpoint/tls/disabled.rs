@@ -6,12 +6,10 @@ use redis::{Client, ConnectionInfo, RedisResult, cluster::ClusterClientBuilder};
 pub(crate) struct TlsMaterial {}
 
 impl TlsMaterial {
-    #[expect(clippy::unused_self, reason = "the same as with certificates")]
     pub(crate) fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         Client::open(info)
     }
 
-    #[expect(clippy::unused_self, reason = "the same as with certificates")]
     pub(crate) fn cluster(&self, cluster: ClusterClientBuilder) -> ClusterClientBuilder {
         cluster
     }
