@@ -18,8 +18,7 @@ pub(super) type Ticket<V> = flight::Ticket<FlightContext<V>, FlightResult<V>>;
 /// The leader creates it at the start of a flight; all callers of the flight read it.
 pub(super) struct FlightContext<V> {
     pub(super) id: FlightId,
-    /// The stale entry that callers get if the load fails or is slow: from L1, or from L2 if the
-    /// leader found one there.
+    /// The stale entry, of L1 or L2, that callers get if the load fails or is slow.
     stale: Mutex<Option<Entry<V>>>,
     /// Whether a caller has reported the soft timeout. The first caller to reach it sets this.
     pub(super) reported_slow: AtomicBool,

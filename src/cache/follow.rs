@@ -39,9 +39,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if let Some(result) = flight.try_result() {
             return self.resolve(key, source, result);
         }
-        let Some(_edge) = WaitEdge::add(flight.context.id) else {
-            return Err(Error::of_key(key, Cause::Recursion));
-        };
+        let edge = WaitEdge::add(flight.context.id);
+        let _edge = edge.ok_or_else(|| Error::of_key(key, Cause::Recursion))?;
         let age = Duration::from_millis(self.now().saturating_sub(flight.began));
         let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
         let soft = soft.filter(|soft| timeouts.hard.is_none_or(|hard| *soft < hard));
@@ -104,9 +103,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
             Some(Err(LoadErr { error, fallback })) => {
                 // The caller may poll late, when the stale window of the entry has passed.
-                let Some(entry) = fallback.filter(|entry| entry.is_usable(self.now())) else {
-                    return Err(error);
-                };
+                let usable = fallback.filter(|entry| entry.is_usable(self.now()));
+                let Some(entry) = usable else { return Err(error) };
                 let reason = match error.kind() {
                     ErrorKind::HardTimeout => StaleReason::HardTimeout,
                     ErrorKind::LockTimeout => StaleReason::LockTimeout,

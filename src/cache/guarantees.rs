@@ -83,11 +83,10 @@ impl fmt::Display for Guarantees {
             DeleteAck::Confirmed => "is in L2, if there is one, and confirmed by the bus",
         };
         writeln!(f, "a delete that has returned {extent}")?;
-        if self.stale_for.is_zero() {
-            write!(f, "a value is never served after its ttl")
-        } else {
-            let stale_for = self.stale_for;
-            write!(f, "a value is served for up to {stale_for:?} after its ttl if its loader fails")
+        let stale_for = self.stale_for;
+        if stale_for.is_zero() {
+            return write!(f, "a value is never served after its ttl");
         }
+        write!(f, "a value is served for up to {stale_for:?} after its ttl if its loader fails")
     }
 }

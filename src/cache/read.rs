@@ -97,9 +97,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             accepts_none: L::Loaded::output(None).is_some(),
         };
         let mut timeouts = self.options.load_timeouts(call.as_deref()).clone();
-        let Some(chain) = LoadChain::extend(self.flights.id(), &key) else {
-            return Err(Error::of_key(&key, Cause::Recursion));
-        };
+        let chain = LoadChain::extend(self.flights.id(), &key);
+        let chain = chain.ok_or_else(|| Error::of_key(&key, Cause::Recursion))?;
         self.ensure_bus_tasks();
         let (lead, token, has_waited) =
             match self.join_loop(&key, &chain, wanted, &mut timeouts).await? {

@@ -91,8 +91,7 @@ impl<V: 'static> CacheState<V> {
         }
     }
 
-    /// Returns the time at or after which an entry must have been stored to be served without a
-    /// lookup in L2.
+    /// Entries that were stored before this time are looked up in L2 before they are served.
     #[inline]
     pub(super) fn min_stored_at(&self, now: u64) -> u64 {
         self.bus.as_ref().map_or(0, |bus| bus.client.min_stored_at(now))
