@@ -123,11 +123,8 @@ impl Scanner<'_> {
             for names in names.chunks(options.batch_size.max(1)) {
                 if let Source::Set(set) = source {
                     let mut call = redis::cmd("EVALSHA");
-                    call.arg(&DELETE_INDEXED.hash)
-                        .arg(names.len() + 1)
-                        .arg(set)
-                        .arg(names)
-                        .arg(command);
+                    call.arg(&DELETE_INDEXED.hash).arg(names.len() + 1).arg(set);
+                    call.arg(names).arg(command);
                     decode::<()>(
                         self.connection.send(&Request::Script(&DELETE_INDEXED, call)).await?,
                     )?;

@@ -28,8 +28,8 @@ impl RequestSender {
     /// Sends a request over the current connection. If that connection breaks before the reply,
     /// as a connection may that was idle for long, sends the request once more over the next one.
     ///
-    /// Sets `is_retry`, which is false at first, before the second attempt: from then on Redis may
-    /// have executed the request twice.
+    /// `is_retry` is false at first, and becomes true before the second attempt: from then on Redis
+    /// may have executed the request twice.
     pub(crate) async fn send_with_retry(
         &self,
         request: Request<'_>,
@@ -68,7 +68,7 @@ impl RequestSender {
     }
 }
 
-/// Returns the code with which Redis begins an error.
+/// Returns the code of an error of Redis, such as `WRONGTYPE`.
 pub(crate) fn error_code(error: &BoxError) -> Option<&str> {
     error.downcast_ref::<RedisError>().and_then(RedisError::code)
 }
