@@ -94,7 +94,7 @@ impl<V: 'static> CacheState<V> {
     /// Entries that were stored before this time are looked up in L2 before they are served.
     #[inline]
     pub(super) fn min_stored_at(&self, now: u64) -> u64 {
-        self.bus.as_ref().map_or(0, |bus| bus.client.min_stored_at(now))
+        self.bus.as_ref().map_or(0, |bus| bus.client.trust.min_stored_at(now))
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {

@@ -45,11 +45,10 @@ pub(crate) struct BusClient {
     /// Alternatives considered: `tokio::sync::watch`, which wakes its waiters in random order, so
     /// that a simulation could not be repeated.
     pub(super) acked_changed: Notify,
-    pub(super) trust: Trust,
+    pub(crate) trust: Trust,
     pub(super) breaker: Breaker,
     /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
     pub(super) generation: AtomicU64,
-    /// Whether there is a subscription.
     pub(super) subscribed: watch::Sender<bool>,
     pub(super) options: CacheOptions,
     /// The two tasks. Stopped by [`shutdown`](Self::shutdown), and when the last handle of the
@@ -96,13 +95,6 @@ impl BusClient {
         }
     }
 
-    /// Returns the time at or after which an entry of L1 must have been stored to be served
-    /// without a lookup in L2.
-    #[inline]
-    pub(crate) fn min_stored_at(&self, now: u64) -> u64 {
-        self.trust.min_stored_at(now)
-    }
-
     pub(crate) fn health(&self, now: u64) -> BusHealth {
         BusHealth {
             transport: self.event_bus.transport().name(),
@@ -120,10 +112,8 @@ impl BusClient {
         if !subscribes && self.publisher.is_set() || self.closed.load(Ordering::Acquire) {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else { return };
-        if !has_timer() {
-            return;
-        }
+        let runtime = Handle::try_current().ok().filter(|_| has_timer());
+        let Some(runtime) = runtime else { return };
         if subscribes && let Some(claim) = self.subscriber.try_claim() {
             let (client, sink) = (Arc::clone(self), Arc::clone(sink));
             runtime.spawn(self.tasks.token().run(async move {

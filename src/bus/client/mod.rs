@@ -1,8 +1,5 @@
 //! The bus client of an instance: it publishes the instance's invalidations, applies those of its
 //! peers, and says how far L1 may be trusted.
-//!
-//! No call of the client but its two tasks depends on a particular sink: one subscription could
-//! serve several caches, each a namespace.
 
 mod broadcast;
 mod bus_client;

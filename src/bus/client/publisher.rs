@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
-    bus::protocol::session::{Session, outbound::SendAction},
+    bus::protocol::session::{SendAction, Session},
     error::BoxError,
     observe::{Counter, Event},
     resilience::{Backoff, Elapsed, run_until, timeout},
@@ -72,18 +72,14 @@ impl BusClient {
         let limit = self.options.event_bus.publish_timeout;
         let published = timeout(Some(limit), self.event_bus.transport().publish(bytes)).await;
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
-        match published.unwrap_or_else(late) {
-            Ok(()) => {
-                permit.succeeded();
-                true
-            }
-            Err(error) => {
-                permit.failed(sink.now());
-                sink.observer().count(Counter::BusErrors);
-                sink.observer().emit(|| Event::BusPublishError { error: &*error });
-                false
-            }
-        }
+        let Err(error) = published.unwrap_or_else(late) else {
+            permit.succeeded();
+            return true;
+        };
+        permit.failed(sink.now());
+        sink.observer().count(Counter::BusErrors);
+        sink.observer().emit(|| Event::BusPublishError { error: &*error });
+        false
     }
 
     /// Waits after a failure, and while the circuit is open then checks whether the bus answers, so
@@ -114,8 +110,8 @@ impl BusClient {
         if transport.is_immediate() {
             let (now, ts) = (sink.now(), unix_millis());
             let generation = |key: &str| sink.generation(key);
-            let next = self.update(|session| session.try_next_message(now, ts, generation));
-            if let Some((seq, bytes)) = next {
+            let next = self.update(|session| session.try_next_action(now, ts, generation));
+            if let Some(SendAction::Message(seq, bytes)) = next {
                 let mut context = Context::from_waker(Waker::noop());
                 if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
                     let now = sink.now();

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
     bus::{
-        protocol::session::inbound::Disposition,
+        protocol::session::Disposition,
         transport::{Delivery, Subscribed},
         wire::{
             decode_error::DecodeError,

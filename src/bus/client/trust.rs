@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Times are in milliseconds of the cache's clock.
-pub(super) struct Trust {
+pub(crate) struct Trust {
     timeout: u64,
     /// Entries that were stored before are untrusted.
     invalid_before: AtomicU64,
@@ -28,9 +28,9 @@ impl Trust {
         Self { timeout, invalid_before: AtomicU64::new(0), valid_until }
     }
 
-    /// Returns the time at or after which a trusted entry was stored.
+    /// Returns the time at or after which an entry of L1 must have been stored to be trusted.
     #[inline]
-    pub(super) fn min_stored_at(&self, now: u64) -> u64 {
+    pub(crate) fn min_stored_at(&self, now: u64) -> u64 {
         // In this order: a reader that sees the extended `valid_until` also sees the
         // `invalid_before` that was raised before it.
         let is_valid = self.is_valid(now);

@@ -1,13 +1,11 @@
-//! Schedules beacons: messages that only say how far their publisher is. [`gap_detector`] explains
-//! what peers detect by them.
+//! Schedules beacons: messages that only say how far their publisher is.
+//! [`gap_detector`](super::gap_detector) explains what peers detect by them.
 //!
 //! A publisher sends a beacon 250 ms after its last message, then four more at intervals of one
 //! second, then one every 20 s. They show peers that they missed its last message.
 //!
 //! An instance that received nothing for a third of `trust_timeout` sends a beacon as a probe: its
 //! own beacon comes back to it, and reaches all other instances that wait for a sign.
-//!
-//! [`gap_detector`]: super::gap_detector
 
 /// Milliseconds between the beacons that follow a message.
 const INTERVAL: u64 = 1_000;

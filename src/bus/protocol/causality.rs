@@ -212,8 +212,10 @@ impl CausalFilter {
         {
             return false;
         }
+        let has_expired =
+            |last: &LastInvalidation| now.saturating_sub(last.at) >= UNNUMBERED_WINDOW;
         let mut last = keys.iter().filter_map(|key| self.last.get(&self.hasher.hash_one(key)));
-        let Some(stamp) = stamp else { return last.all(|last| last.has_expired(now)) };
+        let Some(stamp) = stamp else { return last.all(has_expired) };
         let Some(mut vector) = context.and_then(VersionVector::decode) else { return false };
         if !prime {
             // A value that was set is newer than all earlier messages of its publisher. A loaded
@@ -225,7 +227,7 @@ impl CausalFilter {
             InvalidatedBy::Peer { incarnation, seq } => {
                 vector.covers(incarnation, seq.saturating_add(1)) || !gaps.is_known(incarnation)
             }
-            InvalidatedBy::Unnumbered => last.has_expired(now),
+            InvalidatedBy::Unnumbered => has_expired(last),
             InvalidatedBy::Own { seq } => vector.covers(&self.own, seq.saturating_add(1)),
             // The sequence number is not known, for example if the delete was sent as a pattern.
             by @ InvalidatedBy::OwnPending { .. } => {
@@ -279,7 +281,12 @@ impl CausalFilter {
             }
             let Some(hash) = self.oldest.pop_front() else { return };
             match self.last.entry(hash) {
-                Entry::Occupied(last) if last.get().by.is_uncommitted() => {
+                Entry::Occupied(last)
+                    if matches!(
+                        last.get().by,
+                        InvalidatedBy::OwnPending { uncommitted: 1.., .. }
+                    ) =>
+                {
                     self.oldest.push_back(hash);
                 }
                 Entry::Occupied(last) => {
@@ -309,17 +316,7 @@ impl CausalFilter {
     }
 }
 
-impl LastInvalidation {
-    fn has_expired(&self, now: u64) -> bool {
-        now.saturating_sub(self.at) >= UNNUMBERED_WINDOW
-    }
-}
-
 impl InvalidatedBy {
-    fn is_uncommitted(&self) -> bool {
-        matches!(self, Self::OwnPending { uncommitted: 1.., .. })
-    }
-
     fn is_published(&self, progress: OutboxProgress) -> bool {
         matches!(self, Self::OwnPending { uncommitted: 0, position } if *position < progress.acked)
     }

@@ -86,7 +86,12 @@ impl Outbox {
                 self.append(now, change)
             }
         };
-        self.enforce_bounds();
+        if self.is_over() {
+            self.downgrade_all();
+        }
+        if self.is_over() {
+            self.coarsen();
+        }
         position
     }
 
@@ -179,15 +184,6 @@ impl Outbox {
         self.bytes = 0;
         self.insert(position, 0, Change::Pattern(Arc::from(ALL)));
         position
-    }
-
-    fn enforce_bounds(&mut self) {
-        if self.is_over() {
-            self.downgrade_all();
-        }
-        if self.is_over() {
-            self.coarsen();
-        }
     }
 
     fn is_over(&self) -> bool {

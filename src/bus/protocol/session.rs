@@ -8,19 +8,20 @@
 //! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply, `on_applied`; `gaps.poll_gap`, mark L1 untrusted, `gaps.acknowledge_gap`; `on_unsubscribed` |
 //! | publisher | `next_action`, publish, then `on_sent`, `outbox.on_send_failed` or `on_beacon_tried` |
 
-pub(crate) mod inbound;
-pub(crate) mod outbound;
-
 use std::sync::Arc;
 
 use super::{
     beacon_schedule::BeaconSchedule,
-    causality::{CausalFilter, OutboxProgress},
+    causality::{CausalFilter, OutboxProgress, ValueClaim},
     dedupe::Dedupe,
     gap_detector::GapDetector,
     outbox::{Change, Outbox},
 };
-use crate::{options::CacheOptions, time::millis};
+use crate::{
+    bus::wire::message::{Message, MessageKind, SequenceStamp},
+    options::CacheOptions,
+    time::millis,
+};
 
 pub(crate) struct Session {
     pub(crate) outbox: Outbox,
@@ -42,6 +43,29 @@ struct Identity {
     source: String,
     namespace: Option<String>,
     incarnation: Arc<str>,
+}
+
+/// What the subscriber has to do with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Disposition {
+    /// Apply it. `value_admissible`: its value, if it has one, is no older than any delete of its
+    /// keys that this instance knows.
+    Apply { value_admissible: bool },
+    /// Nothing: it was received before.
+    Duplicate,
+    /// Nothing: this instance published it.
+    Own,
+}
+
+/// What the publisher has to do next.
+#[derive(Debug, PartialEq)]
+pub(crate) enum SendAction {
+    /// Publish a message: its sequence number and its bytes.
+    Message(u64, Vec<u8>),
+    Beacon(Vec<u8>),
+    /// Wait until this time in milliseconds, or until there is something to send.
+    Wait(Option<u64>),
 }
 
 impl Session {
@@ -117,7 +141,236 @@ impl Session {
         }
     }
 
+    /// A subscription began. `resumed`: it continues exactly where the last one ended.
+    pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool, random: f64) {
+        self.gaps.on_subscribed(now, resumed);
+        self.beacons.on_received(now, random);
+        self.hello_pending = true;
+        self.subscriptions += 1;
+    }
+
+    pub(crate) fn on_unsubscribed(&mut self) {
+        self.gaps.on_unsubscribed();
+        self.beacons.on_unsubscribed();
+    }
+
+    /// Classifies a message before it is applied.
+    ///
+    /// The subscriber must hold the tickets of the keys already: a delete of this instance that
+    /// comes after this call revokes them.
+    pub(crate) fn classify(&mut self, now: u64, message: &Message<'_>) -> Disposition {
+        let is_own = match &message.stamp {
+            Some(stamp) => *stamp.incarnation == *self.identity.incarnation,
+            None => *message.source == *self.identity.source,
+        };
+        if is_own {
+            return Disposition::Own;
+        }
+        let progress = self.progress();
+        let Self { causality, gaps, dedupe, .. } = self;
+        let stamp = message.stamp.as_ref();
+        let mut value_admissible = false;
+        match &message.kind {
+            MessageKind::Beacon { .. } => {}
+            _ if dedupe.contains(now, message.source, message.id) => return Disposition::Duplicate,
+            MessageKind::Delete { keys } => causality.on_peer_delete(gaps, now, keys, stamp),
+            MessageKind::Pattern { .. } => causality.on_peer_pattern(gaps, now, stamp),
+            MessageKind::Set { keys, prime, context, .. } => {
+                let claim = ValueClaim { keys, stamp, prime: *prime, context: *context };
+                value_admissible = causality.admits(gaps, now, progress, claim);
+                if !prime {
+                    // The message of a `set` also deletes the old value.
+                    causality.on_peer_delete(gaps, now, keys, stamp);
+                }
+            }
+        }
+        Disposition::Apply { value_admissible }
+    }
+
+    /// Records that a message was applied, or did not need to be. From now on it counts as applied
+    /// in every [`causal_context`](Session::causal_context). A message for which this is not
+    /// called counts as never received.
+    ///
+    /// Returns whether the message is a hello, which the publisher must answer.
+    pub(crate) fn on_applied(
+        &mut self,
+        now: u64,
+        message: &Message<'_>,
+        disposition: Disposition,
+        random: f64,
+    ) -> bool {
+        let (hello, subscription) = match message.kind {
+            MessageKind::Beacon { hello, subscription } => (Some(hello), subscription),
+            _ => (None, None),
+        };
+        let is_own = disposition == Disposition::Own;
+        if is_own && subscription == Some(self.subscriptions) {
+            self.gaps.on_replayed();
+        }
+        if matches!(disposition, Disposition::Apply { .. }) && hello.is_none() {
+            self.dedupe.insert(now, message.source, message.id);
+        }
+        match &message.stamp {
+            Some(stamp) => self.gaps.observe(now, stamp, hello.is_some()),
+            None => self.gaps.observe_activity(now),
+        }
+        self.beacons.on_received(now, random);
+        let must_answer = hello == Some(true) && !is_own;
+        if must_answer {
+            self.beacons.on_hello(now, random);
+        }
+        must_answer
+    }
+
+    /// Records a message that could not be decoded, or that belongs to another namespace
+    /// (`is_readable`).
+    pub(crate) fn on_undecoded(&mut self, now: u64, is_readable: bool, random: f64) {
+        if is_readable {
+            self.gaps.observe_activity(now);
+        } else {
+            self.gaps.observe_unreadable(now);
+        }
+        self.beacons.on_received(now, random);
+    }
+
+    /// Returns what the publisher has to do now. It must wait if the answer is to wait. `ts` is
+    /// the time in milliseconds since 1970, for the messages.
+    ///
+    /// `generation` returns the generation of a key, if messages carry one. It is asked for when
+    /// the message is encoded, not when the change was enqueued: so several deletes of a key need
+    /// one message.
+    pub(crate) fn next_action(
+        &mut self,
+        now: u64,
+        ts: u64,
+        generation: impl Fn(&str) -> Option<u64>,
+    ) -> SendAction {
+        let action = self.action(now, ts, generation);
+        self.idle_until = match action {
+            SendAction::Wait(until) => Some(until.unwrap_or(u64::MAX)),
+            SendAction::Message(..) | SendAction::Beacon(_) => None,
+        };
+        action
+    }
+
+    /// Whether the publisher waits for longer than it may.
+    pub(crate) fn is_publisher_late(&self) -> bool {
+        self.idle_until.is_some_and(|until| {
+            let is_due = self.beacons.due_at().is_some_and(|due| due < until);
+            is_due || self.hello_pending || !self.outbox.is_empty()
+        })
+    }
+
+    fn action(
+        &mut self,
+        now: u64,
+        ts: u64,
+        generation: impl Fn(&str) -> Option<u64>,
+    ) -> SendAction {
+        let Self { identity, outbox, beacons, .. } = self;
+        // A value that cannot be encoded becomes a delete, which the second round sends.
+        for _ in 0..2 {
+            let Some(out) = outbox.next(now) else { break };
+            let kind = out.kind();
+            let generation = match kind.deleted_keys() {
+                [key] => generation(key),
+                _ => None,
+            };
+            match identity.encode(ts, out.seq, beacons.next_within(false), generation, kind) {
+                Some(bytes) => return SendAction::Message(out.seq, bytes),
+                None => outbox.on_send_failed(),
+            }
+        }
+        let due = beacons.due_at();
+        if !self.hello_pending && due.is_none_or(|at| at > now) {
+            return SendAction::Wait(due);
+        }
+        let next_within = beacons.next_within(true);
+        self.beacon(ts, next_within, self.hello_pending)
+            .map_or(SendAction::Wait(None), SendAction::Beacon)
+    }
+
+    /// As [`next_action`](Self::next_action), for callers beside the publisher. `None`: a message
+    /// is being published.
+    pub(crate) fn try_next_action(
+        &mut self,
+        now: u64,
+        ts: u64,
+        generation: impl Fn(&str) -> Option<u64>,
+    ) -> Option<SendAction> {
+        if self.outbox.is_sending() { None } else { Some(self.action(now, ts, generation)) }
+    }
+
+    /// The transport accepted the message with this sequence number.
+    pub(crate) fn on_sent(&mut self, now: u64, seq: u64) {
+        if let Some(sent) = self.outbox.confirm(seq) {
+            let progress = self.progress();
+            self.beacons.on_published(now);
+            self.causality.on_sent(seq, sent.kind().deleted_keys(), progress);
+        }
+    }
+
+    pub(crate) fn on_beacon_tried(&mut self, now: u64, sent: bool, random: f64) {
+        self.hello_pending &= !sent;
+        self.beacons.on_beacon_sent(now, random);
+    }
+
+    /// Returns the last beacon of an instance that shuts down: it promises no further message.
+    /// `None` if the instance never published, or its outbox is not empty.
+    pub(crate) fn goodbye(&self, ts: u64) -> Option<Vec<u8>> {
+        let may_go = self.outbox.confirmed_seq() > 0 && self.outbox.is_empty();
+        if may_go { self.beacon(ts, None, false) } else { None }
+    }
+
+    fn beacon(&self, ts: u64, next_within_ms: Option<u64>, hello: bool) -> Option<Vec<u8>> {
+        let kind = MessageKind::Beacon { hello, subscription: Some(self.subscriptions) };
+        self.identity.encode(ts, self.outbox.confirmed_seq(), next_within_ms, None, kind)
+    }
+
     fn progress(&self) -> OutboxProgress {
         OutboxProgress { acked: self.outbox.acked(), next_seq: self.outbox.next_seq() }
+    }
+}
+
+impl Identity {
+    /// Encodes a message; `None` if it is larger than subscribers accept.
+    fn encode(
+        &self,
+        ts: u64,
+        seq: u64,
+        next_within_ms: Option<u64>,
+        generation: Option<u64>,
+        kind: MessageKind<'_>,
+    ) -> Option<Vec<u8>> {
+        let Self { source, namespace, incarnation } = self;
+        let id = match kind {
+            MessageKind::Beacon { .. } => format!("{incarnation}:beacon"),
+            _ => format!("{incarnation}:{seq}"),
+        };
+        let (id, namespace) = (&*id, namespace.as_deref());
+        let stamp = Some(SequenceStamp { incarnation, seq, next_within_ms });
+        Message { id, source, ts, generation, namespace, stamp, kind }.encode().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_ids_of_their_own_and_beacons_share_one() {
+        let id = |incarnation: &str, seq, kind| {
+            let (source, incarnation) = ("a".to_owned(), Arc::from(incarnation));
+            let identity = Identity { source, namespace: None, incarnation };
+            let bytes = identity.encode(0, seq, None, None, kind).unwrap();
+            Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap().id.to_owned()
+        };
+        let delete = |seq| id("i7", seq, MessageKind::Delete { keys: vec!["k"] });
+        let beacon = |incarnation, seq| {
+            id(incarnation, seq, MessageKind::Beacon { hello: false, subscription: None })
+        };
+        assert_ne!(delete(1), delete(2));
+        assert_eq!(beacon("i7", 1), beacon("i7", 2));
+        assert_ne!(beacon("i7", 1), beacon("i8", 1));
     }
 }

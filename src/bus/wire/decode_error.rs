@@ -10,14 +10,12 @@ use crate::msgpack::reader::Malformed;
 pub(crate) enum DecodeError {
     /// The message is for another namespace. Nothing is lost.
     OtherNamespace,
-    /// The encoding is unknown.
     UnknownTag(u8),
     NotMessagePack(Malformed),
     NotAMap,
     /// A type of a newer release. The content of the message is lost.
     UnknownType,
     Missing(&'static str),
-    /// The field has another type.
     WrongType(&'static str),
     TooLong(&'static str),
     TooManyKeys,

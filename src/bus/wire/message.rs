@@ -29,9 +29,7 @@
 //! the TypeScript package may use these names for something else.
 //!
 //! Messages are not trusted. Each size is checked before anything of this size is allocated, and a
-//! decoded message borrows from its bytes: it allocates one list of at most [`MAX_KEYS`] slices.
-//!
-//! [`MAX_KEYS`]: super::limits::MAX_KEYS
+//! decoded message borrows from its bytes: it allocates one list of at most `MAX_KEYS` slices.
 
 use super::{
     decode_error::DecodeError,
@@ -61,18 +59,6 @@ pub(crate) struct SequenceStamp<'a> {
     pub(crate) seq: u64,
     /// Within how many milliseconds the publisher promises to send again.
     pub(crate) next_within_ms: Option<u64>,
-}
-
-impl SequenceStamp<'_> {
-    /// The id of the message of this number.
-    pub(crate) fn id(&self) -> String {
-        format!("{}:{}", self.incarnation, self.seq)
-    }
-
-    /// The id of every beacon of this incarnation.
-    pub(crate) fn beacon_id(&self) -> String {
-        format!("{}:beacon", self.incarnation)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

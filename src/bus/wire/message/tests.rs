@@ -90,14 +90,6 @@ fn a_delete_is_written_as_these_bytes() {
 }
 
 #[test]
-fn messages_have_ids_of_their_own_and_beacons_share_one() {
-    let stamp = |seq| SequenceStamp { incarnation: "i7", seq, next_within_ms: None };
-    assert_ne!(stamp(1).id(), stamp(2).id());
-    assert_eq!(stamp(1).beacon_id(), stamp(2).beacon_id());
-    assert_ne!(stamp(1).beacon_id(), SequenceStamp { incarnation: "i8", ..stamp(1) }.beacon_id());
-}
-
-#[test]
 fn messages_of_the_typescript_package_are_decoded() {
     let ts = [&[0xcb][..], &1_800_000_000_123f64.to_be_bytes()].concat();
     let half = [&[0xcb][..], &1_500.5f64.to_be_bytes()].concat();
