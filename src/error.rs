@@ -118,8 +118,8 @@ impl Error {
         Self(Arc::new(Inner { key: Some(Arc::clone(key)), cause }))
     }
 
-    pub(crate) fn cannot_listen() -> Self {
-        Self(Arc::new(Inner { key: None, cause: Cause::NoRuntime }))
+    pub(crate) fn without_key(cause: Cause) -> Self {
+        Self(Arc::new(Inner { key: None, cause }))
     }
 
     pub(crate) fn unreachable(key: &str, cause: Option<BoxError>) -> Self {
@@ -128,10 +128,6 @@ impl Error {
 
     pub(crate) fn unconfirmed(key: &str) -> Self {
         Self::of_key(&Arc::from(key), Cause::Unconfirmed)
-    }
-
-    pub(crate) fn closed() -> Self {
-        Self(Arc::new(Inner { key: None, cause: Cause::Closed }))
     }
 }
 

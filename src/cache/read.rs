@@ -120,7 +120,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         // The loader enforces the hard timeout itself; L2 and the earlier flights do not.
         let is_bounded = self.l2.is_none() && !has_waited;
-        let timeouts = if is_bounded { timeouts.without_hard() } else { timeouts };
+        let timeouts = if is_bounded { Timeouts { hard: None, ..timeouts } } else { timeouts };
         let result = self.await_flight(&key, &flight, &timeouts, Source::Loader).await?;
         result.ok_or_else(|| match Handle::try_current() {
             Ok(_) => Error::of_key(&key, Cause::Abandoned),

@@ -16,7 +16,7 @@ use crate::{
     bus::BusClient,
     codec::{Codec, offloading::catch_codec_panic},
     entry::{Entry, Lifetime},
-    error::Error,
+    error::{Cause, Error},
     l1::{Displaced, L1},
     l2::L2,
     observe::{Counter, Event, Observer},
@@ -98,7 +98,8 @@ impl<V: 'static> CacheState<V> {
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+        let is_closed = self.closed.load(Ordering::Acquire);
+        if is_closed { Err(Error::without_key(Cause::Closed)) } else { Ok(()) }
     }
 
     /// Builds the entry to be stored; `None` if it would never be served, or is heavier than L1

@@ -26,17 +26,12 @@ pub(crate) struct Writer(pub(crate) Vec<u8>);
 impl Writer {
     /// Writes the header of a value of this length.
     pub(crate) fn header(&mut self, markers: &Markers, length: u32) {
-        match (u8::try_from(length), u16::try_from(length), markers.bits_8) {
-            (Ok(short), ..) if length < markers.short_lengths => self.0.push(markers.short | short),
-            (Ok(length), _, Some(marker)) => self.0.extend([marker, length]),
-            (_, Ok(length), _) => {
-                self.0.push(markers.bits_16);
-                self.0.extend(length.to_be_bytes());
-            }
-            _ => {
-                self.0.push(markers.bits_32);
-                self.0.extend(length.to_be_bytes());
-            }
+        let [a, b, c, d] = length.to_be_bytes();
+        match (length, markers.bits_8) {
+            _ if length < markers.short_lengths => self.0.push(markers.short | d),
+            (0..=0xff, Some(marker)) => self.0.extend([marker, d]),
+            (0..=0xffff, _) => self.0.extend([markers.bits_16, c, d]),
+            _ => self.0.extend([markers.bits_32, a, b, c, d]),
         }
     }
 

@@ -80,10 +80,6 @@ option_group! {
 }
 
 impl Timeouts {
-    pub(crate) fn without_hard(self) -> Self {
-        Self { hard: None, ..self }
-    }
-
     /// Returns no limits: a load may take any time.
     #[must_use]
     pub fn none() -> Self {

@@ -20,7 +20,7 @@ use tokio::{
 use super::{sink::Sink, trust::Trust};
 use crate::{
     bus::{event_bus::EventBus, protocol::session::Session},
-    error::Error,
+    error::{Cause, Error},
     observe::BusHealth,
     options::CacheOptions,
     resilience::{
@@ -143,7 +143,7 @@ impl BusClient {
         }
         let mut subscribed = self.subscribed.subscribe();
         if !has_timer() {
-            return Err(Error::cannot_listen());
+            return Err(Error::without_key(Cause::NoRuntime));
         }
         loop {
             // Created before the check, so that no close after the check is missed.

@@ -171,10 +171,9 @@ impl WireCodec {
     }
 
     fn read<V: DeserializeOwned>(&self, packed: &[u8]) -> Result<V, BoxError> {
-        let limits = self.limits;
-        check_len(packed.len(), limits.unpacked)?;
-        validate(packed, limits.nesting, limits.values)?;
-        Ok(read(packed, limits.values)?)
+        check_len(packed.len(), self.limits.unpacked)?;
+        validate(packed, self.limits.nesting, self.limits.values)?;
+        Ok(read(packed, self.limits.values)?)
     }
 
     /// Reads a payload of a release before the prefixes.
@@ -182,12 +181,10 @@ impl WireCodec {
         if bytes == NULL_TEXT || bytes == b"\"__hybridcache_null__\"" {
             return self.read(NIL);
         }
-        let packed = match self.read(bytes) {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        let text = serde_json::from_slice(bytes);
-        text.map_err(|text| format!("neither MessagePack ({packed}) nor JSON ({text})").into())
+        self.read(bytes).or_else(|packed| {
+            let json = serde_json::from_slice(bytes);
+            json.map_err(|json| format!("neither MessagePack ({packed}) nor JSON ({json})").into())
+        })
     }
 }
 

@@ -47,10 +47,6 @@ impl ValueWriter {
         Ok(())
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Error> {
-        write_text(&mut self.out, text)
-    }
-
     fn integer(&mut self, integer: i128) -> Result<(), Error> {
         let out = &mut self.out;
         if let Some(double) = as_js_double(integer) {
@@ -81,7 +77,7 @@ impl ValueWriter {
     fn variant(&mut self, name: &str) -> Result<(), Error> {
         self.enter()?;
         self.out.header(&MAP, 1);
-        self.text(name)
+        write_text(&mut self.out, name)
     }
 
     /// Begins an array or a map, whose length may be known only at its end.
@@ -214,11 +210,11 @@ impl<'w> Serializer for &'w mut ValueWriter {
     }
 
     fn serialize_char(self, value: char) -> Result<(), Error> {
-        self.text(value.encode_utf8(&mut [0; 4]))
+        write_text(&mut self.out, value.encode_utf8(&mut [0; 4]))
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        self.text(value)
+        write_text(&mut self.out, value)
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
@@ -250,7 +246,7 @@ impl<'w> Serializer for &'w mut ValueWriter {
         _: u32,
         name: &'static str,
     ) -> Result<(), Error> {
-        self.text(name)
+        write_text(&mut self.out, name)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -289,7 +285,7 @@ macro_rules! elements {
                 $($name: &'static str,)?
                 value: &T,
             ) -> Result<(), Error> {
-                $(self.writer.text($name)?;)?
+                $(write_text(&mut self.writer.out, $name)?;)?
                 self.item(value)
             }
 

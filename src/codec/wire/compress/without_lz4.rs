@@ -1,5 +1,4 @@
-//! Without the feature `lz4`: nothing is compressed like this, and reading it is an error, hence a
-//! miss.
+//! Without the feature `lz4`, a value compressed with it is an error, hence a miss.
 
 use crate::error::BoxError;
 

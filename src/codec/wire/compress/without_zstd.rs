@@ -1,5 +1,4 @@
-//! Without the feature `zstd`: nothing is compressed like this, and reading it is an error, hence a
-//! miss.
+//! Without the feature `zstd`, a value compressed with it is an error, hence a miss.
 
 use crate::error::BoxError;
 
