@@ -182,7 +182,7 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self, ids: &mut RunIds) -> Result<Connected<Connection>, BoxError> {
+    async fn connect(&self, ids: &mut RunIds) -> Result<Connected, BoxError> {
         let limit = self.context.options.connect_timeout;
         // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
         // a Cluster.
@@ -217,8 +217,7 @@ impl Supervisor {
     ///
     /// Only the application can replace its own connection, so an external one is replaced only
     /// after a restart of the server, to verify its data.
-    async fn watch(&self, connected: &Connected<Connection>, ids: &mut RunIds) -> BoxError {
-        let (connection, master) = connected;
+    async fn watch(&self, (connection, master): &Connected, ids: &mut RunIds) -> BoxError {
         let interval = self.context.options.check_interval;
         let endpoint = &self.context.endpoint;
         let mut unanswered = 0;

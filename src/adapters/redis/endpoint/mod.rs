@@ -3,9 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod role;
 mod sentinel;
-#[cfg_attr(feature = "redis-tls", path = "tls/enabled.rs")]
-#[cfg_attr(not(feature = "redis-tls"), path = "tls/disabled.rs")]
-mod tls;
+pub(crate) mod tls;
 
 use std::{
     future::pending,
@@ -25,9 +23,9 @@ use tokio::time::{sleep, timeout};
 
 use self::{
     client::{client, open, tcp},
-    sentinel::Sentinel,
+    sentinel::{MasterAddress, Sentinel},
+    tls::TlsMaterial,
 };
-pub(crate) use self::{sentinel::MasterAddress, tls::TlsMaterial};
 use super::connection::{Connection, ExternalConnection};
 use crate::{
     adapters::task::timeout_named,
@@ -52,11 +50,9 @@ impl Address {
             Self::Ready(endpoint) => endpoint,
             Self::Server(url) => Endpoint::Server(client(&url, &tls)?),
             Self::Sentinel(urls, master) => Endpoint::Sentinel(Sentinel::new(&urls, &master, tls)?),
-            Self::Cluster(urls) if urls.is_empty() => {
-                let fix = "write one URL or more";
-                return Err(BuildError::new("redis.cluster", "names no node", fix));
-            }
             Self::Cluster(urls) => {
+                let fix = "write one URL or more";
+                BuildError::refuse_if(urls.is_empty(), "redis.cluster", "names no node", fix)?;
                 let nodes = urls.iter().map(|url| client(url, &tls));
                 let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
                 let commands = ClusterClientBuilder::new(urls)
@@ -103,7 +99,7 @@ pub(crate) enum Endpoint {
 }
 
 /// A connection that was just made, and the address of its server if sentinels named it.
-pub(crate) type Connected<C> = (C, Option<MasterAddress>);
+pub(crate) type Connected<C = Connection> = (C, Option<MasterAddress>);
 
 /// Servers that are tried in sequence share a limit: each may use up a third of it, so that two
 /// that do not answer leave time for a third.
@@ -112,7 +108,7 @@ const SERVERS_TO_TRY: u32 = 3;
 impl Endpoint {
     /// Connects for commands about keys. A sentinel and the server that it names have `limit` each
     /// to answer.
-    pub(crate) async fn connect(&self, limit: Duration) -> Result<Connected<Connection>, BoxError> {
+    pub(crate) async fn connect(&self, limit: Duration) -> Result<Connected, BoxError> {
         let connection = match self {
             Self::Server(client) => Connection::Server(open(client, limit).await?),
             Self::Cluster { commands, .. } => {

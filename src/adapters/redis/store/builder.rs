@@ -13,7 +13,7 @@ use super::{
 use crate::{
     adapters::redis::{
         builder::redis_builder,
-        endpoint::{Address, Endpoint, TlsMaterial, client::refused},
+        endpoint::{Address, Endpoint, client::refused, tls::TlsMaterial},
     },
     error::BuildError,
 };

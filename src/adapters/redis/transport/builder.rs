@@ -12,7 +12,7 @@ use crate::{
         redis::{
             builder::redis_builder,
             connection::ExternalConnection,
-            endpoint::{Address, Endpoint, TlsMaterial},
+            endpoint::{Address, Endpoint, tls::TlsMaterial},
         },
     },
     error::BuildError,

@@ -55,16 +55,15 @@ impl RedisMessageStream {
             let mut sink = sink.clone();
             async move { sink.ping::<Value>().await }
         };
-        // The inbox takes messages whether the subscriber polls or not: the client's own queue has
-        // no bound.
-        let reader = Arc::clone(&inbox);
+        let (reader, closing) = (Arc::clone(&inbox), Arc::clone(&inbox));
+        // Messages move to the inbox whether the subscriber polls or not: the client's own queue
+        // has no bound.
         let read = async move {
             while let Some(message) = stream.next().await {
                 reader.push(Delivery::Message(message.get_payload_bytes().to_vec()));
             }
         };
-        // Made here and not in the task, so that it runs even if the runtime shuts down before.
-        let closing = Arc::clone(&inbox);
+        // Made outside of the task: it also runs if the runtime shuts down before the task starts.
         let close = DropGuard::new(move || closing.push(Delivery::Closed));
         let reading = async move {
             let _close = close;

@@ -69,21 +69,20 @@ impl RedisTransport {
     /// Sends a command over the current connection, or connects first. A failed command is not
     /// sent again. It ends the connection, unless the server has refused the command.
     async fn send(&self, command: &Cmd) -> Result<(), BoxError> {
-        let (options, slot) = (&self.options, &self.publisher);
+        let (slot, limit) = (&self.publisher, self.options.confirm_timeout);
         if let Some(external) = &self.external {
             runtime()?;
             let mut connection = external.clone_boxed();
             let sending = async { Ok(connection.req_packed_command(command).await?) };
-            timeout_named(options.confirm_timeout, "answer", sending).await?.extract_error()?;
+            timeout_named(limit, "answer", sending).await?.extract_error()?;
             return Ok(());
         }
-        let connecting = PublisherConnection::open(&self.endpoint, options);
+        let connecting = PublisherConnection::open(&self.endpoint, &self.options);
         let is_usable = PublisherConnection::is_usable;
         let connection =
-            slot.get_or_connect(options.connect_timeout, is_usable, connecting).await?;
+            slot.get_or_connect(self.options.connect_timeout, is_usable, connecting).await?;
         let call = connection.begin_call();
-        let sending = connection.send(command);
-        let reply = timeout_named(options.confirm_timeout, "answer", sending).await;
+        let reply = timeout_named(limit, "answer", connection.send(command)).await;
         call.disarm();
         if !matches!(reply, Ok(Some(_))) {
             slot.forget(&connection).await;
