@@ -47,8 +47,7 @@ impl CacheOptions {
 
     /// Returns how long a value is fresh in L2, with the same order of precedence.
     pub(crate) fn l2_ttl(&self, own: &CallOptions, call: Option<&CallOptions>) -> Duration {
-        let resolved = own.ttl.or_else(|| call.and_then(|call| call.ttl));
-        resolved.or(self.l2.ttl).unwrap_or(self.ttl)
+        own.ttl.or_else(|| call.and_then(|call| call.ttl)).or(self.l2.ttl).unwrap_or(self.ttl)
     }
 
     /// Returns the stale window of values in L2, and of values copied from L2.
