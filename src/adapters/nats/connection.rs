@@ -67,10 +67,10 @@ impl Connection {
 
     /// Returns when the server has processed all that was sent before.
     pub(crate) async fn barrier(&self) -> Result<(), BoxError> {
-        let client = self.client()?;
+        // Registered before the client is taken, so that an end of the connection in between is
+        // noticed: it clears the registered requests.
         let reply = self.replies.expect();
-        client.publish(reply.subject.clone(), Vec::new().into()).await?;
-        drop(client);
+        self.client()?.publish(reply.subject.clone(), Vec::new().into()).await?;
         self.received(reply).await.map(drop)
     }
 
@@ -82,11 +82,9 @@ impl Connection {
         subject: &str,
         payload: Vec<u8>,
     ) -> Result<Message, BoxError> {
-        let client = self.client()?;
         let reply = self.replies.expect();
-        let reply_to = reply.subject.clone();
-        client.publish_with_reply(subject.to_owned(), reply_to, payload.into()).await?;
-        drop(client);
+        let (subject, reply_to) = (subject.to_owned(), reply.subject.clone());
+        self.client()?.publish_with_reply(subject, reply_to, payload.into()).await?;
         self.received(reply).await
     }
 

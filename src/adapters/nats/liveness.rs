@@ -24,7 +24,7 @@ struct State {
 impl Liveness {
     /// From now on a reconnect of the client counts as the end.
     pub(crate) fn watch_reconnects(&mut self, statistics: Arc<Statistics>) {
-        let now = connects(&statistics);
+        let now = statistics.connects.load(Ordering::Relaxed);
         self.connects = Some((statistics, now));
     }
 
@@ -42,8 +42,8 @@ impl Liveness {
 
     pub(crate) fn has_ended(&self) -> bool {
         let has_reconnected =
-            self.connects.as_ref().is_some_and(|(statistics, then)| connects(statistics) != *then);
-        has_reconnected || self.state.borrow().has_ended
+            |(now, then): &(Arc<Statistics>, u64)| now.connects.load(Ordering::Relaxed) != *then;
+        self.connects.as_ref().is_some_and(has_reconnected) || self.state.borrow().has_ended
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -60,8 +60,4 @@ impl Liveness {
         let is_worse = |state: &State| state.has_ended || state.dropped != dropped;
         let _ = self.state.subscribe().wait_for(is_worse).await;
     }
-}
-
-fn connects(statistics: &Statistics) -> u64 {
-    statistics.connects.load(Ordering::Relaxed)
 }
