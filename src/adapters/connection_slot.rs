@@ -43,12 +43,8 @@ impl<C> ConnectionSlot<C> {
         .await
     }
 
-    /// Empties the slot if it still holds this connection. Another caller may have replaced it.
-    pub(crate) async fn forget(&self, connection: &Arc<C>) {
-        self.0.lock().await.take_if(|current| Arc::ptr_eq(current, connection));
-    }
-
-    pub(crate) async fn take(&self) -> Option<Arc<C>> {
-        self.0.lock().await.take()
+    /// Empties the slot if `matches` accepts its connection, which another caller may have replaced.
+    pub(crate) async fn take_if(&self, matches: impl FnOnce(&Arc<C>) -> bool) -> Option<Arc<C>> {
+        self.0.lock().await.take_if(|current| matches(current))
     }
 }

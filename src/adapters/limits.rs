@@ -24,12 +24,3 @@ pub(crate) fn check_durations(
         "write the interval of the heartbeats, for example 1 s",
     )
 }
-
-pub(crate) fn check_queue_capacity(capacity: usize) -> Result<(), BuildError> {
-    BuildError::refuse_if(
-        capacity == 0,
-        "queue_capacity",
-        "is 0, so every message would become a gap",
-        "write how many messages may wait, for example 10_000",
-    )
-}

@@ -6,6 +6,8 @@ mod connection_slot;
 mod limits;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+mod probe;
 #[cfg(feature = "rabbitmq")]
 pub(crate) mod rabbitmq;
 #[cfg(feature = "redis")]

@@ -45,7 +45,7 @@ impl Connector {
     /// Ends the current connection, and its subscriptions with it.
     pub(crate) fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            if let Some(connection) = self.slot.take().await {
+            if let Some(connection) = self.slot.take_if(|_| true).await {
                 connection.liveness.end();
             }
             Ok(())

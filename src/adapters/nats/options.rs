@@ -3,10 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{
-    adapters::{
-        limits::{check_durations, check_queue_capacity},
-        tls::TlsOptions,
-    },
+    adapters::{limits::check_durations, tls::TlsOptions},
     error::BuildError,
     options::option_group,
 };
@@ -46,7 +43,12 @@ impl NatsOptions {
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         self.connection.check()?;
         check_subject(&self.subject)?;
-        check_queue_capacity(self.queue_capacity)
+        BuildError::refuse_if(
+            self.queue_capacity == 0,
+            "queue_capacity",
+            "is 0, so every message would become a gap",
+            "write how many messages may wait, for example 10_000",
+        )
     }
 }
 

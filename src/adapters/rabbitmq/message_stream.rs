@@ -4,14 +4,36 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{Consumer, message, options::BasicAckOptions};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{connection::BrokerConnection, publisher::check_exchange, topology::Topology};
 use crate::{
-    adapters::task::{AbortOnDrop, Shutdown, probe_every, runtime},
+    adapters::{
+        probe::probe_every,
+        task::{AbortOnDrop, runtime},
+    },
     bus::transport::{Delivery, MessageStream},
     error::BoxError,
 };
+
+/// Ends a subscription from elsewhere. Clones share one state, which is never reset.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shutdown(Arc<watch::Sender<bool>>);
+
+impl Shutdown {
+    pub(crate) fn trigger(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn is_triggered(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until any clone is triggered; for ever if none is. Cancel safe.
+    pub(crate) async fn triggered(&self) {
+        let _ = self.0.subscribe().wait_for(|is_triggered| *is_triggered).await;
+    }
+}
 
 pub(crate) struct RabbitMqMessageStream {
     /// Dropped with the first failure.

@@ -18,15 +18,12 @@ use parking_lot::Mutex;
 pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
     connection::{BrokerConnection, Origin},
-    message_stream::RabbitMqMessageStream,
+    message_stream::{RabbitMqMessageStream, Shutdown},
     publisher::{Publisher, check_exchange},
     subscribe::subscribe,
     topology::Topology,
 };
-use super::{
-    connection_slot::ConnectionSlot,
-    task::{Shutdown, timeout_named},
-};
+use super::{connection_slot::ConnectionSlot, task::timeout_named};
 use crate::{
     bus::transport::{Subscribed, Transport, TransportFuture},
     error::{BoxError, BuildError},
@@ -114,7 +111,7 @@ impl RabbitMqTransport {
         in_doubt.disarm();
         // A blocked connection may stay: the broker reports the end of the block on it.
         if result.is_err() && !(publisher.connection.is_blocked() && publisher.is_usable()) {
-            self.publisher.forget(&publisher).await;
+            self.publisher.take_if(|it| Arc::ptr_eq(it, &publisher)).await;
         }
         result
     }
@@ -185,7 +182,7 @@ impl Transport for RabbitMqTransport {
             if let Some(shutdown) = self.live_subscription() {
                 shutdown.trigger();
             }
-            self.publisher.take().await;
+            self.publisher.take_if(|_| true).await;
             Ok(())
         })
     }

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
+        probe::probe_every,
         redis::endpoint::Endpoint,
-        task::{AbortOnDrop, probe_every, runtime},
+        task::{AbortOnDrop, runtime},
     },
     bus::{
         inbox::Inbox,

@@ -85,7 +85,7 @@ impl RedisTransport {
         let reply = timeout_named(limit, "answer", connection.send(command)).await;
         call.disarm();
         if !matches!(reply, Ok(Some(_))) {
-            slot.forget(&connection).await;
+            slot.take_if(|it| Arc::ptr_eq(it, &connection)).await;
         }
         let Some(reply) = reply? else {
             // The subscriptions are probably connected to the same server.
@@ -131,7 +131,7 @@ impl Transport for RedisTransport {
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
             self.ends.send_replace(());
-            self.publisher.take().await;
+            self.publisher.take_if(|_| true).await;
             Ok(())
         })
     }

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    adapters::limits::{check_durations, check_queue_capacity},
-    error::BuildError,
-    options::option_group,
-};
+use crate::{adapters::limits::check_durations, error::BuildError, options::option_group};
 
 option_group! {
     /// Options of a [`RedisTransport`](crate::RedisTransport). Its constructors take the address.
@@ -50,7 +46,12 @@ impl RedisTransportOptions {
             "is empty",
             "write a name, for example cache:invalidations",
         )?;
-        check_queue_capacity(self.queue_capacity)?;
+        BuildError::refuse_if(
+            self.queue_capacity == 0,
+            "queue_capacity",
+            "is 0, so every message would become a gap",
+            "write how many messages may wait, for example 10_000",
+        )?;
         check_durations(
             ("connect_timeout", self.connect_timeout),
             ("confirm_timeout", self.confirm_timeout),
