@@ -43,7 +43,7 @@ impl<C> ConnectionSlot<C> {
         .await
     }
 
-    /// Empties the slot if `matches` accepts its connection, which another caller may have replaced.
+    /// Empties the slot if `matches` accepts its connection: another caller may have replaced it.
     pub(crate) async fn take_if(&self, matches: impl FnOnce(&Arc<C>) -> bool) -> Option<Arc<C>> {
         self.0.lock().await.take_if(|current| matches(current))
     }
