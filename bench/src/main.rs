@@ -14,13 +14,12 @@
     reason = "a bench that cannot run may stop"
 )]
 
-mod abandoned;
 mod bus;
-mod counted;
-mod frozen;
+mod cancelled_load;
+mod drop_probe;
 mod growth;
 mod hit;
-mod listings;
+mod l2_hit;
 mod measure;
 mod memory;
 mod miss;
@@ -28,13 +27,14 @@ mod payloads;
 mod peers;
 mod plot;
 mod policy;
+mod redis_process;
+mod redis_stalled;
 mod report;
-mod server;
-mod shared;
+mod round_trips;
+mod sample_payloads;
+mod server_counters;
+mod shop;
 mod stampede;
-mod trips;
-mod watched;
-mod whole;
 
 use report::Report;
 
@@ -43,17 +43,17 @@ type Table = (&'static str, fn(&mut Report));
 const TABLES: [Table; 13] = [
     ("hit", hit::run),
     ("miss", miss::run),
-    ("abandoned", abandoned::run),
+    ("abandoned", cancelled_load::run),
     ("stampede", stampede::run),
     ("memory", memory::run),
     ("policy", policy::run),
     ("growth", growth::run),
     ("bus", bus::run),
-    ("shared", shared::run),
-    ("trips", trips::run),
-    ("shop", whole::run),
+    ("shared", l2_hit::run),
+    ("trips", round_trips::run),
+    ("shop", shop::run),
     ("payloads", payloads::run),
-    ("frozen", frozen::run),
+    ("frozen", redis_stalled::run),
 ];
 
 const WRITE: &str = "--write";
@@ -69,9 +69,9 @@ fn main() -> std::process::ExitCode {
         return std::process::ExitCode::SUCCESS;
     }
     if let [child, contender, url, number, changes] = &wanted[..]
-        && child == whole::CHILD
+        && child == shop::CHILD
     {
-        whole::serve(contender, url, number, changes);
+        shop::serve(contender, url, number, changes);
         return std::process::ExitCode::SUCCESS;
     }
     let folder = wanted.iter().position(|word| word == WRITE).map(|at| {

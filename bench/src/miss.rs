@@ -4,7 +4,7 @@ use lazy_layers_cache::{L1Options, LazyLayersCache};
 use multi_tier_cache::{Bytes, CacheStrategy};
 
 use crate::{
-    abandoned::survives_its_caller,
+    cancelled_load::survives_its_caller,
     measure::{Contender, block_on, key, median, ratio, sampled, value},
     peers::{amalgam, foyer, multi_tier},
     report::{AtMost, Report},

@@ -11,9 +11,9 @@ use std::{
 use lazy_layers_cache::{Codec, WireCodec};
 
 use crate::{
-    listings::{Listing, players, products},
     measure::{figures, median},
     report::{AtMost, Report},
+    sample_payloads::{Listing, players, products},
 };
 
 const ROUNDS: usize = 25;

@@ -10,8 +10,8 @@
     reason = "a command that cannot run may stop"
 )]
 
-#[path = "../server.rs"]
-mod server;
+#[path = "../redis_process.rs"]
+mod redis_process;
 
 use std::{
     process::ExitCode,
@@ -23,7 +23,7 @@ use lazy_layers_cache::{
     DistributedLock, EventBusOptions, FailSafe, L1Options, LazyLayersCache, NegativeCache,
     RedisTransport, Timeouts, WireCodec,
 };
-use server::Server;
+use redis_process::Server;
 use tokio::{runtime::Handle, time::sleep};
 
 type Cache = LazyLayersCache<u64, Vec<u8>>;

@@ -24,9 +24,9 @@ use super::{
     servers::{nats::NatsServer, rabbitmq::RabbitServer, redis::RedisServer},
 };
 use crate::{
+    drop_probe::Watched,
     measure::workers,
     report::{AtMost, Report},
-    watched::Watched,
 };
 
 const SAMPLES: usize = 2_000;

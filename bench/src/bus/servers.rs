@@ -10,4 +10,4 @@ pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 
 // Of these files, what the others look for beside them.
-use crate::server::process;
+use crate::redis_process::process;

@@ -13,8 +13,8 @@ use super::ASKED;
 use crate::{
     measure::{Numbers, block_on, key, median, workers},
     plot::Line,
+    redis_process::Server,
     report::Report,
-    server::Server,
 };
 
 type Cache = LazyLayersCache<String, String>;

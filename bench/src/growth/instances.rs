@@ -7,12 +7,12 @@ use lazy_layers_cache::{LazyLayersCache, RedisTransport, WireCodec};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
-    counted::Counted,
+    drop_probe::Watched,
     measure::{median, workers},
     plot::Line,
+    redis_process::Server,
     report::Report,
-    server::Server,
-    watched::Watched,
+    server_counters::Counted,
 };
 
 const TIMES: usize = 200;

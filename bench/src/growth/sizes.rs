@@ -10,8 +10,8 @@ use lazy_layers_cache::{L2Timeouts, LazyLayersCache, WireCodec};
 use crate::{
     measure::{Numbers, median, ratio, workers},
     plot::Line,
+    redis_process::Server,
     report::Report,
-    server::Server,
 };
 
 type Cache = LazyLayersCache<String, String>;

@@ -1,6 +1,6 @@
 //! What a redis-server and a process have done so far, as they and the kernel count it.
 
-use crate::server::Server;
+use crate::redis_process::Server;
 
 /// What a server has done so far.
 pub(crate) struct Counted {

@@ -14,8 +14,8 @@ use redis::aio::MultiplexedConnection;
 use crate::{
     measure::{Numbers, key, median, workers},
     peers::{AN_HOUR, tiers_of},
+    redis_process::Server,
     report::Report,
-    server::Server,
 };
 
 type Cache = LazyLayersCache<String, String>;

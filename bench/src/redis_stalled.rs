@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lazy_layers_cache::{L2Health, LazyLayersCache, WireCodec};
 use tokio::time::sleep;
 
-use crate::{measure::workers, report::Report, server::Server};
+use crate::{measure::workers, redis_process::Server, report::Report};
 
 type Cache = LazyLayersCache<String, String>;
 

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use lazy_layers_cache::{DistributedLock, L2Options, LazyLayersCache, WireCodec};
 use redis::Connection;
 
-use crate::{measure::block_on, report::Report, server::Server};
+use crate::{measure::block_on, redis_process::Server, report::Report};
 
 type Cache = LazyLayersCache<String, String>;
 

@@ -9,10 +9,10 @@ mod process;
 mod shop;
 
 use crate::{
-    counted::{Counted, cpu_seconds},
     measure::median,
+    redis_process::Server,
     report::Report,
-    server::Server,
+    server_counters::{Counted, cpu_seconds},
 };
 
 pub(crate) use self::child::{CHILD, serve};
