@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Client, aio::MultiplexedConnection};
 
-use super::shop::{Page, TTL, load};
+use super::workload::{Page, TTL, load};
 
 #[derive(Clone)]
 pub(super) struct Bare(MultiplexedConnection);

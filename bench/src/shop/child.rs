@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Changes, PROCESSES,
-    shop::{CHANGE, FAILURES, LOADS, Shop},
+    contenders::Shop,
+    workload::{CHANGE, Changes, FAILURES, LOADS, PROCESSES},
 };
 use crate::measure::{Numbers, workers};
 

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use quick_cache::sync::Cache;
 use tokio::task::JoinHandle;
 
-use super::{bare::Bare, shop::Page};
+use super::{bare::Bare, workload::Page};
 
 const CHANNEL: &str = "deleted";
 

@@ -4,9 +4,10 @@
 
 mod bare;
 mod child;
+mod contenders;
 mod floor;
 mod process;
-mod shop;
+mod workload;
 
 use crate::{
     measure::median,
@@ -17,12 +18,12 @@ use crate::{
 
 pub(crate) use self::child::{CHILD, serve};
 use self::{
+    contenders::{BARE, FLOOR, NAMES, OURS},
     process::Process,
-    shop::{BARE, FLOOR, NAMES, OURS},
+    workload::{Changes, PROCESSES},
 };
 
 const ROUNDS: usize = 3;
-const PROCESSES: usize = 3;
 
 /// What one contender came to in one round.
 struct Seen {
@@ -40,29 +41,6 @@ struct Seen {
     redis_cpu_micros: f64,
     /// Changes that did not reach Redis, in all.
     failures: f64,
-}
-
-/// Which products change.
-#[derive(Clone, Copy)]
-enum Changes {
-    /// Any of them, as in a shop whose keeper edits the catalogue.
-    Any,
-    /// Popular ones more often, as where every sale changes its product: then the keys that most
-    /// requests want are those that are gone most of the time.
-    Popular,
-}
-
-impl Changes {
-    fn say(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Popular => "popular",
-        }
-    }
-
-    fn said(word: &str) -> Self {
-        if word == "any" { Self::Any } else { Self::Popular }
-    }
 }
 
 pub(crate) fn run(report: &mut Report) {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Changes,
     child::{CHILD, Histogram},
+    workload::Changes,
 };
 
 pub(super) struct Process {

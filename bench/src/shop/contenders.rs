@@ -1,62 +1,25 @@
-//! What stands before the database: ours, the two nearest peers, Redis alone.
+//! The contenders: caches between the shop and its database. Ours, the two nearest peers, and Redis
+//! alone.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    bare::Bare,
+    floor::Floor,
+    workload::{FAILURES, Page, TTL, load},
 };
-
 use amalgam::provider::{MessagePackSerializer, RedisBackplane, RedisDistributedCache};
 use lazy_layers_cache::{L1Options, LazyLayersCache, RedisStore, RedisTransport, WireCodec};
 use multi_tier_cache::{
     CacheError, CacheManager, CacheSerializer, CacheStrategy, InvalidationConfig, MokaCacheConfig,
     RedisCache, serialization::MsgPackSerializer,
 };
-use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
-
-use super::{bare::Bare, floor::Floor};
 
 pub(super) const NAMES: [&str; 5] =
     ["Redis alone", "amalgam", "multi-tier", "lazy-layers", "no promises (floor)"];
 pub(super) const BARE: usize = 0;
 pub(super) const OURS: usize = 3;
 pub(super) const FLOOR: usize = 4;
-
-pub(super) const TTL: Duration = Duration::from_secs(60);
-/// What a query takes, and a change.
-const QUERY: Duration = Duration::from_millis(2);
-pub(super) const CHANGE: Duration = Duration::from_millis(2);
-
-/// The database counts its queries.
-pub(super) static LOADS: AtomicU64 = AtomicU64::new(0);
-/// Changes that the cache could not be told of: where the machine is too busy for its deadlines.
-pub(super) static FAILURES: AtomicU64 = AtomicU64::new(0);
-
-#[derive(Serialize, Deserialize, Clone)]
-pub(super) struct Page {
-    name: String,
-    vendor: String,
-    category: String,
-    price: u64,
-    stars: f64,
-    reviews: Vec<String>,
-}
-
-pub(super) async fn load() -> Page {
-    LOADS.fetch_add(1, Ordering::Relaxed);
-    sleep(QUERY).await;
-    Page {
-        name: "a sturdy lamp".to_owned(),
-        vendor: "Vendor 17, Portugal".to_owned(),
-        category: "bright things".to_owned(),
-        price: 1_999,
-        stars: 4.3,
-        reviews: vec!["A quiet lamp, and a handy one. I would buy it again, and again.".into(); 5],
-    }
-}
 
 #[derive(Clone)]
 pub(super) enum Shop {
