@@ -1,5 +1,5 @@
-//! A caller that goes away in the middle of its load, and nobody else waits: does the load end well
-//! all the same, and is its value there for the next?
+//! A caller that drops its future during its load, without other callers: does the load complete,
+//! and does the next caller get its value?
 
 use std::{
     sync::{
@@ -33,7 +33,7 @@ const NAMES: [&str; 6] = [
     "lazy-layers get_or_set",
 ];
 const LOAD: Duration = Duration::from_millis(20);
-/// A load that has not ended by then has gone with its caller.
+/// A load that has not completed by then was dropped with its caller.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(report: &mut Report) {
@@ -48,7 +48,7 @@ pub(crate) fn run(report: &mut Report) {
     report.end();
 }
 
-/// Found out anew in each run.
+/// Measured anew in each run.
 pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
     let tiers = multi_tier(10);
     let amalgam = amalgam(10);
@@ -58,7 +58,7 @@ pub(crate) fn survives_its_caller() -> [bool; NAMES.len()] {
         let moka = moka::future::Cache::<String, Value>::new(10);
         let foyer = foyer(10);
         let ours = LazyLayersCache::<String, [u8; 100]>::builder().build().expect("valid options");
-        // Callers have clones: with its last handle a cache may go, and its loads with it.
+        // Callers have clones: a cache may stop its loads when its last handle is dropped.
         [
             ends(|load| {
                 let quick = Arc::clone(&quick);
@@ -137,7 +137,7 @@ impl Load {
     }
 }
 
-/// Whether the load ends after its caller was aborted in the middle of it.
+/// Returns whether the load completes after its caller was aborted.
 async fn ends(call: impl FnOnce(Load) -> AbortHandle) -> bool {
     let load = Load::default();
     let caller = call(load.clone());

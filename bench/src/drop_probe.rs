@@ -1,4 +1,4 @@
-//! A value that says when nobody has it any more.
+//! A value that reports when its last reference is dropped.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub(crate) struct Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         if let Some(gone) = &self.gone {
-            // Who has stopped watching does not want to know.
+            // The receiver may be gone.
             let _ = gone.send(Instant::now());
         }
     }

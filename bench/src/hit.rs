@@ -1,4 +1,4 @@
-//! A hit: 10,000 resident keys asked for at random.
+//! A hit: random requests for 10,000 resident keys.
 
 use std::{collections::HashMap, hint::black_box};
 
@@ -14,13 +14,13 @@ use crate::{
 const KEYS: usize = 10_000;
 const WALK: usize = 100_000;
 const ROUNDS: usize = 61;
-/// Which contender the ratios are to.
+/// The contender that ratios refer to.
 const BASE: usize = 1;
-/// What is held to most of the limits, and what comes before the peers.
+/// The contender that most limits apply to; it stands before the peers.
 const OURS: usize = 4;
 
-/// Asks for random keys. A macro, so that nothing stands between the loop and the await: a closure
-/// that is async is a future of its own, which sync contenders do not pay for.
+/// Requests random keys. A macro, since an async closure would add a future of its own to the loop,
+/// which sync contenders do not have.
 macro_rules! walk {
     ($thread:expr, $keys:expr, |$key:ident| $get:expr) => {
         let mut numbers = Numbers::new($thread);
@@ -45,7 +45,7 @@ pub(crate) fn run(report: &mut Report) {
     let amalgam = amalgam(2 * KEYS);
     let foyer = foyer(2 * KEYS);
     let cached = cached::ShardedLruTtlCache::<String, Value>::new(2 * KEYS, AN_HOUR);
-    // It holds bytes; the typed call reads JSON out of them, here a text of 100 characters.
+    // It stores bytes; the typed call decodes JSON, here a text of 100 characters.
     let tiers = multi_tier(2 * KEYS);
     let json = Bytes::from(format!("\"{}\"", "x".repeat(100)));
     block_on(async {

@@ -1,5 +1,5 @@
-//! A hit in the shared level, with none in memory, beside the bare client that asks for the same
-//! and beside those peers that have a Redis behind their memory.
+//! A hit in L2 with an empty L1, beside the bare client that makes the same requests and beside the
+//! peers that have a Redis behind their memory.
 
 use std::{
     sync::Arc,
@@ -32,7 +32,7 @@ const NAMES: [&str; 5] = [
 ];
 const GET: usize = 1;
 
-/// Of one contender in one round.
+/// The measurements of one contender in one round.
 struct Seen {
     per_second: f64,
     p99_micros: f64,
@@ -49,7 +49,8 @@ pub(crate) fn run(report: &mut Report) {
             .ttl(Duration::from_secs(3_600))
             .without_l1()
             .l2(server.store(), WireCodec::new())
-            // Nobody is to give up where the machine is busy: the bare client would not.
+            // Generous limits, so that no call times out on a busy machine: the bare client has
+            // none.
             .l2_timeouts(L2Timeouts::default().read(PATIENCE).write(PATIENCE))
             .build()
             .expect("valid options");
@@ -113,7 +114,7 @@ pub(crate) fn run(report: &mut Report) {
             ));
             report.bar(name, per_second);
         }
-        // One task waits for the loopback, and 512 for the processors: the middle is the measure.
+        // One task waits for the loopback, and 512 for the processors, so 64 have the limit.
         let (throughput, limit) =
             (column(GET, |seen| seen.per_second).1, if tasks == 64 { 0.95 } else { 0.9 });
         report.at_least(&format!("{tasks} task(s): requests/s of get"), throughput, limit);
@@ -126,8 +127,8 @@ pub(crate) fn run(report: &mut Report) {
             report.bars("redis-hit", "/s");
         }
         report.note(
-            "100 characters, MessagePack in ours and amalgam, which decode it; bytes in multi-tier. \
-             amalgam is told to pass its memory over, and reads its markers (GET and HMGET); \
+            "100 characters, MessagePack in ours and amalgam, which decode it; bytes in \
+             multi-tier. amalgam is set to skip its memory, and reads its markers (GET and HMGET); \
              multi-tier has Redis as its one tier (GET and PTTL).",
         );
         report.end();
@@ -155,7 +156,7 @@ async fn ask(mut bare: MultiplexedConnection, key: &str) -> bool {
     !answer.0.is_empty() && answer.1 > 0
 }
 
-/// Lets so many tasks ask for so many keys each, one after the other.
+/// Runs `tasks` tasks, each of which requests its keys one after another.
 async fn drive<C, F>(
     tasks: usize,
     each: usize,

@@ -1,11 +1,9 @@
 //! The figures: this cache beside its peers, in one process, interleaved, as medians and ratios.
 //!
-//! `cargo run --release -p bench` runs all of it; names of tables after `--` run those only, and
-//! `--write <folder>` writes what was run: `-- --write docs/figures` makes docs/figures.md and its
-//! pictures.
-//! Tables of the shared level need the program redis-server, and `payloads` python3, whose zlib is
-//! the one in C.
-//! A ratio with a limit that does not hold is marked, and the exit code says so.
+//! `cargo run --release -p bench` runs all tables; names of tables after `--` select tables, and
+//! `--write <folder>` writes a page: `-- --write docs/figures` makes docs/figures.md and its
+//! pictures. Tables of L2 need the program redis-server, and `payloads` needs python3, whose zlib
+//! is the one in C. A ratio that exceeds its limit is marked and fails the program.
 
 #![expect(
     clippy::expect_used,

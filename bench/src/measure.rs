@@ -4,20 +4,20 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::runtime::Runtime;
 
-/// A contender: a name, and what it does for a number of operations on one thread.
+/// A contender: a name, and a function that makes a number of operations on one thread.
 pub(crate) struct Contender<'a> {
     pub(crate) name: &'static str,
     pub(crate) run: Box<dyn Fn(usize) + Sync + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    /// `walk` is told which thread it is on.
+    /// `walk` gets the number of its thread.
     pub(crate) fn new(name: &'static str, walk: impl Fn(usize) + Sync + 'a) -> Self {
         Self { name, run: Box::new(walk) }
     }
 }
 
-/// What a contender came to.
+/// The result of one contender.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figure {
     /// The median over the rounds: for `rounds`, nanoseconds per operation and thread.
@@ -27,7 +27,7 @@ pub(crate) struct Figure {
     pub(crate) ratio: f64,
 }
 
-/// Runs every contender once per round, on that many threads.
+/// Runs every contender once per round, on `threads` threads.
 pub(crate) fn rounds(
     contenders: &[Contender<'_>],
     base: usize,
@@ -38,7 +38,7 @@ pub(crate) fn rounds(
     figures(&sampled(contenders, threads, operations, rounds), base)
 }
 
-/// The same, round by round: a row for each contender.
+/// As [`rounds`], with the figures of each round: one row per contender.
 pub(crate) fn sampled(
     contenders: &[Contender<'_>],
     threads: usize,
@@ -86,7 +86,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-/// A runtime with so many threads that run tasks.
+/// A runtime with `threads` worker threads.
 pub(crate) fn workers(threads: usize) -> Runtime {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(threads).enable_all().build().expect("a runtime")

@@ -1,4 +1,4 @@
-//! Memory: what a million entries take, each container in a process of its own.
+//! Memory of a million entries, each container in a process of its own.
 
 use std::process::Command;
 
@@ -39,7 +39,7 @@ fn measured_in_a_child(what: &str) -> f64 {
     text.trim().parse().unwrap_or_else(|_| panic!("child `{what}` printed {text:?}"))
 }
 
-/// The child: fills one container and prints what that took.
+/// The child: fills one container and prints its memory.
 pub(crate) fn hold(what: &str) {
     let room = ENTRIES + ENTRIES / 20;
     let (before, held): (u64, Box<dyn std::any::Any>) = match what {

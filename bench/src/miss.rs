@@ -1,4 +1,4 @@
-//! A miss whose loader is ready at once: distinct keys, room for all.
+//! A miss whose loader is ready at once: distinct keys, with capacity for all.
 
 use lazy_layers_cache::{L1Options, LazyLayersCache};
 use multi_tier_cache::{Bytes, CacheStrategy};
@@ -12,7 +12,7 @@ use crate::{
 
 const KEYS: usize = 50_000;
 const ROUNDS: usize = 15;
-/// In the order of the contenders, which is that of `abandoned` too.
+/// In the order of the contenders, which is that of `cancelled_load` too.
 const MOKA: usize = 1;
 const OURS: usize = 5;
 
@@ -94,9 +94,9 @@ pub(crate) fn run(report: &mut Report) {
     }
     report.bars("miss", "ns");
     report.note(
-        "All coalesce. The loads of quick_cache, moka and multi-tier end with the caller that began \
-         them (table `abandoned`); foyer spawns every load as a task, ours and amalgam only one \
-         that is not ready at once.",
+        "All coalesce. The loads of quick_cache, moka and multi-tier end with the caller that \
+         began them (table `abandoned`); foyer spawns every load as a task, ours and amalgam \
+         only one that is not ready at once.",
     );
     report.end();
 }

@@ -1,5 +1,5 @@
-//! Payloads: what a listing of a megabyte is as bytes, and how long that takes both ways; and gzip
-//! beside zlib itself, the one in C, at the level that everybody takes.
+//! Payloads: the size of a megabyte of JSON in each encoding, the time to encode and decode it, and
+//! gzip beside zlib in C, at the default level.
 
 use std::{
     hint::black_box,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 const ROUNDS: usize = 25;
-/// Of the MessagePack behind a prefix.
+/// Size of the MessagePack with its prefix.
 const PREFIX: usize = 4;
 
 pub(crate) fn run(report: &mut Report) {
@@ -70,7 +70,7 @@ pub(crate) fn run(report: &mut Report) {
         }
         report.end();
         report.title(&format!("{name}: its MessagePack compressed"));
-        // What gzip adds to MessagePack, round by round.
+        // The time that gzip adds to MessagePack, round by round.
         let gzip: Vec<f64> =
             encoding[2].iter().zip(&encoding[1]).map(|(gzip, packed)| gzip - packed).collect();
         let zlib_took: Vec<f64> = by_zlib.iter().map(|(took, _)| *took).collect();
@@ -93,10 +93,10 @@ fn millis(work: impl FnOnce()) -> f64 {
     begun.elapsed().as_secs_f64() * 1e3
 }
 
-/// zlib in C, by way of Python, which is asked once a round and takes its own time.
+/// zlib in C, run by Python, which measures the time itself, once per round.
 ///
-/// Linked here, it would replace the one in Rust for the whole program: the crate flate2 has one
-/// or the other.
+/// Linked here, it would replace the one in Rust for the whole program: the crate flate2 has one or
+/// the other.
 struct Zlib {
     child: Child,
     ask: ChildStdin,

@@ -1,4 +1,4 @@
-//! The peers: which versions were linked, and how each is set up for what all are asked to do.
+//! The peers: their linked versions, and the setup of each for the common task.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ const NAMES: [&str; 8] = [
 ];
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// As Cargo.lock had them when this was built.
+/// The versions in Cargo.lock at build time.
 pub(crate) fn versions() -> String {
     let version = |name: &&str| {
         let head = format!("name = \"{name}\"\nversion = \"");
@@ -30,10 +30,10 @@ pub(crate) fn versions() -> String {
     NAMES.iter().map(version).collect::<Vec<_>>().join(", ")
 }
 
-/// Longer than any run, for those that must have one.
+/// Longer than any run, for peers that require a time to live.
 pub(crate) const AN_HOUR: Duration = Duration::from_secs(3_600);
 
-/// Memory alone; entries have an hour, as ours have.
+/// In memory only; entries live for an hour, as ours do.
 pub(crate) fn amalgam(room: usize) -> amalgam::Cache<Value> {
     amalgam::Cache::builder()
         .max_capacity(room as u64)
@@ -42,7 +42,7 @@ pub(crate) fn amalgam(room: usize) -> amalgam::Cache<Value> {
         .expect("valid options")
 }
 
-/// Memory alone: its first tier without a second.
+/// In memory only: its first tier without the second.
 pub(crate) fn multi_tier(room: usize) -> Arc<CacheManager> {
     let config =
         MokaCacheConfig { max_capacity: room as u64, time_to_live: AN_HOUR, time_to_idle: AN_HOUR };
@@ -56,7 +56,7 @@ pub(crate) async fn tiers_of(tier: Arc<dyn L2CacheBackend>) -> Arc<CacheManager>
     Arc::clone(builder.build().await.expect("valid options").cache_manager())
 }
 
-/// As memory alone; with a loader that is polled on a task of the runtime.
+/// In memory only; its loader is polled on a task of the runtime.
 pub(crate) fn foyer(room: usize) -> foyer_memory::Cache<String, Value> {
     foyer_memory::CacheBuilder::new(room).build()
 }

@@ -1,19 +1,19 @@
-//! Pictures of tables, as SVG that can be read on a light page and on a dark one.
+//! Draws tables as SVG, readable on a light and on a dark page.
 
 use std::fmt::Write;
 
-/// One line of a picture of lines: its name, and where it goes through.
+/// One line of a picture of lines: its name and its points.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
 const WIDTH: f64 = 760.0;
-/// Ours is the one to be found at a glance; the others differ in lightness too.
+/// Ours stands out; the others differ in lightness too.
 const OURS: &str = "#d9480f";
 const OTHERS: [&str; 6] = ["#4c8bd6", "#2f9e6e", "#8a63d2", "#b8860b", "#6b7885", "#c2528b"];
 
-/// Readable on white and on near black: the ink follows what the reader's browser prefers.
+/// Readable on white and on near black: the ink follows the browser's colour scheme.
 const STYLE: &str = "<style>\
 text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#24292f}\
 .title{font-size:14px;font-weight:600}.quiet{fill:#59636e}\
@@ -21,7 +21,7 @@ text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#24292f}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.quiet{fill:#9198a1}}\
 </style>";
 
-/// Horizontal bars, the longest as wide as there is room.
+/// Horizontal bars; the longest takes the full width.
 pub(crate) fn bars(title: &str, unit: &str, bars: &[(String, f64)]) -> String {
     const ROW: f64 = 24.0;
     const LABELS: f64 = 290.0;
@@ -125,7 +125,7 @@ impl Axis {
         Self { least: least.floor(), most: most.ceil().max(least.floor() + 1.0) }
     }
 
-    /// Where a value is, from 0 to 1.
+    /// The position of a value, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         (value.log10() - self.least) / (self.most - self.least)
     }
@@ -152,7 +152,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// With as many digits as say something: 0.35, 61, 1.2k, 3M.
+/// Formats a value with its significant digits: 0.35, 61, 1.2k, 3M.
 fn number(value: f64) -> String {
     let short = |value: f64, unit: &str| {
         let digits = usize::from(value < 10.0 && (value - value.round()).abs() > 0.05);

@@ -1,4 +1,4 @@
-//! Hit ratios of the eviction policies on made traces, as seen through each cache's own API.
+//! Hit ratios of the eviction policies on generated traces, measured through each cache's own API.
 
 use std::num::NonZero;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(report: &mut Report) {
     report.end();
 }
 
-/// Zipf-distributed keys; with scans, 20,000 keys that are asked for once after each 80,000.
+/// Zipf-distributed keys; with scans, 20,000 keys that are requested once after each 80,000.
 fn trace(exponent: f64, scans: bool) -> Vec<usize> {
     let mut sum = 0.0;
     let cumulative: Vec<f64> = (1..=KEYS)

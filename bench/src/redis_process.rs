@@ -1,4 +1,5 @@
-//! A redis-server of a table's own: on a free loopback port, saving nothing, gone with the table.
+//! A redis-server for one table: on a free loopback port, without persistence, ended with the
+//! table.
 
 #[path = "../../tests/it/support/process.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "a file of the tests")]
@@ -20,7 +21,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        // Between finding a free port and the server's taking it, another may: then try the next.
+        // Another program may take the free port before the server does. Then the next one is
+        // tried.
         for _ in 0..10 {
             let (dir, port) = (own_dir(), free_port());
             let mut command = Command::new("redis-server");
@@ -50,7 +52,7 @@ impl Server {
         self.client().get_connection().expect("it answers")
     }
 
-    /// A store that looks after its connection so seldom that nothing of it is measured.
+    /// A store whose supervisor checks the connection too rarely to be measured.
     pub(crate) fn store(&self) -> RedisStore {
         let mut options = RedisOptions::default();
         options.check_interval = Duration::from_secs(3_600);

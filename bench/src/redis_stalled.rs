@@ -1,4 +1,4 @@
-//! A Redis that is frozen: once the breaker is open, a load costs what its loader costs.
+//! A frozen Redis: once the circuit is open, a load costs no more than its loader.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(report: &mut Report) {
         }
         let opened = begun.elapsed();
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
-        // In turns, as the machine has good and bad moments.
+        // In turns, since the speed of the machine varies.
         for round in 0..ROUNDS {
             bare.extend(side_by_side(|_| async { drop(load().await) }).await);
             let calls = side_by_side(|number| {
@@ -65,7 +65,7 @@ async fn get(cache: &Cache, key: String) {
     cache.get_or_set(&key, || async { load().await }).await.expect("it loads");
 }
 
-/// How long each of ten calls took in each of eight tasks.
+/// The durations of ten calls in each of eight tasks.
 async fn side_by_side<F: Future<Output = ()> + Send + 'static>(
     call: impl Fn(usize) -> F,
 ) -> Vec<Duration> {

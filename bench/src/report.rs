@@ -1,10 +1,10 @@
-//! Tables on the terminal, what became of the limits in them, and all of it as a page with pictures.
+//! Prints tables and checks their limits, and writes both as a page with pictures.
 
 use std::{path::Path, process::ExitCode};
 
 use crate::plot::{self, Line};
 
-/// Collects the tables, and the limits that did not hold.
+/// Collects the tables, and the limits that were exceeded.
 #[derive(Default)]
 pub(crate) struct Report {
     missed: Vec<String>,
@@ -16,9 +16,9 @@ struct Table {
     title: String,
     lines: Vec<String>,
     note: String,
-    /// Of each row: what a picture shows of it.
+    /// The bar of each row.
     bars: Vec<(String, f64)>,
-    /// Names of files, and what is in them.
+    /// Names of files and their content.
     pictures: Vec<(String, String)>,
 }
 
@@ -39,7 +39,7 @@ impl Report {
         self.table().lines.push(text.to_owned());
     }
 
-    /// One figure, its ratio to the base, and whether the ratio keeps to its limit.
+    /// Prints one figure, its ratio to the base, and whether the ratio is within its limit.
     pub(crate) fn row(
         &mut self,
         name: &str,
@@ -60,12 +60,12 @@ impl Report {
         self.bar(name, value);
     }
 
-    /// For a picture of bars, where the line was no row.
+    /// Adds a bar for a line that is no row.
     pub(crate) fn bar(&mut self, name: &str, value: f64) {
         self.table().bars.push((name.to_owned(), value));
     }
 
-    /// A limit that is not a row's.
+    /// Checks a limit that belongs to no row.
     pub(crate) fn check(&mut self, what: &str, kept: bool) {
         self.line(&format!("{what}: {}", if kept { "ok" } else { "MISSED" }));
         if !kept {
@@ -73,7 +73,7 @@ impl Report {
         }
     }
 
-    /// A ratio to another than the table's base.
+    /// Checks a ratio to another base than the table's.
     pub(crate) fn at_most(&mut self, what: &str, ratio: f64, limit: f64) {
         self.check(&format!("{what}: {ratio:.2}x, at most {limit:.2}x"), ratio <= limit);
     }
@@ -82,20 +82,20 @@ impl Report {
         self.check(&format!("{what}: {ratio:.2}x, at least {limit:.2}x"), ratio >= limit);
     }
 
-    /// What each contender did, so that unlike things are not compared in silence.
+    /// Prints the task of each contender, so that differences between them are visible.
     pub(crate) fn note(&mut self, text: &str) {
         println!("  ({text})");
         text.clone_into(&mut self.table().note);
     }
 
-    /// The table's rows so far as a picture of bars.
+    /// Draws the rows of the table so far as bars.
     pub(crate) fn bars(&mut self, file: &str, unit: &str) {
         let table = self.table();
         let picture = plot::bars(&table.title, unit, &table.bars);
         table.pictures.push((file.to_owned(), picture));
     }
 
-    /// What grows with what: both axes are logarithmic.
+    /// Draws growth over two logarithmic axes.
     pub(crate) fn lines(&mut self, file: &str, x: &str, y: &str, lines: &[Line]) {
         let table = self.table();
         let picture = plot::lines(&table.title, x, y, lines);

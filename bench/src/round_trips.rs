@@ -1,5 +1,5 @@
-//! Round trips, counted where they arrive: how often the server read from us, and how many
-//! commands it ran, those inside scripts included.
+//! Round trips, counted by the server: its reads from the client, and its commands, including those
+//! in scripts.
 
 use std::cell::RefCell;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(report: &mut Report) {
             builder().distributed_lock(DistributedLock::enabled()).build().expect("valid options");
         let versioned = builder().l2_options(L2Options::default().versioning(true));
         let versioned = versioned.build().expect("valid options");
-        // What can hit does so, what is deleted is there; and the scripts are known.
+        // Warm up: hits hit, deletes find their key, and the server has the scripts.
         for cache in [&cache, &locking, &versioned] {
             for number in 0..TIMES {
                 let load = || async { Ok::<_, std::fmt::Error>(String::from("x")) };
@@ -56,13 +56,13 @@ pub(crate) fn run(report: &mut Report) {
                     $call(&$cache, number).await;
                 }
                 let after = counters.borrow_mut().read();
-                // A question is read before it counts and runs after it has counted.
+                // The server counts the read of INFO before it answers, and the command after.
                 let each = |now: u64, then: u64| (now - then - 1) as f64 / TIMES as f64;
                 let trips = each(after.0, before.0);
                 let commands = each(after.1, before.1);
                 report.check(
                     &format!("{:<34} {trips:>5.2} {commands:>7.2}  at most {}", $name, $limit),
-                    // One in a hundred may be what the call before gave back meanwhile.
+                    // One in a hundred may belong to the release of the call before.
                     trips <= f64::from($limit) + 0.05,
                 );
             };

@@ -1,5 +1,5 @@
-//! Two listings of a megabyte of JSON: one of products as shops have them, in many words, and one
-//! of players that says the same over and over.
+//! Two sample payloads of a megabyte of JSON: products with long descriptions, and players with
+//! much repetition.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,14 +1,14 @@
-//! What a redis-server and a process have done so far, as they and the kernel count it.
+//! Counters of a redis-server and of a process, as the server and the kernel keep them.
 
 use crate::redis_process::Server;
 
-/// What a server has done so far.
+/// The counters of a server.
 pub(crate) struct Counted {
-    /// Those inside scripts too.
+    /// Commands, including those in scripts.
     pub(crate) commands: f64,
-    /// Times that it read from a client: once a round trip.
+    /// Reads from clients: one per round trip.
     pub(crate) trips: f64,
-    /// In and out.
+    /// Bytes received and sent.
     pub(crate) bytes: f64,
     pub(crate) cpu_seconds: f64,
 }
@@ -35,10 +35,10 @@ impl Counted {
     }
 }
 
-/// Of a process so far, in its own code and in the kernel's (Linux).
+/// Processor seconds of a process, user and kernel (Linux).
 pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux' /proc");
-    // The program's name is in brackets, and may contain anything.
+    // The name of the program stands in brackets, and may contain any character.
     let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
     let field = |at: usize| -> f64 {
         let field = fields.split(' ').nth(at).and_then(|field| field.parse().ok());

@@ -1,4 +1,4 @@
-//! A stampede: 10,000 tasks want one cold key, whose loader takes 20 ms.
+//! A stampede: 10,000 tasks request one cold key, whose loader takes 20 ms.
 
 use std::{
     sync::{
@@ -62,7 +62,7 @@ pub(crate) fn run(report: &mut Report) {
     report.end();
 }
 
-/// One of each, cold; made anew for each round.
+/// One cold cache of each kind, made anew for each round.
 #[derive(Clone)]
 pub(crate) struct Contenders {
     load: Load,
@@ -128,7 +128,7 @@ impl Contenders {
 
 type Failed = std::fmt::Error;
 
-/// Takes 20 ms, and is counted.
+/// Takes 20 ms, and counts its runs.
 #[derive(Clone)]
 pub(crate) struct Load(pub(crate) Arc<AtomicUsize>);
 

@@ -1,5 +1,5 @@
-//! Whatever the bytes are: no panic, no overflow of the stack, bounded memory; and what was read
-//! can be written and read again as the same.
+//! Random payloads: no panic, no stack overflow, bounded memory; and a decoded value is the same
+//! after it was encoded and decoded again.
 //!
 //!     cargo +nightly fuzz run decode -- -rss_limit_mb=512
 

@@ -17,7 +17,7 @@ const KEYS: usize = 10_000;
 const WALK: usize = 20_000;
 const ROUNDS: usize = 31;
 const AN_HOUR: Duration = Duration::from_secs(3_600);
-/// What a hit of ours may be of one of hitbox.
+/// The limit of our hit's time, as a share of hitbox's.
 const LIMIT: f64 = 0.1;
 
 #[derive(Clone, Serialize, Deserialize, CacheableResponse)]
@@ -88,7 +88,7 @@ fn main() -> std::process::ExitCode {
         let (own, to_base) = (median(row.clone()), ratio(row, &samples[0]));
         println!("  {:<44} {own:>9.1} ns {to_base:>6.2}x", contender.name);
     }
-    println!("  (hitbox makes its key anew and decodes JSON each time; the others hand out an Arc)");
+    println!("  (each hit of hitbox builds its key and decodes JSON; the others return an Arc)");
     let own = ratio(&samples[1], &samples[2]);
     let kept = own <= LIMIT;
     let mark = if kept { "ok" } else { "MISSED" };

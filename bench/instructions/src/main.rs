@@ -1,5 +1,5 @@
-//! Calls to be counted in instructions, which no other guest of the machine can change:
-//! `scripts/instructions` runs this under callgrind, twice each, and takes the difference.
+//! Makes calls whose instructions are counted, a figure that other load of the machine does not
+//! change: `scripts/instructions` runs this program under callgrind twice and takes the difference.
 //!
 //! `instructions hit|miss quick_cache|get_l1|get_or_set <calls>`
 
@@ -11,9 +11,9 @@ use lazy_layers_cache::{L1Options, LazyLayersCache};
 
 type Value = Arc<[u8; 100]>;
 
-/// That there is room for.
+/// Capacity of the caches, in entries.
 const ROOM: usize = 2_000;
-/// Of each call, where all are to be misses.
+/// A key of its own for each call, so that all calls are misses.
 const MOST_CALLS: usize = 60_000;
 
 fn main() {

@@ -1,5 +1,5 @@
-//! Hours in minutes: three instances over one Redis and its Pub/Sub, with traffic, deletes and
-//! faults, and every ten seconds what the process holds. What grows, leaks.
+//! The soak test: three instances over one Redis and its Pub/Sub, with traffic, deletes and faults.
+//! Every ten seconds the resources of the process are recorded; a resource that grows, leaks.
 //!
 //! `cargo run --release -p bench --bin soak -- 30` runs for 30 minutes, which is the default.
 
@@ -34,10 +34,10 @@ const INSTANCES: usize = 3;
 const WORKERS: u64 = 6;
 const KEYS: u64 = 20_000;
 const EVERY: Duration = Duration::from_secs(10);
-/// By how much the last third may hold more than the first, which has warmed up.
+/// The growth that is allowed from the first third, after the warm-up, to the last third.
 const GROWTH: f64 = 1.15;
 
-/// What the process holds.
+/// The resources of the process.
 #[derive(Debug, Clone, Copy)]
 struct Holding {
     mib: f64,
@@ -135,7 +135,7 @@ fn build(server: &Server) -> Cache {
         .expect("valid options")
 }
 
-/// Reads, some of which are not waited for; now and then a write, a delete, a pattern.
+/// Reads, some of them cancelled, and at times a write, a delete or a pattern delete.
 async fn work(cache: Cache, seed: u64, until: Instant) {
     let mut random = seed + 1;
     let mut next = move |bound: u64| {
@@ -163,7 +163,7 @@ async fn work(cache: Cache, seed: u64, until: Instant) {
                 };
                 let read = cache.get_or_set(&key, load);
                 if what < 100 {
-                    // A caller that goes away.
+                    // A caller that drops its future.
                     let _ = tokio::time::timeout(Duration::from_millis(1), read).await;
                 } else {
                     let _ = read.await;

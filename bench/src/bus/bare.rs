@@ -1,5 +1,6 @@
-//! What the propagation of a delete is measured against: the client of each transport alone, on two
-//! sides which both listen, as instances do, and with the promises that the transport makes too.
+//! The base for the propagation of a delete: the client of each transport alone, with two
+//! subscribers, as two instances have them, and with the confirmations that the transport waits
+//! for.
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
@@ -26,13 +27,13 @@ use tokio::sync::{
 use super::servers::{nats::NatsServer, rabbitmq::RabbitServer, redis::RedisServer};
 
 const NAME: &str = "bare";
-/// As many bytes as the event of a delete has.
+/// The size of the message of a delete.
 const EVENT: [u8; 150] = [7; 150];
 
 type Ear = Box<dyn Fn() + Send>;
 type Publishing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// A publisher, which returns when its event is confirmed; and when the other side had each.
+/// A publisher, which returns when its message is confirmed, and the times of arrival at the peer.
 pub(super) struct Bare {
     publish: Box<dyn Fn() -> Publishing<'static> + Send + Sync>,
     received: UnboundedReceiver<Instant>,
@@ -49,7 +50,7 @@ impl Bare {
         Self { publish: Box::new(move || Box::pin(publish())), received }
     }
 
-    /// Seconds from the call that publishes to the receiver.
+    /// Seconds from the call of publish to the receiver.
     pub(super) async fn sample(&mut self) -> f64 {
         let begun = Instant::now();
         (self.publish)().await;
@@ -103,7 +104,7 @@ impl Bare {
         Self::new(publish, received)
     }
 
-    /// Confirmed by a message to oneself that follows.
+    /// Confirmed by a message to the publisher itself that follows.
     pub(super) async fn nats(server: &NatsServer) -> Self {
         let connect = || async { async_nats::connect(server.url()).await.expect("it answers") };
         let publisher = connect().await;
@@ -157,7 +158,7 @@ impl Bare {
             tokio::spawn(async move {
                 while let Some(Ok(message)) = messages.next().await {
                     note();
-                    // Where the table is done, so is the server.
+                    // The server ends with its table.
                     let _ = message.ack().await;
                 }
             });
@@ -230,12 +231,12 @@ impl Bare {
     }
 }
 
-/// What the two listeners call when something comes: the one beside the publisher, of which
-/// nothing is wanted, and the other.
+/// The callbacks of the two subscribers: the publisher's own, whose messages are ignored, and the
+/// peer's.
 fn ears() -> ([Ear; 2], UnboundedReceiver<Instant>) {
     let (sender, received) = unbounded_channel();
     let note = move || {
-        // Nobody waits for what comes when the table is done.
+        // The receiver is gone when the table is done.
         let _ = sender.send(Instant::now());
     };
     ([Box::new(|| ()), Box::new(note)], received)

@@ -1,5 +1,5 @@
-//! 100,000 deletes, each an event of its own, at once for one instance: how fast they are applied,
-//! on the one thread that the instance has, and what memory they take meanwhile.
+//! A burst of 100,000 deletes, one message each, for one instance: messages applied per second on
+//! one thread, and the memory of the queued messages.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const EVENTS: usize = 100_000;
 const ROUNDS: usize = 5;
 const MIB: f64 = (1 << 20) as f64;
 
-/// An event as another instance writes it.
+/// A message as another instance encodes it.
 #[derive(Serialize, Deserialize)]
 struct Delete {
     id: String,
@@ -45,7 +45,7 @@ pub(crate) fn run(report: &mut Report) {
     report.end();
 }
 
-/// Events per second, and by how many bytes memory has grown while all of them waited.
+/// Messages per second, and the growth of memory in bytes while all of them were queued.
 async fn burst(round: usize) -> (f64, f64) {
     let transport = LocalTransport::with_capacity(2 * EVENTS);
     let cache = LazyLayersCache::<String, u32>::builder()

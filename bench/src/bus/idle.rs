@@ -1,4 +1,4 @@
-//! Instances that have nothing to say to each other: messages on the wire, and processor time.
+//! Idle instances: messages on the wire, and processor time.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(report: &mut Report) {
     report.end();
 }
 
-/// Messages per second of all, and the percentage of a processor that they used.
+/// Messages per second of all instances, and the share of one processor in percent.
 async fn idle(instances: usize) -> (f64, f64) {
     let bus = SharedBus::new(1);
     let caches: Vec<Cache> = (0..instances).map(|_| build(&bus.link())).collect();
@@ -38,7 +38,7 @@ async fn idle(instances: usize) -> (f64, f64) {
         cache.ready().await.expect("it listens");
         cache.delete("k").await.expect("it is open");
     }
-    // Until the beats that follow a publish are over.
+    // Waits until the frequent beacons after a publication are over.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let (before, used, begun) = (bus.published(), processor_seconds(), Instant::now());
     tokio::time::sleep(WATCHED).await;

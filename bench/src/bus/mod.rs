@@ -1,4 +1,4 @@
-//! The bus: what a burst costs, what an idle instance does, and how soon a delete arrives.
+//! The bus: a burst of messages, idle instances, and the propagation of a delete.
 
 mod bare;
 mod burst;

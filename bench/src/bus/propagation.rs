@@ -1,11 +1,11 @@
-//! How long a delete takes from the call on one instance until the value is gone from the memory
-//! of another, beside the transport's own client with the same promises, turn and turn about.
+//! Propagation: the time from the call of delete on one instance until the value is gone from L1 of
+//! another, in turns with the transport's own client and the same confirmations.
 //!
-//! The value itself says when it is gone: memory held the last of it.
+//! The value's `Drop` reports the time: L1 held the last reference.
 //!
-//! One delete after the other, as a busy service does it; and for those who wonder, each after a
-//! rest of a millisecond, when the processor's caches hold neither's code and workers sleep. There
-//! the ratio is that of how much code there is to be fetched, so it has no limit.
+//! One table has one delete after another, as in a busy service. Another has a pause of a
+//! millisecond before each, so that the processor's caches are cold and the workers sleep. There
+//! the ratio depends on the amount of code that is fetched, so it has no limit.
 
 use std::{
     io,
@@ -49,7 +49,7 @@ struct Samples {
     bare: Vec<f64>,
 }
 
-/// What one transport came to.
+/// The result of one transport.
 struct Measured {
     busy: Samples,
     rested: Samples,
@@ -58,7 +58,7 @@ struct Measured {
 pub(crate) fn run(report: &mut Report) {
     report.title("a delete, from its call to a peer's memory, beside the bare client; 2 workers");
     let runtime = workers(2);
-    // On a worker, as all else is: the thread that waits for the runtime is none.
+    // On a worker thread, as all other work: the thread that blocks on the runtime is none.
     let table = runtime.spawn(async {
         [
             ("local", local().await),
@@ -122,7 +122,7 @@ async fn measure(mut pair: Pair, mut bare: Bare) -> Measured {
     Measured { busy, rested }
 }
 
-/// Turn and turn about.
+/// In turns.
 async fn sample(pair: &mut Pair, bare: &mut Bare, rest: Option<Duration>) -> Samples {
     let mut samples = Samples::default();
     for round in 0..WARM_UP + SAMPLES {
@@ -151,14 +151,14 @@ impl Pair {
         Self { deletes, hears, sender, gone }
     }
 
-    /// The peer's memory gets the value.
+    /// Puts the value into the peer's L1.
     async fn fill(&self) {
         let watched = Watched { gone: Some(self.sender.clone()) };
         let loader = || async { Ok::<_, io::Error>(watched) };
         drop(self.hears.get_or_set(KEY, loader).await.expect("it is loaded"));
     }
 
-    /// Seconds from the call that deletes to the peer's memory.
+    /// Seconds from the call of delete to the removal from the peer's L1.
     async fn sample(&mut self) -> f64 {
         let begun = Instant::now();
         self.deletes.delete(KEY).await.expect("it is open");
@@ -168,7 +168,7 @@ impl Pair {
     }
 }
 
-/// One that tells no values: what is deleted is in one memory only.
+/// An instance without broadcasts: a deleted value was in the L1 of one instance only.
 fn build(transport: impl Transport) -> LazyLayersCache<String, Watched> {
     let built = LazyLayersCache::builder().broadcast_set(false);
     let built = built.event_bus(lazy_layers_cache::EventBus::new(transport), WireCodec::new());

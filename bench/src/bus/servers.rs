@@ -1,4 +1,4 @@
-//! The servers of the tests: on free loopback ports, gone with their table.
+//! The servers of the tests: on free loopback ports, ended with their table.
 
 #[path = "../../../tests/it/support/certificate.rs"]
 mod certificate;
@@ -9,5 +9,5 @@ pub(crate) mod rabbitmq;
 #[path = "../../../tests/it/support/redis.rs"]
 pub(crate) mod redis;
 
-// Of these files, what the others look for beside them.
+// The other files of the tests import these from their parent.
 use crate::redis_process::process;

@@ -1,5 +1,5 @@
-//! Deletes at 100 to 10,000 a second at one instance: what becomes of hits on other keys at the one
-//! that hears of them, and how far behind it is.
+//! Deletes at 100 to 10,000 a second on one instance: the cost of hits on other keys at a peer, and
+//! the delay of the peer.
 
 use std::{
     hint::black_box,
@@ -70,20 +70,20 @@ pub(super) fn run(report: &mut Report) {
     }
     report.lines("growth-deletes", "deletes a second", "ns a hit", &[line]);
     report.note(
-        "Two instances in one process over Redis Pub/Sub, no shared level. A hit's figure is the \
+        "Two instances in one process over Redis Pub/Sub, no L2. A hit's figure is the \
          median of walks of 20,000, so it says what the deletes cost their neighbours, processors \
          shared.",
     );
     report.end();
 }
 
-/// Nanoseconds a hit of each walk.
+/// Nanoseconds per hit of each walk.
 fn read(cache: &Cache, done: &AtomicBool) -> Vec<f64> {
     let asked: Vec<String> = (0..ASKED).map(key).collect();
     let mut numbers = Numbers::new(1);
     let mut walks = Vec::new();
     block_on(async {
-        // Called where memory may not be believed, for the bus was not heard in time.
+        // The loader runs if L1 is untrusted because the bus was silent for too long.
         let load = || async { Ok::<_, std::fmt::Error>("x".repeat(100)) };
         while !done.load(Ordering::Relaxed) {
             let begun = Instant::now();
@@ -97,10 +97,10 @@ fn read(cache: &Cache, done: &AtomicBool) -> Vec<f64> {
     walks
 }
 
-/// How many a second there were, and how long after the last one the other had heard of it.
+/// Deletes per second, and the time from the last delete until the peer had applied it.
 async fn delete(deletes: &Cache, hears: &Cache, rate: f64) -> (f64, Duration) {
     let all = (rate * SECONDS) as usize;
-    // What the last one is to remove.
+    // The last delete removes this entry.
     let last = format!("deleted:{}", all - 1);
     let load = || async { Ok::<_, std::fmt::Error>("x".repeat(100)) };
     hears.get_or_set(&last, load).await.expect("it loads");

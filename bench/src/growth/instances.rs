@@ -1,5 +1,5 @@
-//! A delete in a fleet of 2 to 16 instances: how long until the last memory has heard of it, and
-//! what the server does and sends for it.
+//! A delete with 2 to 16 instances: the time until the last L1 has applied it, and the work and the
+//! bytes of the server.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ pub(super) fn run(report: &mut Report) {
     report.at_most("bytes per delete and instance, 16 to 2 instances", many / few, 1.25);
     report.lines("growth-instances", "instances", "", &lines);
     report.note(
-        "All instances in one process, each with its own connections; no shared level, so that a \
+        "All instances in one process, each with its own connections; no L2, so that a \
          delete is its event alone. Heartbeats are among what is counted.",
     );
     report.end();

@@ -21,7 +21,7 @@ pub(super) fn run(report: &mut Report) {
         let ours = crate::measure::block_on(filled(resident));
         let quick = quick_cache::sync::Cache::<String, _>::new(resident * 2);
         (0..resident).for_each(|number| quick.insert(key(number), value()));
-        // Spread over all of them.
+        // Spread over all keys.
         let asked: Vec<String> = (0..ASKED).map(|at| key(at * resident / ASKED)).collect();
         let (asked, quick, ours) = (&asked, &quick, &ours);
         let contenders = [

@@ -1,5 +1,5 @@
-//! How cost grows: with what else is resident or in flight, here; and with the number of keys, of
-//! waiters, of instances, of bytes and of deletes, in the files beside.
+//! The growth of cost: with other resident entries and loads in flight, here; with keys, waiters,
+//! instances, bytes and deletes, in the other files of this folder.
 
 mod deletes;
 mod instances;
@@ -19,8 +19,8 @@ use crate::{
 
 type Cache = LazyLayersCache<String, [u8; 100]>;
 
-/// Keys that are asked for. Few enough to stay in the processor's cache beside their entries, so
-/// that this measures our cost and not the memory's.
+/// Requested keys. Few enough for the processor's cache, so that the table measures the code and
+/// not the memory.
 const ASKED: usize = 256;
 const WALK: usize = 250_000;
 const ROUNDS: usize = 41;

@@ -1,12 +1,12 @@
-//! Deletes by pattern over 1,000 to 1,000,000 keys in memory, and how long the longest of them
-//! holds up a reader of another key.
+//! Deletes by pattern over 1,000 to 1,000,000 keys in L1, and the longest delay of a reader of
+//! another key.
 //!
-//! The machine holds readers up too: it takes the processor away from them. So a call is not judged
-//! by its wall time, but by what is left of it without the time that the thread was ready to run and
-//! was not let: Linux counts that for each thread (the second number of /proc/thread-self/schedstat).
-//! Waiting for a lock stays in, asleep or spinning, and so do page faults; and if the machine takes
-//! the processor from the thread that holds the lock, that wait stays in as well, for there is no
-//! telling it apart: on a busy machine the worst round is therefore not ours alone.
+//! The machine delays readers too, when it takes the processor from them. A call is therefore
+//! measured by its wall time minus the time that its thread was runnable but not running, which
+//! Linux counts per thread (the second number of /proc/thread-self/schedstat). Waiting for a lock
+//! counts, and so do page faults. If the machine takes the processor from the thread that holds the
+//! lock, that wait counts as well, since it cannot be told apart; so on a busy machine the worst
+//! round is partly the machine's.
 
 use std::{
     fs::File,
@@ -30,9 +30,9 @@ use crate::{
 type Cache = LazyLayersCache<String, [u8; 100]>;
 
 const ROUNDS: usize = 5;
-/// In more shards than one.
+/// Keys in more than one shard.
 const OTHERS: usize = 256;
-/// For the reader without a delete: as long as a delete of a million takes, about.
+/// Duration of the round without a delete: about that of a delete of a million keys.
 const AWHILE: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy)]
@@ -87,11 +87,11 @@ pub(super) fn run(report: &mut Report) {
 }
 
 struct Round {
-    /// By the delete.
+    /// Duration of the delete.
     took: Duration,
-    /// By the reader's longest call.
+    /// Duration of the reader's longest call.
     wall: Duration,
-    /// The most that a call was held up, by the rules above.
+    /// The longest delay of a call, by the rules above.
     held: Duration,
 }
 
@@ -151,7 +151,7 @@ fn read(cache: &Cache, done: &AtomicBool, together: &Barrier) -> (Duration, Dura
     (longest, held)
 }
 
-/// What the kernel says of this thread (Linux).
+/// The kernel's counters of this thread (Linux).
 struct Kernel(File);
 
 impl Kernel {
@@ -159,7 +159,7 @@ impl Kernel {
         Self(File::open("/proc/thread-self/schedstat").expect("Linux' /proc"))
     }
 
-    /// How long it was ready to run and did not.
+    /// The time that the thread was runnable but not running.
     fn made_it_wait(&self) -> Duration {
         let mut said = [0; 96];
         let length = self.0.read_at(&mut said, 0).expect("it can be read");

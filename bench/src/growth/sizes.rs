@@ -1,4 +1,4 @@
-//! Values of 16 bytes to 10 MB: a hit in memory, and one in Redis beside the bare client.
+//! Values of 16 bytes to 10 MB: a hit in L1, and a hit in Redis beside the bare client.
 
 use std::{
     hint::black_box,
@@ -58,7 +58,7 @@ pub(super) fn run(report: &mut Report) {
     report.end();
 }
 
-/// Microseconds of each way in each round.
+/// Microseconds of each contender in each round.
 async fn one_size(server: &Server, size: usize, times: usize) -> [Vec<f64>; 3] {
     let mut numbers = Numbers::new(size);
     let text: String = (0..size).map(|_| char::from(b'a' + numbers.below(26) as u8)).collect();

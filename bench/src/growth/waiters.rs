@@ -1,4 +1,4 @@
-//! One cold key and 1 to 10,000 that wait for it.
+//! One cold key and 1 to 10,000 waiting callers.
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
@@ -20,7 +20,7 @@ pub(super) fn run(report: &mut Report) {
         let mut samples = vec![Vec::new(); NAMES.len()];
         for round in 0..ROUNDS {
             for (contender, samples) in samples.iter_mut().enumerate() {
-                // The keys of the macro's static: none of them twice.
+                // The macro's cache is a static, so each round has keys of its own.
                 let number = 1_000 * waiters + round;
                 let contenders = Contenders::new(Load(Arc::new(AtomicUsize::new(0))), number);
                 let took = runtime.block_on(stampede(contender, contenders, waiters));

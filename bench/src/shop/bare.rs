@@ -13,7 +13,7 @@ impl Bare {
     pub(super) async fn open(client: &Client) -> Self {
         let connection = client.get_multiplexed_async_connection().await;
         let mut connection = connection.expect("it answers");
-        // Half a second by default, too little where the machine is busy.
+        // The default of half a second is too short on a busy machine.
         connection.set_response_timeout(Duration::from_secs(20));
         Self(connection)
     }

@@ -18,12 +18,13 @@ const IN_MEMORY: usize = 10_000;
 const TASKS: usize = 128;
 const WARM_UP: Duration = Duration::from_millis(2_000);
 const OPEN: Duration = Duration::from_millis(3_000);
-/// One request in so many changes something.
+/// One request in 100 changes a product.
 const READS_PER_WRITE: usize = 100;
-/// Requests made up beforehand, so that making them up is not measured; tasks begin anywhere.
+/// Requests generated beforehand, so that generating them is not measured; each task begins at a
+/// different one.
 const TRACE: usize = 1 << 18;
 
-/// Tells when it is warm, then serves for three seconds when told to, and reports.
+/// Reports when the cache is warm, serves for three seconds on a command, and reports the result.
 pub(crate) fn serve(contender: &str, url: &str, number: &str, changes: &str) {
     let runtime = workers(1);
     let number: usize = number.parse().expect("a number");
@@ -37,8 +38,8 @@ pub(crate) fn serve(contender: &str, url: &str, number: &str, changes: &str) {
     let trace = Arc::new(Trace { asked: popular, changed });
     runtime.block_on(async {
         let contender = contender.parse().expect("a number");
-        // What was ever asked for is in Redis, as in a shop that has been open for long. By a cache
-        // of its own, which has room for all: nobody is asked to displace in a hurry.
+        // All products are in Redis, as in a shop that has been open for long. A cache of its own,
+        // with capacity for all products, fills it, so that no eviction is measured.
         let filling = Shop::open(contender, url, PRODUCTS).await;
         fill(&filling, &keys, number).await;
         drop(filling);
@@ -55,12 +56,12 @@ pub(crate) fn serve(contender: &str, url: &str, number: &str, changes: &str) {
         let failures = FAILURES.load(Ordering::Relaxed);
         let (requests, seconds) = (latencies.count(), seconds.as_secs_f64());
         println!("{requests} {seconds} {loads} {failures} {}", latencies.say());
-        // The parent reads what this took, and ends it.
+        // The parent reads the counters of this process, and ends it.
         std::thread::sleep(Duration::from_secs(60));
     });
 }
 
-/// Each process has its part of the products.
+/// Fills the share of this process.
 async fn fill(shop: &Shop, keys: &Arc<[String]>, number: usize) {
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
@@ -107,7 +108,7 @@ async fn traffic(
                     if answered > end {
                         return latencies;
                     }
-                    // As a server would between two requests: let the others have their turn.
+                    // A server also yields to its other tasks between two requests.
                     tokio::task::yield_now().await;
                 }
             })
@@ -120,7 +121,7 @@ async fn traffic(
     all
 }
 
-/// Products, one request after the other.
+/// The sequence of requests.
 struct Trace {
     asked: Vec<u32>,
     changed: Vec<u32>,

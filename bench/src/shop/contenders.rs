@@ -83,7 +83,7 @@ impl Shop {
         }
     }
 
-    /// What a product costs: the page is looked up or loaded, and read.
+    /// Returns the price of a product: looks the page up or loads it.
     pub(super) async fn price(&self, key: &str) -> u64 {
         match self {
             Self::Bare(redis) => redis.page(key).await.price,
@@ -106,7 +106,7 @@ impl Shop {
         }
     }
 
-    /// It costs something else now, in the database.
+    /// Invalidates a product whose price has changed in the database.
     pub(super) async fn changed(&self, key: &str) {
         let told = match self {
             Self::Bare(redis) => {

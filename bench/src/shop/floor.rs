@@ -1,7 +1,7 @@
-//! What two tiers cost that promise nothing: memory, the bare client and Pub/Sub. Everyone loads for
-//! itself, a load may bring back what was deleted meanwhile, a lost message is lost, and Redis that
-//! is slow or down is so for the shop. It does not batch either, so it is a floor for comparison and
-//! not for everyone.
+//! The floor: two tiers without promises, made of quick_cache, the bare client and Pub/Sub. Every
+//! caller loads for itself, a load may bring back a deleted value, a lost message is lost, and a
+//! slow or absent Redis fails the shop. It does not batch, so a cache that does may be below this
+//! floor.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) struct Floor {
     _listener: Arc<Listener>,
 }
 
-/// Ends with the last handle.
+/// Aborts the subscriber when the last handle is dropped.
 struct Listener(JoinHandle<()>);
 
 impl Drop for Listener {

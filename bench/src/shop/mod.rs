@@ -1,6 +1,6 @@
-//! A realistic whole: three processes of a shop ask for products, popular ones more often, and one
-//! request in a hundred changes one. Ours, the two nearest peers, Redis alone and the floor of two
-//! tiers, each on a redis-server of its own, one after the other in each round.
+//! The shop: three processes request products, popular ones more often, and one request in a
+//! hundred changes a product. Ours, the two nearest peers, Redis alone and the floor, each on a
+//! redis-server of its own, one after another in each round.
 
 mod bare;
 mod child;
@@ -25,14 +25,14 @@ use self::{
 
 const ROUNDS: usize = 3;
 
-/// What one contender came to in one round.
+/// The result of one contender in one round.
 struct Seen {
     per_second: f64,
     /// In microseconds.
     p50: f64,
     p99: f64,
     p999: f64,
-    /// Per request, as the rest.
+    /// Per request, as the following fields.
     loads: f64,
     trips: f64,
     commands: f64,
@@ -77,7 +77,8 @@ fn days(report: &mut Report, changes: Changes) {
     ));
     for (at, name) in NAMES.iter().enumerate() {
         report.line(&format!(
-            "{name:<24} {:>10.0} {:>8.1} {:>8.0} {:>8.0} {:>8.4} {:>7.3} {:>9.3} {:>6.0} {:>7.2} {:>9.2}",
+            "{name:<24} {:>10.0} {:>8.1} {:>8.0} {:>8.0} {:>8.4} {:>7.3} {:>9.3} {:>6.0} {:>7.2} \
+             {:>9.2}",
             column(at, |seen| seen.per_second),
             column(at, |seen| seen.p50),
             column(at, |seen| seen.p99),
@@ -92,8 +93,8 @@ fn days(report: &mut Report, changes: Changes) {
         report.bar(name, column(at, |seen| seen.per_second));
     }
     let failures: Vec<f64> = (0..NAMES.len()).map(|at| column(at, |seen| seen.failures)).collect();
-    report.line(&format!("changes that could not be told to Redis, in this order: {failures:?}"));
-    // To the faster one of those that have two tiers.
+    report.line(&format!("changes whose delete failed, in this order: {failures:?}"));
+    // Ratios to the faster of the peers with two tiers.
     let speed = |at: &usize| column(*at, |seen| seen.per_second);
     let tiers = (0..NAMES.len()).filter(|at| ![BARE, OURS, FLOOR].contains(at));
     let nearest = tiers.max_by(|one, other| speed(one).total_cmp(&speed(other)));
@@ -125,7 +126,7 @@ fn days(report: &mut Report, changes: Changes) {
     report.end();
 }
 
-/// One contender's.
+/// Runs one contender.
 fn day(contender: usize, changes: Changes) -> Seen {
     let server = Server::start();
     let url = server.url();

@@ -1,4 +1,4 @@
-//! The parent's end of a process of the shop: this program again, told by lines.
+//! The parent's handle of a process of the shop: this program again, controlled by lines.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -41,7 +41,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until it is warm.
+    /// Waits until its cache is warm.
     pub(super) fn ready(&mut self) {
         assert_eq!(self.answer(), "ready", "a child of the shop");
     }

@@ -1,4 +1,4 @@
-//! The workload that all contenders serve: the product page, the database behind it, and the changes.
+//! The workload of all contenders: the product page, the database behind it, and the changes.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -11,13 +11,13 @@ use tokio::time::sleep;
 /// Processes of the shop.
 pub(super) const PROCESSES: usize = 3;
 pub(super) const TTL: Duration = Duration::from_secs(60);
-/// What a query takes, and a change.
+/// Duration of a query, and of a change.
 const QUERY: Duration = Duration::from_millis(2);
 pub(super) const CHANGE: Duration = Duration::from_millis(2);
 
 /// The database counts its queries.
 pub(super) static LOADS: AtomicU64 = AtomicU64::new(0);
-/// Changes that the cache could not be told of: where the machine is too busy for its deadlines.
+/// Changes whose delete failed, because the machine was too busy for the deadlines.
 pub(super) static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Serialize, Deserialize, Clone)]
@@ -46,10 +46,10 @@ pub(super) async fn load() -> Page {
 /// Which products change.
 #[derive(Clone, Copy)]
 pub(super) enum Changes {
-    /// Any of them, as in a shop whose keeper edits the catalogue.
+    /// Any product, as in a shop whose keeper edits the catalogue.
     Any,
-    /// Popular ones more often, as where every sale changes its product: then the keys that most
-    /// requests want are those that are gone most of the time.
+    /// Popular products more often, as in a shop where every sale changes its product: the most
+    /// requested keys are then missing most of the time.
     Popular,
 }
 

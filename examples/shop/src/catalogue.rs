@@ -1,4 +1,4 @@
-//! What the shop sells: makes the database's rows, the same in each run.
+//! The products of the shop: generates the rows of the database, the same in each run.
 
 use rusqlite::{Connection, params};
 
@@ -28,7 +28,7 @@ const THINGS: [&str; 10] =
     ["lamp", "kettle", "chair", "clock", "radio", "knife", "bag", "desk", "mug", "coat"];
 const COUNTRIES: [&str; 5] = ["Japan", "Portugal", "Kenya", "Chile", "Norway"];
 
-/// Fills an empty database; `progress` is told how many products there are so far.
+/// Fills an empty database; calls `progress` with the number of products so far.
 pub(crate) fn fill(
     connection: &mut Connection,
     progress: impl Fn(u64),

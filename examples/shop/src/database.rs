@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{catalogue, screen};
 
-/// What a product page shows.
+/// The content of a product page.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Page {
     pub(crate) name: String,
@@ -28,7 +28,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// About what it takes in memory, in bytes.
+    /// The approximate size in memory, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let texts = [&self.name, &self.vendor, &self.category].map(String::len);
         let reviews: usize = self.reviews.iter().map(|text| text.len() + size_of::<String>()).sum();
@@ -45,7 +45,7 @@ impl fmt::Display for Page {
     }
 }
 
-/// Handles are one database.
+/// A handle; clones refer to the same database.
 #[derive(Clone)]
 pub(crate) struct Database(Arc<Inner>);
 
@@ -72,7 +72,7 @@ impl Database {
         let begun = Instant::now();
         let path = folder.join(FILE);
         let mut connection = Connection::open(&path)?;
-        // A rollback journal, so that a writer's lock is felt by readers: that is our bad weather.
+        // With a rollback journal a writer's lock blocks readers: the tour uses it as its outage.
         connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF;")?;
         catalogue::fill(&mut connection, |products| {
             screen::progress(&format!("writing products: {}", screen::count(products)));
@@ -94,7 +94,7 @@ impl Database {
         Self::open(folder)
     }
 
-    /// The database that another process has created.
+    /// Opens the database that another process has created.
     pub(crate) fn open(folder: &Path) -> Result<Self, rusqlite::Error> {
         let path = folder.join(FILE);
         let open = |_| Ok(Arc::new(Mutex::new(Connection::open(&path)?)));
@@ -107,7 +107,7 @@ impl Database {
         })))
     }
 
-    /// Everything on a product's page, or `None` if there is no such product.
+    /// Reads a product page; `None` if the product does not exist.
     pub(crate) async fn page(&self, product: u64) -> Result<Option<Page>, rusqlite::Error> {
         self.0.queries.fetch_add(1, Ordering::Relaxed);
         let connection = self.connection().await;
@@ -115,7 +115,7 @@ impl Database {
         query.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
-    /// Changes what a product costs.
+    /// Changes the price of a product.
     pub(crate) async fn reprice(&self, product: u64, price: u64) -> Result<(), rusqlite::Error> {
         let connection = self.connection().await;
         connection.busy_timeout(Duration::from_secs(5))?;
@@ -123,12 +123,12 @@ impl Database {
         Ok(())
     }
 
-    /// Queries since this was last asked.
+    /// Returns the number of queries since the last call.
     pub(crate) fn take_queries(&self) -> u64 {
         self.0.queries.swap(0, Ordering::Relaxed)
     }
 
-    /// From now on a query that meets a lock waits this long and then fails.
+    /// Sets the time that a query waits for a lock before it fails.
     pub(crate) async fn wait_for_locks(&self, limit: Duration) -> Result<(), rusqlite::Error> {
         for connection in &self.0.connections {
             connection.lock().await.busy_timeout(limit)?;
@@ -136,7 +136,7 @@ impl Database {
         Ok(())
     }
 
-    /// Locks the whole database against readers, as a migration would, until it is dropped.
+    /// Locks the whole database against readers, as a migration would, until the lock is dropped.
     pub(crate) fn lock(&self) -> Result<Lock, rusqlite::Error> {
         let connection = Connection::open(&self.0.path)?;
         connection.busy_timeout(Duration::from_secs(5))?;

@@ -1,7 +1,7 @@
-//! A shop with a real database, a cache in front, and readers: what the cache does for it on a
-//! good day and on bad ones. Every number that is printed was measured in this run.
+//! A shop with a real database, a cache in front of it, and readers: with and without faults. Every
+//! printed number was measured in this run.
 //!
-//! `cargo run --release -p shop`, and with Redis as the level that two processes share
+//! `cargo run --release -p shop`, and for two processes that share a Redis
 //! `cargo run --release -p shop -- redis`
 
 mod catalogue;

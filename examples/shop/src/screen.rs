@@ -9,13 +9,14 @@ pub(crate) fn banner(text: &str) {
     println!("\n{text}\n{}", "=".repeat(text.chars().count()));
 }
 
-/// A scene's title, and in one sentence what is shown.
+/// Prints the title of a scene, and its subject in one sentence.
 pub(crate) fn scene(number: usize, title: &str, what: &str) {
     println!("\n{number}. {title}");
     println!("   {what}");
 }
 
-/// What is being worked on now. Overwritten by what comes next; silent where nobody watches.
+/// Prints the current step on a line that the next output overwrites. Prints nothing if the output
+/// is not a terminal.
 pub(crate) fn progress(text: &str) {
     if stdout().is_terminal() {
         print!("\r\x1b[2K   ... {text}");
@@ -69,7 +70,7 @@ pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.1} %", fraction * 100.0)
 }
 
-/// A time in the unit that a person would choose.
+/// A duration in a readable unit.
 pub(crate) fn time(time: Duration) -> String {
     match time.as_nanos() {
         0..1_000 => format!("{} ns", time.as_nanos()),

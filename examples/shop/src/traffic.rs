@@ -1,11 +1,11 @@
-//! Readers: several tasks that ask for products, the popular ones more often.
+//! The readers: several tasks that request products, popular products more often.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Which product is asked for next: Zipf-distributed, as in real shops.
+/// Chooses the next product: Zipf-distributed, as in real shops.
 pub(crate) struct Zipf {
     /// The share of all requests that goes to products up to each rank.
     cumulative: Vec<f64>,
@@ -28,19 +28,19 @@ impl Zipf {
         let sum = self.cumulative.last().copied().unwrap_or_default();
         let at = random.f64() * sum;
         let rank = self.cumulative.partition_point(|&upto| upto < at) as u64;
-        // So that popular products are not neighbours in the file.
+        // Shuffled, so that popular products are not neighbours in the file.
         rank * 7_919 % self.cumulative.len() as u64
     }
 }
 
-/// When readers stop.
+/// The condition on which readers stop.
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
     Requests(usize),
     Elapsed(Duration),
 }
 
-/// What the readers saw.
+/// The measurements of the readers.
 pub(crate) struct Seen {
     pub(crate) requests: usize,
     pub(crate) errors: usize,
@@ -54,7 +54,7 @@ impl Seen {
         (self.requests as f64 / self.took.as_secs_f64()) as u64
     }
 
-    /// The time within which this share of the requests was answered.
+    /// The response time that this share of the requests did not exceed.
     pub(crate) fn latency(&self, share: f64) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
         let at = (last as f64 * share).round() as usize;
@@ -64,7 +64,7 @@ impl Seen {
 
 pub(crate) const READERS: usize = 8;
 
-/// Sends readers out and waits for them. The products they ask for are the same in each run.
+/// Runs the readers to their end. Their requests are the same in each run.
 pub(crate) async fn read<F, Fut, E>(zipf: &Arc<Zipf>, until: Until, get: F) -> Seen
 where
     F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
@@ -73,7 +73,7 @@ where
     read_as(0, zipf, until, get).await
 }
 
-/// The same by another crowd, which asks for other products, as popular on the whole.
+/// As [`run`], with another sequence of requests of the same distribution.
 pub(crate) async fn read_as<F, Fut, E>(crowd: usize, zipf: &Arc<Zipf>, until: Until, get: F) -> Seen
 where
     F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
@@ -95,7 +95,7 @@ where
                     let asked = Instant::now();
                     errors += usize::from(get(product).await.is_err());
                     latencies.push(asked.elapsed());
-                    // As a server would between two requests: let the others have their turn.
+                    // A server also yields to its other tasks between two requests.
                     tokio::task::yield_now().await;
                 }
                 (latencies, errors)
@@ -105,7 +105,7 @@ where
     let mut latencies = Vec::new();
     let mut errors = 0;
     for reader in readers {
-        // A reader that panicked has said so on the terminal.
+        // The panic hook has reported a reader that panicked.
         let Ok((own, failed)) = reader.await else { continue };
         latencies.extend(own);
         errors += failed;

@@ -1,4 +1,4 @@
-//! Two processes of the shop and one Redis: what one of them loaded, the other finds.
+//! Two processes of the shop and one Redis: a page that one of them loaded serves the other.
 
 mod process;
 mod redis;
@@ -20,13 +20,13 @@ use crate::{
 };
 
 const REQUESTS: usize = 40_000;
-/// How long a page is fresh in a process' own memory, in scene 3.
+/// The time to live of a page in L1, in scene 3.
 const MEMORY: Duration = Duration::from_secs(1);
 const PRODUCT: u64 = 7;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// The parent: it asks nothing of the shop itself, it starts copies of this program that do.
+/// The parent: starts copies of this program, which make the requests.
 pub(crate) async fn play() -> Outcome {
     let begun = Instant::now();
     let redis = Redis::find()?;
@@ -118,7 +118,7 @@ pub(crate) async fn play() -> Outcome {
     Ok(())
 }
 
-/// Both at the same time, each with a crowd of its own.
+/// Runs both processes at the same time, each with readers of its own.
 fn busy(processes: &mut [Process; 2]) -> Result<[Report; 2], Box<dyn Error>> {
     let [one, two] = processes;
     one.begin_to_read(0, REQUESTS)?;

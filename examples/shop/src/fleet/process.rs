@@ -1,5 +1,5 @@
-//! A process of the shop: a copy of this program that is told what to do, a line each, and answers
-//! each with a line.
+//! A process of the shop: a copy of this program that reads commands and answers each, one line per
+//! command and answer.
 
 use std::{
     error::Error,
@@ -18,12 +18,12 @@ use crate::{
 };
 
 pub(crate) const CHILD: &str = "--process";
-/// Instead of a Redis' URL: none.
+/// Stands for the URL of Redis if there is none.
 pub(super) const ALONE: &str = "-";
 
 type Answer<T> = Result<T, Box<dyn Error>>;
 
-/// What a process saw of its readers.
+/// The measurements of one process.
 pub(super) struct Report {
     pub(super) requests: u64,
     pub(super) loads: u64,
@@ -35,7 +35,7 @@ pub(super) struct Report {
     pub(super) per_second: u64,
 }
 
-/// The parent's end.
+/// The parent's handle of a child process.
 pub(super) struct Process {
     child: Child,
     tell: ChildStdin,
@@ -75,7 +75,7 @@ impl Process {
         self.report()
     }
 
-    /// What a product costs, and where that was found.
+    /// The price of a product, and the source of the answer.
     pub(super) fn price(&mut self, product: u64) -> Answer<(u64, String)> {
         writeln!(self.tell, "price {product}")?;
         let answer = self.answer()?;
@@ -94,7 +94,7 @@ impl Process {
         self.answer().map(drop)
     }
 
-    /// Removes everything; says how much it was.
+    /// Removes all entries and returns their number.
     pub(super) fn clear(&mut self) -> Answer<u64> {
         writeln!(self.tell, "clear")?;
         Ok(self.answer()?.parse()?)
@@ -117,7 +117,7 @@ impl Drop for Process {
     }
 }
 
-/// The child.
+/// Runs the child.
 pub(crate) async fn child(folder: &str, place: &str) -> Answer<()> {
     let database = Database::open(Path::new(folder))?;
     let mut builder = LazyLayersCache::<u64, Page>::builder();
@@ -125,7 +125,7 @@ pub(crate) async fn child(folder: &str, place: &str) -> Answer<()> {
         let redis = RedisStore::at(place).prefix(prefix("shop", folder)).build()?;
         builder = builder.l2(redis, WireCodec::new());
     }
-    // Prices are in a cache of their own, whose memory keeps them for a second only.
+    // Prices have a cache of their own, whose L1 keeps them for one second only.
     let pages = builder.build()?;
     let prices = if place == ALONE { pages.clone() } else { prices(folder, place)? };
     let zipf = Zipf::new(PRODUCTS, 1.0);
@@ -186,13 +186,13 @@ pub(crate) async fn child(folder: &str, place: &str) -> Answer<()> {
                 prices.clear().await?;
                 println!("{size}");
             }
-            _ => return Err(format!("`{line}` is nothing that a process is told").into()),
+            _ => return Err(format!("`{line}` is no command of a process").into()),
         }
     }
     Ok(())
 }
 
-/// The folder's name is new in each run, and so no other run's keys are ours.
+/// The name of the folder is new in each run, so the keys of runs do not collide.
 fn prefix(name: &str, folder: &str) -> String {
     let run = Path::new(folder).file_name().unwrap_or_default();
     format!("{name}:{}:", run.to_string_lossy())

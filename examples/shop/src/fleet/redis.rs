@@ -1,5 +1,5 @@
-//! The Redis to share: the one that `REDIS_URL` names, else a redis-server of our own, which ends
-//! with us.
+//! The Redis that the processes share: the one at `REDIS_URL`, or else a redis-server that this
+//! program starts and ends.
 
 use std::{
     error::Error,
@@ -41,7 +41,8 @@ impl Redis {
     }
 
     fn start() -> Result<Self, Box<dyn Error>> {
-        // Between finding a free port and the server's taking it, another may: then try the next.
+        // Another program may take the free port before the server does. Then the next one is
+        // tried.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Memory is bounded, by entries or by weight, whatever is asked for.
+//! L1 is bounded, by entries or by weight, for any sequence of requests.
 
 use lazy_layers_cache::L1Options;
 

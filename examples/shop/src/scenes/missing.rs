@@ -1,4 +1,4 @@
-//! Products that do not exist, asked for again and again.
+//! Repeated requests for products that do not exist.
 
 use std::time::Duration;
 

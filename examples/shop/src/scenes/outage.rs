@@ -11,7 +11,7 @@ use crate::{
     traffic::{Seen, Until, Zipf, read},
 };
 
-/// The shop window: few enough to be all in memory when the weather turns.
+/// Products on display: few enough for all of them to be in L1 when the outage begins.
 const SHOWN: u64 = 500;
 const WEATHER: Duration = Duration::from_secs(2);
 

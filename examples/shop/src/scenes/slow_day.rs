@@ -71,7 +71,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     hard_timeout(database).await
 }
 
-/// A page that was never loaded has no stale copy to hide behind: then the hard timeout holds.
+/// A page that was never loaded has no stale copy, so the hard timeout applies.
 async fn hard_timeout(database: &Database) -> Outcome {
     let limit = Duration::from_millis(300);
     let cache = Pages::builder().timeouts(Timeouts::none().hard(limit)).build()?;
@@ -101,7 +101,7 @@ impl StoreFault {
     fn begin(database: Database) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&ended);
-        // A thread that may block: taking the lock waits for running queries.
+        // A blocking thread: the lock waits for running queries.
         let task = tokio::task::spawn_blocking(move || {
             while !stop.load(Ordering::Relaxed) {
                 let lock = database.lock()?;

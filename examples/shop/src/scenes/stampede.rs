@@ -1,4 +1,4 @@
-//! Ten thousand callers want the same page, which nobody has loaded yet.
+//! Ten thousand callers request one page that is not cached yet.
 
 use std::time::Instant;
 
