@@ -20,7 +20,7 @@ async fn what_only_rust_says_is_harmless_to_javascript() {
         let question = format!("peer.heard.some((event) => {is_heard})");
         eventually(what, || pair.javascript.is(&question)).await;
     }
-    // Beacons of one instance have one id, so that they push no other out of what is remembered.
+    // All beacons of an instance have one id, so that they evict no other id from dedupe.
     let beacons = "peer.heard.filter((event) => event.beacon).length";
     eventually("another beacon", || pair.javascript.is("peer.duplicates > 1")).await;
     assert_eq!(pair.javascript.ask(beacons), "1");
@@ -60,7 +60,7 @@ async fn ones_own_events_come_back_and_change_nothing() {
     eventually("it is back", || pair.javascript.ask("peer.own") != own).await;
     assert_eq!(pair.javascript.ask("peer.l1('q')"), "2");
     eventually("it is told", || pair.rust.get_l1("q").is_some()).await;
-    // What was published before came back before.
+    // An earlier publication has come back earlier.
     assert_eq!(*pair.rust.get_l1("k").unwrap(), json!(1));
     assert_eq!(pair.rust.stats().events_received - before, 1);
 }

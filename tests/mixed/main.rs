@@ -1,5 +1,5 @@
-//! A fleet of two languages: an instance of ours and one that does what those of the TypeScript
-//! package do, on one Redis. Needs Node.js and packages of npm, so it is not among the tests that
+//! Two languages: a Rust instance and one in JavaScript, which follows the TypeScript package, on
+//! one Redis. Needs Node.js and packages of npm, so it is not among the tests that
 //! `cargo test` runs: `scripts/mixed` does.
 
 #![expect(

@@ -30,7 +30,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Both have begun to listen, and the Rust instance for so long that it takes values.
+    /// Both have subscribed, and the Rust instance is past the window in which it refuses values.
     pub(crate) async fn start() -> Self {
         let server = RedisServer::start();
         let mut javascript = JavaScript::start(&server.url());
@@ -39,7 +39,7 @@ impl Pair {
         let mut asked = 0;
         eventually("values are taken", || {
             asked += 1;
-            // Another key each time: what is refused once is refused for a while.
+            // Another key each time: after a refusal a key is refused for five seconds.
             javascript.ask(&format!("peer.prime('warm{asked}', 1)"));
             (1..=asked).any(|number| rust.get_l1(&format!("warm{number}")).is_some())
         })

@@ -11,7 +11,10 @@ const LONG: &str =
     "Array.from({ length: 3000 }, (_, id) => ({ id, name: `Product ${id}`, at: 1.7e12 + id }))";
 
 fn long() -> Value {
-    let product = |id: u64| json!({ "id": id, "name": format!("Product {id}"), "at": 1_700_000_000_000 + id });
+    let product = |id: u64| {
+        let name = format!("Product {id}");
+        json!({ "id": id, "name": name, "at": 1_700_000_000_000 + id })
+    };
     (0..3_000).map(product).collect()
 }
 
@@ -32,7 +35,13 @@ async fn values_of_javascript_are_in_the_memory_of_rust() {
         ("new Date(1_700_000_000_123)", json!("2023-11-14T22:13:20.123Z")),
         (
             "({ id: 7, at: new Date(0), tags: ['a', null], none: undefined, big: 2 ** 40 })",
-            json!({ "id": 7, "at": "1970-01-01T00:00:00.000Z", "tags": ["a", null], "none": null, "big": 1_099_511_627_776_u64 }),
+            json!({
+                "id": 7,
+                "at": "1970-01-01T00:00:00.000Z",
+                "tags": ["a", null],
+                "none": null,
+                "big": 1_099_511_627_776_u64,
+            }),
         ),
         ("new Map([[1, new Set([2])]])", json!({ "1": [2] })),
         ("new Uint8Array([0, 255])", json!([0, 255])),
@@ -75,7 +84,8 @@ async fn values_of_rust_are_in_the_memory_of_javascript() {
     pair.rust.set("long", long()).await.unwrap();
     let same = |level: &str| {
         format!(
-            "(async () => JSON.stringify(await peer.{level}('long')) === JSON.stringify({LONG}, ['at', 'id', 'name']))()"
+            "(async () => JSON.stringify(await peer.{level}('long')) \
+             === JSON.stringify({LONG}, ['at', 'id', 'name']))()"
         )
     };
     eventually("a long value", || pair.javascript.ask("peer.l1('long')") != "undefined").await;
@@ -96,7 +106,7 @@ async fn what_is_loaded_in_either_is_not_loaded_in_the_other() {
     eventually("it is told", || pair.rust.get_l1("q").is_some()).await;
     let outcome = pair.rust.get_or_set("q", load).outcome().await.unwrap();
     assert_eq!((outcome.source, &*outcome.value), (Source::L1, &json!({ "from": "javascript" })));
-    // Nor is what was in Redis before the instance began to listen.
+    // Nor does it serve a value that was in Redis before the instance subscribed.
     pair.javascript.ask("peer.store('old', 7)");
     let outcome = pair.rust.get_or_set("old", load).outcome().await.unwrap();
     assert_eq!((outcome.source, &*outcome.value), (Source::L2, &json!(7)));

@@ -98,14 +98,15 @@ impl Sources {
             is_in_use &= !line.ends_with(';');
             counts
         });
-        words.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).any(|word| word == name)
+        let is_separator = |c: char| !c.is_alphanumeric() && c != '_';
+        words.flat_map(|line| line.split(is_separator)).any(|word| word == name)
     }
 
     /// The file that defines the item at the end of a path.
     fn definition(&self, path: &[String], depth: usize) -> Option<String> {
-        let length = (1..=path.len()).rev().find(|length| {
-            self.files.contains_key(&path[..*length].join("::"))
-        })?;
+        let length = (1..=path.len())
+            .rev()
+            .find(|length| self.files.contains_key(&path[..*length].join("::")))?;
         let module = path[..length].join("::");
         let file = &self.files[&module];
         // Perhaps the module only passes on what another one defines.
@@ -125,17 +126,19 @@ impl Sources {
         for root in ["crate::", "super::", "self::"] {
             for (at, _) in code.match_indices(root) {
                 let before = &code[..at];
-                if before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
+                let is_inner = |c: char| c.is_alphanumeric() || "_:$".contains(c);
+                if before.ends_with(is_inner) {
                     continue;
                 }
                 let line = before.rsplit('\n').next().unwrap_or_default().trim_start();
                 let is_reexport = line.starts_with("pub") && line.ends_with("use ");
                 let mut paths = Vec::new();
                 flatten(&mut code[at..].chars().peekable(), &mut Vec::new(), &mut paths);
-                imports.extend(paths.into_iter().map(|path| Import {
-                    path: absolute(module, &path),
-                    is_reexport,
-                }));
+                imports.extend(
+                    paths
+                        .into_iter()
+                        .map(|path| Import { path: absolute(module, &path), is_reexport }),
+                );
             }
         }
         imports
@@ -204,7 +207,7 @@ fn absolute(module: &str, path: &[String]) -> Vec<String> {
     base
 }
 
-/// One circle of imports, if there is one: each file imports from the next, the last from the first.
+/// Returns one circle of imports: each file imports from the next, the last from the first.
 pub(crate) fn circle(graph: &Graph) -> Option<Vec<String>> {
     let mut done = BTreeSet::new();
     graph.keys().find_map(|file| visit(graph, file, &mut Vec::new(), &mut done))
@@ -223,7 +226,8 @@ fn visit(
         return None;
     }
     trail.push(file.to_owned());
-    let found = graph.get(file).into_iter().flatten().find_map(|next| visit(graph, next, trail, done));
+    let mut targets = graph.get(file).into_iter().flatten();
+    let found = targets.find_map(|next| visit(graph, next, trail, done));
     trail.pop();
     done.insert(file.to_owned());
     found

@@ -64,8 +64,10 @@ fn planted_faults_are_found() {
     planted.add("l1/planted.rs", "use crate::flight::table::FlightTable;\n");
     planted.add("time/planted.rs", "fn now() -> u64 { crate::cache::state::now() }\n");
     planted.add("l2/planted_a.rs", "use super::planted_b::B;\n");
-    planted.add("l2/planted_b.rs", "pub(super) use super::planted_c::{self, C as D, B};\nfn b(_: B) {}\n");
-    planted.add("l2/planted_c.rs", "use crate::{\n    error::Error,\n    l2::{\n        planted_a,\n        store::Store,\n    },\n};\n");
+    let reexport = "pub(super) use super::planted_c::{self, C as D, B};";
+    planted.add("l2/planted_b.rs", &format!("{reexport}\nfn b(_: B) {{}}\n"));
+    let nested = "use crate::{\n    error::Error,\n    l2::{planted_a, store::Store},\n};\n";
+    planted.add("l2/planted_c.rs", nested);
     let graph = planted.graph();
     let wrong = arrows_against_the_order(&graph);
     assert_eq!(
