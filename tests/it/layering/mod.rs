@@ -111,6 +111,21 @@ fn no_file_is_longer_than_400_lines() {
     }
 }
 
+#[test]
+fn documents_name_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/guarantees.md"] {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        let is_path = |quoted: &&str| quoted.ends_with(".rs") || quoted.ends_with('/');
+        for path in text.split('`').skip(1).step_by(2).filter(is_path) {
+            let exists = ["", "src", "src/options", "src/adapters/redis", "tests/it"]
+                .iter()
+                .any(|folder| root.join(folder).join(path).exists());
+            assert!(exists, "{document} names {path}");
+        }
+    }
+}
+
 fn source_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
 }
