@@ -128,11 +128,11 @@ impl<C, T> FlightTable<C, T> {
         let shard = &mut *guard;
         let open = shard.keys.get_mut(key).and_then(|state| state.joinable.as_ref());
         let has_slot = open.is_some();
+        // mutant coalescing: remove
         if let Some(open) = open
             && !bypass
             && now.saturating_sub(open.began) <= self.limits.max_age
         {
-            // mutant coalescing: if false
             if open.followers.load(Ordering::Relaxed) < self.limits.max_followers {
                 open.followers.fetch_add(1, Ordering::Relaxed);
                 return Join::Follow(Follower { flight: Arc::clone(open) });
