@@ -175,8 +175,8 @@ impl BusClient {
             _ => Vec::new(),
         };
         let now = sink.now();
-        let disposition = self.session.lock().classify(now, &message);
-        match disposition {
+        let classified = self.session.lock().classify(now, &message);
+        match classified.disposition {
             Disposition::Apply { value_admissible } => {
                 apply(sink, &message, tickets, value_admissible).await;
             }
@@ -187,7 +187,7 @@ impl BusClient {
             Disposition::Own => {}
         }
         let (now, random) = (sink.now(), fastrand::f64());
-        let is_hello = self.session.lock().on_applied(now, &message, disposition, random);
+        let is_hello = self.session.lock().on_applied(now, classified, random);
         if is_hello {
             self.work.notify_one();
         }

@@ -45,9 +45,17 @@ struct Identity {
     incarnation: Arc<str>,
 }
 
+/// A message that was classified. The subscriber carries out its disposition and then hands it to
+/// [`Session::on_applied`]; if the subscriber is dropped before, the message counts as not
+/// received.
+#[must_use]
+pub(crate) struct Classified<'a> {
+    message: &'a Message<'a>,
+    pub(crate) disposition: Disposition,
+}
+
 /// What the subscriber has to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
 pub(crate) enum Disposition {
     /// Apply it. `value_admissible`: its value, if it has one, is no older than any delete of its
     /// keys that this instance knows.
@@ -158,7 +166,11 @@ impl Session {
     ///
     /// The subscriber must hold the tickets of the keys already: a delete of this instance that
     /// comes after this call revokes them.
-    pub(crate) fn classify(&mut self, now: u64, message: &Message<'_>) -> Disposition {
+    pub(crate) fn classify<'a>(&mut self, now: u64, message: &'a Message<'a>) -> Classified<'a> {
+        Classified { message, disposition: self.disposition(now, message) }
+    }
+
+    fn disposition(&mut self, now: u64, message: &Message<'_>) -> Disposition {
         let is_own = match &message.stamp {
             Some(stamp) => *stamp.incarnation == *self.identity.incarnation,
             None => *message.source == *self.identity.source,
@@ -192,13 +204,8 @@ impl Session {
     /// called counts as never received.
     ///
     /// Returns whether the message is a hello, which the publisher must answer.
-    pub(crate) fn on_applied(
-        &mut self,
-        now: u64,
-        message: &Message<'_>,
-        disposition: Disposition,
-        random: f64,
-    ) -> bool {
+    pub(crate) fn on_applied(&mut self, now: u64, classified: Classified<'_>, random: f64) -> bool {
+        let Classified { message, disposition } = classified;
         let (hello, subscription) = match message.kind {
             MessageKind::Beacon { hello, subscription } => (Some(hello), subscription),
             _ => (None, None),
