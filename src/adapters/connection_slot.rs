@@ -23,12 +23,15 @@ impl<C> ConnectionSlot<C> {
 
     /// Returns the current connection if `is_usable` accepts it, else runs `connect`. The limit
     /// covers the wait for another caller that is connecting, too.
-    pub(crate) async fn get_or_connect(
+    pub(crate) async fn get_or_connect<F>(
         &self,
         limit: Duration,
         is_usable: impl FnOnce(&C) -> bool,
-        connect: impl Future<Output = Result<C, BoxError>>,
-    ) -> Result<Arc<C>, BoxError> {
+        connect: impl FnOnce() -> F,
+    ) -> Result<Arc<C>, BoxError>
+    where
+        F: Future<Output = Result<C, BoxError>>,
+    {
         runtime()?;
         timeout_named(limit, "connect", async {
             let mut current = self.0.lock().await;
@@ -36,7 +39,8 @@ impl<C> ConnectionSlot<C> {
                 return Ok(Arc::clone(connection));
             }
             *current = None;
-            let connection = Arc::new(connect.await?);
+            // Boxed, because the futures of the clients are large, and most calls need none.
+            let connection = Arc::new(Box::pin(connect()).await?);
             *current = Some(Arc::clone(&connection));
             Ok(connection)
         })

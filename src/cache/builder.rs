@@ -29,6 +29,8 @@ use crate::{
     time::{Clock, SystemClock, millis},
 };
 
+type StoreWithCodec<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
+
 /// Builds a [`LazyLayersCache`]. Its methods neither panic nor connect; [`build`](Self::build)
 /// checks the options.
 #[must_use = "nothing happens before build()"]
@@ -36,7 +38,7 @@ pub struct CacheBuilder<K: ?Sized, V> {
     options: CacheOptions,
     clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
-    l2: Option<(Arc<dyn Store>, Arc<dyn Codec<V>>)>,
+    l2: Option<StoreWithCodec<V>>,
     bus: Option<(EventBus, Arc<dyn Codec<V>>)>,
     keys: PhantomData<fn(&K)>,
 }

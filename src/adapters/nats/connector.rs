@@ -26,7 +26,7 @@ impl Connector {
     /// Returns the current connection, or connects, within `connect_timeout`.
     pub(crate) async fn get(&self) -> Result<Arc<Connection>, BoxError> {
         let is_usable = |connection: &Connection| !connection.liveness.has_ended();
-        self.slot.get_or_connect(self.options.connect_timeout, is_usable, self.open()).await
+        self.slot.get_or_connect(self.options.connect_timeout, is_usable, || self.open()).await
     }
 
     /// Runs a call on the current connection, within `confirm_timeout`.

@@ -98,7 +98,7 @@ impl RabbitMqTransport {
     where
         F: Future<Output = Result<T, BoxError>>,
     {
-        let connect = Publisher::open(&self.origin, &self.topology);
+        let connect = || Publisher::open(&self.origin, &self.topology);
         let limit = self.options.connect_timeout;
         let publisher = self.publisher.get_or_connect(limit, Publisher::is_usable, connect).await?;
         // The client would queue a message for a blocked connection in memory.

@@ -138,7 +138,7 @@ impl ConnectionHandle {
         let (sender, receiver) = watch::channel(State::Connecting);
         let (context, shared) = (Arc::clone(&self.context), Arc::clone(&self.shared));
         let supervisor = Supervisor { context, shared, sender: sender.clone() };
-        runtime.spawn(async move { run_until(supervisor.run(), sender.closed()).await });
+        runtime.spawn(async move { run_until(Box::pin(supervisor.run()), sender.closed()).await });
         *state = Some((receiver.clone(), runtime));
         Ok(receiver)
     }

@@ -204,6 +204,7 @@ impl Session {
     /// called counts as never received.
     ///
     /// Returns whether the message is a hello, which the publisher must answer.
+    #[expect(clippy::needless_pass_by_value, reason = "a message is recorded once")]
     pub(crate) fn on_applied(&mut self, now: u64, classified: Classified<'_>, random: f64) -> bool {
         let Classified { message, disposition } = classified;
         let (hello, subscription) = match message.kind {

@@ -39,7 +39,7 @@ pub(crate) enum Address {
     /// The URLs of the sentinels and of the master, whose host is the name that sentinels know.
     Sentinel(Vec<String>, String),
     /// Made from a client or a connection of the application.
-    Ready(Endpoint),
+    Ready(Box<Endpoint>),
 }
 
 impl Address {
@@ -47,7 +47,7 @@ impl Address {
     /// `timeout` each to connect for commands about keys.
     pub(crate) fn build(self, tls: TlsMaterial, timeout: Duration) -> Result<Endpoint, BuildError> {
         Ok(match self {
-            Self::Ready(endpoint) => endpoint,
+            Self::Ready(endpoint) => *endpoint,
             Self::Server(url) => Endpoint::Server(client(&url, &tls)?),
             Self::Sentinel(urls, master) => Endpoint::Sentinel(Sentinel::new(&urls, &master, tls)?),
             Self::Cluster(urls) => {

@@ -127,6 +127,9 @@ impl<R: BatchRequest> Queue<R> {
     }
 }
 
+/// A request that its caller sends, and its place among the requests in flight, if it has one.
+type Direct<R> = (R, Option<InFlight<R>>);
+
 impl<R: BatchRequest> Batcher<R> {
     pub(crate) fn new(sender: &Arc<RequestSender>) -> Arc<Self> {
         let queue = Queue {
@@ -172,10 +175,7 @@ impl<R: BatchRequest> Batcher<R> {
 
     /// Queues a request for the worker, which passes on the reply. `Err`: the caller must send the
     /// request itself.
-    fn enqueue(
-        self: &Arc<Self>,
-        request: R,
-    ) -> Result<oneshot::Receiver<Reply<R>>, (R, Option<InFlight<R>>)> {
+    fn enqueue(self: &Arc<Self>, request: R) -> Result<oneshot::Receiver<Reply<R>>, Direct<R>> {
         // The keys of a Cluster are on different servers.
         if self.sender.context.endpoint.is_cluster() {
             return Err((request, None));

@@ -35,12 +35,12 @@ impl RedisStore {
     pub fn over(
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
     ) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Address::Ready(Endpoint::External(Arc::new(connection))))
+        RedisStoreBuilder::new(Address::Ready(Box::new(Endpoint::External(Arc::new(connection)))))
     }
 
     /// Uses a connection of the application to a Cluster.
     pub fn over_cluster(connection: ClusterConnection) -> RedisStoreBuilder {
-        RedisStoreBuilder::new(Address::Ready(Endpoint::ExternalCluster(connection)))
+        RedisStoreBuilder::new(Address::Ready(Box::new(Endpoint::ExternalCluster(connection))))
     }
 }
 

@@ -33,7 +33,7 @@ redis_builder!(
 impl RedisTransport {
     /// Uses a single server, with connections that a client of the application makes.
     pub fn over(client: Client) -> RedisTransportBuilder {
-        RedisTransportBuilder::new(Address::Ready(Endpoint::Server(client)))
+        RedisTransportBuilder::new(Address::Ready(Box::new(Endpoint::Server(client))))
     }
 }
 

@@ -77,7 +77,7 @@ impl RedisTransport {
             timeout_named(limit, "answer", sending).await?.extract_error()?;
             return Ok(());
         }
-        let connecting = PublisherConnection::open(&self.endpoint, &self.options);
+        let connecting = || PublisherConnection::open(&self.endpoint, &self.options);
         let is_usable = PublisherConnection::is_usable;
         let connection =
             slot.get_or_connect(self.options.connect_timeout, is_usable, connecting).await?;
