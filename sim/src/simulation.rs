@@ -125,7 +125,7 @@ impl Simulation {
             sleep_until(self.start + ms(at)).await;
             match moment {
                 Moment::Action(Action::Call { slot, call, cancel_after }) => {
-                    self.call(*slot, *call, *cancel_after)
+                    self.call(*slot, *call, *cancel_after);
                 }
                 Moment::Action(Action::Fault(fault)) => self.begin_fault(fault),
                 Moment::End(fault) => self.end_fault(fault, fair),

@@ -149,7 +149,7 @@ async fn a_batch_of_small_values_can_hold_other_types_large_values_and_values_wi
                 assert_eq!((Some(value), ttl.is_none()), (expected, number == 9));
             }
             LeaseResponse::Load { lease: Some(_), stale: None } => {
-                assert_eq!(expected, None, "{number}")
+                assert_eq!(expected, None, "{number}");
             }
             other => panic!("{number}: {other:?}"),
         }
@@ -186,7 +186,7 @@ async fn a_lease_that_the_server_refuses_to_store_fails_its_own_caller_only() {
         let (number, begun) = done.unwrap();
         match (begun, expected(number)) {
             (Ok(LeaseResponse::Fresh(StoredValue { value, .. })), Some(expected)) => {
-                assert_eq!(value, expected)
+                assert_eq!(value, expected);
             }
             (Err(error), None) => assert!(error.to_string().contains("NOREPLICAS"), "{error}"),
             other => panic!("{number}: {other:?}"),
