@@ -229,7 +229,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Box::pin(l2.publish(ticket.key(), &lease, value, ttl)).await
     }
 
-    /// Fills L1. `None` if a delete revoked the ticket.
+    /// Fills L1. `None` if a delete, a `set` or a later load revoked the ticket.
     fn fill(
         &self,
         ticket: &mut Ticket<V>,
@@ -248,7 +248,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Some(displaced)
     }
 
-    /// Fills L1 with a negative entry. `None` if a delete revoked the ticket.
+    /// Fills L1 with a negative entry. `None` if a delete, a `set` or a later load revoked the
+    /// ticket.
     fn fill_missing(
         &self,
         ticket: &mut Ticket<V>,
@@ -280,8 +281,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.drop_displaced(displaced);
     }
 
-    /// Finds the entry to serve after a failed load. If the entry is stale, throttles the key: no
-    /// load starts until the throttle pause is over.
+    /// Finds the entry to serve after a failed load. If the entry is stale and the ticket is still
+    /// valid, throttles the key: no load starts until the throttle pause is over.
     ///
     /// An entry of L1 is served whatever happened meanwhile, because its writer had the right to
     /// write it. The stale entry of the flight is served only if no value was published or deleted

@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::BuildHasher};
 use super::shared_result::Flight;
 use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
 
-/// Limits on joining. A load above a limit is not refused; other callers just cannot join it.
+/// Limits on joining. Above a limit a caller does not join: it loads for itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Callers do not join a flight older than this, in milliseconds.
@@ -16,7 +16,8 @@ pub(crate) struct Limits {
     pub(crate) max_followers: usize,
 }
 
-/// `C` is the context of a flight, known from its start; `T` is its result.
+/// All joinable flights and issued tickets, by key. `C` is the context of a flight, known from its
+/// start; `T` is its result.
 pub(crate) struct FlightTable<C, T> {
     shards: Box<[Mutex<Shard<C, T>>]>,
     hasher: foldhash::fast::RandomState,
@@ -36,11 +37,13 @@ struct Shard<C, T> {
 struct KeyState<C, T> {
     /// The flight that callers join.
     joinable: Option<Arc<Flight<C, T>>>,
-    /// A ticket below this may not publish: the key was deleted, or a later load has published.
+    /// A ticket below this may not publish: the key was deleted or `set`, or a later load has
+    /// published.
     publish_watermark: u64,
-    /// A ticket below this may not overwrite: the key was deleted.
+    /// A ticket below this may not overwrite: the key was deleted or `set`.
     delete_watermark: u64,
-    /// The stale value of a flight below this is outdated: a value was published or deleted since.
+    /// A flight whose ticket is below this may not serve its stale value: a value was published
+    /// or deleted since.
     stale_watermark: u64,
     /// Number of issued tickets of this key. At 0 the table drops the state.
     tickets: usize,
@@ -80,7 +83,8 @@ struct CompleteOnDrop<C, T>(Arc<Flight<C, T>>);
 /// The rights that a load has left after it failed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TicketValidity {
-    /// Since the ticket was issued, the key was not deleted and no later load has published.
+    /// Since the ticket was issued, the key was not deleted or `set`, and no later load has
+    /// published.
     pub(crate) may_write: bool,
     /// Since the ticket was issued, no value was published or deleted at all.
     pub(crate) stale_valid: bool,
@@ -331,8 +335,9 @@ impl<C, T> Ticket<C, T> {
         written
     }
 
-    /// Writes a value that was passed to `set`, unless the key was deleted since the ticket was
-    /// issued. Writes also over the result of a later load, and revokes all running loads.
+    /// Writes a value that was passed to `set`, unless the key was deleted or `set` since the
+    /// ticket was issued. Writes also over the result of a later load, and revokes all running
+    /// loads.
     pub(crate) fn overwrite<R>(&mut self, write: impl FnOnce() -> R) -> Option<R> {
         let mut guard = self.table.shard(&self.key).lock();
         let shard = &mut *guard;

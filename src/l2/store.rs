@@ -22,7 +22,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///   that was voided before;
 /// - refuse a publication whose lease it does not know *for any reason*: voided, expired, evicted,
 ///   lost in a restart. Absence refuses; it never permits;
-/// - do each method in one step, as other callers see it.
+/// - do each method in one step, as other callers see it; [`delete_all`](Self::delete_all) may
+///   take one step per key.
 ///
 /// # Cancel safety
 ///

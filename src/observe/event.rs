@@ -93,7 +93,8 @@ events! {
     "hit" of key => Hit { key: &'a str, level: Level, negative: bool }
     /// No level had a fresh entry.
     "miss" of key => Miss { key: &'a str }
-    /// A value was written to the cache, by a load or by a call of `set`.
+    /// A load or a call of `set` has written its value to the cache. A `set` emits it also if a
+    /// later change has superseded it.
     "set" of key => Set { key: &'a str, ttl: Duration }
     /// A value is too heavy for L1, or its weigher panicked; L1 does not keep it.
     "set:skipped" of key => SetSkipped { key: &'a str, weight: u64 }

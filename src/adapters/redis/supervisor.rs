@@ -61,7 +61,7 @@ enum State {
     Connecting,
     /// Connected, with the generation of the connection.
     Up(Connection, u64),
-    /// The last attempt failed: callers get its error at once.
+    /// The last attempt failed, or its connection did not last: callers get the error at once.
     Down(Arc<str>),
 }
 

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | 1. `Transport::subscribe` returns | every message from now on will be received |
 //! | 2. L1 is marked untrusted, unless the subscription was resumed | entries, and loads that run, may be older than a missed message |
-//! | 3. trust is extended | entries that are stored from now on are trusted |
+//! | 3. trust is extended, after the replay of a resumed subscription | entries that are stored from now on are trusted |
 
 use std::{sync::Arc, time::Duration};
 
@@ -117,8 +117,9 @@ impl BusClient {
                     }
                 }
                 Some(Delivery::Gap) => {
-                    self.on_gap(&**sink, "the transport lost events");
+                    self.on_gap(&**sink, "the transport lost messages");
                 }
+                // `Closed`, or a kind of delivery that this version does not know.
                 Some(_) => return,
             }
             self.extend_trust();
@@ -168,8 +169,8 @@ impl BusClient {
                 return;
             }
         };
-        // Taken before the message is classified: a delete of this instance that the classifier
-        // does not know yet revokes them.
+        // The tickets are issued before the message is classified: a delete of this instance that
+        // comes after the classification revokes the tickets.
         let tickets: Vec<S::Ticket> = match &message.kind {
             MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
             _ => Vec::new(),

@@ -16,7 +16,7 @@
 //! no value is admitted. A refused value costs one load or one read of L2, and no more.
 //!
 //! Deletes by instances of the TypeScript package have no numbers. Values are refused for five
-//! seconds after them, which proves nothing; the design of that package has no proof either.
+//! seconds after them. This is a guess and no proof; that package has no proof either.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -33,8 +33,8 @@ const UNNUMBERED_WINDOW: u64 = 5_000;
 /// Remembers the last invalidation of each key, and raises a watermark when it forgets one. All
 /// times are milliseconds.
 ///
-/// An invalidation by this instance goes through these steps, and no value is admitted before the
-/// last one:
+/// An invalidation by this instance goes through these steps. Before the last one, no value of its
+/// key (of a pattern: no value at all) is admitted:
 ///
 /// | step | of a key | of a pattern |
 /// | --- | --- | --- |

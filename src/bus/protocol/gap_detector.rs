@@ -28,17 +28,19 @@
 //!    sign, so an idle bus carries about one or two probes a second, however many instances.
 //!
 //! Each instance receives about one beacon a second from each instance that published in the last
-//! seconds, and a few more. [`poll_gap`](GapDetector::poll_gap) visits each known publisher once.
+//! five seconds, one every 20 s from the others, and the probes.
+//! [`poll_gap`](GapDetector::poll_gap) visits each known publisher once.
 //!
 //! # Resync
 //!
 //! If a publisher appears while the subscription lasts, its numbers must begin at 0, else the
-//! earlier ones are missing. When the subscription has just begun, publishers may be at any
-//! number, and the first message of each only tells its current number. A hello beacon asks the
-//! publishers to send one soon. Nobody can know which messages were lost between the beginning of
-//! the subscription and the first message of a publisher. So if any publisher was past the number
-//! known of it, the window ends (`trust_timeout` after the subscription began) with one gap of its
-//! own. This costs little: L1 is nearly empty after a start, and untrusted after a reconnect.
+//! earlier ones are missing. When the subscription has just begun, publishers may be at any number,
+//! and the first message of each only tells its current number. A hello beacon asks the publishers
+//! to send one soon. Nobody can know which messages were lost between the beginning of the
+//! subscription and the first message of a publisher. So if any publisher was past the number known
+//! of it, the resync window (`trust_timeout` from the begin of the subscription) ends with one gap
+//! of its own. This costs little: L1 is nearly empty after a start, and untrusted after a
+//! reconnect.
 //!
 //! # Losses that are not noticed
 //!
@@ -56,10 +58,11 @@ use crate::bus::wire::message::SequenceStamp;
 
 /// Milliseconds in which a missing message may still arrive, as it may only be reordered.
 const REORDER_WINDOW: u64 = 500;
-/// Milliseconds of silence after which a publisher is forgotten.
+/// Milliseconds of silence after which a publisher is forgotten, if `trust_timeout` is at most half
+/// of it; else twice `trust_timeout`.
 const FORGET_AFTER: u64 = 60_000;
 const MAX_PUBLISHERS: usize = 4_096;
-/// Ranges with a hole before each, per publisher. More than reordering can explain.
+/// Maximum number of holes per publisher. More cannot be reordering, and are a gap at once.
 const MAX_RANGES: usize = 32;
 
 /// Why messages must be taken to be lost.
@@ -107,8 +110,8 @@ pub(crate) struct GapDetector {
     connection: Connection,
     /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
-    /// Until then, the first message of a publisher only tells its current sequence number. The
-    /// rest of the window of a broken subscription is left to the one that resumes it.
+    /// The end of the resync window: until then, the first message of a publisher only tells its
+    /// current sequence number. A resumed subscription continues the window of the one before.
     resync_until: Option<u64>,
     /// Whether a publisher was past the number that was known of it in the resync window.
     missed_in_resync: bool,

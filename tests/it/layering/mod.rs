@@ -118,9 +118,10 @@ fn documents_name_files_that_exist() {
         let text = fs::read_to_string(root.join(document)).unwrap();
         let is_path = |quoted: &&str| quoted.ends_with(".rs") || quoted.ends_with('/');
         for path in text.split('`').skip(1).step_by(2).filter(is_path) {
-            let exists = ["", "src", "src/options", "src/adapters/redis", "tests/it"]
-                .iter()
-                .any(|folder| root.join(folder).join(path).exists());
+            let exists =
+                ["", "src", "src/options", "src/bus/protocol", "src/adapters/redis", "tests/it"]
+                    .iter()
+                    .any(|folder| root.join(folder).join(path).exists());
             assert!(exists, "{document} names {path}");
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! | event | lease in Redis | publish under an earlier token |
 //! | --- | --- | --- |
-//! | load begins | stored, or adopted with its expiry extended | accepted |
+//! | load begins | stored, or adopted; extended if too little of its expiry is left | accepted |
 //! | value is published | removed | refused |
 //! | delete | removed | refused |
 //! | write begins | replaced by an exclusive token | refused |
@@ -99,14 +99,14 @@ scripts! {
     ///
     /// | reply, 3 items a value | content |
     /// | --- | --- |
-    /// | value | false: missing, too long, or not a string |
-    /// | remaining ms | -1: no expiry; -3: too long |
+    /// | value | false or empty: missing, too long, or not a string |
+    /// | remaining ms | -1: no expiry; -2: missing; -3: too long |
     /// | token | false: the value is fresh; `''`: no lease available |
     /// | three times false | not read, the reply is full: the caller asks again |
     ///
-    /// A full server gives no lease; a server that accepts no writes replies with its error. The
-    /// script stores a lease before it writes anything else: after a first write even a full server
-    /// accepts more, and would give leases that it has no room for.
+    /// A full server gives no new lease; a server that accepts no writes replies with its error.
+    /// The first write of the script stores a lease: after a first write even a full server accepts
+    /// more, and would give leases that it has no room for.
     ///
     /// A lease lives 25 % longer than requested, so that a caller that adopts it soon writes
     /// nothing. One command per value and a reply of nested arrays would take twice the server
