@@ -8,7 +8,7 @@ mod protocol;
 pub(crate) mod transport;
 mod wire;
 
-pub(crate) use self::client::{BusClient, Change, PendingBroadcast, Sink};
+pub(crate) use self::client::{BusClient, PendingBroadcast, Sink};
 pub use self::{
     event_bus::{BusProbe, EventBus},
     local::LocalTransport,

@@ -13,7 +13,7 @@ use super::{
     state::{CacheBus, CacheState, ShutdownOnDrop, Weigher},
 };
 use crate::{
-    bus::{BusClient, Change, EventBus},
+    bus::{BusClient, EventBus},
     codec::Codec,
     error::BuildError,
     flight::{FlightTable, Limits},
@@ -258,9 +258,8 @@ fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> On
     Box::new(move |retried| {
         let Some(state) = state.upgrade() else { return };
         let Some(bus) = &state.bus else { return };
-        let change = Change::invalidation(Arc::clone(&retried.name), retried.is_pattern);
         // mutant pending-broadcast: remove
-        bus.client.enqueue(&state, change);
+        bus.client.broadcast_again(&state, Arc::clone(&retried.name), retried.is_pattern);
     })
 }
 

@@ -189,7 +189,17 @@ impl BusClient {
         Some(Change::Value { key, value, ttl_ms, prime, context: Some(context) })
     }
 
-    pub(crate) fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change) {
+    /// Broadcasts an invalidation again that has reached L2 only now.
+    pub(crate) fn broadcast_again<S: Sink>(
+        self: &Arc<Self>,
+        sink: &Arc<S>,
+        name: Arc<str>,
+        is_pattern: bool,
+    ) {
+        self.enqueue(sink, Change::invalidation(name, is_pattern));
+    }
+
+    fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change) {
         self.ensure_tasks(sink);
         let now = sink.now();
         self.session.lock().outbox.push(now, change);

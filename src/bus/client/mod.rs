@@ -9,4 +9,3 @@ mod subscriber;
 mod trust;
 
 pub(crate) use self::{broadcast::PendingBroadcast, bus_client::BusClient, sink::Sink};
-pub(crate) use super::protocol::outbox::Change;
