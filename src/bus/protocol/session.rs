@@ -381,4 +381,20 @@ mod tests {
         assert_eq!(beacon("i7", 1), beacon("i7", 2));
         assert_ne!(beacon("i7", 1), beacon("i8", 1));
     }
+
+    #[test]
+    fn deletes_that_waited_together_carry_a_generation_each() {
+        let options = CacheOptions::default();
+        let mut session = Session::new("i7", "a".to_owned(), &options, true);
+        for key in ["j", "k"] {
+            session.outbox.push(0, Change::invalidation(Arc::from(key), false));
+        }
+        for generation in [5, 6] {
+            let action = session.next_action(0, 0, |key| Some(if key == "j" { 5 } else { 6 }));
+            let SendAction::Message(seq, bytes) = action else { panic!("a delete is queued") };
+            let message = Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap();
+            assert_eq!(message.generation, Some(generation));
+            session.on_sent(0, seq);
+        }
+    }
 }
