@@ -96,7 +96,7 @@ pub(crate) fn run(report: &mut Report) {
     report.note(
         "All coalesce. The loads of quick_cache, moka and multi-tier end with the caller that \
          began them (table `abandoned`); foyer spawns every load as a task, ours and amalgam \
-         only one that is not ready at once.",
+         only a load that is not ready at once.",
     );
     report.end();
 }
