@@ -103,6 +103,10 @@ impl<S: Store> Store for RecordingStore<S> {
         self.store.reject_key(key)
     }
 
+    fn reject_value(&self, bytes: usize) -> Option<BoxError> {
+        self.store.reject_value(bytes)
+    }
+
     fn connection_generation(&self) -> u64 {
         self.store.connection_generation()
     }

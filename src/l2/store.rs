@@ -111,6 +111,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Returns the reason if the store cannot hold a value of this many bytes. The cache asks
+    /// before it publishes a value; a refusal does not count as a failure of the store. The default
+    /// accepts all sizes.
+    fn reject_value(&self, bytes: usize) -> Option<BoxError> {
+        let _ = bytes;
+        None
+    }
+
     /// A number that changes when the store has a new connection, or when its connection answers
     /// again. The cache then calls the store again at once, before the circuit breaker's cooldown
     /// has ended. The default always returns the same number.

@@ -99,6 +99,10 @@ impl<S: Store> Store for ChaosStore<S> {
         self.0.store.reject_key(key)
     }
 
+    fn reject_value(&self, bytes: usize) -> Option<BoxError> {
+        self.0.store.reject_value(bytes)
+    }
+
     fn connection_generation(&self) -> u64 {
         self.0.store.connection_generation()
     }

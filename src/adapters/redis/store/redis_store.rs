@@ -122,12 +122,10 @@ impl Store for RedisStore {
         ttl: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let context = &self.sender.context;
-            let (bytes, max) = (value.len(), context.options.max_payload_bytes);
-            if bytes > max {
-                return Err(format!("{bytes} bytes, redis.max_payload_bytes is {max}").into());
+            if let Some(error) = self.reject_value(value.len()) {
+                return Err(error);
             }
-            let keys = context.keys.of(key);
+            let keys = self.sender.context.keys.of(key);
             let request = PublishRequest { keys, token: lease.token().to_owned(), value, ttl };
             let (reply, is_retry) = self.publishes.send(request).await?;
             match (self.sender.decode::<bool>(reply)?, is_retry) {
@@ -215,6 +213,12 @@ impl Store for RedisStore {
     fn reject_key(&self, key: &str) -> Option<BoxError> {
         let is_internal = key.starts_with(INTERNAL);
         is_internal.then(|| "keys that begin with `__` are internal in Redis".into())
+    }
+
+    fn reject_value(&self, bytes: usize) -> Option<BoxError> {
+        let max = self.sender.context.options.max_payload_bytes;
+        let text = || format!("a value of {bytes} bytes, redis.max_payload_bytes is {max}").into();
+        (bytes > max).then(text)
     }
 
     fn connection_generation(&self) -> u64 {
