@@ -40,8 +40,6 @@ pub(crate) enum Cause {
     Abandoned,
     NoRuntime,
     LockTimeout(Duration),
-    Unreachable(Option<BoxError>),
-    Unconfirmed,
     Closed,
 }
 
@@ -67,15 +65,8 @@ pub enum ErrorKind {
     /// Another instance held the distributed lock and did not finish in time, and the stale copy
     /// that was to be served expired meanwhile.
     LockTimeout,
-    /// A delete or set did not reach L2, or its outcome is unknown: L2 may still hold an old value.
-    /// The cache retries the invalidation. [`source`](StdError::source) returns the cause; `None`
-    /// if the call was skipped because the circuit of L2 is open.
-    L2Unreachable,
-    /// With [`confirm_deletes`](crate::EventBusOptions::confirm_deletes): the bus did not
-    /// acknowledge a delete or set in time, so L1 of a peer may still hold an old value. The
-    /// message is published as soon as the bus answers.
-    Unconfirmed,
-    /// The cache was closed.
+    /// The cache was closed. This is the only error of `set`, `delete`, `delete_by_pattern` and
+    /// `clear`.
     Closed,
 }
 
@@ -92,8 +83,6 @@ impl Error {
             Cause::Abandoned => ErrorKind::Abandoned,
             Cause::NoRuntime => ErrorKind::NoRuntime,
             Cause::LockTimeout(_) => ErrorKind::LockTimeout,
-            Cause::Unreachable(_) => ErrorKind::L2Unreachable,
-            Cause::Unconfirmed => ErrorKind::Unconfirmed,
             Cause::Closed => ErrorKind::Closed,
         }
     }
@@ -120,14 +109,6 @@ impl Error {
 
     pub(crate) fn without_key(cause: Cause) -> Self {
         Self(Arc::new(Inner { key: None, cause }))
-    }
-
-    pub(crate) fn unreachable(key: &str, cause: Option<BoxError>) -> Self {
-        Self::of_key(&Arc::from(key), Cause::Unreachable(cause))
-    }
-
-    pub(crate) fn unconfirmed(key: &str) -> Self {
-        Self::of_key(&Arc::from(key), Cause::Unconfirmed)
     }
 }
 
@@ -167,16 +148,6 @@ impl fmt::Display for Error {
                 "another instance has been loading key `{key}` for longer than {limit:?}, and the \
                  stale copy has expired"
             ),
-            Cause::Unreachable(_) => write!(
-                f,
-                "the invalidation of `{key}` did not reach L2: an old value may still be there \
-                 until a retry succeeds"
-            ),
-            Cause::Unconfirmed => write!(
-                f,
-                "the bus did not acknowledge the invalidation of `{key}`: it is published as soon \
-                 as the bus answers"
-            ),
             Cause::Closed => write!(f, "the cache is closed"),
         }
     }
@@ -188,7 +159,6 @@ impl fmt::Debug for Error {
         out.field("kind", &self.kind()).field("key", &self.key());
         match &self.0.cause {
             Cause::Loader(error) => out.field("loader", error),
-            Cause::Unreachable(error) => out.field("l2", error),
             Cause::Panicked(message) => out.field("panic", message),
             _ => &mut out,
         }
@@ -199,7 +169,7 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.cause {
-            Cause::Loader(error) | Cause::Unreachable(Some(error)) => Some(&**error),
+            Cause::Loader(error) => Some(&**error),
             _ => None,
         }
     }

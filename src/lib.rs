@@ -51,7 +51,7 @@
 //! | task | types |
 //! | --- | --- |
 //! | build a cache | [`LazyLayersCache`], [`CacheBuilder`], [`CacheOptions`] |
-//! | read and write | [`GetOrSet`], [`SetRequest`], [`Error`], [`ErrorKind`] |
+//! | read and write | [`GetOrSet`], [`SetRequest`], [`WriteReport`], [`Error`], [`ErrorKind`] |
 //! | load from the origin | [`Loader`], [`IntoLoaded`], [`Loaded`] |
 //! | share values in L2 | [`Store`], [`Codec`] |
 //! | publish invalidations | [`EventBus`], [`Transport`], [`LocalTransport`] |
@@ -120,8 +120,8 @@ pub use crate::{
         TransportFuture,
     },
     cache::{
-        CacheBuilder, DeleteAck, GetOrSet, GetOrSetFuture, Guarantees, LazyLayersCache, Outcome,
-        SetRequest, Source,
+        BusEffect, CacheBuilder, DeleteAck, GetOrSet, GetOrSetFuture, Guarantees, L1Effect,
+        L2Effect, LazyLayersCache, Outcome, SetRequest, Source, WriteReport,
     },
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},

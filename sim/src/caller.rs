@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use lazy_layers_cache::{Event, LazyLayersCache, Source, Timeouts};
+use lazy_layers_cache::{
+    BusEffect, Error, Event, L2Effect, LazyLayersCache, Source, Timeouts, WriteReport,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -59,7 +61,7 @@ impl Caller {
                 let mut changing =
                     Changing { recorder: &self.recorder, all: vec![change], done: false };
                 let begin = self.recorder.now();
-                changing.done = self.cache.delete(self.recorder.key(key)).await.is_ok();
+                changing.done = is_done(self.cache.delete(self.recorder.key(key)).await);
                 self.recorder.check_deadline(self.by, "delete", begin, L2_WRITE + PUBLISH);
             }
             Call::Set(key) => {
@@ -70,7 +72,7 @@ impl Caller {
                 let write = self.recorder.set_begins(key, version, change);
                 let begin = self.recorder.now();
                 let value = value(version, write);
-                changing.done = self.cache.set(self.recorder.key(key), value).await.is_ok();
+                changing.done = is_done(self.cache.set(self.recorder.key(key), value).await);
                 self.recorder.check_deadline(self.by, "set", begin, 2 * L2_WRITE + PUBLISH);
             }
             Call::Pattern(pattern) => {
@@ -82,8 +84,8 @@ impl Caller {
                 }
                 let begin = self.recorder.now();
                 changing.done = match &**glob {
-                    "*" => self.cache.clear().await.is_ok(),
-                    glob => self.cache.delete_by_pattern(glob).await.is_ok(),
+                    "*" => is_done(self.cache.clear().await),
+                    glob => is_done(self.cache.delete_by_pattern(glob).await),
                 };
                 self.recorder.check_deadline(self.by, "a pattern", begin, PATTERN + PUBLISH);
             }
@@ -190,6 +192,11 @@ async fn observe_joins<T>(call: impl Future<Output = T>) -> (T, bool) {
         polled
     });
     (answer.await, joined)
+}
+
+/// Whether a change has reached the store, and the bus if it waits for the bus.
+pub(crate) fn is_done(report: Result<WriteReport, Error>) -> bool {
+    report.is_ok_and(|it| it.l2 != L2Effect::Pending && it.bus != BusEffect::Unconfirmed)
 }
 
 async fn wait_while_frozen(store: Option<&FaultyStore>) {

@@ -8,7 +8,9 @@ mod protocol;
 pub(crate) mod transport;
 mod wire;
 
-pub(crate) use self::client::{BusClient, PendingBroadcast, Sink};
+pub(crate) use self::client::{
+    BusClient, CommittedBroadcast, PendingBroadcast, PublishProgress, PublishWatch, Sink,
+};
 pub use self::{
     event_bus::{BusProbe, EventBus},
     local::LocalTransport,

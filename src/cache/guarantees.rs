@@ -21,13 +21,15 @@ pub struct Guarantees {
     /// Whether one load serves the callers of all instances, and not only those of one. Holds while
     /// L2 answers: no load waits for an L2 that does not.
     pub one_load_across_instances: bool,
-    /// How far an invalidation has got when a delete or set returns `Ok`.
+    /// How far an invalidation has got when a delete or set returns, if its
+    /// [report](crate::WriteReport) is complete.
     pub delete_ack: DeleteAck,
     /// How long a value may be served after its ttl when the loader fails; zero is never.
     pub stale_for: Duration,
 }
 
-/// How far an invalidation has got, beyond this instance, when a delete or set returns `Ok`.
+/// How far an invalidation has got, beyond this instance, when a delete or set returns a
+/// [complete](crate::WriteReport::is_complete) report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeleteAck {
@@ -82,7 +84,7 @@ impl fmt::Display for Guarantees {
             DeleteAck::Queued => "is in L2, if there is one, and queued for the bus",
             DeleteAck::Confirmed => "is in L2, if there is one, and confirmed by the bus",
         };
-        writeln!(f, "a delete that has returned {extent}")?;
+        writeln!(f, "a delete whose report is complete {extent}")?;
         let stale_for = self.stale_for;
         if stale_for.is_zero() {
             return write!(f, "a value is never served after its ttl");

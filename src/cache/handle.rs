@@ -6,6 +6,7 @@ use super::{
     guarantees::Guarantees,
     request::{GetOrSet, SetRequest},
     state::{CacheState, ShutdownOnDrop},
+    write_report::WriteReport,
 };
 use crate::{
     error::Error,
@@ -158,11 +159,13 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// The call returns a request, which takes options before it is awaited, see [`SetRequest`].
     ///
+    /// The report says how far the write has got. If L2 does not answer, L1 keeps the value, and
+    /// the cache deletes the old value from L2 as soon as L2 answers. A value that L2 cannot hold
+    /// (too large, or not encodable) is kept in L1 only, and the old value is deleted from L2.
+    ///
     /// # Errors
     ///
-    /// A closed cache. With L2: L2 did not confirm the write
-    /// ([`L2Unreachable`](crate::ErrorKind::L2Unreachable)). Then L1 has no value of the key, and
-    /// L2 may still have the old value for other instances.
+    /// A closed cache.
     ///
     /// # Cancel safety
     ///
@@ -198,11 +201,13 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Commit to the database first, then delete here: a load that begins between the two would
     /// read the old value from the database.
     ///
+    /// If L2 or the bus does not answer, the call succeeds all the same, because the database has
+    /// committed already: there is nothing to undo. The cache retries the rest. A handler may
+    /// ignore the report, log that it is not complete, or wait for the rest, see [`WriteReport`].
+    ///
     /// # Errors
     ///
-    /// A closed cache. With L2: L2 did not confirm the delete
-    /// ([`L2Unreachable`](crate::ErrorKind::L2Unreachable)). Then L1 has no value of the key, and
-    /// L2 may still have the old value.
+    /// A closed cache.
     ///
     /// # Cancel safety
     ///
@@ -211,7 +216,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// L2.
     #[doc(alias = "remove")]
     #[doc(alias = "invalidate")]
-    pub async fn delete<Q: CacheKey + ?Sized>(&self, key: &Q) -> Result<(), Error>
+    pub async fn delete<Q: CacheKey + ?Sized>(&self, key: &Q) -> Result<WriteReport, Error>
     where
         K: Borrow<Q>,
     {
@@ -233,7 +238,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Once polled, no load of a matching key that began before writes the key. Keys that the call
     /// has not reached when the future is dropped stay.
     #[doc(alias = "invalidate_entries_if")]
-    pub async fn delete_by_pattern(&self, pattern: &str) -> Result<(), Error> {
+    pub async fn delete_by_pattern(&self, pattern: &str) -> Result<WriteReport, Error> {
         self.state.delete_by_pattern(pattern).await
     }
 
@@ -247,7 +252,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// As for [`delete_by_pattern`](Self::delete_by_pattern).
     #[doc(alias = "invalidate_all")]
-    pub async fn clear(&self) -> Result<(), Error> {
+    pub async fn clear(&self) -> Result<WriteReport, Error> {
         self.state.delete_by_pattern("*").await
     }
 

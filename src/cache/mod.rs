@@ -17,6 +17,7 @@ mod registry;
 mod request;
 mod state;
 mod write;
+mod write_report;
 
 pub use self::{
     builder::CacheBuilder,
@@ -24,4 +25,5 @@ pub use self::{
     handle::LazyLayersCache,
     outcome::{Outcome, Source},
     request::{GetOrSet, GetOrSetFuture, SetRequest},
+    write_report::{BusEffect, L1Effect, L2Effect, WriteReport},
 };

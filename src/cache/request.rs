@@ -12,6 +12,7 @@ use std::{
 use super::{
     outcome::{Outcome, ReadResult},
     state::CacheState,
+    write_report::WriteReport,
 };
 use crate::{
     error::Error,
@@ -225,8 +226,8 @@ impl<'a, Q: CacheKey + ?Sized, V: Send + Sync + 'static> SetRequest<'a, Q, V> {
 impl<'a, Q: CacheKey + Sync + ?Sized, V: Send + Sync + 'static> IntoFuture
     for SetRequest<'a, Q, V>
 {
-    type Output = Result<(), Error>;
-    type IntoFuture = BoxFuture<'a, Result<(), Error>>;
+    type Output = Result<WriteReport, Error>;
+    type IntoFuture = BoxFuture<'a, Result<WriteReport, Error>>;
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { state, key, value, call } = self;

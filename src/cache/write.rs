@@ -14,9 +14,13 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::state::CacheState;
+use super::{
+    state::CacheState,
+    write_report::{L1Effect, WriteReport},
+};
 use crate::{
-    error::Error, glob::Pattern, l2, observe::Event, options::CallOptions, resilience::DropGuard,
+    bus::CommittedBroadcast, error::Error, glob::Pattern, l2::WriteOutcome, observe::Event,
+    options::CallOptions, resilience::DropGuard,
 };
 
 /// After this number of keys, some tens of microseconds, a walk over L1 lets other tasks run.
@@ -28,7 +32,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         key: &str,
         value: &Arc<V>,
         call: &CallOptions,
-    ) -> Result<(), Error> {
+    ) -> Result<WriteReport, Error> {
         let lifetime = self.options.l1_lifetime(call, None, fastrand::f64);
         let ttl = self.options.l2_ttl(call, None);
         let text: Arc<str> = Arc::from(key);
@@ -36,20 +40,21 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let bus = self.bus.as_ref();
         let message =
             bus.and_then(|bus| bus.client.set_message(&**self, &text, ttl, || bus.encode(value)));
-        let mut published = None;
+        let (mut ticket, mut l2_outcome) = (None, None);
         if let Some(l2) = &self.l2 {
             if let Err(closed) = self.remove_l1_if_open(key) {
                 broadcast.cancel();
                 return Err(closed);
             }
-            let ticket = self.flights.ticket(&text);
+            ticket = Some(self.flights.ticket(&text));
             let invalidate = self.invalidate_l1_on_drop(key);
-            let outcome = l2.set(&text, value, ttl).await;
-            let outcome = outcome.map_err(|failure| unreachable(key, failure))?;
+            // If L2 is unreachable, L1 gets the value all the same: the key is not read from L2
+            // before the pending invalidation has reached it.
+            l2_outcome = Some(l2.set(&text, value, ttl).await);
             invalidate.disarm();
-            published = Some((ticket, outcome));
         }
         let entry = self.entry(key, value, lifetime);
+        let stored = if entry.is_some() { L1Effect::Stored } else { L1Effect::Removed };
         let mut broadcast = Some(broadcast);
         // Runs under the lock of the key's flights. So the write either finds the cache closed, or
         // is removed by `close`.
@@ -58,15 +63,16 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             let displaced = self.store_l1(&text, entry);
             Ok::<_, Error>((displaced, broadcast.take().map(|it| it.commit(message))))
         };
-        let written = match published {
-            None => Some(self.flights.invalidate(key, write)),
-            Some((_ticket, l2::PublishOutcome::Refused)) => None,
-            Some((mut ticket, _)) => ticket.overwrite(write),
+        let written = match (&mut ticket, &l2_outcome) {
+            (None, _) => Some(self.flights.invalidate(key, write)),
+            (_, Some(WriteOutcome::Superseded)) => None,
+            (Some(ticket), _) => ticket.overwrite(write),
         };
-        let committed = match written {
+        let (l1, committed) = match written {
             Some(Ok((displaced, committed))) => {
                 self.drop_displaced(displaced);
-                committed
+                self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
+                (stored, committed)
             }
             Some(Err(closed)) => {
                 // If L2 has the value, the dropped broadcast becomes a delete.
@@ -78,49 +84,64 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             // A later delete or `set`, of this instance or of a peer, took the right to write.
             None => {
                 self.invalidate_l1(key);
-                broadcast.map(|it| it.commit(None))
+                (L1Effect::Superseded, broadcast.map(|it| it.commit(None)))
             }
         };
-        self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
-        match committed {
-            Some(committed) => committed.wait_acked().await,
-            None => Ok(()),
-        }
+        drop(ticket);
+        Ok(self.report(l1, l2_outcome, committed).await)
     }
 
-    pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Error> {
+    pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<WriteReport, Error> {
         let broadcast = self.begin_broadcast(key, false);
         if let Err(closed) = self.remove_l1_if_open(key) {
             broadcast.cancel();
             return Err(closed);
         }
+        let mut outcome = None;
         if let Some(l2) = &self.l2 {
             let invalidate = self.invalidate_l1_on_drop(key);
-            let deleted = l2.delete(key).await;
+            outcome = Some(l2.delete(key).await);
             drop(invalidate);
-            deleted.map_err(|failure| unreachable(key, failure))?;
         }
         let committed = broadcast.commit(None);
         self.observer.emit(|| Event::Delete { key });
-        committed.wait_acked().await
+        Ok(self.report(L1Effect::Removed, outcome, Some(committed)).await)
     }
 
-    pub(super) async fn delete_by_pattern(self: &Arc<Self>, glob: &str) -> Result<(), Error> {
+    pub(super) async fn delete_by_pattern(
+        self: &Arc<Self>,
+        glob: &str,
+    ) -> Result<WriteReport, Error> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
         let broadcast = self.begin_broadcast(glob, true);
         self.invalidate_l1_matching(&pattern).await;
+        let mut outcome = None;
         if let Some(l2) = &self.l2 {
             let invalidate = self.invalidate_l1_matching_on_drop(&pattern);
-            let deleted = l2.delete_matching(glob).await;
+            outcome = Some(l2.delete_matching(glob).await);
             // mutant second-sweep: remove
             self.invalidate_l1_matching(&pattern).await;
             invalidate.disarm();
-            deleted.map_err(|failure| unreachable(glob, failure))?;
         }
         let committed = broadcast.commit(None);
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
-        committed.wait_acked().await
+        Ok(self.report(L1Effect::Removed, outcome, Some(committed)).await)
+    }
+
+    /// Has the message sent, and reports the change to its caller.
+    async fn report(
+        &self,
+        l1: L1Effect,
+        l2: Option<WriteOutcome>,
+        broadcast: Option<CommittedBroadcast<'_, Self>>,
+    ) -> WriteReport {
+        let l1 = if self.options.l1.enabled { l1 } else { L1Effect::None };
+        let progress = match broadcast {
+            Some(broadcast) => broadcast.send().await,
+            None => None,
+        };
+        WriteReport::new(l1, l2, progress)
     }
 
     /// Removes a key from L1 and revokes the tickets of its running loads.
@@ -138,7 +159,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.drop_displaced(self.flights.invalidate(key, || self.l1.remove(key)));
     }
 
-    /// Does so when a write of L2 fails, or when its caller drops the future.
+    /// Does so after a delete of L2, and when the caller of a delete or `set` drops its future.
     fn invalidate_l1_on_drop(&self, key: &str) -> DropGuard<impl FnOnce()> {
         DropGuard::new(move || {
             // mutant second-removal: remove
@@ -176,12 +197,5 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 }
             }
         })
-    }
-}
-
-fn unreachable(key: &str, failure: l2::Failure) -> Error {
-    match failure {
-        l2::Failure::Skipped => Error::unreachable(key, None),
-        l2::Failure::Failed(cause) => Error::unreachable(key, Some(cause)),
     }
 }

@@ -7,8 +7,8 @@ use crate::error::BoxError;
 /// Implement it where L2 should hold another format than the wire format, for example bytes that
 /// exist already, or encrypted ones.
 ///
-/// A value that cannot be encoded is not stored, and bytes that cannot be decoded are a miss. Both
-/// emit an `l2:error` event.
+/// A value that cannot be encoded is not stored (event `l2:refused`), and bytes that cannot be
+/// decoded are a miss (event `l2:error`).
 pub trait Codec<V>: Send + Sync + 'static {
     /// Returns the value as bytes.
     ///

@@ -26,7 +26,7 @@ pub(crate) struct L2<V> {
     /// A value in the store is stale for this last part of its ttl.
     pub(super) stale_for: Duration,
     max_key_bytes: usize,
-    pub(super) pending: PendingInvalidations,
+    pub(super) pending: Arc<PendingInvalidations>,
     /// `None`: keys are not versioned.
     pub(super) versions: Option<KeyVersions>,
 }
@@ -45,11 +45,12 @@ pub(crate) struct L2Context {
 pub(crate) type OnRetried = Box<dyn Fn(&PendingInvalidation) + Send + Sync>;
 
 /// Why a call of the store has no result.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The circuit is open: the store was not called.
     Skipped,
-    Failed(BoxError),
+    /// The call failed, which was reported.
+    Failed,
 }
 
 /// Which failures of a call the circuit breaker counts.
@@ -84,7 +85,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             limits: options.l2_timeouts.clone(),
             stale_for: options.stale_ttl(),
             max_key_bytes: options.l2.max_key_bytes,
-            pending: PendingInvalidations::default(),
+            pending: Arc::default(),
             versions: options.l2.versioning.then(KeyVersions::default),
         }
     }
@@ -135,7 +136,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 if is_counted && permit.failed(self.now()) {
                     log_l2_down(&error);
                 }
-                Err(Failure::Failed(error))
+                Err(Failure::Failed)
             }
         }
     }
@@ -143,6 +144,13 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(super) fn report(&self, key: &str, error: &BoxError) {
         self.context.observer.count(Counter::L2Errors);
         self.context.observer.emit(|| Event::L2Error { key, error: &**error });
+    }
+
+    /// Reports a key or a value that the store is not asked to hold. That is no failure of the
+    /// store.
+    pub(super) fn report_refused(&self, key: &str, error: &BoxError) {
+        self.context.observer.count(Counter::L2Refused);
+        self.context.observer.emit(|| Event::L2Refused { key, error: &**error });
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -167,8 +175,14 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// Whether the store can hold the key; reports the reason if not.
-    pub(super) fn accepts_key(&self, key: &str) -> bool {
-        self.rejection(key).map(|error| self.report(key, &error)).is_none()
+    fn accepts_key(&self, key: &str) -> bool {
+        self.check_key(key).is_ok()
+    }
+
+    /// Returns, and reports, the reason if the store cannot hold the key.
+    pub(super) fn check_key(&self, key: &str) -> Result<(), BoxError> {
+        let rejection = self.rejection(key).inspect(|error| self.report_refused(key, error));
+        rejection.map_or(Ok(()), Err)
     }
 
     /// Why the store cannot hold the key.
@@ -178,5 +192,10 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Some(format!("a key of {length} bytes, l2.max_key_bytes is {limit}").into());
         }
         self.store.reject_key(key)
+    }
+
+    /// Why the store cannot hold a value of this many bytes.
+    pub(super) fn value_rejection(&self, bytes: usize) -> Option<BoxError> {
+        self.store.reject_value(bytes)
     }
 }

@@ -8,13 +8,21 @@ use tokio::{runtime::Handle, time::sleep};
 use super::{
     facade::{BreakerCounts, Failure, L2},
     key_versions::KeyVersions,
+    pending_invalidations::{InvalidationWatch, Recorded},
+    write_outcome::WriteOutcome,
 };
-use crate::resilience::{Backoff, DropGuard, has_timer};
+use crate::{
+    observe::{Event, log_l2_overflow},
+    resilience::{Backoff, DropGuard, has_timer},
+};
+
+/// How often the limit of a pattern that is retried doubles: to 10,240 times the usual one.
+const MAX_DOUBLINGS: u32 = 10;
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Deletes a key. If the call fails or the caller drops the future, the delete is pending: a
     /// background task retries it, and the key is not read from the store before it has succeeded.
-    pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> Result<(), Failure> {
+    pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> WriteOutcome {
         if let Some(versions) = &self.versions {
             versions.bump(key);
         }
@@ -23,26 +31,25 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Removes a value that no caller deleted, but that must not stay: as
     /// [`delete`](Self::delete), without a new version of the key.
-    pub(crate) async fn remove(self: &Arc<Self>, key: &str) -> Result<(), Failure> {
+    pub(crate) async fn remove(self: &Arc<Self>, key: &str) -> WriteOutcome {
         self.ensure_retry_task();
-        if !self.accepts_key(key) {
-            return Ok(());
+        if let Err(refused) = self.check_key(key) {
+            return WriteOutcome::NotStored(refused);
         }
         let intent = self.intend(key, false);
-        self.remove_key(key, BreakerCounts::All).await?;
-        intent.disarm();
-        Ok(())
+        let removed = self.remove_key(key, BreakerCounts::All).await;
+        self.end(intent, key, false, removed.map(|()| WriteOutcome::Done))
     }
 
     /// Deletes all keys that match a glob; a failure is handled as in [`delete`](Self::delete).
-    pub(crate) async fn delete_matching(self: &Arc<Self>, glob: &str) -> Result<(), Failure> {
+    pub(crate) async fn delete_matching(self: &Arc<Self>, glob: &str) -> WriteOutcome {
         self.ensure_retry_task();
         let intent = self.intend(glob, true);
         // The breaker does not count a call that reached its limit: the store may have many keys
         // to look at, and still be healthy.
-        self.remove_matching(glob, self.limits.pattern, BreakerCounts::ErrorsOnly).await?;
-        intent.disarm();
-        Ok(())
+        let counts = BreakerCounts::ErrorsOnly;
+        let removed = self.remove_matching(glob, self.limits.pattern, counts).await;
+        self.end(intent, glob, true, removed.map(|()| WriteOutcome::Done))
     }
 
     /// The version of a key, for messages to peers. `None`: keys are not versioned.
@@ -56,24 +63,56 @@ impl<V: Send + Sync + 'static> L2<V> {
         if let Some(versions) = &self.versions
             && self.rejection(key).is_none()
         {
-            versions.observe_remote(key, remote, || self.pending.record(key, false));
+            let mut recorded = Recorded::default();
+            versions.observe_remote(key, remote, || recorded = self.pending.record(key, false));
+            self.report_overflow(&recorded);
             self.ensure_retry_task();
         }
     }
 
-    /// Announces an invalidation. Unless the returned guard is disarmed, because the invalidation
-    /// has reached the store, it is pending when the guard is dropped: the call failed, or its
-    /// caller dropped the future.
+    /// Announces an invalidation. Unless the returned guard is [ended](Self::end) or disarmed, the
+    /// invalidation is pending when the guard is dropped: its caller dropped the future.
     pub(super) fn intend(
         self: &Arc<Self>,
         name: &str,
         is_pattern: bool,
     ) -> DropGuard<impl FnOnce()> {
-        DropGuard::new(move || {
-            // mutant pending: remove
-            self.pending.record(name, is_pattern);
-            self.ensure_retry_task();
-        })
+        DropGuard::new(move || drop(self.make_pending(name, is_pattern)))
+    }
+
+    /// Ends an invalidation that was [announced](Self::intend): if the store was not reached, it is
+    /// pending from now on.
+    pub(super) fn end(
+        self: &Arc<Self>,
+        intent: DropGuard<impl FnOnce()>,
+        name: &str,
+        is_pattern: bool,
+        result: Result<WriteOutcome, Failure>,
+    ) -> WriteOutcome {
+        intent.disarm();
+        result.unwrap_or_else(|_| WriteOutcome::Pending(self.make_pending(name, is_pattern)))
+    }
+
+    /// Makes an invalidation pending: the key, or the keys that match the glob, are not read from
+    /// the store before the retry task has brought the invalidation there.
+    pub(super) fn make_pending(
+        self: &Arc<Self>,
+        name: &str,
+        is_pattern: bool,
+    ) -> InvalidationWatch {
+        // mutant pending: => let recorded = Recorded::default();
+        let recorded = self.pending.record(name, is_pattern);
+        self.report_overflow(&recorded);
+        self.ensure_retry_task();
+        let (pending, tasks) = (Arc::clone(&self.pending), self.context.tasks.clone());
+        InvalidationWatch::new(pending, tasks, Arc::from(name), is_pattern, &recorded)
+    }
+
+    fn report_overflow(&self, recorded: &Recorded) {
+        if recorded.is_overflow {
+            log_l2_overflow();
+            self.context.observer.emit(|| Event::L2PendingOverflow {});
+        }
     }
 
     /// Removes a key, or all versions of it that [`KeyVersions`] names.
@@ -129,6 +168,8 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// of the queue. Returns `Ok` when none is pending, and a failure if the circuit is open, or
     /// after three failures in a row (after fewer if fewer are pending).
     ///
+    /// A pattern begins anew each time, so each failure doubles its limit.
+    ///
     /// The circuit breaker counts none of these failures: one invalidation that always fails must
     /// not keep the store from serving everything else.
     async fn retry_pending(&self) -> Result<(), Failure> {
@@ -136,7 +177,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         while let Some(next) = self.pending.next() {
             let removed = if next.is_pattern {
                 // No caller waits for it, and the usual limit may be too short for it each time.
-                let limit = self.limits.pattern.saturating_mul(10);
+                let factor = 10 << next.failures.min(MAX_DOUBLINGS);
+                let limit = self.limits.pattern.saturating_mul(factor);
                 self.remove_matching(&next.name, limit, BreakerCounts::None).await
             } else {
                 self.remove_key(&next.name, BreakerCounts::None).await
@@ -144,8 +186,9 @@ impl<V: Send + Sync + 'static> L2<V> {
             match removed {
                 Ok(()) => {
                     failures = 0;
-                    self.pending.complete(&next);
+                    // First, so that a caller that waits for both finds the message in the outbox.
                     (self.context.on_retried)(&next);
+                    self.pending.complete(&next);
                 }
                 Err(Failure::Skipped) => return Err(Failure::Skipped),
                 Err(failure) => {

@@ -21,7 +21,7 @@ impl LockAttempt {
         match answer {
             Ok(true) => Self::Acquired,
             Ok(false) => Self::HeldElsewhere,
-            Err(Failure::Failed(_)) => Self::Unknown,
+            Err(Failure::Failed) => Self::Unknown,
             Err(Failure::Skipped) => Self::Skipped,
         }
     }

@@ -1,8 +1,8 @@
 //! L2 as the cache uses it: values instead of bytes, every call within its deadline and behind the
 //! circuit breaker, every failure reported once and then treated as a miss.
 //!
-//! Only `set` and the deletes return their failure to the caller, because the store may still hold
-//! an old value then.
+//! Only `set` and the deletes say how far they have got ([`WriteOutcome`]), because the store may
+//! still hold an old value.
 
 mod facade;
 mod invalidate;
@@ -12,11 +12,14 @@ mod pending_invalidations;
 mod read;
 pub(crate) mod store;
 mod write;
+mod write_outcome;
 
 pub use self::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
 pub(crate) use self::{
-    facade::{Failure, L2, L2Context, OnRetried},
+    facade::{L2, L2Context, OnRetried},
     lock::LockAttempt,
+    pending_invalidations::InvalidationWatch,
     read::{FreshValue, LoadStart, NamedLease},
     write::PublishOutcome,
+    write_outcome::WriteOutcome,
 };

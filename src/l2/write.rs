@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     facade::{BreakerCounts, Failure, L2},
     read::NamedLease,
+    write_outcome::WriteOutcome,
 };
+use crate::error::BoxError;
 
 /// Result of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,31 +28,34 @@ impl<V: Send + Sync + 'static> L2<V> {
         value: &Arc<V>,
         ttl: Duration,
     ) -> PublishOutcome {
-        let Some(bytes) = self.encode(key, value).await else { return PublishOutcome::Unknown };
+        let Ok(bytes) = self.encode(key, value).await else { return PublishOutcome::Unknown };
         self.publish_bytes(key, lease, bytes, ttl).await.unwrap_or(PublishOutcome::Unknown)
     }
 
-    /// Writes a value that the caller passed to `set`. If it cannot be encoded, or the store has no
-    /// room for it, the key is deleted instead, because the value in the store is old now.
+    /// Writes a value that the caller passed to `set`. If it cannot be stored, the key is deleted
+    /// instead, because the value in the store is old now.
     pub(crate) async fn set(
         self: &Arc<Self>,
         key: &str,
         value: &Arc<V>,
         ttl: Duration,
-    ) -> Result<PublishOutcome, Failure> {
+    ) -> WriteOutcome {
         self.ensure_retry_task();
-        if !self.accepts_key(key) {
-            return Ok(PublishOutcome::Unknown);
+        if let Err(refused) = self.check_key(key) {
+            return WriteOutcome::NotStored(refused);
         }
         // Before the value is encoded: that takes time, in which the caller may drop this future.
         let intent = self.intend(key, false);
-        let bytes = if ttl.is_zero() { None } else { self.encode(key, value).await };
-        let outcome = match bytes {
-            Some(bytes) => self.lease_and_publish(key, bytes, ttl).await?,
-            None => self.remove(key).await.map(|()| PublishOutcome::Unknown)?,
+        let remove = self.remove_key(key, BreakerCounts::All);
+        let written = if ttl.is_zero() {
+            remove.await.map(|()| WriteOutcome::Done)
+        } else {
+            match self.encode(key, value).await {
+                Ok(bytes) => self.lease_and_publish(key, bytes, ttl).await,
+                Err(refused) => remove.await.map(|()| WriteOutcome::NotStored(refused)),
+            }
         };
-        intent.disarm();
-        Ok(outcome)
+        self.end(intent, key, false, written)
     }
 
     async fn lease_and_publish(
@@ -58,7 +63,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         key: &str,
         bytes: Vec<u8>,
         ttl: Duration,
-    ) -> Result<PublishOutcome, Failure> {
+    ) -> Result<WriteOutcome, Failure> {
         // Twice the longest time of the publication.
         let lease_for = self.limits.write.saturating_mul(2);
         if self.versions.is_some() {
@@ -68,9 +73,14 @@ impl<V: Send + Sync + 'static> L2<V> {
         let name = self.name(key);
         let acquire =
             self.call(key, self.limits.write, |store| store.acquire_write_lease(&name, lease_for));
-        let Some(lease) = acquire.await? else { return Ok(PublishOutcome::Unknown) };
+        let Some(lease) = acquire.await? else {
+            return Ok(WriteOutcome::NotStored("the store has no room for a lease".into()));
+        };
         let lease = NamedLease { lease, name: name.into_owned() };
-        self.publish_bytes(key, &lease, bytes, ttl).await
+        Ok(match self.publish_bytes(key, &lease, bytes, ttl).await? {
+            PublishOutcome::Refused => WriteOutcome::Superseded,
+            PublishOutcome::Stored | PublishOutcome::Unknown => WriteOutcome::Done,
+        })
     }
 
     async fn publish_bytes(
@@ -86,7 +96,11 @@ impl<V: Send + Sync + 'static> L2<V> {
         Ok(if publish.await? { PublishOutcome::Stored } else { PublishOutcome::Refused })
     }
 
-    async fn encode(&self, key: &str, value: &Arc<V>) -> Option<Vec<u8>> {
-        self.codec.encode(value).await.inspect_err(|error| self.report(key, error)).ok()
+    /// Returns, and reports, the reason if the codec or the store refuses the value.
+    async fn encode(&self, key: &str, value: &Arc<V>) -> Result<Vec<u8>, BoxError> {
+        let encoded = self.codec.encode(value).await;
+        let accepted =
+            encoded.and_then(|bytes| self.value_rejection(bytes.len()).map_or(Ok(bytes), Err));
+        accepted.inspect_err(|refused| self.report_refused(key, refused))
     }
 }

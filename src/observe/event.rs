@@ -93,8 +93,7 @@ events! {
     "hit" of key => Hit { key: &'a str, level: Level, negative: bool }
     /// No level had a fresh entry.
     "miss" of key => Miss { key: &'a str }
-    /// A load or a call of `set` has written its value to the cache. A `set` emits it also if a
-    /// later change has superseded it.
+    /// A load or a call of `set` has written its value to the cache.
     "set" of key => Set { key: &'a str, ttl: Duration }
     /// A value is too heavy for L1, or its weigher panicked; L1 does not keep it.
     "set:skipped" of key => SetSkipped { key: &'a str, weight: u64 }
@@ -132,6 +131,12 @@ events! {
     /// A call of L2 failed or timed out, or its value could not be decoded. For the delete of a
     /// pattern, `key` is the pattern.
     "l2:error" of key => L2Error { key: &'a str, error: Cause<'a> }
+    /// L2 holds no value of this key, because the key or the value breaks a limit, or the codec
+    /// cannot encode the value. This is no failure of L2.
+    "l2:refused" of key => L2Refused { key: &'a str, error: Cause<'a> }
+    /// More than 10,000 keys or 100 patterns were waiting to be deleted from L2. A pending delete
+    /// of all keys replaces them. Until it has reached L2, no key is read from L2.
+    "l2:pending-overflow" => L2PendingOverflow {}
     /// L2 was not called, because its circuit is open.
     "l2:skipped" of key => L2Skipped { key: &'a str }
     /// A peer deleted or set these keys, or deleted a pattern.

@@ -70,6 +70,8 @@ counters! {
     l2_hits: L2Hits,
     /// Calls of L2 that failed or timed out, or whose value could not be decoded.
     l2_errors: L2Errors,
+    /// Keys and values that L2 was not asked to hold, because a limit or the codec refused them.
+    l2_refused: L2Refused,
     /// Calls of L2 that were skipped because its circuit was open.
     l2_skipped: L2Skipped,
     /// Messages of peers that were applied: deletes, patterns and values.

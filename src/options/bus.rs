@@ -37,10 +37,12 @@ option_group! {
         /// their entries until these expire, unless the peers notice that this instance fell
         /// silent. [`close`](crate::LazyLayersCache::close) waits for queued messages.
         ///
-        /// `true`: the call waits for up to `publish_timeout`. It returns
-        /// [`Unconfirmed`](crate::ErrorKind::Unconfirmed) if the bus does not acknowledge in time
+        /// `true`: the call waits for up to `publish_timeout`. Its report says
+        /// [`Confirmed`](crate::BusEffect::Confirmed), or
+        /// [`Unconfirmed`](crate::BusEffect::Unconfirmed) if the bus does not acknowledge in time
         /// or is known to be unreachable. The message stays queued and is published as soon as the
-        /// bus is back.
+        /// bus is back. (A single call can wait instead:
+        /// [`WriteReport::settled`](crate::WriteReport::settled).)
         ///
         /// Default: false.
         pub confirm_deletes: bool = false,

@@ -34,12 +34,17 @@ impl L1Options {
 
 option_group! {
     /// L2, the store that instances share.
+    ///
+    /// A delete that does not reach L2 is pending: the cache retries it, and does not read its keys
+    /// from L2 before. At most 10,000 keys and 100 patterns are pending at a time. More become one
+    /// pending delete of all keys, so that L2 is empty afterwards; an `l2:pending-overflow` event
+    /// and a warning report it.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct L2Options {
         /// How long a value is fresh in L2. Default: [`CacheOptions::ttl`](crate::CacheOptions).
         pub ttl: Option<Duration> as "humantime_serde::option" = None => [Duration],
         /// The longest key, in bytes, that is stored in L2. A value with a longer key is kept in
-        /// L1 only, and an `l2:error` event reports it. Default: 65,536.
+        /// L1 only, and an `l2:refused` event reports it. Default: 65,536.
         pub max_key_bytes: usize = 64 << 10,
         /// Whether names in L2 end with the generation of the key, `{key}::v{n}`, as the names of
         /// the TypeScript package do under `versioning`. Interop only: use it to share L2 with

@@ -46,6 +46,15 @@ impl TaskTracker {
         }
     }
 
+    /// Waits until the tracker is stopped.
+    pub(crate) async fn wait_stopped(&self) {
+        // Created before the flag is read, so that a stop in between wakes it.
+        let stop = self.0.stop.notified();
+        if !self.0.stopped.load(Ordering::SeqCst) {
+            stop.await;
+        }
+    }
+
     /// Cancels every task at its next poll, including tasks that start later.
     pub(crate) fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
@@ -56,12 +65,7 @@ impl TaskTracker {
 impl TaskToken {
     /// Runs `task` to its end, or until the tracker is stopped.
     pub(crate) async fn run(self, task: impl Future<Output = ()>) {
-        let inner = &self.0.0;
-        // Created before the flag is read, so that a stop in between wakes it.
-        let stop = inner.stop.notified();
-        if !inner.stopped.load(Ordering::SeqCst) {
-            run_until(task, stop).await;
-        }
+        run_until(task, self.0.wait_stopped()).await;
     }
 }
 

@@ -55,3 +55,4 @@ mod transports_tls;
 mod two_levels;
 mod wire;
 mod wire_fuzz;
+mod write_reports;

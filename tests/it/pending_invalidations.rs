@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    ErrorKind, L2Health, L2Timeouts, WireCodec,
+    L2Effect, L2Health, L2Timeouts, WireCodec,
     testing::{SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::{sleep, timeout};
@@ -32,10 +32,11 @@ async fn a_delete_that_always_fails_does_not_block_the_retry_of_others() {
     }
     store.set_fault(StoreFault::Fails);
     for key in ["bad", "bad1", "good"] {
-        cache.delete(key).await.unwrap_err();
+        assert_eq!(cache.delete(key).await.unwrap().l2, L2Effect::Pending);
     }
-    cache.delete_by_pattern("bad*").await.unwrap_err();
-    cache.delete_by_pattern("wel*").await.unwrap_err();
+    for pattern in ["bad*", "wel*"] {
+        assert_eq!(cache.delete_by_pattern(pattern).await.unwrap().l2, L2Effect::Pending);
+    }
     store.set_fault(StoreFault::None);
     store.reconnect();
     // Five pending invalidations, and a pause of at most 1 s after each third failure.
@@ -61,12 +62,27 @@ async fn a_slow_pattern_is_retried_with_a_longer_limit_and_does_not_open_the_cir
     store.insert_raw("a", b"HC1M\x07", LONG);
     store.insert_raw("other", b"HC1M\x07", LONG);
     for _ in 0..4 {
-        let told = cache.delete_by_pattern("a*").await.unwrap_err();
-        assert_eq!(told.kind(), ErrorKind::L2Unreachable);
+        assert_eq!(cache.delete_by_pattern("a*").await.unwrap().l2, L2Effect::Pending);
     }
     assert_eq!(cache.health().l2, Some(L2Health::Answering));
     assert!(cache.get("other").await.is_some());
     sleep(ms(1_000)).await;
+    assert_eq!(store.peek("a"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_takes_longer_than_its_retries_gets_longer_ones_until_it_succeeds() {
+    let store = SharedStore::new(TokioClock::new());
+    let long: fn(&str) -> Fate = |_| Fate::ArrivesAfter(5_000);
+    let cache = on_tokio_time()
+        .l2_timeouts(L2Timeouts::default().pattern(ms(100)))
+        .l2(FaultyStore { pattern: long, ..FaultyStore::to(&store) }, WireCodec::new())
+        .build()
+        .unwrap();
+    store.insert_raw("a", b"HC1M\x07", LONG);
+    let report = cache.delete_by_pattern("a*").await.unwrap();
+    // Retries of 1, 2, 4 and 8 s, and the pauses between them.
+    assert!(report.settled(ms(17_000)).await);
     assert_eq!(store.peek("a"), None);
 }
 

@@ -205,12 +205,12 @@ impl Run {
                 if random.bool() {
                     set = set.ttl(span(random)).stale_for(span(random));
                 }
-                if let Some(Ok(())) = self.call(set).await {
+                if let Some(Ok(_)) = self.call(set).await {
                     self.deleted.insert((at, key.clone()), before);
                 }
             }
             13..=15 => {
-                if let Some(Ok(())) = self.call(cache.delete(key)).await {
+                if let Some(Ok(_)) = self.call(cache.delete(key)).await {
                     self.deleted.insert((at, key.clone()), before);
                 }
             }
@@ -220,7 +220,7 @@ impl Run {
                     "*" => self.call(cache.clear()).await,
                     _ => self.call(cache.delete_by_pattern(glob)).await,
                 };
-                if let Some(Ok(())) = made {
+                if let Some(Ok(_)) = made {
                     for key in keys.iter().filter(|key| matches(key)) {
                         self.deleted.insert((at, key.clone()), before);
                     }
@@ -265,8 +265,8 @@ async fn live(seed: u64, keys: &[String]) -> usize {
     for key in &few {
         assert_eq!((closed.get_l1(key), closed.get(key).await), (None, None));
         let kinds = [
-            closed.set(key, 1u64).await.map_err(|error| error.kind()),
-            closed.delete(key).await.map_err(|error| error.kind()),
+            closed.set(key, 1u64).await.map(drop).map_err(|error| error.kind()),
+            closed.delete(key).await.map(drop).map_err(|error| error.kind()),
         ];
         assert_eq!(kinds, [Err(ErrorKind::Closed); 2]);
     }

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use lazy_layers_cache::{
-    CircuitBreaker, ErrorKind, L2Timeouts, LazyLayersCache, Lease, LeaseRequest, LeaseResponse,
-    RedisStore, RedisStoreBuilder, Store, WireCodec, testing::check_store,
+    CircuitBreaker, L1Effect, L2Effect, L2Health, L2Timeouts, LazyLayersCache, Lease, LeaseRequest,
+    LeaseResponse, RedisStore, RedisStoreBuilder, Store, WireCodec, testing::check_store,
 };
 use tokio::time::{sleep, timeout};
 
@@ -87,9 +87,7 @@ async fn answers_in_time(cache: &Cache, rounds: u32) {
         let begun = Instant::now();
         let deleted = cache.delete(&*key).await;
         assert!(begun.elapsed() < WRITE + GRACE, "a delete took {:?}", begun.elapsed());
-        if let Err(error) = deleted {
-            assert_eq!(error.kind(), ErrorKind::L2Unreachable);
-        }
+        deleted.unwrap();
     }
 }
 
@@ -105,16 +103,72 @@ async fn a_redis_that_starts_later_than_the_cache_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_redis_fails_deletes_in_time_and_is_used_again_after_its_restart() {
+async fn deletes_return_in_time_from_a_killed_redis_and_it_is_used_again_after_its_restart() {
     let mut server = RedisServer::start();
     let cache = cache(RedisStore::at(server.url()));
     serves(&cache, "k").await;
     server.kill();
     answers_in_time(&cache, 10).await;
-    let error = cache.delete("k").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::L2Unreachable);
+    assert_eq!(cache.delete("k").await.unwrap().l2, L2Effect::Pending);
     server.restart();
     serves(&cache, "k").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_keeps_its_value_while_redis_is_frozen_and_the_old_one_is_deleted_afterwards() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).build().unwrap();
+    let limits = L2Timeouts::default().read(READ).write(WRITE);
+    let cache = Cache::builder().l2_timeouts(limits).l2(store, WireCodec::new()).build().unwrap();
+    serves(&cache, "k").await;
+    server.freeze();
+    let report = cache.set("k", 2).await.unwrap();
+    assert_eq!((report.l1, &report.l2), (L1Effect::Stored, &L2Effect::Pending));
+    assert_eq!(cache.get("k").await.as_deref(), Some(&2));
+    server.thaw();
+    assert!(report.settled(SOON).await);
+    let mut redis = server.connect();
+    assert!(!redis::cmd("EXISTS").arg("cache:k").query::<bool>(&mut redis).unwrap());
+    assert_eq!(cache.get("k").await.as_deref(), Some(&2), "L1 keeps it");
+    assert_eq!(cache.set("k", 3).await.unwrap().l2, L2Effect::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_above_the_limit_open_no_circuit_and_replace_nothing_old() {
+    type Texts = LazyLayersCache<String, String>;
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).max_payload_bytes(100).build().unwrap();
+    let cache = Texts::builder().without_l1().l2(store, WireCodec::new()).build().unwrap();
+    let large = || "x".repeat(200);
+    soon("Redis is used", async || {
+        cache.set("k", "small".to_owned()).await.unwrap();
+        cache.get("k").await.is_some()
+    })
+    .await;
+    let loads = (0..8).map(|key| {
+        let (cache, key, value) = (cache.clone(), format!("large {key}"), large());
+        tokio::spawn(async move {
+            cache.get_or_set(&key, || async { Ok::<_, std::io::Error>(value) }).await.unwrap();
+        })
+    });
+    for load in loads.collect::<Vec<_>>() {
+        load.await.unwrap();
+    }
+    for _ in 0..8 {
+        let report = cache.set("k", large()).await.unwrap();
+        assert!(matches!(report.l2, L2Effect::NotStored(_)), "{report:?}");
+    }
+    assert_eq!(cache.get("k").await, None, "the old value is deleted");
+    assert_eq!(cache.delete("other").await.unwrap().l2, L2Effect::Done);
+    assert_eq!(cache.health().l2, Some(L2Health::Answering));
+    assert_eq!((cache.stats().l2_refused, cache.stats().l2_errors), (16, 0));
+    // A reserved name, and a key above the limit.
+    for key in ["__index".to_owned(), "k".repeat((64 << 10) + 1)] {
+        let report = cache.set(&key, "small".to_owned()).await.unwrap();
+        assert!(matches!(report.l2, L2Effect::NotStored(_)), "{report:?}");
+        assert!(matches!(cache.delete(&key).await.unwrap().l2, L2Effect::NotStored(_)));
+    }
+    assert_eq!(cache.health().l2, Some(L2Health::Answering));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,9 +184,11 @@ async fn a_frozen_redis_costs_its_deadlines_and_then_the_circuit_opens() {
         assert_eq!(load(&cache, "k", round).await, round);
     }
     assert!(begun.elapsed() < ms(500), "100 loads took {:?}", begun.elapsed());
-    cache.delete("k").await.unwrap_err();
+    let report = cache.delete("k").await.unwrap();
+    assert_eq!(report.l2, L2Effect::Pending);
     sleep(Duration::from_secs(10)).await;
     server.thaw();
+    assert!(report.settled(SOON).await);
     let mut redis = server.connect();
     soon("the pending invalidation reaches Redis", async || {
         !redis::cmd("EXISTS").arg("cache:k").query::<bool>(&mut redis).unwrap()

@@ -114,7 +114,7 @@ impl Shop {
             }
             Self::Amalgam(cache) => cache.remove(key).await.is_ok(),
             Self::Tiers(cache) => cache.invalidate(key).await.is_ok(),
-            Self::Ours(cache) => cache.delete(key).await.is_ok(),
+            Self::Ours(cache) => cache.delete(key).await.is_ok_and(|report| report.is_complete()),
             Self::Floor(cache) => cache.changed(key).await,
         };
         if !told {

@@ -22,7 +22,7 @@ use super::{
     servers::broker::{Kind, transport_of},
 };
 use crate::{
-    caller::{Cache, Caller, L2_WRITE, PATTERN, PUBLISH, ms, on_event},
+    caller::{Cache, Caller, L2_WRITE, PATTERN, PUBLISH, is_done, ms, on_event},
     environment::TapeEntry,
     faulty_store::PlainCodec,
     plan::{Call, Load, LoadEnd},
@@ -234,7 +234,7 @@ async fn delete_once_keys(caller: Rc<Caller>, is_running: impl Fn() -> bool) {
     let mut number = 0;
     while is_running() {
         let (key, begin) = (format!("{ONCE}{by}:{number}"), recorder.stamp());
-        let done = cache.delete(&*key).await.is_ok();
+        let done = is_done(cache.delete(&*key).await);
         recorder.check_deadline(*by, "delete", begin.at, L2_WRITE + PUBLISH);
         recorder.write(|| TapeEntry::DeletedOnce { key: key.clone(), begin, done });
         recorder.call_ended();

@@ -3,14 +3,19 @@
 //! They only enqueue; the publisher sends. A caller waits for it if
 //! [`confirm_deletes`](crate::EventBusOptions::confirm_deletes) is set, a reader never.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
-    bus::{protocol::outbox::Change, wire::envelope::strip_prefix},
-    error::Error,
+    bus::{
+        protocol::{outbox::Change, session::Session},
+        wire::envelope::strip_prefix,
+    },
     observe::{Counter, Event},
-    resilience::{Elapsed, has_timer, timeout},
+    resilience::{has_timer, run_until, timeout},
     time::millis,
 };
 
@@ -25,8 +30,23 @@ pub(crate) struct PendingBroadcast<'a, S: Sink>(Option<Invalidation<'a, S>>);
 #[must_use]
 pub(crate) struct CommittedBroadcast<'a, S: Sink>(Option<(Invalidation<'a, S>, u64)>);
 
+/// How far a message has got when its caller stops waiting.
+pub(crate) struct PublishProgress {
+    /// Whether the bus has accepted the message; `None` if the options do not ask for that.
+    pub(crate) is_confirmed: Option<bool>,
+    pub(crate) is_circuit_open: bool,
+    pub(crate) watch: PublishWatch,
+}
+
+/// A message in the outbox, for the caller that waits until the bus has accepted it.
+#[derive(Clone)]
+pub(crate) struct PublishWatch {
+    client: Weak<BusClient>,
+    position: u64,
+}
+
 struct Invalidation<'a, S: Sink> {
-    client: &'a BusClient,
+    client: &'a Arc<BusClient>,
     sink: &'a S,
     name: &'a str,
     is_pattern: bool,
@@ -65,31 +85,47 @@ impl<S: Sink> Drop for PendingBroadcast<'_, S> {
 }
 
 impl<S: Sink> CommittedBroadcast<'_, S> {
-    /// Waits until the bus accepted the message, if the options ask for that.
-    ///
-    /// # Errors
-    ///
-    /// The bus did not accept it in time.
-    pub(crate) async fn wait_acked(self) -> Result<(), Error> {
-        let Some((Invalidation { client, sink, name, .. }, position)) = self.0 else {
-            return Ok(());
-        };
+    /// Has the message sent; waits until the bus accepted it, if the options ask for that. `None`
+    /// without a bus.
+    pub(crate) async fn send(self) -> Option<PublishProgress> {
+        let (Invalidation { client, sink, name, .. }, position) = self.0?;
         client.flush(sink);
-        let circuit_open = client.breaker.is_open();
-        if circuit_open {
+        let is_circuit_open = client.breaker.is_open();
+        if is_circuit_open {
             sink.observer().emit(|| Event::BusPublishSkipped { key: name });
         }
         let options = &client.options.event_bus;
-        if !options.confirm_deletes {
-            return Ok(());
+        let mut is_confirmed = None;
+        if options.confirm_deletes {
+            // Without a timer the publisher does not run either.
+            if !is_circuit_open && has_timer() {
+                let is_published = |session: &Session| session.outbox.is_published(position);
+                let published = client.wait_published(is_published);
+                let _ = timeout(Some(options.publish_timeout), published).await;
+            }
+            is_confirmed = Some(client.session.lock().outbox.is_published(position));
         }
-        // Without a timer the publisher does not run either.
-        if circuit_open || !has_timer() {
-            return Err(Error::unconfirmed(name));
-        }
-        let acked = client.wait_published(|session| session.outbox.acked() > position);
-        let acked = timeout(Some(options.publish_timeout), acked).await;
-        acked.map_err(|Elapsed| Error::unconfirmed(name))
+        let watch = PublishWatch { client: Arc::downgrade(client), position };
+        Some(PublishProgress { is_confirmed, is_circuit_open, watch })
+    }
+}
+
+impl PublishWatch {
+    /// Waits until the bus has accepted the message; `with_later`: also all messages that are in
+    /// the outbox now. Returns `false` if the cache was closed or dropped before.
+    pub(crate) async fn wait_accepted(&self, with_later: bool) -> bool {
+        let Some(client) = self.client.upgrade() else { return false };
+        let last = client.session.lock().outbox.next_position().saturating_sub(1);
+        let position = if with_later { last } else { self.position };
+        let published = client.wait_published(|session| session.outbox.is_published(position));
+        run_until(published, client.tasks.wait_stopped()).await;
+        client.session.lock().outbox.is_published(position)
+    }
+
+    /// Whether the bus has accepted the message.
+    pub(crate) fn is_accepted(&self) -> bool {
+        let client = self.client.upgrade();
+        client.is_some_and(|client| client.session.lock().outbox.is_published(self.position))
     }
 }
 

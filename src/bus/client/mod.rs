@@ -8,4 +8,8 @@ mod sink;
 mod subscriber;
 mod trust;
 
-pub(crate) use self::{broadcast::PendingBroadcast, bus_client::BusClient, sink::Sink};
+pub(crate) use self::{
+    broadcast::{CommittedBroadcast, PendingBroadcast, PublishProgress, PublishWatch},
+    bus_client::BusClient,
+    sink::Sink,
+};

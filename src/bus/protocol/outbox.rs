@@ -135,6 +135,16 @@ impl Outbox {
         in_flight.or_else(waiting).unwrap_or(self.next_position)
     }
 
+    /// Whether the change at this position was published, and all changes before it.
+    pub(crate) fn is_published(&self, position: u64) -> bool {
+        self.acked() > position
+    }
+
+    /// The position of the next change that is queued.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next_position
+    }
+
     /// The number of the first message that is not confirmed, which a beacon carries.
     pub(crate) fn confirmed_seq(&self) -> u64 {
         self.in_flight.as_ref().map_or(self.next_seq, |batch| batch.seq)

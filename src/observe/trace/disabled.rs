@@ -14,6 +14,8 @@ pub(crate) fn log_l2_down(_error: &BoxError) {}
 
 pub(crate) fn log_l2_up() {}
 
+pub(crate) fn log_l2_overflow() {}
+
 pub(crate) fn log_bus_down(_error: Option<&BoxError>) {}
 
 pub(crate) fn log_bus_up() {}

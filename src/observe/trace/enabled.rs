@@ -52,6 +52,15 @@ pub(crate) fn log_l2_up() {
     );
 }
 
+pub(crate) fn log_l2_overflow() {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        part = "l2",
+        "more deletes than 10,000 keys or 100 patterns wait for L2: one delete of all keys \
+         replaces them; L2 is read again when it has succeeded; it is retried within 1 s",
+    );
+}
+
 pub(crate) fn log_bus_down(error: Option<&BoxError>) {
     tracing::warn!(
         target: "lazy_layers_cache",

@@ -156,9 +156,8 @@ impl Fleet {
             let before: Vec<u64> = others().map(|(_, it)| it.stats().events_received).collect();
             let key = writer % KEYS;
             let version = self.truth.write(key);
-            if let Err(error) = cache.delete(&name(key)).await {
-                panic!("{}, {what}: {writer} cannot publish: {error}", self.name);
-            }
+            let report = cache.delete(&name(key)).await.unwrap();
+            assert!(report.is_complete(), "{}, {what}: {writer}: {report:?}", self.name);
             self.truth.deleted(key, version, writer);
             let missing = || {
                 let mut all = others().zip(&before);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lazy_layers_cache::{Event, EventBusOptions, HandlerGuard, L1Options, WireCodec};
+use lazy_layers_cache::{BusEffect, Event, EventBusOptions, HandlerGuard, L1Options, WireCodec};
 use tokio::{
     task::{JoinSet, block_in_place},
     time::sleep,
@@ -62,10 +62,11 @@ pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
                 }
                 truth.write(key);
                 let name = name(key);
-                match cache.delete(&name).await {
-                    Ok(()) => drop(confirmed.lock().unwrap().insert(name, (Instant::now(), by))),
+                if cache.delete(&name).await.unwrap().bus == BusEffect::Confirmed {
+                    confirmed.lock().unwrap().insert(name, (Instant::now(), by));
+                } else {
                     // The delete stays in the outbox. The pause keeps the loop from spinning.
-                    Err(_) => sleep(ms(100)).await,
+                    sleep(ms(100)).await;
                 }
             }
         });

@@ -67,7 +67,8 @@ option_group! {
         /// Maximum number of entries in Redis; a publish beyond it removes the oldest ones. Needs
         /// the index. Default: none.
         pub max_entries: Option<usize> = None => [usize],
-        /// Maximum size of a value that is read or written, in bytes. Default: 32 MiB.
+        /// Maximum size of a value that is read or written, in bytes. A larger value is kept in L1
+        /// only, and an `l2:refused` event reports it. Default: 32 MiB.
         pub max_payload_bytes: usize = 32 << 20,
         /// The reaction to a restart of Redis. Default: [`RestartPolicy::Clear`].
         pub after_restart: RestartPolicy = RestartPolicy::Clear,
