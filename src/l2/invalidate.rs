@@ -16,8 +16,9 @@ use crate::{
     resilience::{Backoff, DropGuard, has_timer},
 };
 
-/// How often the limit of a pattern that is retried doubles: to 10,240 times the usual one.
-const MAX_DOUBLINGS: u32 = 10;
+/// How often the limit of a pattern that is retried doubles: from 10 to 80 times the usual one. It
+/// is bounded, because a store may never answer.
+const MAX_DOUBLINGS: u32 = 3;
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Deletes a key. If the call fails or the caller drops the future, the delete is pending: a
@@ -168,7 +169,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// of the queue. Returns `Ok` when none is pending, and a failure if the circuit is open, or
     /// after three failures in a row (after fewer if fewer are pending).
     ///
-    /// A pattern begins anew each time, so each failure doubles its limit.
+    /// A pattern begins anew each time, so each failure doubles its limit, at most three times.
     ///
     /// The circuit breaker counts none of these failures: one invalidation that always fails must
     /// not keep the store from serving everything else.
