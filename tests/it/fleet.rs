@@ -76,7 +76,7 @@ async fn deletes_patterns_and_clears_reach_every_instance() {
             0 => left.delete("k").await.unwrap(),
             1 => left.delete_by_pattern("[jk]*").await.unwrap(),
             _ => left.clear().await.unwrap(),
-        }
+        };
         arrived().await;
         assert_eq!(right.get_l1("k"), None);
         assert_eq!(log.take(), ["invalidation:received"]);

@@ -113,9 +113,9 @@ async fn the_drop_of_a_value_may_use_the_cache() {
                         let key = random.usize(0..8);
                         let value = UsesCacheOnDrop(std::sync::Mutex::new(Some(cache.clone())));
                         match random.u8(0..6) {
-                            0 => cache.set(&key, value).await.unwrap(),
-                            1 => cache.delete(&key).await.unwrap(),
-                            2 => cache.clear().await.unwrap(),
+                            0 => drop(cache.set(&key, value).await.unwrap()),
+                            1 => drop(cache.delete(&key).await.unwrap()),
+                            2 => drop(cache.clear().await.unwrap()),
                             3 => {
                                 let fail = || async { Err::<UsesCacheOnDrop, _>(Broken) };
                                 let _ = cache.get_or_set(&key, fail).await;

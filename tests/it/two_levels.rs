@@ -443,7 +443,7 @@ fn over(store: SlowStore) -> Cache {
 
 fn set(cache: &Cache, value: u32) -> tokio::task::JoinHandle<()> {
     let cache = cache.clone();
-    tokio::spawn(async move { cache.set("k", value).await.unwrap() })
+    tokio::spawn(async move { drop(cache.set("k", value).await.unwrap()) })
 }
 
 #[tokio::test(start_paused = true)]
