@@ -5,14 +5,16 @@
 //! one run id disappears and another appears, everything under the prefix is removed before any of
 //! it is served. The run id whose data is known to be good is stored in Redis itself: one instance
 //! clears for all instances, and an instance that has just started sees an earlier restart too.
+//!
+//! A server may not offer `INFO` or `ROLE`: they were renamed, a proxy does not know them, or an
+//! access rule forbids them. It is used all the same, and a restart of it is not noticed.
 
 use std::collections::BTreeSet;
-
-use redis::{ErrorKind, RedisResult};
 
 use super::{
     connection::{Connection, info_field},
     endpoint::role::Role,
+    refusal::{is_command_refusal, is_write_refusal},
     store::{context::StoreContext, options::RestartPolicy, scan::Scanner},
 };
 use crate::error::BoxError;
@@ -22,29 +24,28 @@ use crate::error::BoxError;
 pub(crate) struct RunIds {
     /// Run ids whose data may be served.
     trusted: BTreeSet<String>,
-    /// Run ids that answered last. Empty if the user may not ask for them.
+    /// Run ids that answered last. Empty if the servers do not offer `INFO`.
     current: BTreeSet<String>,
 }
 
 impl RunIds {
-    /// Asks the servers for their run ids, and so also proves that they answer. Fails if a single
-    /// server is a replica; in a Cluster the client takes care of that.
-    pub(crate) async fn refresh(&mut self, connection: &Connection) -> RedisResult<()> {
+    /// Asks the servers for their run ids, and so also proves that they answer: a refusal is an
+    /// answer too. Fails if a server is too old, or if a single server is a replica; in a Cluster
+    /// the client takes care of that.
+    pub(crate) async fn refresh(&mut self, connection: &Connection) -> Result<(), BoxError> {
         let info = redis::cmd("INFO").arg("server").to_owned();
         let replies = match connection.run_everywhere(&info).await {
-            Err(error) if error.code() == Some("NOPERM") => {
-                self.observe(BTreeSet::new());
-                return connection.run_anywhere(&redis::cmd("PING")).await;
-            }
+            Err(error) if is_command_refusal(&error) => Vec::new(),
             replies => replies?,
         };
+        replies.iter().try_for_each(|info| check_version(info))?;
         self.observe(replies.iter().filter_map(|it| info_field(it, "run_id")).collect());
         if connection.is_cluster() {
             return Ok(());
         }
         match connection.run(&redis::cmd("ROLE")).await {
-            Ok(Role::Replica) => Err((ErrorKind::Client, "the server is a replica").into()),
-            Err(error) if error.code() != Some("NOPERM") => Err(error),
+            Ok(Role::Replica) => Err("the server is a replica".into()),
+            Err(error) if !is_command_refusal(&error) => Err(error.into()),
             _ => Ok(()),
         }
     }
@@ -75,9 +76,14 @@ impl RunIds {
         let mut to_store = None;
         if let (false, Some(current)) = (connection.is_cluster(), self.current.first()) {
             let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
-            let stored: Option<String> = connection.run(&get).await?;
-            may_be_old = stored.as_ref().map_or(may_be_old, |stored| stored != current);
-            to_store = (stored.as_ref() != Some(current)).then_some(current);
+            let stored: Option<Vec<u8>> = match connection.run(&get).await {
+                // Another program has replaced it: as if another server had run meanwhile.
+                Err(error) if error.code() == Some("WRONGTYPE") => Some(Vec::new()),
+                stored => stored?,
+            };
+            let is_current = |stored: &Vec<u8>| stored == current.as_bytes();
+            may_be_old = stored.as_ref().map_or(may_be_old, |stored| !is_current(stored));
+            to_store = (!stored.as_ref().is_some_and(is_current)).then_some(current);
         }
         // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {
@@ -86,8 +92,8 @@ impl RunIds {
         if let Some(current) = to_store {
             let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();
             match connection.run::<()>(&set).await {
-                // A server that is out of memory can still serve reads.
-                Err(error) if error.code() != Some("OOM") => return Err(error.into()),
+                // A server that takes no writes can still serve reads.
+                Err(error) if !is_write_refusal(&error) => return Err(error.into()),
                 _ => {}
             }
         }
@@ -96,9 +102,40 @@ impl RunIds {
     }
 }
 
+/// The oldest version of Redis that is supported.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// Refuses a server that is too old, by the text that `INFO` returns. Valkey and other servers
+/// report there the version of Redis that they are compatible with. A server that reports no
+/// version is accepted.
+fn check_version(info: &str) -> Result<(), BoxError> {
+    let version = info_field(info, "redis_version").unwrap_or_default();
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < OLDEST => {
+            Err(format!("the server is Redis {version}; 6.2 or later is required").into())
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_older_than_redis_6_2_is_refused_by_name() {
+        let info = |version: &str| format!("# Server\r\n{version}\r\nrun_id:a\r\n");
+        for version in ["5.0.14", "6.0.16", "4.0.0", "2.8"] {
+            let error = check_version(&info(&format!("redis_version:{version}"))).unwrap_err();
+            assert!(error.to_string().contains(&format!("Redis {version};")), "{error}");
+        }
+        for version in ["6.2.0", "7.2.4", "10.0.0", "255.255.255", "6", "unknown", ""] {
+            check_version(&info(&format!("redis_version:{version}"))).unwrap();
+        }
+        check_version(&info("redis_version:7.2.4\r\nvalkey_version:8.0.1")).unwrap();
+        check_version("").unwrap();
+    }
 
     fn set(text: &str) -> BTreeSet<String> {
         text.chars().map(String::from).collect()

@@ -20,7 +20,12 @@ impl Cluster {
     /// Starts three masters with a third of the slots each, in order. Returns once all of them
     /// agree.
     pub(crate) fn start() -> Self {
-        let (nodes, bus_ports): (Vec<_>, Vec<_>) = (0..3).map(|_| node()).unzip();
+        Self::start_with(&[])
+    }
+
+    /// Starts nodes with more arguments, as [`RedisServer::start_with`].
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let (nodes, bus_ports): (Vec<_>, Vec<_>) = (0..3).map(|_| node(arguments)).unzip();
         let cluster = Self { nodes };
         let share = SLOTS / 3 + 1;
         for (index, node) in cluster.nodes.iter().enumerate() {
@@ -119,11 +124,11 @@ impl Cluster {
 }
 
 /// Starts a node that knows no other yet. Returns it and the port of its cluster bus.
-fn node() -> (RedisServer, u16) {
+fn node(more: &[&str]) -> (RedisServer, u16) {
     let bus = free_port();
     let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()];
-    let more = ["--cluster-node-timeout", "1000", "--cluster-announce-ip", "127.0.0.1"];
-    (RedisServer::start_with(&[arguments, more].concat()), bus)
+    let quick = ["--cluster-node-timeout", "1000", "--cluster-announce-ip", "127.0.0.1"];
+    (RedisServer::start_with(&[&arguments[..], &quick, more].concat()), bus)
 }
 
 fn id_of(redis: &mut Connection) -> String {

@@ -70,7 +70,7 @@ fn array(words: [&str; 2]) -> String {
 }
 
 /// Reads one command; `None` at the end of the connection.
-fn command(client: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
+pub(crate) fn command(client: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     (0..number(client)?)
         .map(|_| {
             let mut word = vec![0; number(client)? + 2];

@@ -292,7 +292,14 @@ impl RedisServer {
 }
 
 fn spawn(arguments: &[String]) -> Process {
-    Process::start(Command::new("redis-server").args(arguments), "redis-server")
+    Process::start(program().args(arguments), "redis-server")
+}
+
+/// Returns the command that starts a server: another version of Redis, or Valkey, if this variable
+/// of the environment names its program.
+pub(crate) fn program() -> Command {
+    let named = std::env::var_os("LAZY_LAYERS_REDIS_SERVER");
+    Command::new(named.unwrap_or_else(|| "redis-server".into()))
 }
 
 pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

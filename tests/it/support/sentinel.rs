@@ -1,13 +1,13 @@
 //! A master, its replica, and a sentinel that promotes the replica when the master is down.
 
-use std::{collections::HashMap, process::Command, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use redis::{Connection, cmd};
 use tempfile::TempDir;
 
 use super::{
     process::{Process, free_port, own_dir, wait_for},
-    redis::{RedisServer, field},
+    redis::{RedisServer, field, program},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,7 +42,7 @@ impl Sentinel {
              sentinel failover-timeout {name} 5000\n"
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = program();
         let process = Process::start(command.arg(config).arg("--sentinel"), "redis-server");
         let sentinel = Self { master, replica, _process: process, port, _dir: dir };
         wait_for("the sentinel", PATIENCE, || sentinel.knows_the_replica().then_some(()));

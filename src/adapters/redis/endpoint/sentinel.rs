@@ -22,7 +22,7 @@ use super::{
     tls::TlsMaterial,
 };
 use crate::{
-    adapters::redis::connection::decode,
+    adapters::redis::{connection::decode, refusal::is_command_refusal},
     error::{BoxError, BuildError},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Sentinel {
     master: ConnectionInfo,
 }
 
-/// The server that the sentinels name, which has confirmed that it is a master.
+/// The server that the sentinels name. It has confirmed that it is a master, if it offers `ROLE`.
 pub(crate) struct Master {
     pub(crate) client: Client,
     pub(crate) connection: MultiplexedConnection,
@@ -129,9 +129,13 @@ impl Sentinel {
         let client = self.tls.client(info)?;
         let asking = async {
             let mut connection = open(&client, limit).await?;
-            match redis::cmd("ROLE").query_async(&mut connection).await? {
-                Role::Master => Ok(Master { client, connection, address: master }),
-                _ => Err("the server that the sentinels name is no master yet".into()),
+            match redis::cmd("ROLE").query_async(&mut connection).await {
+                Ok(Role::Replica | Role::Other) => {
+                    Err("the server that the sentinels name is no master yet".into())
+                }
+                // Without `ROLE` the word of the sentinels must do. A replica refuses writes.
+                Err(error) if !is_command_refusal(&error) => Err(error.into()),
+                Ok(Role::Master) | Err(_) => Ok(Master { client, connection, address: master }),
             }
         };
         timeout(limit, asking)

@@ -42,8 +42,8 @@ use crate::{
 /// and are never repaired: a subscription ends when its connection breaks, or when its server has
 /// not answered for two and a half [heartbeats](RedisTransportOptions::heartbeat).
 ///
-/// Requires Redis 5 or later, or a compatible server. An ACL user needs `&` with the name of the
-/// channel, `+publish` and `+subscribe`. With `+ping` and `+role` the transport detects more
+/// Requires Redis 6.2 or later, Valkey, or a compatible server. An ACL user needs `&` with the name
+/// of the channel, `+publish` and `+subscribe`. With `+ping` and `+role` the transport detects more
 /// faults.
 ///
 /// # Masters and nodes
