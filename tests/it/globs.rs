@@ -1,6 +1,8 @@
-//! Compares the pattern matching of L1 with that of a real Redis server.
+//! Patterns: L1 matches as a real Redis server does, and all walks over L2 match as L1 does.
 
-use crate::support::{Cache, redis::RedisServer};
+use lazy_layers_cache::{L2Options, RedisStore, WireCodec};
+
+use crate::support::{Cache, cluster::Cluster, redis::RedisServer};
 
 /// Few letters, so that keys often match a pattern or nearly do.
 const KEY_LETTERS: &[char] = &['a', 'b', 'c', '-', '[', ']', '^', '*', '\\', '?', 'é'];
@@ -50,4 +52,57 @@ async fn every_glob_matches_exactly_the_keys_that_redis_matches() {
         matches += ours.len();
     }
     assert!(matches > 1_500, "the test compares something: {matches}");
+}
+
+/// A cache of L1 alone, with these keys.
+async fn in_memory(keys: &[&str]) -> Cache {
+    let cache = Cache::builder().build().unwrap();
+    for key in keys {
+        cache.set(*key, 1).await.unwrap();
+    }
+    cache
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_beyond_ascii_means_the_same_in_l1_and_on_every_walk_over_l2() {
+    let (server, cluster) = (RedisServer::start(), Cluster::start());
+    let keys = ["nom:a", "nom:z", "nom:A", "nom:\u{7f}", "nom:é", "nom:éa", "nom:日本", "é", "日"];
+    let at = || RedisStore::at(server.url());
+    for (walk, store) in [
+        ("index", at().prefix("index:")),
+        ("scan", at().prefix("é[scan]:").use_index(false)),
+        ("cluster", RedisStore::cluster(cluster.urls())),
+    ] {
+        let store = store.build().unwrap();
+        for versioning in [false, true] {
+            let l2 = L2Options::default().versioning(versioning);
+            let cache = Cache::builder().without_l1().l2_options(l2);
+            let cache = cache.l2(store.clone(), WireCodec::new()).build().unwrap();
+            for glob in [
+                "nom:[a-é]*",
+                "nom:[é-a]*",
+                "nom:[^a-é]*",
+                "nom:[z-日]*",
+                "nom:[^é]",
+                "nom:é*",
+                "*é",
+                "?",
+                "??",
+                "[a-é]?",
+                "*[\u{7f}-é]*",
+            ] {
+                for key in keys {
+                    cache.set(key, 1).await.unwrap();
+                }
+                cache.delete_by_pattern(glob).await.unwrap();
+                let expected = in_memory(&keys).await;
+                expected.delete_by_pattern(glob).await.unwrap();
+                for key in keys {
+                    let is_left = cache.get(key).await.is_some();
+                    let expected = expected.get(key).await.is_some();
+                    assert_eq!(is_left, expected, "{walk}, {versioning}, {glob:?}, {key:?}");
+                }
+            }
+        }
+    }
 }

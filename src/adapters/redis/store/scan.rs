@@ -7,6 +7,9 @@
 //!
 //! Alternatives considered: one scan over both. Refused: a load could publish a value behind the
 //! position of the scan and use up its lease before the scan reaches it.
+//!
+//! Redis is asked for the names that begin with the literal part of a pattern, and the matcher of
+//! L1 decides among them. So a pattern means the same in L1, in the index and on every server.
 
 use redis::{Cmd, RedisResult, Value};
 
@@ -44,6 +47,7 @@ impl Scanner<'_> {
     pub(crate) async fn delete_matching(&self, glob: &str) -> Result<(), BoxError> {
         let pattern = Pattern::new(glob);
         let keys = &self.context.keys;
+        let begin = Pattern::literal_prefix(glob);
         let with_index = self.has_complete_index().await;
         let mut slots = SlotMap::read(self.connection).await?;
         let mut was_moving = false;
@@ -52,7 +56,7 @@ impl Scanner<'_> {
             for kind in [Kind::Lease, Kind::Value] {
                 let (set, glob) = match kind {
                     Kind::Lease => (&keys.lease_set, keys.glob("__epoch:*")),
-                    Kind::Value => (&keys.index, keys.glob(glob)),
+                    Kind::Value => (&keys.index, keys.glob(begin) + "*"),
                 };
                 if with_index {
                     self.delete_from(Source::Set(set), kind, &pattern).await?;
@@ -92,17 +96,27 @@ impl Scanner<'_> {
         Ok(size)
     }
 
-    /// Returns false if there is no index, or if Redis may have evicted it, so that values could be
-    /// missing in it. The index never expires, so only a server that evicts any key evicts it.
+    /// Returns false if there is no index, or if values may be missing in it: Redis may have
+    /// evicted it, or another program has put a key of another type in its place. The index never
+    /// expires, so only a server that evicts any key evicts it.
     async fn has_complete_index(&self) -> bool {
-        if self.context.index_keys().is_none() {
-            return false;
+        let Some(sets) = self.context.index_keys() else { return false };
+        let mut questions = redis::pipe();
+        questions.cmd("INFO").arg("memory");
+        for set in sets {
+            questions.cmd("TYPE").arg(set);
         }
-        let info = self.connection.run::<String>(redis::cmd("INFO").arg("memory")).await;
-        let Ok(info) = info else { return false };
+        let replies = self.connection.send(&Request::Pipeline(questions)).await;
+        let Ok((info, types)) = replies.and_then(|replies| {
+            let (info, index, leases) = decode::<(String, String, String)>(replies)?;
+            Ok((info, [index, leases]))
+        }) else {
+            return false;
+        };
         let is_bounded = info_field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
         let policy = info_field(&info, "maxmemory_policy").unwrap_or_default();
-        !is_bounded || policy == "noeviction" || policy.starts_with("volatile")
+        let is_kept = !is_bounded || policy == "noeviction" || policy.starts_with("volatile");
+        is_kept && types.iter().all(|it| matches!(&**it, "zset" | "none"))
     }
 
     /// Deletes the keys of one kind that a source names and a pattern matches.
