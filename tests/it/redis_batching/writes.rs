@@ -185,3 +185,31 @@ async fn on_a_full_server_deletes_are_done_and_nothing_is_published() {
         assert_eq!(store.get(&number.to_string()).await.unwrap(), None, "{number}");
     }
 }
+
+#[tokio::test]
+async fn an_error_of_a_batch_costs_few_round_trips_and_fails_its_own_caller_only() {
+    let server = RedisServer::start();
+    let all_keys = store(&server);
+    let own = store_of_own_keys(&server);
+    write(&all_keys, "own", vec![1]).await;
+    own.get("own").await.unwrap().unwrap();
+    for (secrets, most) in [(0, 4), (1, 16), (2, 28), (60, 40)] {
+        // Spread over the batch.
+        let is_secret = |number| secrets == 60 || number % 30 == 20 && number / 30 < secrets;
+        let key = |number| if is_secret(number) { "secret" } else { "own" };
+        let before = server.round_trips();
+        let reads = at_once(
+            &server,
+            (0..60).map(|number| {
+                let (own, key) = (own.clone(), format!("{}{number}", key(number)));
+                async move { own.get_or_lease(&key, request()).await }
+            }),
+        )
+        .await;
+        let trips = server.round_trips() - before;
+        assert!(trips <= most, "{trips} round trips, {secrets} secrets");
+        for (number, read) in reads.into_iter().enumerate() {
+            assert_eq!(read.is_err(), is_secret(number), "{number}: {read:?}");
+        }
+    }
+}

@@ -28,11 +28,12 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{
-    context::StoreContext,
-    send::{RequestSender, error_code},
+use super::{context::StoreContext, send::RequestSender};
+use crate::{
+    adapters::redis::{connection::Request, refusal::may_concern_one_key},
+    error::BoxError,
+    resilience::run_until,
 };
-use crate::{adapters::redis::connection::Request, error::BoxError, resilience::run_until};
 
 /// Maximum number of requests in a batch. All replies to a batch arrive together, so the first
 /// caller of a batch waits for the last.
@@ -49,6 +50,10 @@ const SMALL_VALUE: usize = 4 * 1024;
 /// With this number of requests in flight, a batch that is not full waits for the next reply.
 /// Replies arrive one after the other, so the wait is a fraction of a round trip.
 const MAX_IN_FLIGHT: usize = 4;
+
+/// Maximum number of times that a batch, or a part of it, is halved because of an error. Beyond it
+/// all callers of a part that fails get the error of the part.
+const MAX_HALVINGS: usize = 16;
 
 const MISSING_REPLY: &str = "a reply of Redis is missing";
 
@@ -206,46 +211,66 @@ impl<R: BatchRequest> Batcher<R> {
     }
 
     /// Sends a batch and passes each reply to its caller. Ends early once all callers gave up.
-    async fn send_batch(self: Arc<Self>, mut batch: Batch<R>, in_flight: InFlight<R>) {
-        if batch.pending.is_empty() {
-            return;
+    ///
+    /// If an error may concern one request only, each half of the batch is sent by itself, and so
+    /// on: one such request among 64 costs 12 more round trips.
+    async fn send_batch(self: Arc<Self>, batch: Batch<R>, in_flight: InFlight<R>) {
+        let mut in_flight = Some(in_flight);
+        let mut parts = vec![batch];
+        let mut halvings = 0;
+        while let Some(mut part) = parts.pop() {
+            let Some((reply, is_retry)) = self.send_part(&mut part).await else { continue };
+            // Before any caller gets its reply and sends the next request.
+            drop(in_flight.take());
+            let mut pending = mem::take(&mut part.pending);
+            let error = match reply.and_then(|reply| self.split(reply, pending.len(), is_retry)) {
+                Ok(replies) => {
+                    self.adapt(&replies);
+                    let mut replies = replies.into_iter();
+                    for Pending { request, tx } in pending {
+                        let _ = tx.send(match replies.next() {
+                            Some(it) if R::must_retry(&it) => Reply::SendDirect(request, false),
+                            reply => Reply::Done(reply.ok_or_else(|| MISSING_REPLY.into())),
+                        });
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            // A script that failed has used up no lease.
+            if pending.len() > 1 && halvings < MAX_HALVINGS && may_concern_one_key(&error) {
+                halvings += 1;
+                let second = pending.split_off(pending.len() / 2);
+                let half = |pending| Batch { pending, may_have_executed: is_retry };
+                parts.extend([half(second), half(pending)]);
+                continue;
+            }
+            for Pending { tx, .. } in pending {
+                let _ = tx.send(Reply::Done(Err(duplicate(&error))));
+            }
         }
-        batch.may_have_executed = true;
-        let requests: Vec<&R> = batch.pending.iter().map(|pending| &pending.request).collect();
+    }
+
+    /// Sends one batch. Returns the reply, and whether Redis may have executed the batch twice.
+    /// `None`: all callers gave up.
+    async fn send_part(&self, part: &mut Batch<R>) -> Option<(Result<Value, BoxError>, bool)> {
+        part.pending.retain(|pending| !pending.tx.is_closed());
+        if part.pending.is_empty() {
+            return None;
+        }
+        let was_sent = mem::replace(&mut part.may_have_executed, true);
+        let mut is_retry = false;
+        let requests: Vec<&R> = part.pending.iter().map(|pending| &pending.request).collect();
         let values_small = self.queue.lock().values_small;
         let request = R::encode(&requests, &self.sender.context, values_small);
         let all_gave_up = async {
-            for pending in &mut batch.pending {
+            for pending in &mut part.pending {
                 pending.tx.closed().await;
             }
         };
-        let mut is_retry = false;
         let sending = self.sender.send_with_retry(request, &mut is_retry);
-        let Some(reply) = run_until(sending, all_gave_up).await else { return };
-        drop(in_flight);
-        let pending = mem::take(&mut batch.pending);
-        match reply.and_then(|reply| self.split(reply, pending.len(), is_retry)) {
-            Ok(replies) => {
-                // Before any caller gets its reply and sends the next request.
-                self.adapt(&replies);
-                let mut replies = replies.into_iter();
-                for Pending { request, tx } in pending {
-                    let _ = tx.send(match replies.next() {
-                        Some(reply) if R::must_retry(&reply) => Reply::SendDirect(request, false),
-                        reply => Reply::Done(reply.ok_or_else(|| MISSING_REPLY.into())),
-                    });
-                }
-            }
-            // Each request alone: a script that failed has used up no lease.
-            Err(error) if pending.len() > 1 && may_concern_one(&error) => {
-                drop(Batch { pending, may_have_executed: is_retry });
-            }
-            Err(error) => {
-                for Pending { tx, .. } in pending {
-                    let _ = tx.send(Reply::Done(Err(duplicate(&error))));
-                }
-            }
-        }
+        let reply = run_until(sending, all_gave_up).await?;
+        Some((reply, is_retry || was_sent))
     }
 
     /// Splits the reply to a batch of `count` requests: one reply each, or fewer if some are
@@ -270,13 +295,6 @@ impl<R: BatchRequest> Batcher<R> {
         queue.max_batch = (MAX_BATCH_BYTES / average).clamp(1, MAX_BATCH);
         queue.values_small = sizes().all(|bytes| bytes <= SMALL_VALUE);
     }
-}
-
-/// Returns true if an error of a batch may concern only one of its requests: a key that the user
-/// may not access, or a key of another type. (Redis before version 7 reports any error in a
-/// script as `ERR`.) Other errors are those of the server, so they concern the whole batch.
-fn may_concern_one(error: &BoxError) -> bool {
-    matches!(error_code(error), Some("NOPERM" | "WRONGTYPE" | "ERR"))
 }
 
 fn duplicate(error: &BoxError) -> BoxError {
