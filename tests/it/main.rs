@@ -40,6 +40,8 @@ mod random_calls;
 mod real_threads;
 mod redis_batching;
 mod redis_faults;
+mod redis_recovery;
+mod redis_refusals;
 mod redis_store;
 mod reply_fuzz;
 mod runtimes;

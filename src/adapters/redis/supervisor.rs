@@ -23,7 +23,8 @@ use tokio::{
 };
 
 use super::{
-    connection::Connection, endpoint::Connected, run_id::RunIds, store::context::StoreContext,
+    connection::Connection, endpoint::Connected, refusal::is_command_refusal, run_id::RunIds,
+    store::context::StoreContext,
 };
 use crate::{
     adapters::task::timeout_named,
@@ -45,12 +46,14 @@ pub(crate) struct ConnectionHandle {
 #[derive(Default)]
 struct Shared {
     /// Incremented by the supervisor task with each connection, and when a connection whose calls
-    /// timed out answers quickly again.
+    /// failed or timed out works again.
     generation: AtomicU64,
     /// Notified by a call after a fault, so that the supervisor task checks at once.
     fault_reported: Notify,
     /// Set by a call: the server answers, but accepts no writes.
     is_not_writable: AtomicBool,
+    /// Set by a call that failed.
+    has_failed: AtomicBool,
     /// Set by a call whose caller stopped waiting for the reply.
     has_timed_out: AtomicBool,
 }
@@ -80,20 +83,22 @@ impl ConnectionHandle {
         DropGuard::new(|| self.shared.has_timed_out.store(true, Ordering::Relaxed))
     }
 
-    /// Asks the supervisor task to check the connection now.
-    pub(crate) fn check_now(&self) {
+    /// Records a failed call, and asks the supervisor task to check the connection now.
+    pub(crate) fn report_failure(&self) {
+        self.shared.has_failed.store(true, Ordering::Relaxed);
         self.shared.fault_reported.notify_one();
     }
 
-    /// Asks for a check if the error shows that the connection may be broken, or that the server is
-    /// a replica, lost its master, or still loads its data.
+    /// Records an error. Asks for a check now if it shows that the connection may be broken, or
+    /// that the server is a replica, lost its master, or still loads its data.
     pub(crate) fn report(&self, error: &RedisError) {
+        self.shared.has_failed.store(true, Ordering::Relaxed);
         let is_not_writable = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
         if is_not_writable {
             self.shared.is_not_writable.store(true, Ordering::Relaxed);
         }
         if is_not_writable || error.is_connection_dropped() || error.is_io_error() {
-            self.check_now();
+            self.report_failure();
         }
     }
 
@@ -189,7 +194,7 @@ impl Supervisor {
         let in_all = limit.saturating_mul(3);
         let connecting = self.context.endpoint.connect(limit);
         let (connection, master) = timeout_named(in_all, "connect", connecting).await?;
-        timeout_named(limit, "answer", async { Ok(ids.refresh(&connection).await?) }).await?;
+        timeout_named(limit, "answer", ids.refresh(&connection)).await?;
         // Scanning every key has no limit of its own, as long as the servers answer.
         run_until(ids.verify(&connection, &self.context), self.watch_liveness(&connection))
             .await
@@ -234,21 +239,50 @@ impl Supervisor {
                 Ok(Ok(())) if ids.have_changed() => return "the server was restarted".into(),
                 Ok(Ok(())) => {
                     unanswered = 0;
-                    // Callers timed out, but the server answers quickly again. Counts as a new
-                    // connection, so that the circuit breaker retries at once.
-                    if asked.elapsed() < interval / 10
-                        && self.shared.has_timed_out.swap(false, Ordering::Relaxed)
-                    {
+                    // Counts as a new connection, so that the circuit breaker retries at once.
+                    if self.has_recovered(connection, asked.elapsed()).await {
                         self.shared.generation.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 Ok(Err(_)) if endpoint.is_external() => {}
-                Ok(Err(error)) => return error.into(),
+                Ok(Err(error)) => return error,
                 Err(_) if unanswered >= 1 && !endpoint.is_external() => {
                     return "the server does not answer".into();
                 }
                 Err(_) => unanswered += 1,
             }
         }
+    }
+    /// Returns true if calls failed or timed out since this function last returned true, and calls
+    /// may succeed again: the servers have just answered a check, within `took`, and serve keys.
+    ///
+    /// After a timeout the answer must have come quickly.
+    async fn has_recovered(&self, connection: &Connection, took: Duration) -> bool {
+        let Shared { has_failed, has_timed_out, .. } = &*self.shared;
+        let interval = self.context.options.check_interval;
+        let is_quick = took < interval / 4;
+        let is_due = has_failed.swap(false, Ordering::Relaxed)
+            | (is_quick && has_timed_out.swap(false, Ordering::Relaxed));
+        if !is_due {
+            return false;
+        }
+        let has_recovered = matches!(timeout(interval, serves_keys(connection)).await, Ok(true));
+        if !has_recovered {
+            has_failed.store(true, Ordering::Relaxed);
+        }
+        has_recovered
+    }
+}
+
+/// Returns false if a node of a Cluster reports that it serves no keys, as while slots have no
+/// master: it answers commands without a key all the same.
+async fn serves_keys(connection: &Connection) -> bool {
+    if !connection.is_cluster() {
+        return true;
+    }
+    let info = redis::cmd("CLUSTER").arg("INFO").to_owned();
+    match connection.run_everywhere(&info).await {
+        Ok(replies) => replies.iter().all(|info| !info.contains("cluster_state:fail")),
+        Err(error) => is_command_refusal(&error),
     }
 }

@@ -43,7 +43,8 @@ const MAX_DELETE: usize = 1_000;
 /// and uses it again as soon as it answers. A supervisor task, on the runtime of the first call,
 /// watches the connection and replaces it; the task ends with the last clone of the store.
 ///
-/// Requires Redis 5 or later, or a compatible server.
+/// Requires Redis 6.2 or later, Valkey, or a compatible server. A server that reports an older
+/// version is refused.
 ///
 /// A hit and a delete take one round trip; a miss and its write take two, as does a `set`. Under
 /// concurrent load with a hit rate above 7/8, values are read with plain commands, which take half
@@ -58,7 +59,13 @@ const MAX_DELETE: usize = 1_000;
 ///
 /// A server that restarts, or that is replaced by its replica, may lose acknowledged writes,
 /// deletes too. The store detects this and removes everything under the prefix before it serves
-/// any of it, see [`RestartPolicy`](crate::RestartPolicy).
+/// any of it, see [`RestartPolicy`](crate::RestartPolicy). A server that does not offer `INFO`
+/// (renamed, unknown to a proxy, or forbidden to the user) is used all the same, but then the
+/// store notices no restart; without `ROLE` it notices only at the first write that a server has
+/// become a replica.
+///
+/// A server that takes no writes for the moment, because it is full, has too few replicas or cannot
+/// save its data, is still read. If it has restarted, its keys must be removed first.
 #[derive(Clone)]
 pub struct RedisStore {
     sender: Arc<RequestSender>,
@@ -177,7 +184,7 @@ impl Store for RedisStore {
             let RequestSender { context, handle } = &*self.sender;
             let (connection, _) = &handle.get(0).await?;
             let deleted = Scanner { connection, context }.delete_matching(pattern).await;
-            deleted.inspect_err(|_| handle.check_now())
+            deleted.inspect_err(|_| handle.report_failure())
         })
     }
 
@@ -193,8 +200,10 @@ impl Store for RedisStore {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
             let (connection, _) = &handle.get(0).await?;
+            let call = handle.begin_call();
             let size = Scanner { connection, context }.size().await;
-            size.inspect_err(|_| handle.check_now())
+            call.disarm();
+            size.inspect_err(|_| handle.report_failure())
         })
     }
 
