@@ -9,7 +9,9 @@ use lazy_layers_cache::{
 };
 use tokio::time::sleep;
 
-use crate::support::{cluster::Cluster, ms, process::wait_for, redis::RedisServer};
+use crate::support::{
+    cluster::Cluster, ms, process::wait_for, redis::RedisServer, sentinel::Sentinel,
+};
 
 type Cache = LazyLayersCache<String, u32>;
 
@@ -19,11 +21,14 @@ const SOON: Duration = Duration::from_secs(3);
 /// A cache whose circuit breaker alone would need a minute, and its store. Calls fail by errors of
 /// Redis, not by timeouts.
 fn cache(store: RedisStoreBuilder) -> (Cache, RedisStore) {
+    cache_with(store, ms(5_000))
+}
+
+fn cache_with(store: RedisStoreBuilder, timeout: Duration) -> (Cache, RedisStore) {
     let store = store.build().unwrap();
-    let patient = L2Timeouts::default().read(ms(5_000)).write(ms(5_000));
     let cache = Cache::builder()
         .without_l1()
-        .l2_timeouts(patient)
+        .l2_timeouts(L2Timeouts::default().read(timeout).write(timeout))
         .l2_circuit_breaker(CircuitBreaker::default().cooldown(Duration::from_secs(60)))
         .l2(store.clone(), WireCodec::new())
         .build()
@@ -123,10 +128,61 @@ async fn l2_is_used_again_soon_after_slots_of_a_cluster_had_no_master() {
     assert_eq!(cache.health().l2, Some(L2Health::Skipped));
     assert_eq!(store.connection_generation(), generation, "it cannot work yet");
     change("ADDSLOTSRANGE");
-    wait_for("the node to serve", ms(20_000), || {
-        let mut redis = cluster.node(1).connect();
-        let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut redis).unwrap();
-        info.contains("cluster_state:ok").then_some(())
-    });
+    all_nodes_serve(&cluster);
     is_used_soon(&cache, &key).await;
+}
+
+/// Waits until no node of a Cluster knows of a fault.
+fn all_nodes_serve(cluster: &Cluster) {
+    for node in 0..3 {
+        wait_for("the node to serve", ms(20_000), || {
+            let mut redis = cluster.node(node).connect();
+            let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut redis).unwrap();
+            info.contains("cluster_state:ok").then_some(())
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_is_used_again_soon_after_a_freeze_of_a_server_and_of_a_cluster_node() {
+    let server = RedisServer::start();
+    let cluster = Cluster::start();
+    let (single, _) = cache_with(RedisStore::at(server.url()), ms(200));
+    let (sharded, _) = cache_with(RedisStore::cluster(cluster.urls()), ms(200));
+    for frozen in [ms(700), ms(2_500)] {
+        is_used_soon(&single, "k").await;
+        is_used_soon(&sharded, "k").await;
+        for key in ["k", "l", "m", "n"] {
+            load(&sharded, key).await;
+        }
+        server.freeze();
+        cluster.node(1).freeze();
+        let begun = Instant::now();
+        while begun.elapsed() < frozen {
+            for key in ["k", "l", "m", "n"] {
+                load(&single, key).await;
+                load(&sharded, key).await;
+            }
+            sleep(ms(20)).await;
+        }
+        server.thaw();
+        is_used_soon(&single, "k").await;
+        cluster.node(1).thaw();
+        all_nodes_serve(&cluster);
+        for key in ["k", "l", "m", "n"] {
+            is_used_soon(&sharded, key).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_is_used_again_soon_after_sentinels_have_promoted_a_replica() {
+    let mut sentinel = Sentinel::start();
+    let master = format!("redis://{}/", Sentinel::MASTER);
+    let (cache, _) = cache_with(RedisStore::sentinel([sentinel.url()], master), ms(200));
+    is_used_soon(&cache, "k").await;
+    sentinel.kill_master();
+    skips_l2(&cache, "k").await;
+    sentinel.wait_for_promotion();
+    is_used_soon(&cache, "k").await;
 }
