@@ -32,7 +32,8 @@ impl Cluster {
             let first = index as u16 * share;
             let last = (first + share).min(SLOTS) - 1;
             let mut redis = node.connect();
-            cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(first).arg(last).exec(&mut redis).unwrap();
+            let slots: Vec<u16> = (first..=last).collect();
+            cmd("CLUSTER").arg("ADDSLOTS").arg(slots).exec(&mut redis).unwrap();
             cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(index + 1).exec(&mut redis).unwrap();
         }
         // After all nodes have their epochs: a node that knows others accepts none.
@@ -125,10 +126,18 @@ impl Cluster {
 
 /// Starts a node that knows no other yet. Returns it and the port of its cluster bus.
 fn node(more: &[&str]) -> (RedisServer, u16) {
+    let quick = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+    let arguments = [&quick, &["--cluster-announce-ip", "127.0.0.1"][..], more].concat();
+    // Before version 7 the port of the bus is fixed.
+    if RedisServer::major_version() < 7 {
+        let node = RedisServer::start_with(&arguments);
+        let bus = node.port() + 10_000;
+        return (node, bus);
+    }
     let bus = free_port();
-    let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()];
-    let quick = ["--cluster-node-timeout", "1000", "--cluster-announce-ip", "127.0.0.1"];
-    (RedisServer::start_with(&[&arguments[..], &quick, more].concat()), bus)
+    let port = bus.to_string();
+    let arguments = [&arguments[..], &["--cluster-port", &port]].concat();
+    (RedisServer::start_with(&arguments), bus)
 }
 
 fn id_of(redis: &mut Connection) -> String {

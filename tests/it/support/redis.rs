@@ -47,6 +47,14 @@ struct Admin {
 }
 
 impl RedisServer {
+    /// Returns the major version of the program that the tests start.
+    pub(crate) fn major_version() -> u32 {
+        let output = program().arg("--version").output().expect("redis-server runs");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let version = text.split_once("v=").expect("a version").1;
+        version.split('.').next().unwrap().parse().unwrap()
+    }
+
     /// Starts a server that saves only on [`save`](Self::save), and waits until it answers.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
