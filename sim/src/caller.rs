@@ -58,35 +58,33 @@ impl Caller {
             Call::Delete { key, exists } => {
                 let version = self.recorder.commit(key, exists);
                 let change = self.recorder.change_begins(self.by, key, version);
-                let mut changing =
-                    Changing { recorder: &self.recorder, all: vec![change], done: false };
+                let mut changing = Changing::new(&self.recorder, vec![change]);
                 let begin = self.recorder.now();
-                changing.done = is_done(self.cache.delete(self.recorder.key(key)).await);
+                changing.ends(self.cache.delete(self.recorder.key(key)).await);
                 self.recorder.check_deadline(self.by, "delete", begin, L2_WRITE + PUBLISH);
             }
             Call::Set(key) => {
                 let version = self.recorder.commit(key, true);
                 let change = self.recorder.change_begins(self.by, key, version);
-                let mut changing =
-                    Changing { recorder: &self.recorder, all: vec![change], done: false };
+                let mut changing = Changing::new(&self.recorder, vec![change]);
                 let write = self.recorder.set_begins(key, version, change);
                 let begin = self.recorder.now();
                 let value = value(version, write);
-                changing.done = is_done(self.cache.set(self.recorder.key(key), value).await);
+                changing.ends(self.cache.set(self.recorder.key(key), value).await);
                 self.recorder.check_deadline(self.by, "set", begin, 2 * L2_WRITE + PUBLISH);
             }
             Call::Pattern(pattern) => {
                 let (glob, keys) = &self.recorder.names().patterns[pattern];
-                let mut changing = Changing { recorder: &self.recorder, all: vec![], done: false };
+                let mut changing = Changing::new(&self.recorder, vec![]);
                 for key in keys {
                     let version = self.recorder.commit(*key, true);
                     changing.all.push(self.recorder.change_begins(self.by, *key, version));
                 }
                 let begin = self.recorder.now();
-                changing.done = match &**glob {
-                    "*" => is_done(self.cache.clear().await),
-                    glob => is_done(self.cache.delete_by_pattern(glob).await),
-                };
+                changing.ends(match &**glob {
+                    "*" => self.cache.clear().await,
+                    glob => self.cache.delete_by_pattern(glob).await,
+                });
                 self.recorder.check_deadline(self.by, "a pattern", begin, PATTERN + PUBLISH);
             }
         }
@@ -216,11 +214,25 @@ struct Changing<'a> {
     recorder: &'a Recorder,
     all: Vec<usize>,
     done: bool,
+    pending: bool,
+}
+
+impl<'a> Changing<'a> {
+    fn new(recorder: &'a Recorder, all: Vec<usize>) -> Self {
+        Self { recorder, all, done: false, pending: false }
+    }
+
+    /// Records the answer of the call.
+    fn ends(&mut self, answer: Result<WriteReport, Error>) {
+        self.pending = answer.as_ref().is_ok_and(|report| report.l2 == L2Effect::Pending);
+        self.done = is_done(answer);
+    }
 }
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.all.iter().for_each(|change| self.recorder.change_ends(*change, self.done));
+        let Self { recorder, all, done, pending } = self;
+        all.iter().for_each(|change| recorder.change_ends(*change, *done, *pending));
     }
 }
 

@@ -10,6 +10,10 @@
 //! | R3 | if it came from the instance that made the change, stale copies included | 0 ms |
 //! | R4 | wherever it came from, once all faults have ended and the instances have recovered | 0 ms |
 //!
+//! | rule | the answer of a call that began after a change returned *that the store has not got it* is no older than the change | within |
+//! | --- | --- | --- |
+//! | R5 | wherever it came from, of another instance that certainly received the message of the change | the latency of the bus |
+//!
 //! The recorder itself reports calls that exceed their deadline (R6), keys that an instance loads
 //! twice at the same time (R7), and tasks or entries that remain after the end.
 //!
@@ -139,6 +143,13 @@ fn broken_rule(
         let is_owed = change.done || history.incarnations[change.by].ended.is_none();
         return (is_owed && known_to_peers(history, read, change).is_some()).then_some("R4");
     }
+    if change.pending
+        && !read.stale
+        && read.begin.at > end.at + history.bounds.latency
+        && has_received(history, read, change)
+    {
+        return Some("R5");
+    }
     if !change.done || end.seq >= read.begin.seq {
         return None;
     }
@@ -177,6 +188,25 @@ fn broken_rule(
         }
     }
     (read.begin.at > known + bound).then_some("R2")
+}
+
+/// Whether another instance certainly received the message of a change: it was subscribed, and no
+/// fault of the bus was near.
+fn has_received(history: &History, read: &Read, change: &Change) -> bool {
+    let bounds = history.bounds;
+    let (publisher, reader) = (history.incarnations[change.by], history.incarnations[read.by]);
+    let Some(end) = change.end else { return false };
+    let sent = end.at + bounds.latency;
+    let is_near = |window: &FaultWindow| {
+        let after = if window.delays_publish { bounds.republish } else { 1_000 };
+        window.slot.is_none_or(|slot| slot == publisher.slot || slot == reader.slot)
+            && window.from <= sent
+            && window.to + after >= change.begin.at
+    };
+    change.by != read.by
+        && reader.began < change.begin.at
+        && publisher.ended.is_none_or(|ended| ended > sent)
+        && !history.fault_windows.iter().any(is_near)
 }
 
 /// Returns the time from which peers can know of a change; `None` if they may never know of it.

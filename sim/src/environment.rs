@@ -23,8 +23,8 @@ pub(crate) struct Names {
 pub(crate) enum TapeEntry {
     /// A change began.
     ChangeBegan(usize, Change),
-    /// A change ended at this time, acknowledged or not.
-    ChangeEnded(usize, Stamp, bool),
+    /// A change ended at this time, acknowledged or not, and pending or not.
+    ChangeEnded(usize, Stamp, bool, bool),
     /// A value is about to enter a cache.
     Write(usize, Write),
     /// The loader of a write read this version from the origin.

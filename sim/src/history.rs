@@ -67,6 +67,8 @@ pub struct Change {
     pub end: Option<Stamp>,
     /// Whether the call returned `Ok`.
     pub done: bool,
+    /// Whether the call said that the store has not got the change.
+    pub pending: bool,
 }
 
 /// A value that entered a cache.
@@ -243,7 +245,8 @@ impl History {
         }
         for change in &self.changes {
             let end = change.end.map_or(0, |end| end.seq);
-            for number in [u64::from(change.version), change.begin.seq, end, change.done.into()] {
+            let ended = u64::from(change.done) + 2 * u64::from(change.pending);
+            for number in [u64::from(change.version), change.begin.seq, end, ended] {
                 add(number);
             }
         }

@@ -152,7 +152,7 @@ impl Recorder {
     pub(crate) fn change_begins(&self, by: usize, key: usize, version: u32) -> usize {
         let begin = self.stamp();
         self.revoke_loads(by, key);
-        let change = Change { by, key, version, begin, end: None, done: false };
+        let change = Change { by, key, version, begin, end: None, done: false, pending: false };
         let number = self.update(|history, live| {
             *live.changing.entry((by, key)).or_default() += 1;
             history.changes.push(change);
@@ -162,13 +162,14 @@ impl Recorder {
         number
     }
 
-    pub(crate) fn change_ends(&self, change: usize, done: bool) {
+    pub(crate) fn change_ends(&self, change: usize, done: bool, pending: bool) {
         let end = self.stamp();
-        self.write(|| TapeEntry::ChangeEnded(change, end, done));
+        self.write(|| TapeEntry::ChangeEnded(change, end, done, pending));
         let (by, key) = self.update(|history, live| {
             let change = &mut history.changes[change - self.first];
             change.end = Some(end);
             change.done = done;
+            change.pending = pending;
             let changed = (change.by, change.key);
             *live.changing.entry(changed).or_default() -= 1;
             changed

@@ -19,7 +19,7 @@ use crate::{
     flight::{FlightTable, Limits},
     key::CacheKey,
     l1::L1,
-    l2::{L2, L2Context, OnRetried, Store},
+    l2::{L2, L2Context, OnRetried, Rebroadcast, Store},
     observe::Observer,
     options::{
         CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
@@ -252,14 +252,20 @@ option_setters! {
     close_timeout(close_timeout: Duration);
 }
 
-/// Broadcasts again each invalidation that reached L2 only by a retry: peers may have read the old
-/// value there since they applied the first message.
+/// Broadcasts again each invalidation that reached L2 only by a retry: instances that did not get
+/// the first message may have read the old value there since.
 fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> OnRetried {
     Box::new(move |retried| {
         let Some(state) = state.upgrade() else { return };
         let Some(bus) = &state.bus else { return };
-        // mutant pending-broadcast: remove
-        bus.client.broadcast_again(&state, Arc::clone(&retried.name), retried.is_pattern);
+        let (name, is_pattern) = (Arc::clone(&retried.name), retried.is_pattern);
+        match retried.rebroadcast {
+            // mutant pending-broadcast: => Rebroadcast::AtOnce => {}
+            Rebroadcast::AtOnce => bus.client.broadcast_again(&state, name, is_pattern),
+            // mutant peer-broadcast: => Rebroadcast::UnlessPeerDoes => {}
+            Rebroadcast::UnlessPeerDoes => bus.client.broadcast_for_peer(&state, name, is_pattern),
+            Rebroadcast::Never => {}
+        }
     })
 }
 

@@ -54,6 +54,16 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         self.flights.ticket(&Arc::from(key))
     }
 
+    fn record_pending(&self, name: &str, is_pattern: bool, generation: Option<u64>) {
+        if let Some(l2) = &self.l2 {
+            l2.record_for_peer(name, is_pattern, generation);
+        }
+    }
+
+    fn on_peer_retried(&self, name: &str, is_pattern: bool) -> bool {
+        self.l2.as_ref().is_none_or(|l2| l2.on_peer_retried(name, is_pattern))
+    }
+
     fn invalidate(&self, key: &str) {
         self.invalidate_l1(key);
     }

@@ -41,7 +41,8 @@ pub(crate) struct L2Context {
 }
 
 /// Called with each invalidation that a retry has brought to the store, so that the cache
-/// broadcasts it again: peers may have read the old value from the store since the first broadcast.
+/// broadcasts it again: instances that did not get the first broadcast may have read the old value
+/// from the store.
 pub(crate) type OnRetried = Box<dyn Fn(&PendingInvalidation) + Send + Sync>;
 
 /// Why a call of the store has no result.

@@ -1,5 +1,9 @@
 //! Deletes values from the store, and retries in the background until each invalidation has
 //! reached it.
+//!
+//! If an instance is cut off from the store, each peer that receives its invalidation makes it
+//! pending too, and retries: so the first instance that reaches the store removes the old value,
+//! also if the first one is killed. The others remove nothing, or a value that will be loaded again.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -71,6 +75,30 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
+    /// A peer has deleted or set a key, or the keys that match a glob, and could not bring that to
+    /// the store: it becomes pending here. `generation` is the peer's version of the key; call this
+    /// before [`observe_remote`](Self::observe_remote).
+    pub(crate) fn record_for_peer(
+        self: &Arc<Self>,
+        name: &str,
+        is_pattern: bool,
+        generation: Option<u64>,
+    ) {
+        if !is_pattern && self.rejection(name).is_some() {
+            return;
+        }
+        let versions = self.versions.as_ref().zip(generation);
+        let version = versions.and_then(|(all, remote)| all.version_to_delete_too(name, remote));
+        self.report_overflow(&self.pending.record_for_peer(name, is_pattern, version));
+        self.ensure_retry_task();
+    }
+
+    /// A peer's retry has brought an invalidation to the store. Returns whether it is pending here,
+    /// so that the keys were not read from the store since this instance received it.
+    pub(crate) fn on_peer_retried(&self, name: &str, is_pattern: bool) -> bool {
+        self.pending.on_peer_retried(name, is_pattern)
+    }
+
     /// Announces an invalidation. Unless the returned guard is [ended](Self::end) or disarmed, the
     /// invalidation is pending when the guard is dropped: its caller dropped the future.
     pub(super) fn intend(
@@ -118,11 +146,20 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Removes a key, or all versions of it that [`KeyVersions`] names.
     pub(super) async fn remove_key(&self, key: &str, counts: BreakerCounts) -> Result<(), Failure> {
+        self.remove_key_and_version(key, None, counts).await
+    }
+
+    async fn remove_key_and_version(
+        &self,
+        key: &str,
+        version: Option<u64>,
+        counts: BreakerCounts,
+    ) -> Result<(), Failure> {
         let limit = self.limits.write;
         let Some(versions) = &self.versions else {
             return self.call_with(counts, key, limit, |store| store.delete(key)).await;
         };
-        let names = versions.names_to_delete(key);
+        let names = versions.names_to_delete(key, version);
         self.call_with(counts, key, limit, |store| store.delete_all(&names)).await
     }
 
@@ -182,13 +219,16 @@ impl<V: Send + Sync + 'static> L2<V> {
                 let limit = self.limits.pattern.saturating_mul(factor);
                 self.remove_matching(&next.name, limit, BreakerCounts::None).await
             } else {
-                self.remove_key(&next.name, BreakerCounts::None).await
+                let (name, version) = (&next.name, next.version);
+                self.remove_key_and_version(name, version, BreakerCounts::None).await
             };
             match removed {
                 Ok(()) => {
                     failures = 0;
                     // First, so that a caller that waits for both finds the message in the outbox.
-                    (self.context.on_retried)(&next);
+                    if let Some(done) = self.pending.current(&next) {
+                        (self.context.on_retried)(&done);
+                    }
                     self.pending.complete(&next);
                 }
                 Err(Failure::Skipped) => return Err(Failure::Skipped),

@@ -25,7 +25,7 @@
 //! The number of known keys is bounded. A forgotten key is at version 0 again, where no value is
 //! older than the last delete, because that delete removed version 0 too.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -68,15 +68,25 @@ impl KeyVersions {
         versioned(key, self.version_of(key))
     }
 
-    /// The names that a delete of the key removes.
-    pub(super) fn names_to_delete(&self, key: &str) -> Vec<String> {
+    /// The names that a delete of the key removes; `also` is another version that it removes, with
+    /// those within [`DELETE_WINDOW`] of it.
+    pub(super) fn names_to_delete(&self, key: &str, also: Option<u64>) -> Vec<String> {
         let mut state = self.0.lock();
         let current = state.get(key).current;
         let deleted_up_to = current.saturating_add(DELETE_WINDOW);
         state.put(key, Version { current, deleted_up_to });
         drop(state);
-        let window = current.saturating_sub(DELETE_WINDOW).max(1)..=deleted_up_to;
-        std::iter::once(0).chain(window).map(|version| versioned(key, version)).collect()
+        let also = also.into_iter().flat_map(window);
+        let versions = std::iter::once(0).chain(window(current)).chain(also);
+        versions.map(|version| versioned(key, version)).collect()
+    }
+
+    /// A peer at version `remote` leaves a delete of the key to this instance, which is to
+    /// [observe](Self::observe_remote) that version, and then is at the higher one of both. Returns
+    /// the lower one, if the window of the higher one does not include it.
+    pub(super) fn version_to_delete_too(&self, key: &str, remote: u64) -> Option<u64> {
+        let (current, remote) = (self.version_of(key), remote.min(MAX_VERSION));
+        (current.abs_diff(remote) > DELETE_WINDOW).then(|| current.min(remote))
     }
 
     /// Counts a delete of the key.
@@ -138,6 +148,11 @@ impl State {
     }
 }
 
+/// The versions, but for 0, that a delete at this version removes.
+fn window(version: u64) -> RangeInclusive<u64> {
+    version.saturating_sub(DELETE_WINDOW).max(1)..=version.saturating_add(DELETE_WINDOW)
+}
+
 fn versioned(key: &str, version: u64) -> String {
     format!("{key}::v{version}")
 }
@@ -196,12 +211,33 @@ mod tests {
     fn a_delete_removes_the_versions_in_its_window_and_version_0() {
         let versions = KeyVersions::default();
         let numbers = |versions: &KeyVersions| -> Vec<u64> {
-            let names = versions.names_to_delete("k");
+            let names = versions.names_to_delete("k", None);
             names.iter().map(|name| name.strip_prefix("k::v").unwrap().parse().unwrap()).collect()
         };
         assert_eq!(numbers(&versions), (0..=8).collect::<Vec<_>>());
         (0..20).for_each(|_| versions.bump("k"));
         assert_eq!(numbers(&versions), std::iter::once(0).chain(12..=28).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_delete_for_a_peer_removes_the_versions_of_both() {
+        for (local, remote, lower) in [
+            (0, 8, None),
+            (0, 9, Some(0)),
+            (20, 12, None),
+            (20, 3, Some(3)),
+            (3, u64::MAX, Some(3)),
+        ] {
+            let versions = KeyVersions::default();
+            (0..local).for_each(|_| versions.bump("k"));
+            let also = versions.version_to_delete_too("k", remote);
+            assert_eq!(also, lower, "{local} {remote}");
+            versions.observe_remote("k", remote, || ());
+            let names = versions.names_to_delete("k", also);
+            for version in [local, remote.min(MAX_VERSION)] {
+                assert!(names.contains(&versioned("k", version)), "{local} {remote}");
+            }
+        }
     }
 
     #[test]
@@ -245,7 +281,7 @@ mod tests {
             let versions = KeyVersions::default();
             for _ in 0..times {
                 versions.bump("k");
-                let _ = versions.names_to_delete("k");
+                let _ = versions.names_to_delete("k", None);
             }
             versions
         };
@@ -262,14 +298,14 @@ mod tests {
         // A set of this instance has the same window.
         let set = || {
             let versions = KeyVersions::default();
-            let _ = versions.names_to_delete("k");
+            let _ = versions.names_to_delete("k", None);
             versions
         };
         assert!(!observe(&set(), "k", 8) && observe(&set(), "k", 9));
         // The window does not move with the versions of peers.
         let versions = deleted(1);
         assert!(!observe(&versions, "k", 9) && observe(&versions, "k", 10));
-        let _ = versions.names_to_delete("k");
+        let _ = versions.names_to_delete("k", None);
         assert!(!observe(&versions, "k", 18) && observe(&versions, "k", 19));
     }
 
@@ -292,7 +328,7 @@ mod tests {
         one.bump("k");
         observe(&other, "k", one.version_of("k"));
         assert_eq!(one.name("k"), other.name("k"));
-        assert!(other.names_to_delete("k").contains(&one.name("k")));
+        assert!(other.names_to_delete("k", None).contains(&one.name("k")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use self::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, St
 pub(crate) use self::{
     facade::{L2, L2Context, OnRetried},
     lock::LockAttempt,
-    pending_invalidations::InvalidationWatch,
+    pending_invalidations::{InvalidationWatch, Rebroadcast},
     read::{FreshValue, LoadStart, NamedLease},
     write::PublishOutcome,
     write_outcome::WriteOutcome,

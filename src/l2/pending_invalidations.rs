@@ -1,5 +1,6 @@
 //! Pending invalidations: deletes that have not reached L2 yet. Until they have, the cache does not
-//! read the keys that they cover from L2.
+//! read the keys that they cover from L2. Some are of peers, which could not bring them to L2 and said
+//! so on the bus.
 //!
 //! The queue is bounded and never drops an invalidation. A full queue is replaced by one pending
 //! invalidation of all keys: one of more than 10,000 keys, or of more than 100 patterns.
@@ -51,12 +52,27 @@ pub(crate) struct PendingInvalidation {
     /// A key, or a glob.
     pub(crate) name: Arc<str>,
     pub(crate) is_pattern: bool,
+    pub(crate) rebroadcast: Rebroadcast,
+    /// A further version of the key to remove.
+    pub(super) version: Option<u64>,
     /// How often its retry has failed.
     pub(super) failures: u32,
     number: u64,
     /// The number of the oldest call that waits for this: a repeated invalidation, and one of all
     /// keys, also stand for those that they have replaced in the queue.
     since: u64,
+}
+
+/// Whether the cache broadcasts an invalidation again once it has reached L2. One that replaces
+/// others does what the highest of them would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rebroadcast {
+    /// A peer has done so.
+    Never,
+    /// Unless a peer does: it is an invalidation of a peer, which may have been killed.
+    UnlessPeerDoes,
+    /// At once: it is an invalidation of this instance.
+    AtOnce,
 }
 
 /// Result of [`record`](PendingInvalidations::record).
@@ -114,19 +130,49 @@ impl InvalidationWatch {
 
 impl PendingInvalidations {
     pub(super) fn record(&self, name: &str, is_pattern: bool) -> Recorded {
+        self.add(name, is_pattern, Rebroadcast::AtOnce, None)
+    }
+
+    /// Records an invalidation of a peer. `version` is a further version of the key to remove.
+    pub(super) fn record_for_peer(
+        &self,
+        name: &str,
+        is_pattern: bool,
+        version: Option<u64>,
+    ) -> Recorded {
+        self.add(name, is_pattern, Rebroadcast::UnlessPeerDoes, version)
+    }
+
+    fn add(
+        &self,
+        name: &str,
+        is_pattern: bool,
+        rebroadcast: Rebroadcast,
+        version: Option<u64>,
+    ) -> Recorded {
         let state = &mut *self.state.lock();
-        let replaced = state.remove(name, is_pattern);
-        let failures = replaced.as_ref().map_or(0, |replaced| replaced.failures);
-        let since = replaced.map(|replaced| replaced.since);
-        let number = state.push(Arc::from(name), is_pattern, failures, since);
+        let new = PendingInvalidation::new(name, is_pattern, rebroadcast);
+        let number = state.push(match state.remove(name, is_pattern) {
+            None => PendingInvalidation { version, ..new },
+            Some(known) => PendingInvalidation {
+                rebroadcast: known.rebroadcast.max(rebroadcast),
+                version: version.or(known.version),
+                ..known
+            },
+        });
         let is_all = is_pattern && name == ALL;
         let is_overflow = state.keys.len() > MAX_KEYS || state.patterns.len() > MAX_PATTERNS;
         if is_all || is_overflow {
-            let since = state.queue.values().map(|replaced| replaced.since).min();
+            let replaced = state.queue.values();
+            let all = replaced.fold(PendingInvalidation::new(ALL, true, rebroadcast), |all, it| {
+                let (rebroadcast, since) =
+                    (all.rebroadcast.max(it.rebroadcast), all.since.min(it.since));
+                PendingInvalidation { rebroadcast, since, ..all }
+            });
             state.keys.clear();
             state.patterns.clear();
             state.queue.clear();
-            state.push(Arc::from(ALL), true, 0, since);
+            state.push(all);
         }
         self.len.store(state.queue.len(), Ordering::SeqCst);
         Recorded { number, is_overflow }
@@ -150,6 +196,22 @@ impl PendingInvalidations {
         let state = self.state.lock();
         state.keys.contains_key(key)
             || state.patterns.values().any(|(_, pattern)| pattern.matches(key))
+    }
+
+    /// A peer has brought this invalidation to the store. Returns whether one that covers it is
+    /// pending here.
+    pub(super) fn on_peer_retried(&self, name: &str, is_pattern: bool) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let state = &mut *self.state.lock();
+        let number = state.number_of(name, is_pattern);
+        if let Some(pending) = number.and_then(|number| state.queue.get_mut(&number))
+            && pending.rebroadcast == Rebroadcast::UnlessPeerDoes
+        {
+            pending.rebroadcast = Rebroadcast::Never;
+        }
+        number.is_some() || state.patterns.contains_key(ALL)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -184,6 +246,11 @@ impl PendingInvalidations {
         first
     }
 
+    /// Returns an invalidation as it is now, unless it was recorded again meanwhile.
+    pub(super) fn current(&self, known: &PendingInvalidation) -> Option<PendingInvalidation> {
+        self.state.lock().queue.get(&known.number).cloned()
+    }
+
     /// Removes an invalidation that has reached the store, unless it was recorded again meanwhile.
     pub(super) fn complete(&self, done: &PendingInvalidation) {
         let state = &mut *self.state.lock();
@@ -197,38 +264,46 @@ impl PendingInvalidations {
     /// Moves an invalidation that failed again to the end of the queue.
     pub(super) fn requeue(&self, failed: &PendingInvalidation) {
         let state = &mut *self.state.lock();
-        if state.queue.contains_key(&failed.number) {
-            state.remove(&failed.name, failed.is_pattern);
+        if state.queue.contains_key(&failed.number)
+            && let Some(failed) = state.remove(&failed.name, failed.is_pattern)
+        {
             let failures = failed.failures.saturating_add(1);
-            let since = Some(failed.since);
-            state.push(Arc::clone(&failed.name), failed.is_pattern, failures, since);
+            state.push(PendingInvalidation { failures, ..failed });
         }
     }
 }
 
+impl PendingInvalidation {
+    fn new(name: &str, is_pattern: bool, rebroadcast: Rebroadcast) -> Self {
+        let (name, number, since) = (Arc::from(name), 0, u64::MAX);
+        Self { name, is_pattern, rebroadcast, version: None, failures: 0, number, since }
+    }
+}
+
 impl State {
-    /// Adds an invalidation at the end of the queue and returns its number.
-    fn push(&mut self, name: Arc<str>, is_pattern: bool, failures: u32, since: Option<u64>) -> u64 {
+    /// Adds an invalidation at the end of the queue, under a new number, and returns that.
+    fn push(&mut self, pending: PendingInvalidation) -> u64 {
         self.last_number += 1;
-        let number = self.last_number;
-        if is_pattern {
-            self.patterns.insert(Arc::clone(&name), (number, Pattern::new(&name)));
+        let (number, name) = (self.last_number, Arc::clone(&pending.name));
+        if pending.is_pattern {
+            let pattern = Pattern::new(&name);
+            self.patterns.insert(name, (number, pattern));
         } else {
-            self.keys.insert(Arc::clone(&name), number);
+            self.keys.insert(name, number);
         }
-        let since = since.unwrap_or(number);
-        self.queue
-            .insert(number, PendingInvalidation { name, is_pattern, failures, number, since });
+        let since = pending.since.min(number);
+        self.queue.insert(number, PendingInvalidation { number, since, ..pending });
         number
     }
 
     fn remove(&mut self, name: &str, is_pattern: bool) -> Option<PendingInvalidation> {
-        let number = if is_pattern {
-            self.patterns.remove(name).map(|(number, _)| number)
+        let number = self.number_of(name, is_pattern)?;
+        if is_pattern {
+            self.patterns.remove(name);
         } else {
-            self.keys.remove(name)
-        };
-        number.and_then(|number| self.queue.remove(&number))
+            self.keys.remove(name);
+        }
+        self.queue.remove(&number)
     }
 
     fn number_of(&self, name: &str, is_pattern: bool) -> Option<u64> {
@@ -267,11 +342,48 @@ mod tests {
             record(&pending);
             let retried = pending.next().unwrap();
             record(&pending);
+            assert_eq!(pending.current(&retried), None);
             pending.complete(&retried);
             assert!(pending.covers("a"));
             pending.complete(&pending.next().unwrap());
             assert!(pending.is_empty());
         }
+    }
+
+    #[test]
+    fn an_invalidation_of_a_peer_is_broadcast_again_unless_a_peer_has_done_so() {
+        use Rebroadcast::{AtOnce, Never, UnlessPeerDoes};
+        let pending = PendingInvalidations::default();
+        let complete = || {
+            let next = pending.next().unwrap();
+            let done = pending.current(&next);
+            pending.complete(&next);
+            done.map(|done| (done.rebroadcast, done.version))
+        };
+        pending.record_for_peer("a", false, Some(3));
+        pending.requeue(&pending.next().unwrap());
+        assert_eq!(complete(), Some((UnlessPeerDoes, Some(3))));
+        for (is_own_first, is_own_later, expected) in
+            [(false, false, Never), (true, false, AtOnce), (false, true, AtOnce)]
+        {
+            let record = |is_own: bool| match is_own {
+                true => pending.record("a", false),
+                false => pending.record_for_peer("a", false, None),
+            };
+            record(is_own_first);
+            record(is_own_later);
+            assert!(pending.on_peer_retried("a", false));
+            assert_eq!(complete(), Some((expected, None)));
+        }
+        pending.record_for_peer("a", false, None);
+        pending.on_peer_retried("a", false);
+        pending.record_for_peer("a", false, None);
+        assert_eq!(complete(), Some((UnlessPeerDoes, None)), "the peer's success was before this");
+        assert!(!pending.on_peer_retried("a", false));
+        pending.record("a", false);
+        pending.record_for_peer("*", true, None);
+        assert!(pending.on_peer_retried("a", false) && pending.on_peer_retried("b*", true));
+        assert_eq!(complete(), Some((AtOnce, None)), "it has replaced one of this instance");
     }
 
     #[test]

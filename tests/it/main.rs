@@ -16,6 +16,7 @@ mod bus_fuzz;
 mod bus_matrix;
 mod close;
 mod coalescing;
+mod cut_off_from_l2;
 mod events;
 mod faults;
 mod fences;

@@ -56,9 +56,9 @@ fn add(history: &mut History, indices: &mut Indices, received: &mut Received, fa
             indices.changes.insert(number, history.changes.len());
             history.changes.push(change);
         }
-        TapeEntry::ChangeEnded(number, end, done) => {
+        TapeEntry::ChangeEnded(number, end, done, pending) => {
             let change = &mut history.changes[indices.changes[&number]];
-            (change.end, change.done) = (Some(end), done);
+            (change.end, change.done, change.pending) = (Some(end), done, pending);
         }
         TapeEntry::Write(number, write) => {
             indices.writes.insert(number, history.writes.len());

@@ -12,7 +12,7 @@ use super::{bus_client::BusClient, sink::Sink};
 use crate::{
     bus::{
         protocol::{outbox::Change, session::Session},
-        wire::envelope::strip_prefix,
+        wire::{envelope::strip_prefix, message::InL2},
     },
     observe::{Counter, Event},
     resilience::{has_timer, run_until, timeout},
@@ -22,7 +22,7 @@ use crate::{
 /// An invalidation of this instance that its peers will receive.
 ///
 /// It is [committed](Self::commit) or [cancelled](Self::cancel) once. Dropped, because the caller
-/// of a delete or `set` dropped its future, it is committed as a delete.
+/// of a delete or `set` dropped its future, it is committed as a delete that L2 has not got.
 #[must_use]
 pub(crate) struct PendingBroadcast<'a, S: Sink>(Option<Invalidation<'a, S>>);
 
@@ -65,12 +65,13 @@ impl<'a, S: Sink> PendingBroadcast<'a, S> {
         }
     }
 
-    /// Enqueues the message of a `set`, or without one a delete.
+    /// Enqueues the message of a `set`, or without one a delete. `in_l2`: L2 has got the change. If
+    /// not, the change is pending at each peer too, and no peer reads the old value from L2.
     ///
     /// A `set` commits in the step that writes L1, so that the message of no later change is
     /// enqueued before. So this runs under a lock: it neither waits nor calls user code.
-    pub(crate) fn commit(mut self, set: Option<Change>) -> CommittedBroadcast<'a, S> {
-        CommittedBroadcast(self.0.take().map(|invalidation| invalidation.commit(set)))
+    pub(crate) fn commit(mut self, set: Option<Change>, in_l2: bool) -> CommittedBroadcast<'a, S> {
+        CommittedBroadcast(self.0.take().map(|invalidation| invalidation.commit(set, in_l2)))
     }
 }
 
@@ -78,7 +79,7 @@ impl<S: Sink> Drop for PendingBroadcast<'_, S> {
     fn drop(&mut self) {
         // mutant dropped-broadcast: remove
         if let Some(invalidation) = self.0.take() {
-            let (invalidation, _) = invalidation.commit(None);
+            let (invalidation, _) = invalidation.commit(None, false);
             invalidation.client.flush(invalidation.sink);
         }
     }
@@ -131,13 +132,14 @@ impl PublishWatch {
 
 impl<S: Sink> Invalidation<'_, S> {
     /// Enqueues the invalidation, and returns it with its outbox position.
-    fn commit(self, set: Option<Change>) -> (Self, u64) {
+    fn commit(self, set: Option<Change>, in_l2: bool) -> (Self, u64) {
         let delete = || Change::invalidation(Arc::from(self.name), self.is_pattern);
-        let position = self.end(Some(set.unwrap_or_else(delete)));
+        let in_l2 = if in_l2 { InL2::Yes } else { InL2::No };
+        let position = self.end(Some((set.unwrap_or_else(delete), in_l2)));
         (self, position)
     }
 
-    fn end(&self, change: Option<Change>) -> u64 {
+    fn end(&self, change: Option<(Change, InL2)>) -> u64 {
         let now = self.sink.now();
         let mut session = self.client.session.lock();
         session.commit_invalidation(now, self.name, self.is_pattern, change)
@@ -197,7 +199,7 @@ impl BusClient {
     ) {
         let Some(context) = context.filter(|_| !ttl.is_zero()) else { return };
         if let Some(message) = self.value_message(&**sink, key, ttl, true, context, encode) {
-            self.enqueue(sink, message);
+            self.enqueue(sink, message, InL2::Yes);
         }
     }
 
@@ -225,20 +227,36 @@ impl BusClient {
         Some(Change::Value { key, value, ttl_ms, prime, context: Some(context) })
     }
 
-    /// Broadcasts an invalidation again that has reached L2 only now.
+    /// Broadcasts an invalidation of this instance again that has reached L2 only now.
     pub(crate) fn broadcast_again<S: Sink>(
         self: &Arc<Self>,
         sink: &Arc<S>,
         name: Arc<str>,
         is_pattern: bool,
     ) {
-        self.enqueue(sink, Change::invalidation(name, is_pattern));
+        self.enqueue(sink, Change::invalidation(name, is_pattern), InL2::Retried);
     }
 
-    fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change) {
+    /// Broadcasts an invalidation of a peer that a retry of this instance has brought to L2, soon,
+    /// unless a peer does.
+    pub(crate) fn broadcast_for_peer<S: Sink>(
+        self: &Arc<Self>,
+        sink: &Arc<S>,
+        name: Arc<str>,
+        is_pattern: bool,
+    ) {
         self.ensure_tasks(sink);
         let now = sink.now();
-        self.session.lock().outbox.push(now, change);
+        let mut session = self.session.lock();
+        session.rebroadcast_later(now, (name, is_pattern), fastrand::f64());
+        drop(session);
+        self.flush(&**sink);
+    }
+
+    fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change, in_l2: InL2) {
+        self.ensure_tasks(sink);
+        let now = sink.now();
+        self.session.lock().outbox.push(now, change, in_l2);
         self.flush(&**sink);
     }
 }

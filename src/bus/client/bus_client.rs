@@ -166,10 +166,13 @@ impl BusClient {
         self.closing.notify_waiters();
     }
 
-    /// Publishes the outbox within `limit`, then a beacon that promises no further message, and
+    /// Publishes the outbox and the rebroadcasts within `limit`, then a beacon that promises no further message, and
     /// stops the tasks. A second call waits for the same end.
     pub(crate) async fn shutdown<S: Sink>(&self, sink: &S, limit: Duration) {
         let shutdown = || async {
+            let now = sink.now();
+            self.session.lock().push_rebroadcasts(now, u64::MAX);
+            self.work.notify_one();
             let drain = async {
                 let is_drained = self.wait_published(|session| session.outbox.is_empty());
                 // If changes were made outside a runtime, the publisher may never have run.

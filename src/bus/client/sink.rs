@@ -5,8 +5,8 @@ use crate::observe::Observer;
 /// A cache as the bus client sees it: the receiver of the messages of its peers.
 ///
 /// The client calls the methods for one message in this order: `unpack`, `ticket` for each key of
-/// a value, `adopt_generation`, then `invalidate` or `invalidate_matching`, or `decode` and
-/// `offer`.
+/// a value, `record_pending` if L2 has not got the invalidation, `adopt_generation`, then
+/// `invalidate` or `invalidate_matching`, or `decode` and `offer`.
 pub(crate) trait Sink: Send + Sync + 'static {
     /// The right to write a key of L1. A delete of the key that comes later revokes it.
     type Ticket: Send;
@@ -21,6 +21,15 @@ pub(crate) trait Sink: Send + Sync + 'static {
     fn unpack(&self, message: &[u8], limit: usize) -> Option<Vec<u8>>;
 
     fn ticket(&self, key: &str) -> Self::Ticket;
+
+    /// Makes the invalidation of a key, or of the keys that match a Redis glob, pending here,
+    /// because its publisher could not bring it to L2: the keys are not read from L2 until a retry
+    /// of this instance has succeeded. `generation` is the publisher's of the key.
+    fn record_pending(&self, name: &str, is_pattern: bool, generation: Option<u64>);
+
+    /// A peer's retry has brought this invalidation to L2. Returns whether L1 can have no value
+    /// that was read from L2 before that, because the invalidation is pending here.
+    fn on_peer_retried(&self, name: &str, is_pattern: bool) -> bool;
 
     /// Removes a key from L1 and revokes the tickets of its running loads.
     fn invalidate(&self, key: &str);

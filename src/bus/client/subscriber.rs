@@ -22,7 +22,7 @@ use crate::{
         wire::{
             decode_error::DecodeError,
             envelope::{add_prefix, unwrap_body},
-            message::{Message, MessageKind},
+            message::{InL2, Message, MessageKind},
         },
     },
     observe::{Counter, Event, log_bus_down, log_bus_up},
@@ -179,7 +179,7 @@ impl BusClient {
         let classified = self.session.lock().classify(now, &message);
         match classified.disposition {
             Disposition::Apply { value_admissible } => {
-                apply(sink, &message, tickets, value_admissible).await;
+                self.apply(sink, &message, tickets, value_admissible).await;
             }
             Disposition::Duplicate => {
                 sink.observer().count(Counter::EventsDuplicate);
@@ -193,57 +193,90 @@ impl BusClient {
             self.work.notify_one();
         }
     }
-}
+    async fn apply<S: Sink>(
+        &self,
+        sink: &Arc<S>,
+        message: &Message<'_>,
+        tickets: Vec<S::Ticket>,
+        value_admissible: bool,
+    ) {
+        let source = message.source;
+        let pattern = match message.kind {
+            MessageKind::Beacon { .. } => return,
+            MessageKind::Pattern { pattern } => Some(pattern),
+            _ => None,
+        };
+        let keys = message.kind.deleted_keys();
+        let observer = sink.observer();
+        observer.count(Counter::EventsReceived);
+        if !keys.is_empty() || pattern.is_some() {
+            observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
+        }
+        let generation = message.generation.filter(|_| keys.len() == 1);
+        // Before L1 forgets the key: else the next read may find the old value in L2.
+        if message.in_l2 == InL2::No {
+            // mutant peer-pending: remove
+            keys.iter().for_each(|key| sink.record_pending(key, false, generation));
+            // mutant peer-pending: remove
+            pattern.iter().for_each(|pattern| sink.record_pending(pattern, true, None));
+        }
+        // Before L1 forgets the key: the next read looks in L2 under the name of this generation.
+        if let ([key], Some(generation)) = (keys, generation) {
+            // mutant counts: remove
+            sink.adopt_generation(key, generation);
+        }
+        match &message.kind {
+            MessageKind::Beacon { .. } => {}
+            MessageKind::Delete { keys } => {
+                for key in keys {
+                    if !self.is_settled(sink, message.in_l2, key, false) {
+                        sink.invalidate(key);
+                    }
+                    sink.on_applied(key);
+                }
+            }
+            MessageKind::Pattern { pattern } => {
+                if !self.is_settled(sink, message.in_l2, pattern, true) {
+                    sink.invalidate_matching(pattern).await;
+                }
+            }
+            MessageKind::Set { keys, value, ttl_ms, prime, .. } => {
+                let payload = if value_admissible { add_prefix(value) } else { None };
+                let value = payload.and_then(|payload| sink.decode(&payload));
+                for (key, ticket) in keys.iter().zip(tickets) {
+                    let kept = value
+                        .as_ref()
+                        .is_some_and(|value| sink.offer(ticket, value, *ttl_ms, *prime));
+                    if kept {
+                        observer.count(Counter::ValuesReceived);
+                        observer.emit(|| Event::SetReceived { key, source });
+                    } else if !prime {
+                        sink.invalidate(key);
+                    }
+                    if !value_admissible {
+                        observer.emit(|| Event::InvalidationStale { key, source });
+                    }
+                    sink.on_applied(key);
+                }
+            }
+        }
+    }
 
-async fn apply<S: Sink>(
-    sink: &Arc<S>,
-    message: &Message<'_>,
-    tickets: Vec<S::Ticket>,
-    value_admissible: bool,
-) {
-    let source = message.source;
-    let pattern = match message.kind {
-        MessageKind::Beacon { .. } => return,
-        MessageKind::Pattern { pattern } => Some(pattern),
-        _ => None,
-    };
-    let keys = message.kind.deleted_keys();
-    let observer = sink.observer();
-    observer.count(Counter::EventsReceived);
-    if !keys.is_empty() || pattern.is_some() {
-        observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
-    }
-    // Before L1 forgets the key: the next read looks in L2 under the name of this generation.
-    if let ([key], Some(generation)) = (keys, message.generation) {
-        // mutant counts: remove
-        sink.adopt_generation(key, generation);
-    }
-    match &message.kind {
-        MessageKind::Beacon { .. } => {}
-        MessageKind::Delete { keys } => {
-            for key in keys {
-                sink.invalidate(key);
-                sink.on_applied(key);
-            }
+    /// Whether the message says only that L2 has got an invalidation which this instance received
+    /// before: L1 has no value of L2 that is older than it. This instance then need not broadcast
+    /// it again.
+    fn is_settled<S: Sink>(
+        &self,
+        sink: &Arc<S>,
+        in_l2: InL2,
+        name: &str,
+        is_pattern: bool,
+    ) -> bool {
+        if in_l2 != InL2::Retried {
+            return false;
         }
-        MessageKind::Pattern { pattern } => sink.invalidate_matching(pattern).await,
-        MessageKind::Set { keys, value, ttl_ms, prime, .. } => {
-            let payload = if value_admissible { add_prefix(value) } else { None };
-            let value = payload.and_then(|payload| sink.decode(&payload));
-            for (key, ticket) in keys.iter().zip(tickets) {
-                let kept =
-                    value.as_ref().is_some_and(|value| sink.offer(ticket, value, *ttl_ms, *prime));
-                if kept {
-                    observer.count(Counter::ValuesReceived);
-                    observer.emit(|| Event::SetReceived { key, source });
-                } else if !prime {
-                    sink.invalidate(key);
-                }
-                if !value_admissible {
-                    observer.emit(|| Event::InvalidationStale { key, source });
-                }
-                sink.on_applied(key);
-            }
-        }
+        let is_pending = sink.on_peer_retried(name, is_pattern);
+        let (now, name) = (sink.now(), (Arc::from(name), is_pattern));
+        self.session.lock().rebroadcasts.on_received(now, &name) || is_pending
     }
 }

@@ -6,5 +6,6 @@ mod causality;
 mod dedupe;
 pub(super) mod gap_detector;
 pub(super) mod outbox;
+pub(super) mod rebroadcasts;
 pub(super) mod session;
 mod version_vector;

@@ -21,6 +21,18 @@
 //! A value only spares peers a load, and an old value does harm. So values wait for at most one
 //! second and are sent once; from then on they are deletes. Values of loads (primes) change nothing
 //! that peers must know, and are dropped instead.
+//!
+//! # Invalidations that L2 has not got
+//!
+//! Each change carries its state ([`InL2`]). No change takes the state [`InL2::No`] away from a
+//! queued one: two invalidations of a key, or two equal patterns, share the higher state; a message
+//! holds changes of one state; and the change that replaces a full queue has the highest state of
+//! those that it replaces.
+//!
+//! Alternatives considered: a delete that reached L2 settles the queued delete of its key. But it
+//! may have reached L2 before the call of the queued one began. A queued `*` that reached L2 covers
+//! the delete of a key that did not, if the `*` takes over that state. But then each peer would
+//! delete all values of L2.
 
 mod change;
 
@@ -31,7 +43,10 @@ use std::{
 
 use self::change::Queued;
 pub(crate) use self::change::{Change, OutgoingBatch};
-use crate::bus::wire::limits::{MAX_KEYS, MAX_TEXT};
+use crate::bus::wire::{
+    limits::{MAX_KEYS, MAX_TEXT},
+    message::InL2,
+};
 
 /// Bytes of keys in one message. Brokers refuse large messages: NATS above 1 MiB.
 const BATCH_BYTES: usize = 256 << 10;
@@ -71,26 +86,27 @@ impl Outbox {
 
     /// Queues a change. Returns its position: it was published when [`acked`](Self::acked) is
     /// above it.
-    pub(crate) fn push(&mut self, now: u64, change: Change) -> u64 {
+    pub(crate) fn push(&mut self, now: u64, change: Change, in_l2: InL2) -> u64 {
         let is_too_long = change.text().len() > MAX_TEXT;
         let position = match change {
-            Change::Pattern(_) if is_too_long => self.push_pattern(Arc::from(ALL)),
+            Change::Pattern(_) if is_too_long => self.push_pattern(Arc::from(ALL), in_l2),
             Change::Value { prime: true, .. } if is_too_long => self.take_position(),
             Change::Delete(key) | Change::Value { key, .. } if is_too_long => {
-                self.push_pattern(prefix_glob(&key))
+                self.push_pattern(prefix_glob(&key), in_l2)
             }
-            Change::Delete(key) => self.push_delete(key),
-            Change::Pattern(pattern) => self.push_pattern(pattern),
+            Change::Delete(key) => self.push_delete(key, in_l2),
+            Change::Pattern(pattern) => self.push_pattern(pattern, in_l2),
             Change::Value { .. } => {
                 self.downgrade_to_delete(change.text());
-                self.append(now, change)
+                self.append(now, change, in_l2)
             }
         };
         if self.is_over() {
             self.downgrade_all();
         }
         if self.is_over() {
-            self.coarsen();
+            let highest = self.waiting.values().map(|queued| queued.in_l2).max();
+            self.coarsen(highest.unwrap_or_default().max(InL2::Yes));
         }
         position
     }
@@ -98,9 +114,9 @@ impl Outbox {
     /// Returns the message to publish now: the same one until it is confirmed.
     pub(crate) fn next(&mut self, now: u64) -> Option<&OutgoingBatch> {
         if self.in_flight.is_none()
-            && let Some((position, changes)) = self.pop(now)
+            && let Some((position, in_l2, changes)) = self.pop(now)
         {
-            self.in_flight = Some(OutgoingBatch { seq: self.next_seq, changes, position });
+            self.in_flight = Some(OutgoingBatch { seq: self.next_seq, changes, in_l2, position });
             self.next_seq += 1;
         }
         self.in_flight.as_ref()
@@ -164,36 +180,60 @@ impl Outbox {
         self.waiting.len() + usize::from(self.in_flight.is_some())
     }
 
-    fn push_delete(&mut self, key: Arc<str>) -> u64 {
+    fn push_delete(&mut self, key: Arc<str>, in_l2: InL2) -> u64 {
         // mutant outbox-order: remove
         self.downgrade_to_delete(&key);
-        match self.patterns.get(ALL).or_else(|| self.deletes.get(&key)) {
-            Some(covering) => *covering,
-            None => self.append(0, Change::Delete(key)),
-        }
+        self.push_invalidation(Change::Delete(key), in_l2)
     }
 
-    fn push_pattern(&mut self, pattern: Arc<str>) -> u64 {
+    fn push_pattern(&mut self, pattern: Arc<str>, in_l2: InL2) -> u64 {
         // It would cost too much to find the values that match.
         self.downgrade_all();
-        match self.patterns.get(ALL).or_else(|| self.patterns.get(&pattern)) {
-            Some(covering) => *covering,
-            None if *pattern == *ALL => self.coarsen(),
-            None => self.append(0, Change::Pattern(pattern)),
+        if *pattern == *ALL {
+            self.coarsen(in_l2)
+        } else {
+            self.push_invalidation(Change::Pattern(pattern), in_l2)
         }
     }
 
-    /// Replaces all queued changes by one that covers every key.
-    fn coarsen(&mut self) -> u64 {
-        let first = self.waiting.keys().next().copied();
-        let position = first.unwrap_or_else(|| self.take_position());
-        self.waiting.clear();
-        self.deletes.clear();
-        self.values.clear();
-        self.patterns.clear();
-        self.bytes = 0;
-        self.insert(position, 0, Change::Pattern(Arc::from(ALL)));
+    /// Queues a delete or a pattern, unless a queued change covers it.
+    fn push_invalidation(&mut self, change: Change, in_l2: InL2) -> u64 {
+        if let Some(covering) = self.covering(in_l2) {
+            return covering;
+        }
+        let (positions, text) = self.index(&change);
+        match positions.get(&text).copied() {
+            Some(position) => {
+                self.raise(position, in_l2);
+                position
+            }
+            None => self.append(0, change, in_l2),
+        }
+    }
+
+    /// The position of a queued pattern that covers every key, in this state at least.
+    fn covering(&self, in_l2: InL2) -> Option<u64> {
+        let position = self.patterns.get(ALL)?;
+        self.waiting.get(position).filter(|all| all.in_l2 >= in_l2).map(|_| *position)
+    }
+
+    /// Replaces all queued changes up to this state by one that covers every key.
+    fn coarsen(&mut self, in_l2: InL2) -> u64 {
+        if let Some(covering) = self.covering(in_l2) {
+            return covering;
+        }
+        let covered = self.waiting.iter().filter(|(_, queued)| queued.in_l2 <= in_l2);
+        let covered: Vec<u64> = covered.map(|(position, _)| *position).collect();
+        let position = covered.first().copied().unwrap_or_else(|| self.take_position());
+        covered.iter().for_each(|position| drop(self.remove(*position)));
+        self.insert(position, 0, Change::Pattern(Arc::from(ALL)), in_l2);
         position
+    }
+
+    fn raise(&mut self, position: u64, in_l2: InL2) {
+        if let Some(queued) = self.waiting.get_mut(&position) {
+            queued.in_l2 = queued.in_l2.max(in_l2);
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -205,11 +245,12 @@ impl Outbox {
     /// prime.
     fn downgrade_to_delete(&mut self, key: &str) {
         let Some(position) = self.values.get(key).copied() else { return };
-        if let Some(delete) = self.remove(position).and_then(|it| it.change.without_value())
-            && !self.deletes.contains_key(key)
-            && !self.patterns.contains_key(ALL)
-        {
-            self.insert(position, 0, delete);
+        let Some(Queued { change, in_l2, .. }) = self.remove(position) else { return };
+        let Some(delete) = change.without_value() else { return };
+        match self.deletes.get(key).copied() {
+            _ if self.covering(in_l2).is_some() => {}
+            Some(position) => self.raise(position, in_l2),
+            None => self.insert(position, 0, delete, in_l2),
         }
     }
 
@@ -218,28 +259,34 @@ impl Outbox {
         keys.iter().for_each(|key| self.downgrade_to_delete(key));
     }
 
-    /// Takes the changes of the next message, and the position of the first of them.
-    fn pop(&mut self, now: u64) -> Option<(u64, Vec<Change>)> {
+    /// Takes the changes of the next message, the position of the first of them, and the state that
+    /// they share.
+    fn pop(&mut self, now: u64) -> Option<(u64, InL2, Vec<Change>)> {
         loop {
             let (position, first) = self.waiting.first_key_value()?;
-            let position = *position;
+            let (position, in_l2) = (*position, first.in_l2);
             match &first.change {
-                Change::Delete(_) => return Some((position, self.pop_deletes())),
+                Change::Delete(_) => return Some((position, in_l2, self.pop_deletes(in_l2))),
                 Change::Value { key, .. } if first.is_expired(now) => {
                     let key = Arc::clone(key);
                     self.downgrade_to_delete(&key);
                 }
-                _ => return Some((position, vec![self.remove(position)?.into_change(now)])),
+                _ => {
+                    let change = self.remove(position)?.into_change(now);
+                    return Some((position, in_l2, vec![change]));
+                }
             }
         }
     }
 
-    /// Takes as many deletes as fit into one message, past the changes between them.
-    fn pop_deletes(&mut self) -> Vec<Change> {
+    /// Takes as many deletes of a state as fit into one message, past the changes between them.
+    fn pop_deletes(&mut self, in_l2: InL2) -> Vec<Change> {
         let mut bytes = 0;
         let mut positions = Vec::new();
         for (position, queued) in self.waiting.iter().take(MAX_KEYS) {
-            if let Change::Delete(key) = &queued.change {
+            if let Change::Delete(key) = &queued.change
+                && queued.in_l2 == in_l2
+            {
                 bytes += key.len();
                 if bytes > BATCH_BYTES && !positions.is_empty() {
                     break;
@@ -259,17 +306,17 @@ impl Outbox {
         position
     }
 
-    fn append(&mut self, since: u64, change: Change) -> u64 {
+    fn append(&mut self, since: u64, change: Change, in_l2: InL2) -> u64 {
         let position = self.take_position();
-        self.insert(position, since, change);
+        self.insert(position, since, change, in_l2);
         position
     }
 
-    fn insert(&mut self, position: u64, since: u64, change: Change) {
+    fn insert(&mut self, position: u64, since: u64, change: Change, in_l2: InL2) {
         self.bytes += change.cost();
         let (positions, text) = self.index(&change);
         positions.insert(text, position);
-        self.waiting.insert(position, Queued { change, since });
+        self.waiting.insert(position, Queued { change, in_l2, since });
     }
 
     fn remove(&mut self, position: u64) -> Option<Queued> {

@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | caller of a delete or `set` | `begin_invalidation`, then change L1 and L2, then `commit_invalidation` once |
 //! | loader | `causal_context` before it checks its right to write, then `outbox.push` |
-//! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply, `on_applied`; `gaps.poll_gap`, mark L1 untrusted, `gaps.acknowledge_gap`; `on_unsubscribed` |
+//! | retry task | `outbox.push`, or `rebroadcast_later` for an invalidation of a peer |
+//! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply (`rebroadcasts.on_received`), `on_applied`; `gaps.poll_gap`, mark L1 untrusted, `gaps.acknowledge_gap`; `on_unsubscribed` |
 //! | publisher | `next_action`, publish, then `on_sent`, `outbox.on_send_failed` or `on_beacon_tried` |
 
 use std::sync::Arc;
@@ -16,9 +17,10 @@ use super::{
     dedupe::Dedupe,
     gap_detector::GapDetector,
     outbox::{Change, Outbox},
+    rebroadcasts::{Name, Rebroadcasts},
 };
 use crate::{
-    bus::wire::message::{Message, MessageKind, SequenceStamp},
+    bus::wire::message::{InL2, Message, MessageKind, SequenceStamp},
     options::CacheOptions,
     time::millis,
 };
@@ -30,6 +32,7 @@ pub(crate) struct Session {
     beacons: BeaconSchedule,
     dedupe: Dedupe,
     causality: CausalFilter,
+    pub(crate) rebroadcasts: Rebroadcasts,
     /// Until when the publisher waits; `None` while it does not wait, because then it asks for
     /// its next action before it does.
     idle_until: Option<u64>,
@@ -97,6 +100,7 @@ impl Session {
             beacons: BeaconSchedule::new(trust_timeout),
             dedupe: Dedupe::new(options.event_dedupe.max_entries, millis(options.event_dedupe.ttl)),
             causality: CausalFilter::new(&incarnation, CausalFilter::MAX_KEYS),
+            rebroadcasts: Rebroadcasts::default(),
             identity: Identity { source, namespace: bus.namespace.clone(), incarnation },
             idle_until: None,
             hello_pending: false,
@@ -122,15 +126,34 @@ impl Session {
         now: u64,
         name: &str,
         is_pattern: bool,
-        change: Option<Change>,
+        change: Option<(Change, InL2)>,
     ) -> u64 {
-        let position = change.map(|change| self.outbox.push(now, change));
+        let position = change.map(|(change, in_l2)| self.outbox.push(now, change, in_l2));
         if is_pattern {
             self.causality.on_pattern_committed(position);
         } else {
             self.causality.on_committed(name, position);
         }
         position.unwrap_or(0)
+    }
+
+    /// A retry of this instance has brought an invalidation of a peer to L2: it is broadcast again
+    /// after a random time, unless a peer does so first. `random` is from 0 to 1.
+    pub(crate) fn rebroadcast_later(&mut self, now: u64, name: Name, random: f64) {
+        if !self.rebroadcasts.schedule(now, &name, random) {
+            self.push_retried(now, name);
+        }
+    }
+
+    /// Queues the rebroadcasts that are due until this time.
+    pub(crate) fn push_rebroadcasts(&mut self, now: u64, due_until: u64) {
+        while let Some(name) = self.rebroadcasts.take_due(due_until) {
+            self.push_retried(now, name);
+        }
+    }
+
+    fn push_retried(&mut self, now: u64, (name, is_pattern): Name) {
+        self.outbox.push(now, Change::invalidation(name, is_pattern), InL2::Retried);
     }
 
     /// Returns the version vector that a value carries when it is broadcast: per publisher, the
@@ -264,7 +287,7 @@ impl Session {
     /// Whether the publisher waits for longer than it may.
     pub(crate) fn is_publisher_late(&self) -> bool {
         self.idle_until.is_some_and(|until| {
-            let is_due = self.beacons.due_at().is_some_and(|due| due < until);
+            let is_due = self.next_due().is_some_and(|due| due < until);
             is_due || self.hello_pending || !self.outbox.is_empty()
         })
     }
@@ -275,6 +298,7 @@ impl Session {
         ts: u64,
         generation: impl Fn(&str) -> Option<u64>,
     ) -> SendAction {
+        self.push_rebroadcasts(now, now);
         let Self { identity, outbox, beacons, .. } = self;
         // A value that cannot be encoded becomes a delete, which the second round sends.
         for _ in 0..2 {
@@ -284,14 +308,15 @@ impl Session {
                 [key] => generation(key),
                 _ => None,
             };
-            match identity.encode(ts, out.seq, beacons.next_within(false), generation, kind) {
+            let next_within = beacons.next_within(false);
+            match identity.encode(ts, out.seq, next_within, generation, out.in_l2, kind) {
                 Some(bytes) => return SendAction::Message(out.seq, bytes),
                 None => outbox.on_send_failed(),
             }
         }
         let due = beacons.due_at();
         if !self.hello_pending && due.is_none_or(|at| at > now) {
-            return SendAction::Wait(due);
+            return SendAction::Wait(self.next_due());
         }
         let next_within = beacons.next_within(true);
         self.beacon(ts, next_within, self.hello_pending)
@@ -332,7 +357,14 @@ impl Session {
 
     fn beacon(&self, ts: u64, next_within_ms: Option<u64>, hello: bool) -> Option<Vec<u8>> {
         let kind = MessageKind::Beacon { hello, subscription: Some(self.subscriptions) };
-        self.identity.encode(ts, self.outbox.confirmed_seq(), next_within_ms, None, kind)
+        let seq = self.outbox.confirmed_seq();
+        self.identity.encode(ts, seq, next_within_ms, None, InL2::Yes, kind)
+    }
+
+    /// When the publisher has something to send, if nothing is queued.
+    fn next_due(&self) -> Option<u64> {
+        let due = self.beacons.due_at().into_iter().chain(self.rebroadcasts.next_due());
+        due.min()
     }
 
     fn progress(&self) -> OutboxProgress {
@@ -348,6 +380,7 @@ impl Identity {
         seq: u64,
         next_within_ms: Option<u64>,
         generation: Option<u64>,
+        in_l2: InL2,
         kind: MessageKind<'_>,
     ) -> Option<Vec<u8>> {
         let Self { source, namespace, incarnation } = self;
@@ -357,44 +390,9 @@ impl Identity {
         };
         let (id, namespace) = (&*id, namespace.as_deref());
         let stamp = Some(SequenceStamp { incarnation, seq, next_within_ms });
-        Message { id, source, ts, generation, namespace, stamp, kind }.encode().ok()
+        Message { id, source, ts, generation, namespace, stamp, in_l2, kind }.encode().ok()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_have_ids_of_their_own_and_beacons_share_one() {
-        let id = |incarnation: &str, seq, kind| {
-            let (source, incarnation) = ("a".to_owned(), Arc::from(incarnation));
-            let identity = Identity { source, namespace: None, incarnation };
-            let bytes = identity.encode(0, seq, None, None, kind).unwrap();
-            Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap().id.to_owned()
-        };
-        let delete = |seq| id("i7", seq, MessageKind::Delete { keys: vec!["k"] });
-        let beacon = |incarnation, seq| {
-            id(incarnation, seq, MessageKind::Beacon { hello: false, subscription: None })
-        };
-        assert_ne!(delete(1), delete(2));
-        assert_eq!(beacon("i7", 1), beacon("i7", 2));
-        assert_ne!(beacon("i7", 1), beacon("i8", 1));
-    }
-
-    #[test]
-    fn deletes_that_waited_together_carry_a_generation_each() {
-        let options = CacheOptions::default();
-        let mut session = Session::new("i7", "a".to_owned(), &options, true);
-        for key in ["j", "k"] {
-            session.outbox.push(0, Change::invalidation(Arc::from(key), false));
-        }
-        for generation in [5, 6] {
-            let action = session.next_action(0, 0, |key| Some(if key == "j" { 5 } else { 6 }));
-            let SendAction::Message(seq, bytes) = action else { panic!("a delete is queued") };
-            let message = Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap();
-            assert_eq!(message.generation, Some(generation));
-            session.on_sent(0, seq);
-        }
-    }
-}
+mod tests;

@@ -80,11 +80,10 @@ impl MessageWriter {
         Ok(())
     }
 
-    /// Writes `true`, or nothing.
-    pub(crate) fn flag(&mut self, name: &str, is_set: bool) {
-        if is_set {
+    pub(crate) fn flag(&mut self, name: &str, flag: impl Into<Option<bool>>) {
+        if let Some(flag) = flag.into() {
             self.field(name);
-            self.bytes.bool(true);
+            self.bytes.bool(flag);
         }
     }
 
@@ -113,6 +112,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) pattern: Option<&'a str>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) ttl_ms: Option<u64>,
+    pub(crate) l2: Option<bool>,
+    pub(crate) retried: bool,
     pub(crate) prime: bool,
     /// Any value: only the causal filter decodes it.
     pub(crate) context: Option<&'a [u8]>,
@@ -143,6 +144,13 @@ impl<'a> Fields<'a> {
                 b"pattern" => fields.pattern = text(r, "pattern")?,
                 b"value" => fields.value = Some(skip(r)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
+                b"l2" => {
+                    fields.l2 = match first_token(r)? {
+                        Token::Bool(has_it) => Some(has_it),
+                        _ => None,
+                    }
+                }
+                b"retried" => fields.retried = first_token(r)? == Token::Bool(true),
                 b"prime" => fields.prime = first_token(r)? == Token::Bool(true),
                 b"seen" => fields.context = Some(skip(r)?),
                 b"inc" => fields.incarnation = optional_field(r, text)?,

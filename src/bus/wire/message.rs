@@ -11,6 +11,8 @@
 //! | `keys` | `del`, `set` | `keyTypes` beside it is ignored: every key is text here |
 //! | `pattern` | `pattern` | the glob of the keys to delete |
 //! | `value`, `ttlMs` | `set` | the value itself, as MessagePack, not as bytes |
+//! | `l2` | invalidations of this library, optional | `false`: L2 has not got the invalidation; see [`InL2`] |
+//! | `retried` | invalidations of this library, optional | `true`: L2 had not got the invalidation and has got it now; see [`InL2`] |
 //! | `prime` | `set`, this library only | `true`: the value was loaded, and changes nothing where it is not stored |
 //! | `seen` | `set`, this library only | the causal context, see `protocol/version_vector.rs` |
 //! | `inc` | all of this library | the publisher's incarnation: random, new with every start |
@@ -49,7 +51,25 @@ pub(crate) struct Message<'a> {
     pub(crate) namespace: Option<&'a str>,
     /// `None` in messages of the TypeScript package.
     pub(crate) stamp: Option<SequenceStamp<'a>>,
+    pub(crate) in_l2: InL2,
     pub(crate) kind: MessageKind<'a>,
+}
+
+/// Whether L2 has got an invalidation, as far as its publisher knows.
+///
+/// Two invalidations that share one message share the higher state: it makes peers do more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum InL2 {
+    /// It had not got it, and has got it now by a retry. Peers forget what they have read from L2
+    /// meanwhile; peers to which the invalidation was pending have read nothing.
+    Retried,
+    /// It has got it; also said by a publisher of which this is not known, such as an instance of
+    /// the TypeScript package.
+    #[default]
+    Yes,
+    /// It has not got it: each peer makes the invalidation a pending one of its own, and does not
+    /// read the keys from L2 until its retry has succeeded.
+    No,
 }
 
 /// The place of a message among the messages of its publisher.
@@ -133,6 +153,11 @@ impl<'a> Message<'a> {
             generation: fields.generation,
             namespace: fields.namespace,
             stamp,
+            in_l2: match (fields.l2, fields.retried) {
+                (Some(false), _) => InL2::No,
+                (_, true) => InL2::Retried,
+                _ => InL2::Yes,
+            },
             kind,
         })
     }
@@ -154,6 +179,11 @@ impl<'a> Message<'a> {
             out.number("seq", stamp.seq);
             out.number("due", stamp.next_within_ms);
         }
+        match self.in_l2 {
+            InL2::Retried => out.flag("retried", true),
+            InL2::Yes => {}
+            InL2::No => out.flag("l2", false),
+        }
         match &self.kind {
             MessageKind::Delete { keys } => {
                 out.text("type", "del")?;
@@ -167,7 +197,7 @@ impl<'a> Message<'a> {
                 out.text("type", "set")?;
                 out.keys(keys)?;
                 out.value("value", *value)?;
-                out.flag("prime", *prime);
+                out.flag("prime", prime.then_some(true));
                 out.value("seen", *context)?;
                 out.number("ttlMs", *ttl_ms);
             }
@@ -175,7 +205,7 @@ impl<'a> Message<'a> {
                 out.number("subscription", *subscription);
                 out.text("type", "del")?;
                 out.keys(&[])?;
-                out.flag("beacon", !hello);
+                out.flag("beacon", (!hello).then_some(true));
                 out.text("beacon", hello.then_some(HELLO))?;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bus::wire::message::MessageKind;
+use crate::bus::wire::message::{InL2, MessageKind};
 
 /// Bytes that a queued change costs beside its text, about.
 const OVERHEAD: usize = 96;
@@ -30,15 +30,17 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) change: Change,
+    pub(super) in_l2: InL2,
     pub(super) since: u64,
 }
 
 /// A message, published again under the same number until it is confirmed: any number of deletes,
-/// or one pattern, or one value.
+/// or one pattern, or one value. `in_l2` holds for each of its changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OutgoingBatch {
     pub(crate) seq: u64,
     pub(crate) changes: Vec<Change>,
+    pub(crate) in_l2: InL2,
     /// The position of the first change in the outbox.
     pub(crate) position: u64,
 }

@@ -1,6 +1,8 @@
 use super::*;
 use crate::{bus::wire::message::MessageKind, glob::Pattern};
 
+use InL2::{No, Retried, Yes};
+
 fn outbox() -> Outbox {
     Outbox::new(10_000, 8 << 20)
 }
@@ -29,25 +31,36 @@ fn value(key: &str, value: u8, prime: bool) -> Change {
     }
 }
 
-/// Publishes everything. Returns the messages in short form.
+/// Publishes everything. Returns the messages in short form: with `!` if L2 has not got the
+/// invalidation, with `?` if it has got it by a retry.
 fn drain(outbox: &mut Outbox, now: u64) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(out) = outbox.next(now) {
-        all.push(match out.kind() {
+        let message = match out.kind() {
             MessageKind::Delete { keys } => format!("-{}", keys.join(",")),
             MessageKind::Pattern { pattern } => format!("~{pattern}"),
             MessageKind::Set { keys, value, .. } => format!("{}={}", keys[0], value[0]),
             MessageKind::Beacon { .. } => unreachable!("the outbox makes none"),
-        });
+        };
+        let state = match out.in_l2 {
+            Retried => "?",
+            Yes => "",
+            No => "!",
+        };
+        all.push(message + state);
         confirm(outbox);
     }
     all
 }
 
 fn drained(now: u64, changes: &[Change]) -> Vec<String> {
+    drained_in(now, changes.iter().map(|change| (change.clone(), Yes)))
+}
+
+fn drained_in(now: u64, changes: impl IntoIterator<Item = (Change, InL2)>) -> Vec<String> {
     let mut outbox = outbox();
-    for change in changes {
-        outbox.push(0, change.clone());
+    for (change, in_l2) in changes {
+        outbox.push(0, change, in_l2);
     }
     drain(&mut outbox, now)
 }
@@ -83,7 +96,7 @@ fn a_key_that_is_set_again_and_again_is_invalidated_at_its_first_position() {
 #[test]
 fn values_wait_for_a_second_and_are_sent_once() {
     let mut outbox = outbox();
-    outbox.push(0, value("set", 1, false));
+    outbox.push(0, value("set", 1, false), Yes);
     let Some(MessageKind::Set { ttl_ms, .. }) = outbox.next(200).map(OutgoingBatch::kind) else {
         panic!("a value is sent")
     };
@@ -103,12 +116,53 @@ fn values_wait_for_a_second_and_are_sent_once() {
 }
 
 #[test]
+fn no_change_takes_from_another_that_l2_has_not_got_it() {
+    let [a, b, c] = ["a", "b", "c"].map(delete);
+    let set = value("a", 1, false);
+    for (changes, expected) in [
+        (vec![(a.clone(), Yes), (b.clone(), No), (c.clone(), Yes)], vec!["-a,c", "-b!"]),
+        (vec![(a.clone(), No), (a.clone(), Yes), (a.clone(), Retried)], vec!["-a!"]),
+        (vec![(a.clone(), Retried), (b.clone(), Retried), (a.clone(), Yes)], vec!["-a", "-b?"]),
+        (vec![(a.clone(), Yes), (a.clone(), No)], vec!["-a!"]),
+        (vec![(pattern("a*"), No), (pattern("a*"), Yes), (a.clone(), Yes)], vec!["~a*!", "-a"]),
+        (vec![(set.clone(), No)], vec!["a=1!"]),
+        (vec![(set.clone(), No), (a.clone(), Yes)], vec!["-a!"]),
+        (vec![(set.clone(), No), (value("a", 2, true), Yes)], vec!["-a!", "a=2"]),
+        (vec![(a.clone(), Yes), (set.clone(), No), (a.clone(), Yes)], vec!["-a!"]),
+        (vec![(a.clone(), No), (b.clone(), Yes), (pattern("*"), Yes)], vec!["-a!", "~*"]),
+        (vec![(pattern("*"), Yes), (a.clone(), No), (b.clone(), Yes)], vec!["~*", "-a!"]),
+        (vec![(pattern("*"), Retried), (a.clone(), Yes)], vec!["~*?", "-a"]),
+        (vec![(pattern("*"), Yes), (pattern("*"), No), (a.clone(), Yes)], vec!["~*!"]),
+        (vec![(pattern("*"), No), (a, No), (set, No), (b, Retried)], vec!["~*!", "a=1!"]),
+    ] {
+        assert_eq!(drained_in(0, changes.clone()), expected, "{changes:?}");
+    }
+    let mut outbox = outbox();
+    outbox.push(0, value("a", 1, false), No);
+    assert_eq!(outbox.next(0).map(|out| out.in_l2), Some(No));
+    outbox.on_send_failed();
+    outbox.push(0, delete("b"), Yes);
+    assert_eq!(drain(&mut outbox, 0), ["-a!", "-b"], "sent again as a delete");
+}
+
+#[test]
+fn a_queue_that_is_full_covers_all_keys_in_the_highest_state() {
+    for (last, expected) in [(Retried, "~*"), (Yes, "~*"), (No, "~*!")] {
+        let mut outbox = Outbox::new(3, 10_000);
+        for (key, in_l2) in [("a", Retried), ("b", Retried), ("c", last), ("d", Retried)] {
+            outbox.push(0, delete(key), in_l2);
+        }
+        assert_eq!(drain(&mut outbox, 0), [expected]);
+    }
+}
+
+#[test]
 fn a_message_stays_the_same_until_it_is_confirmed() {
     let mut outbox = outbox();
-    outbox.push(0, delete("a"));
+    outbox.push(0, delete("a"), Yes);
     let first = outbox.next(0).cloned();
-    outbox.push(0, delete("a"));
-    outbox.push(0, pattern("*"));
+    outbox.push(0, delete("a"), Yes);
+    outbox.push(0, pattern("*"), Yes);
     outbox.on_send_failed();
     assert_eq!(outbox.next(0).cloned(), first);
     assert_eq!((outbox.confirmed_seq(), outbox.acked()), (0, 0));
@@ -122,20 +176,20 @@ fn a_message_stays_the_same_until_it_is_confirmed() {
 #[test]
 fn a_full_queue_drops_primes_first_and_then_covers_all_keys() {
     let mut outbox = Outbox::new(3, 10_000);
-    outbox.push(0, value("prime", 1, true));
+    outbox.push(0, value("prime", 1, true), Yes);
     for key in ["a", "b", "c"] {
-        outbox.push(0, delete(key));
+        outbox.push(0, delete(key), Yes);
     }
     assert_eq!(drain(&mut outbox, 0), ["-a,b,c"], "without the prime it fits");
     for key in ["a", "b", "c", "d", "e"] {
-        outbox.push(0, delete(key));
+        outbox.push(0, delete(key), Yes);
     }
     assert_eq!(drain(&mut outbox, 0), ["~*"]);
-    outbox.push(0, delete(&"x".repeat(9_000)));
-    outbox.push(0, delete(&"y".repeat(900)));
+    outbox.push(0, delete(&"x".repeat(9_000)), Yes);
+    outbox.push(0, delete(&"y".repeat(900)), Yes);
     assert_eq!(drain(&mut outbox, 0), ["~*"]);
     let mut none = Outbox::new(0, 0);
-    none.push(0, delete("a"));
+    none.push(0, delete("a"), Yes);
     assert_eq!(drain(&mut none, 0), ["~*"], "even if nothing may be queued");
 }
 
@@ -143,11 +197,11 @@ fn a_full_queue_drops_primes_first_and_then_covers_all_keys() {
 fn messages_stay_within_their_limits() {
     let mut outbox = outbox();
     for key in 0..9_000 {
-        outbox.push(0, delete(&format!("key:{key}")));
+        outbox.push(0, delete(&format!("key:{key}")), Yes);
     }
     let long = |letter: &str| letter.repeat(60_000);
     for letter in ["a", "b", "c", "d", "e", "f"] {
-        outbox.push(0, delete(&long(letter)));
+        outbox.push(0, delete(&long(letter)), Yes);
     }
     let (mut keys, mut messages) = (0, 0);
     while let Some(out) = outbox.next(0) {
@@ -165,7 +219,7 @@ fn a_key_too_long_for_a_message_is_covered_by_its_beginning() {
     let key = "[é*]".repeat(20_000);
     for change in [delete(&key), value(&key, 1, false)] {
         let mut outbox = outbox();
-        outbox.push(0, change);
+        outbox.push(0, change, Yes);
         let Some(MessageKind::Pattern { pattern }) = outbox.next(0).map(OutgoingBatch::kind) else {
             panic!("a pattern")
         };
@@ -184,6 +238,7 @@ fn keys() -> impl Iterator<Item = String> {
 /// A change that was pushed and may not have reached the peer.
 struct Open {
     key: String,
+    in_l2: InL2,
     position: u64,
     received: bool,
 }
@@ -196,12 +251,12 @@ struct Peer {
 }
 
 impl Peer {
-    fn expect(&mut self, position: u64, is_changed: impl Fn(&str) -> bool) {
+    fn expect(&mut self, position: u64, in_l2: InL2, is_changed: impl Fn(&str) -> bool) {
         let keys = keys().filter(|key| is_changed(key));
-        self.open.extend(keys.map(|key| Open { key, position, received: false }));
+        self.open.extend(keys.map(|key| Open { key, in_l2, position, received: false }));
     }
 
-    fn receive(&mut self, kind: &MessageKind<'_>) {
+    fn receive(&mut self, kind: &MessageKind<'_>, in_l2: InL2) {
         let covered = |key: &str| match kind {
             MessageKind::Delete { keys } | MessageKind::Set { keys, .. } => keys.contains(&key),
             MessageKind::Pattern { pattern } => Pattern::new(pattern).matches(key),
@@ -209,7 +264,7 @@ impl Peer {
         };
         self.holds.retain(|key, _| !covered(key));
         for open in &mut self.open {
-            open.received |= covered(&open.key);
+            open.received |= covered(&open.key) && in_l2 >= open.in_l2;
         }
         if let MessageKind::Set { keys, value, .. } = kind {
             self.holds.insert(keys[0].to_owned(), value[0]);
@@ -229,18 +284,19 @@ fn every_change_reaches_the_peer_which_ends_up_with_no_old_value() {
         let mut next_seq = 0;
         for now in (0..1_400).step_by(7) {
             let key = keys().nth(random.usize(..8)).unwrap();
+            let in_l2 = random.choice([Retried, Yes, Yes, No]).unwrap();
             match random.u8(..10) {
                 0..=2 => {
                     valid.remove(&key);
-                    let position = outbox.push(now, delete(&key));
-                    peer.expect(position, |other| other == key);
+                    let position = outbox.push(now, delete(&key), in_l2);
+                    peer.expect(position, in_l2, |other| other == key);
                 }
                 3 => {
                     let glob = random.choice(["0:*", "1:*", "*", "?:1"]).unwrap();
                     let compiled = Pattern::new(glob);
                     valid.retain(|key, _| !compiled.matches(key));
-                    let position = outbox.push(now, pattern(glob));
-                    peer.expect(position, |other| compiled.matches(other));
+                    let position = outbox.push(now, pattern(glob), in_l2);
+                    peer.expect(position, in_l2, |other| compiled.matches(other));
                 }
                 4 | 5 => {
                     let (number, prime) = (random.u8(..), random.bool());
@@ -249,15 +305,16 @@ fn every_change_reaches_the_peer_which_ends_up_with_no_old_value() {
                         values.clear();
                     }
                     values.push(number);
-                    let position = outbox.push(now, value(&key, number, prime));
-                    peer.expect(position, |other| other == key && !prime);
+                    let in_l2 = if prime { Yes } else { in_l2 };
+                    let position = outbox.push(now, value(&key, number, prime), in_l2);
+                    peer.expect(position, in_l2, |other| other == key && !prime);
                 }
                 _ => {
                     let Some(out) = outbox.next(now) else { continue };
                     assert_eq!(out.seq, next_seq);
                     let arrives = random.u8(..3) > 0;
                     if arrives {
-                        peer.receive(&out.kind());
+                        peer.receive(&out.kind(), out.in_l2);
                     }
                     if arrives && random.bool() {
                         confirm(&mut outbox);
@@ -276,7 +333,7 @@ fn every_change_reaches_the_peer_which_ends_up_with_no_old_value() {
             });
         }
         while let Some(out) = outbox.next(10_000) {
-            peer.receive(&out.kind());
+            peer.receive(&out.kind(), out.in_l2);
             confirm(&mut outbox);
         }
         assert!(peer.open.iter().all(|open| open.received), "seed {seed}");

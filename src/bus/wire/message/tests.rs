@@ -15,6 +15,7 @@ fn delete(keys: Vec<&str>) -> Message<'_> {
         generation: None,
         namespace: None,
         stamp: None,
+        in_l2: InL2::Yes,
         kind: MessageKind::Delete { keys },
     }
 }
@@ -45,7 +46,9 @@ fn samples() -> Vec<Vec<u8>> {
     for kind in kinds {
         let bare = Message { kind, ..delete(vec![]) };
         let full = Message { generation: Some(3), namespace: Some("shop"), stamp, ..bare.clone() };
-        samples.extend([bare.encode().unwrap(), full.encode().unwrap()]);
+        let [late, missing] =
+            [InL2::Retried, InL2::No].map(|in_l2| Message { in_l2, ..bare.clone() });
+        samples.extend([bare, full, late, missing].map(|message| message.encode().unwrap()));
     }
     samples
 }
@@ -87,6 +90,35 @@ fn a_delete_is_written_as_these_bytes() {
     ]
     .concat();
     assert_eq!(message.encode().unwrap(), expected);
+}
+
+#[test]
+fn an_invalidation_that_l2_has_not_got_is_written_with_one_more_field() {
+    let bytes = |in_l2| Message { in_l2, ..delete(vec!["k"]) }.encode().unwrap();
+    let plain = bytes(InL2::Yes);
+    let type_at = plain.windows(5).position(|bytes| bytes == b"\xa4type").unwrap();
+    for (in_l2, field) in [(InL2::No, &b"\xa2l2\xc2"[..]), (InL2::Retried, b"\xa7retried\xc3")] {
+        let mut expected = [&plain[..type_at], field, &plain[type_at..]].concat();
+        expected[6] += 1;
+        assert_eq!(bytes(in_l2), expected);
+    }
+    let read = |l2: &[u8], retried: &[u8]| {
+        let fields: [(&str, &[u8]); 6] = [
+            ("id", b"\xa1x"),
+            ("source", b"\xa1s"),
+            ("type", b"\xa3del"),
+            ("keys", b"\x91\xa1k"),
+            ("l2", l2),
+            ("retried", retried),
+        ];
+        decode(&map(&fields)).unwrap().in_l2
+    };
+    assert_eq!((read(b"\xc2", b"\xc0"), read(b"\xc2", b"\xc3")), (InL2::No, InL2::No));
+    for other in [&b"\xc3"[..], b"\xc0", b"\0", b"\x80"] {
+        assert_eq!(read(other, b"\xc2"), InL2::Yes);
+        assert_eq!(read(other, b"\x01"), InL2::Yes);
+        assert_eq!(read(other, b"\xc3"), InL2::Retried);
+    }
 }
 
 #[test]

@@ -1,0 +1,58 @@
+use super::*;
+
+#[test]
+fn messages_have_ids_of_their_own_and_beacons_share_one() {
+    let id = |incarnation: &str, seq, kind| {
+        let (source, incarnation) = ("a".to_owned(), Arc::from(incarnation));
+        let identity = Identity { source, namespace: None, incarnation };
+        let bytes = identity.encode(0, seq, None, None, InL2::Yes, kind).unwrap();
+        Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap().id.to_owned()
+    };
+    let delete = |seq| id("i7", seq, MessageKind::Delete { keys: vec!["k"] });
+    let beacon = |incarnation, seq| {
+        id(incarnation, seq, MessageKind::Beacon { hello: false, subscription: None })
+    };
+    assert_ne!(delete(1), delete(2));
+    assert_eq!(beacon("i7", 1), beacon("i7", 2));
+    assert_ne!(beacon("i7", 1), beacon("i8", 1));
+}
+
+#[test]
+fn deletes_that_waited_together_carry_a_generation_each() {
+    let options = CacheOptions::default();
+    let mut session = Session::new("i7", "a".to_owned(), &options, true);
+    for key in ["j", "k"] {
+        session.outbox.push(0, Change::invalidation(Arc::from(key), false), InL2::Yes);
+    }
+    for generation in [5, 6] {
+        let action = session.next_action(0, 0, |key| Some(if key == "j" { 5 } else { 6 }));
+        let SendAction::Message(seq, bytes) = action else { panic!("a delete is queued") };
+        let message = Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap();
+        assert_eq!(message.generation, Some(generation));
+        session.on_sent(0, seq);
+    }
+}
+
+#[test]
+fn an_invalidation_of_a_peer_is_broadcast_again_after_a_random_time() {
+    let mut session = Session::new("i7", "a".to_owned(), &CacheOptions::default(), false);
+    let next = |session: &mut Session, now| match session.next_action(now, 0, |_| None) {
+        SendAction::Message(seq, bytes) => {
+            let message = Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap();
+            session.on_sent(now, seq);
+            (Some((message.in_l2, message.kind.deleted_keys().len())), None)
+        }
+        SendAction::Wait(until) => (None, until),
+        SendAction::Beacon(_) => panic!("nothing was received"),
+    };
+    assert_eq!(next(&mut session, 0), (None, None));
+    for (key, random) in [("a", 0.2), ("b", 0.1), ("c", 0.6)] {
+        session.rebroadcast_later(1_000, (Arc::from(key), false), random);
+    }
+    assert!(session.is_publisher_late(), "it waits for ever");
+    assert_eq!(next(&mut session, 1_000), (None, Some(1_050)));
+    assert!(!session.is_publisher_late());
+    assert_eq!(next(&mut session, 1_100), (Some((InL2::Retried, 2)), None));
+    assert!(session.rebroadcasts.on_received(1_100, &(Arc::from("c"), false)));
+    assert_eq!(next(&mut session, 1_400).0, None);
+}
