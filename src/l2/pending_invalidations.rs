@@ -1,6 +1,6 @@
 //! Pending invalidations: deletes that have not reached L2 yet. Until they have, the cache does not
-//! read the keys that they cover from L2. Some are of peers, which could not bring them to L2 and said
-//! so on the bus.
+//! read the keys that they cover from L2. Some are invalidations of peers that could not bring them
+//! to L2.
 //!
 //! The queue is bounded and never drops an invalidation. A full queue is replaced by one pending
 //! invalidation of all keys: one of more than 10,000 keys, or of more than 100 patterns.

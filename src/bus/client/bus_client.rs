@@ -166,8 +166,8 @@ impl BusClient {
         self.closing.notify_waiters();
     }
 
-    /// Publishes the outbox and the rebroadcasts within `limit`, then a beacon that promises no further message, and
-    /// stops the tasks. A second call waits for the same end.
+    /// Publishes the outbox and the rebroadcasts within `limit`, then a beacon that promises no
+    /// further message, and stops the tasks. A second call waits for the same end.
     pub(crate) async fn shutdown<S: Sink>(&self, sink: &S, limit: Duration) {
         let shutdown = || async {
             let now = sink.now();
