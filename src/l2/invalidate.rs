@@ -2,9 +2,9 @@
 //! reached it.
 //!
 //! If an instance is cut off from the store, each peer that receives its invalidation makes it
-//! pending too, and retries. So the first of them that reaches the store removes the old value, also
-//! if the instance that was cut off is killed. The others remove nothing, or a value that will be
-//! loaded again.
+//! pending too, and retries. So the first of them that reaches the store removes the old value,
+//! also if the instance that was cut off is killed. The others remove nothing, or a value that will
+//! be loaded again.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
