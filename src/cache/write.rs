@@ -55,7 +55,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         let entry = self.entry(key, value, lifetime);
         let stored = if entry.is_some() { L1Effect::Stored } else { L1Effect::Removed };
-        let in_l2 = self.is_in_l2(l2_outcome.as_ref());
+        let in_l2 = is_in_l2(l2_outcome.as_ref());
         let mut broadcast = Some(broadcast);
         // Runs under the lock of the key's flights. So the write either finds the cache closed, or
         // is removed by `close`.
@@ -104,7 +104,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             outcome = Some(l2.delete(key).await);
             drop(invalidate);
         }
-        let committed = broadcast.commit(None, self.is_in_l2(outcome.as_ref()));
+        let committed = broadcast.commit(None, is_in_l2(outcome.as_ref()));
         self.observer.emit(|| Event::Delete { key });
         Ok(self.report(L1Effect::Removed, outcome, Some(committed)).await)
     }
@@ -125,14 +125,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             self.invalidate_l1_matching(&pattern).await;
             invalidate.disarm();
         }
-        let committed = broadcast.commit(None, self.is_in_l2(outcome.as_ref()));
+        let committed = broadcast.commit(None, is_in_l2(outcome.as_ref()));
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
         Ok(self.report(L1Effect::Removed, outcome, Some(committed)).await)
-    }
-
-    /// Whether L2 has got a change. An instance without L2 leaves it to its peers.
-    fn is_in_l2(&self, outcome: Option<&WriteOutcome>) -> bool {
-        outcome.is_some_and(|outcome| !matches!(outcome, WriteOutcome::Pending(_)))
     }
 
     /// Has the message sent, and reports the change to its caller.
@@ -204,4 +199,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
         })
     }
+}
+
+/// Whether L2 has got a change. An instance without L2 leaves it to its peers.
+fn is_in_l2(outcome: Option<&WriteOutcome>) -> bool {
+    outcome.is_some_and(|outcome| !matches!(outcome, WriteOutcome::Pending(_)))
 }
