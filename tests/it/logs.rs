@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use lazy_layers_cache::{
+    WireCodec,
+    testing::{SharedStore, StoreFault, TokioClock},
+};
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
 
 use crate::support::{Gate, Origin, on_tokio_time};
@@ -30,6 +34,21 @@ async fn an_outage_logs_one_warning_and_its_end_one_line() {
         cache.get_or_set(key, origin.load(Gate::Ok)).await.unwrap();
     }
     assert_eq!(*lines.0.lock().unwrap(), ["WARN ", "INFO "]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overflow_of_pending_deletes_logs_one_warning() {
+    let lines = Lines::default();
+    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let store = SharedStore::new(TokioClock::new());
+    let cache = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
+    store.set_fault(StoreFault::Fails);
+    for key in 0..10_000 {
+        cache.delete(&key.to_string()).await.unwrap();
+    }
+    assert_eq!(*lines.0.lock().unwrap(), ["WARN "], "the circuit has opened");
+    cache.delete("one more").await.unwrap();
+    assert_eq!(*lines.0.lock().unwrap(), ["WARN ", "WARN "]);
 }
 
 #[tokio::test(start_paused = true)]
