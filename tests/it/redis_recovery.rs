@@ -10,7 +10,12 @@ use lazy_layers_cache::{
 use tokio::time::sleep;
 
 use crate::support::{
-    cluster::Cluster, ms, process::wait_for, redis::RedisServer, sentinel::Sentinel,
+    cluster::Cluster,
+    ms,
+    process::wait_for,
+    proxy::{Mode, Proxy},
+    redis::RedisServer,
+    sentinel::Sentinel,
 };
 
 type Cache = LazyLayersCache<String, u32>;
@@ -185,4 +190,63 @@ async fn l2_is_used_again_soon_after_sentinels_have_promoted_a_replica() {
     skips_l2(&cache, "k").await;
     sentinel.wait_for_promotion();
     is_used_soon(&cache, "k").await;
+}
+
+/// Puts a proxy before each node of a Cluster, to which all nodes refer clients.
+fn behind_proxies(cluster: &Cluster) -> Vec<Proxy> {
+    let proxies: Vec<Proxy> = (0..3).map(|node| Proxy::to(cluster.node(node).port())).collect();
+    for (node, proxy) in proxies.iter().enumerate() {
+        cluster.node(node).config_set("cluster-announce-port", &proxy.port().to_string());
+    }
+    for node in 0..3 {
+        wait_for("all nodes know the proxies", ms(20_000), || {
+            let mut redis = cluster.node(node).connect();
+            let nodes: String = redis::cmd("CLUSTER").arg("NODES").query(&mut redis).unwrap();
+            let is_known = |proxy: &Proxy| nodes.contains(&format!("127.0.0.1:{}@", proxy.port()));
+            proxies.iter().all(is_known).then_some(())
+        });
+    }
+    proxies
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_is_used_again_soon_after_cuts_while_slots_of_a_cluster_moved() {
+    let cluster = Cluster::start();
+    let proxies = behind_proxies(&cluster);
+    let urls = || proxies.iter().map(|it| format!("redis://127.0.0.1:{}/", it.port()));
+    let keys: Vec<String> = (0..12).map(|key| key.to_string()).collect();
+    let slots: Vec<u16> = keys.iter().map(|key| cluster.slot_of(&format!("cache:{key}"))).collect();
+    // The node that has each slot.
+    let mut owners: Vec<usize> = slots.iter().map(|slot| usize::from(slot / 5_462)).collect();
+    let caches: Vec<Cache> =
+        (0..3).map(|_| cache_with(RedisStore::cluster(urls()), ms(200)).0).collect();
+    for (round, mode) in
+        [Mode::Blackhole, Mode::Reset, Mode::Refuse, Mode::LoseReplies, Mode::Pause]
+            .into_iter()
+            .enumerate()
+    {
+        for cache in &caches {
+            is_used_soon(cache, "before").await;
+        }
+        proxies[round % 3].set(mode);
+        let begun = Instant::now();
+        let mut at = 0;
+        while begun.elapsed() < ms(1_500) {
+            let to = (owners[at] + 1) % 3;
+            cluster.move_slot(slots[at], owners[at], to);
+            owners[at] = to;
+            at = (at + 1) % slots.len();
+            for cache in &caches {
+                load(cache, &keys[at]).await;
+                load(cache, &keys[(at + round) % keys.len()]).await;
+            }
+        }
+        proxies[round % 3].set(Mode::Pass);
+        all_nodes_serve(&cluster);
+        for cache in &caches {
+            for key in &keys {
+                is_used_soon(cache, key).await;
+            }
+        }
+    }
 }
