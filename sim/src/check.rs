@@ -150,10 +150,12 @@ fn broken_rule(
     {
         return Some("R5");
     }
-    if !change.done || end.seq >= read.begin.seq {
+    let is_own = change.by == read.by;
+    // The instance itself keeps its promise also while the store has not got the change.
+    if !(change.done || change.pending && is_own) || end.seq >= read.begin.seq {
         return None;
     }
-    if change.by == read.by {
+    if is_own {
         return Some("R3");
     }
     if read.stale {
