@@ -11,8 +11,8 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    CacheBuilder, Event, HandlerGuard, L1Options, L2Options, RedisStore, RedisTransport, Store,
-    WireCodec,
+    CacheBuilder, Event, HandlerGuard, L1Options, L2Effect, L2Options, RedisStore, RedisTransport,
+    Store, WireCodec,
     testing::{BusLink, Chaos, ChaosStore, SharedBus, SharedStore, TokioClock},
 };
 use tokio::time::{sleep, timeout};
@@ -171,8 +171,10 @@ async fn an_instance_that_began_later_forgets_the_old_value_though_the_writer_is
         settle().await;
         drop(writer);
         let late = world.instance(world.store.clone()).await;
-        // No message has told it.
+        sleep(ms(10)).await;
+        // It has received no message, and L2 still has the value.
         assert_eq!(late.get("k").await.as_deref(), Some(&7), "{write:?}");
+        assert!(late.get_l1("k").is_some(), "{write:?}");
         peer_link.set(Chaos::default());
         sleep(RETRIED).await;
         assert_eq!(world.store.peek("k"), None, "{write:?}");
@@ -227,6 +229,44 @@ async fn a_value_that_is_newer_than_the_change_stays_in_l1() {
     link.set(Chaos::default());
     sleep(RETRIED).await;
     assert_eq!(reader.get_l1("k"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_set_reaches_the_peers_and_stays_there_while_l2_loses_the_old_one() {
+    let world = World::new();
+    let (writer, link) = world.instance_to_cut().await;
+    let (reader, other) =
+        (world.instance(world.store.clone()).await, world.instance(world.store.clone()).await);
+    sleep(ms(3_200)).await;
+    world.insert_old("k");
+    link.set(CUT);
+    let report = writer.set("k", 8u32).await.unwrap();
+    assert_eq!(report.l2, L2Effect::Pending);
+    sleep(RETRIED).await;
+    assert_eq!(world.store.peek("k"), None);
+    for cache in [&writer, &reader, &other] {
+        assert_eq!(cache.get_l1("k").as_deref(), Some(&8));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_without_l2_leaves_its_changes_to_its_peers() {
+    for write in WRITES {
+        let world = World::new();
+        let builder = on_tokio_time().ttl(LONG).event_bus(world.bus.link(), WireCodec::new());
+        let writer = builder.build().unwrap();
+        let peer = world.instance(world.store.clone()).await;
+        writer.ready().await.unwrap();
+        world.insert_old("k");
+        assert_eq!(peer.get("k").await.as_deref(), Some(&7));
+        write.of(&writer).await;
+        sleep(ms(50)).await;
+        assert_eq!(world.store.peek("k"), None, "{write:?}");
+        assert_ne!(peer.get("k").await.as_deref(), Some(&7), "{write:?}");
+        sleep(RETRIED).await;
+        let kept = (write == Write::Set).then_some(8);
+        assert_eq!(writer.get_l1("k").as_deref().copied(), kept, "{write:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
