@@ -257,6 +257,7 @@ async fn an_instance_without_l2_leaves_its_changes_to_its_peers() {
         let writer = builder.build().unwrap();
         let peer = world.instance(world.store.clone()).await;
         writer.ready().await.unwrap();
+        sleep(ms(10)).await;
         world.insert_old("k");
         assert_eq!(peer.get("k").await.as_deref(), Some(&7));
         write.of(&writer).await;
