@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::{BusClient, EventBus},
-    codec::Codec,
+    codec::{Codec, round_trip::RoundTripCheck},
     error::BuildError,
     flight::{FlightTable, Limits},
     key::CacheKey,
@@ -151,7 +151,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let sends_generations = self.options.l2.versioning && self.l2.is_some();
         let bus = self.bus.map(|(bus, codec)| {
             let client = BusClient::new(bus, &self.options, sends_generations, bus_tasks.clone());
-            CacheBus { client: Arc::new(client), codec }
+            let round_trip = RoundTripCheck::default();
+            CacheBus { client: Arc::new(client), codec, round_trip }
         });
         let observer = Arc::<Observer>::default();
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {

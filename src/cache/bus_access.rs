@@ -73,8 +73,9 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
     }
 
     fn decode(&self, value: &[u8]) -> Option<Arc<V>> {
-        let codec = &self.bus.as_ref()?.codec;
-        catch_codec_panic(|| codec.decode(value)).ok().map(Arc::new)
+        let bus = self.bus.as_ref()?;
+        let decoded = catch_codec_panic(|| bus.codec.decode(value));
+        decoded.inspect_err(|_| bus.round_trip.on_unreadable()).ok().map(Arc::new)
     }
 
     fn offer(

@@ -9,6 +9,11 @@ use crate::error::BoxError;
 ///
 /// A value that cannot be encoded is not stored (event `l2:refused`), and bytes that cannot be
 /// decoded are a miss (event `l2:error`).
+///
+/// The cache decodes the first 16 values that it has encoded, and the next 16 after each that it
+/// could not decode. A value whose bytes do not decode counts as a value that cannot be encoded: it
+/// stays in L1 and is not sent to peers. From then on the cache checks every value. The log names
+/// the type once.
 pub trait Codec<V>: Send + Sync + 'static {
     /// Returns the value as bytes.
     ///

@@ -2,6 +2,7 @@
 
 pub(crate) mod contract;
 pub(crate) mod offloading;
+pub(crate) mod round_trip;
 #[cfg(feature = "wire")]
 mod wire;
 

@@ -1,5 +1,5 @@
-//! Encodes and decodes values with the user's codec: contains its panics, and runs it on the
-//! blocking pool for large values.
+//! Encodes and decodes values with the user's codec: contains its panics, runs it on the blocking
+//! pool for large values, and refuses values that it would not decode again.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::contract::Codec;
+use super::{contract::Codec, round_trip::RoundTripCheck};
 use crate::error::BoxError;
 use crate::resilience::blocking_pool::spawn_blocking_bounded;
 
@@ -17,6 +17,7 @@ pub(crate) struct OffloadingCodec<V> {
     codec: Arc<dyn Codec<V>>,
     /// How many of the next values are encoded on the blocking pool.
     large_countdown: AtomicU32,
+    round_trip: RoundTripCheck,
 }
 
 /// Bytes that cannot be decoded, with the reason. `None` where the runtime shut down before the
@@ -28,10 +29,19 @@ const LARGE_DECAY: u32 = 64;
 
 impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     pub(crate) fn new(codec: Arc<dyn Codec<V>>) -> Self {
-        Self { codec, large_countdown: AtomicU32::new(0) }
+        let round_trip = RoundTripCheck::default();
+        Self { codec, large_countdown: AtomicU32::new(0), round_trip }
     }
 
     pub(crate) async fn decode(&self, bytes: Vec<u8>) -> Result<V, Unreadable> {
+        let decoded = self.decode_in_place(bytes).await;
+        if matches!(decoded, Err(Unreadable(_, Some(_)))) {
+            self.round_trip.on_unreadable();
+        }
+        decoded
+    }
+
+    async fn decode_in_place(&self, bytes: Vec<u8>) -> Result<V, Unreadable> {
         let is_heavy =
             catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(&bytes))).unwrap_or(false);
         if !is_heavy {
@@ -62,6 +72,18 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         };
         let (bytes, is_heavy) = encoded?;
         self.record_size(is_heavy);
+        if self.round_trip.is_due() {
+            // Boxed, as above: this is rare.
+            match Box::pin(self.decode(bytes.clone())).await {
+                Err(Unreadable(error, Some(_))) => {
+                    return catch_codec_panic(|| Err(self.round_trip.on_failed::<V>(&error)));
+                }
+                decoded => catch_codec_panic(|| {
+                    drop(decoded);
+                    Ok(())
+                })?,
+            }
+        }
         Ok(bytes)
     }
 

@@ -80,6 +80,12 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
+    /// Returns the number of bytes that are not read yet.
+    #[inline]
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Reads a scalar value, or the header of an array or a map.
     #[inline]
     pub(crate) fn token(&mut self) -> Result<Token<'a>, Malformed> {

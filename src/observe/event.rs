@@ -128,7 +128,7 @@ events! {
     "stale:hit" of key => StaleHit { key: &'a str, reason: StaleReason, age: Duration }
     /// A negative entry was cached: the key counts as missing for `ttl`.
     "negative:set" of key => NegativeSet { key: &'a str, ttl: Duration }
-    /// A call of L2 failed or timed out, or its value could not be decoded. For the delete of a
+    /// A call of L2 failed or timed out, or its value could not be encoded or decoded. For the delete of a
     /// pattern, `key` is the pattern.
     "l2:error" of key => L2Error { key: &'a str, error: Cause<'a> }
     /// L2 holds no value of this key, because the key or the value breaks a limit, or the codec
@@ -151,7 +151,8 @@ events! {
     "invalidation:refused" => InvalidationRefused { error: Cause<'a> }
     /// A value was queued to be published to peers.
     "set:broadcast" of key => SetBroadcast { key: &'a str, bytes: usize }
-    /// A value is not published, because it is too long or cannot be encoded.
+    /// A value is not published, because it is too long, cannot be encoded, or cannot be decoded
+    /// again.
     "set:broadcast-skipped" of key => SetBroadcastSkipped { key: &'a str }
     /// A value of a peer was written to L1.
     "set:received" of key => SetReceived { key: &'a str, source: &'a str }

@@ -16,5 +16,8 @@ pub use self::{
 pub(crate) use self::{
     observer::Observer,
     stats::Counter,
-    trace::{in_span, log_bus_down, log_bus_up, log_l2_down, log_l2_overflow, log_l2_up},
+    trace::{
+        in_span, log_bus_down, log_bus_up, log_l2_down, log_l2_overflow, log_l2_up,
+        log_unreadable_type,
+    },
 };

@@ -8,6 +8,7 @@ use super::{
     compress::{Thresholds, decompress},
     de::read,
     envelope::{Serialized, WireEncoding},
+    json::to_message_pack,
     limits::{WireLimits, check_len},
     ser::write,
 };
@@ -15,7 +16,7 @@ use crate::codec::contract::Codec;
 use crate::error::BoxError;
 use crate::msgpack::{
     envelope::{NIL, NULL_TEXT},
-    reader::validate,
+    reader::{Reader, Token, validate},
 };
 
 /// Encodes values as the TypeScript package does: fields by name, in MessagePack.
@@ -28,10 +29,11 @@ use crate::msgpack::{
 /// | `HC1Z` | zstd of MessagePack | read under the feature `zstd`, written under its `zstd_from` |
 /// | `HC1L` | lz4 of MessagePack | read under the feature `lz4`, written under its `lz4_from` |
 /// | `HC1` and another tag | the format of another release | an error, hence a miss |
-/// | no prefix | MessagePack or JSON of releases before the prefixes | read |
+/// | no prefix | MessagePack or JSON of releases before the prefixes | read, unless the bytes are both |
 ///
 /// A null (a `None` in `V`) is written as the TypeScript package writes it, so it is a hit there
-/// too.
+/// too. There is one null: `Some(None)` of an `Option<Option<T>>`, and `Some` of any other value
+/// that is written as null, such as `()`, are read as `None`.
 ///
 /// # Rust values in JavaScript
 ///
@@ -40,10 +42,12 @@ use crate::msgpack::{
 /// | struct | object |
 /// | enum | `"Name"` or `{ Name: content }`, as in JSON |
 /// | type with a human-readable form (address, UUID, time of chrono, jiff or time) | text |
-/// | key of a map | text |
+/// | text, number, bool, `char` or variant without fields, as key of a map | name of a property |
+/// | any other key of a map | an error |
 /// | integer up to 2^53 | number |
 /// | integer of at most 64 bits beyond 2^53 | `BigInt` |
-/// | integer of more than 64 bits | an error |
+/// | integer of more than 64 bits | an error (as key of a map: its digits) |
+/// | infinity, NaN | the same number; an error under [`json`](Self::json), which has neither |
 /// | `Vec<u8>` | array of numbers |
 /// | bytes, written as such (for example by the crate serde_bytes) | `Uint8Array` |
 ///
@@ -66,6 +70,18 @@ use crate::msgpack::{
 /// For types that take any value (`serde_json::Value`, untagged enums, `#[serde(flatten)]`), a
 /// double beyond 32 bits without a fraction is an integer, and bytes are a list, as in JSON. In
 /// JSON payloads (`HC1J`) a `Date` is always text, and bytes have the form that JSON gave them.
+///
+/// # Keys of maps
+///
+/// Serde buffers the content of untagged, flattened and internally tagged types before it converts
+/// it, and converts no text into a number. Numbers and bools as keys of maps are read there all
+/// the same. JavaScript and JSON have text as keys: a payload with such keys that does not decode
+/// is decoded again with the texts as numbers or bools, map by map, which takes as long again for
+/// each map of the type. Where a text and a number both fit, as for an untagged enum with a map of
+/// each kind, a text is taken for a text.
+///
+/// Serde reads no integers of 128 bits within these types. The cache notices values that are not
+/// read again, see [`Codec`].
 ///
 /// # Untrusted bytes
 ///
@@ -102,7 +118,8 @@ impl WireCodec {
         Self { json: env::var_os("CACHE_FORMAT").is_some_and(|it| it == "json"), ..Self::new() }
     }
 
-    /// Writes JSON instead of MessagePack, for people to read. The codec always reads both.
+    /// Writes JSON instead of MessagePack, for people to read. The codec always reads both. A value
+    /// with an infinity or NaN in it cannot be encoded: JSON has neither, and a null is no float.
     #[must_use]
     pub fn json(mut self) -> Self {
         self.json = true;
@@ -146,6 +163,9 @@ impl WireCodec {
             bytes.extend(NULL_TEXT);
         } else if self.json || packed == NULL_TEXT {
             // A value that is this very text must not be read as null.
+            if has_non_finite(packed) {
+                return Err("JSON has no infinity and no NaN: write MessagePack".into());
+            }
             encoding = WireEncoding::Json;
             bytes = encoding.prefix().to_vec();
             serde_json::to_writer(&mut bytes, value)?;
@@ -176,13 +196,26 @@ impl WireCodec {
         Ok(read(packed, self.limits.values)?)
     }
 
+    fn read_json<V: DeserializeOwned>(&self, json: &[u8]) -> Result<V, BoxError> {
+        serde_json::from_slice(json).or_else(|error| {
+            // The types whose keys `read` finds the form of.
+            let packed = to_message_pack(json, self.limits.nesting);
+            packed.and_then(|packed| self.read(&packed)).map_err(|_| error.into())
+        })
+    }
+
     /// Reads a payload of a release before the prefixes.
     fn legacy<V: DeserializeOwned>(&self, bytes: &[u8]) -> Result<V, BoxError> {
         if bytes == NULL_TEXT || bytes == b"\"__hybridcache_null__\"" {
             return self.read(NIL);
         }
+        // The only JSON texts that are MessagePack too: in MessagePack, the first byte of a JSON
+        // text is a whole value, an integer from 32 to 126.
+        if let [b'0'..=b'9'] = bytes {
+            return Err("ambiguous: one digit as JSON, another number as MessagePack".into());
+        }
         self.read(bytes).or_else(|packed| {
-            let json = serde_json::from_slice(bytes);
+            let json = self.read_json(bytes);
             json.map_err(|json| format!("neither MessagePack ({packed}) nor JSON ({json})").into())
         })
     }
@@ -199,7 +232,7 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
             return self.legacy(bytes);
         };
         match encoding.map_err(|tag| format!("unknown format tag {tag:?}"))? {
-            WireEncoding::Json => Ok(serde_json::from_slice(body)?),
+            WireEncoding::Json => self.read_json(body),
             WireEncoding::MessagePack if body == NULL_TEXT => self.read(NIL),
             encoding => match decompress(encoding, body, self.limits.unpacked)? {
                 Some(packed) => self.read(&packed),
@@ -235,100 +268,12 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct User {
-        id: u32,
-        name: String,
-        #[serde(default)]
-        admin: bool,
-    }
-
-    fn user() -> User {
-        User { id: 7, name: "Ann".to_owned(), admin: true }
-    }
-
-    fn encode<V: Serialize + DeserializeOwned>(value: &V) -> Vec<u8> {
-        WireCodec::new().encode(value).unwrap()
-    }
-
-    fn decode<V: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<V, BoxError> {
-        WireCodec::new().decode(bytes)
-    }
-
-    #[test]
-    fn fields_are_written_by_name_so_unknown_and_missing_ones_do_no_harm() {
-        let bytes = encode(&user());
-        assert_eq!(bytes, b"HC1M\x83\xa2id\x07\xa4name\xa3Ann\xa5admin\xc3");
-        assert_eq!(decode::<User>(&bytes).unwrap(), user());
-        let other = b"HC1M\x83\xa4more\x01\xa4name\xa3Ann\xa2id\x07";
-        assert_eq!(decode::<User>(other).unwrap(), User { admin: false, ..user() });
-    }
-
-    #[test]
-    fn a_null_is_written_as_the_typescript_package_writes_it() {
-        let bytes = encode(&None::<User>);
-        assert_eq!(bytes, b"HC1M\xb4__hybridcache_null__");
-        assert_eq!(decode::<Option<User>>(&bytes).unwrap(), None);
-        // The text itself is read as text again.
-        let text = String::from_utf8(NULL_TEXT[1..].to_vec()).unwrap();
-        assert_eq!(encode(&text), b"HC1J\"__hybridcache_null__\"");
-        assert_eq!(decode::<String>(&encode(&text)).unwrap(), text);
-    }
-
-    #[test]
-    fn json_and_payloads_without_a_prefix_are_read() {
-        let json = WireCodec::new().json().encode(&user()).unwrap();
-        assert_eq!(json, br#"HC1J{"id":7,"name":"Ann","admin":true}"#);
-        assert_eq!(decode::<User>(&json).unwrap(), user());
-        assert_eq!(decode::<User>(&json[4..]).unwrap(), user());
-        assert_eq!(decode::<User>(&encode(&user())[4..]).unwrap(), user());
-    }
-
-    #[test]
-    fn a_list_may_have_any_number_of_wrapped_nulls() {
-        #[derive(Debug, PartialEq, Serialize, Deserialize)]
-        struct Wrapped(Option<u8>);
-
-        let list: Vec<Wrapped> = (0..200).map(|_| Wrapped(None)).collect();
-        assert_eq!(decode::<Vec<Wrapped>>(&encode(&list)).unwrap(), list);
-    }
-
-    #[test]
-    fn unknown_tags_are_errors() {
-        for tag in [b'X', b'S', b'2', b'm'] {
-            let bytes = [b"HC1", &[tag][..], b"\x07"].concat();
-            decode::<u32>(&bytes).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn no_bytes_make_decoding_panic_or_overflow_the_stack() {
-        let bytes = encode(&user());
-        for end in 0..bytes.len() {
-            decode::<User>(&bytes[..end]).unwrap_err();
-        }
-        decode::<User>(&[bytes.as_slice(), b"\0"].concat()).unwrap_err();
-        for body in [vec![0x91; 100_000], vec![0x81; 100_000], vec![b'['; 100_000]] {
-            for prefix in [&b"HC1M"[..], b"HC1J", b""] {
-                let bytes = [prefix, &body].concat();
-                decode::<serde_json::Value>(&bytes).unwrap_err();
-            }
-        }
-        let mut random = fastrand::Rng::with_seed(3);
-        for _ in 0..200_000 {
-            let mut bytes = encode(&user());
-            for _ in 0..random.usize(1..4) {
-                let at = random.usize(..bytes.len());
-                bytes[at] = random.u8(..);
-            }
-            let _ = decode::<serde_json::Value>(&bytes);
-            let _ = decode::<User>(&bytes);
-        }
-    }
+/// Whether MessagePack has a float that JSON cannot write.
+fn has_non_finite(packed: &[u8]) -> bool {
+    let mut reader = Reader::new(packed);
+    std::iter::from_fn(|| reader.token().ok())
+        .any(|token| matches!(token, Token::Float(float) if !float.is_finite()))
 }
+
+#[cfg(test)]
+mod tests;

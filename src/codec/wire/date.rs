@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use serde::de::{Error as _, value::Error};
+use serde::de::Error as _;
+
+use super::decode_error::Error;
 
 /// The type of the timestamp extension.
 pub(super) const EXTENSION: i8 = -1;

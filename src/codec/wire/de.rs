@@ -11,20 +11,32 @@
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess,
     Unexpected, VariantAccess, Visitor,
-    value::{BorrowedStrDeserializer, Error, SeqDeserializer},
+    value::{BorrowedStrDeserializer, SeqDeserializer},
 };
 
 use super::{
     date::{self, Date},
     de_key::KeyReader,
-    tokens::{Tokens, exact_i64, utf8},
+    decode_error::Error,
+    key_form::{KeyForm, KeyForms, decode_with_other_keys},
+    tokens::{Tokens, exact_i64, utf8, visit_any_double, visit_integer},
 };
-use crate::msgpack::{reader::Token, writer::as_js_double};
+use crate::msgpack::reader::Token;
 
 /// Returns the value in these bytes. Binary data that `V` asks for as lists may become at most
 /// `max_values` list elements in total.
 pub(super) fn read<V: DeserializeOwned>(bytes: &[u8], max_values: usize) -> Result<V, Error> {
-    let mut reader = ValueReader { tokens: Tokens::new(bytes), values_left: max_values };
+    let read_again = |keys| read_with_keys(bytes, max_values, keys);
+    read_with_keys(bytes, max_values, KeyForms::default())
+        .or_else(|error| decode_with_other_keys(bytes, read_again).ok_or(error))
+}
+
+fn read_with_keys<V: DeserializeOwned>(
+    bytes: &[u8],
+    max_values: usize,
+    keys: KeyForms,
+) -> Result<V, Error> {
+    let mut reader = ValueReader { tokens: Tokens::new(bytes), values_left: max_values, keys };
     let value = V::deserialize(&mut reader)?;
     // `V` may have taken fewer elements of an array or a map than there are.
     reader.tokens.bytes.end().map_err(|_| Error::custom("not all of the value was read"))?;
@@ -35,6 +47,7 @@ struct ValueReader<'de> {
     tokens: Tokens<'de>,
     /// How many list elements may still be made from binary data.
     values_left: usize,
+    keys: KeyForms,
 }
 
 impl<'de> ValueReader<'de> {
@@ -54,14 +67,7 @@ impl<'de> ValueReader<'de> {
             Token::Bool(value) => visitor.visit_bool(value),
             Token::Unsigned(value) => visitor.visit_u64(value),
             Token::Signed(value) => visitor.visit_i64(value),
-            Token::Float(value) => match exact_i64(value) {
-                // JavaScript writes integers beyond 32 bits like this. Visitors of floats take
-                // integers too.
-                Some(integer) if as_js_double(integer.into()).is_some() => {
-                    visit_integer(integer, visitor)
-                }
-                _ => visitor.visit_f64(value),
-            },
+            Token::Float(value) => visit_any_double(visitor, value),
             Token::Text(text) => visitor.visit_borrowed_str(utf8(text)?),
             Token::Bytes(bytes) => {
                 // A list of numbers, as in JSON: many types refuse bytes, and types that take bytes
@@ -75,17 +81,14 @@ impl<'de> ValueReader<'de> {
                 Some(date) => visitor.visit_string(date.text()),
                 None => visitor.visit_unit(),
             },
-            Token::Array(length) => visitor.visit_seq(Items { reader: self, left: length }),
-            Token::Map(length) => visitor.visit_map(Items { reader: self, left: length }),
+            Token::Array(left) => {
+                visitor.visit_seq(Items { reader: self, left, keys: KeyForm::AsWritten })
+            }
+            Token::Map(left) => {
+                let keys = self.keys.of_map(self.tokens.bytes.bytes_left());
+                visitor.visit_map(Items { reader: self, left, keys })
+            }
         }
-    }
-}
-
-/// Passes an integer by a method that visitors of signed and of unsigned integers have.
-fn visit_integer<'de, V: Visitor<'de>>(integer: i64, visitor: V) -> Result<V::Value, Error> {
-    match u64::try_from(integer) {
-        Ok(unsigned) => visitor.visit_u64(unsigned),
-        Err(_) => visitor.visit_i64(integer),
     }
 }
 
@@ -171,6 +174,10 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
             Token::Array(_) | Token::Bytes(_) => {
                 Err(Error::invalid_type(Unexpected::Seq, &visitor))
             }
+            // A number would stand for a field by its position.
+            Token::Map(left) => {
+                visitor.visit_map(Items { reader: self, left, keys: KeyForm::Text })
+            }
             other => self.visit(other, visitor),
         }
     }
@@ -199,6 +206,7 @@ impl<'de> Deserializer<'de> for &mut ValueReader<'de> {
 struct Items<'r, 'de> {
     reader: &'r mut ValueReader<'de>,
     left: u32,
+    keys: KeyForm,
 }
 
 impl<'de> Items<'_, 'de> {
@@ -234,7 +242,9 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Error> {
-        self.next().map(|reader| seed.deserialize(KeyReader(&mut reader.tokens))).transpose()
+        let form = self.keys;
+        let Some(reader) = self.next() else { return Ok(None) };
+        seed.deserialize(KeyReader { tokens: &mut reader.tokens, form }).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
@@ -254,7 +264,8 @@ impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Variant = Self;
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), Error> {
-        let name = seed.deserialize(KeyReader(&mut self.0.tokens))?;
+        let name =
+            seed.deserialize(KeyReader { tokens: &mut self.0.tokens, form: KeyForm::Text })?;
         Ok((name, self))
     }
 }

@@ -1,5 +1,5 @@
 //! Serializes values as MessagePack as JavaScript's encoder would write them: objects for structs,
-//! doubles for integers beyond 32 bits, text for keys and for types with a human-readable form.
+//! doubles for integers beyond 32 bits, text for types with a human-readable form.
 //!
 //! Alternatives considered: the serializer of a library. Refused because none does all of this,
 //! and because this one counts the nesting: it refuses values that the reader would refuse,
@@ -11,10 +11,13 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::ser_key::{KeyWriter, checked_len, write_text};
+use super::{
+    ser_key::KeyWriter,
+    ser_scalar::{checked_len, write_integer, write_text},
+};
 use crate::msgpack::{
     envelope::NIL,
-    writer::{ARRAY, Markers, Writer, as_js_double},
+    writer::{ARRAY, Markers, Writer},
 };
 
 const MAP: Markers =
@@ -44,32 +47,6 @@ impl ValueWriter {
     fn enter(&mut self) -> Result<(), Error> {
         self.depth_left =
             self.depth_left.checked_sub(1).ok_or_else(|| Error::custom("nested too deeply"))?;
-        Ok(())
-    }
-
-    fn integer(&mut self, integer: i128) -> Result<(), Error> {
-        let out = &mut self.out;
-        if let Some(double) = as_js_double(integer) {
-            out.double(double);
-            return Ok(());
-        }
-        if let Ok(integer) = u64::try_from(integer) {
-            out.unsigned(integer);
-            return Ok(());
-        }
-        let integer =
-            i64::try_from(integer).map_err(|_| Error::custom("an integer of more than 64 bits"))?;
-        let [.., a, b, c, d] = integer.to_be_bytes();
-        match integer {
-            -0x20..=-1 => out.raw(&[d]),
-            -0x80..=-0x21 => out.raw(&[0xd0, d]),
-            -0x8000..=-0x81 => out.raw(&[0xd1, c, d]),
-            -0x8000_0000..=-0x8001 => out.raw(&[0xd2, a, b, c, d]),
-            _ => {
-                out.raw(&[0xd3]);
-                out.raw(&integer.to_be_bytes());
-            }
-        }
         Ok(())
     }
 
@@ -131,7 +108,7 @@ impl Container<'_> {
 macro_rules! integers {
     ($($method:ident $type:ty)*) => {$(
         fn $method(self, value: $type) -> Result<(), Error> {
-            self.integer(i128::from(value))
+            write_integer(&mut self.out, i128::from(value))
         }
     )*};
 }
@@ -190,7 +167,7 @@ impl<'w> Serializer for &'w mut ValueWriter {
     }
 
     fn serialize_u128(self, value: u128) -> Result<(), Error> {
-        self.integer(i128::try_from(value).unwrap_or(i128::MAX))
+        write_integer(&mut self.out, i128::try_from(value).unwrap_or(i128::MAX))
     }
 
     fn serialize_bool(self, value: bool) -> Result<(), Error> {

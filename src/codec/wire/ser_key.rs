@@ -1,33 +1,38 @@
-//! Serializes keys of maps as text: the keys of an object in JavaScript are text.
+//! Serializes keys of maps: text, numbers and bools. JavaScript reads each as the name of a
+//! property of an object.
+//!
+//! A number is written as a number, because serde buffers the content of untagged, flattened and
+//! internally tagged types and converts no text of its buffer into a number.
 
 use serde::de::value::Error;
 use serde::ser::{Error as _, Impossible, Serialize, Serializer};
 
+use super::ser_scalar::{write_integer, write_text};
 use crate::msgpack::writer::Writer;
-
-/// Returns the length as MessagePack can write it; an error for more than 32 bits.
-pub(super) fn checked_len(length: usize) -> Result<u32, Error> {
-    u32::try_from(length).map_err(Error::custom)
-}
-
-pub(super) fn write_text(out: &mut Writer, text: &str) -> Result<(), Error> {
-    checked_len(text.len())?;
-    out.text(text);
-    Ok(())
-}
 
 pub(super) struct KeyWriter<'o>(pub(super) &'o mut Writer);
 
-// Types that have one obvious text.
-macro_rules! texts {
+macro_rules! integers {
     ($($method:ident $type:ty)*) => {$(
         fn $method(self, value: $type) -> Result<(), Error> {
-            write_text(self.0, &value.to_string())
+            write_integer(self.0, i128::from(value))
         }
     )*};
 }
 
-// Types that have none.
+// MessagePack has no integers of more than 64 bits, so they are written as text.
+macro_rules! wide_integers {
+    ($($method:ident $type:ty)*) => {$(
+        fn $method(self, value: $type) -> Result<(), Error> {
+            match i64::try_from(value) {
+                Ok(integer) => write_integer(self.0, i128::from(integer)),
+                Err(_) => write_text(self.0, &value.to_string()),
+            }
+        }
+    )*};
+}
+
+// Types without an obvious name of a property.
 macro_rules! refused {
     ($($method:ident$(<$type:ident>)?($($argument:ty),*) -> $result:ty;)*) => {$(
         fn $method$(<$type: Serialize + ?Sized>)?(
@@ -52,10 +57,29 @@ impl Serializer for KeyWriter<'_> {
     type SerializeStruct = Impossible<(), Error>;
     type SerializeStructVariant = Impossible<(), Error>;
 
-    texts! {
-        serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64 serialize_i128 i128
-        serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64 serialize_u128 u128
-        serialize_bool bool serialize_char char serialize_f32 f32 serialize_f64 f64
+    integers! {
+        serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64
+        serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64
+    }
+
+    wide_integers! { serialize_i128 i128 serialize_u128 u128 }
+
+    fn serialize_bool(self, value: bool) -> Result<(), Error> {
+        self.0.bool(value);
+        Ok(())
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), Error> {
+        self.serialize_f64(f64::from(value))
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), Error> {
+        self.0.double(value);
+        Ok(())
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), Error> {
+        write_text(self.0, value.encode_utf8(&mut [0; 4]))
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {

@@ -1,11 +1,12 @@
 //! Reads the tokens of a payload: text has to be UTF-8, and numbers are those of JavaScript, which
 //! has one kind of number, the double.
 
-use serde::de::{Error as _, value::Error};
+use serde::de::{Error as _, Visitor};
 
+use super::decode_error::Error;
 use crate::msgpack::{
     reader::{Reader, Token},
-    writer::MAX_EXACT,
+    writer::{MAX_EXACT, as_js_double},
 };
 
 /// More options and newtypes than any sensible type has around one value. They take no bytes, so a
@@ -59,6 +60,29 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Error> {
 )]
 pub(super) fn exact_i64(double: f64) -> Option<i64> {
     (double.abs() <= MAX_EXACT as f64 && double.fract() == 0.0).then_some(double as i64)
+}
+
+/// Passes a double to a type that takes any value: as an integer if JavaScript writes that integer
+/// like this, that is, beyond 32 bits. Visitors of floats take integers too.
+pub(super) fn visit_any_double<'de, V: Visitor<'de>>(
+    visitor: V,
+    double: f64,
+) -> Result<V::Value, Error> {
+    match exact_i64(double) {
+        Some(integer) if as_js_double(integer.into()).is_some() => visit_integer(integer, visitor),
+        _ => visitor.visit_f64(double),
+    }
+}
+
+/// Passes an integer by a method that visitors of signed and of unsigned integers have.
+pub(super) fn visit_integer<'de, V: Visitor<'de>>(
+    integer: i64,
+    visitor: V,
+) -> Result<V::Value, Error> {
+    match u64::try_from(integer) {
+        Ok(unsigned) => visitor.visit_u64(unsigned),
+        Err(_) => visitor.visit_i64(integer),
+    }
 }
 
 #[cfg(test)]

@@ -21,3 +21,5 @@ pub(crate) fn log_bus_down(_error: Option<&BoxError>) {}
 pub(crate) fn log_bus_up() {}
 
 pub(crate) fn log_handler_panicked(_event: &str) {}
+
+pub(crate) fn log_unreadable_type(_name: &str, _error: &BoxError, _cure: &str) {}

@@ -83,3 +83,14 @@ pub(crate) fn log_handler_panicked(event: &str) {
         "an event handler panicked; the other handlers are called",
     );
 }
+
+pub(crate) fn log_unreadable_type(name: &str, error: &BoxError, cure: &str) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        part = "codec",
+        "type" = name,
+        cause = %error,
+        "values of this type cannot be decoded from their own bytes: they stay in L1 and are not \
+         sent to peers; {cure}",
+    );
+}

@@ -6,5 +6,5 @@ mod imp;
 
 pub(crate) use self::imp::{
     in_span, log_bus_down, log_bus_up, log_handler_panicked, log_l2_down, log_l2_overflow,
-    log_l2_up, log_origin_down, log_origin_up,
+    log_l2_up, log_origin_down, log_origin_up, log_unreadable_type,
 };

@@ -1,0 +1,164 @@
+//! Values that cannot be decoded from their own bytes stay in L1, and the log says so once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use lazy_layers_cache::{
+    BoxError, Codec, Event, EventBus, LazyLayersCache, LocalTransport, WireCodec,
+    testing::{SharedStore, TokioClock},
+};
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{Layer, layer::Context, prelude::*};
+
+use crate::support::settle;
+
+/// Serde buffers the content, and its buffer has no integers of 128 bits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum Wide {
+    Small { number: u8 },
+    Key { map: BTreeMap<u128, u8> },
+    Value { number: i128 },
+}
+
+fn wide_key() -> Wide {
+    Wide::Key { map: BTreeMap::from([(7, 1)]) }
+}
+
+type Cache = LazyLayersCache<String, Wide>;
+
+fn cache(store: &SharedStore) -> Cache {
+    let builder = Cache::builder().clock(TokioClock::new());
+    builder.l2(store.clone(), WireCodec::new()).build().unwrap()
+}
+
+async fn load(cache: &Cache, value: Wide) -> Arc<Wide> {
+    cache.get_or_set("k", || async { Ok::<_, std::fmt::Error>(value) }).await.unwrap()
+}
+
+/// Keeps the errors of `l2:error` and the names of the other events.
+fn events(cache: &Cache) -> (Arc<Mutex<Vec<String>>>, lazy_layers_cache::HandlerGuard) {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
+    let guard = cache.on(move |event| {
+        log.lock().unwrap().push(match event {
+            Event::L2Error { error, .. } => format!("l2:error {error}"),
+            other => other.name().to_owned(),
+        });
+    });
+    (events, guard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_read_again_stays_in_l1_and_the_error_names_its_type() {
+    for value in [wide_key(), Wide::Value { number: -1 }] {
+        let store = SharedStore::new(TokioClock::new());
+        let cache = cache(&store);
+        let (events, _guard) = events(&cache);
+        assert_eq!(*load(&cache, value.clone()).await, value);
+        assert_eq!(store.peek("k"), None, "no peer finds it unreadable and deletes it");
+        assert_eq!(cache.get_l1("k").as_deref(), Some(&value));
+        let refused = |text: &String| {
+            let names_type = text.contains("round_trips::Wide");
+            text.starts_with("l2:error") && names_type && text.contains("128")
+        };
+        assert!(events.lock().unwrap().iter().any(refused), "{:?}", events.lock().unwrap());
+        // A `set` also removes the old value, which would be read.
+        cache.set("k", Wide::Small { number: 1 }).await.unwrap();
+        assert!(store.peek("k").is_some(), "a value that can be read is written");
+        cache.set("k", value.clone()).await.unwrap();
+        assert_eq!(store.peek("k"), None);
+        assert_eq!(cache.get_l1("k").as_deref(), Some(&value));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_was_written_unchecked_is_found_when_it_is_read() {
+    let store = SharedStore::new(TokioClock::new());
+    let writer = cache(&store);
+    for number in 0..100 {
+        writer.set(&number.to_string(), Wide::Small { number }).await.unwrap();
+    }
+    writer.set("k", wide_key()).await.unwrap();
+    assert!(store.peek("k").is_some(), "only the first values are checked");
+    // The reader removes the value, loads it, and does not write it again.
+    let reader = cache(&store);
+    for number in 0..100 {
+        reader.set(&number.to_string(), Wide::Small { number }).await.unwrap();
+    }
+    assert_eq!(*load(&reader, wide_key()).await, wide_key());
+    assert_eq!(store.peek("k"), None);
+    assert_eq!(reader.get_l1("k").as_deref(), Some(&wide_key()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_names_the_type_once() {
+    /// A type of this test alone: the log names each type once per process.
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Unlogged {
+        Map(BTreeMap<i128, u8>),
+    }
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+    impl<S: tracing::Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().level().to_string());
+        }
+    }
+    let lines = Lines::default();
+    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let store = SharedStore::new(TokioClock::new());
+    for _ in 0..2 {
+        let builder = LazyLayersCache::<String, Unlogged>::builder().clock(TokioClock::new());
+        let cache = builder.l2(store.clone(), WireCodec::new()).build().unwrap();
+        for key in ["a", "b", "c"] {
+            cache.set(key, Unlogged::Map(BTreeMap::from([(1, 1)]))).await.unwrap();
+        }
+    }
+    assert_eq!(*lines.0.lock().unwrap(), ["WARN"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_peers_cannot_read_is_not_sent_to_them() {
+    let bus = LocalTransport::new();
+    let instance = || {
+        let builder = Cache::builder().clock(TokioClock::new());
+        builder.event_bus(EventBus::new(bus.clone()), WireCodec::new()).build().unwrap()
+    };
+    let (left, right) = (instance(), instance());
+    left.ready().await.unwrap();
+    right.ready().await.unwrap();
+    let (events, _guard) = events(&left);
+    left.set("k", wide_key()).await.unwrap();
+    settle().await;
+    assert!(events.lock().unwrap().iter().any(|event| event == "set:broadcast-skipped"));
+    assert_eq!(right.get("k").await, None);
+    left.set("k", Wide::Small { number: 1 }).await.unwrap();
+    settle().await;
+    assert_eq!(right.get("k").await.as_deref(), Some(&Wide::Small { number: 1 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_of_any_codec_are_checked_and_a_panic_in_decode_is_a_refusal() {
+    struct WriteOnly;
+    impl Codec<u8> for WriteOnly {
+        fn encode(&self, value: &u8) -> Result<Vec<u8>, BoxError> {
+            Ok(vec![*value])
+        }
+        fn decode(&self, bytes: &[u8]) -> Result<u8, BoxError> {
+            assert!(bytes == [1], "as the test wants");
+            Ok(1)
+        }
+    }
+    let store = SharedStore::new(TokioClock::new());
+    let builder = LazyLayersCache::<String, u8>::builder().clock(TokioClock::new());
+    let cache = builder.l2(store.clone(), WriteOnly).build().unwrap();
+    for number in 1..100 {
+        cache.set(&number.to_string(), number).await.unwrap();
+    }
+    assert!(store.peek("1").is_some());
+    assert!((2..100).all(|number| store.peek(&number.to_string()).is_none()));
+}
