@@ -67,16 +67,17 @@ impl RoundTripCheck {
             log_unreadable_type(name, cause, CURE);
         }
         format!(
-            "a value of the type {name} cannot be decoded from its own bytes ({cause}), so it stays \
-             in L1; {CURE}"
+            "a value of the type {name} cannot be decoded from its own bytes ({cause}), so it \
+             stays in L1; {CURE}"
         )
         .into()
     }
 }
 
 /// What the user can do about it.
-const CURE: &str = "make its Serialize and Deserialize agree (serde reads no integers of 128 bits \
-     within untagged, flattened and internally tagged types), or give the cache another codec";
+const CURE: &str = "make its Serialize and Deserialize agree (within untagged, flattened and \
+     tagged types serde reads no integers of 128 bits, and neither bools nor negative numbers as \
+     keys of a flattened map), or give the cache another codec";
 
 #[cfg(test)]
 mod tests {

@@ -80,7 +80,8 @@ use crate::msgpack::{
 /// each map of the type. Where a text and a number both fit, as for an untagged enum with a map of
 /// each kind, a text is taken for a text.
 ///
-/// Serde reads no integers of 128 bits within these types. The cache notices values that are not
+/// Serde reads no integers of 128 bits within these types, and neither bools nor negative numbers
+/// as keys of a map that is flattened within one of them. The cache notices values that are not
 /// read again, see [`Codec`].
 ///
 /// # Untrusted bytes

@@ -16,7 +16,7 @@ use super::{
     decode_error::Error,
     key_form::KeyForm,
     scalar::parse_scalar,
-    tokens::{Tokens, exact_i64, utf8, visit_any_double},
+    tokens::{Tokens, exact_i64, utf8, visit_any_double, visit_integer},
 };
 use crate::msgpack::reader::Token;
 
@@ -114,7 +114,7 @@ impl<'de> Deserializer<'de> for KeyReader<'_, 'de> {
         match scalar {
             Some(Token::Bool(value)) => visitor.visit_bool(value),
             Some(Token::Unsigned(value)) => visitor.visit_u64(value),
-            Some(Token::Signed(value)) => visitor.visit_i64(value),
+            Some(Token::Signed(value)) => visit_integer(value, visitor),
             Some(Token::Float(value)) => visit_any_double(visitor, value),
             _ => visit_text(text_of(token)?, visitor),
         }
