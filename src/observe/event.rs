@@ -128,11 +128,11 @@ events! {
     "stale:hit" of key => StaleHit { key: &'a str, reason: StaleReason, age: Duration }
     /// A negative entry was cached: the key counts as missing for `ttl`.
     "negative:set" of key => NegativeSet { key: &'a str, ttl: Duration }
-    /// A call of L2 failed or timed out, or its value could not be encoded or decoded. For the
-    /// delete of a pattern, `key` is the pattern.
+    /// A call of L2 failed or timed out, or its value could not be decoded. For the delete of a
+    /// pattern, `key` is the pattern.
     "l2:error" of key => L2Error { key: &'a str, error: Cause<'a> }
     /// L2 holds no value of this key, because the key or the value breaks a limit, or the codec
-    /// cannot encode the value. This is no failure of L2.
+    /// cannot encode the value or could not decode it again. This is no failure of L2.
     "l2:refused" of key => L2Refused { key: &'a str, error: Cause<'a> }
     /// More than 10,000 keys or 100 patterns were waiting to be deleted from L2. A pending delete
     /// of all keys replaces them. Until it has reached L2, no key is read from L2.

@@ -36,13 +36,13 @@ async fn load(cache: &Cache, value: Wide) -> Arc<Wide> {
     cache.get_or_set("k", || async { Ok::<_, std::fmt::Error>(value) }).await.unwrap()
 }
 
-/// Keeps the errors of `l2:error` and the names of the other events.
+/// Keeps the errors of `l2:refused` and the names of the other events.
 fn events(cache: &Cache) -> (Arc<Mutex<Vec<String>>>, lazy_layers_cache::HandlerGuard) {
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);
     let guard = cache.on(move |event| {
         log.lock().unwrap().push(match event {
-            Event::L2Error { error, .. } => format!("l2:error {error}"),
+            Event::L2Refused { error, .. } => format!("l2:refused {error}"),
             other => other.name().to_owned(),
         });
     });
@@ -60,7 +60,7 @@ async fn a_value_that_cannot_be_read_again_stays_in_l1_and_the_error_names_its_t
         assert_eq!(cache.get_l1("k").as_deref(), Some(&value));
         let refused = |text: &String| {
             let names_type = text.contains("round_trips::Wide");
-            text.starts_with("l2:error") && names_type && text.contains("128")
+            text.starts_with("l2:refused") && names_type && text.contains("128")
         };
         assert!(events.lock().unwrap().iter().any(refused), "{:?}", events.lock().unwrap());
         // A `set` also removes the old value, which would be read.
