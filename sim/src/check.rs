@@ -12,7 +12,7 @@
 //!
 //! | rule | the answer of a call that began after a change returned *that the store has not got it* is no older than the change | within |
 //! | --- | --- | --- |
-//! | R5 | wherever it came from, of another instance that certainly received the message of the change | the latency of the bus |
+//! | R5 | wherever it came from, of the instance that made the change; of another one that certainly received its message | 0 ms; the latency of the bus |
 //!
 //! The recorder itself reports calls that exceed their deadline (R6), keys that an instance loads
 //! twice at the same time (R7), and tasks or entries that remain after the end.
@@ -143,12 +143,12 @@ fn broken_rule(
         let is_owed = change.done || history.incarnations[change.by].ended.is_none();
         return (is_owed && known_to_peers(history, read, change).is_some()).then_some("R4");
     }
-    if change.pending
-        && !read.stale
-        && read.begin.at > end.at + history.bounds.latency
-        && has_received(history, read, change)
-    {
-        return Some("R5");
+    if change.pending && !read.stale {
+        let knows = match change.by == read.by {
+            true => read.begin.seq > end.seq,
+            false => has_received(history, read, change),
+        };
+        return knows.then_some("R5");
     }
     let is_own = change.by == read.by;
     // The instance itself keeps its promise also while the store has not got the change.
@@ -192,8 +192,8 @@ fn broken_rule(
     (read.begin.at > known + bound).then_some("R2")
 }
 
-/// Whether another instance certainly received the message of a change: it was subscribed, and no
-/// fault of the bus was near.
+/// Whether another instance certainly received the message of a change before a call began: it was
+/// subscribed, and no fault of the bus was near.
 fn has_received(history: &History, read: &Read, change: &Change) -> bool {
     let bounds = history.bounds;
     let (publisher, reader) = (history.incarnations[change.by], history.incarnations[read.by]);
@@ -205,7 +205,7 @@ fn has_received(history: &History, read: &Read, change: &Change) -> bool {
             && window.from <= sent
             && window.to + after >= change.begin.at
     };
-    change.by != read.by
+    read.begin.at > sent
         && reader.began < change.begin.at
         && publisher.ended.is_none_or(|ended| ended > sent)
         && !history.fault_windows.iter().any(is_near)

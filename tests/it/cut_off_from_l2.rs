@@ -183,6 +183,26 @@ async fn an_instance_that_began_later_forgets_the_old_value_though_the_writer_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_that_began_later_forgets_the_old_value_once_the_writer_reaches_l2() {
+    for write in WRITES {
+        let world = World::new();
+        let (writer, link) = world.instance_to_cut().await;
+        world.insert_old("k");
+        link.set(CUT);
+        // No peer receives this.
+        write.of(&writer).await;
+        settle().await;
+        let late = world.instance(world.store.clone()).await;
+        sleep(ms(10)).await;
+        assert_eq!(late.get("k").await.as_deref(), Some(&7), "{write:?}");
+        assert!(late.get_l1("k").is_some(), "{write:?}");
+        link.set(Chaos::default());
+        sleep(RETRIED).await;
+        assert_eq!((world.store.peek("k"), late.get_l1("k")), (None, None), "{write:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_peer_broadcasts_for_all_and_no_broadcast_leads_to_another() {
     let world = World::new();
     let (writer, link) = world.instance_to_cut().await;
