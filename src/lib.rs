@@ -126,7 +126,10 @@ pub use crate::{
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
-    l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
+    l2::{
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StaleValue, Store,
+        StoreFuture, StoredValue,
+    },
     load::{IntoLoaded, Loaded, Loader},
     observe::{
         BusHealth, Event, HandlerGuard, Health, L2Health, Level, OriginHealth, StaleReason, Stats,

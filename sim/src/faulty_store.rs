@@ -14,8 +14,8 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
-    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue,
-    testing::SharedStore,
+    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store,
+    StoreFuture, StoredValue, testing::SharedStore,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -242,9 +242,9 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
+    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
         let key = key.to_owned();
-        self.request(move |store| async move { store.get(&key).await })
+        self.request(move |store| async move { store.get(&key, with_window).await })
     }
 
     fn get_or_lease<'a>(
@@ -256,19 +256,31 @@ impl Store for FaultyStore {
         self.request(move |store| async move { store.get_or_lease(&key, request).await })
     }
 
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool> {
+        let (key, lease) = (key.to_owned(), lease.clone());
+        self.request(move |store| async move { store.extend_lease(&key, &lease, lease_for).await })
+    }
+
     fn publish<'a>(
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool> {
         let (key, lease) = (key.to_owned(), lease.clone());
-        let write =
-            <[u8; 8]>::try_from(&*value).ok().map(|value| parts(u64::from_le_bytes(value)).1);
+        let write = match &result {
+            Publication::Value { value, .. } => <[u8; 8]>::try_from(&**value).ok(),
+            Publication::Missing { .. } => None,
+        };
+        let write = write.map(|value| parts(u64::from_le_bytes(value)).1);
         let record = self.recording(self.recorder.key_of(&key).into_iter().collect(), write);
         self.request(move |store| async move {
-            let published = store.publish(&key, &lease, value, ttl).await;
+            let published = store.publish(&key, &lease, result).await;
             if matches!(published, Ok(true)) {
                 record();
             }
@@ -311,9 +323,18 @@ impl Store for FaultyStore {
         self.request(move |store| async move { store.size().await })
     }
 
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
         let (key, owner) = (key.to_owned(), owner.to_owned());
-        self.request(move |store| async move { store.lock(&key, &owner, ttl).await })
+        let waited_for = waited_for.map(str::to_owned);
+        self.request(move |store| async move {
+            store.lock(&key, &owner, ttl, waited_for.as_deref()).await
+        })
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
@@ -321,9 +342,14 @@ impl Store for FaultyStore {
         self.request(move |store| async move { store.extend(&key, &owner, ttl).await })
     }
 
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()> {
         let (key, owner) = (key.to_owned(), owner.to_owned());
-        self.request(move |store| async move { store.unlock(&key, &owner).await })
+        self.request(move |store| async move { store.unlock(&key, &owner, end).await })
     }
 
     fn connection_generation(&self) -> u64 {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue,
+    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store,
+    StoreFuture, StoredValue,
 };
 
 use crate::{
@@ -25,8 +26,8 @@ impl<S> RecordingStore<S> {
 }
 
 impl<S: Store> Store for RecordingStore<S> {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        self.store.get(key)
+    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
+        self.store.get(key, with_window)
     }
 
     fn get_or_lease<'a>(
@@ -44,16 +45,27 @@ impl<S: Store> Store for RecordingStore<S> {
         })
     }
 
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.store.extend_lease(key, lease, lease_for)
+    }
+
     fn publish<'a>(
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let (_, write) = parts(PlainCodec.decode(&value)?);
-            let published = self.store.publish(key, lease, value, ttl).await?;
+            let Publication::Value { value, .. } = &result else {
+                return self.store.publish(key, lease, result).await;
+            };
+            let (_, write) = parts(PlainCodec.decode(value)?);
+            let published = self.store.publish(key, lease, result).await?;
             self.recorder.publish_answered(write, published);
             Ok(published)
         })
@@ -87,16 +99,27 @@ impl<S: Store> Store for RecordingStore<S> {
         self.store.size()
     }
 
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.lock(key, owner, ttl)
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
+        self.store.lock(key, owner, ttl, waited_for)
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.store.extend(key, owner, ttl)
     }
 
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner)
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner, end)
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {

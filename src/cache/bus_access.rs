@@ -8,7 +8,6 @@ use crate::{
     codec::offloading::catch_codec_panic,
     glob::Pattern,
     observe::Observer,
-    options::CallOptions,
 };
 
 impl<V: Send + Sync + 'static> CacheState<V> {
@@ -82,13 +81,13 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         &self,
         mut ticket: Ticket<V>,
         value: &Arc<V>,
-        ttl_ms: Option<u64>,
+        (ttl_ms, stale_ms): (Option<u64>, Option<u64>),
         prime: bool,
     ) -> bool {
-        let mut lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
-        if let Some(ttl) = ttl_ms {
-            lifetime.ttl = lifetime.ttl.min(Duration::from_millis(ttl));
-        }
+        let ttl = ttl_ms.map(Duration::from_millis);
+        let stale_for = stale_ms.filter(|_| self.options.fail_safe.enabled).unwrap_or(0);
+        let stale_for = Duration::from_millis(stale_for);
+        let lifetime = self.options.received_lifetime(ttl, stale_for, fastrand::f64);
         let key = Arc::clone(ticket.key());
         let Some(entry) = self.entry(&key, value, lifetime) else { return false };
         let write = || self.l1.insert(&key, entry);

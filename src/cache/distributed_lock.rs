@@ -4,7 +4,7 @@
 //! Only the number of loads depends on the lock: the lease makes a load safe. So the lock may be
 //! lost, held twice or unreachable, and the load still runs.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     runtime::Handle,
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{registry::LockWaiter, state::CacheState};
 use crate::{
-    l2::{LoadStart, LockAttempt},
+    l2::{Lease, LoadEnd, LoadRequest, LoadStart, LockAttempt},
     observe::Event,
     resilience::{has_timer, run_until},
 };
@@ -24,6 +24,10 @@ pub(super) enum LockOutcome<V: Send + Sync + 'static> {
     Acquired(LockGuard<V>),
     /// A peer has held the lock for the whole wait timeout.
     TimedOut,
+    /// The peer for which the caller waited found that the key does not exist.
+    PeerFoundNone,
+    /// The load of the peer for which the caller waited failed.
+    PeerFailed,
 }
 
 /// A lock that may be held. Its drop releases it in a task; if that fails, it ends with its ttl.
@@ -39,12 +43,12 @@ pub(super) struct LockGuard<V: Send + Sync + 'static> {
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     /// Acquires the lock of a key that has to be loaded, or waits for the value that a peer loads.
-    /// `start` is the last answer of L2 about the key; the call returns a newer one.
+    /// `start` is the last answer of L2 about the key, to `request`; the call returns a newer one.
     pub(super) async fn acquire_lock(
         self: &Arc<Self>,
         key: &Arc<str>,
         mut start: LoadStart<V>,
-        hard: Option<Duration>,
+        request: LoadRequest,
     ) -> (LoadStart<V>, Option<LockOutcome<V>>) {
         let (Some(l2), LoadStart::Load { .. }) = (&self.l2, &start) else { return (start, None) };
         let options = &self.options.distributed_lock;
@@ -58,20 +62,36 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let waiter = LockWaiter { key: Arc::clone(key), notified: Notify::new() };
         let waiter = self.lock_waiters.insert(Arc::new(waiter));
         let mut begun = None;
+        // The owner for which the caller waits, and the lease that the caller had then.
+        let mut waited_for: Option<(String, Option<Lease>)> = None;
         loop {
-            match guard.try_acquire().await {
+            let owner = waited_for.as_ref().map(|(owner, _)| &**owner);
+            match guard.try_acquire(owner).await {
                 // Acquired or not: the drop of `guard` releases the lock.
                 LockAttempt::Unknown | LockAttempt::Skipped => return (start, None),
                 LockAttempt::Acquired => {
                     // The last holder may have stored a value since L2 was read.
-                    start = l2.begin(key, false, hard).await;
-                    if matches!(start, LoadStart::Fresh(_)) {
-                        guard.release().await;
+                    start = l2.begin(key, request).await;
+                    if !matches!(start, LoadStart::Load { .. }) {
+                        guard.release(None).await;
                         return (start, None);
                     }
                     return (start, Some(LockOutcome::Acquired(guard)));
                 }
-                LockAttempt::HeldElsewhere => {
+                LockAttempt::Ended(LoadEnd::Failed) => {
+                    return (start, Some(LockOutcome::PeerFailed));
+                }
+                LockAttempt::Ended(LoadEnd::Missing(lease)) => {
+                    // Otherwise an invalidation came after the peer's load had begun.
+                    // mutant lock-end: s/held == Some(lease)/true/
+                    if waited_for.take().is_some_and(|(_, held)| held == Some(lease)) {
+                        return (start, Some(LockOutcome::PeerFoundNone));
+                    }
+                }
+                LockAttempt::HeldBy(owner) => {
+                    if waited_for.as_ref().is_none_or(|(it, _)| *it != owner) {
+                        waited_for = Some((owner, start.lease()));
+                    }
                     if begun.is_none() {
                         self.observer.emit(|| Event::LockWait { key });
                     }
@@ -83,8 +103,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                         return (start, Some(LockOutcome::TimedOut));
                     }
                     run_until(sleep(options.poll.min(left)), waiter.item.notified.notified()).await;
-                    start = l2.begin(key, false, hard).await;
-                    if matches!(start, LoadStart::Fresh(_)) {
+                    start = l2.begin(key, request).await;
+                    if !matches!(start, LoadStart::Load { .. }) {
                         return (start, None);
                     }
                 }
@@ -94,13 +114,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 }
 
 impl<V: Send + Sync + 'static> LockGuard<V> {
-    async fn try_acquire(&mut self) -> LockAttempt {
+    async fn try_acquire(&mut self, waited_for: Option<&str>) -> LockAttempt {
         let Some(l2) = &self.state.l2 else { return LockAttempt::Skipped };
         let ttl = self.state.options.distributed_lock.ttl;
         self.since = Instant::now();
         // Set before the answer, which may never come, or come after this future was dropped.
         self.may_be_held = true;
-        let attempt = l2.lock(&self.key, &self.owner, ttl).await;
+        let attempt = l2.lock(&self.key, &self.owner, ttl, waited_for).await;
         self.may_be_held = matches!(attempt, LockAttempt::Acquired | LockAttempt::Unknown);
         attempt
     }
@@ -116,19 +136,21 @@ impl<V: Send + Sync + 'static> LockGuard<V> {
             sleep(pause).await;
             let requested = Instant::now();
             pause = match l2.extend(&self.key, &self.owner, ttl).await {
-                LockAttempt::Acquired => {
+                Some(true) => {
                     since = requested;
                     ttl / 3
                 }
-                LockAttempt::Unknown | LockAttempt::Skipped if since.elapsed() < ttl => ttl / 10,
+                None if since.elapsed() < ttl => ttl / 10,
                 _ => return self.state.observer.emit(|| Event::LockLost { key: &self.key }),
             };
         }
     }
 
-    pub(super) async fn release(mut self) {
+    /// Releases the lock. The callers that wait for it learn how the load ended, if it left no
+    /// value in L2.
+    pub(super) async fn release(mut self, end: Option<LoadEnd>) {
         if let Some(l2) = &self.state.l2 {
-            l2.unlock(&self.key, &self.owner).await;
+            l2.unlock(&self.key, &self.owner, end).await;
         }
         self.may_be_held = false;
     }
@@ -142,7 +164,7 @@ impl<V: Send + Sync + 'static> Drop for LockGuard<V> {
         let token = state.running.token();
         runtime.spawn(async move {
             if let Some(l2) = &state.l2 {
-                l2.unlock(&key, &owner).await;
+                l2.unlock(&key, &owner, None).await;
             }
             drop(token);
         });

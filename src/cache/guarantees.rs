@@ -13,8 +13,9 @@ use super::state::CacheState;
 pub struct Guarantees {
     /// How long the L1 of *this* instance may serve a value after a peer has deleted or set the
     /// key. Within this time the instance receives the invalidation from the bus, or notices its
-    /// loss and looks the entry up in L2. Without a subscription it is the ttl of L1.
-    pub max_staleness: Duration,
+    /// loss and looks the entry up in L2. Without a subscription it is the ttl of L1. `None`: it is
+    /// the ttl of the value, because there is neither a subscription nor a ttl of L1.
+    pub max_staleness: Option<Duration>,
     /// Whether a load that began before a delete, on any instance, can never fill L2. `false`
     /// without an L2.
     pub l2_fenced: bool,
@@ -47,11 +48,12 @@ impl<V: 'static> CacheState<V> {
     pub(super) fn guarantees(&self) -> Guarantees {
         let options = &self.options;
         let subscribes = self.bus.is_some() && options.subscribe_to_events;
-        let ttl = options.l1.ttl.unwrap_or(options.ttl);
+        let ttl = options.l1.ttl;
+        let trust_timeout = options.event_bus.trust_timeout;
         let max_staleness = match (options.l1.enabled, subscribes) {
-            (false, _) => Duration::ZERO,
+            (false, _) => Some(Duration::ZERO),
             (true, false) => ttl,
-            (true, true) => ttl.min(options.event_bus.trust_timeout),
+            (true, true) => Some(ttl.map_or(trust_timeout, |ttl| ttl.min(trust_timeout))),
         };
         let delete_ack = match (&self.bus, &self.l2) {
             (Some(_), _) if options.event_bus.confirm_deletes => DeleteAck::Confirmed,
@@ -72,7 +74,10 @@ impl<V: 'static> CacheState<V> {
 impl fmt::Display for Guarantees {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "after a delete has returned, this instance serves no older value")?;
-        writeln!(f, "its L1 is at most {:?} behind the deletes of peers", self.max_staleness)?;
+        match self.max_staleness {
+            Some(limit) => writeln!(f, "its L1 is at most {limit:?} behind the deletes of peers")?,
+            None => writeln!(f, "its L1 may serve a value that a peer deleted until its ttl ends")?,
+        }
         if self.l2_fenced {
             writeln!(f, "a load that began before a delete, on any instance, never fills L2")?;
         }

@@ -306,7 +306,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// let cache = LazyLayersCache::<String, u32>::builder()
     ///     .l1(L1Options::default().ttl(Duration::from_secs(10)))
     ///     .build()?;
-    /// assert_eq!(cache.guarantees().max_staleness, Duration::from_secs(10));
+    /// assert_eq!(cache.guarantees().max_staleness, Some(Duration::from_secs(10)));
     /// println!("{}", cache.guarantees());
     /// # Ok::<(), lazy_layers_cache::BuildError>(())
     /// ```

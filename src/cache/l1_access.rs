@@ -1,7 +1,7 @@
 //! L1 access: the answers of L1 that need no load, the stale entries that a load may serve, and
 //! values of L2 that fill L1.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     flight_context::{Flight, Ticket},
@@ -12,8 +12,7 @@ use crate::{
     entry::Entry,
     l2::FreshValue,
     observe::{Counter, Event, Level, StaleReason},
-    options::CallOptions,
-    time::resync,
+    time::{millis, resync},
 };
 
 /// After this many hits of a thread, the thread checks whether the coarse clock still runs.
@@ -105,14 +104,23 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     /// Fills L1 with a value of L2, for at most the time that it is fresh there.
     pub(super) fn promote(&self, ticket: &mut Ticket<V>, fresh: FreshValue<V>) {
-        let FreshValue { value, fresh_for, elapsed } = fresh;
+        let FreshValue { value, fresh_for, stale_for, elapsed } = fresh;
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, false);
-        let mut lifetime = self.options.l1_lifetime(&CallOptions::default(), None, fastrand::f64);
-        let ttl = lifetime.ttl.saturating_sub(elapsed);
-        lifetime.ttl = fresh_for.map_or(ttl, |fresh_for| ttl.min(fresh_for));
+        let when_asked = fresh_for.map(|fresh_for| fresh_for.saturating_add(elapsed));
+        let mut lifetime = self.options.received_lifetime(when_asked, stale_for, fastrand::f64);
+        lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
         let entry = self.entry(&key, &value, lifetime);
         self.drop_displaced(ticket.promote(|| self.store_l1(&key, entry)));
+    }
+
+    /// Fills L1 with a negative entry of L2, for at most the time that it holds there.
+    pub(super) fn promote_missing(&self, ticket: &mut Ticket<V>, ttl: Duration) {
+        let key = Arc::clone(ticket.key());
+        self.report_hit(&key, Level::L2, true);
+        let now = self.now();
+        let until = now.saturating_add(millis(ttl.min(self.options.negative_cache.ttl)));
+        self.drop_displaced(ticket.promote(|| self.l1.insert_missing(&key, now, until)));
     }
 
     pub(super) fn is_known_missing(&self, key: &str, now: u64) -> bool {

@@ -19,9 +19,9 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     flight::{LoadChain, scope},
     l1::Displaced,
-    l2::{LoadStart, NamedLease, PublishOutcome},
-    load::{Loaded, Loader, run_contained},
-    observe::{Counter, Event, in_span},
+    l2::{LoadEnd, LoadRequest, LoadStart, NamedLease, PublishOutcome},
+    load::{IntoLoaded, Loaded, Loader, run_contained},
+    observe::{Counter, Event, Level, in_span},
     options::CallOptions,
     resilience::{run_alongside, task_tracker::TaskToken},
     time::millis,
@@ -81,13 +81,16 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn load_via_l2<L: Loader<V>>(self: Arc<Self>, mut load: Load<V, L>) {
         let Some(l2) = &self.l2 else { return };
         let key = Arc::clone(load.lead.ticket.key());
-        let refresh = load.call.as_ref().is_some_and(|call| call.refresh);
-        let hard = self.options.load_timeouts(load.call.as_deref()).hard;
-        let mut start = Box::pin(l2.begin(&key, refresh, hard)).await;
+        let request = LoadRequest {
+            refresh: load.call.as_ref().is_some_and(|call| call.refresh),
+            accepts_none: L::Loaded::output(None).is_some(),
+            hard: self.options.load_timeouts(load.call.as_deref()).hard,
+        };
+        let mut start = Box::pin(l2.begin(&key, request)).await;
         let mut lock = None;
         // A forced refresh loads even if a peer has just loaded.
-        if self.options.distributed_lock.enabled && !refresh {
-            (start, lock) = Box::pin(self.acquire_lock(&key, start, hard)).await;
+        if self.options.distributed_lock.enabled && !request.refresh {
+            (start, lock) = Box::pin(self.acquire_lock(&key, start, request)).await;
         }
         let rights = match start {
             LoadStart::Fresh(fresh) => {
@@ -95,17 +98,30 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 self.promote(&mut load.lead.ticket, fresh);
                 return load.lead.complete(Ok(LoadOk { value, from_l2: true, refused: false }));
             }
+            LoadStart::Missing(ttl) => {
+                self.promote_missing(&mut load.lead.ticket, ttl);
+                let ok = LoadOk { value: None, from_l2: true, refused: false };
+                return load.lead.complete(Ok(ok));
+            }
             LoadStart::Load { lease, stale, held } => {
                 self.attach_stale(&load.lead, stale);
                 L2Rights { lease, has_value: held, lock }
             }
         };
-        if let Some(LockOutcome::TimedOut) = rights.lock
-            && let Some(entry) = self.stale_candidate(&key, load.lead.flight())
-        {
-            let waited = self.options.distributed_lock.wait_timeout;
-            let error = Error::of_key(&key, Cause::LockTimeout(waited));
-            return load.lead.complete(Err(LoadErr { error, fallback: Some(entry) }));
+        match rights.lock {
+            Some(LockOutcome::PeerFoundNone) if request.accepts_none => {
+                self.report_hit(&key, Level::L2, true);
+                let ok = LoadOk { value: None, from_l2: true, refused: false };
+                return load.lead.complete(Ok(ok));
+            }
+            Some(LockOutcome::TimedOut | LockOutcome::PeerFailed)
+                if let Some(entry) = self.stale_candidate(&key, load.lead.flight()) =>
+            {
+                let waited = self.options.distributed_lock.wait_timeout;
+                let error = Error::of_key(&key, Cause::LockTimeout(waited));
+                return load.lead.complete(Err(LoadErr { error, fallback: Some(entry) }));
+            }
+            _ => {}
         }
         self.report_miss(&key);
         Box::pin(Arc::clone(&self).run_loader(load, rights)).await;
@@ -114,7 +130,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// Runs the loader and publishes its result.
     pub(super) async fn run_loader<L: Loader<V>>(
         self: Arc<Self>,
-        Load { mut lead, loader, call, chain }: Load<V, L>,
+        Load { lead, loader, call, chain }: Load<V, L>,
         L2Rights { lease, has_value, lock }: L2Rights<V>,
     ) {
         let key = Arc::clone(lead.ticket.key());
@@ -124,29 +140,47 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let began = self.now();
         // Pinned here: a copy in each arm would need its space three times.
         let loading = pin!(in_span(&key, scope(chain, run_contained(&key, loader, hard))));
-        let result = match &lock {
-            Some(LockOutcome::Acquired(guard)) => {
-                run_alongside(Box::pin(guard.renew()), loading).await
+        let result = match &self.l2 {
+            None => loading.await,
+            Some(l2) => {
+                let keep_lease = async {
+                    if let Some(lease) = &lease {
+                        l2.keep_lease(&key, lease).await;
+                    }
+                };
+                let keep_lock = async {
+                    if let Some(LockOutcome::Acquired(guard)) = &lock {
+                        guard.renew().await;
+                    }
+                };
+                let loading = run_alongside(Box::pin(keep_lease), loading);
+                run_alongside(Box::pin(keep_lock), loading).await
             }
-            _ => loading.await,
         };
         let now = self.now();
         self.observer.on_load_end(&key, result.as_ref().err(), now);
-        match result {
+        let token = lease.as_ref().map(NamedLease::lease);
+        let end = match result {
             Ok(loaded) => {
                 let took = Duration::from_millis(now.saturating_sub(began));
                 self.observer.emit(|| Event::LoaderSuccess { key: &key, took });
-                if loaded.value.is_none() && has_value {
-                    self.clear_l2(&mut lead.ticket).await;
-                }
-                self.publish(lead, loaded, call.as_deref(), lease).await;
+                let is_none = loaded.value.is_none();
+                let published = self.publish(lead, loaded, call.as_deref(), lease, has_value).await;
+                let is_stored = published == PublishOutcome::Stored;
+                token.filter(|_| is_none && is_stored).map(LoadEnd::Missing)
             }
             // Only this caller lacks a runtime: followers that have one load for themselves.
-            Err(error) if error.kind() == ErrorKind::NoRuntime => drop(lead),
-            Err(error) => self.complete_err(lead, error, hard),
-        }
+            Err(error) if error.kind() == ErrorKind::NoRuntime => {
+                drop(lead);
+                None
+            }
+            Err(error) => {
+                self.complete_err(lead, error, hard);
+                Some(LoadEnd::Failed)
+            }
+        };
         if let Some(LockOutcome::Acquired(guard)) = lock {
-            Box::pin(guard.release()).await;
+            Box::pin(guard.release(end)).await;
         }
     }
 
@@ -161,39 +195,35 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
     }
 
-    /// Deletes the key in L2: the origin does not have it, or its value must not be cached.
-    async fn clear_l2(&self, ticket: &mut Ticket<V>) {
-        if let Some(l2) = &self.l2
-            && ticket.seal()
-        {
-            // A failure is reported by L2, and the value there expires.
-            let _ = Box::pin(l2.remove(ticket.key())).await;
-        }
-    }
-
-    /// Publishes a loaded value, in L2 under the lease and then in L1, and completes the flight.
+    /// Publishes the result of a load, in L2 under the lease and then in L1, and completes the
+    /// flight. `has_value`: L2 held a value of the key.
     async fn publish(
         self: &Arc<Self>,
         mut lead: Lead<V>,
         loaded: Loaded<V>,
         call: Option<&CallOptions>,
         lease: Option<NamedLease>,
-    ) {
+        has_value: bool,
+    ) -> PublishOutcome {
         let key = Arc::clone(lead.ticket.key());
         let Loaded { value, ttl, stale_for } = loaded;
         let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
-        let mut refused = false;
-        let ttl = self.options.l2_ttl(&own, call);
+        let lifetimes = self.options.lifetimes(&own, call, fastrand::f64);
+        let missing_ttl = own.ttl.unwrap_or(self.options.negative_cache.ttl);
         // Read before the ticket is checked, so that it covers no delete after that check.
         let bus = self.bus.as_ref();
         let causal_context = bus.and_then(|bus| bus.client.causal_context(self.now()));
-        let displaced = if let Some(value) = &value {
-            let published = self.publish_l2(&mut lead.ticket, value, ttl, lease).await;
-            refused = published == PublishOutcome::Refused;
-            // mutant refused-fill: if false
-            if refused { None } else { self.fill(&mut lead.ticket, value, &own, call) }
+        let in_l2 = value.as_ref().map(|value| (value, lifetimes.l2));
+        let published =
+            self.publish_l2(&mut lead.ticket, in_l2, missing_ttl, lease, has_value).await;
+        let refused = published == PublishOutcome::Refused;
+        // mutant refused-fill: if false
+        let displaced = if refused {
+            None
+        } else if let Some(value) = &value {
+            self.fill(&mut lead.ticket, value, lifetimes.l1)
         } else {
-            self.fill_missing(&mut lead.ticket, own.ttl)
+            self.fill_missing(&mut lead.ticket, missing_ttl)
         };
         if displaced.is_none() {
             self.observer.count(Counter::Superseded);
@@ -204,29 +234,51 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             self.drop_displaced(displaced);
             if let (Some(value), Some(bus)) = (value, bus) {
                 let encode = || bus.encode(&value);
-                bus.client.broadcast_value(self, &key, ttl, causal_context, encode);
+                let lifetime = Lifetime { ttl: lifetimes.l2.ttl, ..lifetimes.l1 };
+                bus.client.broadcast_value(self, &key, lifetime, causal_context, encode);
             }
         }
+        published
     }
 
+    /// Publishes a value, or that the key does not exist, in L2. A result that must not be cached
+    /// is published as a removal: so L2 has no older value, and refuses if an invalidation came
+    /// during the load.
     async fn publish_l2(
         &self,
         ticket: &mut Ticket<V>,
-        value: &Arc<V>,
-        ttl: Duration,
+        value: Option<(&Arc<V>, Lifetime)>,
+        missing_ttl: Duration,
         lease: Option<NamedLease>,
+        has_value: bool,
     ) -> PublishOutcome {
-        let Some((l2, lease)) = self.l2.as_ref().zip(lease) else { return PublishOutcome::Unknown };
-        if ttl.is_zero() {
-            // The value in L2 is older.
-            self.clear_l2(ticket).await;
-            return PublishOutcome::Unknown;
-        }
+        let Some(l2) = &self.l2 else { return PublishOutcome::Unknown };
         // mutant seal: remove
         if !ticket.seal() {
-            return PublishOutcome::Unknown;
+            return PublishOutcome::Refused;
         }
-        Box::pin(l2.publish(ticket.key(), &lease, value, ttl)).await
+        let is_removal = value.is_none_or(|(_, lifetime)| lifetime.ttl.is_zero());
+        let Some(lease) = lease else {
+            if is_removal && has_value {
+                // A failure is reported by L2, and retried.
+                let _ = Box::pin(l2.remove(ticket.key())).await;
+            }
+            return PublishOutcome::Unknown;
+        };
+        let published = match value.filter(|_| !is_removal) {
+            Some((value, lifetime)) => {
+                Box::pin(l2.publish(ticket.key(), &lease, value, lifetime)).await
+            }
+            None => {
+                let is_cached = value.is_none() && self.options.negative_cache.enabled;
+                let ttl = if is_cached { missing_ttl } else { Duration::ZERO };
+                Box::pin(l2.publish_missing(ticket.key(), &lease, ttl)).await
+            }
+        };
+        if published == PublishOutcome::Unknown && is_removal && has_value {
+            let _ = Box::pin(l2.remove(ticket.key())).await;
+        }
+        published
     }
 
     /// Fills L1. `None` if a delete, a `set` or a later load revoked the ticket.
@@ -234,11 +286,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         &self,
         ticket: &mut Ticket<V>,
         value: &Arc<V>,
-        own: &CallOptions,
-        call: Option<&CallOptions>,
+        lifetime: Lifetime,
     ) -> Option<Displaced<V>> {
         let key = Arc::clone(ticket.key());
-        let lifetime = self.options.l1_lifetime(own, call, fastrand::f64);
         let entry = self.entry(&key, value, lifetime);
         let kept = entry.is_some();
         let displaced = ticket.publish(|| self.store_l1(&key, entry))?;
@@ -250,13 +300,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     /// Fills L1 with a negative entry. `None` if a delete, a `set` or a later load revoked the
     /// ticket.
-    fn fill_missing(
-        &self,
-        ticket: &mut Ticket<V>,
-        own_ttl: Option<Duration>,
-    ) -> Option<Displaced<V>> {
+    fn fill_missing(&self, ticket: &mut Ticket<V>, ttl: Duration) -> Option<Displaced<V>> {
         let key = Arc::clone(ticket.key());
-        let ttl = own_ttl.unwrap_or(self.options.negative_cache.ttl);
         let now = self.now();
         let until = now.saturating_add(millis(ttl));
         let displaced = ticket.publish(|| self.l1.insert_missing(&key, now, until))?;

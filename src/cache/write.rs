@@ -19,8 +19,14 @@ use super::{
     write_report::{L1Effect, WriteReport},
 };
 use crate::{
-    bus::CommittedBroadcast, error::Error, glob::Pattern, l2::WriteOutcome, observe::Event,
-    options::CallOptions, resilience::DropGuard,
+    bus::CommittedBroadcast,
+    entry::Lifetime,
+    error::Error,
+    glob::Pattern,
+    l2::WriteOutcome,
+    observe::Event,
+    options::{CallOptions, Lifetimes},
+    resilience::DropGuard,
 };
 
 /// After this number of keys, some tens of microseconds, a walk over L1 lets other tasks run.
@@ -33,13 +39,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         value: &Arc<V>,
         call: &CallOptions,
     ) -> Result<WriteReport, Error> {
-        let lifetime = self.options.l1_lifetime(call, None, fastrand::f64);
-        let ttl = self.options.l2_ttl(call, None);
+        let Lifetimes { l1: lifetime, l2: in_l2 } =
+            self.options.lifetimes(call, None, fastrand::f64);
+        // Peers bound the ttl as they bound that of a value of L2.
+        let on_bus = Lifetime { ttl: in_l2.ttl, ..lifetime };
         let text: Arc<str> = Arc::from(key);
         let broadcast = self.begin_broadcast(key, false);
         let bus = self.bus.as_ref();
-        let message =
-            bus.and_then(|bus| bus.client.set_message(&**self, &text, ttl, || bus.encode(value)));
+        let message = bus
+            .and_then(|bus| bus.client.set_message(&**self, &text, on_bus, || bus.encode(value)));
         let (mut ticket, mut l2_outcome) = (None, None);
         if let Some(l2) = &self.l2 {
             if let Err(closed) = self.remove_l1_if_open(key) {
@@ -50,7 +58,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             let invalidate = self.invalidate_l1_on_drop(key);
             // If L2 is unreachable, L1 gets the value all the same: the key is not read from L2
             // before the pending invalidation has reached it.
-            l2_outcome = Some(l2.set(&text, value, ttl).await);
+            l2_outcome = Some(l2.set(&text, value, in_l2).await);
             invalidate.disarm();
         }
         let entry = self.entry(key, value, lifetime);

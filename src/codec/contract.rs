@@ -30,6 +30,14 @@ pub trait Codec<V>: Send + Sync + 'static {
     /// implementation limits its allocations and its recursion.
     fn decode(&self, bytes: &[u8]) -> Result<V, BoxError>;
 
+    /// Returns whether the bytes are a null of a program in another language. If `V` cannot hold a
+    /// null, so that [`decode`](Self::decode) fails, such bytes mean that the key does not exist;
+    /// other bytes that cannot be decoded are removed from L2. Default: `false`.
+    fn is_null(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
+
     /// Returns the value as bytes for a message of the bus: as [`encode`](Self::encode) does, but
     /// never compressed. Default: `encode`.
     ///

@@ -54,6 +54,11 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         decoded.unwrap_or_else(|| Err(Unreadable("the runtime is shutting down".into(), None)))
     }
 
+    /// Whether bytes that cannot be decoded are a null.
+    pub(crate) fn is_null(&self, bytes: &[u8]) -> bool {
+        catch_codec_panic(|| Ok(self.codec.is_null(bytes))).unwrap_or(false)
+    }
+
     /// Encodes a value. Its size is unknown beforehand, so this method predicts it: after one
     /// large value, the next 64 values are encoded on the blocking pool, and each small value
     /// counts down. The prediction lasts that long because its errors cost unequally: a small value

@@ -23,8 +23,10 @@ pub(crate) struct L2<V> {
     pub(super) context: L2Context,
     pub(super) codec: OffloadingCodec<V>,
     pub(super) limits: L2Timeouts,
-    /// A value in the store is stale for this last part of its ttl.
-    pub(super) stale_for: Duration,
+    /// The cache uses stale windows and copies.
+    pub(super) with_windows: bool,
+    /// The cache uses negative entries.
+    pub(super) with_missing: bool,
     max_key_bytes: usize,
     pub(super) pending: Arc<PendingInvalidations>,
     /// `None`: keys are not versioned.
@@ -84,7 +86,8 @@ impl<V: Send + Sync + 'static> L2<V> {
             context,
             codec: OffloadingCodec::new(codec),
             limits: options.l2_timeouts.clone(),
-            stale_for: options.stale_ttl(),
+            with_windows: options.reads_windows(),
+            with_missing: options.negative_cache.enabled,
             max_key_bytes: options.l2.max_key_bytes,
             pending: Arc::default(),
             versions: options.l2.versioning.then(KeyVersions::default),

@@ -2,53 +2,61 @@
 
 use std::time::Duration;
 
-use super::facade::{BreakerCounts, Failure, L2};
+use super::{
+    facade::{BreakerCounts, Failure, L2},
+    store::{LoadEnd, LockResponse},
+};
 
-/// Result of an attempt to take or extend a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Result of an attempt to take a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LockAttempt {
     Acquired,
-    /// Another owner has the lock. For `extend` also: no owner has it any more.
-    HeldElsewhere,
+    /// This owner has the lock.
+    HeldBy(String),
+    /// The owner for which the caller waited has released the lock, and its load ended so.
+    Ended(LoadEnd),
     /// The call failed: the store may have given the lock or not.
     Unknown,
     /// The store was not called.
     Skipped,
 }
 
-impl LockAttempt {
-    fn of(answer: &Result<bool, Failure>) -> Self {
-        match answer {
-            Ok(true) => Self::Acquired,
-            Ok(false) => Self::HeldElsewhere,
-            Err(Failure::Failed) => Self::Unknown,
-            Err(Failure::Skipped) => Self::Skipped,
-        }
-    }
-}
-
 impl<V: Send + Sync + 'static> L2<V> {
-    /// Takes the lock for `ttl`. An owner that has it already keeps it.
-    pub(crate) async fn lock(&self, key: &str, owner: &str, ttl: Duration) -> LockAttempt {
+    /// Takes the lock for `ttl`. An owner that has it already keeps it. `waited_for` is the owner
+    /// for which the caller has waited.
+    pub(crate) async fn lock(
+        &self,
+        key: &str,
+        owner: &str,
+        ttl: Duration,
+        waited_for: Option<&str>,
+    ) -> LockAttempt {
         if !self.may_read(key) {
             return LockAttempt::Skipped;
         }
-        let lock = self.call(key, self.limits.write, |store| store.lock(key, owner, ttl));
-        LockAttempt::of(&lock.await)
+        let limit = self.limits.write;
+        match self.call(key, limit, |store| store.lock(key, owner, ttl, waited_for)).await {
+            Ok(LockResponse::Acquired) => LockAttempt::Acquired,
+            Ok(LockResponse::HeldBy(owner)) => LockAttempt::HeldBy(owner),
+            Ok(LockResponse::Released(end)) => LockAttempt::Ended(end),
+            Err(Failure::Skipped) => LockAttempt::Skipped,
+            Err(_) => LockAttempt::Unknown,
+        }
     }
 
-    /// Extends the lock to `ttl` from now.
-    pub(crate) async fn extend(&self, key: &str, owner: &str, ttl: Duration) -> LockAttempt {
+    /// Extends the lock to `ttl` from now. Returns whether the owner still has it; `None`: it is
+    /// not known.
+    pub(crate) async fn extend(&self, key: &str, owner: &str, ttl: Duration) -> Option<bool> {
         // A background task renews the lock and tries again after a failure, so its failures do
         // not count for the circuit breaker.
         let (counts, limit) = (BreakerCounts::None, self.limits.write);
-        let extend = self.call_with(counts, key, limit, |store| store.extend(key, owner, ttl));
-        LockAttempt::of(&extend.await)
+        self.call_with(counts, key, limit, |store| store.extend(key, owner, ttl)).await.ok()
     }
 
-    /// Releases the lock. If the store does not answer, the lock ends with its ttl.
-    pub(crate) async fn unlock(&self, key: &str, owner: &str) {
+    /// Releases the lock, and shows to the callers that wait how the load ended. If the store does
+    /// not answer, the lock ends with its ttl.
+    pub(crate) async fn unlock(&self, key: &str, owner: &str, end: Option<LoadEnd>) {
         let (counts, limit) = (BreakerCounts::None, self.limits.write);
-        let _ = self.call_with(counts, key, limit, |store| store.unlock(key, owner)).await;
+        let _ = self.call_with(counts, key, limit, |store| store.unlock(key, owner, end)).await;
     }
 }

@@ -14,12 +14,15 @@ pub(crate) mod store;
 mod write;
 mod write_outcome;
 
-pub use self::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue};
+pub use self::store::{
+    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StaleValue, Store,
+    StoreFuture, StoredValue,
+};
 pub(crate) use self::{
     facade::{L2, L2Context, OnRetried},
     lock::LockAttempt,
     pending_invalidations::{InvalidationWatch, Rebroadcast},
-    read::{FreshValue, LoadStart, NamedLease},
+    read::{FreshValue, LoadRequest, LoadStart, NamedLease},
     write::PublishOutcome,
     write_outcome::WriteOutcome,
 };

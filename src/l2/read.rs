@@ -2,24 +2,41 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::sleep;
+
 use super::{
-    facade::L2,
-    store::{Lease, LeaseRequest, LeaseResponse, StoredValue},
+    facade::{BreakerCounts, L2},
+    store::{Lease, LeaseRequest, LeaseResponse, StaleValue, Store, StoredValue},
 };
-use crate::codec::offloading::Unreadable;
+use crate::{codec::offloading::Unreadable, resilience::has_timer};
 
 /// A fresh value of L2.
 pub(crate) struct FreshValue<V> {
     pub(crate) value: Arc<V>,
     /// The rest of its time as a fresh value; `None`: it has no end.
     pub(crate) fresh_for: Option<Duration>,
+    /// Its stale window after that; zero if none is known.
+    pub(crate) stale_for: Duration,
     /// Time since the request was sent: a caller may be polled late for the answer.
     pub(crate) elapsed: Duration,
+}
+
+/// How a load asks L2.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadRequest {
+    /// Load even if there is a fresh value.
+    pub(crate) refresh: bool,
+    /// The load's caller can express that the key does not exist.
+    pub(crate) accepts_none: bool,
+    /// The hard timeout of the load.
+    pub(crate) hard: Option<Duration>,
 }
 
 /// L2's answer to a load that begins.
 pub(crate) enum LoadStart<V> {
     Fresh(FreshValue<V>),
+    /// The key does not exist; a peer found that, and it holds for this long.
+    Missing(Duration),
     Load {
         lease: Option<NamedLease>,
         /// A stale copy, and the rest of its time.
@@ -35,8 +52,33 @@ pub(crate) struct NamedLease {
     pub(super) name: String,
 }
 
-/// Lease time of a load that has no hard timeout.
-const LEASE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(3_600);
+impl<V> LoadStart<V> {
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        match self {
+            Self::Load { lease, .. } => lease.as_ref().map(NamedLease::lease),
+            Self::Fresh(_) | Self::Missing(_) => None,
+        }
+    }
+}
+
+impl NamedLease {
+    pub(crate) fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+}
+
+/// The longest time for which a lease is requested. A load that takes longer extends its lease, so
+/// that the lease of a load whose instance died is soon gone. (Redis keeps a lease for up to 25 %
+/// longer.)
+const MAX_LEASE: Duration = Duration::from_secs(32);
+
+/// A decoded value of the store.
+enum Decoded<V> {
+    Value(Arc<V>),
+    /// A null of the TypeScript package, which `V` cannot hold.
+    Null,
+    Unreadable,
+}
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Reads a fresh value. Every failure is `None`.
@@ -46,26 +88,29 @@ impl<V: Send + Sync + 'static> L2<V> {
         if !self.may_read(key) {
             return None;
         }
-        let asked_at = self.now();
-        let read = self.call(key, self.limits.read, |store| store.get(&name));
+        let (asked_at, with_window) = (self.now(), self.with_windows);
+        let read = self.call(key, self.limits.read, |store| store.get(&name, with_window));
         let stored = read.await.ok()??;
-        self.fresh(key, stored, asked_at).await
+        match self.decode(key, stored.value).await {
+            Decoded::Value(value) => {
+                Some(self.fresh(value, stored.ttl, stored.stale_for, asked_at))
+            }
+            Decoded::Null | Decoded::Unreadable => None,
+        }
     }
 
-    /// Reads a fresh value, or takes a lease for a load. `hard` is the load's hard timeout. Every
-    /// failure is a load without a lease and without a stale copy.
-    pub(crate) async fn begin(
-        self: &Arc<Self>,
-        key: &str,
-        refresh: bool,
-        hard: Option<Duration>,
-    ) -> LoadStart<V> {
+    /// Reads a fresh value, or takes a lease for a load. Every failure is a load without a lease
+    /// and without a stale copy.
+    pub(crate) async fn begin(self: &Arc<Self>, key: &str, load: LoadRequest) -> LoadStart<V> {
         self.ensure_retry_task();
+        let LoadRequest { refresh, accepts_none, hard } = load;
         // The longest time of the load and of its publication.
         let calls = self.limits.read.saturating_add(self.limits.write);
-        let lease_for = hard.map_or(LEASE_WITHOUT_TIMEOUT, |hard| hard.saturating_add(calls));
+        let lease_for = hard.map_or(MAX_LEASE, |hard| hard.saturating_add(calls).min(MAX_LEASE));
+        let with_missing = accepts_none && self.with_missing;
+        let with_window = self.with_windows;
+        let mut request = LeaseRequest { lease_for, refresh, with_window, with_missing };
         let mut decodes = true;
-        let mut request = LeaseRequest { stale_for: self.stale_for, lease_for, refresh };
         for _ in 0..2 {
             let name = self.name(key);
             if !self.may_read(key) {
@@ -74,22 +119,29 @@ impl<V: Send + Sync + 'static> L2<V> {
             let asked_at = self.now();
             let read = self.call(key, self.limits.read, |store| store.get_or_lease(&name, request));
             match read.await {
-                Ok(LeaseResponse::Fresh(stored)) => match self.fresh(key, stored, asked_at).await {
-                    Some(fresh) => return LoadStart::Fresh(fresh),
-                    // The bytes do not decode, or the store takes a stale value for fresh: ask
-                    // again for a lease, with which the load replaces the value.
-                    None => {
-                        decodes = false;
-                        request.refresh = true;
+                Ok(LeaseResponse::Fresh(StoredValue { value, ttl, stale_for })) => {
+                    match self.decode(key, value).await {
+                        Decoded::Value(value) => {
+                            return LoadStart::Fresh(self.fresh(value, ttl, stale_for, asked_at));
+                        }
+                        Decoded::Null if accepts_none => {
+                            return LoadStart::Missing(ttl.unwrap_or(Duration::MAX));
+                        }
+                        // Ask again for a lease, with which the load replaces the value.
+                        Decoded::Null | Decoded::Unreadable => {
+                            decodes = false;
+                            request.refresh = true;
+                        }
                     }
-                },
+                }
+                Ok(LeaseResponse::Missing(ttl)) => return LoadStart::Missing(ttl),
                 Ok(LeaseResponse::Load { lease, stale }) => {
                     let held = stale.is_some();
                     let mut copy = None;
-                    if let Some(stored) = stale.filter(|_| decodes) {
-                        let ttl = stored.ttl.unwrap_or(self.stale_for);
-                        let value = self.decode(key, stored.value).await;
-                        copy = value.map(|value| (value, ttl));
+                    if let Some(StaleValue { value, usable_for }) = stale.filter(|_| decodes)
+                        && let Decoded::Value(value) = self.decode(key, value).await
+                    {
+                        copy = Some((value, usable_for));
                     }
                     let lease = lease.map(|lease| NamedLease { lease, name: name.into_owned() });
                     return LoadStart::Load { lease, stale: copy, held };
@@ -100,31 +152,51 @@ impl<V: Send + Sync + 'static> L2<V> {
         LoadStart::Load { lease: None, stale: None, held: false }
     }
 
-    /// `None`: the bytes are not fresh any more, or do not decode.
-    async fn fresh(&self, key: &str, stored: StoredValue, asked_at: u64) -> Option<FreshValue<V>> {
-        let fresh_for = match stored.ttl {
-            Some(ttl) if ttl <= self.stale_for => return None,
-            Some(ttl) => Some(ttl - self.stale_for),
-            None => None,
-        };
-        let value = self.decode(key, stored.value).await?;
-        let elapsed = Duration::from_millis(self.now().saturating_sub(asked_at));
-        let fresh_for = fresh_for.map(|fresh_for| fresh_for.saturating_sub(elapsed));
-        Some(FreshValue { value, fresh_for, elapsed })
+    /// Extends the lease of a load again and again, until it is not valid any more.
+    pub(crate) async fn keep_lease(&self, key: &str, NamedLease { lease, name }: &NamedLease) {
+        if !has_timer() {
+            return;
+        }
+        loop {
+            sleep(MAX_LEASE / 3).await;
+            // The load may end without L2, so its failures do not count for the circuit breaker.
+            let (counts, limit) = (BreakerCounts::None, self.limits.write);
+            let extend = |store| Store::extend_lease(store, name, lease, MAX_LEASE);
+            if let Ok(false) = self.call_with(counts, key, limit, extend).await {
+                return;
+            }
+        }
     }
 
-    /// Decodes a value of the store. Bytes that the codec rejects are reported and deleted.
-    async fn decode(&self, key: &str, bytes: Vec<u8>) -> Option<Arc<V>> {
+    fn fresh(
+        &self,
+        value: Arc<V>,
+        ttl: Option<Duration>,
+        stale_for: Duration,
+        asked_at: u64,
+    ) -> FreshValue<V> {
+        let elapsed = Duration::from_millis(self.now().saturating_sub(asked_at));
+        let fresh_for = ttl.map(|ttl| ttl.saturating_sub(elapsed));
+        FreshValue { value, fresh_for, stale_for, elapsed }
+    }
+
+    /// Decodes a value of the store. Bytes that the codec rejects are reported and deleted, but for
+    /// a null.
+    async fn decode(&self, key: &str, bytes: Vec<u8>) -> Decoded<V> {
         let Unreadable(error, bytes) = match self.codec.decode(bytes).await {
-            Ok(value) => return Some(Arc::new(value)),
+            Ok(value) => return Decoded::Value(Arc::new(value)),
             Err(unreadable) => unreadable,
         };
+        if bytes.as_deref().is_some_and(|bytes| self.codec.is_null(bytes)) {
+            return Decoded::Null;
+        }
         self.report(key, &error);
-        let (bytes, name, limit) = (bytes?, self.name(key), self.limits.write);
+        let Some(bytes) = bytes else { return Decoded::Unreadable };
+        let (name, limit) = (self.name(key), self.limits.write);
         // Boxed, so that the future of a hit does not reserve space for it.
         let _ =
             Box::pin(self.call(key, limit, |store| store.delete_if_equals(&name, &bytes))).await;
-        None
+        Decoded::Unreadable
     }
 
     /// The number of values in the store, `None` if the store does not answer.

@@ -25,6 +25,18 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// - do each method in one step, as other callers see it; [`delete_all`](Self::delete_all) may
 ///   take one step per key.
 ///
+/// # The sidecar
+///
+/// A store keeps the value of a key for exactly its ttl, so that all readers agree whether it is
+/// fresh. Everything else about the key is its sidecar: the lease, a negative entry ("this key does
+/// not exist"), and a stale copy of the value, which the store keeps for the stale window longer
+/// than the value. A store must
+///
+/// - remove value and sidecar together in each delete, write and publication; a publication then
+///   stores the sidecar of its own value, or none;
+/// - serve a stale copy only of a value that expired: if the value was removed or replaced before
+///   its ttl ended, by a program that knows nothing of sidecars say, the copy is of no use.
+///
 /// # Cancel safety
 ///
 /// The cache may drop a future at any time. The operation may then have happened or not, and may
@@ -36,29 +48,39 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// The cache bounds every call by [`L2Timeouts`](crate::L2Timeouts), and stops calling a store that
 /// fails (`l2_circuit_breaker`). An implementation needs neither.
 pub trait Store: Send + Sync + 'static {
-    /// Reads a value, without a lease.
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>>;
+    /// Reads a value, without a lease. `with_window`: the caller uses the value's stale window;
+    /// otherwise the store may leave it out, as zero, to read less.
+    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>>;
 
-    /// Reads a value; takes a lease if there is no fresh value, or if the request is a refresh.
+    /// Reads a value; takes a lease if there is neither a value nor a negative entry, or if the
+    /// request is a refresh.
     fn get_or_lease<'a>(
         &'a self,
         key: &'a str,
         request: LeaseRequest,
     ) -> StoreFuture<'a, LeaseResponse>;
 
-    /// Writes the result of a load for `ttl` and consumes its lease. Returns `false`, and writes
-    /// nothing, if the lease is not valid.
+    /// Extends a lease to `lease_for` from now, while the loader runs. Returns `false` if the lease
+    /// is not valid any more.
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool>;
+
+    /// Writes the result of a load and consumes its lease. Returns `false`, and writes nothing, if
+    /// the lease is not valid.
     fn publish<'a>(
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool>;
 
-    /// Begins a write: removes the key, voids its leases, and returns a lease that no other caller
-    /// gets. While that lease is outstanding, a load that begins gets no lease. Returns `None` if
-    /// the store cannot give a lease now, as in [`LeaseResponse::Load`].
+    /// Begins a write: removes the key with its sidecar, so also voids its leases, and returns a
+    /// lease that no other caller gets. While that lease is outstanding, a load that begins gets no
+    /// lease. Returns `None` if the store cannot give a lease now, as in [`LeaseResponse::Load`].
     ///
     /// A write takes two steps, this one and [`publish`](Self::publish), so that a write which
     /// arrives late (from a connection that hung, say) never undoes a later change.
@@ -68,7 +90,7 @@ pub trait Store: Send + Sync + 'static {
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>>;
 
-    /// Removes a key and voids its leases. A missing key is not an error.
+    /// Removes a key with its sidecar, so also voids its leases. A missing key is not an error.
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()>;
 
     /// Removes several keys, each as [`delete`](Self::delete) does. The default removes one after
@@ -82,27 +104,44 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
-    /// Removes all keys that match a Redis glob, and voids their leases.
+    /// Removes all keys that match a Redis glob, each as [`delete`](Self::delete) does, also those
+    /// of which only a sidecar is left.
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
 
-    /// Removes a key if its value equals `value`. The cache removes bytes this way that it could
-    /// not decode.
+    /// Removes value and stale copy of a key if one of them equals `value`; its leases stay. The
+    /// cache removes bytes this way that it could not decode.
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()>;
 
-    /// Returns the number of values.
+    /// Returns the number of values, without stale copies and negative entries.
     fn size(&self) -> StoreFuture<'_, u64>;
 
-    /// Takes the key's lock for `ttl`. Returns `false` if another owner has it. An owner that has
-    /// it already gets `true`, because it may not have received the first answer.
+    /// Takes the key's lock for `ttl`, if no other owner has it. An owner that has it already keeps
+    /// it, because it may not have received the first answer.
+    ///
+    /// `waited_for` is the owner that this caller has found before. If that owner has released the
+    /// lock less than one second ago, with a [`LoadEnd`], the answer is that end, and the lock is
+    /// not taken. For all other callers a released lock is free.
     ///
     /// The lock saves loads and protects nothing: leases do that.
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool>;
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse>;
 
     /// Extends the lock to `ttl` from now. Returns `false` if this owner does not have it any more.
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool>;
 
-    /// Releases the lock, if this owner still has it.
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()>;
+    /// Releases the lock, if this owner still has it. `end` is for the callers that wait for this
+    /// owner; `None` if they find the result in the store, or if there was no load.
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()>;
 
     /// Returns the reason if the store cannot hold this key, whatever the value: a name that the
     /// store reserves, say. The cache then keeps the key in L1 only. The default accepts all keys.
@@ -149,33 +188,96 @@ impl Lease {
 pub struct StoredValue {
     /// The bytes, as they were written.
     pub value: Vec<u8>,
-    /// The time from now for which the store keeps the value; `None`: it has no end.
+    /// The time from now for which the value is fresh; `None`: it has no end.
     pub ttl: Option<Duration>,
+    /// The stale window after that; zero if the store does not know one.
+    pub stale_for: Duration,
+}
+
+impl StoredValue {
+    /// Returns the value as one that a refresh ignores: it may be served for its whole time.
+    pub(crate) fn into_stale(self) -> StaleValue {
+        let Self { value, ttl, stale_for } = self;
+        StaleValue { value, usable_for: ttl.unwrap_or(Duration::MAX).saturating_add(stale_for) }
+    }
+}
+
+/// A value that may be served when a load fails or is slow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaleValue {
+    /// The bytes, as they were written.
+    pub value: Vec<u8>,
+    /// The time from now until which the value may be served.
+    pub usable_for: Duration,
+}
+
+/// The result of a load, as a store writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publication {
+    /// A value.
+    Value {
+        /// The bytes.
+        value: Vec<u8>,
+        /// How long the value is fresh.
+        ttl: Duration,
+        /// How long the store keeps a stale copy after that; zero: it keeps none.
+        stale_for: Duration,
+    },
+    /// A negative entry: the key does not exist.
+    Missing {
+        /// How long the entry is valid.
+        ttl: Duration,
+    },
 }
 
 /// The request of a load that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseRequest {
-    /// A value is fresh while its ttl is longer than this, and a stale copy after that. (So the
-    /// clocks of two machines are never compared.)
-    pub stale_for: Duration,
     /// The time for which the lease must be valid at least.
     pub lease_for: Duration,
-    /// Take a lease even if there is a fresh value.
+    /// Take a lease even if there is a value or a negative entry.
     pub refresh: bool,
+    /// The caller uses stale copies and stale windows. Otherwise the store may leave them out, to
+    /// read less.
+    pub with_window: bool,
+    /// The caller accepts negative entries. Otherwise the store gives a lease in place of one.
+    pub with_missing: bool,
 }
 
 /// The answer to a load that begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseResponse {
-    /// There is a fresh value: no load is needed.
+    /// There is a value: no load is needed.
     Fresh(StoredValue),
-    /// There is no fresh value, or the request was a refresh.
+    /// There is a negative entry, for this long: no load is needed.
+    Missing(Duration),
+    /// There is neither, or the request was a refresh.
     Load {
         /// The right to publish. `None` if the store cannot give a lease now (it is full, say): the
         /// load continues, and its result is not published.
         lease: Option<Lease>,
-        /// The value that is not fresh, or that the refresh ignores.
-        stale: Option<StoredValue>,
+        /// The stale copy, or the value that the refresh ignores.
+        stale: Option<StaleValue>,
     },
+}
+
+/// The answer to an attempt to take a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockResponse {
+    /// The caller has the lock.
+    Acquired,
+    /// This owner has it.
+    HeldBy(String),
+    /// The owner for which the caller waited has released it, and its load ended so.
+    Released(LoadEnd),
+}
+
+/// How a load ended that leaves no value in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadEnd {
+    /// The key does not exist. The load had this lease: for a caller that got the same lease when
+    /// it began, no invalidation came between the two.
+    Missing(Lease),
+    /// The load failed.
+    Failed,
 }

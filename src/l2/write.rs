@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::{
     facade::{BreakerCounts, Failure, L2},
     read::NamedLease,
+    store::Publication,
     write_outcome::WriteOutcome,
 };
-use crate::error::BoxError;
+use crate::{entry::Lifetime, error::BoxError};
 
 /// Result of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +21,31 @@ pub(crate) enum PublishOutcome {
 }
 
 impl<V: Send + Sync + 'static> L2<V> {
-    /// Publishes the result of a load under its lease.
+    /// Publishes a loaded value under the lease of its load. If the value cannot be stored, the key
+    /// is removed under the lease.
     pub(crate) async fn publish(
         &self,
         key: &str,
         lease: &NamedLease,
         value: &Arc<V>,
+        lifetime: Lifetime,
+    ) -> PublishOutcome {
+        let result = match self.encode(key, value).await {
+            Ok(bytes) => value_for(bytes, lifetime),
+            Err(_) => Publication::Missing { ttl: Duration::ZERO },
+        };
+        self.publish_result(key, lease, result).await.unwrap_or(PublishOutcome::Unknown)
+    }
+
+    /// Publishes that the key does not exist, for `ttl`; zero: only removes the key.
+    pub(crate) async fn publish_missing(
+        &self,
+        key: &str,
+        lease: &NamedLease,
         ttl: Duration,
     ) -> PublishOutcome {
-        let Ok(bytes) = self.encode(key, value).await else { return PublishOutcome::Unknown };
-        self.publish_bytes(key, lease, bytes, ttl).await.unwrap_or(PublishOutcome::Unknown)
+        let result = Publication::Missing { ttl };
+        self.publish_result(key, lease, result).await.unwrap_or(PublishOutcome::Unknown)
     }
 
     /// Writes a value that the caller passed to `set`. If it cannot be stored, the key is deleted
@@ -38,7 +54,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         self: &Arc<Self>,
         key: &str,
         value: &Arc<V>,
-        ttl: Duration,
+        lifetime: Lifetime,
     ) -> WriteOutcome {
         self.ensure_retry_task();
         if let Err(refused) = self.check_key(key) {
@@ -47,11 +63,11 @@ impl<V: Send + Sync + 'static> L2<V> {
         // Before the value is encoded: that takes time, in which the caller may drop this future.
         let intent = self.intend(key, false);
         let remove = self.remove_key(key, BreakerCounts::All);
-        let written = if ttl.is_zero() {
+        let written = if lifetime.ttl.is_zero() {
             remove.await.map(|()| WriteOutcome::Done)
         } else {
             match self.encode(key, value).await {
-                Ok(bytes) => self.lease_and_publish(key, bytes, ttl).await,
+                Ok(bytes) => self.lease_and_publish(key, value_for(bytes, lifetime)).await,
                 Err(refused) => remove.await.map(|()| WriteOutcome::NotStored(refused)),
             }
         };
@@ -61,8 +77,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     async fn lease_and_publish(
         &self,
         key: &str,
-        bytes: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> Result<WriteOutcome, Failure> {
         // Twice the longest time of the publication.
         let lease_for = self.limits.write.saturating_mul(2);
@@ -77,22 +92,19 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Ok(WriteOutcome::NotStored("the store has no room for a lease".into()));
         };
         let lease = NamedLease { lease, name: name.into_owned() };
-        Ok(match self.publish_bytes(key, &lease, bytes, ttl).await? {
+        Ok(match self.publish_result(key, &lease, result).await? {
             PublishOutcome::Refused => WriteOutcome::Superseded,
             PublishOutcome::Stored | PublishOutcome::Unknown => WriteOutcome::Done,
         })
     }
 
-    async fn publish_bytes(
+    async fn publish_result(
         &self,
         key: &str,
         NamedLease { lease, name }: &NamedLease,
-        bytes: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> Result<PublishOutcome, Failure> {
-        let ttl = ttl.saturating_add(self.stale_for);
-        let publish =
-            self.call(key, self.limits.write, |store| store.publish(name, lease, bytes, ttl));
+        let publish = self.call(key, self.limits.write, |store| store.publish(name, lease, result));
         Ok(if publish.await? { PublishOutcome::Stored } else { PublishOutcome::Refused })
     }
 
@@ -103,4 +115,8 @@ impl<V: Send + Sync + 'static> L2<V> {
             encoded.and_then(|bytes| self.value_rejection(bytes.len()).map_or(Ok(bytes), Err));
         accepted.inspect_err(|refused| self.report_refused(key, refused))
     }
+}
+
+fn value_for(value: Vec<u8>, Lifetime { ttl, stale_for }: Lifetime) -> Publication {
+    Publication::Value { value, ttl, stale_for }
 }

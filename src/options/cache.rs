@@ -49,12 +49,12 @@ option_group! {
     /// ```
     #[derive(Debug, Clone, PartialEq)]
     pub struct CacheOptions {
-        /// How long a value is fresh, unless the level or the call has its own time to live.
-        /// Default: 60 s.
+        /// How long a value is fresh, unless the loader or the call says otherwise. The times of
+        /// the levels, `l1.ttl` and `l2.ttl`, are bounds on that. Default: 60 s, at most ten years.
         pub ttl: Duration as "humantime_serde" = Duration::from_secs(60),
-        /// Shortens each time to live in L1 by a random part of up to this fraction (0 to below
-        /// 1), so that entries written at the same time do not expire at the same time. Default:
-        /// 0.
+        /// Shortens each time to live, in L1 and in L2, by a random part of up to this fraction (0
+        /// to below 1), so that entries written at the same time do not expire at the same time.
+        /// Default: 0.
         pub ttl_jitter: f64 = 0.0,
         /// L1, the memory of the instance.
         pub l1: L1Options = L1Options::default(),

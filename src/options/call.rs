@@ -5,8 +5,15 @@ use std::time::Duration;
 use super::{cache::CacheOptions, loading::Timeouts};
 use crate::entry::Lifetime;
 
-/// A century: `mul_f64` panics near `Duration::MAX`.
-const MAX_TTL: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// The longest time to live and the longest stale window: ten years.
+const MAX_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How long a value lives in each level.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetimes {
+    pub(crate) l1: Lifetime,
+    pub(crate) l2: Lifetime,
+}
 
 /// The overrides of one call.
 #[derive(Debug, Clone, Default)]
@@ -18,41 +25,65 @@ pub(crate) struct CallOptions {
 }
 
 impl CacheOptions {
-    /// Returns how long a value lives in L1. The order of precedence: the value's `own` options,
-    /// the call, the options of L1, the options of the cache. `jitter` returns a random number
-    /// from 0 to below 1.
-    pub(crate) fn l1_lifetime(
+    /// Returns how long a value lives in each level. The order of precedence: the value's `own`
+    /// options, the call, the options of the cache. The ttl of a level, where it is set, is a
+    /// bound. `jitter` returns a random number from 0 to below 1, which shortens both times.
+    pub(crate) fn lifetimes(
         &self,
         own: &CallOptions,
         call: Option<&CallOptions>,
         jitter: impl FnOnce() -> f64,
-    ) -> Lifetime {
+    ) -> Lifetimes {
         let resolve = |field: fn(&CallOptions) -> Option<Duration>| {
             field(own).or_else(|| call.and_then(field))
         };
-        let ttl = resolve(|options| options.ttl).or(self.l1.ttl).unwrap_or(self.ttl);
-        let ttl = if self.ttl_jitter > 0.0 {
-            ttl.min(MAX_TTL).mul_f64(1.0 - self.ttl_jitter * jitter())
-        } else {
-            ttl
-        };
+        let ttl = resolve(|options| options.ttl).unwrap_or(self.ttl).min(MAX_SPAN);
         // A time to live of zero means "do not cache", which forbids a stale copy too.
         let stale_for = if ttl.is_zero() {
             Duration::ZERO
         } else {
-            resolve(|options| options.stale_for).unwrap_or_else(|| self.stale_ttl())
+            resolve(|options| options.stale_for).unwrap_or_else(|| self.stale_ttl()).min(MAX_SPAN)
         };
-        Lifetime { ttl, stale_for }
+        let rest = self.jittered_rest(jitter);
+        let level = |bound: Option<Duration>| ttl.min(bound.unwrap_or(MAX_SPAN)).mul_f64(rest);
+        let in_l2 = if self.fail_safe.in_l2 { stale_for } else { Duration::ZERO };
+        Lifetimes {
+            l1: Lifetime { ttl: level(self.l1.ttl), stale_for },
+            l2: Lifetime { ttl: level(self.l2.ttl), stale_for: in_l2 },
+        }
     }
 
-    /// Returns how long a value is fresh in L2, with the same order of precedence.
-    pub(crate) fn l2_ttl(&self, own: &CallOptions, call: Option<&CallOptions>) -> Duration {
-        own.ttl.or_else(|| call.and_then(|call| call.ttl)).or(self.l2.ttl).unwrap_or(self.ttl)
+    /// Returns how long a value lives in L1 that came from L2 or from a peer, where it is fresh for
+    /// `fresh_for`; `None`: it has no end there.
+    pub(crate) fn received_lifetime(
+        &self,
+        fresh_for: Option<Duration>,
+        stale_for: Duration,
+        jitter: impl FnOnce() -> f64,
+    ) -> Lifetime {
+        let bound = match (self.l1.ttl, fresh_for) {
+            (None, Some(_)) => MAX_SPAN,
+            (bound, _) => {
+                bound.unwrap_or(self.ttl).min(MAX_SPAN).mul_f64(self.jittered_rest(jitter))
+            }
+        };
+        let ttl = fresh_for.map_or(bound, |fresh_for| fresh_for.min(bound));
+        Lifetime { ttl, stale_for: stale_for.min(MAX_SPAN) }
     }
 
-    /// Returns the stale window of values in L2, and of values copied from L2.
+    /// The part of a time to live that the jitter leaves.
+    fn jittered_rest(&self, jitter: impl FnOnce() -> f64) -> f64 {
+        if self.ttl_jitter > 0.0 { 1.0 - self.ttl_jitter * jitter() } else { 1.0 }
+    }
+
+    /// Returns the default stale window of values.
     pub(crate) fn stale_ttl(&self) -> Duration {
         if self.fail_safe.enabled { self.fail_safe.stale_ttl } else { Duration::ZERO }
+    }
+
+    /// Whether the cache reads stale windows and copies in L2.
+    pub(crate) fn reads_windows(&self) -> bool {
+        self.fail_safe.enabled && self.fail_safe.in_l2
     }
 
     pub(crate) fn load_timeouts<'a>(&'a self, call: Option<&'a CallOptions>) -> &'a Timeouts {

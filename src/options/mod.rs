@@ -16,4 +16,7 @@ pub use self::{
     resilience::{CircuitBreaker, FailSafe},
     tiers::{L1Options, L2Options, L2Timeouts},
 };
-pub(crate) use self::{call::CallOptions, option_group::option_group};
+pub(crate) use self::{
+    call::{CallOptions, Lifetimes},
+    option_group::option_group,
+};

@@ -24,10 +24,15 @@ option_group! {
         /// Default: false.
         pub enabled: bool = false => [enabled()],
         /// How long a value may serve as a stale copy after it has ceased to be fresh.
-        /// Default: 300 s.
+        /// A call, a loader or a value may have a window of its own. Default: 300 s, at most ten
+        /// years.
         pub stale_ttl: Duration as "humantime_serde" = Duration::from_secs(300),
         /// After a load failed and a stale copy was served, the key is not loaded again for this
         /// long: the stale copy answers at once. Default: 5 s.
         pub throttle: Duration as "humantime_serde" = Duration::from_secs(5),
+        /// Whether L2 keeps stale copies too, so that instances which never had a value in L1 can
+        /// serve it. A value with a copy takes twice the memory in L2. With `false` a value that
+        /// comes from L2 has no stale window. Default: true.
+        pub in_l2: bool = true,
     }
 }

@@ -22,7 +22,8 @@ option_group! {
         /// an eighth of this limit (a 64th, with `max_entries` too) is not kept, and a
         /// `set:skipped` event reports it.
         pub max_weight: Option<u64> = None => [u64],
-        /// How long a value is fresh in L1. Default: [`CacheOptions::ttl`](crate::CacheOptions).
+        /// The longest time for which a value is fresh in L1, whatever the call, the loader or L2
+        /// say. Default: none.
         pub ttl: Option<Duration> as "humantime_serde::option" = None => [Duration],
     }
 }
@@ -41,7 +42,8 @@ option_group! {
     /// and a warning report it.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct L2Options {
-        /// How long a value is fresh in L2. Default: [`CacheOptions::ttl`](crate::CacheOptions).
+        /// The longest time for which a value is fresh in L2, whatever the call or the loader say.
+        /// Default: none.
         pub ttl: Option<Duration> as "humantime_serde::option" = None => [Duration],
         /// The longest key, in bytes, that is stored in L2. A value with a longer key is kept in
         /// L1 only, and an `l2:refused` event reports it. Default: 65,536.

@@ -51,7 +51,8 @@ pub(crate) async fn run_until<F: Future>(
     .await
 }
 
-/// Runs `future` to its end, and polls `side` beside it until then.
+/// Runs `future` to its end, and polls `side` beside it until then. `side` is not polled at all if
+/// `future` is ready at once.
 pub(crate) async fn run_alongside<F: Future>(
     side: impl Future<Output = ()>,
     future: F,
@@ -59,8 +60,9 @@ pub(crate) async fn run_alongside<F: Future>(
     let (mut side, mut future) = (pin!(side), pin!(future));
     let mut is_over = false;
     poll_fn(|context| {
-        is_over = is_over || side.as_mut().poll(context).is_ready();
-        future.as_mut().poll(context)
+        let result = future.as_mut().poll(context);
+        is_over = is_over || result.is_pending() && side.as_mut().poll(context).is_ready();
+        result
     })
     .await
 }

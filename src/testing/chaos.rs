@@ -7,7 +7,10 @@ use tokio::time::sleep;
 
 use crate::{
     error::BoxError,
-    l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
+    l2::{
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
+        StoredValue,
+    },
 };
 
 /// Probabilities of faults, from 0 (never) to 1 (always).
@@ -82,17 +85,23 @@ macro_rules! disturb {
 
 impl<S: Store> Store for ChaosStore<S> {
     disturb! {
-        fn get(key: &'a str) -> Option<StoredValue>;
+        fn get(key: &'a str, with_window: bool) -> Option<StoredValue>;
         fn get_or_lease(key: &'a str, request: LeaseRequest) -> LeaseResponse;
-        fn publish(key: &'a str, lease: &'a Lease, value: Vec<u8>, ttl: Duration) -> bool;
+        fn extend_lease(key: &'a str, lease: &'a Lease, lease_for: Duration) -> bool;
+        fn publish(key: &'a str, lease: &'a Lease, result: Publication) -> bool;
         fn acquire_write_lease(key: &'a str, lease_for: Duration) -> Option<Lease>;
         fn delete(key: &'a str) -> ();
         fn delete_matching(pattern: &'a str) -> ();
         fn delete_if_equals(key: &'a str, value: &'a [u8]) -> ();
         fn size() -> u64;
-        fn lock(key: &'a str, owner: &'a str, ttl: Duration) -> bool;
+        fn lock(
+            key: &'a str,
+            owner: &'a str,
+            ttl: Duration,
+            waited_for: Option<&'a str>
+        ) -> LockResponse;
         fn extend(key: &'a str, owner: &'a str, ttl: Duration) -> bool;
-        fn unlock(key: &'a str, owner: &'a str) -> ();
+        fn unlock(key: &'a str, owner: &'a str, end: Option<LoadEnd>) -> ();
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::l2::{Lease, LeaseRequest, LeaseResponse, Store};
+use crate::l2::{
+    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StaleValue, Store,
+};
 
-/// Checks every rule of the [`Store`] contract. Takes about one second of real time.
+/// Checks every rule of the [`Store`] contract. Takes about five seconds of real time.
 ///
 /// The store should be empty: the check deletes all of its keys.
 ///
@@ -24,6 +26,9 @@ pub async fn check_store(store: &dyn Store) {
     let check = Check { store };
     check.values_are_kept_for_their_time().await;
     check.a_fresh_value_needs_no_load().await;
+    check.a_value_leaves_a_copy_for_its_window().await;
+    check.every_change_removes_the_copy().await;
+    check.a_negative_entry_needs_no_load().await;
     check.a_lease_publishes_once().await;
     check.an_unknown_lease_refuses().await;
     check.deletes_void_leases().await;
@@ -31,6 +36,7 @@ pub async fn check_store(store: &dyn Store) {
     check.patterns_delete_the_matching_keys().await;
     check.delete_if_equals_keeps_another_value().await;
     check.locks_have_one_owner().await;
+    check.a_released_lock_shows_the_end_of_its_load().await;
     check.any_text_is_a_key().await;
 }
 
@@ -39,13 +45,12 @@ struct Check<'a> {
 }
 
 const LONG: Duration = Duration::from_secs(60);
-const STALE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(60);
 
 #[expect(clippy::panic, clippy::expect_used, reason = "it is an assertion")]
 impl Check<'_> {
     async fn get_or_lease(&self, key: &str, refresh: bool, lease_for: Duration) -> LeaseResponse {
-        let request = LeaseRequest { stale_for: STALE, lease_for, refresh };
+        let request = LeaseRequest { lease_for, refresh, with_window: true, with_missing: true };
         self.store.get_or_lease(key, request).await.expect("get_or_lease")
     }
 
@@ -57,7 +62,11 @@ impl Check<'_> {
     }
 
     async fn publish(&self, key: &str, lease: &Lease, value: &str) -> bool {
-        self.store.publish(key, lease, value.into(), LONG).await.expect("publish")
+        self.publish_as(key, lease, value_of(value, LONG, Duration::ZERO)).await
+    }
+
+    async fn publish_as(&self, key: &str, lease: &Lease, result: Publication) -> bool {
+        self.store.publish(key, lease, result).await.expect("publish")
     }
 
     async fn write_lease(&self, key: &str, lease_for: Duration) -> Lease {
@@ -67,13 +76,25 @@ impl Check<'_> {
     }
 
     async fn write(&self, key: &str, value: &str, ttl: Duration) {
+        self.write_with_copy(key, value, ttl, Duration::ZERO).await;
+    }
+
+    async fn write_with_copy(&self, key: &str, value: &str, ttl: Duration, stale_for: Duration) {
         let lease = self.write_lease(key, LONG).await;
-        let published = self.store.publish(key, &lease, value.into(), ttl).await;
-        assert!(published.expect("publish"), "no call voided the lease of the write of {key:?}");
+        let published = self.publish_as(key, &lease, value_of(value, ttl, stale_for)).await;
+        assert!(published, "no call voided the lease of the write of {key:?}");
+    }
+
+    /// The stale copy that a load of the key gets.
+    async fn copy(&self, key: &str) -> Option<StaleValue> {
+        match self.get_or_lease(key, false, LONG).await {
+            LeaseResponse::Load { stale, .. } => stale,
+            response => panic!("{key:?} has no value, so it must be loaded, not {response:?}"),
+        }
     }
 
     async fn value(&self, key: &str) -> Option<String> {
-        let stored = self.store.get(key).await.expect("get")?;
+        let stored = self.store.get(key, true).await.expect("get")?;
         Some(String::from_utf8_lossy(&stored.value).into_owned())
     }
 
@@ -87,7 +108,7 @@ impl Check<'_> {
         let before = self.size().await;
         self.write(key, "1", LONG).await;
         assert_eq!(self.size().await, before + 1, "size must count the new value");
-        let stored = self.store.get(key).await.expect("get").expect("a value just written");
+        let stored = self.store.get(key, true).await.expect("get").expect("a value just written");
         let ttl = stored.ttl.expect("a value that was written with a ttl must have one");
         assert!(ttl <= LONG && ttl > LONG / 2, "the ttl was {LONG:?} and is {ttl:?}");
         self.write(key, "2", SHORT).await;
@@ -102,15 +123,84 @@ impl Check<'_> {
         self.write(key, "1", LONG).await;
         let response = self.get_or_lease(key, false, LONG).await;
         let is_fresh = matches!(response, LeaseResponse::Fresh(_));
-        assert!(is_fresh, "its ttl is longer than stale_for: {response:?}");
+        assert!(is_fresh, "there is a value: {response:?}");
         let response = self.get_or_lease(key, true, LONG).await;
         let is_right = matches!(&response, LeaseResponse::Load { lease: Some(_), stale: Some(_) });
         assert!(is_right, "a refresh must get a lease and the value: {response:?}");
-        self.write(key, "2", STALE / 2).await;
+    }
+
+    async fn a_value_leaves_a_copy_for_its_window(&self) {
+        let key = "conformance:copy";
+        self.write_with_copy(key, "1", SHORT, LONG).await;
+        let stored = self.store.get(key, true).await.expect("get").expect("a fresh value");
+        let is_near = |time: Duration, to: Duration| time <= to && time + SHORT >= to;
+        assert!(is_near(stored.stale_for, LONG), "the window of the value: {stored:?}");
+        assert!(stored.ttl.is_some_and(|ttl| ttl <= SHORT), "{stored:?}");
+        let size = self.size().await;
+        sleep(SHORT * 2).await;
+        assert_eq!(self.value(key).await, None, "a value must end with its ttl, copy or not");
+        assert_eq!(self.size().await, size - 1, "size must not count copies");
+        let copy = self.copy(key).await.expect("a stale copy");
+        assert_eq!(copy.value, b"1");
+        assert!(copy.usable_for <= LONG && copy.usable_for > LONG - 10 * SHORT, "{copy:?}");
+        self.write_with_copy(key, "2", SHORT, SHORT).await;
+        sleep(SHORT * 3).await;
+        assert_eq!(self.copy(key).await, None, "a copy must end with its window");
+        self.write(key, "3", SHORT).await;
+        sleep(SHORT * 2).await;
+        assert_eq!(self.copy(key).await, None, "the value had no window");
+    }
+
+    async fn every_change_removes_the_copy(&self) {
+        let key = "conformance:copy:{}";
+        for change in ["delete", "delete_matching", "delete_if_equals", "write", "missing", "none"]
+        {
+            self.write_with_copy(key, "1", SHORT, LONG).await;
+            sleep(SHORT * 2).await;
+            match change {
+                "delete" => self.store.delete(key).await.expect("delete"),
+                "delete_matching" => {
+                    self.store.delete_matching("conformance:copy:{*").await.expect("matching");
+                }
+                "delete_if_equals" => {
+                    self.store.delete_if_equals(key, b"1").await.expect("delete_if_equals");
+                }
+                "write" => self.write(key, "2", SHORT).await,
+                "missing" => {
+                    let lease = self.lease(key, LONG).await;
+                    let missing = Publication::Missing { ttl: SHORT };
+                    assert!(self.publish_as(key, &lease, missing).await, "the lease is valid");
+                }
+                _ => {}
+            }
+            sleep(SHORT * 2).await;
+            let is_kept = self.copy(key).await.is_some();
+            assert_eq!(is_kept, change == "none", "the copy of the old value after {change}");
+        }
+        self.store.delete(key).await.expect("delete");
+    }
+
+    async fn a_negative_entry_needs_no_load(&self) {
+        let key = "conformance:missing";
+        let lease = self.lease(key, LONG).await;
+        let size = self.size().await;
+        let missing = |ttl| Publication::Missing { ttl };
+        assert!(self.publish_as(key, &lease, missing(LONG)).await, "the lease is valid");
+        assert!(!self.publish(key, &lease, "1").await, "a negative entry must consume the lease");
         let response = self.get_or_lease(key, false, LONG).await;
-        let is_right = matches!(&response, LeaseResponse::Load { lease: Some(_), stale: Some(it) }
-            if it.value == b"2");
-        assert!(is_right, "its ttl is shorter than stale_for: {response:?}");
+        let is_missing = matches!(response, LeaseResponse::Missing(ttl) if ttl <= LONG);
+        assert!(is_missing, "the key has a negative entry: {response:?}");
+        assert_eq!((self.value(key).await, self.size().await), (None, size), "it is no value");
+        let lease = self.lease(key, LONG).await;
+        self.store.delete(key).await.expect("delete");
+        assert!(!self.publish_as(key, &lease, missing(LONG)).await, "the key was deleted");
+        assert_eq!(self.copy(key).await, None, "the delete removed the negative entry");
+        let lease = self.lease(key, LONG).await;
+        assert!(self.publish_as(key, &lease, missing(SHORT)).await);
+        sleep(SHORT * 2).await;
+        assert_eq!(self.copy(key).await, None, "a negative entry must end with its ttl");
+        self.write(key, "1", LONG).await;
+        assert_eq!(self.value(key).await.as_deref(), Some("1"));
     }
 
     async fn a_lease_publishes_once(&self) {
@@ -144,6 +234,13 @@ impl Check<'_> {
         // Whether or not both loads share a lease.
         let published = self.publish(key, &later, "1").await;
         assert!(published, "a lease must be valid for lease_for from the last request");
+        self.store.delete(key).await.expect("delete");
+        let lease = self.lease(key, SHORT).await;
+        let extend = async |lease| self.store.extend_lease(key, lease, LONG).await.expect("extend");
+        assert!(extend(&lease).await && !extend(&made_up).await, "only a valid lease is extended");
+        sleep(SHORT * 2).await;
+        assert!(self.publish(key, &lease, "1").await, "the lease was extended");
+        assert!(!extend(&lease).await, "the publication consumed the lease");
     }
 
     async fn deletes_void_leases(&self) {
@@ -213,22 +310,60 @@ impl Check<'_> {
 
     async fn locks_have_one_owner(&self) {
         let key = "conformance:lock";
-        let lock = async |owner, ttl| self.store.lock(key, owner, ttl).await.expect("lock");
+        let lock = async |owner, ttl| {
+            let response = self.store.lock(key, owner, ttl, None).await.expect("lock");
+            response == LockResponse::Acquired
+        };
+        let unlock = async |owner| self.store.unlock(key, owner, None).await.expect("unlock");
         let extend = async |owner, ttl| self.store.extend(key, owner, ttl).await.expect("extend");
         assert!(lock("a", LONG).await, "the lock is free");
         assert!(!lock("b", LONG).await, "a has the lock");
         assert!(lock("a", LONG).await, "its owner may take it again");
         assert!(!lock("b", LONG).await, "a still has the lock");
-        self.store.unlock(key, "b").await.expect("unlock");
+        unlock("b").await;
         assert!(!lock("b", LONG).await, "b cannot release the lock of a");
         assert!(!extend("b", LONG).await, "b cannot extend the lock of a");
         assert!(extend("a", SHORT).await, "a can extend its lock");
         sleep(SHORT * 2).await;
         assert!(!extend("a", LONG).await, "the lock ended after {SHORT:?}");
         assert!(lock("b", LONG).await, "an ended lock is free");
-        self.store.unlock(key, "b").await.expect("unlock");
+        unlock("b").await;
         assert!(lock("c", LONG).await, "b has released the lock");
-        self.store.unlock(key, "c").await.expect("unlock");
+        unlock("c").await;
+    }
+
+    async fn a_released_lock_shows_the_end_of_its_load(&self) {
+        let key = "conformance:lock-end";
+        let lock = async |owner, waited_for| {
+            self.store.lock(key, owner, LONG, waited_for).await.expect("lock")
+        };
+        let missing = || Some(LoadEnd::Missing(Lease::new("1")));
+        for end in [missing(), Some(LoadEnd::Failed)] {
+            assert_eq!(lock("a", None).await, LockResponse::Acquired);
+            assert_eq!(lock("b", None).await, LockResponse::HeldBy("a".into()));
+            self.store.unlock(key, "b", end.clone()).await.expect("unlock");
+            assert_eq!(lock("b", Some("a")).await, LockResponse::HeldBy("a".into()));
+            self.store.unlock(key, "a", end.clone()).await.expect("unlock");
+            for waiter in ["b", "c"] {
+                let shown = lock(waiter, Some("a")).await;
+                assert_eq!(
+                    Some(shown),
+                    end.clone().map(LockResponse::Released),
+                    "{waiter} waited for a"
+                );
+            }
+            assert!(!self.store.extend(key, "a", LONG).await.expect("extend"), "a released it");
+            let other = lock("d", Some("x")).await;
+            assert_eq!(other, LockResponse::Acquired, "d has not waited for a");
+            assert_eq!(lock("b", Some("a")).await, LockResponse::HeldBy("d".into()));
+            self.store.unlock(key, "d", None).await.expect("unlock");
+            assert_eq!(lock("e", Some("d")).await, LockResponse::Acquired, "d showed no end");
+            self.store.unlock(key, "e", missing()).await.expect("unlock");
+            sleep(Duration::from_millis(1_100)).await;
+            let later = lock("b", Some("e")).await;
+            assert_eq!(later, LockResponse::Acquired, "the end is shown for one second");
+            self.store.unlock(key, "b", None).await.expect("unlock");
+        }
     }
 
     async fn any_text_is_a_key(&self) {
@@ -244,4 +379,8 @@ impl Check<'_> {
             assert_eq!(self.value(key).await, None, "{key:?} was deleted");
         }
     }
+}
+
+fn value_of(value: &str, ttl: Duration, stale_for: Duration) -> Publication {
+    Publication::Value { value: value.into(), ttl, stale_for }
 }

@@ -7,6 +7,7 @@ mod chaos;
 mod clock;
 mod conformance;
 mod store;
+mod store_state;
 mod transport_conformance;
 
 pub use self::{
@@ -14,6 +15,7 @@ pub use self::{
     chaos::{Chaos, ChaosStore},
     clock::{ManualClock, TokioClock},
     conformance::check_store,
-    store::{SharedStore, StoreFault, StoreSnapshot},
+    store::{SharedStore, StoreSnapshot},
+    store_state::StoreFault,
     transport_conformance::check_transport,
 };

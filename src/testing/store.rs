@@ -1,14 +1,18 @@
 //! An L2 store in memory: the plainest implementation of [`Store`], with faults on demand.
 
-use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use super::store_state::{END_SHOWN, Lock, StaleCopy, State, StoreFault, TimedValue, until};
 use crate::{
     error::BoxError,
     glob::Pattern,
-    l2::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
-    time::{Clock, millis},
+    l2::{
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
+        StoredValue,
+    },
+    time::Clock,
 };
 
 /// A [`Store`] in memory. Clones are the same store, so caches with clones of it share it as
@@ -21,37 +25,6 @@ pub struct SharedStore {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default, Clone)]
-struct State {
-    values: HashMap<String, TimedValue>,
-    /// The outstanding lease of each key. Loads that begin while it is outstanding share it: it is
-    /// valid because no delete has come since it was first given.
-    leases: HashMap<String, TimedLease>,
-    /// The owner of each lock, and the end of the lock's ttl.
-    locks: HashMap<String, (String, u64)>,
-    leases_given: u64,
-    fault: StoreFault,
-    operations: u64,
-    connection: u64,
-    run_id: u64,
-    /// The run whose data was last marked as verified.
-    verified_run_id: u64,
-}
-
-#[derive(Clone)]
-struct TimedLease {
-    lease: Lease,
-    until: u64,
-    /// The lease of a write, which loads do not share.
-    is_exclusive: bool,
-}
-
-#[derive(Clone)]
-struct TimedValue {
-    value: Vec<u8>,
-    until: u64,
-}
-
 /// The contents of a [`SharedStore`] at one time.
 #[derive(Clone)]
 pub struct StoreSnapshot(State);
@@ -60,21 +33,6 @@ impl std::fmt::Debug for StoreSnapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreSnapshot").finish_non_exhaustive()
     }
-}
-
-/// The fault of every operation of a [`SharedStore`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum StoreFault {
-    /// Every operation works.
-    #[default]
-    None,
-    /// Every operation fails at once, and does not happen.
-    Fails,
-    /// No operation ever answers, and none happens.
-    Hangs,
-    /// No operation ever answers, but each happens.
-    HangsAfterwards,
 }
 
 impl SharedStore {
@@ -92,9 +50,17 @@ impl SharedStore {
     /// Removes everything, leases included, as a server does that restarts empty.
     pub fn restart(&self) {
         let mut state = self.state.lock();
-        state.values.clear();
-        state.leases.clear();
-        state.locks.clear();
+        let State { leases_given, fault, operations, connection, run_id, .. } = *state;
+        let verified_run_id = state.verified_run_id;
+        *state = State {
+            leases_given,
+            fault,
+            operations,
+            connection,
+            run_id,
+            verified_run_id,
+            ..State::default()
+        };
     }
 
     /// Returns a copy of the contents, leases and locks included, as a server saves it to disk.
@@ -157,6 +123,15 @@ impl SharedStore {
         self.state.lock().stored(key, now).map(|stored| stored.value)
     }
 
+    /// Returns the bytes of the stale copy of a key, whatever the fault, while the value is fresh
+    /// too.
+    #[must_use]
+    pub fn peek_copy(&self, key: &str) -> Option<Vec<u8>> {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        state.copies.get(key).filter(|copy| now < copy.until).map(|copy| copy.value.clone())
+    }
+
     /// Returns the number of operations so far: round trips, if it were Redis.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -190,28 +165,8 @@ impl SharedStore {
     }
 }
 
-impl State {
-    fn stored(&self, key: &str, now: u64) -> Option<StoredValue> {
-        let kept = self.values.get(key).filter(|kept| now < kept.until)?;
-        let ttl = Some(Duration::from_millis(kept.until - now));
-        Some(StoredValue { value: kept.value.clone(), ttl })
-    }
-
-    fn give_lease(&mut self, key: &str, until: u64, is_exclusive: bool) -> Lease {
-        self.leases_given += 1;
-        let lease = Lease::new(self.leases_given.to_string());
-        let given = TimedLease { lease: lease.clone(), until, is_exclusive };
-        self.leases.insert(key.to_owned(), given);
-        lease
-    }
-}
-
-fn until(now: u64, ttl: Duration) -> u64 {
-    now.saturating_add(millis(ttl))
-}
-
 impl Store for SharedStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
+    fn get<'a>(&'a self, key: &'a str, _: bool) -> StoreFuture<'a, Option<StoredValue>> {
         self.operate(move |state, now| state.stored(key, now))
     }
 
@@ -222,10 +177,18 @@ impl Store for SharedStore {
     ) -> StoreFuture<'a, LeaseResponse> {
         self.operate(move |state, now| {
             let stored = state.stored(key, now);
-            let is_fresh =
-                |stored: &StoredValue| stored.ttl.is_none_or(|ttl| ttl > request.stale_for);
-            if let Some(fresh) = stored.clone().filter(|it| is_fresh(it) && !request.refresh) {
+            if let Some(stored) = &stored {
+                state.check_copy(key, stored);
+            }
+            if let Some(fresh) = stored.clone().filter(|_| !request.refresh) {
                 return LeaseResponse::Fresh(fresh);
+            }
+            let missing = state.missing.get(key).filter(|until| now < **until);
+            if let Some(until) = missing
+                && request.with_missing
+                && !request.refresh
+            {
+                return LeaseResponse::Missing(Duration::from_millis(until - now));
             }
             let until = until(now, request.lease_for);
             let lease = match state.leases.get_mut(key).filter(|out| now < out.until) {
@@ -237,7 +200,26 @@ impl Store for SharedStore {
                 }
                 None => Some(state.give_lease(key, until, false)),
             };
-            LeaseResponse::Load { lease, stale: stored }
+            let stale = match stored {
+                Some(ignored) => Some(ignored.into_stale()),
+                None => state.stale(key, now),
+            };
+            LeaseResponse::Load { lease, stale }
+        })
+    }
+
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.operate(move |state, now| {
+            let is_valid = state.has_lease(key, lease, now);
+            if is_valid && let Some(out) = state.leases.get_mut(key) {
+                out.until = out.until.max(until(now, lease_for));
+            }
+            is_valid
         })
     }
 
@@ -245,19 +227,28 @@ impl Store for SharedStore {
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
-            // mutant absent-lease: s/is_some_and/is_none_or/
-            let is_valid =
-                state.leases.get(key).is_some_and(|out| out.lease == *lease && now < out.until);
-            if is_valid {
-                state.leases.remove(key);
-                let value = TimedValue { value, until: until(now, ttl) };
-                state.values.insert(key.to_owned(), value);
+            if !state.has_lease(key, lease, now) {
+                return false;
             }
-            is_valid
+            state.remove(key);
+            match result {
+                Publication::Missing { ttl } => {
+                    state.missing.insert(key.to_owned(), until(now, ttl));
+                }
+                Publication::Value { value, ttl, stale_for } => {
+                    let fresh_until = until(now, ttl);
+                    if !stale_for.is_zero() {
+                        let until = until(fresh_until, stale_for);
+                        let copy = StaleCopy { value: value.clone(), fresh_until, until };
+                        state.copies.insert(key.to_owned(), copy);
+                    }
+                    state.values.insert(key.to_owned(), TimedValue { value, until: fresh_until });
+                }
+            }
+            true
         })
     }
 
@@ -267,16 +258,13 @@ impl Store for SharedStore {
         lease_for: Duration,
     ) -> StoreFuture<'a, Option<Lease>> {
         self.operate(move |state, now| {
-            state.values.remove(key);
+            state.remove(key);
             Some(state.give_lease(key, until(now, lease_for), true))
         })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| {
-            state.leases.remove(key);
-            state.values.remove(key);
-        })
+        self.operate(move |state, _| state.remove(key))
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
@@ -284,13 +272,17 @@ impl Store for SharedStore {
             let pattern = Pattern::new(pattern);
             state.leases.retain(|key, _| !pattern.matches(key));
             state.values.retain(|key, _| !pattern.matches(key));
+            state.copies.retain(|key, _| !pattern.matches(key));
+            state.missing.retain(|key, _| !pattern.matches(key));
         })
     }
 
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         self.operate(move |state, _| {
-            if state.values.get(key).is_some_and(|kept| kept.value == value) {
+            let in_value = state.values.get(key).is_some_and(|kept| kept.value == value);
+            if in_value || state.copies.get(key).is_some_and(|copy| copy.value == value) {
                 state.values.remove(key);
+                state.copies.remove(key);
             }
         })
     }
@@ -301,29 +293,48 @@ impl Store for SharedStore {
         })
     }
 
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
         self.operate(move |state, now| {
-            let held_elsewhere =
-                state.locks.get(key).is_some_and(|(by, until)| by != owner && now < *until);
-            if !held_elsewhere {
-                state.locks.insert(key.to_owned(), (owner.to_owned(), until(now, ttl)));
+            let lock = state.locks.get(key).filter(|lock| now < lock.until && lock.owner != owner);
+            match lock {
+                Some(Lock { owner, end: None, .. }) => return LockResponse::HeldBy(owner.clone()),
+                Some(Lock { owner, end: Some(end), .. }) if waited_for == Some(owner) => {
+                    return LockResponse::Released(end.clone());
+                }
+                _ => {}
             }
-            !held_elsewhere
+            let lock = Lock { owner: owner.to_owned(), until: until(now, ttl), end: None };
+            state.locks.insert(key.to_owned(), lock);
+            LockResponse::Acquired
         })
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.operate(move |state, now| {
-            let lock = state.locks.get_mut(key).filter(|(by, until)| by == owner && now < *until);
-            lock.map(|(_, end)| *end = until(now, ttl)).is_some()
+            let is_held = |lock: &&mut Lock| lock.is_held_by(owner) && now < lock.until;
+            let lock = state.locks.get_mut(key).filter(is_held);
+            lock.map(|lock| lock.until = until(now, ttl)).is_some()
         })
     }
 
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| {
-            if state.locks.get(key).is_some_and(|(by, _)| by == owner) {
-                state.locks.remove(key);
-            }
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()> {
+        self.operate(move |state, now| {
+            let Some(lock) = state.locks.get_mut(key).filter(|lock| lock.is_held_by(owner)) else {
+                return;
+            };
+            lock.until = if end.is_some() { now + END_SHOWN } else { now };
+            lock.end = end;
         })
     }
 

@@ -51,6 +51,35 @@ async fn arrived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_of_a_peer_has_the_stale_window_that_the_peer_gave_it() {
+    let bus = SharedBus::new(1);
+    let instance = |fail_safe| {
+        let builder = on(&bus.link()).ttl(ms(500)).fail_safe(fail_safe);
+        builder.build().unwrap()
+    };
+    let peer = instance(FailSafe::enabled().stale_ttl(ms(60_000)));
+    let reader = instance(FailSafe::enabled().stale_ttl(ms(60_000)));
+    let without = instance(FailSafe::default());
+    settled(&[&peer, &reader, &without]).await;
+    let origin = Origin::default();
+    for (key, window, is_stale) in [("price", None, true), ("permission", Some(0), false)] {
+        let request = peer.get_or_set(key, origin.load(Gate::Ok));
+        match window {
+            Some(window) => request.stale_for(ms(window)).await.unwrap(),
+            None => request.await.unwrap(),
+        };
+        arrived().await;
+        for cache in [&reader, &without] {
+            assert!(cache.get_l1(key).is_some(), "{key} was primed");
+        }
+        sleep(ms(600)).await;
+        let served = reader.get_or_set(key, origin.load(Gate::Err)).await;
+        assert_eq!(served.is_ok(), is_stale, "{key}");
+        assert!(without.get_or_set(key, origin.load(Gate::Err)).await.is_err(), "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_value_that_one_instance_loaded_is_in_l1_of_the_other() {
     let (_bus, left, right, _, origin) = world().await;
     let (sent, received) = (Log::of(&left), Log::of(&right));

@@ -9,7 +9,7 @@ use lazy_layers_cache::{
 use redis::Connection;
 use tokio::sync::Notify;
 
-use crate::support::{ms, redis::RedisServer};
+use crate::support::{REFRESH, ms, publication, redis::RedisServer};
 
 type Cache = LazyLayersCache<String, u32>;
 
@@ -157,13 +157,12 @@ async fn several_keys_are_deleted_in_one_round_trip() {
     // The supervisor of the connection may add some commands.
     assert!(server.round_trips() - before - 2 * asking <= 1 + 3);
     // The leases of the keys are void too.
-    let request =
-        lazy_layers_cache::LeaseRequest { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
+    let request = lazy_layers_cache::LeaseRequest { lease_for: ms(9_000), ..REFRESH };
     let lazy_layers_cache::LeaseResponse::Load { lease: Some(lease), .. } =
         store.get_or_lease("k7", request).await.unwrap()
     else {
         panic!("the store must give a lease");
     };
     store.delete_all(&keys).await.unwrap();
-    assert!(!store.publish("k7", &lease, b"x".to_vec(), ms(9_000)).await.unwrap());
+    assert!(!store.publish("k7", &lease, publication(b"x", ms(9_000))).await.unwrap());
 }

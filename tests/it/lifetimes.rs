@@ -1,6 +1,9 @@
 //! Lifetimes and bounds: ttl, stale window, jitter, maximum number and weight of entries.
 
-use lazy_layers_cache::{FailSafe, L1Options, Loaded, NegativeCache, testing::ManualClock};
+use lazy_layers_cache::{
+    FailSafe, L1Options, L2Options, Loaded, NegativeCache, Store, WireCodec,
+    testing::{ManualClock, SharedStore, TokioClock},
+};
 
 use crate::support::{Broken, Cache, Gate, Log, Origin, ms, on_tokio_time};
 
@@ -30,6 +33,78 @@ async fn the_most_specific_ttl_wins() {
     let own = || async { Ok::<_, Broken>(Loaded::value(1).ttl(ms(50))) };
     cache.get_or_set("k", own).ttl(ms(200)).await.unwrap();
     assert!(lives_exactly(&cache, "k", 50).await, "ttl of the loader's answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ttl_of_a_level_is_a_bound_whatever_the_call_or_the_loader_says() {
+    let store = SharedStore::new(TokioClock::new());
+    let build = |l1: Option<u64>, l2: Option<u64>| {
+        let mut options = (L1Options::default(), L2Options::default());
+        options.0.ttl = l1.map(ms);
+        options.1.ttl = l2.map(ms);
+        let builder = on_tokio_time().ttl(ms(1_000)).l1(options.0).l2_options(options.1);
+        builder.l2(store.clone(), WireCodec::new()).build().unwrap()
+    };
+    for (l1, l2, call, in_l1, in_l2) in [
+        (None, None, None, 1_000, 1_000),
+        (None, None, Some(9_000), 9_000, 9_000),
+        (Some(500), None, Some(9_000), 500, 9_000),
+        (None, Some(500), Some(9_000), 9_000, 500),
+        (Some(2_000), Some(3_000), None, 1_000, 1_000),
+        (Some(500), Some(600), Some(100), 100, 100),
+    ] {
+        let cache = build(l1, l2);
+        let request = cache.set("k", 1);
+        match call {
+            Some(ttl) => request.ttl(ms(ttl)).await.unwrap(),
+            None => request.await.unwrap(),
+        };
+        let case = format!("l1.ttl {l1:?}, l2.ttl {l2:?}, call {call:?}");
+        let stored = store.get("k", false).await.unwrap().unwrap();
+        assert_eq!(stored.ttl, Some(ms(in_l2)), "{case}");
+        // A reader that gets the value from L2 keeps it for as long as L2, within its bound.
+        let reader = build(l1, l2);
+        assert!(reader.get("k").await.is_some());
+        for (cache, millis) in [(&cache, in_l1), (&reader, in_l2.min(l1.unwrap_or(in_l2)))] {
+            let begun = tokio::time::Instant::now();
+            while cache.get_l1("k").is_some() {
+                tokio::time::advance(ms(1)).await;
+            }
+            // Time has passed for the reader meanwhile.
+            let lived = begun.elapsed();
+            assert!(lived <= ms(millis), "{case}: {lived:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_spreads_values_that_instances_take_from_l2_too() {
+    let store = SharedStore::new(TokioClock::new());
+    let instance = || {
+        let builder = on_tokio_time().ttl(ms(2_000)).ttl_jitter(0.5);
+        builder.l2(store.clone(), WireCodec::new()).build().unwrap()
+    };
+    let (one, other) = (instance(), instance());
+    let keys: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for key in &keys {
+        one.set(key, 1).await.unwrap();
+        assert!(other.get(key).await.is_some());
+    }
+    // Hot keys: each is loaded as soon as nobody has it.
+    let mut reloads = Vec::new();
+    for _ in 0..80 {
+        tokio::time::advance(ms(25)).await;
+        let before = one.stats().loads + other.stats().loads;
+        for key in &keys {
+            for cache in [&one, &other] {
+                cache.get_or_set(key, || async { Ok::<_, Broken>(1) }).await.unwrap();
+            }
+        }
+        reloads.push(one.stats().loads + other.stats().loads - before);
+    }
+    let most = reloads.windows(2).map(|two| two[0] + two[1]).max().unwrap();
+    println!("at most {most} of 200 keys are loaded again within 50 ms");
+    assert!((1..=40).contains(&most), "{reloads:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    DistributedLock, FailSafe, Source, StaleReason, Store, WireCodec,
+    DistributedLock, FailSafe, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication,
+    Source, StaleReason, Store, WireCodec,
     testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
 
 use crate::support::{
-    Cache, Gate, Log, Origin, SLOW,
+    Broken, Cache, Gate, Log, Origin, REFRESH, SLOW,
     faulty_store::{Fate, FaultyStore},
     ms, on_tokio_time,
 };
@@ -35,6 +36,12 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
     tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap().as_deref().copied() })
 }
 
+/// Takes the lock of the key, if it is free.
+async fn is_free(store: &SharedStore) -> bool {
+    let taken = store.lock("k", "another", ms(1), None).await.unwrap();
+    taken == LockResponse::Acquired
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_instance_waits_for_the_value_that_a_peer_loads() {
     let (store, left, right, origin) = world();
@@ -46,7 +53,7 @@ async fn an_instance_waits_for_the_value_that_a_peer_loads() {
     assert_eq!(origin.loads(), 1);
     assert_eq!(log.take(), ["lock:wait", "hit"]);
     tokio::time::sleep(ms(1)).await;
-    assert!(store.lock("k", "another", ms(1)).await.unwrap(), "the lock was released");
+    assert!(is_free(&store).await, "the lock was released");
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,16 +62,16 @@ async fn the_lock_is_released_however_the_load_ends() {
         let (store, left, _, origin) = world();
         let _ = left.get_or_set("k", origin.load(gate)).await;
         tokio::time::sleep(ms(1)).await;
-        assert!(store.lock("k", "another", ms(1)).await.unwrap(), "{gate:?}");
+        assert!(is_free(&store).await, "{gate:?}");
     }
     let (store, left, _, origin) = world();
     let loading = load(&left, &origin, Gate::Never);
     tokio::time::sleep(ms(10)).await;
-    assert!(!store.lock("k", "another", ms(1)).await.unwrap());
+    assert!(!is_free(&store).await);
     loading.abort();
     drop(left);
     tokio::time::sleep(ms(10)).await;
-    assert!(store.lock("k", "another", ms(1)).await.unwrap(), "the cache was dropped");
+    assert!(is_free(&store).await, "the cache was dropped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +149,7 @@ async fn a_lock_is_released_even_if_its_grant_was_never_received() {
         let cache = instance(faulty, DistributedLock::enabled());
         let loading = load(&cache, &Origin::default(), Gate::Ok);
         tokio::time::sleep(ms(10)).await;
-        assert!(!store.lock("k", "another", ms(1)).await.unwrap());
+        assert!(!is_free(&store).await);
         if is_dropped {
             loading.abort();
         } else {
@@ -150,7 +157,7 @@ async fn a_lock_is_released_even_if_its_grant_was_never_received() {
         }
         drop(cache);
         tokio::time::sleep(ms(10)).await;
-        assert!(store.lock("k", "another", ms(1)).await.unwrap(), "is dropped: {is_dropped}");
+        assert!(is_free(&store).await, "is dropped: {is_dropped}");
     }
 }
 
@@ -167,7 +174,7 @@ async fn an_outage_shorter_than_the_ttl_does_not_lose_the_lock() {
         store.set_fault(StoreFault::None);
         tokio::time::sleep(ms(3_000)).await;
         assert_eq!(log.take().contains(&"lock:lost".to_owned()), is_lost, "after {ends} ms");
-        assert_eq!(store.lock("k", "another", ms(1)).await.unwrap(), is_lost);
+        assert_eq!(is_free(&store).await, is_lost);
         loading.abort();
     }
 }
@@ -212,4 +219,77 @@ async fn a_message_of_the_bus_wakes_a_caller_that_waits_for_the_lock() {
     }
     assert!(began.elapsed() < SLOW + ms(10), "{:?}", began.elapsed());
     assert_eq!(left.stats().loads + right.stats().loads, 1);
+}
+
+/// Loads the key on each of several instances at once, and returns the answers and their time.
+async fn load_everywhere(
+    caches: &[Cache],
+    origin: &Origin,
+    result: fn() -> Result<Option<u32>, Broken>,
+) -> (Vec<Option<Option<u32>>>, Duration) {
+    let begun = tokio::time::Instant::now();
+    let calls = caches.iter().map(|cache| {
+        let (cache, load) = (cache.clone(), origin.load(Gate::Slow));
+        tokio::spawn(async move {
+            let loader = move || async move {
+                load().await.unwrap();
+                result()
+            };
+            cache.get_or_set("k", loader).await.ok().map(|value| value.as_deref().copied())
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    (answers, begun.elapsed())
+}
+
+fn five_instances(store: &SharedStore) -> Vec<Cache> {
+    (0..5).map(|_| instance(store.clone(), DistributedLock::enabled())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_key_is_loaded_once_by_all_instances_without_negative_entries_too() {
+    let (store, _, _, origin) = world();
+    let caches = five_instances(&store);
+    let (answers, took) = load_everywhere(&caches, &origin, || Ok(None)).await;
+    assert_eq!((answers, origin.loads()), (vec![Some(None); 5], 1));
+    assert!(took <= SLOW + ms(60), "{took:?}: one load and one poll");
+    // Callers that have not waited load for themselves.
+    let (answers, _) = load_everywhere(&caches[..1], &origin, || Ok(None)).await;
+    assert_eq!((answers, origin.loads()), (vec![Some(None)], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_load_wakes_all_waiters_which_load_at_once() {
+    let (store, _, _, origin) = world();
+    let caches = five_instances(&store);
+    let (answers, took) = load_everywhere(&caches, &origin, || Err(Broken)).await;
+    assert_eq!((answers, origin.loads()), (vec![None; 5], 5));
+    assert!(took <= SLOW * 2 + ms(60), "{took:?}: not one load after the other");
+    caches[0].set("k", 7).ttl(ms(10)).await.unwrap();
+    tokio::time::sleep(ms(20)).await;
+    let (answers, _) = load_everywhere(&five_instances(&store), &origin, || Err(Broken)).await;
+    assert_eq!((answers, origin.loads()), (vec![Some(Some(7)); 5], 6), "all had a copy");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_does_not_take_a_result_from_before_an_invalidation_that_it_began_after() {
+    let (store, _, right, origin) = world();
+    assert_eq!(store.lock("k", "peer", ms(9_000), None).await.unwrap(), LockResponse::Acquired);
+    let request = LeaseRequest { refresh: false, ..REFRESH };
+    let response = store.get_or_lease("k", request).await.unwrap();
+    let LeaseResponse::Load { lease: Some(lease), .. } = response else { panic!("{response:?}") };
+    let none = Publication::Missing { ttl: ms(0) };
+    assert!(store.publish("k", &lease, none).await.unwrap());
+    // The row is inserted, and the key is deleted.
+    store.delete("k").await.unwrap();
+    let load = origin.load(Gate::Ok);
+    let waiter =
+        tokio::spawn(async move { right.get_or_set("k", load).await.unwrap().as_deref().copied() });
+    tokio::time::sleep(ms(60)).await;
+    store.unlock("k", "peer", Some(LoadEnd::Missing(lease))).await.unwrap();
+    assert_eq!((waiter.await.unwrap(), origin.loads()), (Some(1), 1));
 }

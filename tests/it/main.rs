@@ -43,6 +43,7 @@ mod redis_batching;
 mod redis_faults;
 mod redis_recovery;
 mod redis_refusals;
+mod redis_sidecar;
 mod redis_store;
 mod reply_fuzz;
 mod round_trips;

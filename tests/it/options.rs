@@ -166,7 +166,7 @@ fn a_configuration_file_may_carry_any_option_and_nothing_else() {
 #[tokio::test]
 async fn guarantees_follow_from_the_options() {
     let alone = Cache::builder().build().unwrap().guarantees();
-    assert_eq!((alone.max_staleness, alone.l2_fenced), (ms(60_000), false));
+    assert_eq!((alone.max_staleness, alone.l2_fenced), (None, false));
     assert_eq!(alone.delete_ack, DeleteAck::Local);
     let shared = || {
         let store = SharedStore::new(TokioClock::new());
@@ -180,13 +180,13 @@ async fn guarantees_follow_from_the_options() {
     assert_eq!(with_l2.delete_ack, DeleteAck::L2);
     let told = || shared().event_bus(LocalTransport::new(), WireCodec::new());
     let with_bus = told().build().unwrap().guarantees();
-    assert_eq!(with_bus.max_staleness, ms(3_000));
+    assert_eq!(with_bus.max_staleness, Some(ms(3_000)));
     assert_eq!(with_bus.delete_ack, DeleteAck::Queued);
     let deaf = told().subscribe_to_events(false).build().unwrap().guarantees();
-    assert_eq!(deaf.max_staleness, ms(60_000));
+    assert_eq!(deaf.max_staleness, None);
     let confirmed = EventBusOptions::default().confirm_deletes(true);
     let confirmed = told().event_bus_options(confirmed).build().unwrap().guarantees();
     assert_eq!(confirmed.delete_ack, DeleteAck::Confirmed);
     assert!(confirmed.to_string().contains("at most 3s behind"));
-    assert_eq!(told().without_l1().build().unwrap().guarantees().max_staleness, ms(0));
+    assert_eq!(told().without_l1().build().unwrap().guarantees().max_staleness, Some(ms(0)));
 }

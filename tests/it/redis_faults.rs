@@ -4,16 +4,18 @@
 use std::time::{Duration, Instant};
 
 use lazy_layers_cache::{
-    CircuitBreaker, L1Effect, L2Effect, L2Health, L2Timeouts, LazyLayersCache, Lease, LeaseRequest,
+    CircuitBreaker, L1Effect, L2Effect, L2Health, L2Timeouts, LazyLayersCache, Lease,
     LeaseResponse, RedisStore, RedisStoreBuilder, Store, WireCodec, testing::check_store,
 };
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
+    REFRESH,
     cluster::Cluster,
     ms,
     process::wait_for,
     proxy::{Mode, Proxy},
+    publication,
     redis::RedisServer,
     sentinel::Sentinel,
 };
@@ -47,7 +49,7 @@ async fn load(cache: &Cache, key: &str, value: u32) -> u32 {
 }
 
 async fn lease(store: &RedisStore, key: &str) -> Lease {
-    let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
+    let begin = REFRESH;
     match store.get_or_lease(key, begin).await.unwrap() {
         LeaseResponse::Load { lease: Some(lease), .. } => lease,
         begun => panic!("{begun:?}"),
@@ -234,7 +236,7 @@ async fn a_redis_restarted_with_deleted_values_serves_none_of_them() {
     server.kill();
     server.restart();
     // From the first reply on.
-    soon("it answers", async || match store.get("k").await {
+    soon("it answers", async || match store.get("k", false).await {
         Ok(found) => {
             assert_eq!(found, None, "the value was deleted");
             true
@@ -242,7 +244,7 @@ async fn a_redis_restarted_with_deleted_values_serves_none_of_them() {
         Err(_) => false,
     })
     .await;
-    let late = store.publish("k", &old, b"HC1M\x01".to_vec(), ms(60_000)).await;
+    let late = store.publish("k", &old, publication(b"HC1M\x01", ms(60_000))).await;
     assert!(!late.unwrap(), "the load began before the delete");
     assert_eq!(cache.get("k").await, None);
     // Also in a cache that starts after the restart.
@@ -271,7 +273,7 @@ async fn values_that_may_be_old_are_not_served_until_they_are_removed() {
     let mut server = RedisServer::start_with_user("app", "secret", "~cache:* &* +@all");
     let before = RedisStore::at(server.url()).build().unwrap();
     let lease = lease(&before, "k").await;
-    assert!(before.publish("k", &lease, b"1".to_vec(), ms(60_000)).await.unwrap());
+    assert!(before.publish("k", &lease, publication(b"1", ms(60_000))).await.unwrap());
     drop(before);
     server.save();
     server.restart();
@@ -282,10 +284,11 @@ async fn values_that_may_be_old_are_not_served_until_they_are_removed() {
     may("-unlink");
     let after = RedisStore::at(server.url()).build().unwrap();
     for _ in 0..5 {
-        after.get("k").await.unwrap_err();
+        after.get("k", false).await.unwrap_err();
     }
     may("+unlink");
-    soon("it answers", async || after.get("k").await.is_ok_and(|found| found.is_none())).await;
+    soon("it answers", async || after.get("k", false).await.is_ok_and(|found| found.is_none()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,7 +302,7 @@ async fn a_cluster_node_restarted_with_deleted_values_is_cleared() {
     });
     let key = key.unwrap();
     let lease = lease(&store, &key).await;
-    assert!(store.publish(&key, &lease, b"1".to_vec(), ms(600_000)).await.unwrap());
+    assert!(store.publish(&key, &lease, publication(b"1", ms(600_000))).await.unwrap());
     cluster.node(1).save();
     store.delete(&key).await.unwrap();
     cluster.kill(1);
@@ -310,7 +313,8 @@ async fn a_cluster_node_restarted_with_deleted_values_is_cleared() {
         !redis::cmd("EXISTS").arg(&name).query::<bool>(&mut node).unwrap()
     })
     .await;
-    soon("it answers", async || store.get(&key).await.is_ok_and(|found| found.is_none())).await;
+    soon("it answers", async || store.get(&key, false).await.is_ok_and(|found| found.is_none()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -329,14 +333,14 @@ async fn a_server_that_stops_answering_while_its_run_id_is_checked_is_replaced()
     redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").exec(&mut admin).unwrap();
     let asking = tokio::spawn({
         let store = store.clone();
-        async move { store.get("k").await }
+        async move { store.get("k", false).await }
     });
     wait_for("the check", SOON, || (server.calls("get") == 1).then_some(()));
     proxy.set(Mode::Blackhole);
     proxy.set_for_new(Mode::Pass);
     redis::cmd("CLIENT").arg("UNPAUSE").exec(&mut admin).unwrap();
     drop(timeout(SOON, asking).await.expect("the call ends"));
-    soon("a new connection serves", async || store.get("k").await.is_ok()).await;
+    soon("a new connection serves", async || store.get("k", false).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -346,8 +350,8 @@ async fn a_redis_restarted_empty_refuses_loads_that_began_before() {
     let old = lease(&store, "k").await;
     server.kill();
     server.restart();
-    soon("it answers", async || store.get("k").await.is_ok()).await;
-    assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
+    soon("it answers", async || store.get("k", false).await.is_ok()).await;
+    assert!(!store.publish("k", &old, publication(b"1", ms(60_000))).await.unwrap());
 }
 
 #[tokio::test]
@@ -369,7 +373,7 @@ async fn deletes_work_when_redis_is_out_of_memory_and_loads_go_on() {
         "neither the new value, for which there is no room, nor an old one"
     );
     server.config_set("maxmemory", "0");
-    assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
+    assert!(!store.publish("k", &old, publication(b"1", ms(60_000))).await.unwrap());
     assert_eq!(load(&cache, "k", 4).await, 4);
     assert_eq!(cache.get("k").await.as_deref(), Some(&4), "the circuit never opened");
 }
@@ -382,7 +386,7 @@ async fn a_write_that_a_full_redis_refuses_voids_the_leases_of_earlier_loads() {
     server.config_set("maxmemory", "1");
     assert_eq!(store.acquire_write_lease("k", ms(60_000)).await.unwrap(), None);
     server.config_set("maxmemory", "0");
-    assert!(!store.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
+    assert!(!store.publish("k", &old, publication(b"1", ms(60_000))).await.unwrap());
 }
 
 #[tokio::test]
@@ -391,18 +395,18 @@ async fn an_evicted_lease_refuses_and_an_evicted_index_hides_nothing() {
     let store = RedisStore::at(server.url()).build().unwrap();
     let mut redis = server.connect();
     let lost = lease(&store, "k").await;
-    redis::cmd("DEL").arg("cache:__epoch:{cache:k}").exec(&mut redis).unwrap();
-    assert!(!store.publish("k", &lost, b"1".to_vec(), ms(60_000)).await.unwrap());
+    redis::cmd("DEL").arg("cache:__lease:{cache:k}").exec(&mut redis).unwrap();
+    assert!(!store.publish("k", &lost, publication(b"1", ms(60_000))).await.unwrap());
     let kept = lease(&store, "k").await;
-    assert!(store.publish("k", &kept, b"1".to_vec(), ms(60_000)).await.unwrap());
+    assert!(store.publish("k", &kept, publication(b"1", ms(60_000))).await.unwrap());
     let load = lease(&store, "other").await;
     server.config_set("maxmemory", "100mb");
     server.config_set("maxmemory-policy", "allkeys-lru");
-    redis::cmd("DEL").arg("cache:__index").arg("cache:__epochs").exec(&mut redis).unwrap();
+    redis::cmd("DEL").arg("cache:__index").arg("cache:__sidecars").exec(&mut redis).unwrap();
     assert_eq!(store.size().await.unwrap(), 1);
     store.delete_matching("*").await.unwrap();
-    assert_eq!(store.get("k").await.unwrap(), None);
-    assert!(!store.publish("other", &load, b"1".to_vec(), ms(60_000)).await.unwrap());
+    assert_eq!(store.get("k", false).await.unwrap(), None);
+    assert!(!store.publish("other", &load, publication(b"1", ms(60_000))).await.unwrap());
 }
 
 #[tokio::test]
@@ -460,7 +464,7 @@ async fn no_value_published_during_a_pattern_delete_outlasts_it() {
     });
     // One load after the other publishes its value during the scan.
     for (lease, key) in loads {
-        let _ = store.publish(&key, &lease, b"old".to_vec(), ms(60_000)).await.unwrap();
+        let _ = store.publish(&key, &lease, publication(b"old", ms(60_000))).await.unwrap();
         if !scan.is_finished() {
             sleep(ms(1)).await;
         }
@@ -477,10 +481,12 @@ async fn a_server_that_became_a_replica_is_not_used() {
     serves(&cache, "k").await;
     let port = other.port().to_string();
     let reader = RedisStore::at(server.url()).build().unwrap();
-    reader.get("k").await.unwrap();
+    reader.get("k", false).await.unwrap();
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(port).exec(&mut server.connect()).unwrap();
-    soon("a store that only reads leaves the replica too", async || reader.get("k").await.is_err())
-        .await;
+    soon("a store that only reads leaves the replica too", async || {
+        reader.get("k", false).await.is_err()
+    })
+    .await;
     answers_in_time(&cache, 3).await;
     redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut server.connect()).unwrap();
     serves(&cache, "k").await;
@@ -527,13 +533,13 @@ async fn a_slot_that_moves_while_loads_run_loses_neither_values_nor_fences() {
     let (fenced, good) = (lease(&store, "k").await, lease(&store, "{cache:k}").await);
     store.delete("k").await.unwrap();
     cluster.begin_move(slot, from, to);
-    assert!(!store.publish("k", &fenced, b"1".to_vec(), ms(60_000)).await.unwrap_or(false));
+    assert!(!store.publish("k", &fenced, publication(b"1", ms(60_000))).await.unwrap_or(false));
     cluster.finish_move(slot, from, to);
-    soon("the slot is served", async || store.get("k").await.is_ok()).await;
-    assert!(!store.publish("k", &fenced, b"1".to_vec(), ms(60_000)).await.unwrap());
-    assert!(store.publish("{cache:k}", &good, b"1".to_vec(), ms(60_000)).await.unwrap());
+    soon("the slot is served", async || store.get("k", false).await.is_ok()).await;
+    assert!(!store.publish("k", &fenced, publication(b"1", ms(60_000))).await.unwrap());
+    assert!(store.publish("{cache:k}", &good, publication(b"1", ms(60_000))).await.unwrap());
     let newer = lease(&store, "k").await;
-    assert!(store.publish("k", &newer, b"2".to_vec(), ms(60_000)).await.unwrap());
+    assert!(store.publish("k", &newer, publication(b"2", ms(60_000))).await.unwrap());
     store.delete_matching("*").await.unwrap();
     assert_eq!(store.size().await.unwrap(), 0);
 }
@@ -561,5 +567,5 @@ async fn a_failover_by_sentinel_is_followed_and_nothing_deleted_comes_back() {
     }
     assert_eq!(cache.get("k").await, None, "the old master may have deleted it");
     let after = store().build().unwrap();
-    assert!(!after.publish("k", &old, b"1".to_vec(), ms(60_000)).await.unwrap());
+    assert!(!after.publish("k", &old, publication(b"1", ms(60_000))).await.unwrap());
 }

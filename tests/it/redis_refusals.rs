@@ -14,6 +14,7 @@ use lazy_layers_cache::{
 use tokio::time::sleep;
 
 use crate::support::{
+    REFRESH,
     cluster::Cluster,
     fake_sentinel::{FakeSentinel, command},
     ms,
@@ -92,7 +93,7 @@ async fn a_command_that_is_needed_is_named_by_the_error() {
     for command in ["EVALSHA", "EVAL"] {
         let server = RedisServer::start_with(&without(&[command]));
         let store = RedisStore::at(server.url()).build().unwrap();
-        let request = LeaseRequest { stale_for: ms(0), lease_for: ms(9), refresh: false };
+        let request = LeaseRequest { lease_for: ms(9), refresh: false, ..REFRESH };
         let error = store.get_or_lease("k", request).await.unwrap_err().to_string();
         let named = [format!("command '{command}'"), format!("command `{command}`")];
         assert!(named.iter().any(|named| error.contains(named)), "{error}");
@@ -220,6 +221,6 @@ fn server_that_says(info: &'static str) -> u16 {
 async fn a_server_that_is_too_old_is_refused_by_name() {
     let port = server_that_says("redis_version:5.0.14\r\nrun_id:a\r\n");
     let store = RedisStore::at(format!("redis://127.0.0.1:{port}/")).build().unwrap();
-    let error = store.get("k").await.unwrap_err().to_string();
+    let error = store.get("k", false).await.unwrap_err().to_string();
     assert!(error.contains("Redis 5.0.14") && error.contains("6.2"), "{error}");
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    DeleteStrategy, LazyLayersCache, Lease, LeaseRequest, LeaseResponse, RedisStore, RestartPolicy,
-    Store, WireCodec,
+    DeleteStrategy, LazyLayersCache, Lease, LeaseRequest, LeaseResponse, LockResponse, RedisStore,
+    RestartPolicy, Store, WireCodec,
     testing::{SharedStore, TokioClock, check_store},
 };
 
-use crate::support::{ms, redis::RedisServer};
+use crate::support::{REFRESH, ms, publication, redis::RedisServer};
 
 fn store(server: &RedisServer) -> RedisStore {
     RedisStore::at(server.url()).build().unwrap()
@@ -19,7 +19,7 @@ fn cache(store: RedisStore) -> LazyLayersCache<String, u32> {
 }
 
 async fn lease(store: &RedisStore, key: &str) -> Lease {
-    let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: true };
+    let begin = REFRESH;
     match store.get_or_lease(key, begin).await.unwrap() {
         LeaseResponse::Load { lease: Some(lease), .. } => lease,
         begun => panic!("{begun:?}"),
@@ -28,7 +28,7 @@ async fn lease(store: &RedisStore, key: &str) -> Lease {
 
 async fn write(store: &RedisStore, key: &str, value: &str, ttl: Duration) {
     let lease = store.acquire_write_lease(key, ms(1_000)).await.unwrap().unwrap();
-    assert!(store.publish(key, &lease, value.into(), ttl).await.unwrap());
+    assert!(store.publish(key, &lease, publication(value, ttl)).await.unwrap());
 }
 
 #[tokio::test]
@@ -58,7 +58,8 @@ async fn names_and_bytes_are_those_of_the_typescript_package() {
     let index: Vec<String> =
         redis::cmd("ZRANGE").arg("cache:__index").arg(0).arg(-1).query(&mut redis).unwrap();
     assert_eq!(index, ["cache:user:1"]);
-    assert!(store(&server).lock("user:1", "me", ms(5_000)).await.unwrap());
+    let taken = store(&server).lock("user:1", "me", ms(5_000), None).await.unwrap();
+    assert_eq!(taken, LockResponse::Acquired);
     let owner: String = redis::cmd("GET").arg("cache:__lock:user:1").query(&mut redis).unwrap();
     assert_eq!(owner, "me");
     redis::cmd("SET").arg("cache:there").arg(b"HC1M\x09").exec(&mut redis).unwrap();
@@ -115,7 +116,7 @@ async fn internal_and_foreign_names_are_never_touched() {
         let store = RedisStore::at(server.url()).use_index(use_index).build().unwrap();
         write(&store, "a", "1", ms(60_000)).await;
         store.delete_matching("*").await.unwrap();
-        assert_eq!(store.get("a").await.unwrap(), None);
+        assert_eq!(store.get("a", false).await.unwrap(), None);
         let cache = cache(store);
         cache.set("__mine", 1).await.unwrap();
         cache.delete("__mine").await.unwrap();
@@ -153,37 +154,37 @@ async fn a_payload_beyond_the_limit_is_neither_read_nor_written() {
     let mut redis = server.connect();
     let store = RedisStore::at(server.url()).max_payload_bytes(100).build().unwrap();
     redis::cmd("SET").arg("cache:k").arg("x".repeat(101)).exec(&mut redis).unwrap();
-    assert_eq!(store.get("k").await.unwrap(), None);
+    assert_eq!(store.get("k", false).await.unwrap(), None);
     let lease = lease(&store, "k").await;
-    let begun = store
-        .get_or_lease("k", LeaseRequest { stale_for: ms(0), lease_for: ms(9), refresh: false })
-        .await;
+    let begun =
+        store.get_or_lease("k", LeaseRequest { lease_for: ms(9), refresh: false, ..REFRESH }).await;
     assert!(
         matches!(begun.unwrap(), LeaseResponse::Load { stale: None, .. }),
         "Redis does not send it"
     );
-    let error = store.publish("k", &lease, vec![0; 101], ms(60_000)).await.unwrap_err();
+    let error =
+        store.publish("k", &lease, publication(vec![0; 101], ms(60_000))).await.unwrap_err();
     assert!(error.to_string().contains("redis.max_payload_bytes is 100"), "{error}");
-    assert!(store.publish("k", &lease, vec![0; 100], ms(60_000)).await.unwrap());
+    assert!(store.publish("k", &lease, publication(vec![0; 100], ms(60_000))).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_load_that_adopts_a_lease_soon_writes_nothing_and_one_that_needs_it_longer_extends_it() {
     let server = RedisServer::start();
     let store = store(&server);
-    let begin = |lease_for| LeaseRequest { stale_for: ms(0), lease_for, refresh: false };
+    let begin = |lease_for| LeaseRequest { lease_for, refresh: false, ..REFRESH };
     let left = |server: &RedisServer| -> i64 {
-        redis::cmd("PTTL").arg("cache:__epoch:{cache:k}").query(&mut server.connect()).unwrap()
+        redis::cmd("PTTL").arg("cache:__lease:{cache:k}").query(&mut server.connect()).unwrap()
     };
     let LeaseResponse::Load { lease: first, .. } =
         store.get_or_lease("k", begin(ms(60_000))).await.unwrap()
     else {
         panic!("there is no value")
     };
-    let before = (server.calls("pexpire"), server.calls("zadd"));
+    let before = (server.calls("pexpire"), server.calls("sadd"));
     let again = store.get_or_lease("k", begin(ms(60_000))).await.unwrap();
     assert_eq!(again, LeaseResponse::Load { lease: first.clone(), stale: None });
-    assert_eq!((server.calls("pexpire"), server.calls("zadd")), before);
+    assert_eq!((server.calls("pexpire"), server.calls("sadd")), before);
     assert!(left(&server) >= 60_000, "{}", left(&server));
     let again = store.get_or_lease("k", begin(ms(100_000))).await.unwrap();
     assert_eq!(again, LeaseResponse::Load { lease: first, stale: None });
@@ -199,7 +200,10 @@ async fn beyond_max_entries_the_oldest_entries_are_removed() {
         tokio::time::sleep(ms(2)).await;
     }
     assert_eq!(store.size().await.unwrap(), 10);
-    assert!(store.get("29").await.unwrap().is_some() && store.get("19").await.unwrap().is_none());
+    assert!(
+        store.get("29", false).await.unwrap().is_some()
+            && store.get("19", false).await.unwrap().is_none()
+    );
 }
 
 #[tokio::test]
@@ -217,15 +221,6 @@ async fn the_index_forgets_expired_values() {
     assert!(members(&server) < 100, "{} names of expired values", members(&server));
     assert_eq!(store.size().await.unwrap(), 0);
     assert_eq!(members(&server), 0);
-    for i in 0..100 {
-        let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(1), refresh: true };
-        store.get_or_lease(&format!("failing {i}"), begin).await.unwrap();
-    }
-    tokio::time::sleep(ms(5)).await;
-    lease(&store, "last").await;
-    let epochs: u64 =
-        redis::cmd("ZCARD").arg("cache:__epochs").query(&mut server.connect()).unwrap();
-    assert_eq!(epochs, 1, "failed loads leave no leases");
 }
 
 /// Returns the last call of a script about the key, as the server received it.
@@ -256,7 +251,7 @@ async fn a_call_that_arrives_twice_does_not_restore_a_lease_that_a_delete_voided
         let copy = last_call(&server, "cache:k");
         store.delete("k").await.unwrap();
         copy.exec(&mut server.connect()).unwrap();
-        let published = store.publish("k", &voided, b"old".to_vec(), ms(60_000)).await;
+        let published = store.publish("k", &voided, publication(b"old", ms(60_000))).await;
         assert!(!published.unwrap(), "lease of a write: {writes}");
         store.delete("k").await.unwrap();
     }
@@ -281,8 +276,8 @@ async fn a_delete_that_fails_halfway_leaves_the_value_in_the_index_for_the_next_
         }
         may("+unlink");
         store.delete_matching("k*").await.unwrap();
-        assert_eq!(store.get("k").await.unwrap(), None, "by pattern: {pattern}");
-        assert!(!store.publish("k", &load, b"old".to_vec(), ms(60_000)).await.unwrap());
+        assert_eq!(store.get("k", false).await.unwrap(), None, "by pattern: {pattern}");
+        assert!(!store.publish("k", &load, publication(b"old", ms(60_000))).await.unwrap());
     }
 }
 
@@ -307,7 +302,7 @@ async fn tls_with_a_private_authority_is_supported() {
     let store = RedisStore::at(server.url()).root_certificates(authority).build().unwrap();
     check_store(&store).await;
     let stranger = self::store(&server);
-    let error = stranger.get("k").await.unwrap_err().to_string();
+    let error = stranger.get("k", false).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
 }
 

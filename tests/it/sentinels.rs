@@ -8,7 +8,7 @@ use std::{
 use lazy_layers_cache::{RedisOptions, RedisStore, Store};
 use tokio::time::sleep;
 
-use crate::support::{fake_sentinel::FakeSentinel, ms, redis::RedisServer};
+use crate::support::{fake_sentinel::FakeSentinel, ms, publication, redis::RedisServer};
 
 /// The supervisor task checks the connection, and so asks the sentinels, every 100 ms.
 fn store(sentinels: [String; 2]) -> RedisStore {
@@ -20,7 +20,7 @@ fn store(sentinels: [String; 2]) -> RedisStore {
 /// Returns true if the store can write, and its value is on that server.
 async fn writes_to(store: &RedisStore, server: &RedisServer) -> bool {
     let Ok(Some(lease)) = store.acquire_write_lease("k", ms(1_000)).await else { return false };
-    if !store.publish("k", &lease, b"1".to_vec(), ms(60_000)).await.unwrap_or(false) {
+    if !store.publish("k", &lease, publication(b"1", ms(60_000))).await.unwrap_or(false) {
         return false;
     }
     redis::cmd("EXISTS").arg("cache:k").query(&mut server.connect()).unwrap()
@@ -37,7 +37,7 @@ async fn eventually_writes_to(store: &RedisStore, server: &RedisServer) {
 async fn keeps_its_connection(store: &RedisStore) {
     let (begun, first) = (Instant::now(), store.connection_generation());
     while begun.elapsed() < ms(1_000) {
-        store.get("k").await.unwrap();
+        store.get("k", false).await.unwrap();
         assert_eq!(store.connection_generation(), first, "the store reconnected without a reason");
         sleep(ms(20)).await;
     }

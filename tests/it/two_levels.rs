@@ -7,11 +7,14 @@ use std::{
 
 use lazy_layers_cache::{
     BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Effect, L2Health, L2Options, Lease,
-    LeaseRequest, LeaseResponse, Source, StaleReason, Store, StoreFuture, StoredValue, Timeouts,
-    testing::{SharedStore, StoreFault, TokioClock},
+    LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Source, StaleReason, Store,
+    StoreFuture, StoredValue, SystemClock, Timeouts,
+    testing::{SharedStore, StoreFault, TokioClock, check_store},
 };
 
-use crate::support::{Cache, Gate, Log, Origin, SLOW, ms, on_tokio_time, settle};
+use crate::support::{
+    Cache, Gate, Log, Origin, REFRESH, SLOW, ms, on_tokio_time, publication, settle,
+};
 
 /// Encodes numbers as text.
 struct Text;
@@ -58,7 +61,7 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
 async fn a_store_restarted_from_a_snapshot_has_its_values_and_leases_and_a_new_run_id() {
     let (store, left, _, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
-    let begin = LeaseRequest { stale_for: ms(0), lease_for: ms(9_000), refresh: true };
+    let begin = LeaseRequest { lease_for: ms(9_000), ..REFRESH };
     let LeaseResponse::Load { lease: Some(lease), .. } =
         store.get_or_lease("q", begin).await.unwrap()
     else {
@@ -70,7 +73,7 @@ async fn a_store_restarted_from_a_snapshot_has_its_values_and_leases_and_a_new_r
     store.mark_verified();
     store.restart_with(&saved);
     assert!(store.peek("k").is_some() && store.run_id() != run && !store.is_verified());
-    assert!(store.publish("q", &lease, b"7".to_vec(), ms(9_000)).await.unwrap());
+    assert!(store.publish("q", &lease, publication(b"7", ms(9_000))).await.unwrap());
     store.mark_verified();
     assert!(store.is_verified());
     store.restart_with(&store.snapshot());
@@ -362,9 +365,9 @@ impl SlowStore {
 }
 
 impl Store for SlowStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
+    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
         Box::pin(async move {
-            let read = self.store.get(key).await;
+            let read = self.store.get(key, with_window).await;
             tokio::time::sleep(ms(self.read_back)).await;
             read
         })
@@ -381,17 +384,28 @@ impl Store for SlowStore {
         })
     }
 
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.store.extend_lease(key, lease, lease_for)
+    }
+
     fn publish<'a>(
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            tokio::time::sleep(ms((self.there)(&value))).await;
-            let back = (self.back)(&value);
-            let published = self.store.publish(key, lease, value, ttl).await?;
+            let Publication::Value { value, .. } = &result else {
+                return self.store.publish(key, lease, result).await;
+            };
+            let (there, back) = ((self.there)(value), (self.back)(value));
+            tokio::time::sleep(ms(there)).await;
+            let published = self.store.publish(key, lease, result).await?;
             tokio::time::sleep(ms(back)).await;
             Ok(published)
         })
@@ -409,16 +423,27 @@ impl Store for SlowStore {
         self.store.delete_if_equals(key, value)
     }
 
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.lock(key, owner, ttl)
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
+        self.store.lock(key, owner, ttl, waited_for)
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.store.extend(key, owner, ttl)
     }
 
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner)
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner, end)
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
@@ -667,7 +692,9 @@ async fn a_stale_copy_that_arrives_after_the_soft_timeout_is_served_at_once() {
         .l2(SlowStore { begin: 100, ..SlowStore::to(&store) }, Text)
         .build()
         .unwrap();
-    store.insert_raw("k", "9", ms(30_000));
+    let writer = on_tokio_time().fail_safe(FailSafe::enabled()).l2(store.clone(), Text);
+    writer.build().unwrap().set("k", 9).ttl(ms(1_000)).await.unwrap();
+    tokio::time::sleep(ms(2_000)).await;
     let begun = tokio::time::Instant::now();
     let served =
         cache.get_or_set("k", Origin::default().load(Gate::Never)).outcome().await.unwrap();
@@ -826,4 +853,33 @@ async fn a_codec_that_panics_is_a_miss() {
     assert_eq!(cache.get("k").await, None);
     let loaded = cache.get_or_set("k", Origin::default().load(Gate::Ok)).await.unwrap();
     assert_eq!(loaded.as_deref(), Some(&1));
+}
+
+#[tokio::test]
+async fn the_store_in_memory_keeps_its_contract() {
+    check_store(&SharedStore::new(SystemClock)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_copy_of_a_value_that_another_program_removed_is_not_served() {
+    let store = SharedStore::new(TokioClock::new());
+    let instance = || {
+        let builder = on_tokio_time().ttl(ms(1_000)).fail_safe(FailSafe::enabled());
+        builder.l2(store.clone(), Text).build().unwrap()
+    };
+    let origin = Origin::default();
+    for (left, is_served) in [(10, false), (1_000, true)] {
+        instance().set("k", 1).await.unwrap();
+        if left < 1_000 {
+            // A program that knows nothing of copies replaces the value, which then expires.
+            store.insert_raw("k", "2", ms(left));
+        }
+        tokio::time::sleep(ms(left + 1)).await;
+        let served = instance().get_or_set("k", origin.load(Gate::Err)).await;
+        assert_eq!(served.is_ok(), is_served, "after {left} ms");
+        // Nor later, when the ttl of the first value has passed.
+        tokio::time::sleep(ms(2_000)).await;
+        let served = instance().get_or_set("k", origin.load(Gate::Err)).await;
+        assert_eq!(served.is_ok(), is_served, "after {left} ms and two seconds");
+    }
 }

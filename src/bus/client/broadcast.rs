@@ -3,10 +3,7 @@
 //! They only enqueue; the publisher sends. A caller waits for it if
 //! [`confirm_deletes`](crate::EventBusOptions::confirm_deletes) is set, a reader never.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
@@ -14,6 +11,7 @@ use crate::{
         protocol::{outbox::Change, session::Session},
         wire::{envelope::strip_prefix, message::InL2},
     },
+    entry::Lifetime,
     observe::{Counter, Event},
     resilience::{has_timer, run_until, timeout},
     time::millis,
@@ -176,15 +174,15 @@ impl BusClient {
         &self,
         sink: &S,
         key: &Arc<str>,
-        ttl: Duration,
+        lifetime: Lifetime,
         encode: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Change> {
-        if !self.options.broadcast_set || ttl.is_zero() {
+        if !self.options.broadcast_set || lifetime.ttl.is_zero() {
             return None;
         }
         let now = sink.now();
         let context = self.session.lock().causal_context(now, false)?;
-        self.value_message(sink, key, ttl, false, context, encode)
+        self.value_message(sink, key, lifetime, false, context, encode)
     }
 
     /// Enqueues a loaded value for the peers. `context` is the
@@ -193,12 +191,12 @@ impl BusClient {
         self: &Arc<Self>,
         sink: &Arc<S>,
         key: &Arc<str>,
-        ttl: Duration,
+        lifetime: Lifetime,
         context: Option<Arc<[u8]>>,
         encode: impl FnOnce() -> Option<Vec<u8>>,
     ) {
-        let Some(context) = context.filter(|_| !ttl.is_zero()) else { return };
-        if let Some(message) = self.value_message(&**sink, key, ttl, true, context, encode) {
+        let Some(context) = context.filter(|_| !lifetime.ttl.is_zero()) else { return };
+        if let Some(message) = self.value_message(&**sink, key, lifetime, true, context, encode) {
             self.enqueue(sink, message, InL2::Yes);
         }
     }
@@ -209,7 +207,7 @@ impl BusClient {
         &self,
         sink: &S,
         key: &Arc<str>,
-        ttl: Duration,
+        lifetime: Lifetime,
         prime: bool,
         context: Arc<[u8]>,
         encode: impl FnOnce() -> Option<Vec<u8>>,
@@ -223,8 +221,11 @@ impl BusClient {
         };
         sink.observer().count(Counter::ValuesSent);
         sink.observer().emit(|| Event::SetBroadcast { key, bytes: bytes.len() });
-        let (key, value, ttl_ms) = (Arc::clone(key), Arc::from(bytes), Some(millis(ttl)));
-        Some(Change::Value { key, value, ttl_ms, prime, context: Some(context) })
+        let (key, value) = (Arc::clone(key), Arc::from(bytes));
+        let Lifetime { ttl, stale_for } = lifetime;
+        let ttl_ms = Some(millis(ttl));
+        let stale_ms = Some(millis(stale_for)).filter(|window| *window > 0);
+        Some(Change::Value { key, value, ttl_ms, stale_ms, prime, context: Some(context) })
     }
 
     /// Broadcasts an invalidation of this instance again that has reached L2 only now.

@@ -40,14 +40,14 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// Decodes a value of a message; `None` if the codec cannot.
     fn decode(&self, value: &[u8]) -> Option<Self::Value>;
 
-    /// Writes a peer's value to L1 under its ticket. `prime`: the peer loaded the value, so that
-    /// a load of this instance may still overwrite it; else the peer `set` it. Returns whether L1
-    /// keeps it.
+    /// Writes a peer's value to L1 under its ticket, with its ttl and its stale window. `prime`:
+    /// the peer loaded the value, so that a load of this instance may still overwrite it; else the
+    /// peer `set` it. Returns whether L1 keeps it.
     fn offer(
         &self,
         ticket: Self::Ticket,
         value: &Self::Value,
-        ttl_ms: Option<u64>,
+        times_ms: (Option<u64>, Option<u64>),
         prime: bool,
     ) -> bool;
 

@@ -240,13 +240,13 @@ impl BusClient {
                     sink.invalidate_matching(pattern).await;
                 }
             }
-            MessageKind::Set { keys, value, ttl_ms, prime, .. } => {
+            MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
                 let payload = if value_admissible { add_prefix(value) } else { None };
                 let value = payload.and_then(|payload| sink.decode(&payload));
                 for (key, ticket) in keys.iter().zip(tickets) {
-                    let kept = value
-                        .as_ref()
-                        .is_some_and(|value| sink.offer(ticket, value, *ttl_ms, *prime));
+                    let kept = value.as_ref().is_some_and(|value| {
+                        sink.offer(ticket, value, (*ttl_ms, *stale_ms), *prime)
+                    });
                     if kept {
                         observer.count(Counter::ValuesReceived);
                         observer.emit(|| Event::SetReceived { key, source });

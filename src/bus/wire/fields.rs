@@ -112,6 +112,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) pattern: Option<&'a str>,
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) ttl_ms: Option<u64>,
+    pub(crate) stale_ms: Option<u64>,
     pub(crate) l2: Option<bool>,
     pub(crate) retried: bool,
     pub(crate) prime: bool,
@@ -144,6 +145,7 @@ impl<'a> Fields<'a> {
                 b"pattern" => fields.pattern = text(r, "pattern")?,
                 b"value" => fields.value = Some(skip(r)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
+                b"staleMs" => fields.stale_ms = optional_field(r, number)?,
                 b"l2" => {
                     fields.l2 = match first_token(r)? {
                         Token::Bool(has_it) => Some(has_it),

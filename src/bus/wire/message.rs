@@ -11,6 +11,7 @@
 //! | `keys` | `del`, `set` | `keyTypes` beside it is ignored: every key is text here |
 //! | `pattern` | `pattern` | the glob of the keys to delete |
 //! | `value`, `ttlMs` | `set` | the value itself, as MessagePack, not as bytes |
+//! | `staleMs` | `set`, this library only, optional | the stale window of the value; none if absent |
 //! | `l2` | invalidations of this library, optional | `false`: L2 has not got the invalidation; see [`InL2`] |
 //! | `retried` | invalidations of this library, optional | `true`: L2 had not got the invalidation and has got it now; see [`InL2`] |
 //! | `prime` | `set`, this library only | `true`: the value was loaded, and changes nothing where it is not stored |
@@ -94,6 +95,7 @@ pub(crate) enum MessageKind<'a> {
         keys: Vec<&'a str>,
         value: &'a [u8],
         ttl_ms: Option<u64>,
+        stale_ms: Option<u64>,
         prime: bool,
         context: Option<&'a [u8]>,
     },
@@ -134,6 +136,7 @@ impl<'a> Message<'a> {
                 keys: required("keys", fields.keys)?,
                 value: required("value", fields.value)?,
                 ttl_ms: fields.ttl_ms,
+                stale_ms: fields.stale_ms,
                 prime: fields.prime,
                 context: fields.context,
             },
@@ -193,13 +196,14 @@ impl<'a> Message<'a> {
                 out.text("type", "pattern")?;
                 out.text("pattern", *pattern)?;
             }
-            MessageKind::Set { keys, value, ttl_ms, prime, context } => {
+            MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, context } => {
                 out.text("type", "set")?;
                 out.keys(keys)?;
                 out.value("value", *value)?;
                 out.flag("prime", prime.then_some(true));
                 out.value("seen", *context)?;
                 out.number("ttlMs", *ttl_ms);
+                out.number("staleMs", *stale_ms);
             }
             MessageKind::Beacon { hello, subscription } => {
                 out.number("subscription", *subscription);

@@ -242,6 +242,14 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
         }
     }
 
+    fn is_null(&self, bytes: &[u8]) -> bool {
+        match WireEncoding::split(bytes) {
+            Some((Ok(WireEncoding::Json), body)) => body == b"null",
+            Some((Ok(_), body)) => body == NULL_TEXT || body == NIL,
+            _ => false,
+        }
+    }
+
     fn encode_plain(&self, value: &V) -> Result<Vec<u8>, BoxError> {
         let plain = Self { thresholds: Thresholds::NEVER, ..*self };
         Ok(plain.serialize_with_stats(value)?.bytes)

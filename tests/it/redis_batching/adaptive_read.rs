@@ -1,5 +1,7 @@
 //! Reads of concurrent loads, when nearly all of them hit: plain reads instead of the script.
 
+use lazy_layers_cache::Publication;
+
 use super::*;
 
 /// Begins one load per key at the same moment, and returns the responses in the order of the keys.
@@ -82,24 +84,34 @@ async fn a_miss_among_concurrent_hits_gets_a_lease_that_a_delete_voids() {
 }
 
 #[tokio::test]
-async fn a_stale_copy_among_concurrent_hits_is_not_taken_for_fresh() {
+async fn among_concurrent_hits_each_value_has_its_own_window() {
     let server = RedisServer::start();
     let store = with_hits(&server).await;
+    for number in [40, 41, 42, 43] {
+        let key = number.to_string();
+        let lease = store.acquire_write_lease(&key, ms(5_000)).await.unwrap().unwrap();
+        let (value, ttl, stale_for) = (key.clone().into_bytes(), ms(60_000), ms(9_000));
+        let value = Publication::Value { value, ttl, stale_for };
+        assert!(store.publish(&key, &lease, value).await.unwrap());
+    }
     let mut redis = server.connect();
-    redis::cmd("PEXPIRE").arg("cache:40").arg(30_000).exec(&mut redis).unwrap();
+    // A program that knows nothing of windows replaces two values.
     redis::cmd("PERSIST").arg("cache:41").exec(&mut redis).unwrap();
-    let stale_for = LeaseRequest { stale_for: ms(40_000), ..request() };
-    for (number, response) in begin_all(&server, &store, stale_for).await.into_iter().enumerate() {
-        match response {
-            LeaseResponse::Load { lease: Some(_), stale: Some(stale) } => {
-                assert_eq!((number, stale.value), (40, b"40".to_vec()));
-            }
-            LeaseResponse::Fresh(StoredValue { ref value, ttl }) => {
-                assert_eq!(*value, number.to_string().as_bytes());
-                assert_eq!((number == 40, ttl.is_none()), (false, number == 41), "{number}");
-            }
-            LeaseResponse::Load { .. } => panic!("{number}: {response:?}"),
-        }
+    redis::cmd("SET").arg("cache:42").arg("42").arg("PX").arg(50_000).exec(&mut redis).unwrap();
+    redis::cmd("SET").arg("cache:43").arg("four").arg("KEEPTTL").exec(&mut redis).unwrap();
+    let request = LeaseRequest { with_window: true, ..request() };
+    for (number, response) in begin_all(&server, &store, request).await.into_iter().enumerate() {
+        let LeaseResponse::Fresh(StoredValue { ttl, stale_for, .. }) = response else {
+            panic!("{number}: {response:?}")
+        };
+        assert_eq!(stale_for, if number == 40 { ms(9_000) } else { ms(0) }, "{number}");
+        assert_eq!(ttl.is_none(), number == 41, "{number}");
+    }
+    // The copies of replaced values are gone, so that nobody serves them later.
+    let copies: Vec<String> = redis::cmd("KEYS").arg("cache:__copy:*").query(&mut redis).unwrap();
+    assert!(copies.contains(&"cache:__copy:{cache:40}".to_owned()), "{copies:?}");
+    for number in [42, 43] {
+        assert!(!copies.contains(&format!("cache:__copy:{{cache:{number}}}")), "{copies:?}");
     }
 }
 

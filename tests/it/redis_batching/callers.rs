@@ -13,13 +13,13 @@ fn a_blocked_runtime_does_not_delay_callers_on_another() {
     server.freeze();
     let first = busy.spawn({
         let store = store.clone();
-        async move { store.get("0").await.unwrap() }
+        async move { store.get("0", false).await.unwrap() }
     });
     idle.block_on(async {
         // Queued behind the first, and never polled again.
         for _ in 0..50 {
             let mut context = Context::from_waker(Waker::noop());
-            assert!(store.get("3").as_mut().poll(&mut context).is_pending());
+            assert!(store.get("3", false).as_mut().poll(&mut context).is_pending());
         }
     });
     server.thaw();
@@ -27,7 +27,7 @@ fn a_blocked_runtime_does_not_delay_callers_on_another() {
         assert_eq!(first.await.unwrap().unwrap().value, expected(0).unwrap());
         let begun = Instant::now();
         for number in 0..MANY {
-            let stored = store.get(&number.to_string()).await.unwrap();
+            let stored = store.get(&number.to_string(), false).await.unwrap();
             assert_eq!(stored.map(|stored| stored.value), expected(number));
         }
         assert!(begun.elapsed() < ms(5_000), "{:?}", begun.elapsed());
@@ -47,7 +47,7 @@ async fn tasks_of_many_callers_end() {
         all.spawn(async move {
             for step in 0..30 {
                 let number = (number + step) % MANY;
-                let stored = store.get(&number.to_string()).await.unwrap();
+                let stored = store.get(&number.to_string(), false).await.unwrap();
                 assert_eq!(stored.map(|stored| stored.value), expected(number));
             }
         });
@@ -65,12 +65,12 @@ async fn a_caller_that_is_not_polled_any_more_delays_no_other() {
     let store = with_values(&server).await;
     let mut context = Context::from_waker(Waker::noop());
     // The first sends its request directly, the others are queued for a batch.
-    let mut asleep: Vec<_> = (0..10).map(|_| store.get("0")).collect();
+    let mut asleep: Vec<_> = (0..10).map(|_| store.get("0", false)).collect();
     for call in &mut asleep {
         assert!(call.as_mut().poll(&mut context).is_pending());
     }
     for number in 0..MANY {
-        let stored = store.get(&number.to_string()).await.unwrap();
+        let stored = store.get(&number.to_string(), false).await.unwrap();
         assert_eq!(stored.map(|stored| stored.value), expected(number));
     }
     for call in asleep {
@@ -88,7 +88,7 @@ async fn callers_that_give_up_leave_no_tasks() {
     let mut all = JoinSet::new();
     for number in 0..MANY {
         let store = store.clone();
-        all.spawn(async move { drop(store.get(&number.to_string()).await) });
+        all.spawn(async move { drop(store.get(&number.to_string(), false).await) });
     }
     eventually("all batches are in flight", || tasks() > before + MANY).await;
     all.shutdown().await;
@@ -96,7 +96,7 @@ async fn callers_that_give_up_leave_no_tasks() {
     server.thaw();
     let thawed = Instant::now();
     // The supervisor may have closed the connection meanwhile.
-    while store.get("0").await.ok().flatten().map(|stored| stored.value) != expected(0) {
+    while store.get("0", false).await.ok().flatten().map(|stored| stored.value) != expected(0) {
         assert!(thawed.elapsed() < ms(10_000), "the value is not served again");
         tokio::time::sleep(ms(5)).await;
     }
@@ -113,7 +113,7 @@ fn a_caller_whose_batch_ran_on_a_runtime_that_shut_down_sends_its_request_itself
     for runtime in [&kept, &shut_down] {
         for number in 0..3 {
             let store = store.clone();
-            runtime.spawn(async move { drop(store.get(&number.to_string()).await) });
+            runtime.spawn(async move { drop(store.get(&number.to_string(), false).await) });
             std::thread::yield_now();
         }
     }
@@ -121,7 +121,7 @@ fn a_caller_whose_batch_ran_on_a_runtime_that_shut_down_sends_its_request_itself
     for number in 0..30 {
         let (store, sender) = (store.clone(), sender.clone());
         kept.spawn(async move {
-            let stored = store.get(&number.to_string()).await.unwrap();
+            let stored = store.get(&number.to_string(), false).await.unwrap();
             sender.send((number, stored.map(|stored| stored.value))).unwrap();
         });
     }
@@ -197,7 +197,7 @@ async fn a_connection_that_breaks_during_a_batch_leaves_each_caller_with_an_unkn
         assert!(error.contains("not known"), "{error}");
     }
     for number in 0..count {
-        let stored = store.get(&number.to_string()).await.unwrap();
+        let stored = store.get(&number.to_string(), false).await.unwrap();
         assert_eq!(stored.map(|stored| stored.value), Some(vec![number as u8]), "{number}");
     }
 }

@@ -16,7 +16,7 @@ use lazy_layers_cache::{
 };
 use tokio::task::JoinSet;
 
-use crate::support::{ms, redis::RedisServer};
+use crate::support::{REFRESH, ms, publication, redis::RedisServer};
 
 const MANY: usize = 300;
 
@@ -25,12 +25,12 @@ fn store(server: &RedisServer) -> RedisStore {
 }
 
 fn request() -> LeaseRequest {
-    LeaseRequest { stale_for: ms(0), lease_for: ms(60_000), refresh: false }
+    LeaseRequest { refresh: false, ..REFRESH }
 }
 
 async fn write(store: &RedisStore, key: &str, value: Vec<u8>) {
     let lease = store.acquire_write_lease(key, ms(5_000)).await.unwrap().unwrap();
-    assert!(store.publish(key, &lease, value, ms(60_000)).await.unwrap());
+    assert!(store.publish(key, &lease, publication(value, ms(60_000))).await.unwrap());
 }
 
 /// Writes a value for every third key.
@@ -90,7 +90,7 @@ fn publishes(
     value: Vec<u8>,
 ) -> impl Future<Output = Result<bool, BoxError>> + Send + use<> {
     let store = store.clone();
-    async move { store.publish(&key, &lease, value, ms(60_000)).await }
+    async move { store.publish(&key, &lease, publication(value, ms(60_000))).await }
 }
 
 fn deletes(
@@ -116,7 +116,16 @@ async fn delete_many(server: &RedisServer, store: &RedisStore) {
 fn store_of_own_keys(server: &RedisServer) -> RedisStore {
     let mut user = redis::cmd("ACL");
     user.arg("SETUSER").arg("shop").arg("on").arg(">word").arg("+@all");
-    for keys in ["own*", "__epoch:{cache:own*", "__index", "__epochs", "__run"] {
+    let names = [
+        "own*",
+        "__lease:{cache:own*",
+        "__copy:{cache:own*",
+        "__index",
+        "__leases:*",
+        "__sidecars",
+        "__run",
+    ];
+    for keys in names {
         user.arg(format!("~cache:{keys}"));
     }
     user.exec(&mut server.connect()).unwrap();

@@ -3,7 +3,8 @@
 use std::{future::pending, time::Duration};
 
 use lazy_layers_cache::{
-    Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue, testing::SharedStore,
+    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
+    StoredValue, testing::SharedStore,
 };
 use tokio::time::sleep;
 
@@ -60,8 +61,8 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        self.store.get(key)
+    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
+        self.store.get(key, with_window)
     }
 
     fn get_or_lease<'a>(
@@ -72,14 +73,22 @@ impl Store for FaultyStore {
         self.store.get_or_lease(key, request)
     }
 
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool> {
+        self.store.extend_lease(key, lease, lease_for)
+    }
+
     fn publish<'a>(
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool> {
-        self.store.publish(key, lease, value, ttl)
+        self.store.publish(key, lease, result)
     }
 
     fn acquire_write_lease<'a>(
@@ -106,16 +115,27 @@ impl Store for FaultyStore {
         self.store.size()
     }
 
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        (self.lock)(key).of(self.store.lock(key, owner, ttl))
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
+        (self.lock)(key).of(self.store.lock(key, owner, ttl, waited_for))
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         self.store.extend(key, owner, ttl)
     }
 
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner)
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()> {
+        self.store.unlock(key, owner, end)
     }
 
     fn connection_generation(&self) -> u64 {

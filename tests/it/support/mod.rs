@@ -28,13 +28,25 @@ use std::{
     time::Duration,
 };
 
-use lazy_layers_cache::{CacheBuilder, Event, HandlerGuard, LazyLayersCache, testing::TokioClock};
+use lazy_layers_cache::{
+    CacheBuilder, Event, HandlerGuard, LazyLayersCache, LeaseRequest, Publication,
+    testing::TokioClock,
+};
 
 pub(crate) type Cache = LazyLayersCache<String, u32>;
 
 /// A builder whose clock is tokio's, so that paused time drives expiry. Needs a runtime.
 pub(crate) fn on_tokio_time() -> CacheBuilder<String, u32> {
     Cache::builder().clock(TokioClock::new())
+}
+
+/// A load that begins by force, and uses nothing but leases.
+pub(crate) const REFRESH: LeaseRequest =
+    LeaseRequest { lease_for: ms(60_000), refresh: true, with_window: false, with_missing: false };
+
+/// A value without a stale window, to be published.
+pub(crate) fn publication(value: impl Into<Vec<u8>>, ttl: Duration) -> Publication {
+    Publication::Value { value: value.into(), ttl, stale_for: Duration::ZERO }
 }
 
 pub(crate) const fn ms(millis: u64) -> Duration {

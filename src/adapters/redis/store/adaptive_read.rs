@@ -8,19 +8,25 @@
 //! With concurrent callers and a low miss rate, values are read plainly. A caller without
 //! concurrent ones always uses the script: nobody else waits for Redis then.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
+
+use redis::Value;
 
 use super::{
     batch::Batcher,
-    requests::{GetOrLeaseRequest, GetRequest, to_stored_value, ttl_millis},
+    copy_head::CopyHead,
+    requests::{GetOrLeaseRequest, GetReply, GetRequest, flag, to_stored_value},
     send::{RequestSender, error_code},
 };
 use crate::{
     error::BoxError,
-    l2::store::{Lease, LeaseRequest, LeaseResponse, StoredValue},
+    l2::store::{Lease, LeaseRequest, LeaseResponse, StaleValue, StoredValue},
 };
 
 /// A miss rate of 100 %.
@@ -34,10 +40,20 @@ const LOW: u32 = ALWAYS / 8;
 pub(crate) struct AdaptiveRead {
     sender: Arc<RequestSender>,
     gets: Arc<Batcher<GetRequest>>,
+    /// Reads of values with their windows.
+    window_gets: Arc<Batcher<GetRequest>>,
     lease_gets: Arc<Batcher<GetOrLeaseRequest>>,
     /// Exponentially weighted moving average of the share of reads that found no fresh value, with
     /// a weight of 1/32 for the latest read. Concurrent updates may be lost: an estimate is enough.
     miss_rate: AtomicU32,
+}
+
+/// The answer to a plain read.
+enum PlainRead {
+    Found(StoredValue),
+    Missing,
+    /// There is a copy of another value than the present one: the script decides.
+    CopyOfAnother,
 }
 
 impl AdaptiveRead {
@@ -45,26 +61,56 @@ impl AdaptiveRead {
         Self {
             sender: Arc::clone(sender),
             gets: Batcher::new(sender),
+            window_gets: Batcher::new(sender),
             lease_gets: Batcher::new(sender),
             // So that the script is used until hits are observed.
             miss_rate: AtomicU32::new(ALWAYS),
         }
     }
 
-    /// Reads a value plainly.
-    pub(crate) async fn get(&self, key: &str) -> Result<Option<StoredValue>, BoxError> {
+    /// Reads a value without a lease.
+    pub(crate) async fn get(
+        &self,
+        key: &str,
+        with_window: bool,
+    ) -> Result<Option<StoredValue>, BoxError> {
+        match self.read_plainly(key, with_window).await? {
+            PlainRead::Found(found) => Ok(Some(found)),
+            PlainRead::Missing => Ok(None),
+            PlainRead::CopyOfAnother => {
+                let keys = self.sender.context.keys.of(key);
+                let flags = flag::NO_LEASE + flag::WITH_WINDOW;
+                let request = GetOrLeaseRequest { keys, lease_for: Duration::ZERO, flags };
+                match self.run_script(request).await? {
+                    LeaseResponse::Fresh(found) => Ok(Some(found)),
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+
+    async fn read_plainly(&self, key: &str, with_window: bool) -> Result<PlainRead, BoxError> {
         let context = &self.sender.context;
-        let (value, ttl) = self.gets.send(GetRequest(context.keys.value(key))).await?;
+        let value = context.keys.value(key);
+        let copy = with_window.then(|| context.keys.copy(key));
+        let gets = if with_window { &self.window_gets } else { &self.gets };
+        let GetReply { value, ttl, head, time } = gets.send(GetRequest { value, copy }).await?;
         let value: Vec<u8> = match self.sender.decode(value) {
             // The key holds a list, a hash or another type, so it is no value of ours.
-            Err(error) if error_code(&error) == Some("WRONGTYPE") => return Ok(None),
+            Err(error) if error_code(&error) == Some("WRONGTYPE") => return Ok(PlainRead::Missing),
             value => value?,
         };
-        let ttl = self.sender.decode(ttl)?;
+        let ttl: i64 = self.sender.decode(ttl)?;
+        let head = head.zip(time).and_then(|(head, time)| CopyHead::decode(&head, &time));
         if value.is_empty() || value.len() > context.options.max_payload_bytes {
-            return Ok(None);
+            return Ok(if head.is_some() { PlainRead::CopyOfAnother } else { PlainRead::Missing });
         }
-        Ok(to_stored_value(value, ttl))
+        let window = match head {
+            None => Duration::ZERO,
+            Some(head) if head.is_of(value.len(), ttl) => head.window,
+            Some(_) => return Ok(PlainRead::CopyOfAnother),
+        };
+        Ok(to_stored_value(value, ttl, window).map_or(PlainRead::Missing, PlainRead::Found))
     }
 
     /// Returns a fresh value, or takes a lease.
@@ -74,40 +120,50 @@ impl AdaptiveRead {
         options: LeaseRequest,
     ) -> Result<LeaseResponse, BoxError> {
         let is_low = self.miss_rate.load(Ordering::Relaxed) < LOW;
-        if !options.refresh && is_low && self.is_concurrent() {
-            let found = self.get(key).await?;
-            // Decides as the script does.
-            let stale_for = u128::from(ttl_millis(options.stale_for));
-            let is_fresh = |it: &StoredValue| it.ttl.is_none_or(|ttl| ttl.as_millis() > stale_for);
-            if let Some(fresh) = found.filter(is_fresh) {
-                self.record(false);
-                return Ok(LeaseResponse::Fresh(fresh));
-            }
+        if !options.refresh
+            && is_low
+            && self.is_concurrent()
+            && let PlainRead::Found(fresh) = self.read_plainly(key, options.with_window).await?
+        {
+            self.record(false);
+            return Ok(LeaseResponse::Fresh(fresh));
         }
-        let keys = self.sender.context.keys.of(key);
-        let reply = self.lease_gets.send(GetOrLeaseRequest { keys, options }).await?;
-        let value: Option<Vec<u8>> = self.sender.decode(reply.0)?;
-        let ttl = self.sender.decode(reply.1)?;
-        let token: Option<String> = self.sender.decode(reply.2)?;
-        let found = value.and_then(|value| to_stored_value(value, ttl));
-        let response = match (token, found) {
-            (None, Some(fresh)) => LeaseResponse::Fresh(fresh),
-            (token, stale) => {
-                let lease = token.filter(|token| !token.is_empty()).map(Lease::new);
-                LeaseResponse::Load { lease, stale }
-            }
-        };
+        let request = GetOrLeaseRequest::new(&self.sender.context, key, options);
+        let response = self.run_script(request).await?;
         // A refresh loads whether there is a value or not, so it says nothing about misses.
         if !options.refresh {
-            self.record(matches!(response, LeaseResponse::Load { .. }));
+            self.record(!matches!(response, LeaseResponse::Fresh(_)));
         }
         Ok(response)
+    }
+
+    async fn run_script(&self, request: GetOrLeaseRequest) -> Result<LeaseResponse, BoxError> {
+        let [value, ttl, token, window] = self.lease_gets.send(request).await?;
+        let value: Option<Vec<u8>> = self.sender.decode(value)?;
+        let ttl: i64 = self.sender.decode(ttl)?;
+        let token: Option<String> = self.sender.decode(token)?;
+        let rest = Duration::from_millis(u64::try_from(ttl).unwrap_or(0));
+        let (window, copy) = match window {
+            Value::Int(window) => (u64::try_from(window).unwrap_or(0), None),
+            Value::BulkString(value) => (0, Some(StaleValue { value, usable_for: rest })),
+            _ => (0, None),
+        };
+        let found = value.and_then(|it| to_stored_value(it, ttl, Duration::from_millis(window)));
+        Ok(match (token, found) {
+            (None, Some(fresh)) => LeaseResponse::Fresh(fresh),
+            (None, None) if ttl >= 0 => LeaseResponse::Missing(rest),
+            (token, found) => {
+                let lease = token.filter(|token| !token.is_empty()).map(Lease::new);
+                let ignored = found.map(StoredValue::into_stale);
+                LeaseResponse::Load { lease, stale: ignored.or(copy) }
+            }
+        })
     }
 
     /// Returns true if other reads are in flight, so that a batch can form.
     fn is_concurrent(&self) -> bool {
         !self.sender.context.endpoint.is_cluster()
-            && (self.gets.is_busy() || self.lease_gets.is_busy())
+            && (self.gets.is_busy() || self.window_gets.is_busy() || self.lease_gets.is_busy())
     }
 
     /// Records a read in the miss rate.

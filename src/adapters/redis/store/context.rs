@@ -16,10 +16,11 @@ impl StoreContext {
         Self { endpoint, options, keys }
     }
 
-    /// Returns the names of the index and of the lease set if the store maintains them. A Cluster
-    /// has none.
-    pub(crate) fn index_keys(&self) -> Option<[&str; 2]> {
+    /// Returns the names of the index, of the sorted set of sidecars, and the start of the names of
+    /// the lease sets, if the store maintains them. A Cluster has none.
+    pub(crate) fn index_keys(&self) -> Option<[&str; 3]> {
         let has_index = self.options.use_index && !self.endpoint.is_cluster();
-        has_index.then(|| [&*self.keys.index, &*self.keys.lease_set])
+        let KeySpace { index, sidecars, lease_sets, .. } = &self.keys;
+        has_index.then(|| [&**index, &**sidecars, &**lease_sets])
     }
 }

@@ -2,30 +2,42 @@
 //!
 //! | name | content | written by |
 //! | --- | --- | --- |
-//! | `{prefix}{key}` | value | this crate and the TypeScript package |
+//! | `{prefix}{key}` | value; lives exactly its ttl | this crate and the TypeScript package |
 //! | `{prefix}__index` | sorted set of the names of values, by the time of their write | both |
 //! | `{prefix}__lock:{key}` | owner of a distributed lock | both |
-//! | `{prefix}__epoch:..` | lease of a key, in the Cluster slot of its value | this crate |
-//! | `{prefix}__epochs` | sorted set of leases, by their expiry in server milliseconds | this crate |
+//! | `{prefix}__lease:..` | lease or negative entry of a key, in the slot of its value | this crate |
+//! | `{prefix}__copy:..` | stale copy of a value, in the slot of the value | this crate |
+//! | `{prefix}__leases:0` to `3` | sets of the keys with a lease, by the time of it | this crate |
+//! | `{prefix}__sidecars` | sorted set of the names of copies, by their expiry | this crate |
 //! | `{prefix}__run` | run id of the server whose data is trusted | this crate |
 
 /// The names under one prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct KeySpace {
     prefix: String,
-    lease_prefix: String,
+    lease_start: String,
+    pub(crate) copy_start: String,
     pub(crate) index: String,
-    pub(crate) lease_set: String,
+    /// Start of the names of the [`LEASE_SETS`] sets.
+    pub(crate) lease_sets: String,
+    pub(crate) sidecars: String,
 }
 
 /// Start of every internal name, after the prefix.
 pub(crate) const INTERNAL: &str = "__";
-const LEASE: &str = "__epoch:";
+const LEASE: &str = "__lease:";
+const COPY: &str = "__copy:";
 
-/// The names in Redis of a value and of its lease.
+/// The number of sets of keys with a lease. Each set is in use for 16 seconds, and expires soon
+/// after the last of its leases: so no expired lease has to be looked for.
+pub(crate) const LEASE_SETS: usize = 4;
+
+/// The names in Redis of a value, and of its sidecar.
 pub(crate) struct Keys {
     pub(crate) value: String,
     pub(crate) lease: String,
+    /// Empty if the request does not need it.
+    pub(crate) copy: String,
 }
 
 /// What a name in Redis holds for its key.
@@ -33,20 +45,38 @@ pub(crate) struct Keys {
 pub(crate) enum Kind {
     Lease,
     Value,
+    Copy,
 }
 
 impl KeySpace {
     pub(crate) fn new(prefix: String) -> Self {
         Self {
-            lease_prefix: format!("{prefix}{LEASE}"),
+            lease_start: format!("{prefix}{LEASE}"),
+            copy_start: format!("{prefix}{COPY}"),
             index: format!("{prefix}__index"),
-            lease_set: format!("{prefix}__epochs"),
+            lease_sets: format!("{prefix}__leases:"),
+            sidecars: format!("{prefix}__sidecars"),
             prefix,
         }
     }
 
     pub(crate) fn of(&self, key: &str) -> Keys {
-        Keys { value: self.value(key), lease: self.lease(key) }
+        Keys { copy: self.copy(key), ..self.without_copy(key) }
+    }
+
+    /// The names for a request that does not need the copy.
+    pub(crate) fn without_copy(&self, key: &str) -> Keys {
+        Keys { value: self.value(key), lease: self.lease(key), copy: String::new() }
+    }
+
+    pub(crate) fn prefix_len(&self) -> usize {
+        self.prefix.len()
+    }
+
+    /// Whether a prefix without braces lets a script make the name of a copy from that of its
+    /// value: `{prefix}__copy:{value}`, for each value without braces.
+    pub(crate) fn has_plain_prefix(&self) -> bool {
+        !self.prefix.contains(['{', '}'])
     }
 
     pub(crate) fn value(&self, key: &str) -> String {
@@ -61,43 +91,55 @@ impl KeySpace {
         format!("{}__lock:{key}", self.prefix)
     }
 
-    /// Returns the name of a key's lease, which is in the Cluster slot of the key's value.
+    pub(crate) fn lease(&self, key: &str) -> String {
+        self.beside_value(&self.lease_start, key)
+    }
+
+    pub(crate) fn copy(&self, key: &str) -> String {
+        self.beside_value(&self.copy_start, key)
+    }
+
+    /// Returns an internal name about a key, which is in the Cluster slot of the key's value.
     ///
     /// A Cluster hashes the text in the first pair of braces of a name if it is not empty, else the
-    /// whole name. So the lease has the hashed text of its value in braces. Where that text is
-    /// empty or contains a closing brace, it has a number of the same slot instead.
-    pub(crate) fn lease(&self, key: &str) -> String {
-        let Self { prefix, lease_prefix, .. } = self;
+    /// whole name. So the internal name has the hashed text of the value's name in braces. Where
+    /// that text is empty or contains a closing brace, it has a number of the same slot instead.
+    fn beside_value(&self, start: &str, key: &str) -> String {
+        let prefix = &*self.prefix;
         if hash_tag(prefix).is_some() {
             // The tag in the prefix decides for every name.
-            return [lease_prefix, key].concat();
+            return [start, key].concat();
         }
         let is_plain = |text: &str| text.bytes().all(|byte| !matches!(byte, b'{' | b'}'));
         if is_plain(prefix) && is_plain(key) && !(prefix.is_empty() && key.is_empty()) {
             // Nearly every key.
-            return [lease_prefix, "{", prefix, key, "}"].concat();
+            return [start, "{", prefix, key, "}"].concat();
         }
         let value = self.value(key);
         match hash_tag(&value) {
-            Some(tag) => format!("{lease_prefix}{{{tag}}}:{key}"),
-            None => format!("{lease_prefix}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
+            Some(tag) => format!("{start}{{{tag}}}:{key}"),
+            None => format!("{start}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
         }
     }
 
-    /// Returns what a name holds, and for which key. `None`: an internal or a foreign name.
+    /// Returns what a name holds, and for which key. `None`: another internal or a foreign name.
     pub(crate) fn parse<'a>(&self, name: &'a str) -> Option<(Kind, &'a str)> {
         let rest = name.strip_prefix(&*self.prefix)?;
-        let Some(lease) = rest.strip_prefix(LEASE) else {
+        let (kind, beside) = if let Some(lease) = rest.strip_prefix(LEASE) {
+            (Kind::Lease, lease)
+        } else if let Some(copy) = rest.strip_prefix(COPY) {
+            (Kind::Copy, copy)
+        } else {
             return (!rest.starts_with(INTERNAL)).then_some((Kind::Value, rest));
         };
         if hash_tag(&self.prefix).is_some() {
-            return Some((Kind::Lease, lease));
+            return Some((kind, beside));
         }
-        let key = match lease.strip_prefix('{')?.split_once('}')? {
+        let key = match beside.strip_prefix('{')?.split_once('}')? {
             (value, "") => value.strip_prefix(&*self.prefix),
             (_, rest) => rest.strip_prefix(':'),
         };
-        Some((Kind::Lease, key?))
+        Some((kind, key?))
     }
 
     /// Returns a Redis glob for the prefix, taken literally, followed by the glob `rest`.
@@ -162,15 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn a_value_and_its_lease_share_a_slot_for_every_key() {
+    fn a_value_and_its_sidecar_share_a_slot_for_every_key() {
         for prefix in ["", "cache:", "app}:", "app{1}:", "{a}{b}"] {
             let keys = KeySpace::new(prefix.to_owned());
             assert!(!keys.is_ambiguous());
             for key in KEYS {
-                let (value, lease) = (keys.value(key), keys.lease(key));
+                let Keys { value, lease, copy } = keys.of(key);
                 assert_eq!(slot_of(&value), slot_of(&lease), "{value:?} {lease:?}");
+                assert_eq!(slot_of(&value), slot_of(&copy), "{value:?} {copy:?}");
                 assert_eq!(keys.parse(&value), Some((Kind::Value, key)), "{value:?}");
                 assert_eq!(keys.parse(&lease), Some((Kind::Lease, key)), "{lease:?}");
+                assert_eq!(keys.parse(&copy), Some((Kind::Copy, key)), "{copy:?}");
             }
         }
         assert!(

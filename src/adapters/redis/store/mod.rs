@@ -4,6 +4,7 @@ pub(crate) mod adaptive_read;
 pub(crate) mod batch;
 pub(crate) mod builder;
 pub(crate) mod context;
+mod copy_head;
 pub(crate) mod keyspace;
 pub(crate) mod options;
 pub(crate) mod redis_store;

@@ -2,28 +2,33 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{Cmd, FromRedisValue};
+use redis::Cmd;
 
 use super::{
     adaptive_read::AdaptiveRead,
     batch::{BatchRequest, Batcher},
     context::StoreContext,
     keyspace::INTERNAL,
-    requests::{DeleteRequest, PublishRequest, random_token, ttl_millis},
+    requests::{DeleteRequest, PublishRequest, token_start, ttl_millis},
     scan::Scanner,
     scripts::{
-        ACQUIRE_WRITE_LEASE, DELETE_IF_EQUALS, EXCLUSIVE, EXTEND_LOCK, LOCK, Script, UNLOCK,
+        EXCLUSIVE, Script,
+        locks::{EXTEND_LOCK, LOCK, UNLOCK},
+        values::{ACQUIRE_WRITE_LEASE, DELETE_IF_EQUALS, EXTEND_LEASE},
     },
     send::RequestSender,
 };
 use crate::{
     adapters::redis::connection::Request,
     error::BoxError,
-    l2::store::{Lease, LeaseRequest, LeaseResponse, Store, StoreFuture, StoredValue},
+    l2::store::{
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
+        StoredValue,
+    },
 };
 
 /// Maximum number of keys that one script deletes. Lua passes a few thousand arguments at most,
-/// and each key has two names in Redis.
+/// and each key has three names in Redis.
 const MAX_DELETE: usize = 1_000;
 
 /// A [`Store`] in Redis: a single server, a Cluster, or the master that Sentinels name.
@@ -52,8 +57,13 @@ const MAX_DELETE: usize = 1_000;
 ///
 /// # Keys
 ///
-/// `{prefix}{key}` holds a value, as the codec encoded it. Names that begin with `{prefix}__` are
-/// internal: the index, locks, leases. Keys that would have such names are kept in L1 only.
+/// `{prefix}{key}` holds a value, as the codec encoded it, for exactly its ttl. Names that begin
+/// with `{prefix}__` are internal: the index, locks, leases, negative entries, stale copies. Keys
+/// that would have such names are kept in L1 only.
+///
+/// A value with a stale window is stored twice, so that its copy can be served after its ttl: it
+/// takes twice the memory. A server that evicts may evict a copy before its value. Fail-safe can be
+/// kept out of Redis with [`FailSafe::in_l2`](crate::FailSafe).
 ///
 /// # Lost writes
 ///
@@ -91,26 +101,21 @@ impl RedisStore {
         script.call([&context.keys.of(key)].into_iter(), context.index_keys(), bytes)
     }
 
-    /// Runs one of the scripts about the lock of a key.
-    async fn call_lock<T: FromRedisValue>(
-        &self,
-        script: &Script,
-        key: &str,
-        owner: &str,
-        ttl: Option<Duration>,
-    ) -> Result<T, BoxError> {
+    /// Starts the call of a script about the lock of a key.
+    fn lock_call(&self, script: &Script, key: &str, owner: &str) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(&script.hash).arg(1).arg(self.sender.context.keys.lock(key)).arg(owner);
-        if let Some(ttl) = ttl {
-            call.arg(ttl_millis(ttl));
-        }
-        self.sender.send(Request::Script(script, call)).await
+        call
     }
 }
 
+/// How a released lock shows the end of its load, see [`UNLOCK`].
+const MISSING: &str = "=missing:";
+const FAILED: &str = "=failed";
+
 impl Store for RedisStore {
-    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
-        Box::pin(self.reads.get(key))
+    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
+        Box::pin(self.reads.get(key, with_window))
     }
 
     fn get_or_lease<'a>(
@@ -121,22 +126,38 @@ impl Store for RedisStore {
         Box::pin(self.reads.get_or_lease(key, request))
     }
 
+    fn extend_lease<'a>(
+        &'a self,
+        key: &'a str,
+        lease: &'a Lease,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let context = &self.sender.context;
+            let keys = context.keys.without_copy(key);
+            let mut call = EXTEND_LEASE.call([&keys].into_iter(), context.index_keys(), 64);
+            call.arg(lease.token()).arg(ttl_millis(lease_for)).arg(context.keys.prefix_len());
+            self.sender.send(Request::Script(&EXTEND_LEASE, call)).await
+        })
+    }
+
     fn publish<'a>(
         &'a self,
         key: &'a str,
         lease: &'a Lease,
-        value: Vec<u8>,
-        ttl: Duration,
+        result: Publication,
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            if let Some(error) = self.reject_value(value.len()) {
+            if let Publication::Value { value, .. } = &result
+                && let Some(error) = self.reject_value(value.len())
+            {
                 return Err(error);
             }
-            let keys = self.sender.context.keys.of(key);
-            let request = PublishRequest { keys, token: lease.token().to_owned(), value, ttl };
-            let (reply, is_retry) = self.publishes.send(request).await?;
-            match (self.sender.decode::<bool>(reply)?, is_retry) {
-                // The first attempt may have used up the lease.
+            let (keys, token) = (self.sender.context.keys.of(key), lease.token().to_owned());
+            let request = PublishRequest { keys, token, result };
+            let (published, was_sent_twice) = self.publishes.send(request).await?;
+            match (self.sender.decode(published)?, was_sent_twice) {
+                // The first copy of the request may have used up the lease.
                 (false, true) => Err("it is not known whether the value was written".into()),
                 (published, _) => Ok(published),
             }
@@ -150,7 +171,8 @@ impl Store for RedisStore {
     ) -> StoreFuture<'a, Option<Lease>> {
         Box::pin(async move {
             let mut call = self.call(&ACQUIRE_WRITE_LEASE, key, 64);
-            call.arg(format!("{EXCLUSIVE}{}", random_token())).arg(ttl_millis(lease_for));
+            call.arg(format!("{EXCLUSIVE}{}", token_start())).arg(ttl_millis(lease_for));
+            call.arg(self.sender.context.keys.prefix_len());
             let token: String =
                 self.sender.send(Request::Script(&ACQUIRE_WRITE_LEASE, call)).await?;
             Ok((!token.is_empty()).then(|| Lease::new(token)))
@@ -207,16 +229,49 @@ impl Store for RedisStore {
         })
     }
 
-    fn lock<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.call_lock(&LOCK, key, owner, Some(ttl)))
+    fn lock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        ttl: Duration,
+        waited_for: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
+        Box::pin(async move {
+            let mut call = self.lock_call(&LOCK, key, owner);
+            call.arg(ttl_millis(ttl)).arg(waited_for.unwrap_or_default());
+            let held: String = self.sender.send(Request::Script(&LOCK, call)).await?;
+            Ok(match held.strip_prefix(MISSING) {
+                Some(token) => LockResponse::Released(LoadEnd::Missing(Lease::new(token))),
+                None if held == FAILED => LockResponse::Released(LoadEnd::Failed),
+                None if held.is_empty() => LockResponse::Acquired,
+                None => LockResponse::HeldBy(held),
+            })
+        })
     }
 
     fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.call_lock(&EXTEND_LOCK, key, owner, Some(ttl)))
+        Box::pin(async move {
+            let mut call = self.lock_call(&EXTEND_LOCK, key, owner);
+            call.arg(ttl_millis(ttl));
+            self.sender.send(Request::Script(&EXTEND_LOCK, call)).await
+        })
     }
 
-    fn unlock<'a>(&'a self, key: &'a str, owner: &'a str) -> StoreFuture<'a, ()> {
-        Box::pin(self.call_lock(&UNLOCK, key, owner, None))
+    fn unlock<'a>(
+        &'a self,
+        key: &'a str,
+        owner: &'a str,
+        end: Option<LoadEnd>,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let mut call = self.lock_call(&UNLOCK, key, owner);
+            call.arg(match end {
+                Some(LoadEnd::Missing(lease)) => format!("{MISSING}{}", lease.token()),
+                Some(LoadEnd::Failed) => FAILED.to_owned(),
+                None => String::new(),
+            });
+            self.sender.send(Request::Script(&UNLOCK, call)).await
+        })
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {

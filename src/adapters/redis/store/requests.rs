@@ -8,11 +8,14 @@ use super::{
     batch::{BatchRequest, MAX_BATCH_BYTES},
     context::StoreContext,
     keyspace::Keys,
-    scripts::{DELETE, GET_OR_LEASE, PUBLISH, TOO_LONG},
+    scripts::{
+        COPY_HEAD, TOO_LONG,
+        values::{DELETE, GET_OR_LEASE, PUBLISH},
+    },
 };
 use crate::{
     adapters::redis::connection::Request,
-    l2::store::{LeaseRequest, StoredValue},
+    l2::store::{LeaseRequest, Publication, StoredValue},
     time::millis,
 };
 
@@ -20,36 +23,59 @@ use crate::{
 /// is wrong, Redis holds up to this number of full values in memory at once.
 const VALUES_PER_MGET: usize = 8;
 
-/// Reads the value with this name.
-pub(crate) struct GetRequest(pub(crate) String);
+/// Reads a value plainly.
+pub(crate) struct GetRequest {
+    pub(crate) value: String,
+    /// The name of the copy, if the caller uses the window of the value.
+    pub(crate) copy: Option<String>,
+}
+
+/// The reply to a [`GetRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GetReply {
+    pub(crate) value: Value,
+    /// The remaining milliseconds of the value.
+    pub(crate) ttl: Value,
+    /// The head of the copy, if the request named one.
+    pub(crate) head: Option<Value>,
+    /// The time of the server, if the request named a copy.
+    pub(crate) time: Option<Value>,
+}
 
 impl BatchRequest for GetRequest {
-    /// The value and its remaining milliseconds.
-    type Reply = (Value, Value);
+    type Reply = GetReply;
 
     /// Every `PTTL` is sent before the values. If a value is replaced between the two commands, we
     /// then underestimate its remaining time; the other order could treat an old value as fresh.
     fn encode(batch: &[&Self], context: &StoreContext, values_small: bool) -> Request<'static> {
-        let mut reads = redis::Pipeline::with_capacity(2 * batch.len());
+        let mut reads = redis::Pipeline::with_capacity(3 * batch.len() + 1);
+        if batch.iter().any(|it| it.copy.is_some()) {
+            reads.add_command(redis::cmd("TIME"));
+        }
         // With capacity for the arguments: growing a command is most of the cost of making it.
-        for Self(name) in batch {
-            let mut ttl = Cmd::with_capacity(2, name.len() + 8);
-            ttl.arg("PTTL").arg(name);
+        for Self { value, .. } in batch {
+            let mut ttl = Cmd::with_capacity(2, value.len() + 8);
+            ttl.arg("PTTL").arg(value);
             reads.add_command(ttl);
+        }
+        for copy in batch.iter().filter_map(|it| it.copy.as_ref()) {
+            let mut head = Cmd::with_capacity(4, copy.len() + 32);
+            head.arg("GETRANGE").arg(copy).arg(0).arg(COPY_HEAD - 1);
+            reads.add_command(head);
         }
         // MGET reads a value whole, whatever its length.
         if values_small && batch.len() > 1 {
-            let bytes: usize = batch.iter().map(|it| it.0.len()).sum();
+            let bytes: usize = batch.iter().map(|it| it.value.len()).sum();
             let mut values = Cmd::with_capacity(1 + batch.len(), bytes + 4);
             values.arg("MGET");
-            for Self(name) in batch {
-                values.arg(name);
+            for Self { value, .. } in batch {
+                values.arg(value);
             }
             reads.add_command(values);
         } else {
             // One byte more than the maximum shows that a value is too long.
             let max = context.options.max_payload_bytes;
-            for Self(name) in batch {
+            for Self { value: name, .. } in batch {
                 let mut value = Cmd::with_capacity(4, name.len() + 32);
                 value.arg("GETRANGE").arg(name).arg(0).arg(max);
                 reads.add_command(value);
@@ -58,8 +84,18 @@ impl BatchRequest for GetRequest {
         Request::Pipeline(reads)
     }
 
-    fn decode(mut ttls: Vec<Value>, count: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
-        let mut values = ttls.split_off(count.min(ttls.len()));
+    /// Takes the replies in the order of [`encode`](Self::encode). In a batch either all requests
+    /// name a copy or none does: the requests of one store come from caches with their own options,
+    /// so [`AdaptiveRead`](super::adaptive_read::AdaptiveRead) has a batcher for each of the two.
+    fn decode(replies: Vec<Value>, count: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
+        let mut replies = replies.into_iter().peekable();
+        let time = replies.next_if(|reply| matches!(reply, Value::Array(_)));
+        let ttls: Vec<Value> = replies.by_ref().take(count).collect();
+        let heads: Vec<Value> = match &time {
+            Some(_) => replies.by_ref().take(count).collect(),
+            None => Vec::new(),
+        };
+        let mut values: Vec<Value> = replies.collect();
         // The one reply to MGET.
         if values.len() < count {
             match values.pop() {
@@ -67,75 +103,116 @@ impl BatchRequest for GetRequest {
                 other => drop(other.map(Value::extract_error).transpose()?),
             }
         }
-        Ok(values.into_iter().zip(ttls).collect())
+        let mut heads = heads.into_iter();
+        let reply = |(value, ttl)| GetReply { value, ttl, head: heads.next(), time: time.clone() };
+        Ok(values.into_iter().zip(ttls).map(reply).collect())
     }
 
-    fn reply_bytes((value, _): &Self::Reply) -> usize {
-        value_len(value)
+    fn reply_bytes(reply: &Self::Reply) -> usize {
+        value_len(&reply.value)
     }
 }
 
-/// Reads a value and takes a lease if the value is not fresh.
+/// Reads a value and takes a lease if the key has to be loaded.
 pub(crate) struct GetOrLeaseRequest {
     pub(crate) keys: Keys,
-    pub(crate) options: LeaseRequest,
+    pub(crate) lease_for: Duration,
+    /// The sum of the flags of [`GET_OR_LEASE`].
+    pub(crate) flags: u8,
+}
+
+/// The flags of [`GET_OR_LEASE`].
+pub(crate) mod flag {
+    pub(crate) const REFRESH: u8 = 1;
+    pub(crate) const WITH_WINDOW: u8 = 2;
+    pub(crate) const WITH_MISSING: u8 = 4;
+    pub(crate) const NO_LEASE: u8 = 8;
+}
+
+impl GetOrLeaseRequest {
+    pub(crate) fn new(context: &StoreContext, key: &str, options: LeaseRequest) -> Self {
+        let LeaseRequest { lease_for, refresh, with_window, with_missing } = options;
+        let keys = &context.keys;
+        let keys = if with_window { keys.of(key) } else { keys.without_copy(key) };
+        let flags = if refresh { flag::REFRESH } else { 0 }
+            + if with_window { flag::WITH_WINDOW } else { 0 }
+            + if with_missing { flag::WITH_MISSING } else { 0 };
+        Self { keys, lease_for, flags }
+    }
 }
 
 impl BatchRequest for GetOrLeaseRequest {
-    /// The value, its remaining milliseconds, and the lease; no lease if the value is fresh.
-    type Reply = (Value, Value, Value);
+    /// The items of the reply of [`GET_OR_LEASE`] about one value.
+    type Reply = [Value; 4];
 
     fn encode(batch: &[&Self], context: &StoreContext, values_small: bool) -> Request<'static> {
+        let has_copies = batch.iter().any(|it| !it.keys.copy.is_empty());
         let keys = batch.iter().map(|it| &it.keys);
         let mut call = GET_OR_LEASE.call(keys, context.index_keys(), 128);
         // All keys of the batch differ, so their leases may have one token.
-        call.arg(random_token()).arg(context.options.max_payload_bytes);
+        call.arg(token_start()).arg(context.options.max_payload_bytes);
         call.arg(MAX_BATCH_BYTES).arg(batch.len());
         call.arg(if values_small { VALUES_PER_MGET } else { 1 });
-        let first = batch.first().map(|it| it.options);
-        let differ = batch.iter().any(|it| Some(it.options) != first);
-        for Self { options, .. } in batch.iter().take(if differ { batch.len() } else { 1 }) {
-            call.arg(ttl_millis(options.lease_for)).arg(ttl_millis(options.stale_for));
-            call.arg(u8::from(options.refresh));
+        call.arg(context.keys.prefix_len()).arg(if has_copies { 3 } else { 2 });
+        let options = |it: &&Self| (it.lease_for, it.flags);
+        let first = batch.first().map(options);
+        let differ = batch.iter().any(|it| Some(options(it)) != first);
+        for Self { lease_for, flags, .. } in batch.iter().take(if differ { batch.len() } else { 1 })
+        {
+            call.arg(ttl_millis(*lease_for)).arg(*flags);
         }
         Request::Script(&GET_OR_LEASE, call)
     }
 
     fn decode(replies: Vec<Value>, _: usize, _: bool) -> RedisResult<Vec<Self::Reply>> {
         let mut replies = replies.into_iter();
-        let next = || Some((replies.next()?, replies.next()?, replies.next()?));
+        let next = || Some([replies.next()?, replies.next()?, replies.next()?, replies.next()?]);
         Ok(std::iter::from_fn(next).collect())
     }
 
-    fn must_retry((_, ttl, _): &Self::Reply) -> bool {
+    fn must_retry([_, ttl, ..]: &Self::Reply) -> bool {
         *ttl == Value::Nil
     }
 
-    fn reply_bytes((value, ttl, _): &Self::Reply) -> usize {
-        if *ttl == Value::Int(TOO_LONG) { MAX_BATCH_BYTES } else { value_len(value) }
+    fn reply_bytes([value, ttl, _, window]: &Self::Reply) -> usize {
+        if *ttl == Value::Int(TOO_LONG) {
+            return MAX_BATCH_BYTES;
+        }
+        value_len(value) + value_len(window)
     }
 }
 
-/// Writes a value under its lease.
+/// Writes the result of a load under its lease.
 pub(crate) struct PublishRequest {
     pub(crate) keys: Keys,
     pub(crate) token: String,
-    pub(crate) value: Vec<u8>,
-    pub(crate) ttl: Duration,
+    pub(crate) result: Publication,
 }
 
 impl BatchRequest for PublishRequest {
-    /// Whether the value was written, and whether the request was sent twice: then the first copy
+    /// Whether the result was written, and whether the request was sent twice: then the first copy
     /// may have used up the lease.
     type Reply = (Value, bool);
 
     fn encode(batch: &[&Self], context: &StoreContext, _: bool) -> Request<'static> {
         let keys = batch.iter().map(|it| &it.keys);
-        let bytes = batch.iter().map(|it| it.value.len() + it.token.len() + 24).sum();
+        let bytes = batch.iter().map(|it| it.request_bytes() + it.token.len() + 48).sum();
         let mut call = PUBLISH.call(keys, context.index_keys(), bytes);
         call.arg(batch.len()).arg(context.options.max_entries.unwrap_or(0));
-        for Self { token, value, ttl, .. } in batch {
-            call.arg(token).arg(&**value).arg(ttl_millis(*ttl));
+        let names = &context.keys;
+        call.arg(if names.has_plain_prefix() { &*names.copy_start } else { "" });
+        call.arg(names.prefix_len());
+        for Self { token, result, .. } in batch {
+            call.arg(token);
+            match result {
+                Publication::Value { value, ttl, stale_for } => {
+                    let window = if stale_for.is_zero() { 0 } else { ttl_millis(*stale_for) };
+                    call.arg(&**value).arg(ttl_millis(*ttl)).arg(window);
+                }
+                Publication::Missing { ttl } => {
+                    call.arg("").arg(ttl_millis(*ttl)).arg(-1);
+                }
+            }
         }
         Request::Script(&PUBLISH, call)
     }
@@ -145,11 +222,14 @@ impl BatchRequest for PublishRequest {
     }
 
     fn request_bytes(&self) -> usize {
-        self.value.len()
+        match &self.result {
+            Publication::Value { value, .. } => value.len(),
+            Publication::Missing { .. } => 0,
+        }
     }
 }
 
-/// Deletes a value and its lease.
+/// Deletes a value with its sidecar.
 pub(crate) struct DeleteRequest(pub(crate) Keys);
 
 impl BatchRequest for DeleteRequest {
@@ -164,8 +244,8 @@ impl BatchRequest for DeleteRequest {
             return Request::Script(&DELETE, call);
         }
         let mut delete = redis::cmd(command);
-        for Keys { value, lease } in keys {
-            delete.arg(value).arg(lease);
+        for Keys { value, lease, copy } in keys {
+            delete.arg(value).arg(lease).arg(copy);
         }
         Request::Command(delete)
     }
@@ -177,25 +257,30 @@ impl BatchRequest for DeleteRequest {
 
 /// Combines a value with its remaining milliseconds as Redis reported them. Returns `None` if the
 /// key was missing when Redis was asked for its remaining time.
-pub(crate) fn to_stored_value(value: Vec<u8>, ttl: i64) -> Option<StoredValue> {
+pub(crate) fn to_stored_value(
+    value: Vec<u8>,
+    ttl: i64,
+    stale_for: Duration,
+) -> Option<StoredValue> {
     let ttl = match u64::try_from(ttl) {
         Ok(millis) => Some(Duration::from_millis(millis)),
         // The value never expires.
         Err(_) if ttl == -1 => None,
         Err(_) => return None,
     };
-    Some(StoredValue { value, ttl })
+    Some(StoredValue { value, ttl, stale_for })
 }
 
-/// Returns 128 random bits.
-pub(crate) fn random_token() -> String {
-    format!("{:032x}", fastrand::u128(..))
+/// Returns a random number, the start of a token: Redis appends 12 digits of its time, so that the
+/// token fits 64 bits.
+pub(crate) fn token_start() -> u32 {
+    fastrand::u32(100_000..1_000_000)
 }
 
-/// Returns a time to live in milliseconds, between one millisecond and 100 years: Redis rejects 0,
+/// Returns a time to live in milliseconds, between one millisecond and ten years: Redis rejects 0,
 /// and overflows far beyond.
 pub(crate) fn ttl_millis(ttl: Duration) -> u64 {
-    millis(ttl).clamp(1, 100 * 365 * 24 * 3_600 * 1_000)
+    millis(ttl).clamp(1, 10 * 365 * 24 * 3_600 * 1_000)
 }
 
 fn value_len(value: &Value) -> usize {
@@ -214,7 +299,7 @@ mod tests {
             (-1, Some(None)),
             (-2, None),
         ] {
-            let stored = to_stored_value(vec![1], ttl);
+            let stored = to_stored_value(vec![1], ttl, Duration::ZERO);
             assert_eq!(stored.map(|it| it.ttl), expected, "{ttl}");
         }
     }
@@ -226,6 +311,7 @@ mod tests {
             assert_eq!(GetRequest::decode(reply, 2, false).unwrap(), []);
         }
         let reply = vec![one.clone(), one.clone(), Value::Array(vec![x.clone()])];
-        assert_eq!(GetRequest::decode(reply, 2, false).unwrap(), [(x, one)]);
+        let expected = GetReply { value: x, ttl: one, head: None, time: None };
+        assert_eq!(GetRequest::decode(reply, 2, false).unwrap(), [expected]);
     }
 }

@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | 1. scan the leases, delete those that match | no load that began before can publish any more |
 //! | 2. scan the values, delete those that match | all that was published before is deleted |
+//! | 3. scan the copies, delete those that match | also those of values that have expired |
 //!
-//! Alternatives considered: one scan over both. Refused: a load could publish a value behind the
+//! Alternatives considered: one scan over all. Refused: a load could publish a value behind the
 //! position of the scan and use up its lease before the scan reaches it.
 //!
 //! Redis is asked for the names that begin with the literal part of a pattern, and the matcher of
@@ -15,8 +16,8 @@ use redis::{Cmd, RedisResult, Value};
 
 use super::{
     context::StoreContext,
-    keyspace::Kind,
-    scripts::{COUNT_EXISTING, DELETE_INDEXED},
+    keyspace::{Kind, LEASE_SETS},
+    scripts::index::{COUNT_EXISTING, DELETE_INDEXED},
 };
 use crate::adapters::redis::{
     cluster::SlotMap,
@@ -38,8 +39,10 @@ pub(crate) struct Scanner<'a> {
 enum Source<'a> {
     /// All keys of a node, or of the only server, that match a glob.
     Node(Option<&'a Node>, &'a str),
-    /// The members of a sorted set.
-    Set(&'a str),
+    /// The names of keys in a sorted set.
+    Names(&'a str),
+    /// The keys of the cache in a set, of which each has a lease.
+    Leases(&'a str),
 }
 
 impl Scanner<'_> {
@@ -53,13 +56,21 @@ impl Scanner<'_> {
         let mut was_moving = false;
         for _ in 0..MAX_ROUNDS {
             // mutant one-walk: s/] {/].into_iter().rev() {/
-            for kind in [Kind::Lease, Kind::Value] {
+            for kind in [Kind::Lease, Kind::Value, Kind::Copy] {
+                if with_index && kind == Kind::Lease {
+                    for number in 0..LEASE_SETS {
+                        let set = format!("{}{number}", keys.lease_sets);
+                        self.delete_from(Source::Leases(&set), kind, &pattern).await?;
+                    }
+                    continue;
+                }
                 let (set, glob) = match kind {
-                    Kind::Lease => (&keys.lease_set, keys.glob("__epoch:*")),
-                    Kind::Value => (&keys.index, keys.glob(begin) + "*"),
+                    Kind::Lease => ("", keys.glob("__lease:*")),
+                    Kind::Value => (&*keys.index, keys.glob(begin) + "*"),
+                    Kind::Copy => (&*keys.sidecars, keys.glob("__copy:*")),
                 };
                 if with_index {
-                    self.delete_from(Source::Set(set), kind, &pattern).await?;
+                    self.delete_from(Source::Names(set), kind, &pattern).await?;
                     continue;
                 }
                 for node in slots.nodes() {
@@ -96,27 +107,25 @@ impl Scanner<'_> {
         Ok(size)
     }
 
-    /// Returns false if there is no index, or if values may be missing in it: Redis may have
-    /// evicted it, or another program has put a key of another type in its place. The index never
-    /// expires, so only a server that evicts any key evicts it.
+    /// Returns false if there are no sets of names, or if names may be missing in them: Redis may
+    /// have evicted a set, or another program has put a key of another type in its place. The sets
+    /// of keys with a lease expire, so any server that evicts may evict one.
     async fn has_complete_index(&self) -> bool {
-        let Some(sets) = self.context.index_keys() else { return false };
+        let Some([index, sidecars, leases]) = self.context.index_keys() else { return false };
         let mut questions = redis::pipe();
         questions.cmd("INFO").arg("memory");
-        for set in sets {
-            questions.cmd("TYPE").arg(set);
+        questions.cmd("TYPE").arg(index).cmd("TYPE").arg(sidecars);
+        for number in 0..LEASE_SETS {
+            questions.cmd("TYPE").arg(format!("{leases}{number}"));
         }
         let replies = self.connection.send(&Request::Pipeline(questions)).await;
-        let Ok((info, types)) = replies.and_then(|replies| {
-            let (info, index, leases) = decode::<(String, String, String)>(replies)?;
-            Ok((info, [index, leases]))
-        }) else {
-            return false;
-        };
-        let is_bounded = info_field(&info, "maxmemory").is_none_or(|bytes| bytes != "0");
-        let policy = info_field(&info, "maxmemory_policy").unwrap_or_default();
-        let is_kept = !is_bounded || policy == "noeviction" || policy.starts_with("volatile");
-        is_kept && types.iter().all(|it| matches!(&**it, "zset" | "none"))
+        let Ok(replies) = replies.and_then(decode::<Vec<String>>) else { return false };
+        let Some((info, types)) = replies.split_first() else { return false };
+        let is_bounded = info_field(info, "maxmemory").is_none_or(|bytes| bytes != "0");
+        let policy = info_field(info, "maxmemory_policy").unwrap_or_default();
+        let is_type =
+            |(at, it): (usize, &String)| it == "none" || it == if at < 2 { "zset" } else { "set" };
+        (!is_bounded || policy == "noeviction") && types.iter().enumerate().all(is_type)
     }
 
     /// Deletes the keys of one kind that a source names and a pattern matches.
@@ -128,28 +137,44 @@ impl Scanner<'_> {
     ) -> RedisResult<()> {
         let StoreContext { keys, options, .. } = self.context;
         let command = options.delete_strategy.command();
-        let is_match = |name: &String| {
-            keys.parse(name).is_some_and(|(it, key)| it == kind && pattern.matches(key))
+        let is_match = |name: &String| match source {
+            Source::Leases(_) => pattern.matches(name),
+            Source::Names(_) => keys.parse(name).is_some_and(|(it, key)| {
+                // The set of copies has negative entries too.
+                (it == kind || kind == Kind::Copy && it == Kind::Lease) && pattern.matches(key)
+            }),
+            Source::Node(..) => {
+                keys.parse(name).is_some_and(|(it, key)| it == kind && pattern.matches(key))
+            }
         };
         let mut cursor = Some("0".to_owned());
-        while let Some(mut names) = self.step(source, &mut cursor).await? {
-            names.retain(is_match);
-            for names in names.chunks(options.batch_size.max(1)) {
-                if let Source::Set(set) = source {
-                    let mut call = redis::cmd("EVALSHA");
-                    call.arg(&DELETE_INDEXED.hash).arg(names.len() + 1).arg(set);
-                    call.arg(names).arg(command);
-                    decode::<()>(
-                        self.connection.send(&Request::Script(&DELETE_INDEXED, call)).await?,
-                    )?;
-                    continue;
-                }
-                // The keys of a Cluster are in different slots.
-                let per_command = if self.connection.is_cluster() { 1 } else { names.len() };
-                for names in names.chunks(per_command) {
-                    self.connection.run::<()>(redis::cmd(command).arg(names)).await?;
-                }
+        while let Some(mut members) = self.step(source, &mut cursor).await? {
+            members.retain(is_match);
+            for members in members.chunks(options.batch_size.max(1)) {
+                let (set, names, forget) = match source {
+                    Source::Names(set) => (set, members.to_vec(), "ZREM"),
+                    Source::Leases(set) => {
+                        (set, members.iter().map(|key| keys.lease(key)).collect(), "SREM")
+                    }
+                    Source::Node(..) => {
+                        self.delete_all(command, members).await?;
+                        continue;
+                    }
+                };
+                let mut call = redis::cmd("EVALSHA");
+                call.arg(&DELETE_INDEXED.hash).arg(names.len() + 1).arg(set).arg(&names);
+                call.arg(command).arg(forget).arg(members.len()).arg(members);
+                decode::<()>(self.connection.send(&Request::Script(&DELETE_INDEXED, call)).await?)?;
             }
+        }
+        Ok(())
+    }
+
+    async fn delete_all(&self, command: &str, names: &[String]) -> RedisResult<()> {
+        // The keys of a Cluster are in different slots.
+        let per_command = if self.connection.is_cluster() { 1 } else { names.len().max(1) };
+        for names in names.chunks(per_command) {
+            self.connection.run::<()>(redis::cmd(command).arg(names)).await?;
         }
         Ok(())
     }
@@ -183,15 +208,19 @@ impl Scanner<'_> {
     ) -> RedisResult<Option<Vec<String>>> {
         let Some(from) = cursor.take() else { return Ok(None) };
         let mut command = Cmd::new();
-        // Each member of a set is followed by its score.
+        // Each member of a sorted set is followed by its score.
         let (node, items_per_name) = match source {
             Source::Node(node, glob) => {
                 command.arg("SCAN").arg(from).arg("MATCH").arg(glob);
                 (node, 1)
             }
-            Source::Set(name) => {
-                command.arg("ZSCAN").arg(name).arg(from);
+            Source::Names(set) => {
+                command.arg("ZSCAN").arg(set).arg(from);
                 (None, 2)
+            }
+            Source::Leases(set) => {
+                command.arg("SSCAN").arg(set).arg(from);
+                (None, 1)
             }
         };
         command.arg("COUNT").arg(self.context.options.scan_count);

@@ -19,6 +19,8 @@ pub(crate) enum Change {
         /// In MessagePack.
         value: Arc<[u8]>,
         ttl_ms: Option<u64>,
+        /// The stale window of the value.
+        stale_ms: Option<u64>,
         /// Whether the value was loaded. A value that was set must at least delete the old one.
         prime: bool,
         /// See [`causality`](crate::bus::protocol::causality).
@@ -49,10 +51,11 @@ impl OutgoingBatch {
     pub(crate) fn kind(&self) -> MessageKind<'_> {
         match &self.changes[..] {
             [Change::Pattern(pattern)] => MessageKind::Pattern { pattern },
-            [Change::Value { key, value, ttl_ms, prime, context }] => MessageKind::Set {
+            [Change::Value { key, value, ttl_ms, stale_ms, prime, context }] => MessageKind::Set {
                 keys: vec![key],
                 value,
                 ttl_ms: *ttl_ms,
+                stale_ms: *stale_ms,
                 prime: *prime,
                 context: context.as_deref(),
             },

@@ -26,6 +26,7 @@ fn value(key: &str, value: u8, prime: bool) -> Change {
         key: Arc::from(key),
         value: Arc::new([value]),
         ttl_ms: Some(500),
+        stale_ms: None,
         prime,
         context: None,
     }

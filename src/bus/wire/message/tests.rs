@@ -21,7 +21,7 @@ fn delete(keys: Vec<&str>) -> Message<'_> {
 }
 
 fn set(value: &[u8], ttl_ms: Option<u64>) -> MessageKind<'_> {
-    MessageKind::Set { keys: vec!["k"], value, ttl_ms, prime: false, context: None }
+    MessageKind::Set { keys: vec!["k"], value, ttl_ms, stale_ms: None, prime: false, context: None }
 }
 
 fn samples() -> Vec<Vec<u8>> {
@@ -36,6 +36,7 @@ fn samples() -> Vec<Vec<u8>> {
             keys: vec!["k"],
             value: NIL,
             ttl_ms: None,
+            stale_ms: None,
             prime: true,
             context: Some(b"\x92\xa2i7\x05"),
         },
@@ -145,6 +146,7 @@ fn messages_of_the_typescript_package_are_decoded() {
             keys: vec!["42"],
             value: b"\xd4\0\0",
             ttl_ms: Some(1_500),
+            stale_ms: None,
             prime: false,
             context: None,
         },
