@@ -2,7 +2,7 @@
 //!
 //! This matcher alone decides, so that a pattern means the same in L1, on the bus and in L2. Redis
 //! itself compares the ends of a range as signed bytes on some machines and as unsigned ones on
-//! others, and so is only asked for the names that begin with [`Pattern::literal_prefix`].
+//! others, and so is only asked for the names that begin with the literal part of a pattern.
 //!
 //! Redis matches by backtracking, which takes exponential time for a hostile pattern (quadratic
 //! since Redis 7). This module runs a pattern as a bit-parallel automaton (Baeza-Yates and Gonnet,
@@ -49,11 +49,6 @@ impl Pattern {
             set_bit(&mut loops, state);
         }
         Self { steps: steps.len(), accepts, loops, words }
-    }
-
-    /// Returns the text with which every key begins that a glob matches.
-    pub(crate) fn literal_prefix(glob: &str) -> &str {
-        glob.split(['*', '?', '[', '\\']).next().unwrap_or_default()
     }
 
     /// Returns whether the pattern matches the whole key. Takes one operation on a machine word per
@@ -194,21 +189,6 @@ mod tests {
             for key in no {
                 assert!(!Pattern::new(glob).matches(key), "{glob} should not match {key}");
             }
-        }
-    }
-
-    #[test]
-    fn every_key_that_a_glob_matches_begins_with_its_literal_prefix() {
-        for (glob, prefix) in [
-            ("user:1", "user:1"),
-            ("user:*", "user:"),
-            ("h?llo", "h"),
-            ("[ab]c", ""),
-            (r"a\*b", "a"),
-            ("né]^-x*", "né]^-x"),
-            ("", ""),
-        ] {
-            assert_eq!(Pattern::literal_prefix(glob), prefix, "{glob}");
         }
     }
 

@@ -196,7 +196,8 @@ pub struct StoredValue {
 
 impl StoredValue {
     /// Returns the value as one that a refresh ignores: it may be served for its whole time.
-    pub(crate) fn into_stale(self) -> StaleValue {
+    #[must_use]
+    pub fn into_stale(self) -> StaleValue {
         let Self { value, ttl, stale_for } = self;
         StaleValue { value, usable_for: ttl.unwrap_or(Duration::MAX).saturating_add(stale_for) }
     }

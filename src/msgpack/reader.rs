@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the number of bytes that are not read yet.
+    #[cfg(feature = "wire")]
     #[inline]
     pub(crate) fn bytes_left(&self) -> usize {
         self.rest.len()

@@ -259,7 +259,7 @@ fn every_shape_with_keys_of_every_type_is_read_as_it_was_written() {
                 is_read_in_all_forms(&flat::<K>(random));
                 is_read_in_all_forms(&external::<K>(random));
                 is_read_in_all_forms(&Flattened::<K> {
-                    own: map(random, |random| random.bool()),
+                    own: map(random, fastrand::Rng::bool),
                     inner: Inner {
                         inner_map: map(random, names),
                         inner_names: map(random, |random| map(random, byte)),

@@ -50,7 +50,7 @@ impl Scanner<'_> {
     pub(crate) async fn delete_matching(&self, glob: &str) -> Result<(), BoxError> {
         let pattern = Pattern::new(glob);
         let keys = &self.context.keys;
-        let begin = Pattern::literal_prefix(glob);
+        let begin = literal_start(glob);
         let with_index = self.has_complete_index().await;
         let mut slots = SlotMap::read(self.connection).await?;
         let mut was_moving = false;
@@ -232,5 +232,30 @@ impl Scanner<'_> {
             _ => None,
         });
         Ok(Some(names.collect()))
+    }
+}
+
+/// Returns the text with which every key begins that a glob matches.
+fn literal_start(glob: &str) -> &str {
+    glob.split(['*', '?', '[', '\\']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_that_a_glob_matches_begins_with_its_literal_start() {
+        for (glob, prefix) in [
+            ("user:1", "user:1"),
+            ("user:*", "user:"),
+            ("h?llo", "h"),
+            ("[ab]c", ""),
+            (r"a\*b", "a"),
+            ("né]^-x*", "né]^-x"),
+            ("", ""),
+        ] {
+            assert_eq!(literal_start(glob), prefix, "{glob}");
+        }
     }
 }
