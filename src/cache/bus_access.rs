@@ -59,6 +59,12 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         }
     }
 
+    fn on_foreign_change(&self, name: &str, is_pattern: bool) {
+        if let Some(l2) = &self.l2 {
+            l2.record_foreign_change(name, is_pattern);
+        }
+    }
+
     fn on_peer_retried(&self, name: &str, is_pattern: bool) -> bool {
         self.l2.as_ref().is_none_or(|l2| l2.on_peer_retried(name, is_pattern))
     }

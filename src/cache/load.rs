@@ -111,7 +111,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         match rights.lock {
             Some(LockOutcome::PeerFoundNone) if request.accepts_none => {
                 self.report_hit(&key, Level::L2, true);
-                let ok = LoadOk { value: None, from_l2: true, refused: false };
+                // A follower may have joined after an invalidation that came after the peer's load.
+                let ok = LoadOk { value: None, from_l2: true, refused: true };
                 return load.lead.complete(Ok(ok));
             }
             Some(LockOutcome::TimedOut | LockOutcome::PeerFailed)

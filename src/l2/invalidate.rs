@@ -14,6 +14,7 @@ use super::{
     facade::{BreakerCounts, Failure, L2},
     key_versions::KeyVersions,
     pending_invalidations::{InvalidationWatch, Recorded},
+    store::Store,
     write_outcome::WriteOutcome,
 };
 use crate::{
@@ -92,6 +93,16 @@ impl<V: Send + Sync + 'static> L2<V> {
         let version = versions.and_then(|(all, remote)| all.version_to_delete_too(name, remote));
         self.report_overflow(&self.pending.record_for_peer(name, is_pattern, version));
         self.ensure_retry_task();
+    }
+
+    /// A program that knows nothing of sidecars has changed a key, or the keys that match a glob,
+    /// in the store: their sidecars must go before the keys are read there again.
+    pub(crate) fn record_foreign_change(self: &Arc<Self>, name: &str, is_pattern: bool) {
+        let uses_sidecars = self.with_windows || self.with_missing;
+        if uses_sidecars && (is_pattern || self.rejection(name).is_none()) {
+            self.report_overflow(&self.pending.record_sidecars(name, is_pattern));
+            self.ensure_retry_task();
+        }
     }
 
     /// A peer's retry has brought an invalidation to the store. Returns whether it is pending here,
@@ -177,6 +188,20 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.call_with(counts, glob, limit, |store| store.delete_matching(&pattern)).await
     }
 
+    async fn remove_sidecars(&self, name: &str, is_pattern: bool) -> Result<(), Failure> {
+        let names = match &self.versions {
+            None => vec![name.to_owned()],
+            Some(_) if is_pattern => vec![KeyVersions::glob(name)],
+            Some(versions) => versions.names_to_delete(name, None),
+        };
+        let limit = if is_pattern { self.limits.pattern } else { self.limits.write };
+        for stored in &names {
+            let remove = |store| Store::delete_sidecars(store, stored, is_pattern);
+            self.call_with(BreakerCounts::None, name, limit, remove).await?;
+        }
+        Ok(())
+    }
+
     /// Starts the task that retries pending invalidations, unless none is pending or the task
     /// runs already. The task ends when none is pending any more, or with the cache.
     ///
@@ -214,7 +239,9 @@ impl<V: Send + Sync + 'static> L2<V> {
     async fn retry_pending(&self) -> Result<(), Failure> {
         let mut failures = 0;
         while let Some(next) = self.pending.next() {
-            let removed = if next.is_pattern {
+            let removed = if next.keeps_values {
+                self.remove_sidecars(&next.name, next.is_pattern).await
+            } else if next.is_pattern {
                 // No caller waits for it, and the usual limit may be too short for it each time.
                 let factor = 10 << next.failures.min(MAX_DOUBLINGS);
                 let limit = self.limits.pattern.saturating_mul(factor);

@@ -55,6 +55,8 @@ pub(crate) struct PendingInvalidation {
     pub(crate) rebroadcast: Rebroadcast,
     /// A further version of the key to remove.
     pub(super) version: Option<u64>,
+    /// Only sidecars are removed: a program that knows nothing of them has changed the values.
+    pub(super) keeps_values: bool,
     /// How often its retry has failed.
     pub(super) failures: u32,
     number: u64,
@@ -130,7 +132,7 @@ impl InvalidationWatch {
 
 impl PendingInvalidations {
     pub(super) fn record(&self, name: &str, is_pattern: bool) -> Recorded {
-        self.add(name, is_pattern, Rebroadcast::AtOnce, None)
+        self.add(PendingInvalidation::new(name, is_pattern, Rebroadcast::AtOnce))
     }
 
     /// Records an invalidation of a peer. `version` is a further version of the key to remove.
@@ -140,35 +142,38 @@ impl PendingInvalidations {
         is_pattern: bool,
         version: Option<u64>,
     ) -> Recorded {
-        self.add(name, is_pattern, Rebroadcast::UnlessPeerDoes, version)
+        let new = PendingInvalidation::new(name, is_pattern, Rebroadcast::UnlessPeerDoes);
+        self.add(PendingInvalidation { version, ..new })
     }
 
-    fn add(
-        &self,
-        name: &str,
-        is_pattern: bool,
-        rebroadcast: Rebroadcast,
-        version: Option<u64>,
-    ) -> Recorded {
+    /// Records that the sidecar of a key, or of all keys that match a glob, must go.
+    pub(super) fn record_sidecars(&self, name: &str, is_pattern: bool) -> Recorded {
+        let new = PendingInvalidation::new(name, is_pattern, Rebroadcast::Never);
+        self.add(PendingInvalidation { keeps_values: true, ..new })
+    }
+
+    fn add(&self, new: PendingInvalidation) -> Recorded {
         let state = &mut *self.state.lock();
-        let new = PendingInvalidation::new(name, is_pattern, rebroadcast);
-        let pending = match state.remove(name, is_pattern) {
-            None => PendingInvalidation { version, ..new },
+        let is_all = new.is_pattern && &*new.name == ALL;
+        let pending = match state.remove(&new.name, new.is_pattern) {
+            None => new,
             Some(known) => PendingInvalidation {
-                rebroadcast: known.rebroadcast.max(rebroadcast),
-                version: version.or(known.version),
+                rebroadcast: known.rebroadcast.max(new.rebroadcast),
+                version: new.version.or(known.version),
+                keeps_values: known.keeps_values && new.keeps_values,
                 ..known
             },
         };
         let number = state.push(pending);
-        let is_all = is_pattern && name == ALL;
         let is_overflow = state.keys.len() > MAX_KEYS || state.patterns.len() > MAX_PATTERNS;
         if is_all || is_overflow {
-            let replaced = state.queue.values();
-            let all = replaced.fold(PendingInvalidation::new(ALL, true, rebroadcast), |all, it| {
-                let (rebroadcast, since) =
-                    (all.rebroadcast.max(it.rebroadcast), all.since.min(it.since));
-                PendingInvalidation { rebroadcast, since, ..all }
+            let none = PendingInvalidation::new(ALL, true, Rebroadcast::Never);
+            let none = PendingInvalidation { keeps_values: true, ..none };
+            let all = state.queue.values().fold(none, |all, it| PendingInvalidation {
+                rebroadcast: all.rebroadcast.max(it.rebroadcast),
+                since: all.since.min(it.since),
+                keeps_values: all.keeps_values && it.keeps_values,
+                ..all
             });
             state.keys.clear();
             state.patterns.clear();
@@ -277,7 +282,8 @@ impl PendingInvalidations {
 impl PendingInvalidation {
     fn new(name: &str, is_pattern: bool, rebroadcast: Rebroadcast) -> Self {
         let (name, number, since) = (Arc::from(name), 0, u64::MAX);
-        Self { name, is_pattern, rebroadcast, version: None, failures: 0, number, since }
+        let (version, keeps_values, failures) = (None, false, 0);
+        Self { name, is_pattern, rebroadcast, version, keeps_values, failures, number, since }
     }
 }
 

@@ -70,7 +70,7 @@ impl NamedLease {
 /// The longest time for which a lease is requested. A load that takes longer extends its lease, so
 /// that the lease of a load whose instance died is soon gone. (Redis keeps a lease for up to 25 %
 /// longer.)
-const MAX_LEASE: Duration = Duration::from_secs(32);
+pub(super) const MAX_LEASE: Duration = Duration::from_secs(32);
 
 /// A decoded value of the store.
 enum Decoded<V> {

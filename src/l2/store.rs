@@ -108,6 +108,13 @@ pub trait Store: Send + Sync + 'static {
     /// of which only a sidecar is left.
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
 
+    /// Removes the sidecar of a key, or of all keys that match a Redis glob, and keeps the values:
+    /// a program that knows nothing of sidecars has changed the values itself. The default deletes
+    /// the values too.
+    fn delete_sidecars<'a>(&'a self, name: &'a str, is_pattern: bool) -> StoreFuture<'a, ()> {
+        if is_pattern { self.delete_matching(name) } else { self.delete(name) }
+    }
+
     /// Removes value and stale copy of a key if one of them equals `value`; its leases stay. The
     /// cache removes bytes this way that it could not decode.
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()>;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     facade::{BreakerCounts, Failure, L2},
-    read::NamedLease,
+    read::{MAX_LEASE, NamedLease},
     store::Publication,
     write_outcome::WriteOutcome,
 };
@@ -80,7 +80,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         result: Publication,
     ) -> Result<WriteOutcome, Failure> {
         // Twice the longest time of the publication.
-        let lease_for = self.limits.write.saturating_mul(2);
+        let lease_for = self.limits.write.saturating_mul(2).min(MAX_LEASE);
         if self.versions.is_some() {
             // A peer that is at another version must not continue to read the old value.
             self.remove_key(key, BreakerCounts::All).await?;

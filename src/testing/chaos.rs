@@ -92,6 +92,7 @@ impl<S: Store> Store for ChaosStore<S> {
         fn acquire_write_lease(key: &'a str, lease_for: Duration) -> Option<Lease>;
         fn delete(key: &'a str) -> ();
         fn delete_matching(pattern: &'a str) -> ();
+        fn delete_sidecars(name: &'a str, is_pattern: bool) -> ();
         fn delete_if_equals(key: &'a str, value: &'a [u8]) -> ();
         fn size() -> u64;
         fn lock(

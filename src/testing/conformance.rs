@@ -153,8 +153,17 @@ impl Check<'_> {
 
     async fn every_change_removes_the_copy(&self) {
         let key = "conformance:copy:{}";
-        for change in ["delete", "delete_matching", "delete_if_equals", "write", "missing", "none"]
-        {
+        let changes = [
+            "delete",
+            "delete_matching",
+            "delete_if_equals",
+            "sidecar",
+            "sidecars",
+            "write",
+            "missing",
+            "none",
+        ];
+        for change in changes {
             self.write_with_copy(key, "1", SHORT, LONG).await;
             sleep(SHORT * 2).await;
             match change {
@@ -165,6 +174,8 @@ impl Check<'_> {
                 "delete_if_equals" => {
                     self.store.delete_if_equals(key, b"1").await.expect("delete_if_equals");
                 }
+                "sidecar" => self.store.delete_sidecars(key, false).await.expect("sidecar"),
+                "sidecars" => self.store.delete_sidecars(key, true).await.expect("sidecars"),
                 "write" => self.write(key, "2", SHORT).await,
                 "missing" => {
                     let lease = self.lease(key, LONG).await;

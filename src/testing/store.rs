@@ -277,6 +277,17 @@ impl Store for SharedStore {
         })
     }
 
+    fn delete_sidecars<'a>(&'a self, name: &'a str, is_pattern: bool) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| {
+            let pattern = is_pattern.then(|| Pattern::new(name));
+            let is_kept =
+                |key: &str| pattern.as_ref().map_or(key != name, |pattern| !pattern.matches(key));
+            state.leases.retain(|key, _| is_kept(key));
+            state.copies.retain(|key, _| is_kept(key));
+            state.missing.retain(|key, _| is_kept(key));
+        })
+    }
+
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
         self.operate(move |state, _| {
             let in_value = state.values.get(key).is_some_and(|kept| kept.value == value);

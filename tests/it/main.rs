@@ -21,6 +21,7 @@ mod events;
 mod faults;
 mod fences;
 mod fleet;
+mod foreign_changes;
 mod get_or_set_table;
 mod globs;
 mod key_versions;

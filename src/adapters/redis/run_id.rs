@@ -87,7 +87,7 @@ impl RunIds {
         }
         // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {
-            Scanner { connection, context }.delete_matching("*").await?;
+            Scanner { connection, context }.delete_matching("*", false).await?;
         }
         if let Some(current) = to_store {
             let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();

@@ -27,6 +27,10 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// of this instance has succeeded. `generation` is the publisher's of the key.
     fn record_pending(&self, name: &str, is_pattern: bool, generation: Option<u64>);
 
+    /// A peer that knows nothing of sidecars, one of the TypeScript package, has changed a key, or
+    /// the keys that match a Redis glob, in L2.
+    fn on_foreign_change(&self, name: &str, is_pattern: bool);
+
     /// A peer's retry has brought this invalidation to L2. Returns whether L1 can have no value
     /// that was read from L2 before that, because the invalidation is pending here.
     fn on_peer_retried(&self, name: &str, is_pattern: bool) -> bool;

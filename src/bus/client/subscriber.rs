@@ -220,6 +220,12 @@ impl BusClient {
             // mutant peer-pending: remove
             pattern.iter().for_each(|pattern| sink.record_pending(pattern, true, None));
         }
+        // Before L1 forgets the key: else the next read may find an old sidecar in L2.
+        if message.stamp.is_none() {
+            // mutant foreign-sidecar: remove
+            keys.iter().for_each(|key| sink.on_foreign_change(key, false));
+            pattern.iter().for_each(|pattern| sink.on_foreign_change(pattern, true));
+        }
         // Before L1 forgets the key: the next read looks in L2 under the name of this generation.
         if let ([key], Some(generation)) = (keys, generation) {
             // mutant counts: remove

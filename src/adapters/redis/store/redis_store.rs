@@ -8,7 +8,7 @@ use super::{
     adaptive_read::AdaptiveRead,
     batch::{BatchRequest, Batcher},
     context::StoreContext,
-    keyspace::INTERNAL,
+    keyspace::{INTERNAL, Keys},
     requests::{DeleteRequest, PublishRequest, token_start, ttl_millis},
     scan::Scanner,
     scripts::{
@@ -205,7 +205,22 @@ impl Store for RedisStore {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
             let (connection, _) = &handle.get(0).await?;
-            let deleted = Scanner { connection, context }.delete_matching(pattern).await;
+            let deleted = Scanner { connection, context }.delete_matching(pattern, false).await;
+            deleted.inspect_err(|_| handle.report_failure())
+        })
+    }
+
+    fn delete_sidecars<'a>(&'a self, name: &'a str, is_pattern: bool) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let RequestSender { context, handle } = &*self.sender;
+            if !is_pattern {
+                let Keys { lease, copy, .. } = context.keys.of(name);
+                let mut delete = redis::cmd(context.options.delete_strategy.command());
+                delete.arg(lease).arg(copy);
+                return self.sender.send(Request::Command(delete)).await;
+            }
+            let (connection, _) = &handle.get(0).await?;
+            let deleted = Scanner { connection, context }.delete_matching(name, true).await;
             deleted.inspect_err(|_| handle.report_failure())
         })
     }

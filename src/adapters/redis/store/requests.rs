@@ -210,7 +210,8 @@ impl BatchRequest for PublishRequest {
                     call.arg(&**value).arg(ttl_millis(*ttl)).arg(window);
                 }
                 Publication::Missing { ttl } => {
-                    call.arg("").arg(ttl_millis(*ttl)).arg(-1);
+                    let ttl = if ttl.is_zero() { 0 } else { ttl_millis(*ttl) };
+                    call.arg("").arg(ttl).arg(-1);
                 }
             }
         }

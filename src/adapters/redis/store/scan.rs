@@ -46,8 +46,12 @@ enum Source<'a> {
 }
 
 impl Scanner<'_> {
-    /// Deletes all values that match a glob, and their leases.
-    pub(crate) async fn delete_matching(&self, glob: &str) -> Result<(), BoxError> {
+    /// Deletes all values that match a glob, with their sidecars; or the sidecars only.
+    pub(crate) async fn delete_matching(
+        &self,
+        glob: &str,
+        sidecars_only: bool,
+    ) -> Result<(), BoxError> {
         let pattern = Pattern::new(glob);
         let keys = &self.context.keys;
         let begin = literal_start(glob);
@@ -57,6 +61,9 @@ impl Scanner<'_> {
         for _ in 0..MAX_ROUNDS {
             // mutant one-walk: s/] {/].into_iter().rev() {/
             for kind in [Kind::Lease, Kind::Value, Kind::Copy] {
+                if sidecars_only && kind == Kind::Value {
+                    continue;
+                }
                 if with_index && kind == Kind::Lease {
                     for number in 0..LEASE_SETS {
                         let set = format!("{}{number}", keys.lease_sets);

@@ -36,7 +36,9 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
     UNLOCK = "
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
-redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[1], 'PX', 1000)
+if redis.pcall('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[1], 'PX', 1000).err then
+  return redis.call('DEL', KEYS[1])
+end
 return 1
 ";
 }

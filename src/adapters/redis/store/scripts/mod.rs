@@ -95,7 +95,9 @@ impl Script {
         call.arg("EVALSHA").arg(&self.hash).arg(count + index_keys.len());
         let values = keys.clone().map(|it| &*it.value);
         let leases = keys.clone().map(|it| &*it.lease);
-        let copies = keys.map(|it| &*it.copy).filter(|_| has_copies);
+        // A request of a cache without fail-safe among others has no name for a copy.
+        let copies = keys.map(|it| if it.copy.is_empty() { &*it.value } else { &*it.copy });
+        let copies = copies.filter(|_| has_copies);
         for key in values.chain(leases).chain(copies).chain(index_keys.iter().copied()) {
             call.arg(key);
         }
