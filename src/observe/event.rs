@@ -1,4 +1,4 @@
-//! The events of a cache, with the names that the TypeScript package uses.
+//! The events of a cache, with the names of the TypeScript package where it has the event.
 
 use std::{fmt, time::Duration};
 
@@ -46,8 +46,8 @@ impl fmt::Display for StaleReason {
 /// An error of L2 or of the bus.
 type Cause<'a> = &'a (dyn std::error::Error + Send + Sync + 'static);
 
-/// Declares [`Event`]. Each row is a variant after the name that the TypeScript package uses; `of
-/// key` marks the events that concern exactly one key.
+/// Declares [`Event`]. Each row is a variant after the name of the event, that of the TypeScript
+/// package where it has the event; `of key` marks the events that concern exactly one key.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:literal $(of $key:ident)? => $variant:ident { $($fields:tt)* })*) => {
         /// Something that happened in a cache, for the handlers that
@@ -67,7 +67,8 @@ macro_rules! events {
         }
 
         impl Event<'_> {
-            /// Returns the name that the TypeScript package uses, for metrics and logs.
+            /// Returns the name for metrics and logs: that of the TypeScript package, where it has
+            /// the event.
             #[must_use]
             pub fn name(&self) -> &'static str {
                 match self {
