@@ -81,7 +81,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the number of bytes that are not read yet.
-    #[cfg(feature = "wire")]
     #[inline]
     pub(crate) fn bytes_left(&self) -> usize {
         self.rest.len()
@@ -158,7 +157,7 @@ impl<'a> Reader<'a> {
 
     /// Returns an error unless all bytes are read.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
+        if self.bytes_left() == 0 { Ok(()) } else { Err(Malformed::Trailing) }
     }
 
     fn extension(&mut self, length: u32) -> Result<Token<'a>, Malformed> {
