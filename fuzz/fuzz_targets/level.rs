@@ -15,7 +15,8 @@ use std::{
 
 use lazy_layers_cache::{
     DistributedLock, FailSafe, L2Options, LazyLayersCache, Lease, LeaseRequest, LeaseResponse,
-    Store, StoreFuture, StoredValue, WireCodec, testing::TokioClock,
+    LoadEnd, LockResponse, NegativeCache, Publication, Store, StoreFuture, StoredValue, WireCodec,
+    testing::TokioClock,
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -44,7 +45,8 @@ impl AnyStore {
     fn stored(&self) -> StoredValue {
         let length = usize::from(self.byte());
         let value = (0..length).map(|_| self.byte()).collect();
-        StoredValue { value, ttl: (self.byte() % 3 > 0).then(|| self.span()) }
+        let ttl = (self.byte() % 3 > 0).then(|| self.span());
+        StoredValue { value, ttl, stale_for: self.span() }
     }
 
     fn answer<'a, T: Send + 'a>(&'a self, answer: impl FnOnce(&Self) -> T) -> StoreFuture<'a, T> {
@@ -61,27 +63,26 @@ impl AnyStore {
 }
 
 impl Store for AnyStore {
-    fn get<'a>(&'a self, _: &'a str) -> StoreFuture<'a, Option<StoredValue>> {
+    fn get<'a>(&'a self, _: &'a str, _: bool) -> StoreFuture<'a, Option<StoredValue>> {
         self.answer(|any| (any.byte() % 3 > 0).then(|| any.stored()))
     }
 
     fn get_or_lease<'a>(&'a self, _: &'a str, _: LeaseRequest) -> StoreFuture<'a, LeaseResponse> {
-        self.answer(|any| match any.byte() % 2 {
+        self.answer(|any| match any.byte() % 3 {
             0 => LeaseResponse::Fresh(any.stored()),
+            1 => LeaseResponse::Missing(any.span()),
             _ => LeaseResponse::Load {
                 lease: (any.byte() % 2 == 0).then(|| Lease::new("x")),
-                stale: (any.byte() % 2 == 0).then(|| any.stored()),
+                stale: (any.byte() % 2 == 0).then(|| any.stored().into_stale()),
             },
         })
     }
 
-    fn publish<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a Lease,
-        _: Vec<u8>,
-        _: Duration,
-    ) -> StoreFuture<'a, bool> {
+    fn extend_lease<'a>(&'a self, _: &'a str, _: &'a Lease, _: Duration) -> StoreFuture<'a, bool> {
+        self.answer(|any| any.byte() % 2 == 0)
+    }
+
+    fn publish<'a>(&'a self, _: &'a str, _: &'a Lease, _: Publication) -> StoreFuture<'a, bool> {
         self.answer(|any| any.byte() % 2 == 0)
     }
 
@@ -109,15 +110,26 @@ impl Store for AnyStore {
         self.answer(|any| u64::MAX >> (any.byte() % 64))
     }
 
-    fn lock<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
-        self.answer(|any| any.byte() % 2 == 0)
+    fn lock<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        _: Duration,
+        _: Option<&'a str>,
+    ) -> StoreFuture<'a, LockResponse> {
+        self.answer(|any| match any.byte() % 4 {
+            0 => LockResponse::HeldBy("another".into()),
+            1 => LockResponse::Released(LoadEnd::Failed),
+            2 => LockResponse::Released(LoadEnd::Missing(Lease::new("x"))),
+            _ => LockResponse::Acquired,
+        })
     }
 
     fn extend<'a>(&'a self, _: &'a str, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
         self.answer(|any| any.byte() % 2 == 0)
     }
 
-    fn unlock<'a>(&'a self, _: &'a str, _: &'a str) -> StoreFuture<'a, ()> {
+    fn unlock<'a>(&'a self, _: &'a str, _: &'a str, _: Option<LoadEnd>) -> StoreFuture<'a, ()> {
         self.answer(|_| ())
     }
 }
@@ -132,6 +144,9 @@ fuzz_target!(|bytes: &[u8]| {
             .l2_options(L2Options::default().versioning(mode & 1 > 0));
         if mode & 2 > 0 {
             builder = builder.fail_safe(FailSafe::enabled());
+        }
+        if mode & 8 > 0 {
+            builder = builder.negative_cache(NegativeCache::enabled());
         }
         if mode & 4 > 0 {
             builder = builder.distributed_lock(DistributedLock::enabled());

@@ -134,7 +134,9 @@ impl<V: Send + Sync + 'static> L2<V> {
                         }
                     }
                 }
-                Ok(LeaseResponse::Missing(ttl)) => return LoadStart::Missing(ttl),
+                Ok(LeaseResponse::Missing(ttl)) if with_missing => return LoadStart::Missing(ttl),
+                // A store that breaks its contract.
+                Ok(LeaseResponse::Missing(_)) => break,
                 Ok(LeaseResponse::Load { lease, stale }) => {
                     let held = stale.is_some();
                     let mut copy = None;
