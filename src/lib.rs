@@ -116,8 +116,8 @@ pub use crate::adapters::tls::TlsOptions;
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits};
 pub use crate::{
     bus::{
-        BusProbe, Delivery, EventBus, LocalTransport, MessageStream, Subscribed, Transport,
-        TransportFuture,
+        BusProbe, Delivery, EventBus, LocalTransport, MessageRefused, MessageStream, Prober,
+        Subscribed, Transport, TransportFuture,
     },
     cache::{
         BusEffect, CacheBuilder, DeleteAck, GetOrSet, GetOrSetFuture, Guarantees, L1Effect,

@@ -29,6 +29,8 @@ struct Inner {
 impl LocalTransport {
     /// The default number of messages that a subscriber may fall behind.
     pub const CAPACITY: usize = 10_000;
+    /// The most bytes of the messages that a subscriber may fall behind: 32 MiB.
+    pub const MAX_BYTES: usize = 32 << 20;
 
     /// Creates a bus with queues of [`CAPACITY`](Self::CAPACITY) messages.
     #[must_use]
@@ -81,11 +83,12 @@ impl Transport for LocalTransport {
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let inbox = Inbox::with_capacity(self.0.capacity);
+            let inbox = Inbox::bounded(self.0.capacity, Self::MAX_BYTES);
             let mut inboxes = self.0.inboxes.lock();
             inboxes.retain(|inbox| inbox.strong_count() > 0);
             inboxes.push(Arc::downgrade(&inbox));
-            Ok(Subscribed { messages: Box::new(inbox), resumed: false })
+            let (messages, prober) = (Box::new(Arc::clone(&inbox)), Box::new(inbox));
+            Ok(Subscribed { messages, prober, resumed: false })
         })
     }
 

@@ -14,5 +14,7 @@ pub(crate) use self::client::{
 pub use self::{
     event_bus::{BusProbe, EventBus},
     local::LocalTransport,
-    transport::{Delivery, MessageStream, Subscribed, Transport, TransportFuture},
+    transport::{
+        Delivery, MessageRefused, MessageStream, Prober, Subscribed, Transport, TransportFuture,
+    },
 };

@@ -1,6 +1,6 @@
 //! The contract of transports, which carry messages between instances as bytes.
 
-use std::pin::Pin;
+use std::{fmt, pin::Pin};
 
 use crate::error::BoxError;
 
@@ -12,7 +12,8 @@ pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError
 /// | a transport | |
 /// | --- | --- |
 /// | may | reorder messages, and deliver one twice: the cache recognises each by its id |
-/// | must | deliver an instance's own messages to it too: by them an instance notices that it receives nothing |
+/// | must | deliver an instance's own messages to it too |
+/// | must | deliver a [probe](Prober::send) only after all messages that were published before it: L1 is trusted because of probes |
 /// | must | report a loss, by [`Delivery::Gap`], [`Delivery::Closed`] or an error, never lose a message silently |
 /// | must not | reconnect or retry: the cache subscribes again, and knows what it may have missed |
 ///
@@ -24,10 +25,28 @@ pub trait Transport: Send + Sync + 'static {
     /// Publishes a message. Each transport documents the guarantee of a publish that has returned;
     /// it is never that peers have received the message.
     ///
+    /// # Errors
+    ///
+    /// Return a boxed [`MessageRefused`] if the broker would refuse the same bytes again: the cache
+    /// then publishes a smaller message instead. After any other error it publishes the same one
+    /// again.
+    ///
     /// # Cancel safety
     ///
     /// The message may or may not have been sent.
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()>;
+
+    /// Sends a beacon: a message that only says how far its publisher is. The subscriptions of all
+    /// instances deliver it as a [`Delivery::Message`], possibly before messages that were
+    /// published earlier. It may be lost. It should travel where nothing is stored, and where
+    /// instances of the TypeScript package do not read. Default: [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    ///
+    /// The beacon may or may not have been sent.
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.publish(beacon)
+    }
 
     /// Whether [`publish`](Self::publish) never waits. Then the cache publishes in the caller's
     /// task, which saves a task switch. Default: false.
@@ -58,9 +77,25 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Subscribed {
     /// The messages it receives.
     pub messages: Box<dyn MessageStream>,
+    /// Sends the probes that come back in `messages`.
+    pub prober: Box<dyn Prober>,
     /// Whether it continues exactly where the last subscription of this transport ended, so that no
     /// message in between was lost. `false` if that is not known.
     pub resumed: bool,
+}
+
+/// Sends the probes of one subscription. A probe that comes back shows that the subscriber is not
+/// behind: it has processed all messages that were published before the probe was sent.
+pub trait Prober: Send + Sync {
+    /// Sends a probe, which only its own subscription delivers, as [`Delivery::Probe`] with this
+    /// number: after every message that any instance had published before this call, as far as
+    /// the broker orders them. A probe may be lost. It takes the way of the messages of its
+    /// instance, and the broker stores it no longer than the subscription lasts.
+    ///
+    /// # Cancel safety
+    ///
+    /// The probe may or may not have been sent.
+    fn send(&self, number: u64) -> TransportFuture<'_, ()>;
 }
 
 /// A subscription. Dropping it ends it.
@@ -80,9 +115,35 @@ pub trait MessageStream: Send {
 pub enum Delivery {
     /// A message, as it was published.
     Message(Vec<u8>),
+    /// A probe of this subscription, with its number.
+    Probe(u64),
     /// Messages were lost, or may have been: a queue overflowed, or a connection broke. Nobody
     /// knows which ones, so the cache must assume that any key was invalidated.
     Gap,
     /// The subscription has ended. More messages may be lost until the next one begins.
     Closed,
+}
+
+/// The error of a [`publish`](Transport::publish) whose message the broker would refuse again: the
+/// message is too large, or a permission or a policy of the broker forbids it.
+#[derive(Debug)]
+pub struct MessageRefused(BoxError);
+
+impl MessageRefused {
+    /// `reason` names what the broker refuses, and the fix if it is known.
+    pub fn new(reason: impl Into<BoxError>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for MessageRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the broker refuses the message: {}", self.0)
+    }
+}
+
+impl std::error::Error for MessageRefused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Delivery, MessageStream, Subscribed, Transport, TransportFuture},
+    bus::{Delivery, MessageStream, Prober, Subscribed, Transport, TransportFuture},
     error::BoxError,
     resilience::run_until,
 };
@@ -71,8 +71,8 @@ struct Subscription {
 
 #[derive(Default)]
 struct Arriving {
-    /// Messages by the time of their arrival, then in the order of sending.
-    messages: BTreeMap<(Instant, u64), Vec<u8>>,
+    /// Messages and probes by the time of their arrival, then in the order of sending.
+    queue: BTreeMap<(Instant, u64), Delivery>,
     is_cut: bool,
 }
 
@@ -124,7 +124,7 @@ impl SharedBus {
         BusLink { bus: self.clone(), number: state.links, state: Arc::default() }
     }
 
-    /// Returns how many messages were published so far, beacons included.
+    /// Returns how many messages were published so far, beacons and probes included.
     #[must_use]
     pub fn published(&self) -> u64 {
         self.0.lock().published
@@ -199,7 +199,8 @@ impl State {
             for copy in 0..copies {
                 let delay = delay.unwrap_or_else(|| faults.longest_delay.mul_f64(random.f64()));
                 let arrival = (Instant::now() + delay, *published * 2 + copy);
-                subscription.state.lock().messages.insert(arrival, message.to_vec());
+                let message = Delivery::Message(message.to_vec());
+                subscription.state.lock().queue.insert(arrival, message);
             }
             subscription.changed.notify_waiters();
         }
@@ -233,7 +234,9 @@ impl Transport for BusLink {
             let subscription = Arc::new(Subscription::default());
             let weak = Arc::downgrade(&subscription);
             self.bus.0.lock().subscriptions.push((self.number, weak));
-            Ok(Subscribed { messages: Box::new(subscription), resumed: false })
+            let prober = LinkProber { link: self.clone(), subscription: Arc::clone(&subscription) };
+            let (messages, prober) = (Box::new(subscription), Box::new(prober));
+            Ok(Subscribed { messages, prober, resumed: false })
         })
     }
 
@@ -243,6 +246,37 @@ impl Transport for BusLink {
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// Probes suffer the faults of messages from the link to itself, but overtake no message.
+struct LinkProber {
+    link: BusLink,
+    subscription: Arc<Subscription>,
+}
+
+impl Prober for LinkProber {
+    fn send(&self, number: u64) -> TransportFuture<'_, ()> {
+        Box::pin(async move {
+            self.link.ready().await?;
+            let bus = &mut *self.link.bus.0.lock();
+            if bus.random.f64() < bus.faults.fails {
+                return Err("the probe failed by a fault".into());
+            }
+            let is_lost = bus.random.f64() < bus.faults.loses;
+            if is_lost || bus.deaf.contains(&self.link.number) {
+                return Ok(());
+            }
+            bus.published += 1;
+            let mut state = self.subscription.state.lock();
+            let delay = bus.faults.longest_delay.mul_f64(bus.random.f64());
+            let last = state.queue.last_key_value().map(|((arrival, _), _)| *arrival);
+            let arrival = last.into_iter().fold(Instant::now() + delay, Instant::max);
+            state.queue.insert((arrival, bus.published * 2), Delivery::Probe(number));
+            drop(state);
+            self.subscription.changed.notify_waiters();
+            Ok(())
+        })
     }
 }
 
@@ -257,10 +291,8 @@ impl Subscription {
                     return Delivery::Closed;
                 }
                 let now = Instant::now();
-                match state.messages.first_entry() {
-                    Some(first) if first.key().0 <= now => {
-                        return Delivery::Message(first.remove());
-                    }
+                match state.queue.first_entry() {
+                    Some(first) if first.key().0 <= now => return first.remove(),
                     first => first.map(|first| first.key().0),
                 }
             };

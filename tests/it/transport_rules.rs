@@ -81,14 +81,12 @@ impl Transport for Faulty {
                 Fault::FirstSubscriptionResumes => true,
                 _ => false,
             };
-            let messages = match self.fault {
-                Fault::SubscribesTooLate => None,
-                _ => Some(self.bus.subscribe().await?.messages),
-            };
+            let Subscribed { messages, prober, .. } = self.bus.subscribe().await?;
+            let messages = (self.fault != Fault::SubscribesTooLate).then_some(messages);
             let (bus, fault, own) = (self.bus.clone(), self.fault, Arc::clone(&self.own));
             let messages =
                 FaultyMessageStream { bus, messages, fault, own, behind: VecDeque::new() };
-            Ok(Subscribed { messages: Box::new(messages), resumed })
+            Ok(Subscribed { messages: Box::new(messages), prober, resumed })
         })
     }
 

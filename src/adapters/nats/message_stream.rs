@@ -30,7 +30,7 @@ impl NatsMessageStream {
         options: &NatsOptions,
     ) -> Result<Self, BoxError> {
         let subscriber = connection.client()?.subscribe(options.subject.clone()).await?;
-        let inbox = Inbox::with_capacity(options.queue_capacity);
+        let inbox = Inbox::bounded(options.queue_capacity, 32 << 20);
         let reading = read(subscriber, connection.liveness.clone(), Arc::clone(&inbox));
         let reader = AbortOnDrop::spawn(&runtime()?, reading);
         Ok(Self { inbox, _reader: reader, _connection: connection })

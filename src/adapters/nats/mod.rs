@@ -87,7 +87,11 @@ impl Transport for NatsTransport {
             timeout_named(self.options.connection.connect_timeout, "subscribe", async {
                 let stream = NatsMessageStream::open(connection.clone(), &self.options).await?;
                 connection.barrier().await?;
-                Ok(Subscribed { messages: Box::new(stream), resumed: false })
+                Ok(Subscribed {
+                    messages: Box::new(stream),
+                    prober: Box::new(crate::adapters::no_prober::NoProber),
+                    resumed: false,
+                })
             })
             .await
         })

@@ -163,7 +163,11 @@ impl Transport for RabbitMqTransport {
                 let stream = open.await?;
                 let before = self.subscription.lock().replace(stream.shutdown.clone());
                 let resumed = before.is_some() && same_queue;
-                Ok(Subscribed { messages: Box::new(stream), resumed })
+                Ok(Subscribed {
+                    messages: Box::new(stream),
+                    prober: Box::new(crate::adapters::no_prober::NoProber),
+                    resumed,
+                })
             })
             .await
         })

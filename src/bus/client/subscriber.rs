@@ -75,7 +75,7 @@ impl BusClient {
 
     /// Runs one subscription, from its confirmation to its end.
     async fn run_subscription<S: Sink>(&self, sink: &Arc<S>, subscribed: Subscribed) {
-        let Subscribed { mut messages, resumed } = subscribed;
+        let Subscribed { mut messages, resumed, .. } = subscribed;
         let now = sink.now();
         self.session.lock().on_subscribed(now, resumed, fastrand::f64());
         self.work.notify_one();
@@ -119,6 +119,7 @@ impl BusClient {
                 Some(Delivery::Gap) => {
                     self.on_gap(&**sink, "the transport lost messages");
                 }
+                Some(Delivery::Probe(_)) => {}
                 // `Closed`, or a kind of delivery that this version does not know.
                 Some(_) => return,
             }

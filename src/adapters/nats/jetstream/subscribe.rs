@@ -70,7 +70,11 @@ impl JetStreamTransport {
             limit: self.options.connection.confirm_timeout,
             runtime: runtime()?,
         };
-        Ok(Subscribed { messages: Box::new(messages), resumed: start.resumed })
+        Ok(Subscribed {
+            messages: Box::new(messages),
+            prober: Box::new(crate::adapters::no_prober::NoProber),
+            resumed: start.resumed,
+        })
     }
 
     /// Replaces the consumer by a new one, which starts right after the cursor. The old consumer

@@ -49,7 +49,7 @@ impl RedisMessageStream {
         };
         let ((sink, mut stream), master) =
             endpoint.connect_with(options.connect_timeout, subscribe).await?;
-        let inbox = Inbox::with_capacity(options.queue_capacity);
+        let inbox = Inbox::bounded(options.queue_capacity, 32 << 20);
         let heartbeat = options.heartbeat;
         // An error is a reply too: the user may not be allowed to ping.
         let ping = move || {

@@ -120,7 +120,11 @@ impl Transport for RedisTransport {
         Box::pin(async move {
             let (endpoint, ends) = (Arc::clone(&self.endpoint), self.ends.subscribe());
             let stream = RedisMessageStream::subscribe(endpoint, &self.options, ends).await?;
-            Ok(Subscribed { messages: Box::new(stream), resumed: false })
+            Ok(Subscribed {
+                messages: Box::new(stream),
+                prober: Box::new(crate::adapters::no_prober::NoProber),
+                resumed: false,
+            })
         })
     }
 
