@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use crate::bus::{Delivery, MessageStream, Transport};
+use crate::bus::{Delivery, MessageStream, Prober, Transport};
 
 /// Checks a transport against the contract of [`Transport`], on a bus that works. The behaviour
 /// under faults of a broker needs tests of its own. The check takes about a second, and longer if
@@ -42,6 +42,9 @@ pub async fn check_transport(one: &dyn Transport, other: &dyn Transport) {
     check.a_dropped_next_loses_nothing().await;
     check.a_slow_subscriber_receives_all_or_a_gap().await;
     check.a_resumed_subscription_missed_nothing().await;
+    check.a_probe_comes_back_behind_all_messages_and_to_nobody_else().await;
+    check.a_probe_of_a_subscription_that_has_ended_does_not_come_back().await;
+    check.a_beacon_reaches_every_instance().await;
     check.after_a_disconnect_calls_connect_anew().await;
 }
 
@@ -189,6 +192,85 @@ impl Check<'_> {
         }
     }
 
+    /// With an empty inbox, and behind a backlog that nobody has begun to read.
+    async fn a_probe_comes_back_behind_all_messages_and_to_nobody_else(&self) {
+        let mut first = self.one.subscribe().await.expect("subscribe");
+        let mut second = self.other.subscribe().await.expect("subscribe");
+        for (round, backlog) in (1..).zip([0, 1, 150]) {
+            let (own, lower, number) = (round * 10, round * 10 + 1, round * 10 + 2);
+            let start = self.next.load(Ordering::Relaxed);
+            self.publish(self.one, backlog).await;
+            self.publish(self.other, backlog).await;
+            let sent = start..self.next.load(Ordering::Relaxed);
+            send_probe(&*first.prober, own).await;
+            send_probe(&*second.prober, lower).await;
+            send_probe(&*second.prober, number).await;
+            for (subscribed, number) in [(&mut first, own), (&mut second, number)] {
+                let mut missing: BTreeSet<u64> = sent.clone().collect();
+                loop {
+                    // Polled once and dropped: that loses no probe.
+                    let mut waiting = subscribed.messages.next();
+                    let polled = poll_fn(|it| Poll::Ready(waiting.as_mut().poll(it))).await;
+                    drop(waiting);
+                    let rule = "a probe comes back";
+                    let delivery = match polled {
+                        Poll::Ready(delivery) => delivery,
+                        Poll::Pending => next(&mut *subscribed.messages, rule).await,
+                    };
+                    match delivery {
+                        Delivery::Probe(it) if it == number => break,
+                        Delivery::Probe(it) => {
+                            let is_ours = number != own && it == lower;
+                            assert!(is_ours, "a probe comes back to its own subscription alone");
+                        }
+                        other => drop(expect_message(other, rule).map(|it| missing.remove(&it))),
+                    }
+                }
+                let left = missing.len();
+                let rule = "a probe comes back after all messages that were published before it";
+                assert!(missing.is_empty(), "{rule}: {left} of {} are missing", 2 * backlog);
+            }
+        }
+        send_probe(&*second.prober, 1_000).await;
+        while next(&mut *second.messages, "a probe comes back").await != Delivery::Probe(1_000) {}
+        let sent = self.publish(self.one, 1).await;
+        let rule = "a probe comes back to its own subscription alone";
+        all_of(&mut *first.messages, sent, rule).await;
+    }
+
+    async fn a_probe_of_a_subscription_that_has_ended_does_not_come_back(&self) {
+        for _ in 0..3 {
+            let ended = self.other.subscribe().await.expect("subscribe");
+            send_probe(&*ended.prober, 1).await;
+            drop(ended.messages);
+            let mut subscribed = self.other.subscribe().await.expect("subscribe");
+            // That subscription may be gone, with its connection.
+            let _ = timeout(PATIENCE, ended.prober.send(2)).await;
+            send_probe(&*subscribed.prober, 3).await;
+            let rule = "a probe comes back to its own subscription, not to the next one";
+            loop {
+                match next(&mut *subscribed.messages, rule).await {
+                    Delivery::Probe(number) => {
+                        assert_eq!(number, 3, "{rule}");
+                        break;
+                    }
+                    other => drop(expect_message(other, rule)),
+                }
+            }
+        }
+    }
+
+    async fn a_beacon_reaches_every_instance(&self) {
+        let (mut first, mut second) = self.both().await;
+        for by in [self.one, self.other] {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            by.announce(format!("{NAME}{number}").as_bytes()).await.expect("announce");
+            let rule = "a beacon that is announced reaches every instance";
+            all_of(&mut *first, number..number + 1, rule).await;
+            all_of(&mut *second, number..number + 1, rule).await;
+        }
+    }
+
     async fn after_a_disconnect_calls_connect_anew(&self) {
         let (_first, mut second) = self.both().await;
         self.other.disconnect().await.expect("disconnect");
@@ -205,6 +287,10 @@ impl Check<'_> {
         all_of(&mut *first, sent.clone(), rule).await;
         all_of(&mut *second, sent, rule).await;
         self.other.ping().await.expect("ping");
+        let mut subscribed = self.other.subscribe().await.expect("subscribe");
+        send_probe(&*subscribed.prober, 1).await;
+        let rule = "a probe that is sent after a disconnect comes back";
+        while !matches!(next(&mut *subscribed.messages, rule).await, Delivery::Probe(1)) {}
     }
 
     async fn both(&self) -> (Box<dyn MessageStream>, Box<dyn MessageStream>) {
@@ -225,6 +311,14 @@ impl Check<'_> {
 
 fn number(message: &[u8]) -> Option<u64> {
     std::str::from_utf8(message).ok()?.strip_prefix(NAME)?.parse().ok()
+}
+
+/// Sends a probe: within the time limit, although nobody reads the subscription meanwhile.
+#[expect(clippy::panic, clippy::expect_used, reason = "it is an assertion")]
+async fn send_probe(prober: &dyn Prober, number: u64) {
+    let sent = timeout(PATIENCE, prober.send(number)).await;
+    let rule = "a probe is sent while nobody reads the subscription";
+    sent.unwrap_or_else(|_| panic!("{rule}: not within {PATIENCE:?}")).expect("a probe is sent");
 }
 
 #[expect(clippy::panic, reason = "it is an assertion")]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Delivery, LocalTransport, MessageStream, Subscribed, Transport, TransportFuture,
+    Delivery, LocalTransport, MessageStream, Prober, Subscribed, Transport, TransportFuture,
     testing::{SharedBus, check_transport},
 };
 use tokio::task::yield_now;
@@ -28,6 +28,12 @@ enum Fault {
     FirstSubscriptionResumes,
     StaysDisconnected,
     PingFails,
+    ProbesAreLost,
+    ProbesWaitForTheReader,
+    ProbesOvertakeMessages,
+    ProbesReachEverybody,
+    ProbesOutliveTheirSubscription,
+    LosesBeacons,
 }
 
 /// The transport of one instance, correct except for one fault.
@@ -73,6 +79,13 @@ impl Transport for Faulty {
         })
     }
 
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        match self.fault {
+            Fault::LosesBeacons => Box::pin(async { Ok(()) }),
+            _ => self.publish(beacon),
+        }
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let has_subscribed = self.has_subscribed.swap(true, Ordering::SeqCst);
@@ -84,9 +97,17 @@ impl Transport for Faulty {
             let Subscribed { messages, prober, .. } = self.bus.subscribe().await?;
             let messages = (self.fault != Fault::SubscribesTooLate).then_some(messages);
             let (bus, fault, own) = (self.bus.clone(), self.fault, Arc::clone(&self.own));
+            let early = Arc::default();
+            let prober = FaultyProber {
+                prober,
+                bus: bus.clone(),
+                fault,
+                instance: Arc::as_ptr(&own).addr(),
+                early: Arc::clone(&early),
+            };
             let messages =
-                FaultyMessageStream { bus, messages, fault, own, behind: VecDeque::new() };
-            Ok(Subscribed { messages: Box::new(messages), prober, resumed })
+                FaultyMessageStream { bus, messages, fault, own, early, behind: VecDeque::new() };
+            Ok(Subscribed { messages: Box::new(messages), prober: Box::new(prober), resumed })
         })
     }
 
@@ -104,16 +125,69 @@ impl Transport for Faulty {
     }
 }
 
+struct FaultyProber {
+    prober: Box<dyn Prober>,
+    bus: LocalTransport,
+    fault: Fault,
+    instance: usize,
+    early: Arc<Mutex<VecDeque<u64>>>,
+}
+
+impl Prober for FaultyProber {
+    fn send(&self, number: u64) -> TransportFuture<'_, ()> {
+        Box::pin(async move {
+            let publish =
+                async |to: &str| self.bus.publish(format!("probe:{to}:{number}").as_bytes()).await;
+            match self.fault {
+                Fault::ProbesAreLost => Ok(()),
+                Fault::ProbesWaitForTheReader => std::future::pending().await,
+                Fault::ProbesOvertakeMessages => {
+                    self.early.lock().unwrap().push_back(number);
+                    Ok(())
+                }
+                Fault::ProbesReachEverybody => publish("all").await,
+                Fault::ProbesOutliveTheirSubscription => publish(&self.instance.to_string()).await,
+                _ => self.prober.send(number).await,
+            }
+        })
+    }
+}
+
 struct FaultyMessageStream {
     bus: LocalTransport,
     messages: Option<Box<dyn MessageStream>>,
     fault: Fault,
     own: Arc<Mutex<HashSet<Vec<u8>>>>,
+    /// Probes that are delivered before all messages.
+    early: Arc<Mutex<VecDeque<u64>>>,
     behind: VecDeque<Delivery>,
 }
 
 impl FaultyMessageStream {
+    /// The probe that a message stands for: for this instance, for another, or for all.
+    fn probe(&self, message: &[u8]) -> Option<Option<u64>> {
+        let text = std::str::from_utf8(message).ok()?;
+        let (to, number) = text.strip_prefix("probe:")?.split_once(':')?;
+        let is_ours = to == "all" || to == Arc::as_ptr(&self.own).addr().to_string();
+        Some(is_ours.then(|| number.parse().unwrap()))
+    }
+
     async fn take(&mut self) -> Delivery {
+        if let Some(number) = self.early.lock().unwrap().pop_front() {
+            return Delivery::Probe(number);
+        }
+        loop {
+            let delivery = self.take_message().await;
+            let Delivery::Message(message) = &delivery else { return delivery };
+            match self.probe(message) {
+                None => return delivery,
+                Some(Some(number)) => return Delivery::Probe(number),
+                Some(None) => {}
+            }
+        }
+    }
+
+    async fn take_message(&mut self) -> Delivery {
         if self.messages.is_none() {
             self.messages = Some(self.bus.subscribe().await.unwrap().messages);
         }
@@ -177,6 +251,12 @@ async fn each_broken_rule_fails_the_check_by_name() {
         (Fault::FirstSubscriptionResumes, "has nothing to resume"),
         (Fault::StaysDisconnected, "disconnected"),
         (Fault::PingFails, "no answer"),
+        (Fault::ProbesAreLost, "a probe comes back: nothing arrived"),
+        (Fault::ProbesWaitForTheReader, "while nobody reads the subscription"),
+        (Fault::ProbesOvertakeMessages, "a probe comes back after all messages"),
+        (Fault::ProbesReachEverybody, "to its own subscription alone"),
+        (Fault::ProbesOutliveTheirSubscription, "not to the next one"),
+        (Fault::LosesBeacons, "a beacon that is announced reaches every instance"),
     ] {
         let checking = tokio::spawn(async move {
             let bus = LocalTransport::new();
