@@ -23,6 +23,10 @@ impl Transport for SlowTransport {
         self.0.publish(event)
     }
 
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.announce(beacon)
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let random = &mut fastrand::Rng::with_seed(self.1);

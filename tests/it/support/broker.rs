@@ -139,6 +139,10 @@ impl Transport for BrokerTransport {
         self.0.publish(message)
     }
 
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.announce(beacon)
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         self.0.subscribe()
     }

@@ -476,6 +476,10 @@ impl Transport for Held {
         self.0.transport.publish(event)
     }
 
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.transport.announce(beacon)
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         self.0.transport.subscribe()
     }
