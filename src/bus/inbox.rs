@@ -39,13 +39,16 @@ impl Inbox {
     /// Queues a delivery. A message that would exceed a bound of the queue replaces the queued ones
     /// by one gap, and is queued if it is within the bounds alone. A gap and the end of the
     /// subscription also discard the queued messages, because they cover them; so the end does
-    /// not wait for a slow subscriber.
+    /// not wait for a slow subscriber. A probe that finds the queue full is lost: the subscriber is
+    /// behind by a whole queue.
     pub(crate) fn push(&self, delivery: Delivery) {
         let mut inner = self.0.lock();
         let discarded = match delivery {
             Delivery::Message(message) => inner.push_message(message),
             Delivery::Probe(_) => {
-                inner.queue.push_back(delivery);
+                if inner.queue.len() < inner.max_messages {
+                    inner.queue.push_back(delivery);
+                }
                 VecDeque::new()
             }
             Delivery::Gap => inner.turn_into_gap(),

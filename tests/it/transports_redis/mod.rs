@@ -3,6 +3,7 @@
 mod faults;
 mod lifetime;
 mod nodes;
+mod probes;
 
 use std::{
     pin::pin,
@@ -137,7 +138,8 @@ async fn a_password_or_a_user_with_few_permissions_is_enough() {
     let server = RedisServer::start_with_password("secret");
     check_delivery_in_order(&transport(&server), &transport(&server)).await;
 
-    let rules = "resetchannels &cache:invalidations -@all +publish +subscribe";
+    let rules = "resetchannels &cache:invalidations &cache:invalidations:* -@all +publish \
+                 +subscribe";
     let server = RedisServer::start_with_user("app", "secret", rules);
     let quick = builder(&server).heartbeat(ms(50)).build().unwrap();
     let mut events = quick.subscribe().await.unwrap().messages;
@@ -216,6 +218,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("redis.sentinel", RedisTransport::sentinel(none(), "redis://main")),
         ("channel", at().channel("")),
         ("queue_capacity", at().queue_capacity(0)),
+        ("queue_max_bytes", at().queue_max_bytes(0)),
         ("connect_timeout", at().connect_timeout(ms(0))),
         ("confirm_timeout", at().confirm_timeout(ms(0))),
         ("heartbeat", at().heartbeat(ms(1))),
@@ -233,6 +236,7 @@ fn options_can_be_read_from_a_config_file_and_show_no_secret() {
         r#"
         channel = "shop:invalidations"
         queue_capacity = 100
+        queue_max_bytes = 1000
         heartbeat = "2s"
         "#,
     )
@@ -240,6 +244,7 @@ fn options_can_be_read_from_a_config_file_and_show_no_secret() {
     let expected = RedisTransportOptions::default()
         .channel("shop:invalidations")
         .queue_capacity(100)
+        .queue_max_bytes(1_000)
         .heartbeat(Duration::from_secs(2));
     assert_eq!(options, expected);
     assert_eq!(RedisTransportOptions::default().channel, CHANNEL);

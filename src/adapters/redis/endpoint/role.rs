@@ -1,7 +1,9 @@
 //! Reads the role of a server: a replica has the data its master had a moment ago, deletes missing,
 //! and forwards no message to the subscribers of its master.
 
-use redis::{FromRedisValue, ParsingError, Value};
+use redis::{FromRedisValue, ParsingError, Value, aio::ConnectionLike};
+
+use crate::error::BoxError;
 
 pub(crate) enum Role {
     Master,
@@ -19,5 +21,17 @@ impl FromRedisValue for Role {
             Some(Value::BulkString(role)) if role == b"slave" => Self::Replica,
             _ => Self::Other,
         })
+    }
+}
+
+/// Refuses a replica. Returns whether the server tells its role: the user may not be allowed to ask
+/// it, or the server may not know the question.
+pub(crate) async fn refuse_replica(connection: &mut impl ConnectionLike) -> Result<bool, BoxError> {
+    let role = redis::cmd("ROLE").query_async(connection).await;
+    match role.map(Role::from_redis_value) {
+        Ok(Ok(Role::Replica)) => Err("the server is a replica".into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.code().is_some() => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

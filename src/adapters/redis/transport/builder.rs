@@ -3,17 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{Client, aio::ConnectionLike};
-use tokio::sync::watch;
 
-use super::{RedisTransport, options::RedisTransportOptions};
+use super::{RedisTransport, options::RedisTransportOptions, publisher::Publisher};
 use crate::{
-    adapters::{
-        connection_slot::ConnectionSlot,
-        redis::{
-            builder::redis_builder,
-            connection::ExternalConnection,
-            endpoint::{Address, Endpoint, tls::TlsMaterial},
-        },
+    adapters::redis::{
+        builder::redis_builder,
+        connection::ExternalConnection,
+        endpoint::{Address, Endpoint, tls::TlsMaterial},
     },
     error::BuildError,
 };
@@ -24,6 +20,7 @@ redis_builder!(
     RedisTransportOptions {
         channel: impl Into<String>,
         queue_capacity: usize,
+        queue_max_bytes: usize,
         connect_timeout: Duration,
         confirm_timeout: Duration,
         heartbeat: Duration,
@@ -58,12 +55,7 @@ impl RedisTransportBuilder {
     pub fn build(self) -> Result<RedisTransport, BuildError> {
         self.options.check()?;
         let endpoint = self.address.build(self.tls, self.options.connect_timeout)?;
-        Ok(RedisTransport {
-            endpoint: Arc::new(endpoint),
-            options: self.options,
-            publisher: ConnectionSlot::new(),
-            external: self.external,
-            ends: watch::channel(()).0,
-        })
+        let publisher = Arc::new(Publisher::new(endpoint, self.options, self.external));
+        Ok(RedisTransport { publisher })
     }
 }

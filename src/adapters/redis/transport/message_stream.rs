@@ -1,21 +1,41 @@
 //! Subscribes, on a connection of its own.
 //!
+//! The connection speaks RESP3, in which the client hands each message to a closure as soon as it
+//! has decoded it. The closure pushes it into the inbox, so the inbox is the only queue between the
+//! socket and the subscriber.
+//!
 //! # Alternatives considered
 //!
-//! The client's connections that subscribe again on their own: they reconnect and give up without a
-//! sign, so lost messages go unnoticed. This subscription ends when its connection breaks.
+//! - The client's connections that subscribe again on their own: they reconnect and give up without
+//!   a sign, so lost messages go unnoticed. This subscription ends when its connection breaks.
+//! - The client's `PubSub`, which speaks RESP2: it has a queue without a bound.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use futures_util::StreamExt;
-use redis::{Client, Value};
-use tokio::sync::watch;
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
+    RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
+use tokio::sync::{oneshot, watch};
 
-use super::options::RedisTransportOptions;
+use super::{
+    channels,
+    options::RedisTransportOptions,
+    publisher::{Publisher, RedisProber},
+};
 use crate::{
     adapters::{
         probe::probe_every,
-        redis::endpoint::Endpoint,
+        redis::endpoint::{
+            Endpoint,
+            role::{Role, refuse_replica},
+        },
         task::{AbortOnDrop, runtime},
     },
     bus::{
@@ -28,57 +48,138 @@ use crate::{
 
 pub(crate) struct RedisMessageStream {
     inbox: Arc<Inbox>,
-    _reader: AbortOnDrop,
+    probe_channel: Arc<str>,
+    /// Gone once the subscription has ended.
+    in_force: Weak<()>,
+    _watch: AbortOnDrop,
+}
+
+/// A subscribed connection.
+struct Subscription {
+    connection: MultiplexedConnection,
+    /// True if the heartbeat asks for the role of the server. False in a Cluster, and if the user
+    /// may not send `ROLE`.
+    checks_role: bool,
+    inbox: Arc<Inbox>,
+    /// Resolves once the client no longer reads from the connection.
+    end: oneshot::Receiver<()>,
 }
 
 impl RedisMessageStream {
     /// Returns once the server has confirmed the subscription.
     ///
-    /// The subscription ends when a ping is not answered in time, when the sentinels name another
-    /// master, when the transport signals `ends`, or when the server closes the connection.
+    /// The subscription ends when a heartbeat is not answered in time, or by a replica, when the
+    /// sentinels name another master, when the transport signals `ends`, or when the server closes
+    /// the connection.
     pub(crate) async fn subscribe(
         endpoint: Arc<Endpoint>,
         options: &RedisTransportOptions,
         mut ends: watch::Receiver<()>,
     ) -> Result<Self, BoxError> {
         let runtime = runtime()?;
-        let subscribe = |client: Client| async move {
-            let (mut sink, stream) = client.get_async_pubsub().await?.split();
-            sink.subscribe(&options.channel).await?;
-            Ok((sink, stream))
-        };
-        let ((sink, mut stream), master) =
+        let probe_channel = Arc::<str>::from(channels::probe(&options.channel));
+        let is_cluster = endpoint.is_cluster();
+        let subscribe = |client| Subscription::begin(client, is_cluster, options, &probe_channel);
+        let (subscription, master) =
             endpoint.connect_with(options.connect_timeout, subscribe).await?;
-        let inbox = Inbox::bounded(options.queue_capacity, 32 << 20);
+        let Subscription { connection, checks_role, inbox, end } = subscription;
         let heartbeat = options.heartbeat;
-        // An error is a reply too: the user may not be allowed to ping.
-        let ping = move || {
-            let mut sink = sink.clone();
-            async move { sink.ping::<Value>().await }
-        };
-        let (reader, closing) = (Arc::clone(&inbox), Arc::clone(&inbox));
-        // Messages move to the inbox whether the subscriber polls or not: the client's own queue
-        // has no bound.
-        let read = async move {
-            while let Some(message) = stream.next().await {
-                reader.push(Delivery::Message(message.get_payload_bytes().to_vec()));
+        let ask = move || {
+            let mut connection = connection.clone();
+            async move {
+                let question = redis::cmd(if checks_role { "ROLE" } else { "PING" });
+                // An error is a reply too: the user may not be allowed to ping.
+                let reply = connection.req_packed_command(&question).await?;
+                match Role::from_redis_value(reply) {
+                    Ok(Role::Replica) => Err(BoxError::from("the server has become a replica")),
+                    _ => Ok(()),
+                }
             }
         };
+        let closing = Arc::clone(&inbox);
+        let alive = Arc::new(());
+        let in_force = Arc::downgrade(&alive);
         // Made outside of the task: it also runs if the runtime shuts down before the task starts.
         let close = DropGuard::new(move || closing.push(Delivery::Closed));
-        let reading = async move {
-            let _close = close;
+        let watching = async move {
+            let _on_end = (close, alive);
             tokio::select! {
                 biased;
-                () = probe_every(heartbeat, ping) => {}
+                _ = end => {}
+                // Drops the connection when it ends, and with it the client's task.
+                () = probe_every(heartbeat, ask) => {}
                 () = endpoint.moved(master.as_ref(), heartbeat) => {}
                 // A dropped transport only disables this branch: the subscription outlives it.
                 Ok(()) = ends.changed() => {}
-                () = read => {}
             }
         };
-        Ok(Self { inbox, _reader: AbortOnDrop::spawn(&runtime, reading) })
+        let watch = AbortOnDrop::spawn(&runtime, watching);
+        Ok(Self { inbox, probe_channel, in_force, _watch: watch })
     }
+
+    pub(crate) fn prober(&self, publisher: Arc<Publisher>) -> RedisProber {
+        let (channel, in_force) = (Arc::clone(&self.probe_channel), Weak::clone(&self.in_force));
+        RedisProber { publisher, channel, in_force }
+    }
+}
+
+impl Subscription {
+    async fn begin(
+        client: Client,
+        is_cluster: bool,
+        options: &RedisTransportOptions,
+        probe_channel: &Arc<str>,
+    ) -> Result<Self, BoxError> {
+        let inbox = Inbox::bounded(options.queue_capacity, options.queue_max_bytes);
+        let (ended, end) = oneshot::channel::<()>();
+        let (queue, probes) = (Arc::clone(&inbox), Arc::clone(probe_channel));
+        let receive = move |push: PushInfo| {
+            // The client drops the closure, and so the sender, when it stops reading.
+            let _ended = &ended;
+            if let Some(delivery) = delivery(push, &probes) {
+                queue.push(delivery);
+            }
+            Ok::<_, Infallible>(())
+        };
+        let mut connection = open(&client, options.connect_timeout, receive).await?;
+        let checks_role = !is_cluster && refuse_replica(&mut connection).await?;
+        let (messages, beacons) = (&*options.channel, channels::beacons(&options.channel));
+        let subscribing = connection.subscribe(&[messages, &beacons, probe_channel]).await;
+        subscribing.map_err(|error| channels::with_fix(messages, error))?;
+        Ok(Self { connection, checks_role, inbox, end })
+    }
+}
+
+/// Connects to the server of a client. `receive` gets what the server pushes.
+async fn open(
+    client: &Client,
+    timeout: Duration,
+    receive: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
+) -> RedisResult<MultiplexedConnection> {
+    let info = client.get_connection_info();
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let client = Client::open(info.clone().set_redis_settings(settings))?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(None)
+        .set_push_sender(receive);
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Returns what a push is for the subscriber, if it is not the confirmation of a request.
+fn delivery(push: PushInfo, probe_channel: &str) -> Option<Delivery> {
+    if push.kind != PushKind::Message {
+        return None;
+    }
+    let Ok([Value::BulkString(channel), Value::BulkString(payload)]) =
+        <[Value; 2]>::try_from(push.data)
+    else {
+        return Some(Delivery::Gap);
+    };
+    if channel != probe_channel.as_bytes() {
+        return Some(Delivery::Message(payload));
+    }
+    std::str::from_utf8(&payload).ok()?.parse().ok().map(Delivery::Probe)
 }
 
 impl MessageStream for RedisMessageStream {

@@ -1,26 +1,17 @@
 //! The event bus over Redis Pub/Sub: a message reaches the instances that are subscribed right now.
 
 pub(crate) mod builder;
+mod channels;
 mod message_stream;
 mod options;
 mod publisher;
+mod publisher_connection;
 
 use std::{fmt, sync::Arc};
 
-use redis::Cmd;
-use tokio::sync::watch;
-
 pub use self::{builder::RedisTransportBuilder, options::RedisTransportOptions};
-use self::{message_stream::RedisMessageStream, publisher::PublisherConnection};
-use super::{connection::ExternalConnection, endpoint::Endpoint};
-use crate::{
-    adapters::{
-        connection_slot::ConnectionSlot,
-        task::{runtime, timeout_named},
-    },
-    bus::transport::{Subscribed, Transport, TransportFuture},
-    error::BoxError,
-};
+use self::{message_stream::RedisMessageStream, publisher::Publisher};
+use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 
 /// A [`Transport`] over Redis Pub/Sub: a single server, a Cluster, or the master that sentinels
 /// name.
@@ -33,6 +24,8 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
+/// # Delivery
+///
 /// When a publish returns, the server has processed the message, but no subscriber has confirmed
 /// it: an instance that was not subscribed at that moment never receives the message, and a
 /// subscription never resumes. The messages of one publisher arrive in order while its connection
@@ -42,9 +35,32 @@ use crate::{
 /// and are never repaired: a subscription ends when its connection breaks, or when its server has
 /// not answered for two and a half [heartbeats](RedisTransportOptions::heartbeat).
 ///
-/// Requires Redis 6.2 or later, Valkey, or a compatible server. An ACL user needs `&` with the name
-/// of the channel, `+publish` and `+subscribe`. With `+ping` and `+role` the transport detects more
-/// faults.
+/// # Channels and permissions
+///
+/// | channel | carries |
+/// | --- | --- |
+/// | `{channel}` | the messages, also those of the TypeScript package |
+/// | `{channel}:beacons` | beacons: an instance says how far its messages are |
+/// | `{channel}:probe:{random}` | the probes that one subscription sends to itself |
+///
+/// An ACL user needs `&{channel}` and `&{channel}:*`, `+publish` and `+subscribe`. With `+ping` and
+/// `+role` the transport detects more faults. A client that may publish on the channels can
+/// invalidate any key. A client that may subscribe to them can read the keys and the primed values.
+///
+/// Requires Redis 6.2 or later, Valkey, or a compatible server that speaks RESP3: subscriptions use
+/// it, whatever protocol a URL asks for.
+///
+/// # Probes
+///
+/// The connection that publishes sends the probes, and the connection of the subscription receives
+/// them, on a channel beside that of the messages. A server passes on what it is sent in order, so
+/// a probe that has come back shows that the subscriber has processed all messages that the server
+/// had processed before.
+///
+/// In a Cluster the same holds for the messages that were published to the same node, which are at
+/// least those of the own instance. Each node passes messages on over links of its own to the other
+/// nodes, so a probe shows nothing about the messages that peers published to other nodes. If such
+/// a link fails, peers notice the silence of the instances behind it, whose beacons are missing.
 ///
 /// # Masters and nodes
 ///
@@ -56,50 +72,15 @@ use crate::{
 ///
 /// A database in a URL makes no difference: channels belong to the server.
 pub struct RedisTransport {
-    endpoint: Arc<Endpoint>,
-    options: RedisTransportOptions,
-    publisher: ConnectionSlot<PublisherConnection>,
-    /// A connection of the application, which publishes instead.
-    external: Option<Arc<dyn ExternalConnection>>,
-    /// Tells all current subscriptions to end.
-    ends: watch::Sender<()>,
-}
-
-impl RedisTransport {
-    /// Sends a command over the current connection, or connects first. A failed command is not
-    /// sent again. It ends the connection, unless the server has refused the command.
-    async fn send(&self, command: &Cmd) -> Result<(), BoxError> {
-        let (slot, limit) = (&self.publisher, self.options.confirm_timeout);
-        if let Some(external) = &self.external {
-            runtime()?;
-            let mut connection = external.clone_boxed();
-            let sending = async { Ok(connection.req_packed_command(command).await?) };
-            timeout_named(limit, "answer", sending).await?.extract_error()?;
-            return Ok(());
-        }
-        let connecting = || PublisherConnection::open(&self.endpoint, &self.options);
-        let is_usable = PublisherConnection::is_usable;
-        let connection =
-            slot.get_or_connect(self.options.connect_timeout, is_usable, connecting).await?;
-        let call = connection.begin_call();
-        let reply = timeout_named(limit, "answer", connection.send(command)).await;
-        call.disarm();
-        if !matches!(reply, Ok(Some(_))) {
-            slot.take_if(|it| Arc::ptr_eq(it, &connection)).await;
-        }
-        let Some(reply) = reply? else {
-            // The subscriptions are probably connected to the same server.
-            self.ends.send_replace(());
-            return Err("the server has become a replica".into());
-        };
-        reply.extract_error()?;
-        Ok(())
-    }
+    /// The subscriptions share it, to send their probes.
+    publisher: Arc<Publisher>,
 }
 
 impl fmt::Debug for RedisTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisTransport").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("RedisTransport")
+            .field("options", &self.publisher.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,33 +90,34 @@ impl Transport for RedisTransport {
     }
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
+        Box::pin(self.publisher.publish(&self.publisher.options.channel, message))
+    }
+
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
-            let mut publish = redis::cmd("PUBLISH");
-            publish.arg(&self.options.channel).arg(message);
-            self.send(&publish).await
+            let channel = channels::beacons(&self.publisher.options.channel);
+            self.publisher.publish(&channel, beacon).await
         })
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let (endpoint, ends) = (Arc::clone(&self.endpoint), self.ends.subscribe());
-            let stream = RedisMessageStream::subscribe(endpoint, &self.options, ends).await?;
-            Ok(Subscribed {
-                messages: Box::new(stream),
-                prober: Box::new(crate::adapters::no_prober::NoProber),
-                resumed: false,
-            })
+            let publisher = Arc::clone(&self.publisher);
+            let (endpoint, ends) = (Arc::clone(&publisher.endpoint), publisher.ends.subscribe());
+            let stream = RedisMessageStream::subscribe(endpoint, &publisher.options, ends).await?;
+            let prober = Box::new(stream.prober(publisher));
+            let messages = Box::new(stream);
+            Ok(Subscribed { messages, prober, resumed: false })
         })
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move { self.send(&redis::cmd("PING")).await })
+        Box::pin(async move { self.publisher.send(&redis::cmd("PING")).await })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            self.ends.send_replace(());
-            self.publisher.take_if(|_| true).await;
+            self.publisher.disconnect().await;
             Ok(())
         })
     }

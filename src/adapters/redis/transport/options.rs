@@ -26,14 +26,18 @@ option_group! {
         /// Maximum number of received messages that wait for the subscriber. If there are more,
         /// the subscriber gets a gap instead. Default: 10,000.
         pub queue_capacity: usize = 10_000,
+        /// Maximum number of bytes of the received messages that wait for the subscriber. If there
+        /// are more, the subscriber gets a gap instead; so it does for each message that is larger.
+        /// Default: 32 MiB.
+        pub queue_max_bytes: usize = 32 << 20,
         /// Limit for connecting, and for subscribing. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
         /// Limit for the server to confirm a published message. Default: 5 s.
         pub confirm_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
-        /// Interval between two pings on the connection of each subscription. If a reply takes
-        /// longer than one and a half intervals, the subscription ends. The reply arrives after
-        /// the messages that were published before the ping, so the interval bounds their delay
-        /// too. Default: 1 s.
+        /// Interval between two requests (`ROLE` or `PING`) on the connection of each subscription.
+        /// If a reply takes longer than one and a half intervals, or comes from a replica, the
+        /// subscription ends. The reply arrives after the messages that were published before the
+        /// request, so the interval bounds their delay too. Default: 1 s.
         pub heartbeat: Duration as "humantime_serde" = Duration::from_secs(1),
     }
 }
@@ -51,6 +55,12 @@ impl RedisTransportOptions {
             "queue_capacity",
             "is 0, so every message would become a gap",
             "write how many messages may wait, for example 10_000",
+        )?;
+        BuildError::refuse_if(
+            self.queue_max_bytes == 0,
+            "queue_max_bytes",
+            "is 0, so every message would become a gap",
+            "write how many bytes may wait, for example 33_554_432",
         )?;
         check_durations(
             ("connect_timeout", self.connect_timeout),

@@ -1,91 +1,104 @@
-//! The connection over which a transport publishes, unless the application gave it one.
+//! Publishes messages, beacons and probes over one connection.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Weak};
 
-use redis::{
-    Cmd, FromRedisValue, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-};
+use redis::{Cmd, RedisError, RedisResult, Value};
+use tokio::sync::watch;
 
-use super::options::RedisTransportOptions;
+use super::{channels, options::RedisTransportOptions, publisher_connection::PublisherConnection};
 use crate::{
     adapters::{
-        redis::endpoint::{Endpoint, client::open, role::Role},
-        task::{AbortOnDrop, runtime},
+        connection_slot::ConnectionSlot,
+        redis::{connection::ExternalConnection, endpoint::Endpoint},
+        task::{runtime, timeout_named},
     },
+    bus::transport::{Prober, TransportFuture},
     error::BoxError,
-    resilience::DropGuard,
 };
 
-pub(crate) struct PublisherConnection {
-    connection: MultiplexedConnection,
-    /// True if each command is followed by `ROLE`. A demoted master still answers, but its former
-    /// subscribers no longer receive its messages. False in a Cluster, and if the user may not
-    /// send `ROLE`.
-    checks_role: bool,
-    /// Set by the watch task once the sentinels name another master, and by a caller that stopped
-    /// waiting for a reply.
-    is_unusable: Arc<AtomicBool>,
-    _watch: AbortOnDrop,
+pub(crate) struct Publisher {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) options: RedisTransportOptions,
+    slot: ConnectionSlot<PublisherConnection>,
+    /// A connection of the application, which publishes instead.
+    external: Option<Arc<dyn ExternalConnection>>,
+    /// Tells all current subscriptions to end.
+    pub(crate) ends: watch::Sender<()>,
 }
 
-impl PublisherConnection {
-    pub(crate) async fn open(
-        endpoint: &Arc<Endpoint>,
-        options: &RedisTransportOptions,
-    ) -> Result<Self, BoxError> {
-        let (limit, heartbeat) = (options.connect_timeout, options.heartbeat);
-        let is_cluster = endpoint.is_cluster();
-        let connect = |client| async move {
-            let mut connection = open(&client, limit).await?;
-            if is_cluster {
-                return Ok((connection, false));
-            }
-            let role = redis::cmd("ROLE").query_async(&mut connection).await;
-            match role.map(Role::from_redis_value) {
-                Ok(Ok(Role::Replica)) => Err("the server is a replica".into()),
-                Ok(_) => Ok((connection, true)),
-                // The user may not send `ROLE`, or the server does not know it.
-                Err(error) if error.code().is_some() => Ok((connection, false)),
-                Err(error) => Err(error.into()),
-            }
+impl Publisher {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        options: RedisTransportOptions,
+        external: Option<Arc<dyn ExternalConnection>>,
+    ) -> Self {
+        let (endpoint, slot, ends) =
+            (Arc::new(endpoint), ConnectionSlot::new(), watch::channel(()).0);
+        Self { endpoint, options, slot, external, ends }
+    }
+
+    /// Publishes to a channel.
+    pub(crate) async fn publish(&self, channel: &str, payload: &[u8]) -> Result<(), BoxError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg(payload);
+        self.send(&publish).await
+    }
+
+    /// Sends a command over the current connection, or connects first. A failed command is not
+    /// sent again. It ends the connection, unless the server has refused the command.
+    pub(crate) async fn send(&self, command: &Cmd) -> Result<(), BoxError> {
+        let (slot, limit) = (&self.slot, self.options.confirm_timeout);
+        let refusal = |error: RedisError| channels::with_fix(&self.options.channel, error);
+        let checked = |reply: RedisResult<Value>| {
+            reply.and_then(Value::extract_error).map(drop).map_err(refusal)
         };
-        let ((connection, checks_role), master) = endpoint.connect_with(limit, connect).await?;
-        let is_unusable = Arc::new(AtomicBool::new(false));
-        let (endpoint, has_moved) = (Arc::clone(endpoint), Arc::clone(&is_unusable));
-        let watch = AbortOnDrop::spawn(&runtime()?, async move {
-            endpoint.moved(master.as_ref(), heartbeat).await;
-            has_moved.store(true, Ordering::Relaxed);
-        });
-        Ok(Self { connection, checks_role, is_unusable, _watch: watch })
-    }
-
-    pub(crate) fn is_usable(&self) -> bool {
-        !self.is_unusable.load(Ordering::Relaxed)
-    }
-
-    /// Returns a guard for one call. If the call is dropped without a reply, because its caller
-    /// stopped waiting, no further call uses the connection.
-    pub(crate) fn begin_call(&self) -> DropGuard<impl FnOnce()> {
-        DropGuard::new(|| self.is_unusable.store(true, Ordering::Relaxed))
-    }
-
-    /// Returns the reply, which may be an error. `None` if the server is a replica by now: only its
-    /// own subscribers received the message.
-    pub(crate) async fn send(&self, command: &Cmd) -> Result<Option<Value>, BoxError> {
-        let mut connection = self.connection.clone();
-        if !self.checks_role {
-            return Ok(Some(connection.req_packed_command(command).await?));
+        if let Some(external) = &self.external {
+            runtime()?;
+            let mut connection = external.clone_boxed();
+            let sending = async { checked(connection.req_packed_command(command).await) };
+            return timeout_named(limit, "answer", sending).await;
         }
-        let mut both = redis::pipe();
-        both.add_command(command.clone()).cmd("ROLE");
-        let replies = connection.req_packed_commands(&both, 0, 2).await?;
-        let [reply, role] =
-            <[Value; 2]>::try_from(replies).map_err(|_| "the server sent too few replies")?;
-        let is_replica = matches!(Role::from_redis_value(role), Ok(Role::Replica));
-        Ok((!is_replica).then_some(reply))
+        let connecting = || PublisherConnection::open(&self.endpoint, &self.options);
+        let is_usable = PublisherConnection::is_usable;
+        let connection =
+            slot.get_or_connect(self.options.connect_timeout, is_usable, connecting).await?;
+        let call = connection.begin_call();
+        let reply = timeout_named(limit, "answer", connection.send(command)).await;
+        call.disarm();
+        if !matches!(reply, Ok(Some(_))) {
+            slot.take_if(|it| Arc::ptr_eq(it, &connection)).await;
+        }
+        let Some(reply) = reply? else {
+            // The subscriptions are probably connected to the same server.
+            self.ends.send_replace(());
+            return Err("the server has become a replica".into());
+        };
+        checked(Ok(reply))
+    }
+
+    /// Ends all subscriptions and closes the connection.
+    pub(crate) async fn disconnect(&self) {
+        self.ends.send_replace(());
+        self.slot.take_if(|_| true).await;
+    }
+}
+
+/// Sends the probes of one subscription, over the connection that publishes its instance's
+/// messages.
+pub(crate) struct RedisProber {
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) channel: Arc<str>,
+    /// Gone once the subscription has ended.
+    pub(crate) in_force: Weak<()>,
+}
+
+impl Prober for RedisProber {
+    fn send(&self, number: u64) -> TransportFuture<'_, ()> {
+        Box::pin(async move {
+            if self.in_force.strong_count() == 0 {
+                return Err("the subscription has ended".into());
+            }
+            self.publisher.publish(&self.channel, number.to_string().as_bytes()).await
+        })
     }
 }
