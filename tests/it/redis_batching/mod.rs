@@ -3,6 +3,7 @@
 
 mod adaptive_read;
 mod callers;
+mod interrupted;
 mod reads;
 mod writes;
 

@@ -1,8 +1,7 @@
 //! Concurrent reads, with a lease and without.
 
-use std::collections::HashSet;
-
 use super::*;
+use crate::support::redis::field;
 
 #[tokio::test]
 async fn concurrent_gets_share_round_trips_and_each_caller_gets_its_value() {
@@ -249,39 +248,85 @@ async fn scripts_are_sent_again_to_a_server_that_has_lost_them() {
     }
 }
 
-/// If a value is replaced between the two commands, its TTL is then underestimated. In the other
-/// order an old value could be taken for fresh.
 #[tokio::test]
-async fn the_ttl_is_read_before_the_value() {
-    type Entry = (u64, u64, u64, Vec<String>, String, String);
+async fn concurrent_gets_fetch_no_value_longer_than_allowed() {
     let server = RedisServer::start();
-    let store = with_values(&server).await;
-    let count = 20;
-    server.config_set("slowlog-max-len", "1000");
-    server.config_set("slowlog-log-slower-than", "0");
-    // In the second round the store expects small values, and reads them by another command.
-    for _ in 0..2 {
-        let gets = (0..count).map(|number: usize| {
+    with_values(&server).await;
+    let store = RedisStore::at(server.url()).max_payload_bytes(1_000).build().unwrap();
+    let read_all = async || {
+        let gets = (0..60).map(|number: usize| {
             let store = store.clone();
             async move { store.get(&number.to_string(), false).await.unwrap() }
         });
-        at_once(&server, gets).await;
+        at_once(&server, gets).await
+    };
+    read_all().await;
+    // By now the store expects small values.
+    for number in 0..60 {
+        let mut set = redis::cmd("SET");
+        set.arg(format!("cache:{number}")).arg(vec![b'x'; 300_000]);
+        set.exec(&mut server.connect()).unwrap();
     }
-    let log = redis::cmd("SLOWLOG").arg("GET").arg(-1).query(&mut server.connect());
-    let mut entries: Vec<Entry> = log.unwrap();
-    entries.sort_by_key(|(id, ..)| *id);
-    let (mut with_ttl, mut reads) = (HashSet::new(), 0);
-    for (.., args, _, _) in entries {
-        match &*args[0] {
-            "PTTL" => assert!(with_ttl.insert(args[1].clone()), "{args:?}"),
-            "GETRANGE" | "MGET" => {
-                for key in args[1..].iter().filter(|arg| arg.starts_with("cache:")) {
-                    assert!(with_ttl.remove(key), "the value of {key} is read before its TTL");
-                    reads += 1;
-                }
-            }
-            _ => {}
+    let sent = || {
+        let sent = field(&server.info("stats"), "total_net_output_bytes").unwrap().to_owned();
+        sent.parse::<u64>().unwrap()
+    };
+    let before = sent();
+    assert!(read_all().await.iter().all(Option::is_none), "they are longer than allowed");
+    let bytes = sent() - before;
+    assert!(bytes < 200_000, "{bytes} bytes for 60 values of at most 1,000 bytes");
+}
+
+/// The maximum of a value is far above that of a batch.
+#[tokio::test]
+async fn a_large_value_among_small_ones_is_read_alone() {
+    let server = RedisServer::start();
+    let store = with_values(&server).await;
+    for round in 0..3 {
+        let gets = (0..60).map(|number: usize| {
+            let store = store.clone();
+            async move { store.get(&number.to_string(), false).await.unwrap() }
+        });
+        for (number, stored) in at_once(&server, gets).await.into_iter().enumerate() {
+            let large = round > 0 && number == 6;
+            let expected = if large { Some(vec![6; 600_000]) } else { expected(number) };
+            assert!(stored.map(|stored| stored.value) == expected, "{number}");
         }
+        write(&store, "6", vec![6; 600_000]).await;
     }
-    assert_eq!(reads, 2 * count);
+}
+
+/// A full server takes no transactions, and a user may be allowed none.
+#[tokio::test]
+async fn concurrent_gets_are_answered_where_redis_takes_no_transaction() {
+    for case in ["full", "forbidden", "renamed"] {
+        let server = match case {
+            "full" => RedisServer::start(),
+            "forbidden" => {
+                let rules = "~cache:* &* +@all -multi -exec";
+                RedisServer::start_with_user("app", "secret", rules)
+            }
+            _ => RedisServer::start_with(&["--rename-command", "MULTI", ""]),
+        };
+        let store = store(&server);
+        for number in (0..MANY).step_by(3) {
+            write(&store, &number.to_string(), format!("value of {number}").into()).await;
+        }
+        if case == "full" {
+            server.config_set("maxmemory", "1");
+        }
+        for with_window in [false, true] {
+            let before = server.round_trips();
+            let gets = (0..MANY).map(|number: usize| {
+                let store = store.clone();
+                async move { store.get(&number.to_string(), with_window).await.unwrap() }
+            });
+            for (number, stored) in at_once(&server, gets).await.into_iter().enumerate() {
+                assert_eq!(stored.map(|stored| stored.value), expected(number), "{case} {number}");
+            }
+            let trips = server.round_trips() - before;
+            assert!(trips < 40, "{case}: {trips} round trips for {MANY} gets");
+        }
+        assert_eq!(store.connection_generation(), 1, "{case}: the store stays connected");
+    }
 }

@@ -20,7 +20,7 @@ use redis::Value;
 
 use super::{
     batch::Batcher,
-    copy_head::CopyHead,
+    copy_head::{CopyHead, MAX_EXPIRY_DIFFERENCE},
     requests::{GetOrLeaseRequest, GetReply, GetRequest, flag, to_stored_value},
     send::{RequestSender, error_code},
 };
@@ -36,6 +36,9 @@ const ALWAYS: u32 = 1 << 16;
 /// plain reads break even at 1/4.)
 const LOW: u32 = ALWAYS / 8;
 
+/// Number of reads that use the script after the server has taken no transaction.
+const SCRIPT_READS: u32 = 1_000;
+
 /// Reads values, with and without a lease.
 pub(crate) struct AdaptiveRead {
     sender: Arc<RequestSender>,
@@ -46,14 +49,18 @@ pub(crate) struct AdaptiveRead {
     /// Exponentially weighted moving average of the share of reads that found no fresh value, with
     /// a weight of 1/32 for the latest read. Concurrent updates may be lost: an estimate is enough.
     miss_rate: AtomicU32,
+    /// How many of the next reads use the script at once, because the server has taken no
+    /// transaction: it is full, or does not offer them to this user.
+    script_reads: AtomicU32,
 }
 
 /// The answer to a plain read.
 enum PlainRead {
     Found(StoredValue),
     Missing,
-    /// There is a copy of another value than the present one: the script decides.
-    CopyOfAnother,
+    /// The script decides, in one step: the value was replaced during the read, the copy is of
+    /// another value, or the server took no transaction.
+    Undecided,
 }
 
 impl AdaptiveRead {
@@ -65,6 +72,7 @@ impl AdaptiveRead {
             lease_gets: Batcher::new(sender),
             // So that the script is used until hits are observed.
             miss_rate: AtomicU32::new(ALWAYS),
+            script_reads: AtomicU32::new(0),
         }
     }
 
@@ -77,7 +85,7 @@ impl AdaptiveRead {
         match self.read_plainly(key, with_window).await? {
             PlainRead::Found(found) => Ok(Some(found)),
             PlainRead::Missing => Ok(None),
-            PlainRead::CopyOfAnother => {
+            PlainRead::Undecided => {
                 let keys = self.sender.context.keys.of(key);
                 let flags = flag::NO_LEASE + flag::WITH_WINDOW;
                 let request = GetOrLeaseRequest { keys, lease_for: Duration::ZERO, flags };
@@ -90,27 +98,42 @@ impl AdaptiveRead {
     }
 
     async fn read_plainly(&self, key: &str, with_window: bool) -> Result<PlainRead, BoxError> {
+        let script_reads = self.script_reads.load(Ordering::Relaxed);
+        if script_reads > 0 {
+            // Concurrent updates may be lost.
+            self.script_reads.store(script_reads - 1, Ordering::Relaxed);
+            return Ok(PlainRead::Undecided);
+        }
         let context = &self.sender.context;
         let value = context.keys.value(key);
         let copy = with_window.then(|| context.keys.copy(key));
         let gets = if with_window { &self.window_gets } else { &self.gets };
-        let GetReply { value, ttl, head, time } = gets.send(GetRequest { value, copy }).await?;
+        let Some(reply) = gets.send(GetRequest { value, copy }).await? else {
+            self.script_reads.store(SCRIPT_READS, Ordering::Relaxed);
+            return Ok(PlainRead::Undecided);
+        };
+        let GetReply { value, ttl, later_ttl, head, time, .. } = reply;
         let value: Vec<u8> = match self.sender.decode(value) {
             // The key holds a list, a hash or another type, so it is no value of ours.
             Err(error) if error_code(&error) == Some("WRONGTYPE") => return Ok(PlainRead::Missing),
             value => value?,
         };
         let ttl: i64 = self.sender.decode(ttl)?;
+        let later: i64 = later_ttl.map_or(Ok(ttl), |later| self.sender.decode(later))?;
         let head = head.zip(time).and_then(|(head, time)| CopyHead::decode(&head, &time));
         if value.is_empty() || value.len() > context.options.max_payload_bytes {
-            return Ok(if head.is_some() { PlainRead::CopyOfAnother } else { PlainRead::Missing });
+            return Ok(if head.is_some() { PlainRead::Undecided } else { PlainRead::Missing });
+        }
+        // mutant replaced-during-read: if false
+        if later > ttl || ttl.abs_diff(later) > MAX_EXPIRY_DIFFERENCE {
+            return Ok(PlainRead::Undecided);
         }
         let window = match head {
             None => Duration::ZERO,
             Some(head) if head.is_of(value.len(), ttl) => head.window,
-            Some(_) => return Ok(PlainRead::CopyOfAnother),
+            Some(_) => return Ok(PlainRead::Undecided),
         };
-        Ok(to_stored_value(value, ttl, window).map_or(PlainRead::Missing, PlainRead::Found))
+        Ok(to_stored_value(value, later, window).map_or(PlainRead::Missing, PlainRead::Found))
     }
 
     /// Returns a fresh value, or takes a lease.

@@ -6,9 +6,9 @@ use redis::Value;
 
 use super::scripts::COPY_HEAD;
 
-/// The head of a copy may differ from a value by at most this many milliseconds of expiry: the
-/// commands of one plain read are not one step.
-const MAX_EXPIRY_DIFFERENCE: u64 = 5;
+/// Two commands of one plain read see the same value if they differ by at most this number of
+/// milliseconds of expiry: the commands are not one step.
+pub(crate) const MAX_EXPIRY_DIFFERENCE: u64 = 5;
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct CopyHead {
