@@ -319,7 +319,106 @@ async fn existing_streams_and_consumers_are_used_unchanged() {
     drop(messages);
     let mut subscribed = transport.subscribe().await.unwrap();
     assert!(!subscribed.resumed);
+    subscribed.prober.send(1).await.expect_err("a message is still to be redelivered");
     assert_eq!(take(&mut *subscribed.messages, 1).await, expected(3..4));
+    settle(&mut *subscribed.messages).await;
+    retry(async || subscribed.prober.send(2).await).await;
+    assert_eq!(next(&mut *subscribed.messages).await, Delivery::Probe(2));
+}
+
+#[tokio::test]
+async fn a_probe_is_delivered_once_all_messages_before_it_are_processed() {
+    let server = NatsServer::start();
+    let (publisher, subscriber) = (transport(&server, "a"), transport(&server, "b"));
+    let mut subscribed = subscriber.subscribe().await.unwrap();
+    subscribed.prober.send(1).await.unwrap();
+    assert_eq!(next(&mut *subscribed.messages).await, Delivery::Probe(1), "nothing is to come");
+    assert_eq!(stream(&server).await.get_info().await.unwrap().state.last_sequence, 0);
+    for round in 0..50 {
+        let sent = round * 5..(round + 1) * 5;
+        publish(&publisher, sent.clone()).await;
+        subscribed.prober.send(round as u64).await.unwrap();
+        publish(&publisher, sent.end..sent.end + 1).await;
+        assert_eq!(take(&mut *subscribed.messages, 5).await, expected(sent.clone()));
+        let last = take(&mut *subscribed.messages, 2).await;
+        assert_eq!(last[0], Delivery::Probe(round as u64));
+        assert_eq!(last[1..], expected(sent.end..sent.end + 1));
+    }
+    // A call of `next` that waits already notices the probe.
+    settle(&mut *subscribed.messages).await;
+    let (delivery, sent) =
+        tokio::join!(next(&mut *subscribed.messages), subscribed.prober.send(4_711));
+    sent.unwrap();
+    assert_eq!(delivery, Delivery::Probe(4_711));
+}
+
+#[tokio::test]
+async fn a_probe_of_purged_messages_is_behind_their_gap() {
+    let server = NatsServer::start();
+    let transport = JetStreamTransport::new(options(&server, "a").prefetch(1)).unwrap();
+    let mut subscribed = transport.subscribe().await.unwrap();
+    publish(&transport, 0..5).await;
+    assert_eq!(take(&mut *subscribed.messages, 1).await, expected(0..1));
+    subscribed.prober.send(7).await.unwrap();
+    stream(&server).await.purge().await.unwrap();
+    let mut came = Vec::new();
+    while came.last() != Some(&Delivery::Probe(7)) {
+        came.push(next(&mut *subscribed.messages).await);
+    }
+    assert!(came.contains(&Delivery::Gap), "{came:?}");
+}
+
+#[tokio::test]
+async fn no_probe_of_a_replaced_stream_is_delivered() {
+    let server = NatsServer::start();
+    let transport = transport(&server, "a");
+    let subscribed = transport.subscribe().await.unwrap();
+    admin(&server).await.delete_stream("CACHE_INVALIDATIONS").await.unwrap();
+    subscribed.prober.send(1).await.unwrap_err();
+    publish(&transport, 0..1).await;
+    subscribed.prober.send(2).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_beacon_reaches_every_instance_and_is_not_stored() {
+    let server = NatsServer::start();
+    let (one, other) = (transport(&server, "a"), transport(&server, "b"));
+    one.announce(b"nobody listens").await.unwrap();
+    let mut first = one.subscribe().await.unwrap().messages;
+    let mut second = other.subscribe().await.unwrap().messages;
+    other.announce(b"beacon").await.unwrap();
+    for messages in [&mut first, &mut second] {
+        assert_eq!(next(&mut **messages).await, Delivery::Message(b"beacon".to_vec()));
+    }
+    assert_eq!(stream(&server).await.get_info().await.unwrap().state.last_sequence, 0);
+    // Messages are acknowledged as before, and beacons do not hide them.
+    publish(&one, 0..2).await;
+    assert_eq!(take(&mut *first, 2).await, expected(0..2));
+    drop((first, second));
+    let client = async_nats::connect(server.url()).await.unwrap();
+    retry(async || match client.request("cache.invalidations.beacons", "".into()).await {
+        Err(error) if error.kind() == async_nats::RequestErrorKind::NoResponders => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_would_store_beacons_is_refused() {
+    let server = NatsServer::start();
+    let transport = transport(&server, "a");
+    let wide = Config {
+        name: "CACHE_INVALIDATIONS".to_owned(),
+        subjects: vec!["cache.>".to_owned()],
+        ..Config::default()
+    };
+    admin(&server).await.create_stream(wide).await.unwrap();
+    let announced = transport.announce(b"beacon").await.unwrap_err().to_string();
+    let subscribed = transport.subscribe().await.err().unwrap().to_string();
+    for error in [announced, subscribed] {
+        assert!(error.contains("cache.>") && error.contains("beacons"), "{error}");
+    }
+    assert_eq!(stream(&server).await.get_info().await.unwrap().state.last_sequence, 0);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use async_nats::RequestErrorKind;
+use futures_util::StreamExt;
 use lazy_layers_cache::{
     Delivery, NatsConnection, NatsOptions, NatsTransport, TlsOptions, Transport,
 };
@@ -129,6 +131,68 @@ async fn a_slow_subscriber_receives_a_gap() {
         publish(&slow, 100..101).await;
         assert_eq!(take(&mut *messages, 1).await, expected(100..101), "the gap is delivered once");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_is_behind_all_messages_that_were_published_before_it() {
+    let server = NatsServer::start();
+    let (publisher, subscriber) = (transport(&server), transport(&server));
+    let mut probed = subscriber.subscribe().await.unwrap();
+    let mut others = publisher.subscribe().await.unwrap();
+    for round in 0..300 {
+        let sent = round * 5..(round + 1) * 5;
+        publish(&publisher, sent.clone()).await;
+        probed.prober.send(round as u64).await.unwrap();
+        let came = take(&mut *probed.messages, 6).await;
+        assert_eq!(came[..5], expected(sent.clone()));
+        assert_eq!(came[5], Delivery::Probe(round as u64));
+        assert_eq!(take(&mut *others.messages, 5).await, expected(sent), "it is private");
+    }
+}
+
+#[tokio::test]
+async fn a_beacon_reaches_every_instance_on_a_subject_of_its_own() {
+    let server = NatsServer::start();
+    let (one, other) = (transport(&server), transport(&server));
+    let client = client(&server).await;
+    let mut published = client.subscribe("cache.invalidations").await.unwrap();
+    let mut announced = client.subscribe("cache.invalidations.beacons").await.unwrap();
+    client.flush().await.unwrap();
+    let mut first = one.subscribe().await.unwrap().messages;
+    let mut second = other.subscribe().await.unwrap().messages;
+    one.announce(b"beacon").await.unwrap();
+    for messages in [&mut first, &mut second] {
+        assert_eq!(next(&mut **messages).await, Delivery::Message(b"beacon".to_vec()));
+    }
+    one.publish(b"message").await.unwrap();
+    assert_eq!(announced.next().await.unwrap().payload, "beacon");
+    assert_eq!(published.next().await.unwrap().payload, "message");
+}
+
+#[tokio::test]
+async fn a_dropped_subscription_leaves_nothing_on_the_server() {
+    let server = NatsServer::start();
+    let transport = transport(&server);
+    let client = client(&server).await;
+    let mut inboxes = client.subscribe("_INBOX.>").await.unwrap();
+    let subscribed = transport.subscribe().await.unwrap();
+    subscribed.prober.send(4_711).await.unwrap();
+    let probes = loop {
+        let message = inboxes.next().await.unwrap();
+        if message.payload == "4711" {
+            break message.subject.to_string();
+        }
+    };
+    inboxes.unsubscribe().await.unwrap();
+    drop(subscribed);
+    for subject in ["cache.invalidations", "cache.invalidations.beacons", &probes] {
+        retry(async || match client.request(subject.to_owned(), "".into()).await {
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            other => Err(format!("{subject}: {other:?}")),
+        })
+        .await;
+    }
+    assert!(transport.ping().await.is_ok(), "the transport is still connected");
 }
 
 #[tokio::test]

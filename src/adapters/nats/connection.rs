@@ -65,6 +65,11 @@ impl Connection {
         self.client.lock().clone().filter(|_| !self.liveness.has_ended()).ok_or_else(broken)
     }
 
+    /// Hands a message to the client, which sends it in its turn.
+    pub(crate) async fn send(&self, subject: &str, payload: Vec<u8>) -> Result<(), BoxError> {
+        Ok(self.client()?.publish(subject.to_owned(), payload.into()).await?)
+    }
+
     /// Returns when the server has processed all that was sent before.
     pub(crate) async fn barrier(&self) -> Result<(), BoxError> {
         // Registered before the client is taken, so that an end of the connection in between is
@@ -126,7 +131,7 @@ async fn watch(
                 },
                 None => return,
             },
-            () = liveness.wait_end_or_drop(liveness.dropped()) => {}
+            () = liveness.ended() => {}
             () = sleep_until(next) => {
                 if is_unanswered {
                     return;

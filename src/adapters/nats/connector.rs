@@ -11,6 +11,10 @@ use crate::{
     error::BoxError,
 };
 
+/// How many messages of each subscription the client queues, which is its own default. It drops the
+/// messages beyond without a word to the subscription.
+pub(crate) const CLIENT_QUEUE: usize = 65_536;
+
 pub(crate) struct Connector {
     /// The user's client, which is never closed here. `None`: each connection has its own client.
     client: Option<Client>,
@@ -69,6 +73,7 @@ impl Connector {
             .require_tls(options.tls.required)
             .connection_timeout(options.connect_timeout)
             .ping_interval(options.heartbeat)
+            .subscription_capacity(CLIENT_QUEUE)
             // One attempt per server. After a disconnect the client may try as often again, and no
             // option prevents that; the result is not used, since our connection has ended.
             .max_reconnects(options.servers.len())

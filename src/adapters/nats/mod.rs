@@ -13,7 +13,7 @@ use std::fmt;
 use async_nats::Client;
 
 pub use self::options::{NatsConnection, NatsOptions};
-use self::{connector::Connector, message_stream::NatsMessageStream};
+use self::{connector::Connector, message_stream::{NatsMessageStream, beacons_of}};
 use super::task::timeout_named;
 use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::BuildError;
@@ -75,9 +75,14 @@ impl Transport for NatsTransport {
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(self.connector.call("confirm a message", async move |connection| {
-            let client = connection.client()?;
-            client.publish(self.options.subject.clone(), message.to_vec().into()).await?;
+            connection.send(&self.options.subject, message.to_vec()).await?;
             connection.barrier().await
+        }))
+    }
+
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        Box::pin(self.connector.call("send a beacon", async move |connection| {
+            connection.send(&beacons_of(&self.options.subject), beacon.to_vec()).await
         }))
     }
 
@@ -85,13 +90,11 @@ impl Transport for NatsTransport {
         Box::pin(async move {
             let connection = self.connector.get().await?;
             timeout_named(self.options.connection.connect_timeout, "subscribe", async {
-                let stream = NatsMessageStream::open(connection.clone(), &self.options).await?;
+                let (messages, prober) =
+                    NatsMessageStream::open(connection.clone(), &self.options).await?;
                 connection.barrier().await?;
-                Ok(Subscribed {
-                    messages: Box::new(stream),
-                    prober: Box::new(crate::adapters::no_prober::NoProber),
-                    resumed: false,
-                })
+                let (messages, prober) = (Box::new(messages), Box::new(prober));
+                Ok(Subscribed { messages, prober, resumed: false })
             })
             .await
         })

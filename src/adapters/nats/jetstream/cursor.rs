@@ -39,6 +39,11 @@ impl SequenceCheck {
         Self { last, lag: None }
     }
 
+    /// The highest sequence number that was received or reported as missing; zero if none was.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.unwrap_or_default()
+    }
+
     /// Records a message. Returns whether messages before it are missing.
     pub(crate) fn skips_to(&mut self, sequence: u64) -> bool {
         let skips = self.last.is_some_and(|last| sequence > last.saturating_add(1));

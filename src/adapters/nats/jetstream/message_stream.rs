@@ -10,7 +10,11 @@ use tokio::{
     time::{Interval, timeout},
 };
 
-use super::cursor::{Cursor, SequenceCheck};
+use super::{
+    beacons::Beacons,
+    cursor::{Cursor, SequenceCheck},
+    probes::PendingProbes,
+};
 use crate::{
     adapters::nats::connection::Connection,
     bus::transport::{Delivery, MessageStream},
@@ -24,6 +28,10 @@ pub(crate) struct JetStreamMessageStream {
     pub(crate) sequence: SequenceCheck,
     /// Delivered to the subscriber, which has not yet asked for the next message.
     pub(crate) unacked: Option<(u64, Message)>,
+    /// The highest sequence number up to which the server has delivered.
+    pub(crate) position: u64,
+    pub(crate) beacons: Option<Beacons>,
+    pub(crate) probes: Arc<PendingProbes>,
     /// Received after a gap, which is delivered first.
     pub(crate) deferred: Option<(u64, Message)>,
     pub(crate) info_interval: Interval,
@@ -39,14 +47,20 @@ impl JetStreamMessageStream {
             return Some(self.deliver(deferred));
         }
         loop {
+            if let Some(number) = self.probes.take_due(self.position) {
+                return Some(Delivery::Probe(number));
+            }
             let (messages, stream) = self.source.as_mut()?;
+            let beacons = self.beacons.as_mut()?;
             let liveness = &self.connection.liveness;
+            // Without an order, so that neither messages nor beacons starve the others.
             tokio::select! {
-                biased;
                 () = liveness.ended() => return None,
+                () = self.probes.added() => {}
+                beacon = beacons.next() => return Some(beacon),
                 // The client would retry after an error. Here the subscriber decides.
                 message = messages.next() => {
-                    let message = message?.ok()?;
+                    let message = message?.ok().filter(|_| !liveness.has_ended())?;
                     let sequence = message.info().ok()?.stream_sequence;
                     if self.sequence.skips_to(sequence) {
                         self.deferred = Some((sequence, message));
@@ -65,6 +79,7 @@ impl JetStreamMessageStream {
                         return None; // The stream was replaced by a new one.
                     }
                     if self.sequence.lags_behind(&info.state) {
+                        self.position = self.position.max(self.sequence.last());
                         return Some(self.gap());
                     }
                 }
@@ -89,6 +104,7 @@ impl JetStreamMessageStream {
 
     fn deliver(&mut self, (sequence, message): (u64, Message)) -> Delivery {
         let payload = message.payload.to_vec();
+        self.position = self.position.max(sequence);
         self.unacked = Some((sequence, message));
         Delivery::Message(payload)
     }
@@ -105,6 +121,7 @@ impl JetStreamMessageStream {
     fn close(&mut self) {
         let _inside = self.runtime.enter();
         self.source = None;
+        self.beacons = None;
         self.unacked = None;
         self.deferred = None;
     }

@@ -1,8 +1,10 @@
 //! The transport over NATS JetStream, whose server keeps messages for disconnected instances.
 
+mod beacons;
 mod cursor;
 mod message_stream;
 mod options;
+mod probes;
 mod subscribe;
 
 use std::{
@@ -24,9 +26,9 @@ use async_nats::{
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use self::cursor::Cursor;
+use self::{beacons::check_not_stored, cursor::Cursor};
 pub use self::options::{JetStreamOptions, JetStreamStorage};
-use super::{connection::Connection, connector::Connector};
+use super::{connection::Connection, connector::Connector, message_stream::beacons_of};
 use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::{BoxError, BuildError};
 
@@ -51,6 +53,8 @@ pub struct JetStreamTransport {
     cursor: Arc<Mutex<Option<Cursor>>>,
     /// Whether this transport has found or created the stream before.
     found: AtomicBool,
+    /// Whether it has checked that the stream does not store beacons.
+    may_announce: AtomicBool,
 }
 
 /// The pause before a deleted stream is created again. The server frees the name of a stream before
@@ -82,8 +86,8 @@ impl JetStreamTransport {
     fn build(client: Option<Client>, options: JetStreamOptions) -> Result<Self, BuildError> {
         let durable_name = options.check()?;
         let connector = Connector::new(client, options.connection.clone());
-        let (cursor, found) = (Arc::default(), AtomicBool::new(false));
-        Ok(Self { connector, options, durable_name, cursor, found })
+        let (found, may_announce) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { connector, options, durable_name, cursor: Arc::default(), found, may_announce })
     }
 
     /// A context has a task that ends with its last clone, so each call creates its own.
@@ -174,6 +178,17 @@ impl Transport for JetStreamTransport {
             }
             let JetStreamOptions { stream, subject, .. } = &self.options;
             Err(format!("stream {stream} does not carry {subject}; add it to its subjects").into())
+        }))
+    }
+
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        Box::pin(self.connector.call("send a beacon", async move |connection| {
+            let subject = beacons_of(&self.options.subject);
+            if !self.may_announce.load(Ordering::Relaxed) {
+                check_not_stored(&self.stream(&self.context(&connection)?).await?, &subject)?;
+                self.may_announce.store(true, Ordering::Relaxed);
+            }
+            connection.send(&subject, beacon.to_vec()).await
         }))
     }
 

@@ -1,6 +1,9 @@
 //! Starts a subscription where the last one ended, if the server has kept everything since.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
@@ -11,11 +14,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     JetStreamTransport,
+    beacons::{Beacons, check_not_stored},
     cursor::{Cursor, SequenceCheck},
     message_stream::JetStreamMessageStream,
+    probes::{JetStreamProber, PendingProbes},
 };
 use crate::{
-    adapters::{nats::connection::Connection, task::runtime},
+    adapters::{
+        nats::{connection::Connection, message_stream::beacons_of},
+        task::runtime,
+    },
     bus::transport::Subscribed,
     error::BoxError,
 };
@@ -26,6 +34,8 @@ struct Start {
     resumed: bool,
     /// The sequence number of the last message before it. `None` if that is not known.
     after: Option<u64>,
+    /// The sequence number up to which the server has delivered to earlier subscriptions.
+    delivered: u64,
 }
 
 impl JetStreamTransport {
@@ -35,6 +45,9 @@ impl JetStreamTransport {
     ) -> Result<Subscribed, BoxError> {
         let stream = self.stream(&self.context(&connection)?).await?;
         let info = stream.cached_info().clone();
+        let beacons = beacons_of(&self.options.subject);
+        check_not_stored(&stream, &beacons)?;
+        let beacons = Beacons::subscribe(&connection, beacons).await?;
         let last = *self.cursor.lock();
         let cursor = last.filter(|cursor| cursor.can_resume_in(&info));
         let start = if self.options.ensure_consumer {
@@ -59,12 +72,26 @@ impl JetStreamTransport {
         });
         let mut info_interval = interval_at(Instant::now() + heartbeat * 2, heartbeat * 2);
         info_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let probes = Arc::new(PendingProbes::default());
+        let prober = JetStreamProber {
+            connection: Arc::clone(&connection),
+            stream: self.options.stream.clone(),
+            created: info.created,
+            durable_name: self.durable_name.clone(),
+            limit: self.options.connection.confirm_timeout,
+            pending: Arc::clone(&probes),
+            redelivered_to: start.delivered,
+            is_caught_up: AtomicBool::new(start.after.is_some()),
+        };
         let messages = JetStreamMessageStream {
             connection,
             source: Some((messages, stream)),
             cursor: Arc::clone(&self.cursor),
             sequence: SequenceCheck::after(start.after),
             unacked: None,
+            position: start.delivered,
+            beacons: Some(beacons),
+            probes,
             deferred: None,
             info_interval,
             limit: self.options.connection.confirm_timeout,
@@ -72,7 +99,7 @@ impl JetStreamTransport {
         };
         Ok(Subscribed {
             messages: Box::new(messages),
-            prober: Box::new(crate::adapters::no_prober::NoProber),
+            prober: Box::new(prober),
             resumed: start.resumed,
         })
     }
@@ -111,7 +138,7 @@ impl JetStreamTransport {
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await?;
-        Ok(Start { consumer, resumed: cursor.is_some(), after: Some(after) })
+        Ok(Start { consumer, resumed: cursor.is_some(), after: Some(after), delivered: after })
     }
 
     /// Interop only: uses a consumer that somebody else has created.
@@ -137,7 +164,8 @@ impl JetStreamTransport {
                 && info.num_ack_pending == 0
                 && info.delivered.stream_sequence <= cursor.acked
         });
+        let delivered = info.delivered.stream_sequence;
         let after = cursor.map(|cursor| cursor.acked);
-        Ok(Start { consumer, resumed: cursor.is_some(), after })
+        Ok(Start { consumer, resumed: cursor.is_some(), after, delivered })
     }
 }
