@@ -125,7 +125,8 @@ impl Reader {
             if let Poll::Ready(probe) = self.probes.poll_next_unpin(context) {
                 let Some(probe) = self.alive(probe) else { return Poll::Ready(()) };
                 copied += MESSAGE_COST;
-                let number = std::str::from_utf8(&probe.payload).ok().and_then(|it| it.parse().ok());
+                let number =
+                    std::str::from_utf8(&probe.payload).ok().and_then(|it| it.parse().ok());
                 self.due = number.map(|number| (number, CLIENT_QUEUE));
             } else if let Poll::Ready(beacon) = self.beacons.poll_next_unpin(context) {
                 let Some(beacon) = self.alive(beacon) else { return Poll::Ready(()) };

@@ -13,7 +13,10 @@ use std::fmt;
 use async_nats::Client;
 
 pub use self::options::{NatsConnection, NatsOptions};
-use self::{connector::Connector, message_stream::{NatsMessageStream, beacons_of}};
+use self::{
+    connector::Connector,
+    message_stream::{NatsMessageStream, beacons_of},
+};
 use super::task::timeout_named;
 use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::BuildError;

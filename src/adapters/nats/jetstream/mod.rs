@@ -26,8 +26,8 @@ use async_nats::{
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
-use self::{beacons::check_not_stored, cursor::Cursor};
 pub use self::options::{JetStreamOptions, JetStreamStorage};
+use self::{beacons::check_not_stored, cursor::Cursor};
 use super::{connection::Connection, connector::Connector, message_stream::beacons_of};
 use crate::bus::transport::{Subscribed, Transport, TransportFuture};
 use crate::error::{BoxError, BuildError};
