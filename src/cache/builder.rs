@@ -173,6 +173,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             observer,
             running: running.clone(),
             closed: AtomicBool::new(false),
+            has_reported_lost: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::state::CacheState;
 use crate::{
     glob::Pattern,
+    observe::{Counter, Event, log_close_lost},
     resilience::{has_timer, task_tracker::TaskTracker, timeout},
 };
 
@@ -42,6 +43,19 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // From here on no load begins, and no load that began can write L1.
         self.flights.invalidate_matching(|_| true);
         self.l1.sweep(&Pattern::new("*")).for_each(drop);
+        self.report_lost();
+    }
+
+    /// Reports the invalidations that nobody retries any more, once.
+    fn report_lost(&self) {
+        let l2 = self.l2.as_ref().map_or(0, |l2| l2.pending_len());
+        let bus = self.bus.as_ref().map_or(0, |bus| bus.client.unpublished());
+        if l2 + bus == 0 || self.has_reported_lost.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.observer.count_many(Counter::InvalidationsLost, (l2 + bus) as u64);
+        self.observer.emit(|| Event::CloseLost { l2, bus });
+        log_close_lost(l2, bus);
     }
 
     /// Waits until the tasks have ended, for at most `limit`.

@@ -44,6 +44,8 @@ pub(super) struct CacheState<V> {
     pub(super) running: TaskTracker,
     /// Set by `close`; loads and writes check it before they change anything.
     pub(super) closed: AtomicBool,
+    /// Whether the invalidations that its end has lost were reported.
+    pub(super) has_reported_lost: AtomicBool,
 }
 
 /// The bus client of a cache, and the codec of the values that it sends and receives.

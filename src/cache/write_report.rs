@@ -44,7 +44,7 @@ pub struct WriteReport {
     pub l2: L2Effect,
     /// The effect on the event bus, over which peers receive the change.
     pub bus: BusEffect,
-    is_circuit_open: bool,
+    is_bus_skipped: bool,
     pending: Option<InvalidationWatch>,
     message: Option<PublishWatch>,
 }
@@ -95,7 +95,8 @@ pub enum BusEffect {
     /// message.
     Confirmed,
     /// With [`confirm_deletes`](crate::EventBusOptions::confirm_deletes): the bus has not accepted
-    /// the message in time, or its circuit is open. The message stays queued.
+    /// the message in time, its circuit is open, or the broker refuses all messages. The message
+    /// stays queued.
     Unconfirmed,
 }
 
@@ -124,14 +125,14 @@ impl WriteReport {
             Some(Some(true)) => BusEffect::Confirmed,
             Some(Some(false)) => BusEffect::Unconfirmed,
         };
-        let is_circuit_open = progress.as_ref().is_some_and(|progress| progress.is_circuit_open);
+        let is_bus_skipped = progress.as_ref().is_some_and(|progress| progress.is_skipped);
         let message = progress.map(|progress| progress.watch);
-        Self { l1, l2, bus, is_circuit_open, pending, message }
+        Self { l1, l2, bus, is_bus_skipped, pending, message }
     }
 
     /// Whether nothing is known to be left to do: L2 is not [`Pending`](L2Effect::Pending), and the
     /// bus is not [`Unconfirmed`](BusEffect::Unconfirmed), nor [`Queued`](BusEffect::Queued) while
-    /// its circuit was open.
+    /// its circuit was open or its broker refused all messages.
     ///
     /// `false`: peers may serve an older value until L2 and the bus answer again. The report says
     /// how far the call had got when it returned, and does not change;
@@ -140,7 +141,7 @@ impl WriteReport {
     pub fn is_complete(&self) -> bool {
         let is_bus_behind = match self.bus {
             BusEffect::None | BusEffect::Confirmed => false,
-            BusEffect::Queued => self.is_circuit_open,
+            BusEffect::Queued => self.is_bus_skipped,
             BusEffect::Unconfirmed => true,
         };
         self.l2 != L2Effect::Pending && !is_bus_behind

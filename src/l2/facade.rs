@@ -66,6 +66,11 @@ pub(super) enum BreakerCounts {
 }
 
 impl<V> L2<V> {
+    /// The number of invalidations that have not reached the store.
+    pub(crate) fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Whether the circuit is open.
     pub(crate) fn is_skipped(&self) -> bool {
         self.breaker.is_open()

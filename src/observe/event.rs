@@ -140,6 +140,9 @@ events! {
     "l2:pending-overflow" => L2PendingOverflow {}
     /// L2 was not called, because its circuit is open.
     "l2:skipped" of key => L2Skipped { key: &'a str }
+    /// The cache was closed, or its last handle dropped, before these numbers of invalidations had
+    /// reached L2 and been published on the bus: nobody retries them.
+    "close:lost" => CloseLost { l2: usize, bus: usize }
     /// A peer deleted or set these keys, or deleted a pattern.
     "invalidation:received" => InvalidationReceived {
         source: &'a str, keys: &'a [&'a str], pattern: Option<&'a str>
@@ -152,14 +155,22 @@ events! {
     "invalidation:refused" => InvalidationRefused { error: Cause<'a> }
     /// A value was queued to be published to peers.
     "set:broadcast" of key => SetBroadcast { key: &'a str, bytes: usize }
-    /// A value is not published, because it is too long, cannot be encoded, or cannot be decoded
-    /// again.
-    "set:broadcast-skipped" of key => SetBroadcastSkipped { key: &'a str }
+    /// A value is not published, or was queued and is not published after all. If it was `set`,
+    /// peers get a delete instead.
+    "set:broadcast-skipped" of key => SetBroadcastSkipped { key: &'a str, reason: &'a str }
     /// A value of a peer was written to L1.
     "set:received" of key => SetReceived { key: &'a str, source: &'a str }
     /// A publish failed. The message stays queued.
     "event-bus:publish-error" => BusPublishError { error: Cause<'a> }
-    /// A message stays queued, because the circuit for publishing is open.
+    /// The broker refuses a message because of its size, a permission or a policy, and would refuse
+    /// it again. A smaller message, or one that covers more keys, is published instead. If there is
+    /// none, the message stays queued, and `health()` says `publishing_refused`.
+    "event-bus:publish-refused" => BusPublishRefused { error: Cause<'a> }
+    /// An invalidation that covers more keys than were invalidated is queued: all that match
+    /// `pattern`. The outbox is full, a name is too long, or the broker refuses the message.
+    "event-bus:widened" => BusWidened { pattern: &'a str, reason: &'a str }
+    /// A message stays queued, because the circuit for publishing is open, or because the broker
+    /// refuses all messages.
     "event-bus:publish-skipped" of key => BusPublishSkipped { key: &'a str }
     /// A subscription began. `resumed` if no message was lost since the last subscription.
     "event-bus:subscribed" => BusSubscribed { resumed: bool }

@@ -60,6 +60,10 @@ pub struct BusHealth {
     /// Whether the circuit for publishing is open: publishing failed several times in a row, and
     /// messages wait until the bus answers a probe.
     pub publishing_skipped: bool,
+    /// Whether the broker refuses all messages, even the smallest, because of a permission or a
+    /// policy. They wait and are published when it accepts them; peers notice that this instance
+    /// is silent.
+    pub publishing_refused: bool,
     /// Number of messages that wait to be published.
     pub waiting: usize,
 }

@@ -84,8 +84,21 @@ counters! {
     values_sent: ValuesSent,
     /// Values of peers that were written to L1.
     values_received: ValuesReceived,
+    /// Values that were loaded or `set` and not published to peers, or queued and then dropped.
+    values_not_sent: ValuesNotSent,
     /// Attempts to publish or to subscribe that failed.
     bus_errors: BusErrors,
+    /// Messages that the broker refused because of their size, a permission or a policy.
+    bus_refused: BusRefused,
+    /// Messages that were queued while the circuit for publishing was open, or while the broker
+    /// refused all messages.
+    bus_skipped: BusSkipped,
+    /// Invalidations that were replaced by one that covers more keys: the outbox was full, a name
+    /// was too long, or the broker refused the message.
+    bus_widened: BusWidened,
+    /// Invalidations that had not reached L2, or were not published on the bus, when the cache was
+    /// closed or its last handle dropped. One that reached neither counts twice.
+    invalidations_lost: InvalidationsLost,
     /// How often messages were lost, or may have been, and L1 was marked untrusted.
     bus_gaps: BusGaps,
 }

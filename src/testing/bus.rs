@@ -15,7 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Delivery, MessageStream, Prober, Subscribed, Transport, TransportFuture},
+    bus::{
+        Delivery, MessageRefused, MessageStream, Prober, Subscribed, Transport, TransportFuture,
+    },
     error::BoxError,
     resilience::run_until,
 };
@@ -33,6 +35,10 @@ pub struct BusFaults {
     pub fails: f64,
     /// A publish fails after having sent the message.
     pub fails_afterwards: f64,
+    /// A message or beacon of more bytes is refused, for the sender to publish less.
+    pub max_message_bytes: Option<usize>,
+    /// Every message and beacon is refused, as if the instances had no permission.
+    pub refuses_all: bool,
     /// The longest delay of a message. The delays are random, so messages overtake each other.
     pub longest_delay: Duration,
 }
@@ -217,6 +223,12 @@ impl Transport for BusLink {
             self.ready().await?;
             let mut state = self.bus.0.lock();
             let faults = state.faults;
+            if faults.refuses_all {
+                return Err(MessageRefused::new("no permission, by a fault").into());
+            }
+            if faults.max_message_bytes.is_some_and(|max| message.len() > max) {
+                return Err(MessageRefused::new("too large, by a fault").into());
+            }
             if state.random.f64() < faults.fails {
                 return Err("the publish failed by a fault".into());
             }

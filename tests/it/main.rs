@@ -46,6 +46,7 @@ mod redis_recovery;
 mod redis_refusals;
 mod redis_sidecar;
 mod redis_store;
+mod refused_messages;
 mod reply_fuzz;
 mod round_trips;
 mod runtimes;

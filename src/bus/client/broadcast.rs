@@ -8,14 +8,17 @@ use std::sync::{Arc, Weak};
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
     bus::{
-        protocol::{outbox::Change, session::Session},
-        wire::{envelope::strip_prefix, message::InL2},
+        protocol::{causality::CausalContext, outbox::Change, session::Session},
+        wire::{envelope::strip_prefix, limits::MAX_PAYLOAD, message::InL2},
     },
     entry::Lifetime,
     observe::{Counter, Event},
     resilience::{has_timer, run_until, timeout},
     time::millis,
 };
+
+/// Bytes of a value, so that its message with key and causal context is not too long.
+const MAX_VALUE: usize = MAX_PAYLOAD - (1 << 20);
 
 /// An invalidation of this instance that its peers will receive.
 ///
@@ -32,7 +35,8 @@ pub(crate) struct CommittedBroadcast<'a, S: Sink>(Option<(Invalidation<'a, S>, u
 pub(crate) struct PublishProgress {
     /// Whether the bus has accepted the message; `None` if the options do not ask for that.
     pub(crate) is_confirmed: Option<bool>,
-    pub(crate) is_circuit_open: bool,
+    /// Whether messages wait because the circuit is open, or the broker refuses all of them.
+    pub(crate) is_skipped: bool,
     pub(crate) watch: PublishWatch,
 }
 
@@ -78,7 +82,7 @@ impl<S: Sink> Drop for PendingBroadcast<'_, S> {
         // mutant dropped-broadcast: remove
         if let Some(invalidation) = self.0.take() {
             let (invalidation, _) = invalidation.commit(None, false);
-            invalidation.client.flush(invalidation.sink);
+            invalidation.client.flush(invalidation.sink, invalidation.name);
         }
     }
 }
@@ -88,16 +92,12 @@ impl<S: Sink> CommittedBroadcast<'_, S> {
     /// without a bus.
     pub(crate) async fn send(self) -> Option<PublishProgress> {
         let (Invalidation { client, sink, name, .. }, position) = self.0?;
-        client.flush(sink);
-        let is_circuit_open = client.breaker.is_open();
-        if is_circuit_open {
-            sink.observer().emit(|| Event::BusPublishSkipped { key: name });
-        }
+        let is_skipped = client.flush(sink, name);
         let options = &client.options.event_bus;
         let mut is_confirmed = None;
         if options.confirm_deletes {
             // Without a timer the publisher does not run either.
-            if !is_circuit_open && has_timer() {
+            if !is_skipped && has_timer() {
                 let is_published = |session: &Session| session.outbox.is_published(position);
                 let published = client.wait_published(is_published);
                 let _ = timeout(Some(options.publish_timeout), published).await;
@@ -105,7 +105,7 @@ impl<S: Sink> CommittedBroadcast<'_, S> {
             is_confirmed = Some(client.session.lock().outbox.is_published(position));
         }
         let watch = PublishWatch { client: Arc::downgrade(client), position };
-        Some(PublishProgress { is_confirmed, is_circuit_open, watch })
+        Some(PublishProgress { is_confirmed, is_skipped, watch })
     }
 }
 
@@ -160,13 +160,11 @@ impl BusClient {
         PendingBroadcast(Some(Invalidation { client: self, sink, name, is_pattern }))
     }
 
-    /// Returns the version vector that a loaded value carries when it is broadcast; `None` if it
-    /// will not be. To be called before the right to write the value is checked.
-    pub(crate) fn causal_context(&self, now: u64) -> Option<Arc<[u8]>> {
-        if !self.options.broadcast_set {
-            return None;
-        }
-        self.session.lock().causal_context(now, true)
+    /// Returns the version vector that a loaded value carries when it is broadcast; `None` if the
+    /// options turn that off. To be called before the right to write the value is checked.
+    pub(crate) fn causal_context(&self, now: u64) -> Option<CausalContext> {
+        let is_on = self.options.broadcast_set;
+        is_on.then(|| self.session.lock().causal_context(now, true))
     }
 
     /// Returns the message of a value that is `set`; `None` if peers get a delete instead.
@@ -181,7 +179,7 @@ impl BusClient {
             return None;
         }
         let now = sink.now();
-        let context = self.session.lock().causal_context(now, false)?;
+        let context = self.session.lock().causal_context(now, false);
         self.value_message(sink, key, lifetime, false, context, encode)
     }
 
@@ -192,7 +190,7 @@ impl BusClient {
         sink: &Arc<S>,
         key: &Arc<str>,
         lifetime: Lifetime,
-        context: Option<Arc<[u8]>>,
+        context: Option<CausalContext>,
         encode: impl FnOnce() -> Option<Vec<u8>>,
     ) {
         let Some(context) = context.filter(|_| !lifetime.ttl.is_zero()) else { return };
@@ -201,27 +199,34 @@ impl BusClient {
         }
     }
 
-    /// Returns the message of a value; `None`, with an event, if the value cannot be encoded or is
-    /// longer than the options allow.
+    /// Returns the message of a value; `None`, with an event, if it is not sent.
     fn value_message<S: Sink>(
         &self,
         sink: &S,
         key: &Arc<str>,
         lifetime: Lifetime,
         prime: bool,
-        context: Arc<[u8]>,
+        context: CausalContext,
         encode: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Change> {
-        let payload = encode();
-        let limit = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX);
-        let bytes = payload.as_deref().and_then(strip_prefix);
-        let Some(bytes) = bytes.filter(|bytes| bytes.len() <= limit) else {
-            sink.observer().emit(|| Event::SetBroadcastSkipped { key });
-            return None;
+        let limit = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX).min(MAX_VALUE);
+        let encode = || {
+            let payload = encode().ok_or("the codec cannot encode it, or not decode it again")?;
+            let bytes = strip_prefix(&payload).ok_or("the codec does not write MessagePack")?;
+            let is_short = bytes.len() <= limit;
+            is_short.then(|| Arc::from(bytes)).ok_or("it is longer than broadcast_set_max_bytes")
+        };
+        let encoded = context.and_then(|context| Ok((context, encode()?)));
+        let (context, value): (_, Arc<[u8]>) = match encoded {
+            Ok(encoded) => encoded,
+            Err(reason) => {
+                self.report.value_skipped(sink, key, reason);
+                return None;
+            }
         };
         sink.observer().count(Counter::ValuesSent);
-        sink.observer().emit(|| Event::SetBroadcast { key, bytes: bytes.len() });
-        let (key, value) = (Arc::clone(key), Arc::from(bytes));
+        sink.observer().emit(|| Event::SetBroadcast { key, bytes: value.len() });
+        let key = Arc::clone(key);
         let Lifetime { ttl, stale_for } = lifetime;
         let ttl_ms = Some(millis(ttl));
         let stale_ms = Some(millis(stale_for)).filter(|window| *window > 0);
@@ -249,15 +254,16 @@ impl BusClient {
         self.ensure_tasks(sink);
         let now = sink.now();
         let mut session = self.session.lock();
-        session.rebroadcast_later(now, (name, is_pattern), fastrand::f64());
+        session.rebroadcast_later(now, (Arc::clone(&name), is_pattern), fastrand::f64());
         drop(session);
-        self.flush(&**sink);
+        self.flush(&**sink, &name);
     }
 
     fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change, in_l2: InL2) {
         self.ensure_tasks(sink);
         let now = sink.now();
+        let name = Arc::clone(change.name());
         self.session.lock().outbox.push(now, change, in_l2);
-        self.flush(&**sink);
+        self.flush(&**sink, &name);
     }
 }

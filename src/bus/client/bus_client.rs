@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, OnceCell, watch},
 };
 
-use super::{sink::Sink, trust::Trust};
+use super::{publish_report::PublishReport, sink::Sink, trust::Trust};
 use crate::{
     bus::{event_bus::EventBus, protocol::session::Session},
     error::{Cause, Error},
@@ -47,6 +47,7 @@ pub(crate) struct BusClient {
     pub(super) acked_changed: Notify,
     pub(crate) trust: Trust,
     pub(super) breaker: Breaker,
+    pub(super) report: PublishReport,
     /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
     pub(super) generation: AtomicU64,
     pub(super) subscribed: watch::Sender<bool>,
@@ -83,6 +84,7 @@ impl BusClient {
             acked_changed: Notify::new(),
             trust: Trust::new(options.subscribe_to_events.then_some(trust_timeout)),
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
+            report: PublishReport::default(),
             generation: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
             options: options.clone(),
@@ -96,13 +98,22 @@ impl BusClient {
     }
 
     pub(crate) fn health(&self, now: u64) -> BusHealth {
+        let session = self.session.lock();
+        let (waiting, publishing_refused) = (session.outbox.len(), session.outbox.is_stuck());
+        drop(session);
         BusHealth {
             transport: self.event_bus.transport().name(),
             subscribed: *self.subscribed.borrow(),
             trusted: self.trust.is_valid(now),
             publishing_skipped: self.breaker.is_open(),
-            waiting: self.session.lock().outbox.len(),
+            publishing_refused,
+            waiting,
         }
+    }
+
+    /// The number of invalidations that were not published.
+    pub(crate) fn unpublished(&self) -> usize {
+        self.session.lock().outbox.unpublished()
     }
 
     /// Starts the subscriber and the publisher, unless they run. To be called by each call of the

@@ -8,9 +8,12 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{bus_client::BusClient, sink::Sink};
+use super::{bus_client::BusClient, publish_report::is_refusal, sink::Sink};
 use crate::{
-    bus::protocol::session::{SendAction, Session},
+    bus::protocol::{
+        outbox::AfterRefusal,
+        session::{SendAction, Session},
+    },
     error::BoxError,
     observe::{Counter, Event},
     resilience::{Backoff, Elapsed, run_until, timeout},
@@ -21,6 +24,14 @@ use crate::{
 /// whose errors say more than a timeout here.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
+/// Why a publish did not succeed.
+enum Failure {
+    /// It may succeed the next time; also if the circuit is open.
+    Failed,
+    /// The broker would refuse the same message again.
+    Refused(BoxError),
+}
+
 impl BusClient {
     pub(super) async fn run_publisher<S: Sink>(&self, sink: &S) {
         let new_backoff = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -30,8 +41,8 @@ impl BusClient {
             let work = self.work.notified();
             let (now, ts) = (sink.now(), unix_millis());
             let generation = |key: &str| sink.generation(key);
-            let action = self.update(|session| session.next_action(now, ts, generation));
-            let sent = match action {
+            let action = self.update(sink, |session| session.next_action(now, ts, generation));
+            let has_progressed = match action {
                 SendAction::Wait(until) => {
                     let wait = until.map(|at| Duration::from_millis(at.saturating_sub(sink.now())));
                     match wait {
@@ -44,19 +55,30 @@ impl BusClient {
                     let sent = self.publish(sink, &bytes).await;
                     let now = sink.now();
                     match sent {
-                        true => self.update(|session| session.on_sent(now, seq)),
-                        false => self.session.lock().outbox.on_send_failed(),
+                        Ok(()) => {
+                            self.report.accepted();
+                            self.update(sink, |session| session.on_sent(now, seq));
+                            true
+                        }
+                        Err(Failure::Failed) => {
+                            self.update(sink, |session| session.outbox.on_send_failed());
+                            false
+                        }
+                        Err(Failure::Refused(error)) => {
+                            let after = self.update(sink, |session| session.outbox.on_refused());
+                            self.report.refused(sink, &error, after);
+                            after == AfterRefusal::Replaced
+                        }
                     }
-                    sent
                 }
                 SendAction::Beacon(bytes) => {
-                    let sent = self.publish(sink, &bytes).await;
+                    let sent = self.publish(sink, &bytes).await.is_ok();
                     let now = sink.now();
                     self.session.lock().on_beacon_tried(now, sent, fastrand::f64());
                     sent
                 }
             };
-            if sent {
+            if has_progressed {
                 backoff = new_backoff();
             } else {
                 self.backoff_until_bus_up(backoff.next(fastrand::f64())).await;
@@ -64,22 +86,26 @@ impl BusClient {
         }
     }
 
-    /// Publishes bytes within the time limit, unless the circuit is open. Returns whether the
-    /// transport accepted them.
-    async fn publish<S: Sink>(&self, sink: &S, bytes: &[u8]) -> bool {
+    /// Publishes bytes within the time limit, unless the circuit is open.
+    async fn publish<S: Sink>(&self, sink: &S, bytes: &[u8]) -> Result<(), Failure> {
         let generation = self.generation.load(Ordering::Relaxed);
-        let Some(permit) = self.breaker.permit(sink.now(), generation) else { return false };
+        let permit = self.breaker.permit(sink.now(), generation).ok_or(Failure::Failed)?;
         let limit = self.options.event_bus.publish_timeout;
         let published = timeout(Some(limit), self.event_bus.transport().publish(bytes)).await;
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         let Err(error) = published.unwrap_or_else(late) else {
             permit.succeeded();
-            return true;
+            return Ok(());
         };
+        if is_refusal(&error) {
+            // Whether the bus works is not known: a transport may refuse by itself.
+            drop(permit);
+            return Err(Failure::Refused(error));
+        }
         permit.failed(sink.now());
         sink.observer().count(Counter::BusErrors);
         sink.observer().emit(|| Event::BusPublishError { error: &*error });
-        false
+        Err(Failure::Failed)
     }
 
     /// Waits after a failure, and while the circuit is open then checks whether the bus answers, so
@@ -105,23 +131,35 @@ impl BusClient {
     ///
     /// Alternatives considered: always waking the publisher. Within one process, the switch to its
     /// task takes longer than the message.
-    pub(super) fn flush<S: Sink>(&self, sink: &S) {
+    ///
+    /// `name` is the key or pattern of the last message. Returns whether messages wait because the
+    /// circuit is open, or because the broker refuses all of them.
+    pub(super) fn flush<S: Sink>(&self, sink: &S, name: &str) -> bool {
         let transport = self.event_bus.transport();
         if transport.is_immediate() {
             let (now, ts) = (sink.now(), unix_millis());
             let generation = |key: &str| sink.generation(key);
-            let next = self.update(|session| session.try_next_action(now, ts, generation));
+            let next = self.update(sink, |session| session.try_next_action(now, ts, generation));
             if let Some(SendAction::Message(seq, bytes)) = next {
                 let mut context = Context::from_waker(Waker::noop());
                 if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
                     let now = sink.now();
-                    self.update(|session| session.on_sent(now, seq));
+                    self.update(sink, |session| session.on_sent(now, seq));
                 }
             }
         }
-        if self.session.lock().is_publisher_late() {
+        let is_late =
+            |session: &mut Session| (session.is_publisher_late(), session.outbox.is_stuck());
+        let (is_late, is_stuck) = self.update(sink, is_late);
+        if is_late {
             self.work.notify_one();
         }
+        let is_skipped = is_stuck || self.breaker.is_open();
+        if is_skipped {
+            sink.observer().count(Counter::BusSkipped);
+            sink.observer().emit(|| Event::BusPublishSkipped { key: name });
+        }
+        is_skipped
     }
 
     /// Publishes a beacon that promises no further message.
@@ -132,12 +170,15 @@ impl BusClient {
         }
     }
 
-    /// Changes the session. If messages are published now, notifies the callers that wait for it.
-    fn update<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+    /// Changes the session, and reports what the outbox has reduced. If messages are published now,
+    /// notifies the callers that wait for it.
+    fn update<S: Sink, T>(&self, sink: &S, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut session = self.session.lock();
         let result = change(&mut session);
         let acked = session.outbox.acked();
+        let reductions = session.outbox.take_reductions();
         drop(session);
+        self.report.reduced(sink, &reductions);
         if self.acked.fetch_max(acked, Ordering::SeqCst) < acked {
             self.acked_changed.notify_waiters();
         }

@@ -85,6 +85,9 @@ enum InvalidatedBy {
     },
 }
 
+/// The encoded version vector of a value, or why there is none.
+pub(crate) type CausalContext = Result<Arc<[u8]>, &'static str>;
+
 /// How far the outbox of this instance is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OutboxProgress {
@@ -181,7 +184,7 @@ impl CausalFilter {
     }
 
     /// Encodes the version vector of a value that is read or set now; `next_seq` is the sequence
-    /// number of the next message of this instance. `None` if there are too many publishers.
+    /// number of the next message of this instance.
     ///
     /// `gaps` may be left out for a value that is set. If its vector then covers too little, peers
     /// take the message as a delete.
@@ -189,10 +192,11 @@ impl CausalFilter {
         &self,
         gaps: Option<&GapDetector>,
         next_seq: u64,
-    ) -> Option<Arc<[u8]>> {
+    ) -> CausalContext {
         let peers = gaps.into_iter().flat_map(GapDetector::watermarks);
         let peers = peers.filter(|(incarnation, _)| **incarnation != *self.own);
-        VersionVector::encode(&peers.chain([(&*self.own, next_seq)]).collect::<Vec<_>>())
+        let entries: Vec<_> = peers.chain([(&*self.own, next_seq)]).collect();
+        VersionVector::encode(&entries).ok_or("more than 256 instances publish")
     }
 
     /// Whether every known delete of these keys happened before the value was loaded or set.

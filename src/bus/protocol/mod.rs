@@ -2,7 +2,7 @@
 //! random numbers and received messages, and get back the messages to publish.
 
 mod beacon_schedule;
-mod causality;
+pub(super) mod causality;
 mod dedupe;
 pub(super) mod gap_detector;
 pub(super) mod outbox;

@@ -35,14 +35,16 @@
 //! delete all values of L2.
 
 mod change;
+mod refusal;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use self::change::Queued;
-pub(crate) use self::change::{Change, OutgoingBatch};
+use self::change::{Batch, Queued};
+pub(crate) use self::change::{Change, OutgoingBatch, Reduction};
+pub(crate) use self::refusal::AfterRefusal;
 use crate::bus::wire::{
     limits::{MAX_KEYS, MAX_TEXT},
     message::InL2,
@@ -50,6 +52,11 @@ use crate::bus::wire::{
 
 /// Bytes of keys in one message. Brokers refuse large messages: NATS above 1 MiB.
 const BATCH_BYTES: usize = 256 << 10;
+const FULL: &str = "the outbox is full";
+const TOO_LONG: &str = "the name is too long for a message";
+const WAITED: &str = "it waited for more than a second, or its ttl is over";
+const PATTERN: &str = "a delete by pattern was queued after it";
+const FAILED: &str = "the publish failed";
 /// The pattern that matches every key.
 const ALL: &str = "*";
 
@@ -70,12 +77,20 @@ pub(crate) struct Outbox {
     next_position: u64,
     in_flight: Option<OutgoingBatch>,
     next_seq: u64,
+    /// The rest of a refused message, the next part last.
+    parts: Vec<Batch>,
+    /// Bytes of keys in the next message, at most [`BATCH_BYTES`].
+    batch_bytes: usize,
+    is_stuck: bool,
+    /// To be reported by the client, outside the lock.
+    reductions: Vec<Reduction>,
 }
 
 impl Outbox {
     /// The bounds apply to the queued changes. The message in flight is counted in neither.
     pub(crate) fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { max_entries, max_bytes, max_batch_keys: MAX_KEYS, ..Self::default() }
+        let (max_batch_keys, batch_bytes) = (MAX_KEYS, BATCH_BYTES);
+        Self { max_entries, max_bytes, max_batch_keys, batch_bytes, ..Self::default() }
     }
 
     /// Makes each delete a message of its own, because a message has room for the generation of
@@ -89,24 +104,24 @@ impl Outbox {
     pub(crate) fn push(&mut self, now: u64, change: Change, in_l2: InL2) -> u64 {
         let is_too_long = change.text().len() > MAX_TEXT;
         let position = match change {
-            Change::Pattern(_) if is_too_long => self.push_pattern(Arc::from(ALL), in_l2),
+            Change::Pattern(_) if is_too_long => self.push_wider(Arc::from(ALL), in_l2, TOO_LONG),
             Change::Value { prime: true, .. } if is_too_long => self.take_position(),
             Change::Delete(key) | Change::Value { key, .. } if is_too_long => {
-                self.push_pattern(prefix_glob(&key), in_l2)
+                self.push_wider(prefix_glob(&key, MAX_TEXT / 2), in_l2, TOO_LONG)
             }
             Change::Delete(key) => self.push_delete(key, in_l2),
             Change::Pattern(pattern) => self.push_pattern(pattern, in_l2),
             Change::Value { .. } => {
-                self.downgrade_to_delete(change.text());
+                self.downgrade_to_delete(change.text(), None);
                 self.append(now, change, in_l2)
             }
         };
         if self.is_over() {
-            self.downgrade_all();
+            self.downgrade_all(FULL);
         }
         if self.is_over() {
             let highest = self.waiting.values().map(|queued| queued.in_l2).max();
-            self.coarsen(highest.unwrap_or_default().max(InL2::Yes));
+            self.push_wider(Arc::from(ALL), highest.unwrap_or_default().max(InL2::Yes), FULL);
         }
         position
     }
@@ -114,17 +129,19 @@ impl Outbox {
     /// Returns the message to publish now: the same one until it is confirmed.
     pub(crate) fn next(&mut self, now: u64) -> Option<&OutgoingBatch> {
         if self.in_flight.is_none()
-            && let Some((position, in_l2, changes)) = self.pop(now)
+            && let Some(batch) = self.pop_part().or_else(|| self.pop(now))
         {
-            self.in_flight = Some(OutgoingBatch { seq: self.next_seq, changes, in_l2, position });
+            self.in_flight = Some(OutgoingBatch { seq: self.next_seq, batch });
             self.next_seq += 1;
         }
         self.in_flight.as_ref()
     }
 
     /// Records that the message of this number was published. Returns it, the first time.
-    pub(crate) fn confirm(&mut self, seq: u64) -> Option<OutgoingBatch> {
-        self.in_flight.take_if(|batch| batch.seq == seq)
+    pub(crate) fn confirm(&mut self, seq: u64) -> Option<Batch> {
+        let confirmed = self.in_flight.take_if(|out| out.seq == seq)?;
+        self.on_accepted();
+        Some(confirmed.batch)
     }
 
     pub(crate) fn is_sending(&self) -> bool {
@@ -138,17 +155,20 @@ impl Outbox {
     /// that did receive the value take the second message for a repetition. This does no harm:
     /// later changes of the key are still queued here.)
     pub(crate) fn on_send_failed(&mut self) {
-        if let Some(batch) = &mut self.in_flight {
-            let changes = std::mem::take(&mut batch.changes).into_iter();
-            batch.changes = changes.filter_map(Change::without_value).collect();
+        if let Some(out) = &mut self.in_flight
+            && let Some(key) = out.batch.drop_value()
+        {
+            self.reductions.push(Reduction::ValueDropped { key, reason: FAILED });
         }
     }
 
     /// All changes at positions below this one were published.
     pub(crate) fn acked(&self) -> u64 {
-        let waiting = || self.waiting.keys().next().copied();
-        let in_flight = self.in_flight.as_ref().map(|batch| batch.position);
-        in_flight.or_else(waiting).unwrap_or(self.next_position)
+        let waiting = self.waiting.keys().next().copied();
+        let in_flight = self.in_flight.iter().map(|out| out.batch.position);
+        // The next part has the lowest position of all parts.
+        let parts = self.parts.last().map(|part| part.position);
+        in_flight.chain(parts).chain(waiting).min().unwrap_or(self.next_position)
     }
 
     /// Whether the change at this position was published, and all changes before it.
@@ -175,20 +195,41 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// The number of queued changes, plus one for the message in flight.
+    /// The number of queued changes, plus one for the message in flight and for each part of a
+    /// refused one.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + usize::from(self.in_flight.is_some())
+        self.waiting.len() + self.parts.len() + usize::from(self.in_flight.is_some())
+    }
+
+    /// The number of invalidations that were not published, in the queue and in flight.
+    pub(crate) fn unpublished(&self) -> usize {
+        let in_flight = self.in_flight.iter().map(|out| &out.batch);
+        let sending = in_flight.chain(&self.parts).map(|batch| batch.changes.len());
+        let is_prime = |it: &&Queued| matches!(it.change, Change::Value { prime: true, .. });
+        let primes = self.waiting.values().filter(is_prime).count();
+        sending.sum::<usize>() + self.waiting.len() - primes
+    }
+
+    /// Returns the reductions since the last call.
+    pub(crate) fn take_reductions(&mut self) -> Vec<Reduction> {
+        std::mem::take(&mut self.reductions)
     }
 
     fn push_delete(&mut self, key: Arc<str>, in_l2: InL2) -> u64 {
         // mutant outbox-order: remove
-        self.downgrade_to_delete(&key);
+        self.downgrade_to_delete(&key, None);
         self.push_invalidation(Change::Delete(key), in_l2)
+    }
+
+    /// Queues a pattern that covers more keys than were invalidated.
+    fn push_wider(&mut self, pattern: Arc<str>, in_l2: InL2, reason: &'static str) -> u64 {
+        self.reductions.push(Reduction::Widened { pattern: Arc::clone(&pattern), reason });
+        self.push_pattern(pattern, in_l2)
     }
 
     fn push_pattern(&mut self, pattern: Arc<str>, in_l2: InL2) -> u64 {
         // It would cost too much to find the values that match.
-        self.downgrade_all();
+        self.downgrade_all(PATTERN);
         if *pattern == *ALL {
             self.coarsen(in_l2)
         } else {
@@ -242,10 +283,13 @@ impl Outbox {
     }
 
     /// Turns the queued value of a key, if there is one, into a delete, or drops it if it is a
-    /// prime.
-    fn downgrade_to_delete(&mut self, key: &str) {
+    /// prime. No `reason`: the value is old.
+    fn downgrade_to_delete(&mut self, key: &str, reason: Option<&'static str>) {
         let Some(position) = self.values.get(key).copied() else { return };
         let Some(Queued { change, in_l2, .. }) = self.remove(position) else { return };
+        if let Some(reason) = reason {
+            self.reductions.push(Reduction::ValueDropped { key: Arc::from(key), reason });
+        }
         let Some(delete) = change.without_value() else { return };
         match self.deletes.get(key).copied() {
             _ if self.covering(in_l2).is_some() => {}
@@ -254,33 +298,31 @@ impl Outbox {
         }
     }
 
-    fn downgrade_all(&mut self) {
+    fn downgrade_all(&mut self, reason: &'static str) {
         let keys: Vec<Arc<str>> = self.values.keys().map(Arc::clone).collect();
-        keys.iter().for_each(|key| self.downgrade_to_delete(key));
+        keys.iter().for_each(|key| self.downgrade_to_delete(key, Some(reason)));
     }
 
-    /// Takes the changes of the next message, the position of the first of them, and the state that
-    /// they share.
-    fn pop(&mut self, now: u64) -> Option<(u64, InL2, Vec<Change>)> {
+    /// Takes the changes of the next message.
+    fn pop(&mut self, now: u64) -> Option<Batch> {
         loop {
             let (position, first) = self.waiting.first_key_value()?;
             let (position, in_l2) = (*position, first.in_l2);
-            match &first.change {
-                Change::Delete(_) => return Some((position, in_l2, self.pop_deletes(in_l2))),
+            let changes = match &first.change {
+                Change::Delete(_) => self.pop_deletes(in_l2),
                 Change::Value { key, .. } if first.is_expired(now) => {
                     let key = Arc::clone(key);
-                    self.downgrade_to_delete(&key);
+                    self.downgrade_to_delete(&key, Some(WAITED));
+                    continue;
                 }
-                _ => {
-                    let change = self.remove(position)?.into_change(now);
-                    return Some((position, in_l2, vec![change]));
-                }
-            }
+                _ => vec![(position, self.remove(position)?.into_change(now))],
+            };
+            return Some(Batch { changes, in_l2, position });
         }
     }
 
     /// Takes as many deletes of a state as fit into one message, past the changes between them.
-    fn pop_deletes(&mut self, in_l2: InL2) -> Vec<Change> {
+    fn pop_deletes(&mut self, in_l2: InL2) -> Vec<(u64, Change)> {
         let mut bytes = 0;
         let mut positions = Vec::new();
         for (position, queued) in self.waiting.iter().take(MAX_KEYS) {
@@ -288,7 +330,7 @@ impl Outbox {
                 && queued.in_l2 == in_l2
             {
                 bytes += key.len();
-                if bytes > BATCH_BYTES && !positions.is_empty() {
+                if bytes > self.batch_bytes && !positions.is_empty() {
                     break;
                 }
                 positions.push(*position);
@@ -297,7 +339,8 @@ impl Outbox {
                 }
             }
         }
-        positions.into_iter().filter_map(|at| self.remove(at)).map(|it| it.change).collect()
+        let removed = positions.into_iter().filter_map(|at| Some((at, self.remove(at)?.change)));
+        removed.collect()
     }
 
     fn take_position(&mut self) -> u64 {
@@ -336,15 +379,17 @@ impl Outbox {
     }
 }
 
-/// Returns a pattern for a key that is too long for a message: it matches all keys with the same
-/// beginning. `?` stands for the characters that have a meaning in patterns, which needs no
-/// escaping that a peer might not know.
-fn prefix_glob(key: &str) -> Arc<str> {
+/// Returns a pattern that matches all keys with the same first `length` bytes at most. `?` stands
+/// for the characters that have a meaning in patterns, which needs no escaping that a peer might
+/// not know.
+fn prefix_glob(key: &str, length: usize) -> Arc<str> {
     let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\' | '{' | '}');
-    let cuts = (0..=MAX_TEXT / 2).rev();
+    let cuts = (0..=length).rev();
     let beginning = cuts.filter_map(|cut| key.get(..cut)).next().unwrap_or_default();
     Arc::from(beginning.replace(special, "?") + ALL)
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,13 @@
 //! | loader | `causal_context` before it checks its right to write, then `outbox.push` |
 //! | retry task | `outbox.push`, or `rebroadcast_later` for an invalidation of a peer |
 //! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply (`rebroadcasts.on_received`), `on_applied`; `gaps.poll_gap`, mark L1 untrusted, `gaps.acknowledge_gap`; `on_unsubscribed` |
-//! | publisher | `next_action`, publish, then `on_sent`, `outbox.on_send_failed` or `on_beacon_tried` |
+//! | publisher | `next_action`, publish, then `on_sent`, `outbox.on_send_failed`, `outbox.on_refused` or `on_beacon_tried` |
 
 use std::sync::Arc;
 
 use super::{
     beacon_schedule::BeaconSchedule,
-    causality::{CausalFilter, OutboxProgress, ValueClaim},
+    causality::{CausalContext, CausalFilter, OutboxProgress, ValueClaim},
     dedupe::Dedupe,
     gap_detector::GapDetector,
     outbox::{Change, Outbox},
@@ -160,16 +160,15 @@ impl Session {
     /// sequence number up to which this instance had applied everything. Call it before the right
     /// to write the value is checked.
     ///
-    /// `None`: peers could not judge a loaded value (`prime`), so it is not broadcast. A value
-    /// that was `set` is broadcast in any case, because its message also deletes the old value.
-    pub(crate) fn causal_context(&self, now: u64, prime: bool) -> Option<Arc<[u8]>> {
+    /// An error says why peers could not judge the value, so that it is not broadcast: a loaded one
+    /// (`prime`) for a while after a subscription began, and any if there are too many publishers.
+    pub(crate) fn causal_context(&self, now: u64, prime: bool) -> CausalContext {
         let gaps = Some(&self.gaps).filter(|gaps| gaps.is_caught_up(now));
         // mutant order-present: if false
         if prime && gaps.is_none() {
-            None
-        } else {
-            self.causality.causal_context(gaps, self.outbox.next_seq())
+            return Err("a subscription has just begun, or messages were lost");
         }
+        self.causality.causal_context(gaps, self.outbox.next_seq())
     }
 
     /// A subscription began. `resumed`: it continues exactly where the last one ended.
@@ -303,19 +302,18 @@ impl Session {
         // A value that cannot be encoded becomes a delete, which the second round sends.
         for _ in 0..2 {
             let Some(out) = outbox.next(now) else { break };
-            let kind = out.kind();
+            let kind = out.batch.kind();
             let generation = match kind.deleted_keys() {
                 [key] => generation(key),
                 _ => None,
             };
             let next_within = beacons.next_within(false);
-            match identity.encode(ts, out.seq, next_within, generation, out.in_l2, kind) {
+            match identity.encode(ts, out.seq, next_within, generation, out.batch.in_l2, kind) {
                 Some(bytes) => return SendAction::Message(out.seq, bytes),
                 None => outbox.on_send_failed(),
             }
         }
-        let due = beacons.due_at();
-        if !self.hello_pending && due.is_none_or(|at| at > now) {
+        if !self.hello_pending && beacons.due_at().is_none_or(|at| at > now) {
             return SendAction::Wait(self.next_due());
         }
         let next_within = beacons.next_within(true);
@@ -351,11 +349,16 @@ impl Session {
     /// Returns the last beacon of an instance that shuts down: it promises no further message.
     /// `None` if the instance never published, or its outbox is not empty.
     pub(crate) fn goodbye(&self, ts: u64) -> Option<Vec<u8>> {
-        let may_go = self.outbox.confirmed_seq() > 0 && self.outbox.is_empty();
-        if may_go { self.beacon(ts, None, false) } else { None }
+        self.beacon(ts, None, false).filter(|_| self.outbox.confirmed_seq() > 0)
     }
 
+    /// Encodes a beacon. `None` while the outbox holds anything: the beacon would say that all
+    /// messages of this instance were published, and peers are to notice its silence.
     fn beacon(&self, ts: u64, next_within_ms: Option<u64>, hello: bool) -> Option<Vec<u8>> {
+        // mutant beacon-outbox: if false
+        if !self.outbox.is_empty() {
+            return None;
+        }
         let kind = MessageKind::Beacon { hello, subscription: Some(self.subscriptions) };
         let seq = self.outbox.confirmed_seq();
         self.identity.encode(ts, seq, next_within_ms, None, InL2::Yes, kind)
@@ -363,8 +366,7 @@ impl Session {
 
     /// When the publisher has something to send, if nothing is queued.
     fn next_due(&self) -> Option<u64> {
-        let due = self.beacons.due_at().into_iter().chain(self.rebroadcasts.next_due());
-        due.min()
+        self.beacons.due_at().into_iter().chain(self.rebroadcasts.next_due()).min()
     }
 
     fn progress(&self) -> OutboxProgress {

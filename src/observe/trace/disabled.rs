@@ -20,6 +20,16 @@ pub(crate) fn log_bus_down(_error: Option<&BoxError>) {}
 
 pub(crate) fn log_bus_up() {}
 
+pub(crate) fn log_bus_refusing(_error: &BoxError, _is_stuck: bool) {}
+
+pub(crate) fn log_bus_accepting() {}
+
+pub(crate) fn log_bus_value_skipped(_key: &str, _reason: &str) {}
+
+pub(crate) fn log_bus_widened(_reason: &str) {}
+
+pub(crate) fn log_close_lost(_l2: usize, _bus: usize) {}
+
 pub(crate) fn log_handler_panicked(_event: &str) {}
 
 pub(crate) fn log_unreadable_type(_name: &str, _error: &BoxError, _cure: &str) {}

@@ -75,6 +75,55 @@ pub(crate) fn log_bus_up() {
     tracing::info!(target: "lazy_layers_cache", part = "event_bus", "subscribed to the bus again");
 }
 
+pub(crate) fn log_bus_refusing(error: &BoxError, is_stuck: bool) {
+    let next = if is_stuck {
+        "the broker refuses even the smallest message: peers are not told of invalidations, and \
+         notice that this instance is silent; it is retried every second"
+    } else {
+        "the broker refuses messages: smaller ones, or invalidations of more keys, are published \
+         instead"
+    };
+    tracing::warn!(target: "lazy_layers_cache", part = "event_bus", cause = %error, "{next}");
+}
+
+pub(crate) fn log_bus_accepting() {
+    tracing::info!(
+        target: "lazy_layers_cache",
+        part = "event_bus",
+        "the broker accepts messages again",
+    );
+}
+
+pub(crate) fn log_bus_value_skipped(key: &str, reason: &str) {
+    tracing::info!(
+        target: "lazy_layers_cache",
+        part = "event_bus",
+        key,
+        reason,
+        "a value is not sent to peers, which load it themselves; the next line for such a value \
+         follows after a minute at the earliest",
+    );
+}
+
+pub(crate) fn log_bus_widened(reason: &str) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        part = "event_bus",
+        reason,
+        "an invalidation that covers more keys replaces queued ones: peers will load keys that \
+         were not invalidated",
+    );
+}
+
+pub(crate) fn log_close_lost(l2: usize, bus: usize) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        part = "close",
+        "the cache ended before {l2} invalidations had reached L2 and {bus} the bus: other \
+         instances may serve the old values until their ttl is over",
+    );
+}
+
 pub(crate) fn log_handler_panicked(event: &str) {
     tracing::error!(
         target: "lazy_layers_cache",

@@ -41,26 +41,57 @@ pub(super) struct Queued {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OutgoingBatch {
     pub(crate) seq: u64,
-    pub(crate) changes: Vec<Change>,
-    pub(crate) in_l2: InL2,
-    /// The position of the first change in the outbox.
-    pub(crate) position: u64,
+    pub(crate) batch: Batch,
 }
 
-impl OutgoingBatch {
+/// The content of a message, before it has a number.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Batch {
+    /// Each with its position in the outbox, in the order of the positions.
+    pub(super) changes: Vec<(u64, Change)>,
+    pub(crate) in_l2: InL2,
+    /// The position of the first change, also after that change was dropped.
+    pub(super) position: u64,
+}
+
+/// A step of the outbox that gives a peer less than the caller asked for, to be reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reduction {
+    /// An invalidation that covers more keys than were invalidated was queued.
+    Widened { pattern: Arc<str>, reason: &'static str },
+    /// A value that was queued is not sent; if it was `set`, a delete is.
+    ValueDropped { key: Arc<str>, reason: &'static str },
+}
+
+impl Batch {
     pub(crate) fn kind(&self) -> MessageKind<'_> {
         match &self.changes[..] {
-            [Change::Pattern(pattern)] => MessageKind::Pattern { pattern },
-            [Change::Value { key, value, ttl_ms, stale_ms, prime, context }] => MessageKind::Set {
-                keys: vec![key],
-                value,
-                ttl_ms: *ttl_ms,
-                stale_ms: *stale_ms,
-                prime: *prime,
-                context: context.as_deref(),
-            },
-            deletes => MessageKind::Delete { keys: deletes.iter().map(Change::text).collect() },
+            [(_, Change::Pattern(pattern))] => MessageKind::Pattern { pattern },
+            [(_, Change::Value { key, value, ttl_ms, stale_ms, prime, context })] => {
+                MessageKind::Set {
+                    keys: vec![key],
+                    value,
+                    ttl_ms: *ttl_ms,
+                    stale_ms: *stale_ms,
+                    prime: *prime,
+                    context: context.as_deref(),
+                }
+            }
+            deletes => {
+                let keys = deletes.iter().map(|(_, delete)| delete.text());
+                MessageKind::Delete { keys: keys.collect() }
+            }
         }
+    }
+
+    /// Turns a value into a delete, or drops it if it is a prime. Returns the key of the value.
+    pub(super) fn drop_value(&mut self) -> Option<Arc<str>> {
+        let [(_, Change::Value { key, .. })] = &self.changes[..] else { return None };
+        let key = Arc::clone(key);
+        let changes = std::mem::take(&mut self.changes).into_iter();
+        let deletes = changes.filter_map(|(at, change)| Some((at, change.without_value()?)));
+        self.changes = deletes.collect();
+        Some(key)
     }
 }
 
@@ -71,10 +102,14 @@ impl Change {
     }
 
     /// The key or pattern.
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         match self {
-            Self::Delete(text) | Self::Pattern(text) | Self::Value { key: text, .. } => text,
+            Self::Delete(name) | Self::Pattern(name) | Self::Value { key: name, .. } => name,
         }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        self.name()
     }
 
     /// Turns a value, which may not be sent later or twice, into a delete, and a prime into `None`.

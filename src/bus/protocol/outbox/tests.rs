@@ -7,21 +7,21 @@ fn outbox() -> Outbox {
     Outbox::new(10_000, 8 << 20)
 }
 
-fn confirm(outbox: &mut Outbox) {
+pub(super) fn confirm(outbox: &mut Outbox) {
     let seq = outbox.confirmed_seq();
     assert!(outbox.confirm(seq + 1).is_none(), "another number");
     assert!(outbox.confirm(seq).is_some());
 }
 
-fn delete(key: &str) -> Change {
+pub(super) fn delete(key: &str) -> Change {
     Change::Delete(Arc::from(key))
 }
 
-fn pattern(pattern: &str) -> Change {
+pub(super) fn pattern(pattern: &str) -> Change {
     Change::Pattern(Arc::from(pattern))
 }
 
-fn value(key: &str, value: u8, prime: bool) -> Change {
+pub(super) fn value(key: &str, value: u8, prime: bool) -> Change {
     Change::Value {
         key: Arc::from(key),
         value: Arc::new([value]),
@@ -37,13 +37,13 @@ fn value(key: &str, value: u8, prime: bool) -> Change {
 fn drain(outbox: &mut Outbox, now: u64) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(out) = outbox.next(now) {
-        let message = match out.kind() {
+        let message = match out.batch.kind() {
             MessageKind::Delete { keys } => format!("-{}", keys.join(",")),
             MessageKind::Pattern { pattern } => format!("~{pattern}"),
             MessageKind::Set { keys, value, .. } => format!("{}={}", keys[0], value[0]),
             MessageKind::Beacon { .. } => unreachable!("the outbox makes none"),
         };
-        let state = match out.in_l2 {
+        let state = match out.batch.in_l2 {
             Retried => "?",
             Yes => "",
             No => "!",
@@ -98,13 +98,13 @@ fn a_key_that_is_set_again_and_again_is_invalidated_at_its_first_position() {
 fn values_wait_for_a_second_and_are_sent_once() {
     let mut outbox = outbox();
     outbox.push(0, value("set", 1, false), Yes);
-    let Some(MessageKind::Set { ttl_ms, .. }) = outbox.next(200).map(OutgoingBatch::kind) else {
+    let Some(MessageKind::Set { ttl_ms, .. }) = outbox.next(200).map(|out| out.batch.kind()) else {
         panic!("a value is sent")
     };
     assert_eq!(ttl_ms, Some(300), "the ttl that is left");
     outbox.on_send_failed();
     let again = outbox.next(200).unwrap();
-    assert_eq!((again.seq, again.kind()), (0, MessageKind::Delete { keys: vec!["set"] }));
+    assert_eq!((again.seq, again.batch.kind()), (0, MessageKind::Delete { keys: vec!["set"] }));
     let both = [value("set", 1, false), value("prime", 1, true)];
     assert_eq!(drained(499, &both), ["set=1", "prime=1"]);
     assert_eq!(drained(500, &both), ["-set"], "their ttl is over");
@@ -140,7 +140,7 @@ fn no_change_takes_from_another_that_l2_has_not_got_it() {
     }
     let mut outbox = outbox();
     outbox.push(0, value("a", 1, false), No);
-    assert_eq!(outbox.next(0).map(|out| out.in_l2), Some(No));
+    assert_eq!(outbox.next(0).map(|out| out.batch.in_l2), Some(No));
     outbox.on_send_failed();
     outbox.push(0, delete("b"), Yes);
     assert_eq!(drain(&mut outbox, 0), ["-a!", "-b"], "sent again as a delete");
@@ -206,7 +206,7 @@ fn messages_stay_within_their_limits() {
     }
     let (mut keys, mut messages) = (0, 0);
     while let Some(out) = outbox.next(0) {
-        let MessageKind::Delete { keys: batch } = out.kind() else { panic!("{out:?}") };
+        let MessageKind::Delete { keys: batch } = out.batch.kind() else { panic!("{out:?}") };
         assert!(batch.len() <= MAX_KEYS);
         assert!(batch.iter().map(|key| key.len()).sum::<usize>() <= BATCH_BYTES);
         (keys, messages) = (keys + batch.len(), messages + 1);
@@ -221,7 +221,8 @@ fn a_key_too_long_for_a_message_is_covered_by_its_beginning() {
     for change in [delete(&key), value(&key, 1, false)] {
         let mut outbox = outbox();
         outbox.push(0, change, Yes);
-        let Some(MessageKind::Pattern { pattern }) = outbox.next(0).map(OutgoingBatch::kind) else {
+        let Some(MessageKind::Pattern { pattern }) = outbox.next(0).map(|out| out.batch.kind())
+        else {
             panic!("a pattern")
         };
         assert!(pattern.len() <= MAX_TEXT && Pattern::new(pattern).matches(&key));
@@ -231,118 +232,105 @@ fn a_key_too_long_for_a_message_is_covered_by_its_beginning() {
     assert_eq!(drained(0, &[pattern(&key)]), ["~*"]);
 }
 
-/// The keys of the model below.
-fn keys() -> impl Iterator<Item = String> {
-    (0..8).map(|n| format!("{}:{}", n / 4, n % 4))
-}
-
-/// A change that was pushed and may not have reached the peer.
-struct Open {
-    key: String,
-    in_l2: InL2,
-    position: u64,
-    received: bool,
-}
-
-/// A peer that receives some messages twice, and the changes that must reach it.
-#[derive(Default)]
-struct Peer {
-    holds: HashMap<String, u8>,
-    open: Vec<Open>,
-}
-
-impl Peer {
-    fn expect(&mut self, position: u64, in_l2: InL2, is_changed: impl Fn(&str) -> bool) {
-        let keys = keys().filter(|key| is_changed(key));
-        self.open.extend(keys.map(|key| Open { key, in_l2, position, received: false }));
+#[test]
+fn a_refused_message_is_split_and_at_last_covers_more_keys() {
+    let names = |outbox: &mut Outbox| {
+        let out = outbox.next(0).unwrap();
+        let name = |(_, change): &(u64, Change)| change.text().to_owned();
+        (out.seq, out.batch.changes.iter().map(name).collect::<Vec<_>>().join(","))
+    };
+    let expect = |seq, text: &str| (seq, text.to_owned());
+    let mut outbox = outbox();
+    for key in ["aaaa", "bb", "user:7"] {
+        outbox.push(0, delete(key), Yes);
     }
-
-    fn receive(&mut self, kind: &MessageKind<'_>, in_l2: InL2) {
-        let covered = |key: &str| match kind {
-            MessageKind::Delete { keys } | MessageKind::Set { keys, .. } => keys.contains(&key),
-            MessageKind::Pattern { pattern } => Pattern::new(pattern).matches(key),
-            MessageKind::Beacon { .. } => false,
-        };
-        self.holds.retain(|key, _| !covered(key));
-        for open in &mut self.open {
-            open.received |= covered(&open.key) && in_l2 >= open.in_l2;
-        }
-        if let MessageKind::Set { keys, value, .. } = kind {
-            self.holds.insert(keys[0].to_owned(), value[0]);
-        }
+    assert_eq!(names(&mut outbox), expect(0, "aaaa,bb,user:7"));
+    assert_eq!(outbox.on_refused(), AfterRefusal::Replaced);
+    assert_eq!(names(&mut outbox), expect(0, "aaaa"));
+    confirm(&mut outbox);
+    assert_eq!((outbox.acked(), outbox.len(), outbox.unpublished()), (1, 1, 2));
+    assert_eq!(names(&mut outbox), expect(1, "bb,user:7"));
+    outbox.push(0, delete("aaaa"), No);
+    outbox.on_refused();
+    assert_eq!(names(&mut outbox), expect(1, "bb"));
+    confirm(&mut outbox);
+    for wider in ["user:7", "use*", "u*", "*"] {
+        assert_eq!(names(&mut outbox), expect(2, wider));
+        assert!(!outbox.is_stuck());
+        outbox.on_refused();
     }
+    assert!(outbox.is_stuck());
+    assert_eq!(outbox.on_refused(), AfterRefusal::Stuck);
+    assert_eq!(names(&mut outbox), expect(2, "*"));
+    confirm(&mut outbox);
+    assert!(!outbox.is_stuck());
+    assert_eq!(drain(&mut outbox, 0), ["-aaaa!"], "pushed after the first was published");
+    let widened = |reductions: Vec<Reduction>| {
+        let widened = reductions.into_iter().map(|reduction| match reduction {
+            Reduction::Widened { pattern, .. } => pattern.to_string(),
+            Reduction::ValueDropped { key, .. } => format!("{key} dropped"),
+        });
+        widened.collect::<Vec<_>>()
+    };
+    assert_eq!(widened(outbox.take_reductions()), ["use*", "u*", "*"]);
+    outbox.push(0, value("k", 1, false), Yes);
+    outbox.next(0).unwrap();
+    assert_eq!(outbox.on_refused(), AfterRefusal::Replaced);
+    assert_eq!(names(&mut outbox), expect(4, "k"));
+    assert_eq!(drain(&mut outbox, 0), ["-k"]);
+    outbox.push(0, value("k", 1, true), Yes);
+    outbox.next(0).unwrap();
+    assert_eq!(outbox.on_refused(), AfterRefusal::Replaced);
+    assert_eq!(names(&mut outbox), expect(5, ""), "peers need the number");
+    assert_eq!(outbox.on_refused(), AfterRefusal::Stuck);
+    assert_eq!(widened(outbox.take_reductions()), ["k dropped", "k dropped"]);
 }
 
 #[test]
-fn every_change_reaches_the_peer_which_ends_up_with_no_old_value() {
-    for seed in 0..1_000 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut outbox = Outbox::new(random.usize(1..12), random.usize(300..3_000));
-        let mut peer = Peer::default();
-        // The values that the peer may hold: the one set last, and those loaded since, unless
-        // they were deleted.
-        let mut valid: HashMap<String, Vec<u8>> = HashMap::new();
-        let mut next_seq = 0;
-        for now in (0..1_400).step_by(7) {
-            let key = keys().nth(random.usize(..8)).unwrap();
-            let in_l2 = random.choice([Retried, Yes, Yes, No]).unwrap();
-            match random.u8(..10) {
-                0..=2 => {
-                    valid.remove(&key);
-                    let position = outbox.push(now, delete(&key), in_l2);
-                    peer.expect(position, in_l2, |other| other == key);
-                }
-                3 => {
-                    let glob = random.choice(["0:*", "1:*", "*", "?:1"]).unwrap();
-                    let compiled = Pattern::new(glob);
-                    valid.retain(|key, _| !compiled.matches(key));
-                    let position = outbox.push(now, pattern(glob), in_l2);
-                    peer.expect(position, in_l2, |other| compiled.matches(other));
-                }
-                4 | 5 => {
-                    let (number, prime) = (random.u8(..), random.bool());
-                    let values = valid.entry(key.clone()).or_default();
-                    if !prime {
-                        values.clear();
-                    }
-                    values.push(number);
-                    let in_l2 = if prime { Yes } else { in_l2 };
-                    let position = outbox.push(now, value(&key, number, prime), in_l2);
-                    peer.expect(position, in_l2, |other| other == key && !prime);
-                }
-                _ => {
-                    let Some(out) = outbox.next(now) else { continue };
-                    assert_eq!(out.seq, next_seq);
-                    let arrives = random.u8(..3) > 0;
-                    if arrives {
-                        peer.receive(&out.kind(), out.in_l2);
-                    }
-                    if arrives && random.bool() {
-                        confirm(&mut outbox);
-                        next_seq += 1;
-                    } else {
-                        outbox.on_send_failed();
-                    }
-                    assert_eq!(outbox.confirmed_seq(), next_seq);
-                }
-            }
-            assert!(outbox.waiting.len() <= outbox.max_entries && outbox.bytes <= outbox.max_bytes);
-            peer.open.retain(|open| {
-                let is_acked = open.position < outbox.acked();
-                assert!(!is_acked || open.received, "{} of seed {seed}", open.key);
-                !is_acked
-            });
-        }
-        while let Some(out) = outbox.next(10_000) {
-            peer.receive(&out.kind(), out.in_l2);
+fn messages_are_smaller_after_a_refusal_and_grow_again() {
+    let mut outbox = outbox();
+    let mut publishes = 0;
+    for key in 0..9_000 {
+        outbox.push(0, delete(&format!("{key:064}")), Yes);
+    }
+    let mut accepted = 0;
+    while let Some(out) = outbox.next(0) {
+        publishes += 1;
+        let bytes: usize = out.batch.changes.iter().map(|(_, it)| it.text().len()).sum();
+        if bytes > 40_000 {
+            assert_eq!(outbox.on_refused(), AfterRefusal::Replaced);
+        } else {
+            accepted += out.batch.changes.len();
             confirm(&mut outbox);
         }
-        assert!(peer.open.iter().all(|open| open.received), "seed {seed}");
-        for (key, held) in &peer.holds {
-            let valid = valid.get(key).map(Vec::as_slice).unwrap_or_default();
-            assert!(valid.contains(held), "{key} of seed {seed}");
+    }
+    assert_eq!(accepted, 9_000);
+    assert!(publishes < 30, "{publishes} publishes for 576,000 bytes");
+    for _ in 0..100 {
+        outbox.push(0, delete("k"), Yes);
+        outbox.next(0).unwrap();
+        confirm(&mut outbox);
+    }
+    assert_eq!(outbox.batch_bytes, BATCH_BYTES);
+}
+
+#[test]
+fn a_pattern_that_is_widened_covers_what_it_covered() {
+    let keys = ["", "a", "ab", "abc", "a-c", "x[é]y", "é", "éé:é", "user:1"];
+    for glob in ["a?c", "ab*", "*c", "[a-x]*", "é?*", "x\\[é]*", "user:?", "user:[0-9]", "??", "ab"]
+    {
+        let mut outbox = outbox();
+        outbox.push(0, pattern(glob), Yes);
+        outbox.next(0).unwrap();
+        let mut last = glob.to_owned();
+        while outbox.on_refused() == AfterRefusal::Replaced {
+            let wider = outbox.next(0).unwrap().batch.changes[0].1.text().to_owned();
+            for key in keys {
+                let covers = |glob: &str| Pattern::new(glob).matches(key);
+                assert!(!covers(&last) || covers(&wider), "{wider} after {last}");
+            }
+            last = wider;
         }
-        assert_eq!((outbox.bytes, outbox.len()), (0, 0));
-        assert_eq!(outbox.deletes.len() + outbox.values.len() + outbox.patterns.len(), 0);
+        assert_eq!(last, "*");
     }
 }

@@ -57,3 +57,27 @@ fn an_invalidation_of_a_peer_is_broadcast_again_after_a_random_time() {
     let action = session.next_action(1_400, 0, |_| None);
     assert!(!matches!(action, SendAction::Message(..)), "a peer has sent it");
 }
+
+#[test]
+fn no_beacon_is_sent_while_a_message_waits_to_be_published() {
+    let mut session = Session::new("i7", "a".to_owned(), &CacheOptions::default(), false);
+    let push = |session: &mut Session, key| {
+        session.outbox.push(0, Change::invalidation(Arc::from(key), false), InL2::Yes)
+    };
+    push(&mut session, "j");
+    let SendAction::Message(seq, _) = session.next_action(0, 0, |_| None) else { panic!("queued") };
+    session.on_sent(0, seq);
+    assert!(session.goodbye(0).is_some());
+    push(&mut session, "k");
+    assert!(session.goodbye(0).is_none());
+    for now in [300, 1_500, 25_000] {
+        session.on_subscribed(now, false, 0.0);
+        let action = session.next_action(now, 0, |_| None);
+        assert!(matches!(action, SendAction::Message(1, _)), "{action:?}");
+        session.outbox.on_refused();
+        assert!(session.goodbye(now).is_none());
+        assert!(!matches!(session.try_next_action(now, 0, |_| None), Some(SendAction::Beacon(_))));
+    }
+    session.on_sent(30_000, 1);
+    assert!(matches!(session.next_action(30_000, 0, |_| None), SendAction::Beacon(_)));
+}
