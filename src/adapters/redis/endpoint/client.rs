@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
-    aio::MultiplexedConnection,
+    aio::{ConnectionLike, MultiplexedConnection},
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use super::tls::TlsMaterial;
-use crate::error::BuildError;
+use crate::{adapters::client_name::ClientName, error::BuildError};
 
 /// Connects without a limit for replies: each call has a deadline of its own.
 pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
@@ -17,6 +17,19 @@ pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<Mult
         .set_connection_timeout(Some(timeout))
         .set_response_timeout(None);
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Names a connection in `CLIENT LIST`. The user may not be allowed to, or a proxy may not know the
+/// command: the connection is used all the same.
+pub(crate) async fn set_name(
+    connection: &mut MultiplexedConnection,
+    name: &ClientName,
+) -> RedisResult<()> {
+    let command = redis::cmd("CLIENT").arg("SETNAME").arg(name.to_string()).to_owned();
+    match connection.req_packed_command(&command).await {
+        Err(error) if error.code().is_none() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn client(url: &str, tls: &TlsMaterial) -> Result<Client, BuildError> {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{channels, options::RedisTransportOptions, publisher_connection::PublisherConnection};
 use crate::{
     adapters::{
+        client_name::ClientName,
         connection_slot::ConnectionSlot,
         redis::{connection::ExternalConnection, endpoint::Endpoint},
         task::{runtime, timeout_named},
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) struct Publisher {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) options: RedisTransportOptions,
+    pub(crate) client_name: ClientName,
     slot: ConnectionSlot<PublisherConnection>,
     /// A connection of the application, which publishes instead.
     external: Option<Arc<dyn ExternalConnection>>,
@@ -34,7 +36,7 @@ impl Publisher {
     ) -> Self {
         let (endpoint, slot, ends) =
             (Arc::new(endpoint), ConnectionSlot::new(), watch::channel(()).0);
-        Self { endpoint, options, slot, external, ends }
+        Self { endpoint, options, client_name: ClientName::default(), slot, external, ends }
     }
 
     /// Publishes to a channel.
@@ -58,7 +60,8 @@ impl Publisher {
             let sending = async { checked(connection.req_packed_command(command).await) };
             return timeout_named(limit, "answer", sending).await;
         }
-        let connecting = || PublisherConnection::open(&self.endpoint, &self.options);
+        let connecting =
+            || PublisherConnection::open(&self.endpoint, &self.options, &self.client_name);
         let is_usable = PublisherConnection::is_usable;
         let connection =
             slot.get_or_connect(self.options.connect_timeout, is_usable, connecting).await?;
