@@ -24,24 +24,35 @@ struct Inner {
     /// The subscriptions own their inboxes.
     inboxes: Mutex<Vec<Weak<Inbox>>>,
     capacity: usize,
+    max_bytes: usize,
 }
 
 impl LocalTransport {
     /// The default number of messages that a subscriber may fall behind.
     pub const CAPACITY: usize = 10_000;
-    /// The most bytes of the messages that a subscriber may fall behind: 32 MiB.
+    /// The default number of bytes of the messages that a subscriber may fall behind: 32 MiB.
     pub const MAX_BYTES: usize = 32 << 20;
 
-    /// Creates a bus with queues of [`CAPACITY`](Self::CAPACITY) messages.
+    /// Creates a bus with queues of [`CAPACITY`](Self::CAPACITY) messages and
+    /// [`MAX_BYTES`](Self::MAX_BYTES).
     #[must_use]
     pub fn new() -> Self {
         Self::with_capacity(Self::CAPACITY)
     }
 
-    /// Creates a bus with queues of `capacity` messages. Zero counts as one.
+    /// Creates a bus with queues of `capacity` messages and [`MAX_BYTES`](Self::MAX_BYTES). Zero
+    /// counts as one.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Arc::new(Inner { inboxes: Mutex::default(), capacity: capacity.max(1) }))
+        Self::with_limits(capacity, Self::MAX_BYTES)
+    }
+
+    /// Creates a bus with queues of `capacity` messages, zero counts as one, and `max_bytes` bytes.
+    /// A larger message becomes a gap for every subscriber.
+    #[must_use]
+    pub fn with_limits(capacity: usize, max_bytes: usize) -> Self {
+        let capacity = capacity.max(1);
+        Self(Arc::new(Inner { inboxes: Mutex::default(), capacity, max_bytes }))
     }
 }
 
@@ -83,7 +94,7 @@ impl Transport for LocalTransport {
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let inbox = Inbox::bounded(self.0.capacity, Self::MAX_BYTES);
+            let inbox = Inbox::bounded(self.0.capacity, self.0.max_bytes);
             let mut inboxes = self.0.inboxes.lock();
             inboxes.retain(|inbox| inbox.strong_count() > 0);
             inboxes.push(Arc::downgrade(&inbox));

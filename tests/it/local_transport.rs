@@ -58,3 +58,13 @@ async fn a_slow_subscriber_receives_a_gap_instead_of_the_dropped_messages() {
     publish(&transport, 5..6).await;
     assert_eq!(take(&mut *slow, 1).await, [message(5)], "the gap is delivered once");
 }
+
+#[tokio::test]
+async fn the_bytes_that_wait_for_a_slow_subscriber_are_bounded() {
+    let transport = LocalTransport::with_limits(100, 3);
+    let mut slow = transport.subscribe().await.unwrap().messages;
+    publish(&transport, 0..4).await;
+    assert_eq!(take(&mut *slow, 2).await, [Delivery::Gap, message(3)]);
+    transport.publish(&[0; 4]).await.unwrap();
+    assert_eq!(take(&mut *slow, 1).await, [Delivery::Gap], "too large for the queue");
+}

@@ -131,7 +131,7 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
         kind: bus,
         bus_port: broker.port(),
         redis_port: redis.port(),
-        cache: format!("{name}-{}", std::process::id()),
+        namespace: format!("{name}-{}", std::process::id()),
         confirms: true,
         locks: random.bool(),
         broadcasts: random.bool(),

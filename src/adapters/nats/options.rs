@@ -59,8 +59,7 @@ option_group! {
         /// URLs that begin with `nats://`, or `tls://` for TLS. The client tries them in random
         /// order. Default: `nats://localhost:4222`.
         pub servers: Vec<String> = vec!["nats://localhost:4222".to_owned()] => [custom],
-        /// The name of this client in the server's listings. Default: `lazy-layers-cache:` and
-        /// the name of the cache.
+        /// The name of this client in the server's listings. Default: none.
         pub name: Option<String> = None => [Some(impl Into<String>)],
         /// The token to authenticate with. Default: none.
         pub token: Option<String> = None => [Some(impl Into<String>)],

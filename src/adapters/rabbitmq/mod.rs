@@ -23,7 +23,7 @@ use self::{
     subscribe::subscribe,
     topology::Topology,
 };
-use super::{client_name::ClientName, connection_slot::ConnectionSlot, task::timeout_named};
+use super::{connection_slot::ConnectionSlot, task::timeout_named};
 use crate::{
     bus::transport::{Subscribed, Transport, TransportFuture},
     error::{BoxError, BuildError},
@@ -64,8 +64,7 @@ impl RabbitMqTransport {
     pub fn new(options: RabbitMqOptions) -> Result<Self, BuildError> {
         let uri = Box::new(options.check_url()?);
         let (tls, limit) = (options.tls.clone(), options.connect_timeout);
-        let name = ClientName::default();
-        Self::build(Origin::Connect { uri, tls, limit, name }, options)
+        Self::build(Origin::Connect { uri, tls, limit }, options)
     }
 
     /// Creates a transport over a connection of the application, which is never closed. The
@@ -151,12 +150,6 @@ impl Transport for RabbitMqTransport {
             }
             Err("no queue is bound to the exchange any more".into())
         })
-    }
-
-    fn on_used_by(&self, cache: &str) {
-        if let Origin::Connect { name, .. } = &self.origin {
-            name.add(cache);
-        }
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {

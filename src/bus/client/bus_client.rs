@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{publish_report::PublishReport, sink::Sink, trust::Trust};
 use crate::{
-    bus::{event_bus::EventBus, protocol::session::Session, wire::namespace::Namespace},
+    bus::{event_bus::EventBus, protocol::session::Session},
     error::{Cause, Error},
     observe::BusHealth,
     options::CacheOptions,
@@ -52,7 +52,6 @@ pub(crate) struct BusClient {
     pub(super) generation: AtomicU64,
     pub(super) subscribed: watch::Sender<bool>,
     pub(super) options: CacheOptions,
-    pub(super) namespace: Namespace,
     /// The two tasks. Stopped by [`shutdown`](Self::shutdown), and when the last handle of the
     /// cache is dropped.
     pub(crate) tasks: TaskTracker,
@@ -76,7 +75,7 @@ impl BusClient {
         let incarnation = random();
         let source = options.instance_id.clone().unwrap_or_else(random);
         let trust_timeout = millis(options.event_bus.trust_timeout);
-        event_bus.begin_use(options.name.as_deref());
+        event_bus.begin_use();
         Self {
             event_bus,
             session: Mutex::new(Session::new(&incarnation, source, options, sends_generations)),
@@ -89,7 +88,6 @@ impl BusClient {
             generation: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
             options: options.clone(),
-            namespace: Namespace::new(options.name.as_deref(), options.event_bus.accept_unnamed),
             tasks,
             subscriber: TaskFlag::default(),
             publisher: TaskFlag::default(),

@@ -56,7 +56,7 @@ impl BusClient {
                     let now = sink.now();
                     match sent {
                         Ok(()) => {
-                            self.report.accepted(sink);
+                            self.report.accepted();
                             self.update(sink, |session| session.on_sent(now, seq));
                             true
                         }

@@ -5,4 +5,3 @@ pub(crate) mod envelope;
 pub(crate) mod fields;
 pub(crate) mod limits;
 pub(crate) mod message;
-pub(crate) mod namespace;

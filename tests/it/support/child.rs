@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{instance::Instance, process::Process};
+use super::{instance::Instance, process::Process, slow_subscriber::SlowSubscriber};
 
 const IN_A_CHILD: &str = "LAZY_LAYERS_CACHE_TEST_CHILD";
 const MARK: &str = "child: ";
@@ -88,14 +88,18 @@ fn child() {
     if std::env::var_os(IN_A_CHILD).is_none() {
         return;
     }
-    let mut cache = None;
+    let (mut cache, mut subscriber) = (None, None);
     for line in std::io::stdin().lines().map_while(Result::ok) {
-        println!("{MARK}{}", obey(&line, &mut cache));
+        println!("{MARK}{}", obey(&line, &mut cache, &mut subscriber));
     }
 }
 
-/// Carries out a command. `cache` holds the child's instance.
-fn obey(line: &str, cache: &mut Option<Instance>) -> String {
+/// Carries out a command. `cache` holds the child's instance, `subscriber` its subscription.
+fn obey(
+    line: &str,
+    cache: &mut Option<Instance>,
+    subscriber: &mut Option<SlowSubscriber>,
+) -> String {
     match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         ["ping"] => "pong".to_owned(),
         ["process"] => std::process::id().to_string(),
@@ -117,6 +121,12 @@ fn obey(line: &str, cache: &mut Option<Instance>) -> String {
         ["write", from, to] => {
             cache.as_ref().unwrap().write(from.parse().unwrap(), to.parse().unwrap())
         }
+        ["subscribe", url] => {
+            *subscriber = Some(SlowSubscriber::at(url));
+            "ready".to_owned()
+        }
+        ["call"] => subscriber.as_ref().unwrap().call(),
+        ["take"] => subscriber.as_mut().unwrap().take_all(),
         ["health"] => cache.as_ref().unwrap().health(),
         _ => format!("unknown command {line:?}"),
     }

@@ -15,6 +15,7 @@ pub(crate) mod proxy;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 pub(crate) mod sentinel;
+pub(crate) mod slow_subscriber;
 pub(crate) mod storm;
 pub(crate) mod transports;
 pub(crate) mod version_oracle;

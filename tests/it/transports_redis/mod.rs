@@ -1,9 +1,11 @@
 //! The transport over Redis Pub/Sub, with real servers.
 
 mod faults;
+mod floods;
 mod lifetime;
 mod nodes;
 mod probes;
+mod refusals;
 
 use std::{
     pin::pin,

@@ -81,6 +81,8 @@ async fn a_subscription_that_has_ended_leaves_no_channel_and_sends_no_probe() {
         .await;
     };
     let Subscribed { mut messages, prober, .. } = transport.subscribe().await.unwrap();
+    let clients: String = cmd("CLIENT").arg("LIST").query(&mut server.connect()).unwrap();
+    assert!(clients.contains(" name=lazy-layers-cache:subscriber "), "{clients}");
     let own = channels(&server).into_iter().filter(|it| it.starts_with(CHANNEL));
     assert_eq!(own.count(), 3, "messages, beacons, and the subscription's own probes");
     kill_subscribers(&mut server.connect());

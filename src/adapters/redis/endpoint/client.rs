@@ -9,7 +9,7 @@ use redis::{
 };
 
 use super::tls::TlsMaterial;
-use crate::{adapters::client_name::ClientName, error::BuildError};
+use crate::error::BuildError;
 
 /// Connects without a limit for replies: each call has a deadline of its own.
 pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
@@ -19,17 +19,10 @@ pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<Mult
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Names a connection in `CLIENT LIST`. The user may not be allowed to, or a proxy may not know the
-/// command: the connection is used all the same.
-pub(crate) async fn set_name(
-    connection: &mut MultiplexedConnection,
-    name: &ClientName,
-) -> RedisResult<()> {
-    let command = redis::cmd("CLIENT").arg("SETNAME").arg(name.to_string()).to_owned();
-    match connection.req_packed_command(&command).await {
-        Err(error) if error.code().is_none() => Err(error),
-        _ => Ok(()),
-    }
+/// Names a connection in the server's `CLIENT LIST`, if the user may.
+pub(crate) async fn set_name(connection: &mut MultiplexedConnection, part: &str) {
+    let name = format!("{}:{part}", env!("CARGO_PKG_NAME"));
+    let _ = connection.req_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(name)).await;
 }
 
 pub(crate) fn client(url: &str, tls: &TlsMaterial) -> Result<Client, BuildError> {

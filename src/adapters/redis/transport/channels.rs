@@ -1,4 +1,4 @@
-//! The names of the channels, and what a user must be allowed on them.
+//! The names of the channels, and the permissions that a user needs on them.
 //!
 //! | channel | carries | who subscribes |
 //! | --- | --- | --- |
@@ -7,8 +7,6 @@
 //! | `{channel}:probe:{random}` | the probes of one subscription | that subscription |
 
 use redis::RedisError;
-
-use crate::error::BoxError;
 
 pub(crate) fn beacons(channel: &str) -> String {
     format!("{channel}:beacons")
@@ -19,11 +17,12 @@ pub(crate) fn probe(channel: &str) -> String {
     format!("{channel}:probe:{:016x}", fastrand::u64(..))
 }
 
-/// Adds the fix to an error reply if the user is not allowed to use a channel or a command.
-pub(crate) fn with_fix(channel: &str, error: RedisError) -> BoxError {
-    if error.code() != Some("NOPERM") {
-        return error.into();
+/// Returns the text of an error reply, and the fix if the user is not allowed to use a channel or a
+/// command. `channel` is that of the messages.
+pub(crate) fn with_fix(channel: &str, reply: &RedisError) -> String {
+    if reply.code() != Some("NOPERM") {
+        return reply.to_string();
     }
     let rules = format!("&{channel} &{channel}:* +publish +subscribe");
-    format!("{error}; the fix is: ACL SETUSER <user> {rules}").into()
+    format!("{reply}; the fix is: ACL SETUSER <user> {rules}")
 }

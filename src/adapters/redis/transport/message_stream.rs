@@ -31,7 +31,6 @@ use super::{
 };
 use crate::{
     adapters::{
-        client_name::ClientName,
         probe::probe_every,
         redis::endpoint::{
             Endpoint,
@@ -76,14 +75,12 @@ impl RedisMessageStream {
     pub(crate) async fn subscribe(
         endpoint: Arc<Endpoint>,
         options: &RedisTransportOptions,
-        name: &ClientName,
         mut ends: watch::Receiver<()>,
     ) -> Result<Self, BoxError> {
         let runtime = runtime()?;
         let probe_channel = Arc::<str>::from(channels::probe(&options.channel));
         let is_cluster = endpoint.is_cluster();
-        let subscribe =
-            |client| Subscription::begin(client, is_cluster, options, name, &probe_channel);
+        let subscribe = |client| Subscription::begin(client, is_cluster, options, &probe_channel);
         let (subscription, master) =
             endpoint.connect_with(options.connect_timeout, subscribe).await?;
         let Subscription { connection, checks_role, inbox, end } = subscription;
@@ -132,7 +129,6 @@ impl Subscription {
         client: Client,
         is_cluster: bool,
         options: &RedisTransportOptions,
-        name: &ClientName,
         probe_channel: &Arc<str>,
     ) -> Result<Self, BoxError> {
         let inbox = Inbox::bounded(options.queue_capacity, options.queue_max_bytes);
@@ -147,11 +143,11 @@ impl Subscription {
             Ok::<_, Infallible>(())
         };
         let mut connection = open(&client, options.connect_timeout, receive).await?;
-        set_name(&mut connection, name).await?;
+        set_name(&mut connection, "subscriber").await;
         let checks_role = !is_cluster && refuse_replica(&mut connection).await?;
         let (messages, beacons) = (&*options.channel, channels::beacons(&options.channel));
         let subscribing = connection.subscribe(&[messages, &beacons, probe_channel]).await;
-        subscribing.map_err(|error| channels::with_fix(messages, error))?;
+        subscribing.map_err(|error| channels::with_fix(messages, &error))?;
         Ok(Self { connection, checks_role, inbox, end })
     }
 }
@@ -172,10 +168,14 @@ async fn open(
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Returns what a push is for the subscriber, if it is not the confirmation of a request.
+/// Returns what a push is for the subscriber. A push that this connection did not ask for may be a
+/// message whose bytes were changed on the way: a gap.
 fn delivery(push: PushInfo, probe_channel: &str) -> Option<Delivery> {
-    if push.kind != PushKind::Message {
-        return None;
+    match push.kind {
+        PushKind::Message => {}
+        // The end has a sign of its own.
+        PushKind::Subscribe | PushKind::Disconnection => return None,
+        _ => return Some(Delivery::Gap),
     }
     let Ok([Value::BulkString(channel), Value::BulkString(payload)]) =
         <[Value; 2]>::try_from(push.data)

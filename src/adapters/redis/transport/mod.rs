@@ -6,6 +6,7 @@ mod message_stream;
 mod options;
 mod publisher;
 mod publisher_connection;
+mod refusals;
 
 use std::{fmt, sync::Arc};
 
@@ -100,21 +101,11 @@ impl Transport for RedisTransport {
         })
     }
 
-    fn on_used_by(&self, cache: &str) {
-        self.publisher.client_name.add(cache);
-    }
-
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let publisher = Arc::clone(&self.publisher);
             let (endpoint, ends) = (Arc::clone(&publisher.endpoint), publisher.ends.subscribe());
-            let stream = RedisMessageStream::subscribe(
-                endpoint,
-                &publisher.options,
-                &publisher.client_name,
-                ends,
-            )
-            .await?;
+            let stream = RedisMessageStream::subscribe(endpoint, &publisher.options, ends).await?;
             let prober = Box::new(stream.prober(publisher));
             let messages = Box::new(stream);
             Ok(Subscribed { messages, prober, resumed: false })
@@ -122,7 +113,7 @@ impl Transport for RedisTransport {
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async move { self.publisher.send(&redis::cmd("PING")).await })
+        Box::pin(async move { self.publisher.ping().await })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
