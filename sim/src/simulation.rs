@@ -255,7 +255,11 @@ impl Simulation {
                 self.store.reconnect();
             }
             Fault::StoreRestartsOld(_) => self.saved = Some(self.store.snapshot()),
-            Fault::Kill(slot) => drop(self.replace(slot)),
+            Fault::Kill(slot) => {
+                let killed = self.replace(slot);
+                // The drop of a cache sends a goodbye, which a killed process does not.
+                killed.link.freeze();
+            }
             Fault::Close(slot) => {
                 let old = self.replace(slot);
                 self.close(old);

@@ -35,7 +35,7 @@ pub struct EventBus(Arc<Inner>);
 
 struct Inner {
     transport: Box<dyn Transport>,
-    /// The number of caches that use the bus and have not closed.
+    /// The number of caches that use the bus, and were neither closed nor dropped.
     users: AtomicUsize,
 }
 
@@ -99,17 +99,36 @@ impl EventBus {
         &*self.0.transport
     }
 
-    pub(crate) fn begin_use(&self) {
+    /// Counts a cache that uses the bus, until the value is dropped.
+    pub(crate) fn begin_use(&self) -> BusUse {
         self.0.users.fetch_add(1, Ordering::SeqCst);
+        BusUse(Some(self.clone()))
+    }
+}
+
+/// The use of a bus by one cache.
+pub(crate) struct BusUse(Option<EventBus>);
+
+impl BusUse {
+    /// Ends the use, and closes the connections if no other cache uses the bus.
+    pub(crate) async fn end(mut self) -> Result<(), BoxError> {
+        match self.release() {
+            Some(unused) => unused.disconnect().await,
+            None => Ok(()),
+        }
     }
 
-    /// Closes the connections if no other cache uses the bus.
-    pub(crate) async fn end_use(&self) -> Result<(), BoxError> {
-        if self.0.users.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.disconnect().await
-        } else {
-            Ok(())
-        }
+    /// Returns the bus if no cache uses it any more.
+    fn release(&mut self) -> Option<EventBus> {
+        let bus = self.0.take()?;
+        let was_last = bus.0.users.fetch_sub(1, Ordering::SeqCst) == 1;
+        was_last.then_some(bus)
+    }
+}
+
+impl Drop for BusUse {
+    fn drop(&mut self) {
+        drop(self.release());
     }
 }
 

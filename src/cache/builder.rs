@@ -147,10 +147,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             max_flights: if inflight.enabled { inflight.max_entries } else { 0 },
             max_followers: inflight.max_followers,
         };
-        let bus_tasks = TaskTracker::default();
         let sends_generations = self.options.l2.versioning && self.l2.is_some();
         let bus = self.bus.map(|(bus, codec)| {
-            let client = BusClient::new(bus, &self.options, sends_generations, bus_tasks.clone());
+            let client =
+                BusClient::new(bus, &self.options, sends_generations, TaskTracker::default());
             let round_trip = RoundTripCheck::default();
             CacheBus { client: Arc::new(client), codec, round_trip }
         });
@@ -171,14 +171,15 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             active_patterns: ActivePatterns::default(),
             lock_waiters: LockWaiters::default(),
             observer,
-            running: running.clone(),
+            running,
             closed: AtomicBool::new(false),
             has_reported_lost: AtomicBool::new(false),
             clock: self.clock,
             weigher: self.weigher,
             options: self.options,
         });
-        let shutdown_on_drop = Arc::new(ShutdownOnDrop { loads: running, bus: bus_tasks });
+        let ending = Arc::clone(&state);
+        let shutdown_on_drop = Arc::new(ShutdownOnDrop(Box::new(move || ending.end_on_drop())));
         Ok(LazyLayersCache { state, shutdown_on_drop, keys: PhantomData })
     }
 }

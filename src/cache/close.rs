@@ -1,7 +1,8 @@
-//! Closes a cache: refuse new calls, wait for the running loads, stop the rest, empty L1.
+//! Closes a cache: refuse new calls, wait for the running loads, stop the rest, empty L1. A cache
+//! that is dropped instead only publishes its outbox.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use super::state::CacheState;
 use crate::{
     glob::Pattern,
     observe::{Counter, Event, log_close_lost},
-    resilience::{has_timer, task_tracker::TaskTracker, timeout},
+    resilience::{DropGuard, has_timer, task_tracker::TaskTracker, timeout},
 };
 
 /// Time for stopped tasks to end; also the least time for the bus to publish its outbox.
@@ -37,6 +38,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 let left = limit.saturating_sub(begun.elapsed());
                 bus.client.shutdown(self, left.max(GRACE)).await;
             }
+            bus.client.end_use();
             bus.client.tasks.stop();
             self.drain(&bus.client.tasks, GRACE).await;
         }
@@ -44,6 +46,36 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.flights.invalidate_matching(|_| true);
         self.l1.sweep(&Pattern::new("*")).for_each(drop);
         self.report_lost();
+    }
+
+    /// Ends a cache whose last handle was dropped. If it was not closed and there is a runtime, a
+    /// task publishes the outbox for at most a second and then says goodbye to the peers, so that
+    /// they do not take the silence of this instance for a loss.
+    pub(super) fn end_on_drop(self: &Arc<Self>) {
+        self.running.stop();
+        let Some(bus) = &self.bus else { return self.report_lost() };
+        bus.client.close();
+        self.closed.store(true, Ordering::Release);
+        // mutant dropped-goodbye: s/last_runtime()/last_runtime().filter(|_| false)/
+        let Some(runtime) = bus.client.last_runtime() else {
+            bus.client.tasks.stop();
+            bus.client.end_use();
+            return self.report_lost();
+        };
+        let state = Arc::clone(self);
+        // The guard runs also if the runtime shuts down before the task has ended.
+        let end = DropGuard::new(move || {
+            let Some(bus) = &state.bus else { return };
+            bus.client.tasks.stop();
+            state.report_lost();
+        });
+        let state = Arc::clone(self);
+        runtime.spawn(async move {
+            if let Some(bus) = &state.bus {
+                bus.client.shutdown(&*state, GRACE).await;
+            }
+            drop(end);
+        });
     }
 
     /// Reports the invalidations that nobody retries any more, once.

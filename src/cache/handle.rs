@@ -20,7 +20,10 @@ use crate::{
 /// value while its loader fails.
 ///
 /// A clone is a cheap handle to the same cache. When the last handle is dropped, running loads are
-/// dropped too; [`close`](Self::close) waits for them.
+/// dropped too; [`close`](Self::close) waits for them. With an event bus, call `close` when the
+/// service shuts down: a cache that is only dropped leaves the publishing of its last
+/// invalidations, and the goodbye without which its peers take its silence for a loss, to a task
+/// that has a second for it, and that ends at once if the runtime shuts down.
 ///
 /// `K` is the type of the keys ([`CacheKey`]). The cache turns keys into text, and a cache of
 /// `String` keys accepts `&str`. Values are returned as `Arc<V>`, so a hit copies no value; `V`
@@ -371,6 +374,9 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// [`close_timeout`](crate::CacheOptions::close_timeout), drops the rest, and empties L1. When
     /// it returns, no task of the cache is left, except for a loader that blocks its thread: such
     /// a loader cannot be dropped, and `close` waits for it for one second more.
+    ///
+    /// Invalidations that have not reached L2, or were not published on the bus by then, are lost.
+    /// The event `close:lost`, [`Stats::invalidations_lost`] and a line in the log say how many.
     ///
     /// A second call, also a concurrent one, waits for the same end.
     ///

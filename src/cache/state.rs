@@ -70,17 +70,12 @@ impl<V: 'static> CacheBus<V> {
     }
 }
 
-/// Stops the tasks of a cache when its last handle is dropped. Handles own it, tasks do not.
-pub(super) struct ShutdownOnDrop {
-    pub(super) loads: TaskTracker,
-    /// The subscriber and the publisher.
-    pub(super) bus: TaskTracker,
-}
+/// Ends a cache when its last handle is dropped. Handles own it, tasks do not.
+pub(super) struct ShutdownOnDrop(pub(super) Box<dyn Fn() + Send + Sync>);
 
 impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
-        self.loads.stop();
-        self.bus.stop();
+        self.0();
     }
 }
 

@@ -38,8 +38,9 @@ pub trait Codec<V>: Send + Sync + 'static {
         false
     }
 
-    /// Returns the value as bytes for a message of the bus: as [`encode`](Self::encode) does, but
-    /// never compressed. Default: `encode`.
+    /// Returns the value as bytes for a message of the bus: `HC1M` and then MessagePack, never
+    /// compressed. Values in another form are not sent to peers (event `set:broadcast-skipped`).
+    /// Default: [`encode`](Self::encode).
     ///
     /// # Errors
     ///

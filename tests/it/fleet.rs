@@ -2,13 +2,16 @@
 //! entries of L1 they trust, and how they behave while the bus is down.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use lazy_layers_cache::{
-    BusEffect, CacheBuilder, CircuitBreaker, ErrorKind, EventBusOptions, FailSafe, Source,
-    Subscribed, Transport, TransportFuture, WireCodec,
+    BusEffect, CacheBuilder, CircuitBreaker, ErrorKind, EventBus, EventBusOptions, FailSafe,
+    Source, Subscribed, Transport, TransportFuture, WireCodec,
     testing::{BusFaults, BusLink, SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::{advance, sleep};
@@ -91,6 +94,45 @@ async fn a_value_that_one_instance_loaded_is_in_l1_of_the_other() {
     assert_eq!(sent.take(), ["miss", "loader:start", "loader:success", "set", "set:broadcast"]);
     assert_eq!(received.take(), ["set:received", "hit", "hit"]);
     assert_eq!((left.stats().values_sent, right.stats().values_received), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_of_a_codec_that_writes_json_are_sent_to_peers() {
+    let bus = SharedBus::new(1);
+    let build = |codec: WireCodec| {
+        let builder =
+            on_tokio_time().ttl(ms(600_000)).l2(SharedStore::new(TokioClock::new()), codec);
+        builder.event_bus(bus.link(), codec).build().unwrap()
+    };
+    let (json, packed) = (build(WireCodec::new().json()), build(WireCodec::new()));
+    settled(&[&json, &packed]).await;
+    let origin = Origin::default();
+    load(&json, &origin).await;
+    arrived().await;
+    assert_eq!(packed.get_l1("k").as_deref(), Some(&1));
+    packed.set("k", 2u32).await.unwrap();
+    arrived().await;
+    assert_eq!(json.get_l1("k").as_deref(), Some(&2));
+    json.set("k", 3u32).await.unwrap();
+    arrived().await;
+    assert_eq!(packed.get_l1("k").as_deref(), Some(&3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_not_sent_while_little_is_known_of_the_peers_has_an_event() {
+    let bus = SharedBus::new(1);
+    let cache = on(&bus.link()).build().unwrap();
+    let log = Log::of(&cache);
+    let origin = Origin::default();
+    load(&cache, &origin).await;
+    assert!(log.take().contains(&"set:broadcast-skipped".to_owned()));
+    assert_eq!((cache.stats().values_sent, cache.stats().values_not_sent), (0, 1));
+    settled(&[&cache]).await;
+    sleep(NOTICED).await;
+    cache.delete("k").await.unwrap();
+    load(&cache, &origin).await;
+    assert!(log.take().contains(&"set:broadcast".to_owned()));
+    assert_eq!((cache.stats().values_sent, cache.stats().values_not_sent), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -493,6 +535,111 @@ async fn close_publishes_the_outbox_and_leaves_no_task() {
     settle().await;
     let metrics = tokio::runtime::Handle::current().metrics();
     assert_eq!(metrics.num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_is_dropped_publishes_its_outbox_and_says_goodbye() {
+    let (_bus, left, right, _, origin) = world().await;
+    load(&right, &origin).await;
+    arrived().await;
+    left.delete("k").await.unwrap();
+    drop(left);
+    arrived().await;
+    assert_eq!(right.get_l1("k"), None);
+    let gaps = right.stats().bus_gaps;
+    sleep(ms(60_000)).await;
+    assert_eq!(right.stats().bus_gaps, gaps, "the last beacon promised no further message");
+}
+
+#[test]
+fn a_cache_that_is_dropped_outside_its_runtime_publishes_its_outbox() {
+    let bus = SharedBus::new(1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let build = || Cache::builder().event_bus(bus.link(), WireCodec::new()).build().unwrap();
+    let (left, right) = (build(), build());
+    runtime.block_on(async {
+        left.ready().await.unwrap();
+        right.ready().await.unwrap();
+        sleep(NOTICED).await;
+        right.set("k", 1u32).await.unwrap();
+    });
+    let mut delete = Box::pin(left.delete("k"));
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(delete.as_mut().poll(context).is_ready(), "nothing to wait for");
+    drop(delete);
+    drop(left);
+    runtime.block_on(async {
+        while right.get_l1("k").is_some() {
+            sleep(ms(1)).await;
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_is_dropped_while_the_bus_is_down_reports_what_is_lost() {
+    let (_bus, left, right, link, _) = world().await;
+    let log = Log::of(&right);
+    link.cut();
+    right.delete("k").await.unwrap();
+    drop((left, right));
+    sleep(ms(5_000)).await;
+    assert!(log.take().contains(&"close:lost".to_owned()));
+    let metrics = tokio::runtime::Handle::current().metrics();
+    assert_eq!(metrics.num_alive_tasks(), 0);
+}
+
+/// Counts how often it is disconnected.
+struct Counted(BusLink, Arc<AtomicUsize>);
+
+impl Transport for Counted {
+    fn name(&self) -> &'static str {
+        "counted"
+    }
+
+    fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.0.publish(event)
+    }
+
+    fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
+        self.0.subscribe()
+    }
+
+    fn ping(&self) -> TransportFuture<'_, ()> {
+        self.0.ping()
+    }
+
+    fn disconnect(&self) -> TransportFuture<'_, ()> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.disconnect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_cache_of_a_bus_disconnects_it_whether_others_were_closed_or_dropped() {
+    let bus = SharedBus::new(1);
+    for others_are_used in [false, true] {
+        let disconnects = Arc::new(AtomicUsize::new(0));
+        let shared = EventBus::new(Counted(bus.link(), Arc::clone(&disconnects)));
+        let build = || {
+            let builder = on_tokio_time().event_bus(shared.clone(), WireCodec::new());
+            builder.build().unwrap()
+        };
+        let (dropped, closed, last) = (build(), build(), build());
+        if others_are_used {
+            settled(&[&dropped, &closed]).await;
+        }
+        last.ready().await.unwrap();
+        drop(dropped);
+        closed.close().await;
+        closed.close().await;
+        sleep(ms(2_000)).await;
+        assert_eq!(disconnects.load(Ordering::SeqCst), 0, "one cache uses it");
+        last.close().await;
+        assert_eq!(disconnects.load(Ordering::SeqCst), 1);
+        drop((closed, last));
+        sleep(ms(2_000)).await;
+        assert_eq!(disconnects.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,10 @@ use tokio::{
 
 use super::{publish_report::PublishReport, sink::Sink, trust::Trust};
 use crate::{
-    bus::{event_bus::EventBus, protocol::session::Session},
+    bus::{
+        event_bus::{BusUse, EventBus},
+        protocol::session::Session,
+    },
     error::{Cause, Error},
     observe::BusHealth,
     options::CacheOptions,
@@ -35,6 +38,7 @@ const READY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) struct BusClient {
     pub(super) event_bus: EventBus,
+    in_use: Mutex<Option<BusUse>>,
     pub(super) session: Mutex<Session>,
     /// Notified when there is something to send; the publisher waits for it.
     pub(super) work: Notify,
@@ -61,6 +65,8 @@ pub(crate) struct BusClient {
     /// Notified by [`close`](Self::close); callers of [`ready`](Self::ready) wait for it.
     closing: Notify,
     shutdown_once: OnceCell<()>,
+    /// The runtime of the tasks that started last.
+    runtime: Mutex<Option<Handle>>,
 }
 
 impl BusClient {
@@ -75,8 +81,8 @@ impl BusClient {
         let incarnation = random();
         let source = options.instance_id.clone().unwrap_or_else(random);
         let trust_timeout = millis(options.event_bus.trust_timeout);
-        event_bus.begin_use();
         Self {
+            in_use: Mutex::new(Some(event_bus.begin_use())),
             event_bus,
             session: Mutex::new(Session::new(&incarnation, source, options, sends_generations)),
             work: Notify::new(),
@@ -94,6 +100,7 @@ impl BusClient {
             closed: AtomicBool::new(false),
             closing: Notify::new(),
             shutdown_once: OnceCell::new(),
+            runtime: Mutex::new(None),
         }
     }
 
@@ -125,6 +132,7 @@ impl BusClient {
         }
         let runtime = Handle::try_current().ok().filter(|_| has_timer());
         let Some(runtime) = runtime else { return };
+        *self.runtime.lock() = Some(runtime.clone());
         if subscribes && let Some(claim) = self.subscriber.try_claim() {
             let (client, sink) = (Arc::clone(self), Arc::clone(sink));
             runtime.spawn(self.tasks.token().run(async move {
@@ -196,12 +204,29 @@ impl BusClient {
             self.tasks.stop();
             let goodbye = async {
                 self.publish_goodbye().await;
-                self.event_bus.end_use().await
+                let in_use = self.in_use.lock().take();
+                match in_use {
+                    Some(in_use) => in_use.end().await,
+                    None => Ok(()),
+                }
             };
             // If the beacon is lost, peers notice that this instance fell silent.
             let _ = timeout(Some(self.options.event_bus.publish_timeout), goodbye).await;
         };
         self.shutdown_once.get_or_init(shutdown).await;
+    }
+
+    /// The bus loses a user, without a runtime in which its connections could be closed.
+    pub(crate) fn end_use(&self) {
+        self.in_use.lock().take();
+    }
+
+    /// The runtime for the last messages of a cache that is dropped: that of the caller, else that
+    /// of the tasks. `None` if there is none, no task has ever started, or the bus was shut down.
+    pub(crate) fn last_runtime(&self) -> Option<Handle> {
+        let runtime = self.runtime.lock().take().filter(|_| !self.shutdown_once.initialized())?;
+        let current = Handle::try_current().ok().filter(|_| has_timer());
+        Some(current.unwrap_or(runtime))
     }
 
     /// The bus answered: the breaker admits the next call at once.

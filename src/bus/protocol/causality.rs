@@ -15,8 +15,9 @@
 //! For `trust_timeout` after a subscription began or messages were lost, too little is known and
 //! no value is admitted. A refused value costs one load or one read of L2, and no more.
 //!
-//! Deletes by instances of the TypeScript package have no numbers. Values are refused for five
-//! seconds after them. This is a guess and no proof; that package has no proof either.
+//! Deletes by instances of the TypeScript package have no numbers. Values of their keys, or of the
+//! keys that match their patterns, are refused for five seconds after them. This is a guess and no
+//! proof; that package has no proof either.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -25,10 +26,15 @@ use std::{
 };
 
 use super::{gap_detector::GapDetector, version_vector::VersionVector};
-use crate::bus::wire::message::SequenceStamp;
+use crate::{bus::wire::message::SequenceStamp, glob::Pattern};
 
 /// Milliseconds in which values are refused after a delete without a number.
 const UNNUMBERED_WINDOW: u64 = 5_000;
+
+/// Patterns without a number that are remembered, and their bytes. One more, or a longer one,
+/// counts as a delete of every key.
+const MAX_PATTERNS: usize = 64;
+const MAX_PATTERN_LEN: usize = 256;
 
 /// Remembers the last invalidation of each key, and raises a watermark when it forgets one. All
 /// times are milliseconds.
@@ -50,8 +56,12 @@ pub(crate) struct CausalFilter {
     /// The last outbox position of the messages that will raise it once they are published.
     own_forgotten_position: Option<u64>,
     uncommitted_patterns: usize,
-    /// Until when every value is refused, because of a pattern without a number.
+    /// Until when every value is refused, because of deletes without a number that are not known
+    /// key by key.
     reject_all_until: u64,
+    /// The patterns without a number, each with the time until which values of its keys are
+    /// refused, in the order of these times.
+    unnumbered_patterns: VecDeque<(u64, Pattern)>,
     max_keys: usize,
     hasher: foldhash::fast::RandomState,
     /// By the hash of the key. If two keys have the same hash, more values are refused.
@@ -170,16 +180,26 @@ impl CausalFilter {
         }
     }
 
-    /// Records that a peer deleted by a pattern, which counts as a delete of every key.
+    /// Records that a peer deleted by a pattern. One with a number counts as a delete of every key.
     pub(crate) fn on_peer_pattern(
         &mut self,
         gaps: &mut GapDetector,
         now: u64,
+        pattern: &str,
         stamp: Option<&SequenceStamp<'_>>,
     ) {
-        match stamp {
-            Some(stamp) => gaps.forget_up_to(stamp.incarnation, stamp.seq),
-            None => self.reject_all_until = now.saturating_add(UNNUMBERED_WINDOW),
+        if let Some(stamp) = stamp {
+            return gaps.forget_up_to(stamp.incarnation, stamp.seq);
+        }
+        let until = now.saturating_add(UNNUMBERED_WINDOW);
+        let patterns = &mut self.unnumbered_patterns;
+        while patterns.front().is_some_and(|(until, _)| *until <= now) {
+            patterns.pop_front();
+        }
+        if patterns.len() < MAX_PATTERNS && pattern.len() <= MAX_PATTERN_LEN {
+            patterns.push_back((until, Pattern::new(pattern)));
+        } else {
+            self.reject_all_until = until;
         }
     }
 
@@ -213,6 +233,7 @@ impl CausalFilter {
             || now < self.reject_all_until
             || self.uncommitted_patterns > 0
             || self.own_forgotten_position.is_some()
+            || self.is_deleted_by_unnumbered_pattern(now, keys)
         {
             return false;
         }
@@ -241,6 +262,11 @@ impl CausalFilter {
             && gaps.forgotten_watermarks().all(|(incarnation, below)| {
                 *incarnation == *self.own || vector.covers(incarnation, below)
             })
+    }
+
+    fn is_deleted_by_unnumbered_pattern(&self, now: u64, keys: &[&str]) -> bool {
+        let mut patterns = self.unnumbered_patterns.iter().filter(|(until, _)| now < *until);
+        patterns.any(|(_, pattern)| keys.iter().any(|key| pattern.matches(key)))
     }
 
     fn own_pending(&mut self, key: &str) -> Option<(&mut usize, &mut u64)> {

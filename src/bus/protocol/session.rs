@@ -202,13 +202,14 @@ impl Session {
         }
         let progress = self.progress();
         let Self { causality, gaps, dedupe, .. } = self;
-        let stamp = message.stamp.as_ref();
-        let mut value_admissible = false;
+        let (stamp, mut value_admissible) = (message.stamp.as_ref(), false);
         match &message.kind {
             MessageKind::Beacon { .. } => {}
             _ if dedupe.contains(now, message.source, message.id) => return Disposition::Duplicate,
             MessageKind::Delete { keys } => causality.on_peer_delete(gaps, now, keys, stamp),
-            MessageKind::Pattern { .. } => causality.on_peer_pattern(gaps, now, stamp),
+            MessageKind::Pattern { pattern } => {
+                causality.on_peer_pattern(gaps, now, pattern, stamp);
+            }
             MessageKind::Set { keys, prime, context, .. } => {
                 let claim = ValueClaim { keys, stamp, prime: *prime, context: *context };
                 value_admissible = causality.admits(gaps, now, progress, claim);
@@ -316,8 +317,7 @@ impl Session {
         if !self.hello_pending && beacons.due_at().is_none_or(|at| at > now) {
             return SendAction::Wait(self.next_due());
         }
-        let next_within = beacons.next_within(true);
-        self.beacon(ts, next_within, self.hello_pending)
+        self.beacon(ts, self.beacons.next_within(true), self.hello_pending)
             .map_or(SendAction::Wait(None), SendAction::Beacon)
     }
 

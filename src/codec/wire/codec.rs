@@ -119,8 +119,9 @@ impl WireCodec {
         Self { json: env::var_os("CACHE_FORMAT").is_some_and(|it| it == "json"), ..Self::new() }
     }
 
-    /// Writes JSON instead of MessagePack, for people to read. The codec always reads both. A value
-    /// with an infinity or NaN in it cannot be encoded: JSON has neither, and a null is no float.
+    /// Writes JSON instead of MessagePack, for people to read. The codec always reads both. Values
+    /// in messages of the bus are MessagePack all the same. A value with an infinity or NaN in it
+    /// cannot be encoded: JSON has neither, and a null is no float.
     #[must_use]
     pub fn json(mut self) -> Self {
         self.json = true;
@@ -250,8 +251,9 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
         }
     }
 
+    /// Returns MessagePack also under [`json`](Self::json): messages are MessagePack.
     fn encode_plain(&self, value: &V) -> Result<Vec<u8>, BoxError> {
-        let plain = Self { thresholds: Thresholds::NEVER, ..*self };
+        let plain = Self { thresholds: Thresholds::NEVER, json: false, ..*self };
         Ok(plain.serialize_with_stats(value)?.bytes)
     }
 

@@ -71,7 +71,7 @@ fn a_value_must_cover_all_messages_from_before_the_subscription() {
 #[test]
 fn a_value_must_cover_patterns_lost_messages_and_forgotten_deletes() {
     let (mut filter, mut gaps) = settled();
-    filter.on_peer_pattern(&mut gaps, NOW, Some(&stamp("b", 5)));
+    filter.on_peer_pattern(&mut gaps, NOW, "x*", Some(&stamp("b", 5)));
     assert!(!admits(&filter, &gaps, &[("b", 5)]));
     assert!(admits(&filter, &gaps, &[("b", 6)]));
     for (seq, key) in (10..).zip(["1", "2", "3", "4", "5"]) {
@@ -161,7 +161,7 @@ fn a_delete_without_a_number_refuses_values_for_five_seconds() {
         assert_eq!(unnumbered(&filter, &gaps, now), is_admitted);
         assert_eq!(admits_at(&filter, &gaps, now, &[("b", 4)]), is_admitted);
     }
-    filter.on_peer_pattern(&mut gaps, NOW + 5_000, None);
+    filter.on_peer_pattern(&mut gaps, NOW + 5_000, "[a-k]*", None);
     for (now, is_admitted) in [(NOW + 9_999, false), (NOW + 10_000, true)] {
         assert_eq!(unnumbered(&filter, &gaps, now), is_admitted);
     }
@@ -196,4 +196,25 @@ fn the_causal_context_covers_all_messages_that_were_received() {
     let vector = VersionVector::decode(&context).unwrap();
     assert!(vector.covers("b", 4) && vector.covers("own", 12));
     assert!(!vector.covers("b", 5) && !vector.covers("own", 13));
+}
+
+#[test]
+fn a_pattern_without_a_number_refuses_only_the_keys_that_match() {
+    let (mut filter, mut gaps) = settled();
+    filter.on_peer_pattern(&mut gaps, NOW, "x*", None);
+    assert!(admits(&filter, &gaps, &[("b", 4)]));
+    filter.on_peer_pattern(&mut gaps, NOW, "?", None);
+    assert!(!admits(&filter, &gaps, &[("b", 4)]));
+    assert!(!admits_at(&filter, &gaps, NOW + 4_999, &[("b", 4)]));
+    assert!(admits_at(&filter, &gaps, NOW + 5_000, &[("b", 4)]));
+    // More than are remembered, or too long a one, count as a delete of every key.
+    for (count, glob) in [(65, "x*".to_owned()), (1, "x".repeat(257))] {
+        let (mut filter, mut gaps) = settled();
+        for _ in 0..count {
+            assert!(admits(&filter, &gaps, &[("b", 4)]));
+            filter.on_peer_pattern(&mut gaps, NOW, &glob, None);
+        }
+        assert!(!admits_at(&filter, &gaps, NOW + 4_999, &[("b", 4)]));
+        assert!(admits_at(&filter, &gaps, NOW + 5_000, &[("b", 4)]));
+    }
 }
