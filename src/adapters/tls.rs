@@ -22,7 +22,8 @@ option_group! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct TlsOptions {
         /// Refuses a server without TLS. An address that begins with `tls://` or `amqps://` does
-        /// the same. Default: false.
+        /// the same; so does, with NATS, a certificate in one of the other options.
+        /// Default: false.
         pub required: bool = false => [custom],
         /// A PEM file with the certificates to trust instead of the system's. Default: none.
         pub ca_file: Option<PathBuf> = None => [Some(impl Into<PathBuf>)],
@@ -38,6 +39,11 @@ impl TlsOptions {
     #[must_use]
     pub fn required() -> Self {
         Self { required: true, ..Self::default() }
+    }
+
+    /// Whether a server without TLS is refused: whoever names a certificate wants TLS.
+    pub(crate) fn is_required(&self) -> bool {
+        self.required || self.ca_file.is_some() || self.client_cert.is_some()
     }
 
     pub(crate) fn check(&self, option: &'static str) -> Result<(), BuildError> {

@@ -33,6 +33,8 @@ mod lock;
 mod logs;
 mod manifest;
 mod model;
+mod nats_floods;
+mod nats_refusals;
 mod options;
 mod outages;
 mod outcome_product;

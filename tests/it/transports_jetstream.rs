@@ -187,6 +187,37 @@ async fn a_deleted_consumer_ends_the_subscription() {
 }
 
 #[tokio::test]
+async fn a_consumer_ends_a_day_after_its_instance_and_the_instance_resumes_without_it() {
+    let server = NatsServer::start();
+    let forever = options(&server, "b").inactive_threshold(ms(0));
+    let forever = JetStreamTransport::new(forever).unwrap();
+    let transport = transport(&server, "a");
+    let mut messages = transport.subscribe().await.unwrap().messages;
+    forever.subscribe().await.unwrap();
+    let stream = stream(&server).await;
+    let threshold =
+        async |name: &str| stream.consumer_info(name).await.unwrap().config.inactive_threshold;
+    assert_eq!(threshold("a").await, Duration::from_secs(86_400));
+    assert_eq!(threshold("b").await, ms(0));
+    publish(&transport, 0..3).await;
+    assert_eq!(take(&mut *messages, 3).await, expected(0..3));
+    settle(&mut *messages).await;
+    drop(messages);
+    // The server does the same to a consumer whose time has come.
+    stream.delete_consumer("a").await.unwrap();
+    publish(&transport, 3..5).await;
+    let mut subscribed = transport.subscribe().await.unwrap();
+    assert!(subscribed.resumed, "the process knows its position");
+    assert_eq!(take(&mut *subscribed.messages, 2).await, expected(3..5));
+    stream.delete_consumer("a").await.unwrap();
+    let options = options(&server, "a");
+    let mut subscribed = JetStreamTransport::new(options).unwrap().subscribe().await.unwrap();
+    assert!(!subscribed.resumed, "a new process does not");
+    publish(&transport, 5..6).await;
+    assert_eq!(take(&mut *subscribed.messages, 1).await, expected(5..6), "it begins at the end");
+}
+
+#[tokio::test]
 async fn a_deleted_stream_ends_the_subscription_and_a_new_one_does_not_resume() {
     let server = NatsServer::start();
     let transport = transport(&server, "a");
@@ -484,7 +515,7 @@ fn a_subscription_can_be_dropped_outside_of_a_runtime() {
 #[test]
 fn wrong_options_are_refused_by_name_and_with_the_fix() {
     type Wrong = fn(JetStreamOptions) -> JetStreamOptions;
-    let refused: [(&str, Wrong); 14] = [
+    let refused: [(&str, Wrong); 15] = [
         ("durable_name", |_| JetStreamOptions::default()),
         ("durable_name", |_| JetStreamOptions::durable("a.b")),
         ("subject", |it| it.subject("cache.>")),
@@ -497,6 +528,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("ack_wait", |it| it.ack_wait(ms(0))),
         ("max_deliver", |it| it.max_deliver(0)),
         ("prefetch", |it| it.prefetch(0)),
+        ("queue_max_bytes", |it| it.queue_max_bytes(0)),
         ("inactive_threshold", |it| it.inactive_threshold(ms(1))),
         ("connection.servers", |it| it.connection(NatsConnection::default().servers::<String>([]))),
     ];
@@ -529,5 +561,7 @@ fn options_can_be_read_from_a_config_file_and_have_the_documented_defaults() {
     assert_eq!(options.storage, JetStreamStorage::File);
     assert_eq!((options.max_age, options.max_messages), (None, None));
     assert_eq!((options.ack_wait, options.max_deliver), (ms(30_000), 10));
+    assert_eq!((options.prefetch, options.queue_max_bytes), (200, 33_554_432));
+    assert_eq!(options.inactive_threshold, Duration::from_secs(86_400));
     assert!(options.ensure_stream && options.ensure_consumer);
 }

@@ -279,15 +279,19 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
     fn with(change: impl FnOnce(NatsConnection) -> NatsConnection) -> NatsOptions {
         NatsOptions::default().connection(change(NatsConnection::default()))
     }
-    let refused: [(&str, Wrong); 13] = [
+    let refused: [(&str, Wrong); 17] = [
         ("subject", |it| it.subject("")),
         ("subject", |it| it.subject("cache.*")),
         ("subject", |it| it.subject("cache..x")),
         ("subject", |it| it.subject("$JS.x")),
         ("queue_capacity", |it| it.queue_capacity(0)),
+        ("queue_max_bytes", |it| it.queue_max_bytes(0)),
         ("connection.servers", |_| with(|it| it.servers::<String>([]))),
         ("connection.servers", |_| with(|it| it.servers(["http://localhost"]))),
+        ("connection.servers", |_| with(|it| it.servers(["nats://u:p@a", "nats://b"]))),
+        ("connection.servers", |_| with(|it| it.servers(["nats://u:%zz@a"]))),
         ("connection.token", |_| with(|it| it.token("t").user("u").password("p"))),
+        ("connection.token", |_| with(|it| it.token("t").servers(["nats://u:p@localhost"]))),
         ("connection.tls", |_| with(|it| it.tls(TlsOptions::required().client_cert("cert.pem")))),
         ("connection.connect_timeout", |_| with(|it| it.connect_timeout(ms(0)))),
         ("connection.confirm_timeout", |_| with(|it| it.confirm_timeout(ms(0)))),

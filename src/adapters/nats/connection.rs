@@ -4,22 +4,31 @@
 //! that it had not written when it reconnects. So our connection ends at the first such sign, its
 //! users get an error, and the next call opens a new one.
 //!
-//! Nor does the client confirm a publish: its flush only empties its own buffer. We confirm it by a
+//! Nor does the client confirm a command: its flush only empties its own buffer. We confirm it by a
 //! message to ourselves, because the server processes the commands of one connection in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use async_nats::{Client, Message, Subscriber, connection::State};
+use async_nats::{Client, Message, PublishError, PublishErrorKind, Subscriber, connection::State};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
+    denials::{is_publish_to, is_subscription_to},
+    echo::Echo,
     liveness::Liveness,
     reply_inbox::{PendingReply, ReplyInbox},
 };
 use crate::{
     adapters::task::{AbortOnDrop, runtime},
+    bus::transport::MessageRefused,
     error::BoxError,
 };
 
@@ -27,7 +36,10 @@ pub(crate) struct Connection {
     /// The watch task empties it when the connection ends, which closes the client at once.
     client: Arc<Mutex<Option<Client>>>,
     pub(crate) liveness: Liveness,
-    replies: Arc<ReplyInbox>,
+    pub(crate) replies: Arc<ReplyInbox>,
+    pub(crate) echo: Echo,
+    /// How many denials there had been at the last beacon.
+    denials_at_beacon: AtomicU64,
     _watch: AbortOnDrop,
 }
 
@@ -56,7 +68,14 @@ impl Connection {
             }
         };
         let watch = AbortOnDrop::spawn(&runtime()?, watch);
-        let connection = Self { client: shared, liveness, replies, _watch: watch };
+        let connection = Self {
+            client: shared,
+            liveness,
+            replies,
+            echo: Echo::default(),
+            denials_at_beacon: AtomicU64::default(),
+            _watch: watch,
+        };
         connection.barrier().await?;
         Ok(connection)
     }
@@ -67,36 +86,95 @@ impl Connection {
 
     /// Hands a message to the client, which sends it in its turn.
     pub(crate) async fn send(&self, subject: &str, payload: Vec<u8>) -> Result<(), BoxError> {
-        Ok(self.client()?.publish(subject.to_owned(), payload.into()).await?)
+        let sent = self.client()?.publish(subject.to_owned(), payload.into()).await;
+        sent.map_err(refused_if_too_large)
     }
 
-    /// Returns when the server has processed all that was sent before.
+    /// Sends a beacon. Fails instead if the server has denied the one before.
+    pub(crate) async fn announce(&self, subject: &str, beacon: Vec<u8>) -> Result<(), BoxError> {
+        let denials = &self.liveness.denials;
+        let after = self.denials_at_beacon.swap(denials.count(), Ordering::Relaxed);
+        match denials.find(after, |text| is_publish_to(text, subject)) {
+            Some(denial) => Err(MessageRefused::new(denial).into()),
+            None => self.send(subject, beacon).await,
+        }
+    }
+
+    /// Returns when the server has processed all that was sent before. It may have denied it.
     pub(crate) async fn barrier(&self) -> Result<(), BoxError> {
         // Registered before the client is taken, so that an end of the connection in between is
         // noticed: it clears the registered requests.
         let reply = self.replies.expect();
-        self.client()?.publish(reply.subject.clone(), Vec::new().into()).await?;
-        self.received(reply).await.map(drop)
+        let after = self.liveness.denials.count();
+        self.send(&reply.subject, Vec::new()).await?;
+        let subject = reply.subject.clone();
+        self.received(reply, &subject, after).await.map(drop)
     }
 
     /// Publishes, and returns the first reply.
-    ///
-    /// Alternatives considered: the client's `request`, which remembers unanswered ones for ever.
     pub(crate) async fn request(
         &self,
         subject: &str,
         payload: Vec<u8>,
     ) -> Result<Message, BoxError> {
-        let reply = self.replies.expect();
-        let (subject, reply_to) = (subject.to_owned(), reply.subject.clone());
-        self.client()?.publish_with_reply(subject, reply_to, payload.into()).await?;
-        self.received(reply).await
+        self.request_after(self.liveness.denials.count(), subject, payload).await
     }
 
-    async fn received(&self, mut reply: PendingReply<'_>) -> Result<Message, BoxError> {
-        let message = (&mut reply.receiver).await.map_err(|_| broken())?;
-        // A reply over a new connection proves nothing about the writes of the old one.
-        if self.liveness.has_ended() { Err(broken()) } else { Ok(message) }
+    /// Publishes, and returns the first reply, or the echo that the connection receives. Denials up
+    /// to number `after` are of earlier commands.
+    ///
+    /// Alternatives considered: the client's `request`, which remembers unanswered ones for ever.
+    async fn request_after(
+        &self,
+        after: u64,
+        subject: &str,
+        payload: Vec<u8>,
+    ) -> Result<Message, BoxError> {
+        let reply = self.replies.expect();
+        let (to, reply_to) = (subject.to_owned(), reply.subject.clone());
+        let sent = self.client()?.publish_with_reply(to, reply_to, payload.into()).await;
+        sent.map_err(refused_if_too_large)?;
+        self.received(reply, subject, after).await
+    }
+
+    /// Publishes to instances, and returns once its echo is back.
+    pub(crate) async fn publish(&self, subject: &str, message: Vec<u8>) -> Result<(), BoxError> {
+        let after = self.liveness.denials.count();
+        let _reader = self.echo.reader(&self.client()?, &self.replies, subject).await?;
+        self.request_after(after, subject, message).await.map(drop)
+    }
+
+    /// Waits for the reply to a message of this subject, or until the server has denied it.
+    async fn received(
+        &self,
+        mut reply: PendingReply<'_>,
+        subject: &str,
+        after: u64,
+    ) -> Result<Message, BoxError> {
+        let (denials, inbox) = (&self.liveness.denials, self.replies.subject(&"*"));
+        let is_ours = |text: &str| {
+            [subject, &reply.subject].iter().any(|it| is_publish_to(text, it))
+                || is_subscription_to(text, subject)
+        };
+        let denial = tokio::select! {
+            biased;
+            message = &mut reply.receiver => {
+                let message = message.map_err(|_| broken())?;
+                // A reply over a new connection proves nothing about the writes of the old one.
+                return if self.liveness.has_ended() { Err(broken()) } else { Ok(message) };
+            }
+            denial = denials.wait(after, is_ours) => denial,
+            denial = denials.wait(0, |text| is_subscription_to(text, &inbox)) => denial,
+        };
+        let is_refused = is_publish_to(&denial, subject) && subject != reply.subject;
+        Err(if is_refused { MessageRefused::new(denial).into() } else { denial.into() })
+    }
+}
+
+fn refused_if_too_large(error: PublishError) -> BoxError {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => MessageRefused::new(error).into(),
+        _ => error.into(),
     }
 }
 

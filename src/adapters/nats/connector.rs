@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use async_nats::{Client, ConnectOptions};
 
-use super::{connection::Connection, liveness::Liveness, options::NatsConnection};
+use super::{
+    connection::Connection,
+    credentials::{Credentials, url_credentials, without_credentials},
+    liveness::Liveness,
+    options::NatsConnection,
+};
 use crate::{
     adapters::{connection_slot::ConnectionSlot, task::timeout_named},
     bus::transport::TransportFuture,
@@ -70,7 +75,7 @@ impl Connector {
         let liveness = liveness.clone();
         let mut connect = ConnectOptions::new()
             .tls_client_config(options.tls.config().await?)
-            .require_tls(options.tls.required)
+            .require_tls(options.tls.is_required())
             .connection_timeout(options.connect_timeout)
             .ping_interval(options.heartbeat)
             .subscription_capacity(CLIENT_QUEUE)
@@ -91,9 +96,18 @@ impl Connector {
         if let (Some(user), Some(password)) = (&options.user, &options.password) {
             connect = connect.user_and_password(user.clone(), password.clone());
         }
+        match url_credentials(&options.servers)? {
+            Some(Credentials::Password { user, password }) => {
+                connect = connect.user_and_password(user, password);
+            }
+            Some(Credentials::Token(token)) => connect = connect.token(token),
+            None => {}
+        }
         if let Some(file) = &options.credentials_file {
             connect = connect.credentials_file(file).await?;
         }
-        Ok(connect.connect(options.servers.clone()).await?)
+        let servers: Vec<String> =
+            options.servers.iter().map(|url| without_credentials(url)).collect();
+        Ok(connect.connect(servers).await?)
     }
 }

@@ -2,13 +2,17 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use async_nats::{Event, Statistics};
+use async_nats::{Event, ServerError, Statistics};
 use tokio::sync::watch;
+
+use super::denials::Denials;
 
 /// The state of one connection. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Liveness {
     has_ended: Arc<watch::Sender<bool>>,
+    /// What the server has denied, as far as the client reports it to us.
+    pub(crate) denials: Denials,
     /// The client's own count of its connects, and the count when this connection was opened: a
     /// difference reveals a reconnect that no event has reported.
     connects: Option<(Arc<Statistics>, u64)>,
@@ -22,8 +26,14 @@ impl Liveness {
     }
 
     pub(crate) fn on_event(&self, event: &Event) {
-        if let Event::Disconnected | Event::Closed | Event::Draining = event {
-            self.end();
+        match event {
+            Event::Disconnected | Event::Closed | Event::Draining => self.end(),
+            // Any other error may mean that a command was ignored, a subscription for example.
+            Event::ServerError(error) => match error {
+                ServerError::Other(text) if self.denials.record(text) => {}
+                _ => self.end(),
+            },
+            _ => {}
         }
     }
 

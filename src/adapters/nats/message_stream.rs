@@ -1,7 +1,6 @@
 //! A subscription to a NATS subject, its beacons and its probes.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,9 +8,11 @@ use std::{
 
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
-use tokio::task::unconstrained;
 
-use super::{connection::Connection, connector::CLIENT_QUEUE, options::NatsOptions};
+use super::{
+    connection::Connection, connector::CLIENT_QUEUE, denials::is_subscription_to, inline::Inline,
+    options::NatsOptions,
+};
 use crate::{
     adapters::task::{AbortOnDrop, runtime},
     bus::{
@@ -23,9 +24,23 @@ use crate::{
 
 pub(crate) struct NatsMessageStream {
     inbox: Arc<Inbox>,
-    _reader: AbortOnDrop,
+    _reader: Arc<AbortOnDrop>,
     /// Keeps the connection open for as long as the subscription.
-    _connection: Arc<Connection>,
+    connection: Arc<Connection>,
+    subjects: Subjects,
+}
+
+/// The subjects of one subscription, and how many denials there were before it.
+#[derive(Clone)]
+struct Subjects {
+    all: [String; 3],
+    after: u64,
+}
+
+impl Subjects {
+    fn are_denied(&self, text: &str) -> bool {
+        self.all.iter().any(|subject| is_subscription_to(text, subject))
+    }
 }
 
 /// Sends the probes of one subscription to a subject that only it receives.
@@ -35,27 +50,38 @@ pub(crate) struct NatsProber {
 }
 
 impl NatsMessageStream {
-    /// Subscribes, and reads in a task of its own, not only when the subscriber polls: the client
-    /// never reports that its queue has overflowed, and our inbox turns overflow into a gap.
+    /// Subscribes, and reads as soon as the client has queued a message, not only when the
+    /// subscriber polls: the inbox has a bound in bytes, and turns overflow into a gap.
     pub(crate) async fn open(
         connection: Arc<Connection>,
         options: &NatsOptions,
     ) -> Result<(Self, NatsProber), BoxError> {
         let client = connection.client()?;
-        let probes = client.new_inbox();
-        let inbox = Inbox::bounded(options.queue_capacity, 32 << 20);
+        let (subject, probes) = (&options.subject, client.new_inbox());
+        let beacons = beacons_of(subject);
+        let after = connection.liveness.denials.count();
+        let inbox = Inbox::bounded(options.queue_capacity, options.queue_max_bytes);
         let reader = Reader {
-            messages: client.subscribe(options.subject.clone()).await?,
-            beacons: client.subscribe(beacons_of(&options.subject)).await?,
+            messages: client.subscribe(subject.clone()).await?,
+            beacons: client.subscribe(beacons.clone()).await?,
             probes: client.subscribe(probes.clone()).await?,
             connection: Arc::clone(&connection),
             inbox: Arc::clone(&inbox),
             unbroken: 0,
             due: None,
         };
-        let reader = AbortOnDrop::spawn(&runtime()?, unconstrained(reader.run()));
+        let subjects = Subjects { all: [subject.clone(), beacons, probes.clone()], after };
+        let reading = reader.run(subjects.clone());
+        let reader = Arc::new(AbortOnDrop::spawn(&runtime()?, reading));
+        connection.echo.use_reader(&reader);
         let prober = NatsProber { connection: Arc::clone(&connection), subject: probes };
-        Ok((Self { inbox, _reader: reader, _connection: connection }, prober))
+        Ok((Self { inbox, _reader: reader, connection, subjects }, prober))
+    }
+
+    pub(crate) fn check_not_denied(&self) -> Result<(), BoxError> {
+        let denials = &self.connection.liveness.denials;
+        let denial = denials.find(self.subjects.after, |text| self.subjects.are_denied(text));
+        denial.map_or(Ok(()), |denial| Err(denial.into()))
     }
 }
 
@@ -76,8 +102,7 @@ impl Prober for NatsProber {
     }
 }
 
-/// Empties the queues of the client into the inbox. It runs outside of tokio's budget, so a queue
-/// that is pending is empty.
+/// Moves what the client queues into the inbox.
 struct Reader {
     messages: Subscriber,
     beacons: Subscriber,
@@ -92,29 +117,23 @@ struct Reader {
     due: Option<(u64, usize)>,
 }
 
-/// How many bytes the reader copies before other tasks have their turn. A message counts as
-/// [`MESSAGE_COST`] bytes more.
-const BYTES_PER_TURN: usize = 4 << 20;
-const MESSAGE_COST: usize = 1 << 10;
-
 impl Reader {
-    async fn run(mut self) {
-        let connection = Arc::clone(&self.connection);
+    async fn run(mut self, subjects: Subjects) {
+        let (liveness, inbox) = (self.connection.liveness.clone(), Arc::clone(&self.inbox));
         tokio::select! {
             biased;
-            () = connection.liveness.ended() => {}
-            () = poll_fn(|context| self.poll_read(context)) => {}
+            () = liveness.ended() => {}
+            _ = liveness.denials.wait(subjects.after, |text| subjects.are_denied(text)) => {}
+            () = Inline::run(move |context| self.poll_read(context)) => {}
         }
-        self.inbox.push(Delivery::Closed);
+        inbox.push(Delivery::Closed);
     }
 
     /// Is ready when the client has ended the subscription.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut copied = 0;
-        while copied < BYTES_PER_TURN {
+        loop {
             if let Poll::Ready(message) = self.messages.poll_next_unpin(context) {
                 let Some(message) = self.alive(message) else { return Poll::Ready(()) };
-                copied += message.payload.len() + MESSAGE_COST;
                 self.on_message(&message);
                 continue;
             }
@@ -124,20 +143,16 @@ impl Reader {
             }
             if let Poll::Ready(probe) = self.probes.poll_next_unpin(context) {
                 let Some(probe) = self.alive(probe) else { return Poll::Ready(()) };
-                copied += MESSAGE_COST;
-                let number =
-                    std::str::from_utf8(&probe.payload).ok().and_then(|it| it.parse().ok());
+                let text = std::str::from_utf8(&probe.payload);
+                let number = text.ok().and_then(|number| number.parse().ok());
                 self.due = number.map(|number| (number, CLIENT_QUEUE));
             } else if let Poll::Ready(beacon) = self.beacons.poll_next_unpin(context) {
                 let Some(beacon) = self.alive(beacon) else { return Poll::Ready(()) };
-                copied += beacon.payload.len() + MESSAGE_COST;
                 self.inbox.push(Delivery::Message(beacon.payload.to_vec()));
             } else {
                 return Poll::Pending;
             }
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// A message that came over a later connection of the client is none of ours.
@@ -146,9 +161,11 @@ impl Reader {
     }
 
     fn on_message(&mut self, message: &Message) {
+        self.connection.replies.confirm(message);
         self.inbox.push(Delivery::Message(message.payload.to_vec()));
-        // The client drops a message if its queue is full. Then at least as many messages as the
-        // queue holds are taken without a pause, and the last of them after the loss.
+        // The client drops a message if its queue is full, which may happen while another thread
+        // is reading. Then at least as many messages as the queue holds are taken without a pause,
+        // the last of them after the loss.
         self.unbroken += 1;
         if self.unbroken == CLIENT_QUEUE {
             self.unbroken = 0;

@@ -2,6 +2,10 @@
 
 pub(crate) mod connection;
 pub(crate) mod connector;
+mod credentials;
+mod denials;
+mod echo;
+mod inline;
 pub(crate) mod jetstream;
 mod liveness;
 mod message_stream;
@@ -23,9 +27,27 @@ use crate::error::BuildError;
 
 /// A [`Transport`] over NATS core.
 ///
-/// When a publish returns, the server has processed it: a message to ourselves, sent after it, has
-/// come back. An instance that is not connected at that time never gets the message, and a
-/// subscription never resumes. Messages of one publisher arrive in order.
+/// When a publish returns, the server has distributed it: its echo has come back. A server without
+/// any subscriber says so, which also confirms it. An instance that is not connected at that time
+/// never gets the message, and a subscription never resumes. Messages of one publisher arrive in
+/// order.
+///
+/// | subject | carries | needs permission to |
+/// | --- | --- | --- |
+/// | [`subject`](NatsOptions::subject) | messages | publish and subscribe, also if the cache only writes: the echo confirms |
+/// | `{subject}.beacons` | beacons, which are not confirmed | publish and subscribe |
+/// | `_INBOX.>` | heartbeats and probes, each to a private subject | publish and subscribe |
+///
+/// A message that is larger than the server's `max_payload`, or that the user may not publish, is
+/// [refused](crate::MessageRefused); a subscription that the user may not make is an error. A probe
+/// comes back after all messages that its server had accepted before. Servers of a cluster pass
+/// messages on to each other without an order between their publishers, so a probe says nothing
+/// about messages that are still on their way from another server: beacons reveal those.
+///
+/// A subscriber that is slow receives a gap when
+/// [`queue_capacity`](NatsOptions::queue_capacity) or
+/// [`queue_max_bytes`](NatsOptions::queue_max_bytes) is exceeded. Each message is in that queue as
+/// soon as the client has read it; the client's own queues stay empty.
 ///
 /// One connection serves publishing and subscriptions. The first call that needs it opens it. It
 /// sends a heartbeat every [`heartbeat`](NatsConnection::heartbeat), and ends at the first sign of
@@ -50,7 +72,11 @@ impl NatsTransport {
     /// [`NatsOptions::connection`] only the durations apply.
     ///
     /// If the client reconnects by itself, subscriptions end all the same, because messages were
-    /// lost in between. The client must echo (no `no_echo`).
+    /// lost in between. The client must echo (no `no_echo`), and must not have a smaller
+    /// `subscription_capacity` than its default, 65,536: its overflow would not be noticed. It
+    /// tells only the application what the server has denied; so a message without permission is
+    /// an error after [`confirm_timeout`](NatsConnection::confirm_timeout), and a subscription
+    /// without permission receives nothing.
     ///
     /// # Errors
     ///
@@ -78,14 +104,13 @@ impl Transport for NatsTransport {
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(self.connector.call("confirm a message", async move |connection| {
-            connection.send(&self.options.subject, message.to_vec()).await?;
-            connection.barrier().await
+            connection.publish(&self.options.subject, message.to_vec()).await
         }))
     }
 
     fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(self.connector.call("send a beacon", async move |connection| {
-            connection.send(&beacons_of(&self.options.subject), beacon.to_vec()).await
+            connection.announce(&beacons_of(&self.options.subject), beacon.to_vec()).await
         }))
     }
 
@@ -95,7 +120,11 @@ impl Transport for NatsTransport {
             timeout_named(self.options.connection.connect_timeout, "subscribe", async {
                 let (messages, prober) =
                     NatsMessageStream::open(connection.clone(), &self.options).await?;
+                // The error of a denied subscription is before the first reply. After the second
+                // one the client has had the time to report it; later, it ends the subscription.
                 connection.barrier().await?;
+                connection.barrier().await?;
+                messages.check_not_denied()?;
                 let (messages, prober) = (Box::new(messages), Box::new(prober));
                 Ok(Subscribed { messages, prober, resumed: false })
             })

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use super::credentials::url_credentials;
 use crate::{
     adapters::{limits::check_durations, tls::TlsOptions},
     error::BuildError,
@@ -36,6 +37,9 @@ option_group! {
         pub subject: String = SUBJECT.to_owned() => [impl Into<String>],
         /// How many messages a subscriber may fall behind before it gets a gap. Default: 10,000.
         pub queue_capacity: usize = 10_000,
+        /// How many bytes of messages a subscriber may fall behind before it gets a gap; a larger
+        /// message is one. Default: 32 MiB (33,554,432).
+        pub queue_max_bytes: usize = QUEUE_MAX_BYTES,
     }
 }
 
@@ -48,8 +52,21 @@ impl NatsOptions {
             "queue_capacity",
             "is 0, so every message would become a gap",
             "write how many messages may wait, for example 10_000",
-        )
+        )?;
+        check_queue_max_bytes(self.queue_max_bytes)
     }
+}
+
+/// The default of `queue_max_bytes`, of NATS core and of JetStream.
+pub(crate) const QUEUE_MAX_BYTES: usize = 32 << 20;
+
+pub(crate) fn check_queue_max_bytes(bytes: usize) -> Result<(), BuildError> {
+    BuildError::refuse_if(
+        bytes == 0,
+        "queue_max_bytes",
+        "is 0, so no message could be received",
+        "write how many bytes may wait, for example 33_554_432",
+    )
 }
 
 option_group! {
@@ -57,7 +74,8 @@ option_group! {
     #[derive(Clone, PartialEq, Eq)]
     pub struct NatsConnection {
         /// URLs that begin with `nats://`, or `tls://` for TLS. The client tries them in random
-        /// order. Default: `nats://localhost:4222`.
+        /// order. Each may contain the same user and password, `nats://user:password@host:4222`,
+        /// or the same token, `nats://token@host:4222`. Default: `nats://localhost:4222`.
         pub servers: Vec<String> = vec!["nats://localhost:4222".to_owned()] => [custom],
         /// The name of this client in the server's listings. Default: none.
         pub name: Option<String> = None => [Some(impl Into<String>)],
@@ -69,7 +87,8 @@ option_group! {
         pub password: Option<String> = None => [Some(impl Into<String>)],
         /// A `.creds` file (a JWT and its key) to authenticate with. Default: none.
         pub credentials_file: Option<PathBuf> = None => [Some(impl Into<PathBuf>)],
-        /// TLS, and the certificates to trust.
+        /// TLS, and the certificates to trust. A `ca_file` or a `client_cert` requires TLS, as
+        /// [`required`](TlsOptions#structfield.required) does.
         pub tls: TlsOptions = TlsOptions::default(),
         /// The time limit to connect, and to subscribe. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
@@ -106,12 +125,13 @@ impl NatsConnection {
             )?;
         }
         let user = self.user.is_some() || self.password.is_some();
-        let ways = [user, self.token.is_some(), self.credentials_file.is_some()];
+        let in_urls = url_credentials(&self.servers)?.is_some();
+        let ways = [user, self.token.is_some(), self.credentials_file.is_some(), in_urls];
         BuildError::refuse_if(
             ways.into_iter().filter(|way| *way).count() > 1,
             "connection.token",
             "is set beside another way to authenticate",
-            "keep one of user and password, token, and credentials_file",
+            "keep one of user and password, token, credentials_file, and a user in the URLs",
         )?;
         BuildError::refuse_if(
             self.user.is_some() != self.password.is_some(),

@@ -45,14 +45,27 @@ impl ReplyInbox {
         PendingReply { inbox: self, number, subject: self.subject(&number), receiver }
     }
 
-    /// Hands a message to the request that waits for it. Returns whether it was a heartbeat.
-    pub(crate) fn deliver(&self, message: Message) -> bool {
-        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+    /// Hands a reply to the request that waits for it. Returns whether it was a heartbeat.
+    pub(crate) fn deliver(&self, reply: Message) -> bool {
+        let number = self.number(&reply.subject);
         let sender = number.and_then(|number| self.pending.lock().remove(&number));
         if let Some(sender) = sender {
-            let _ = sender.send(message);
+            let _ = sender.send(reply);
         }
         number == Some(Self::HEARTBEAT)
+    }
+
+    /// Hands a message to the request that published it, if that was one of ours.
+    pub(crate) fn confirm(&self, echo: &Message) {
+        let number = echo.reply.as_ref().and_then(|reply| self.number(reply));
+        let sender = number.and_then(|number| self.pending.lock().remove(&number));
+        if let Some(sender) = sender {
+            let _ = sender.send(echo.clone());
+        }
+    }
+
+    fn number(&self, subject: &str) -> Option<u64> {
+        subject.strip_prefix(&self.prefix)?.strip_prefix('.')?.parse().ok()
     }
 
     pub(crate) fn clear(&self) {

@@ -29,6 +29,8 @@ enum Kind {
     Plain,
     JetStream,
     Tls,
+    /// JetStream, and what a file says.
+    Configured,
 }
 
 impl NatsServer {
@@ -46,9 +48,21 @@ impl NatsServer {
         Self::start_with(Kind::Tls)
     }
 
+    /// With JetStream and this configuration.
+    pub(crate) fn configured(config: &str) -> Self {
+        Self::start_in(Kind::Configured, Some(config))
+    }
+
     fn start_with(kind: Kind) -> Self {
+        Self::start_in(kind, None)
+    }
+
+    fn start_in(kind: Kind, config: Option<&str>) -> Self {
         for _ in 0..10 {
             let (dir, port) = (own_dir(), free_port());
+            if let Some(config) = config {
+                std::fs::write(dir.path().join("server.conf"), config).unwrap();
+            }
             let process = spawn(port, &dir, kind);
             let mut server = Self { process, port, dir, kind };
             if server.answers() {
@@ -64,6 +78,11 @@ impl NatsServer {
 
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL with a user, whose password is `pw`.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        format!("nats://{user}:pw@127.0.0.1:{}", self.port)
     }
 
     /// The PEM file with the authority that clients of a server with TLS must trust.
@@ -112,6 +131,9 @@ impl NatsServer {
         stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")?;
         let mut lines = BufReader::new(stream).lines();
         let info = lines.next().transpose()?.unwrap_or_default();
+        if self.kind == Kind::Configured {
+            return Ok(info.contains("\"jetstream\":true"));
+        }
         if self.kind == Kind::Tls {
             return Ok(info.contains("\"tls_required\":true"));
         }
@@ -125,6 +147,9 @@ fn spawn(port: u16, dir: &TempDir, kind: Kind) -> Process {
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
     if kind != Kind::Plain {
         command.args(["-js", "-sd"]).arg(dir.path());
+    }
+    if kind == Kind::Configured {
+        command.arg("-c").arg(dir.path().join("server.conf"));
     }
     if kind == Kind::Tls {
         let files = Certificate::written_to(dir.path());

@@ -1,13 +1,13 @@
 //! The beacons of a JetStream subscription, which travel over NATS core.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
-use async_nats::{Subscriber, jetstream::stream::Stream};
+use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
 
 use crate::{
     adapters::{
-        nats::connection::Connection,
+        nats::{connection::Connection, denials::is_subscription_to, inline::Inline},
         task::{AbortOnDrop, runtime},
     },
     bus::{
@@ -18,6 +18,9 @@ use crate::{
 };
 
 pub(crate) struct Beacons {
+    subject: String,
+    /// How many denials there were before.
+    after: u64,
     inbox: Arc<Inbox>,
     _reader: AbortOnDrop,
 }
@@ -27,10 +30,26 @@ impl Beacons {
         connection: &Connection,
         subject: String,
     ) -> Result<Self, BoxError> {
-        let subscriber = connection.client()?.subscribe(subject).await?;
+        let after = connection.liveness.denials.count();
+        let mut subscriber = connection.client()?.subscribe(subject.clone()).await?;
         let inbox = Inbox::bounded(1_000, 1 << 20);
-        let reader = AbortOnDrop::spawn(&runtime()?, read(subscriber, Arc::clone(&inbox)));
-        Ok(Self { inbox, _reader: reader })
+        let received = Arc::clone(&inbox);
+        // Ready with the client's connection. The subscription notices that end by itself.
+        let reading = Inline::run(move |context| {
+            while let Poll::Ready(beacon) = subscriber.poll_next_unpin(context) {
+                let Some(beacon) = beacon else { return Poll::Ready(()) };
+                received.push(Delivery::Message(beacon.payload.to_vec()));
+            }
+            Poll::Pending
+        });
+        let reader = AbortOnDrop::spawn(&runtime()?, reading);
+        Ok(Self { subject, after, inbox, _reader: reader })
+    }
+
+    pub(crate) fn check_not_denied(&self, connection: &Connection) -> Result<(), BoxError> {
+        let is_ours = |text: &str| is_subscription_to(text, &self.subject);
+        let denial = connection.liveness.denials.find(self.after, is_ours);
+        denial.map_or(Ok(()), |denial| Err(denial.into()))
     }
 
     /// Waits for the next beacon. Cancel safe.
@@ -41,13 +60,6 @@ impl Beacons {
                 return beacon;
             }
         }
-    }
-}
-
-/// Ends with the client's connection. The subscription notices that end by itself.
-async fn read(mut subscriber: Subscriber, inbox: Arc<Inbox>) {
-    while let Some(beacon) = subscriber.next().await {
-        inbox.push(Delivery::Message(beacon.payload.to_vec()));
     }
 }
 

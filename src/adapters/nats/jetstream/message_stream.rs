@@ -2,8 +2,12 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use async_nats::jetstream::{Message, consumer::pull, stream::Stream};
-use futures_util::StreamExt;
+use async_nats::jetstream::{
+    Message,
+    consumer::pull::{self, MessagesErrorKind},
+    stream::Stream,
+};
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -60,7 +64,14 @@ impl JetStreamMessageStream {
                 beacon = beacons.next() => return Some(beacon),
                 // The client would retry after an error. Here the subscriber decides.
                 message = messages.next() => {
-                    let message = message?.ok().filter(|_| !liveness.has_ended())?;
+                    let message = match message? {
+                        // Its timer also runs while nobody polls it, and messages wait.
+                        Err(error) if error.kind() == MessagesErrorKind::MissingHeartbeat => {
+                            messages.next().now_or_never()??
+                        }
+                        message => message,
+                    };
+                    let message = message.ok().filter(|_| !liveness.has_ended())?;
                     let sequence = message.info().ok()?.stream_sequence;
                     if self.sequence.skips_to(sequence) {
                         self.deferred = Some((sequence, message));

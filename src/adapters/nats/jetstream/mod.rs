@@ -29,7 +29,7 @@ use tokio::time::sleep;
 pub use self::options::{JetStreamOptions, JetStreamStorage};
 use self::{beacons::check_not_stored, cursor::Cursor};
 use super::{connection::Connection, connector::Connector, message_stream::beacons_of};
-use crate::bus::transport::{Subscribed, Transport, TransportFuture};
+use crate::bus::transport::{MessageRefused, Subscribed, Transport, TransportFuture};
 use crate::error::{BoxError, BuildError};
 
 /// A [`Transport`] over NATS JetStream.
@@ -41,6 +41,26 @@ use crate::error::{BoxError, BuildError};
 /// subscribes again. A subscription resumes if the same stream still has every message after the
 /// last one that the subscriber processed. If messages are no longer in the stream (by its limits,
 /// a purge, or because it was replaced), the subscriber receives a gap.
+///
+/// | subject | carries | needs permission to |
+/// | --- | --- | --- |
+/// | [`subject`](JetStreamOptions::subject) | messages, which the stream stores | publish |
+/// | `{subject}.beacons` | beacons over NATS core; no stream may store it | publish and subscribe |
+/// | `_INBOX.>` | replies and heartbeats | publish and subscribe |
+/// | `$JS.API.>`, `$JS.ACK.>` | requests to JetStream, acknowledgements | publish |
+///
+/// Nothing is stored for a probe: the server is asked where the stream ends, and the probe is
+/// delivered once the messages up to there are processed. A cluster's server that is cut off from
+/// the others may answer for up to 10 s, until it no longer leads the stream: beacons reveal that.
+///
+/// A message is [refused](crate::MessageRefused) if it is larger than the server's `max_payload` or
+/// the stream's `max_msg_size`, if the user may not publish it, and if the stream is sealed, or is
+/// full and discards new messages.
+///
+/// A slow subscriber holds up nobody, and loses nothing: the client requests at most
+/// [`prefetch`](JetStreamOptions::prefetch) messages and
+/// [`queue_max_bytes`](JetStreamOptions::queue_max_bytes) ahead. Of beacons, which may be lost, at
+/// most 1,000 and 1 MiB wait.
 ///
 /// A transport has one subscription at a time: a new one ends the one before.
 ///
@@ -142,8 +162,7 @@ impl JetStreamTransport {
         }
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload)?;
         if let Some(error) = answer.get("error") {
-            let text = error.get("description").and_then(|it| it.as_str()).unwrap_or("an error");
-            return Err(format!("the stream did not store the message: {text}").into());
+            return Err(not_stored(error));
         }
         let stream = answer.get("stream").and_then(|it| it.as_str()).unwrap_or_default();
         if stream == self.options.stream {
@@ -154,6 +173,23 @@ impl JetStreamTransport {
         let problem = format!("messages of {subject} are in stream `{stream}`, not in `{ours}`");
         Err(format!("{problem}; set `stream` to `{stream}`").into())
     }
+}
+
+/// The server's own numbers of the errors that it would return for the same message again: too
+/// large for the stream, and sealed stream.
+const REFUSALS: [u64; 2] = [10_054, 10_109];
+
+/// The error of a message that the stream did not store. A full stream that discards new messages
+/// is told by the text only, because its number is that of all failures to store.
+fn not_stored(error: &serde_json::Value) -> BoxError {
+    let number = error.get("err_code").and_then(|it| it.as_u64());
+    let text = error.get("description").and_then(|it| it.as_str()).unwrap_or("an error");
+    let problem = format!("the stream did not store the message: {text}");
+    let is_full = text.starts_with("maximum ") && text.ends_with(" exceeded");
+    if is_full || number.is_some_and(|it| REFUSALS.contains(&it)) {
+        return MessageRefused::new(problem).into();
+    }
+    problem.into()
 }
 
 impl std::fmt::Debug for JetStreamTransport {
@@ -188,7 +224,7 @@ impl Transport for JetStreamTransport {
                 check_not_stored(&self.stream(&self.context(&connection)?).await?, &subject)?;
                 self.may_announce.store(true, Ordering::Relaxed);
             }
-            connection.send(&subject, beacon.to_vec()).await
+            connection.announce(&subject, beacon.to_vec()).await
         }))
     }
 

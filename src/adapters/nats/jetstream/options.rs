@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    adapters::nats::options::{NatsConnection, SUBJECT, check_subject},
+    adapters::nats::options::{
+        NatsConnection, QUEUE_MAX_BYTES, SUBJECT, check_queue_max_bytes, check_subject,
+    },
     error::BuildError,
     options::option_group,
 };
@@ -49,9 +51,14 @@ option_group! {
         pub max_deliver: u32 = 10,
         /// How many unacknowledged messages the server delivers ahead. Default: 200.
         pub prefetch: u16 = 200,
-        /// How long the server keeps the consumer of a disconnected instance. Set it if names are
-        /// not used again, or their consumers accumulate. Default: none, for ever.
-        pub inactive_threshold: Option<Duration> as "humantime_serde::option" = None => [Duration],
+        /// How many bytes of messages the client requests ahead, at least one and a half times the
+        /// largest message that the server accepts. Default: 32 MiB (33,554,432).
+        pub queue_max_bytes: usize = QUEUE_MAX_BYTES,
+        /// How long the server keeps the consumer of a disconnected instance. An instance that
+        /// comes back later resumes all the same if its process still runs, because it knows its
+        /// position; a new process then starts at the end of the stream. Zero: for ever, so the
+        /// consumers of names that are not used again accumulate. Default: 24 h.
+        pub inactive_threshold: Duration as "humantime_serde" = Duration::from_secs(86_400),
         /// Creates the stream if it does not exist; an existing one is not changed. Default: true.
         pub ensure_stream: bool = true,
         /// Interop only: false uses a consumer that somebody else has created. The server then
@@ -133,11 +140,12 @@ impl JetStreamOptions {
             "write how many messages are delivered ahead, for example 200",
         )?;
         BuildError::refuse_if(
-            self.inactive_threshold.is_some_and(|threshold| threshold < Duration::from_secs(10)),
+            (1..10_000).contains(&self.inactive_threshold.as_millis()),
             "inactive_threshold",
             "is less than 10 s, so a short disconnect would lose messages",
-            "write how long an instance may be disconnected, for example 24 h",
+            "write how long an instance may be disconnected, for example 24 h, or 0 s for ever",
         )?;
+        check_queue_max_bytes(self.queue_max_bytes)?;
         Ok(durable_name.clone())
     }
 }

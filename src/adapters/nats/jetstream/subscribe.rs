@@ -55,11 +55,14 @@ impl JetStreamTransport {
         } else {
             self.existing_consumer(&stream, cursor).await?
         };
+        // Answers of the server have come since, so its denial has too.
+        beacons.check_not_denied(&connection)?;
         let heartbeat = self.options.connection.heartbeat.max(Duration::from_millis(100));
         let consumer = &start.consumer;
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.options.prefetch.into())
+            .max_bytes_per_batch(self.bytes_per_batch(&connection)?)
             .heartbeat(heartbeat)
             .expires(heartbeat * 5)
             .messages()
@@ -104,6 +107,15 @@ impl JetStreamTransport {
         })
     }
 
+    /// The bytes of one request. The client sends the next request when half of the last one is
+    /// delivered, so one and a half of them may be on their way. A message that exceeds a request
+    /// would never be delivered.
+    fn bytes_per_batch(&self, connection: &Connection) -> Result<usize, BoxError> {
+        const HEADERS: usize = 64 << 10;
+        let largest = connection.client()?.max_payload().saturating_add(HEADERS);
+        Ok((self.options.queue_max_bytes / 3 * 2).max(largest))
+    }
+
     /// Replaces the consumer by a new one, which starts right after the cursor. The old consumer
     /// would redeliver the unacknowledged messages of the last subscription only after `ack_wait`,
     /// and deliver all newer messages before them.
@@ -134,7 +146,7 @@ impl JetStreamTransport {
             max_deliver: options.max_deliver.into(),
             max_ack_pending: options.prefetch.into(),
             filter_subject: options.subject.clone(),
-            inactive_threshold: options.inactive_threshold.unwrap_or_default(),
+            inactive_threshold: options.inactive_threshold,
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await?;
