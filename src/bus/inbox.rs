@@ -90,6 +90,7 @@ impl Inbox {
 impl Inner {
     /// Returns what no longer waits, to be dropped after the lock is released.
     fn push_message(&mut self, message: Vec<u8>) -> VecDeque<Delivery> {
+        // mutant inbox-bytes: s/self.max_bytes;/usize::MAX;/
         let is_full = self.queue.len() >= self.max_messages
             || self.bytes.saturating_add(message.len()) > self.max_bytes;
         let discarded = if is_full { self.turn_into_gap() } else { VecDeque::new() };

@@ -40,8 +40,6 @@ pub(crate) struct BrokerConnection {
     connection: Arc<Connection>,
     /// `None` for a connection of the application.
     socket: Option<ShutdownSocketOnDrop>,
-    /// The channel of consumers with delegates, which the client does not end by itself.
-    consuming: Mutex<Option<Channel>>,
     runtime: Handle,
 }
 
@@ -52,7 +50,7 @@ impl BrokerConnection {
             Origin::Connect { uri, tls, limit } => (uri, tls, *limit),
             Origin::Connection(connection) => {
                 let connection = Arc::clone(connection);
-                return Ok(Self { connection, socket: None, consuming: Mutex::default(), runtime });
+                return Ok(Self { connection, socket: None, runtime });
             }
         };
         let tls = match uri.scheme {
@@ -71,22 +69,13 @@ impl BrokerConnection {
             let client = lapin::runtime::default_runtime()?;
             let connection =
                 Connection::connector((**uri).clone(), client, connect_once, properties).await?;
-            let (connection, socket) = (Arc::new(connection), Some(socket));
-            Ok(Self { connection, socket, consuming: Mutex::default(), runtime })
+            Ok(Self { connection: Arc::new(connection), socket: Some(socket), runtime })
         })
         .await
     }
 
     pub(crate) async fn channel(&self) -> Result<Channel, BoxError> {
         Ok(self.connection.create_channel().await?)
-    }
-
-    /// Opens the channel of the consumers. Their unacknowledged messages return to the queue, and
-    /// the broker forgets them, in one step: with the end of the connection.
-    pub(crate) async fn consuming_channel(&self) -> Result<Channel, BoxError> {
-        let channel = self.channel().await?;
-        *self.consuming.lock() = Some(channel.clone());
-        Ok(channel)
     }
 
     /// Whether the broker has asked its publishers to pause, because it is out of memory or disk.
@@ -102,26 +91,19 @@ impl BrokerConnection {
 
 impl Drop for BrokerConnection {
     fn drop(&mut self) {
-        let (socket, channel) = (self.socket.take(), self.consuming.get_mut().take());
+        let Some(socket) = self.socket.take() else { return };
         let connection = Arc::clone(&self.connection);
         // After its runtime has shut down, `spawn` drops the future, and the socket with it.
         self.runtime.spawn(async move {
-            let (code, text) = (200, "goodbye");
-            let _ = timeout(CLOSE_TIMEOUT, async {
-                match (&socket, channel) {
-                    (Some(_), _) => connection.close(code, text.into()).await,
-                    (None, Some(channel)) => channel.close(code, text.into()).await,
-                    (None, None) => Ok(()),
-                }
-            })
-            .await;
+            let close = connection.close(200, "goodbye".into());
+            let _ = timeout(CLOSE_TIMEOUT, close).await;
             drop(socket);
         });
     }
 }
 
 /// How long the broker may take to confirm that a connection is closed.
-pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 async fn connect(
     uri: &AMQPUri,

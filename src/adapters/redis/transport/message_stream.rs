@@ -52,6 +52,7 @@ pub(crate) struct RedisMessageStream {
     probe_channel: Arc<str>,
     /// Gone once the subscription has ended.
     in_force: Weak<()>,
+    ends: watch::Receiver<()>,
     _watch: AbortOnDrop,
 }
 
@@ -75,7 +76,7 @@ impl RedisMessageStream {
     pub(crate) async fn subscribe(
         endpoint: Arc<Endpoint>,
         options: &RedisTransportOptions,
-        mut ends: watch::Receiver<()>,
+        ends: watch::Receiver<()>,
     ) -> Result<Self, BoxError> {
         let runtime = runtime()?;
         let probe_channel = Arc::<str>::from(channels::probe(&options.channel));
@@ -92,6 +93,7 @@ impl RedisMessageStream {
                 // An error is a reply too: the user may not be allowed to ping.
                 let reply = connection.req_packed_command(&question).await?;
                 match Role::from_redis_value(reply) {
+                    // mutant subscribed-replica: s/Role::Replica/Role::Other/
                     Ok(Role::Replica) => Err(BoxError::from("the server has become a replica")),
                     _ => Ok(()),
                 }
@@ -102,6 +104,7 @@ impl RedisMessageStream {
         let in_force = Arc::downgrade(&alive);
         // Made outside of the task: it also runs if the runtime shuts down before the task starts.
         let close = DropGuard::new(move || closing.push(Delivery::Closed));
+        let mut told_to_end = ends.clone();
         let watching = async move {
             let _on_end = (close, alive);
             tokio::select! {
@@ -111,16 +114,16 @@ impl RedisMessageStream {
                 () = probe_every(heartbeat, ask) => {}
                 () = endpoint.moved(master.as_ref(), heartbeat) => {}
                 // A dropped transport only disables this branch: the subscription outlives it.
-                Ok(()) = ends.changed() => {}
+                Ok(()) = told_to_end.changed() => {}
             }
         };
         let watch = AbortOnDrop::spawn(&runtime, watching);
-        Ok(Self { inbox, probe_channel, in_force, _watch: watch })
+        Ok(Self { inbox, probe_channel, in_force, ends, _watch: watch })
     }
 
     pub(crate) fn prober(&self, publisher: Arc<Publisher>) -> RedisProber {
         let (channel, in_force) = (Arc::clone(&self.probe_channel), Weak::clone(&self.in_force));
-        RedisProber { publisher, channel, in_force }
+        RedisProber { publisher, channel, in_force, ends: self.ends.clone() }
     }
 }
 

@@ -28,6 +28,8 @@ option_group! {
         pub queue_capacity: usize = 10_000,
         /// Maximum number of bytes of the received messages that wait for the subscriber. If there
         /// are more, the subscriber gets a gap instead; so it does for each message that is larger.
+        /// The client needs room beside it for the message that is arriving, up to three times its
+        /// length; the server's `client-output-buffer-limit` bounds that, 32 MB by default.
         /// Default: 32 MiB.
         pub queue_max_bytes: usize = 32 << 20,
         /// Limit for connecting, and for subscribing. Default: 3 s.

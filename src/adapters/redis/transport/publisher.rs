@@ -59,12 +59,15 @@ impl Publisher {
         let before = self.refusals.begin();
         let sent = self.send(route, &publish).await.map(drop);
         let len = payload.len();
-        if sent.as_ref().is_err_and(|error| is_large_and_broken(len, error))
-            && let Some(limit) = self.ask_limit_below(len).await
-        {
-            return Err(MessageRefused::new(limit).into());
+        let is_broken = sent.as_ref().is_err_and(|error| is_large_and_broken(len, error));
+        let checked = self.refusals.check(before, (&self.options.channel, len), sent);
+        match is_broken {
+            true => match self.ask_limit_below(len).await {
+                Some(limit) => Err(MessageRefused::new(limit).into()),
+                None => checked,
+            },
+            false => checked,
         }
-        self.refusals.check(before, (&self.options.channel, len), sent)
     }
 
     pub(crate) async fn ping(&self) -> Result<(), BoxError> {
@@ -143,12 +146,15 @@ pub(crate) struct RedisProber {
     pub(crate) channel: Arc<str>,
     /// Gone once the subscription has ended.
     pub(crate) in_force: Weak<()>,
+    /// Changes when the subscription is told to end.
+    pub(crate) ends: watch::Receiver<()>,
 }
 
 impl Prober for RedisProber {
     fn send(&self, number: u64) -> TransportFuture<'_, ()> {
         Box::pin(async move {
-            if self.in_force.strong_count() == 0 {
+            let is_told_to_end = self.ends.has_changed().unwrap_or(true);
+            if is_told_to_end || self.in_force.strong_count() == 0 {
                 return Err("the subscription has ended".into());
             }
             self.publisher.publish(&self.channel, number.to_string().as_bytes()).await

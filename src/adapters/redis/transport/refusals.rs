@@ -60,6 +60,7 @@ impl Refusals {
         if let Some(reason) = refusal(channel, len, reply) {
             return Err(MessageRefused::new(reason).into());
         }
+        // mutant unanswered-refusal: if false
         if is_large_and_broken(len, &error) && self.is_second_break(before, len) {
             let reason = format!(
                 "the connection broke ({reply}) each time a message of {len} bytes was sent; the \
