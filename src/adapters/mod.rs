@@ -6,8 +6,6 @@ mod connection_slot;
 mod limits;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
-#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
-mod no_prober;
 #[cfg(any(feature = "rabbitmq", feature = "redis"))]
 mod probe;
 #[cfg(feature = "rabbitmq")]

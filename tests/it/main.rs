@@ -59,6 +59,8 @@ mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;
 mod transports_rabbitmq;
+mod transports_rabbitmq_limits;
+mod transports_rabbitmq_probes;
 mod transports_redis;
 mod transports_tls;
 mod two_levels;

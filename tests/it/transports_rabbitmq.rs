@@ -3,10 +3,7 @@
 
 use std::{
     io::Read,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,59 +14,20 @@ use lapin::{
     types::FieldTable,
 };
 use lazy_layers_cache::{
-    Delivery, MessageStream, RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport, TlsOptions,
-    Transport,
+    Delivery, RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport, TlsOptions, Transport,
 };
 use tokio::time::timeout;
 
 use crate::support::{
     ms,
     proxy::{Mode, Proxy},
+    rabbit_place::{Place, settle, transport},
     rabbitmq::RabbitServer,
     transports::{
         PATIENCE, TRUST, assert_no_task_is_left, check_delivery_in_order,
         check_subscribe_misses_nothing, expected, loss, message, next, publish, retry, take,
     },
 };
-
-/// An exchange and queue names of one test.
-struct Place {
-    url: String,
-    name: String,
-}
-
-impl Place {
-    fn on(server: &RabbitServer) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        Self { url: server.url(), name: format!("test-{}", COUNT.fetch_add(1, Ordering::SeqCst)) }
-    }
-
-    fn transient(&self) -> RabbitMqOptions {
-        RabbitMqOptions::new(&self.url).exchange(&self.name).confirm_timeout(ms(1_000))
-    }
-
-    fn queue(&self, instance: &str) -> String {
-        format!("{}-{instance}", self.name)
-    }
-
-    fn durable(&self, instance: &str) -> RabbitMqOptions {
-        self.transient().durable_queue(self.queue(instance))
-    }
-
-    async fn admin(&self) -> lapin::Channel {
-        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await;
-        connection.unwrap().create_channel().await.unwrap()
-    }
-}
-
-fn transport(options: RabbitMqOptions) -> RabbitMqTransport {
-    RabbitMqTransport::new(options).unwrap()
-}
-
-/// Asks for one more message, which acknowledges all that arrived.
-async fn settle(messages: &mut dyn MessageStream) {
-    timeout(ms(100), messages.next()).await.expect_err("no further message arrives");
-}
 
 #[tokio::test]
 async fn every_instance_receives_every_message_in_order() {

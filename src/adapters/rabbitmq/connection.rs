@@ -40,6 +40,8 @@ pub(crate) struct BrokerConnection {
     connection: Arc<Connection>,
     /// `None` for a connection of the application.
     socket: Option<ShutdownSocketOnDrop>,
+    /// The channel of consumers with delegates, which the client does not end by itself.
+    consuming: Mutex<Option<Channel>>,
     runtime: Handle,
 }
 
@@ -50,7 +52,7 @@ impl BrokerConnection {
             Origin::Connect { uri, tls, limit } => (uri, tls, *limit),
             Origin::Connection(connection) => {
                 let connection = Arc::clone(connection);
-                return Ok(Self { connection, socket: None, runtime });
+                return Ok(Self { connection, socket: None, consuming: Mutex::default(), runtime });
             }
         };
         let tls = match uri.scheme {
@@ -69,13 +71,22 @@ impl BrokerConnection {
             let client = lapin::runtime::default_runtime()?;
             let connection =
                 Connection::connector((**uri).clone(), client, connect_once, properties).await?;
-            Ok(Self { connection: Arc::new(connection), socket: Some(socket), runtime })
+            let (connection, socket) = (Arc::new(connection), Some(socket));
+            Ok(Self { connection, socket, consuming: Mutex::default(), runtime })
         })
         .await
     }
 
     pub(crate) async fn channel(&self) -> Result<Channel, BoxError> {
         Ok(self.connection.create_channel().await?)
+    }
+
+    /// Opens the channel of the consumers. Their unacknowledged messages return to the queue, and
+    /// the broker forgets them, in one step: with the end of the connection.
+    pub(crate) async fn consuming_channel(&self) -> Result<Channel, BoxError> {
+        let channel = self.channel().await?;
+        *self.consuming.lock() = Some(channel.clone());
+        Ok(channel)
     }
 
     /// Whether the broker has asked its publishers to pause, because it is out of memory or disk.
@@ -91,19 +102,26 @@ impl BrokerConnection {
 
 impl Drop for BrokerConnection {
     fn drop(&mut self) {
-        let Some(socket) = self.socket.take() else { return };
+        let (socket, channel) = (self.socket.take(), self.consuming.get_mut().take());
         let connection = Arc::clone(&self.connection);
         // After its runtime has shut down, `spawn` drops the future, and the socket with it.
         self.runtime.spawn(async move {
-            let close = connection.close(200, "goodbye".into());
-            let _ = timeout(CLOSE_TIMEOUT, close).await;
+            let (code, text) = (200, "goodbye");
+            let _ = timeout(CLOSE_TIMEOUT, async {
+                match (&socket, channel) {
+                    (Some(_), _) => connection.close(code, text.into()).await,
+                    (None, Some(channel)) => channel.close(code, text.into()).await,
+                    (None, None) => Ok(()),
+                }
+            })
+            .await;
             drop(socket);
         });
     }
 }
 
 /// How long the broker may take to confirm that a connection is closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 async fn connect(
     uri: &AMQPUri,

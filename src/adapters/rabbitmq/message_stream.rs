@@ -2,11 +2,13 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
-use lapin::{Consumer, message, options::BasicAckOptions};
-use tokio::{sync::watch, time::timeout};
+use lapin::{Acker, options::BasicAckOptions};
+use tokio::time::timeout;
 
-use super::{connection::BrokerConnection, publisher::check_exchange, topology::Topology};
+use super::{
+    connection::BrokerConnection, intake::Intake, prefetch::Prefetch, publisher::check_exchange,
+    shutdown::Shutdown, subscribe::Started, topology::Topology,
+};
 use crate::{
     adapters::{
         probe::probe_every,
@@ -16,36 +18,18 @@ use crate::{
     error::BoxError,
 };
 
-/// Ends a subscription from elsewhere. Clones share one state, which is never reset.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Shutdown(Arc<watch::Sender<bool>>);
-
-impl Shutdown {
-    pub(crate) fn trigger(&self) {
-        self.0.send_replace(true);
-    }
-
-    pub(crate) fn is_triggered(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Waits until any clone is triggered; for ever if none is. Cancel safe.
-    pub(crate) async fn triggered(&self) {
-        let _ = self.0.subscribe().wait_for(|is_triggered| *is_triggered).await;
-    }
-}
-
 pub(crate) struct RabbitMqMessageStream {
     /// Dropped with the first failure.
     open: Option<Open>,
     pub(crate) shutdown: Shutdown,
+    prefetch: Arc<Prefetch>,
     limit: Duration,
 }
 
 struct Open {
-    consumer: Consumer,
+    intake: Arc<Intake>,
     /// Delivered to the subscriber, which has not yet asked for the next message.
-    unacked: Option<message::Delivery>,
+    unacked: Option<Acker>,
     _watch: AbortOnDrop,
     /// The last field, because the others use the connection when they are dropped.
     _connection: Arc<BrokerConnection>,
@@ -54,8 +38,9 @@ struct Open {
 impl RabbitMqMessageStream {
     pub(crate) async fn open(
         connection: BrokerConnection,
-        consumer: Consumer,
+        started: Started,
         topology: &Topology,
+        prefetch: Arc<Prefetch>,
         (heartbeat, limit): (Duration, Duration),
     ) -> Result<Self, BoxError> {
         let (connection, shutdown) = (Arc::new(connection), Shutdown::default());
@@ -79,26 +64,27 @@ impl RabbitMqMessageStream {
             }
         };
         let watch = AbortOnDrop::spawn(&runtime()?, watching);
-        let open = Some(Open { consumer, unacked: None, _watch: watch, _connection: connection });
-        Ok(Self { open, shutdown, limit })
+        let open =
+            Open { intake: started.intake, unacked: None, _watch: watch, _connection: connection };
+        Ok(Self { open: Some(open), shutdown, prefetch, limit })
     }
 
     async fn next_or_none(&mut self) -> Option<Delivery> {
         let open = self.open.as_mut()?;
-        if let Some(delivery) = &open.unacked {
-            // Returns false if an earlier call of ours, which was dropped, has sent the ack.
-            timeout(self.limit, delivery.ack(BasicAckOptions::default())).await.ok()?.ok()?;
-        }
-        open.unacked = None;
-        tokio::select! {
-            biased;
-            () = self.shutdown.triggered() => None,
-            // If the queue is deleted, the stream ends without an error.
-            delivery = open.consumer.next() => {
-                let mut delivery = delivery?.ok()?;
-                let payload = std::mem::take(&mut delivery.data);
-                open.unacked = Some(delivery);
-                Some(Delivery::Message(payload))
+        loop {
+            if let Some(acker) = &open.unacked {
+                // Returns false if an earlier call of ours, which was dropped, has sent the ack.
+                timeout(self.limit, acker.ack(BasicAckOptions::default())).await.ok()?.ok()?;
+            }
+            open.unacked = None;
+            let item = tokio::select! {
+                biased;
+                () = self.shutdown.triggered() => None,
+                item = open.intake.next() => item,
+            }?;
+            open.unacked = Some(item.acker);
+            if item.delivery.is_some() {
+                return item.delivery;
             }
         }
     }
@@ -108,8 +94,10 @@ impl MessageStream for RabbitMqMessageStream {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
         Box::pin(async {
             let next = self.next_or_none().await;
-            if next.is_none() {
-                self.open = None;
+            if next.is_none()
+                && let Some(open) = self.open.take()
+            {
+                self.prefetch.on_end(open.intake.end());
             }
             next.unwrap_or(Delivery::Closed)
         })

@@ -1,16 +1,20 @@
 //! The transport over RabbitMQ: a queue per instance, which can outlive a disconnect.
 
 mod connection;
+mod intake;
 mod message_stream;
 mod options;
+mod prefetch;
+mod probe_message;
+mod prober;
 mod publisher;
+mod publisher_slot;
+mod refusal;
+mod shutdown;
 mod subscribe;
 mod topology;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, sync::Arc};
 
 use lapin::Connection;
 use parking_lot::Mutex;
@@ -18,16 +22,18 @@ use parking_lot::Mutex;
 pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
     connection::{BrokerConnection, Origin},
-    message_stream::{RabbitMqMessageStream, Shutdown},
+    message_stream::RabbitMqMessageStream,
+    prefetch::Prefetch,
+    prober::RabbitMqProber,
     publisher::{Publisher, check_exchange},
+    publisher_slot::PublisherSlot,
+    shutdown::Shutdown,
     subscribe::subscribe,
-    topology::Topology,
 };
-use super::{connection_slot::ConnectionSlot, task::timeout_named};
+use super::task::timeout_named;
 use crate::{
     bus::transport::{Subscribed, Transport, TransportFuture},
-    error::{BoxError, BuildError},
-    resilience::DropGuard,
+    error::BuildError,
 };
 
 /// A [`Transport`] over RabbitMQ.
@@ -37,20 +43,44 @@ use crate::{
 /// for redelivered ones.
 ///
 /// With [`durable_invalidation_mode`](RabbitMqOptions::durable_invalidation_mode) the queue remains
-/// while its instance is disconnected, and a subscription resumes if the queue is still the same.
-/// To know that, the queue is bound to a second exchange, named after the queue with the suffix
-/// `.kept`. If a policy of the broker limits the length of the queue, this transport does not
-/// notice the messages that the queue loses. Without the mode a queue is deleted with its
-/// subscription.
+/// while its instance is disconnected, and a subscription resumes if the queue is still the same
+/// and has no other consumer. To know that, the queue is bound to a second exchange, named after
+/// the queue with the suffix `.kept`. Without the mode a queue is deleted with its subscription.
+///
+/// A probe goes to the queue of its own instance, and is never written to disk. Beacons travel by a
+/// second exchange, `{exchange}.beacons`, to a queue that ends with the subscription: nothing is
+/// stored for an absent instance, and instances of the TypeScript package do not read them.
 ///
 /// Publishing has one connection and each subscription has one: a broker that runs out of memory
 /// stops reading from connections that publish. Calls connect when they need to; a broken
 /// connection is replaced, not recovered.
+///
+/// # Bounds
+///
+/// At most [`queue_max_bytes`](RabbitMqOptions::queue_max_bytes) of messages wait in memory, and the
+/// client holds one more message while it arrives. The rest waits at the broker, where a policy
+/// bounds it (see [`RabbitMqOptions::queue_expires`]). If the memory is full the subscription ends,
+/// and the next one takes fewer messages at a time: a durable queue delivers the rest to it. A
+/// message that is larger than the memory for all is skipped with a [`Gap`](crate::Delivery::Gap).
+///
+/// # Refusals
+///
+/// A publish fails with [`MessageRefused`](crate::MessageRefused) if the message is larger than the
+/// broker's `max_message_size`, if the user may not write to the exchange, or if a queue rejects
+/// messages (`overflow: reject-publish`). A broker that is out of memory or disk is an ordinary
+/// error.
+///
+/// # Permissions
+///
+/// | permission | names |
+/// | --- | --- |
+/// | configure | `{exchange}`, `{exchange}.beacons`, `{queue}`, `{queue}.kept`, `amq.gen-.*` |
+/// | write | `{exchange}`, `{exchange}.beacons`, `{queue}`, `amq.gen-.*`, `amq.default` (probes) |
+/// | read | `{exchange}`, `{exchange}.beacons`, `{queue}`, `{queue}.kept`, `amq.gen-.*` |
 pub struct RabbitMqTransport {
-    origin: Origin,
+    publisher: Arc<PublisherSlot>,
+    prefetch: Arc<Prefetch>,
     options: RabbitMqOptions,
-    topology: Topology,
-    publisher: ConnectionSlot<Publisher>,
     /// Ends the last subscription. `None` before the first one.
     subscription: Mutex<Option<Shutdown>>,
 }
@@ -85,35 +115,10 @@ impl RabbitMqTransport {
 
     fn build(origin: Origin, options: RabbitMqOptions) -> Result<Self, BuildError> {
         let topology = options.check()?;
-        let (publisher, subscription) = (ConnectionSlot::new(), Mutex::default());
-        Ok(Self { origin, options, topology, publisher, subscription })
-    }
-
-    /// Runs a call on the publisher's connection, and replaces the connection if the call fails.
-    async fn call<F, T>(
-        &self,
-        act: &str,
-        call: impl FnOnce(Arc<Publisher>) -> F,
-    ) -> Result<T, BoxError>
-    where
-        F: Future<Output = Result<T, BoxError>>,
-    {
-        let connect = || Publisher::open(&self.origin, &self.topology);
-        let limit = self.options.connect_timeout;
-        let publisher = self.publisher.get_or_connect(limit, Publisher::is_usable, connect).await?;
-        // The client would queue a message for a blocked connection in memory.
-        if publisher.connection.is_blocked() {
-            return Err("the broker accepts no messages: it is out of memory or disk".into());
-        }
-        let in_doubt = DropGuard::new(|| publisher.in_doubt.store(true, Ordering::Relaxed));
-        let result =
-            timeout_named(self.options.confirm_timeout, act, call(publisher.clone())).await;
-        in_doubt.disarm();
-        // A blocked connection may stay: the broker reports the end of the block on it.
-        if result.is_err() && !(publisher.connection.is_blocked() && publisher.is_usable()) {
-            self.publisher.take_if(|it| Arc::ptr_eq(it, &publisher)).await;
-        }
-        result
+        let limits = (options.connect_timeout, options.confirm_timeout);
+        let publisher = Arc::new(PublisherSlot::new(origin, topology, limits));
+        let prefetch = Arc::new(Prefetch::new(options.prefetch, options.queue_max_bytes));
+        Ok(Self { publisher, prefetch, options, subscription: Mutex::default() })
     }
 
     fn live_subscription(&self) -> Option<Shutdown> {
@@ -134,13 +139,15 @@ impl Transport for RabbitMqTransport {
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
         Box::pin(async move {
+            let topology = &self.publisher.topology;
             let publish = async |publisher: Arc<Publisher>| {
                 let subscription = self.live_subscription();
                 let must_arrive = subscription.is_some();
-                let is_routed = publisher.publish(&self.topology, message, must_arrive).await?;
+                let is_routed = publisher.publish(topology, message, must_arrive).await?;
                 Ok((is_routed, subscription))
             };
-            let (is_routed, subscription) = self.call("confirm a message", publish).await?;
+            let (is_routed, subscription) =
+                self.publisher.call("confirm a message", publish).await?;
             if is_routed {
                 return Ok(());
             }
@@ -152,21 +159,33 @@ impl Transport for RabbitMqTransport {
         })
     }
 
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        Box::pin(self.publisher.call("confirm a beacon", async |publisher: Arc<Publisher>| {
+            publisher.announce(&self.publisher.topology, beacon).await
+        }))
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let connection = BrokerConnection::open(&self.origin).await?;
+            let PublisherSlot { origin, topology, .. } = &*self.publisher;
+            let connection = BrokerConnection::open(origin).await?;
             let limits = (self.options.heartbeat, self.options.confirm_timeout);
             timeout_named(self.options.confirm_timeout, "subscribe", async {
-                let (consumer, same_queue) = subscribe(&connection, &self.topology).await?;
-                let open =
-                    RabbitMqMessageStream::open(connection, consumer, &self.topology, limits);
-                let stream = open.await?;
+                let start = (self.prefetch.next(), self.options.confirm_timeout);
+                let started = subscribe(&connection, topology, start).await?;
+                let (queue, tag) = (started.queue.clone(), started.tag.clone());
+                let same_queue = started.same_queue;
+                let prefetch = Arc::clone(&self.prefetch);
+                let stream =
+                    RabbitMqMessageStream::open(connection, started, topology, prefetch, limits);
+                let stream = stream.await?;
                 let before = self.subscription.lock().replace(stream.shutdown.clone());
-                let resumed = before.is_some() && same_queue;
+                let publisher = Arc::downgrade(&self.publisher);
+                let subscription = stream.shutdown.clone();
                 Ok(Subscribed {
                     messages: Box::new(stream),
-                    prober: Box::new(crate::adapters::no_prober::NoProber),
-                    resumed,
+                    prober: Box::new(RabbitMqProber { publisher, queue, tag, subscription }),
+                    resumed: before.is_some() && same_queue,
                 })
             })
             .await
@@ -174,10 +193,11 @@ impl Transport for RabbitMqTransport {
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(self.call("answer", async |publisher: Arc<Publisher>| {
+        Box::pin(self.publisher.call("answer", async |publisher: Arc<Publisher>| {
+            let topology = &self.publisher.topology;
             // A missing exchange closes the channel, so each ping uses a new one.
             let channel = publisher.connection.channel().await?;
-            Ok(check_exchange(&channel, &self.topology.exchange, &self.topology.kind).await?)
+            Ok(check_exchange(&channel, &topology.exchange, &topology.kind).await?)
         }))
     }
 
@@ -186,7 +206,7 @@ impl Transport for RabbitMqTransport {
             if let Some(shutdown) = self.live_subscription() {
                 shutdown.trigger();
             }
-            self.publisher.take_if(|_| true).await;
+            self.publisher.disconnect().await;
             Ok(())
         })
     }

@@ -60,6 +60,9 @@ option_group! {
         /// and the default of the TypeScript package, is refused: a slow subscriber would have to
         /// hold the whole queue in memory.
         pub prefetch: u16 = 100,
+        /// How many bytes of received messages may wait in memory until the subscriber processes
+        /// them. Default: 32 MiB.
+        pub queue_max_bytes: usize = 32 << 20,
         /// TLS for `amqps://`, and the certificates to trust.
         pub tls: TlsOptions = TlsOptions::default(),
         /// The time limit to connect. Default: 3 s.
@@ -117,6 +120,7 @@ impl fmt::Debug for RabbitMqOptions {
             .field("queue_expires", &self.queue_expires)
             .field("routing_key", &self.routing_key)
             .field("prefetch", &self.prefetch)
+            .field("queue_max_bytes", &self.queue_max_bytes)
             .field("tls", &self.tls)
             .field("connect_timeout", &self.connect_timeout)
             .field("confirm_timeout", &self.confirm_timeout)

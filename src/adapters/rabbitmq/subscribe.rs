@@ -4,6 +4,9 @@
 //! durable queue is bound to a second exchange of our own, the companion. Nobody publishes to it,
 //! and the broker deletes it with the queue. If the companion exists, the queue is the same.
 
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Consumer, ErrorKind, ExchangeKind,
     options::{
@@ -12,54 +15,110 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
+use tokio::time::{Instant, sleep};
 
 use super::{
-    connection::BrokerConnection,
-    publisher::{check_exchange, declare_exchange},
+    connection::{BrokerConnection, CLOSE_TIMEOUT},
+    intake::{Feed, Intake, Source},
+    publisher::{check_exchange, declare_exchanges},
     topology::Topology,
 };
 use crate::error::BoxError;
 
-/// Starts to consume. Also returns whether the queue and its companion already existed.
+/// A subscription that receives.
+pub(crate) struct Started {
+    pub(crate) queue: String,
+    /// The tag of the consumer of the queue.
+    pub(crate) tag: String,
+    /// Whether the durable queue and its companion already existed.
+    pub(crate) same_queue: bool,
+    pub(crate) intake: Arc<Intake>,
+}
+
+/// Starts to consume.
 pub(crate) async fn subscribe(
     connection: &BrokerConnection,
     topology: &Topology,
-) -> Result<(Consumer, bool), BoxError> {
-    let channel = connection.channel().await?;
-    declare_exchange(&channel, topology).await?;
-    let (queue, same_queue) = match topology.durable_queue() {
-        Some(queue) => {
-            let existed = ensure_durable_queue(connection, &channel, queue, topology).await?;
-            (queue.to_owned(), existed)
-        }
-        None => (declare(&channel, topology).await?, false),
+    (prefetch, limit): (u16, Duration),
+) -> Result<Started, BoxError> {
+    let channel = connection.consuming_channel().await?;
+    declare_exchanges(&channel, topology).await?;
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let intake = Intake::bounded(topology.max_bytes);
+    let messages = async {
+        let (queue, same_queue) = match topology.durable_queue() {
+            Some(queue) => {
+                // Longer than a connection needs to close, if that leaves time for the rest.
+                let limit = CLOSE_TIMEOUT.mul_f32(1.2).min(limit / 2);
+                let existed = ensure_durable_queue(connection, &channel, queue, topology, limit);
+                (queue.to_owned(), existed.await?)
+            }
+            None => (declare(&channel, topology).await?, false),
+        };
+        let consumer = consume(&channel, &queue).await?;
+        let source = Source::Queue(consumer.tag().as_str().to_owned());
+        feed(&consumer, &intake, source.clone());
+        bind(&channel, &queue, &topology.exchange, &topology.routing_key).await?;
+        Ok::<_, BoxError>((queue, same_queue, consumer, source))
     };
-    bind(&channel, &queue, &topology.exchange, &topology.routing_key).await?;
-    channel.basic_qos(topology.prefetch, BasicQosOptions::default()).await?;
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    // The broker chooses the consumer tag.
-    let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
-    Ok((consumer, same_queue))
+    let beacons = async {
+        let queue = declare_queue(&channel, "", TRANSIENT, FieldTable::default()).await?;
+        let consumer = consume(&channel, &queue).await?;
+        feed(&consumer, &intake, Source::Beacons);
+        bind(&channel, &queue, &topology.beacons, &topology.routing_key).await
+    };
+    let ((queue, same_queue, mut consumer, source), ()) = tokio::try_join!(messages, beacons)?;
+    // The client may have received messages before the consumer had its delegate. The answer to the
+    // last request came after them.
+    while let Some(Some(Ok(early))) = consumer.next().now_or_never() {
+        intake.push(early, &source);
+    }
+    let tag = consumer.tag().as_str().to_owned();
+    Ok(Started { queue, tag, same_queue, intake })
 }
 
-/// Declares the queue and its companion. Returns whether both already existed.
+async fn consume(channel: &Channel, queue: &str) -> Result<Consumer, BoxError> {
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    // The broker chooses the consumer tag.
+    Ok(channel.basic_consume(queue.into(), "".into(), options, arguments).await?)
+}
+
+fn feed(consumer: &Consumer, intake: &Arc<Intake>, source: Source) {
+    consumer.set_delegate(Feed { intake: Arc::clone(intake), source });
+}
+
+/// Declares the queue and its companion. Returns whether both already existed, and nobody else
+/// consumes from the queue.
 async fn ensure_durable_queue(
     connection: &BrokerConnection,
     channel: &Channel,
     queue: &str,
     topology: &Topology,
+    limit: Duration,
 ) -> Result<bool, BoxError> {
     let companion = format!("{queue}.kept");
     // Each passive declare has a channel of its own, which the broker closes if it finds nothing.
     let probe = connection.channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let has_queue = found(probe.queue_declare(queue.into(), options, FieldTable::default()).await)?;
-    if !has_queue {
+    let find = || probe.queue_declare(queue.into(), options, FieldTable::default());
+    let mut existing = found(find().await)?;
+    let since = Instant::now();
+    // The broker may still be closing the connection of the last subscription, whose unacknowledged
+    // messages are not in the queue yet. If the broker has not noticed the end of that connection,
+    // they come after newer ones, so the new subscription does not continue the last one.
+    while existing.as_ref().is_some_and(|queue| queue.consumer_count() > 0)
+        && since.elapsed() < limit
+    {
+        sleep(CLOSE_TIMEOUT / 20).await;
+        existing = found(find().await)?;
+    }
+    if existing.is_none() {
         declare(channel, topology).await?;
     }
+    let is_alone = existing.is_some_and(|queue| queue.consumer_count() == 0);
     let probe = connection.channel().await?;
     let (name, kind) = (companion.as_str(), ExchangeKind::Fanout);
-    let has_companion = found(check_exchange(&probe, name, &kind).await)?;
+    let has_companion = found(check_exchange(&probe, name, &kind).await)?.is_some();
     let options = ExchangeDeclareOptions {
         durable: true,
         auto_delete: true,
@@ -68,7 +127,7 @@ async fn ensure_durable_queue(
     };
     channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await?;
     bind(channel, queue, name, "").await?;
-    Ok(has_queue && has_companion)
+    Ok(is_alone && has_companion)
 }
 
 async fn declare(channel: &Channel, topology: &Topology) -> Result<String, BoxError> {
@@ -83,6 +142,25 @@ async fn declare(channel: &Channel, topology: &Topology) -> Result<String, BoxEr
         arguments.insert("x-expires".into(), AMQPValue::LongLongInt(topology.expires.into()));
     }
     let name = topology.queue.as_deref().unwrap_or_default();
+    declare_queue(channel, name, options, arguments).await
+}
+
+/// The queue of the beacons: of this connection, and never on disk.
+const TRANSIENT: QueueDeclareOptions = QueueDeclareOptions {
+    passive: false,
+    durable: false,
+    exclusive: true,
+    auto_delete: true,
+    nowait: false,
+};
+
+/// Returns the name, which the broker chooses if it is empty.
+async fn declare_queue(
+    channel: &Channel,
+    name: &str,
+    options: QueueDeclareOptions,
+    arguments: FieldTable,
+) -> Result<String, BoxError> {
     let queue = channel.queue_declare(name.into(), options, arguments).await?;
     Ok(queue.name().as_str().to_owned())
 }
@@ -92,13 +170,13 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
     Ok(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await?)
 }
 
-/// Whether a passive declare has found its object.
-fn found<T>(declared: lapin::Result<T>) -> Result<bool, BoxError> {
+/// Returns what a passive declare has found.
+fn found<T>(declared: lapin::Result<T>) -> Result<Option<T>, BoxError> {
     const NOT_FOUND: u16 = 404;
     match declared {
-        Ok(_) => Ok(true),
+        Ok(found) => Ok(Some(found)),
         Err(error) => match error.kind() {
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND => Ok(false),
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND => Ok(None),
             _ => Err(error.into()),
         },
     }

@@ -14,6 +14,9 @@ use crate::{adapters::limits::check_durations, error::BuildError};
 #[derive(Debug, Clone)]
 pub(crate) struct Topology {
     pub(crate) exchange: String,
+    /// The exchange of the beacons: of the same kind, so that caches that share an exchange by
+    /// their routing keys do not receive each other's beacons.
+    pub(crate) beacons: String,
     pub(crate) kind: ExchangeKind,
     pub(crate) durable: bool,
     pub(crate) persistent: bool,
@@ -24,7 +27,7 @@ pub(crate) struct Topology {
     /// Milliseconds without a consumer after which the broker deletes the queue.
     pub(crate) expires: u32,
     pub(crate) routing_key: String,
-    pub(crate) prefetch: u16,
+    pub(crate) max_bytes: usize,
 }
 
 impl Topology {
@@ -75,10 +78,17 @@ impl RabbitMqOptions {
             "is 0, which means no bound",
             "write how many messages are delivered ahead, for example 100",
         )?;
+        BuildError::refuse_if(
+            self.queue_max_bytes < MIN_QUEUE_BYTES,
+            "queue_max_bytes",
+            "is less than 64 KiB, which a single message may have",
+            "write how many bytes of messages may wait in memory, for example 32 MiB (33554432)",
+        )?;
         let mode = self.durable_invalidation_mode;
         let durable = self.durable.unwrap_or(mode);
         Ok(Topology {
             exchange: self.exchange.clone(),
+            beacons: format!("{}{BEACONS}", self.exchange),
             kind: match self.exchange_type {
                 RabbitMqExchangeType::Fanout => ExchangeKind::Fanout,
                 RabbitMqExchangeType::Topic => ExchangeKind::Topic,
@@ -91,7 +101,7 @@ impl RabbitMqOptions {
             auto_delete: self.auto_delete_queue.unwrap_or(!mode),
             expires: self.queue_expires.as_millis().try_into().unwrap_or(u32::MAX),
             routing_key: self.routing_key.clone(),
-            prefetch: self.prefetch,
+            max_bytes: self.queue_max_bytes,
         })
     }
 
@@ -120,9 +130,9 @@ impl RabbitMqOptions {
 
     fn check_names(&self) -> Result<(), BuildError> {
         BuildError::refuse_if(
-            !(1..=255).contains(&self.exchange.len()),
+            !(1..=255 - BEACONS.len()).contains(&self.exchange.len()),
             "exchange",
-            "is not 1 to 255 bytes long",
+            "is not 1 to 247 bytes long",
             "write the same on every instance, for example cache.invalidations",
         )?;
         BuildError::refuse_if(
@@ -156,4 +166,7 @@ impl RabbitMqOptions {
     }
 }
 
+const MIN_QUEUE_BYTES: usize = 64 << 10;
+/// The suffix of the exchange of the beacons.
+const BEACONS: &str = ".beacons";
 const AN_ADDRESS: &str = "write amqp://user:password@host:5672/vhost, the vhost `/` as %2f";

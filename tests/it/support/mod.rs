@@ -12,6 +12,7 @@ pub(crate) mod matrix;
 pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod rabbit_place;
 pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 pub(crate) mod sentinel;

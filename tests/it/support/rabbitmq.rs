@@ -52,6 +52,11 @@ impl RabbitServer {
         Self::start_with(|_| String::new())
     }
 
+    /// Starts a broker that refuses larger messages than this many bytes.
+    pub(crate) fn start_with_max_message_size(bytes: usize) -> Self {
+        Self::start_with(|_| format!("max_message_size = {bytes}\n"))
+    }
+
     /// Starts a broker that also listens with TLS. Returns that port, and the file of the authority
     /// that signed its certificate.
     pub(crate) fn start_with_tls() -> (Self, u16, PathBuf) {
