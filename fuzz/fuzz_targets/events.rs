@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    FailSafe, L2Options, LazyLayersCache, WireCodec,
+    EventBusOptions, FailSafe, L2Options, LazyLayersCache, WireCodec,
     testing::{SharedBus, SharedStore, TokioClock},
 };
 use libfuzzer_sys::fuzz_target;
@@ -25,6 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             .l2(SharedStore::new(clock), WireCodec::new())
             .l2_options(L2Options::default().versioning(true))
             .event_bus(bus.link(), WireCodec::new())
+            .event_bus_options(EventBusOptions::default().accept_unnamed(true))
             .build()
             .expect("valid options");
         cache.ready().await.expect("there is a bus");

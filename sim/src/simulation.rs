@@ -158,6 +158,7 @@ impl Simulation {
         let mut builder = Cache::builder()
             .clock(clock.clone())
             .ttl(setup.ttl)
+            .name("sim")
             .event_bus(SlowTransport(link.clone(), seed), WireCodec::new())
             .event_bus_options(EventBusOptions::default().confirm_deletes(setup.confirms))
             .event_bus_circuit_breaker(breaker())

@@ -1,6 +1,8 @@
 //! Adapters to Redis and to the brokers: one folder per vendor, one feature each.
 
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod client_name;
+#[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod connection_slot;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod limits;

@@ -15,7 +15,7 @@ use crate::error::BoxError;
 /// The bus over which instances send each other invalidations: a shared handle of a [`Transport`].
 /// An application can keep a clone, to ask for its health, while a cache uses another.
 ///
-/// Caches of different [namespaces](crate::EventBusOptions::namespace) can share one bus, with one
+/// Caches with different [names](crate::CacheOptions::name) can share one bus, with one
 /// exception: if the broker remembers the subscription by a name (JetStream, or RabbitMQ with a
 /// queue name), each cache needs a bus of its own.
 ///
@@ -99,8 +99,11 @@ impl EventBus {
         &*self.0.transport
     }
 
-    /// Counts a cache that uses the bus, until the value is dropped.
-    pub(crate) fn begin_use(&self) -> BusUse {
+    /// Counts a cache that uses the bus, until the value is dropped. `cache`: its name.
+    pub(crate) fn begin_use(&self, cache: Option<&str>) -> BusUse {
+        if let Some(cache) = cache {
+            self.transport().on_used_by(cache);
+        }
         self.0.users.fetch_add(1, Ordering::SeqCst);
         BusUse(Some(self.clone()))
     }

@@ -48,6 +48,13 @@ pub trait Transport: Send + Sync + 'static {
         self.publish(beacon)
     }
 
+    /// Called when a cache with this [name](crate::CacheOptions::name) begins to use the transport,
+    /// before its first publish or subscription: the transport may name its connections after it.
+    /// Default: does nothing.
+    fn on_used_by(&self, cache: &str) {
+        let _ = cache;
+    }
+
     /// Whether [`publish`](Self::publish) never waits. Then the cache publishes in the caller's
     /// task, which saves a task switch. Default: false.
     fn is_immediate(&self) -> bool {

@@ -62,7 +62,17 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
 }
 
 impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
-    /// Replaces all options, for example by those of a config file.
+    /// Sets the name of the cache, the same on all its instances: the namespace of its messages on
+    /// the event bus, and the start of its keys in Redis. [`CacheOptions::name`] has the rules.
+    /// Required with an event bus. Default: none.
+    #[doc(alias = "namespace")]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// Replaces all options, the name too, for example by those of a config file. So call the
+    /// setters of single options after it.
     pub fn options(mut self, options: CacheOptions) -> Self {
         self.options = options;
         self
@@ -83,7 +93,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     }
 
     /// Adds the event bus, over which instances send each other invalidations and values, and the
-    /// codec of those values (usually the `WireCodec`). Default: none.
+    /// codec of those values (usually the `WireCodec`). The cache then needs a
+    /// [`name`](Self::name): caches with different names can share a channel. Default: none.
     ///
     /// `build` does not connect. The cache subscribes when the first call leaves L1, or when
     /// [`ready`](LazyLayersCache::ready) is called.
@@ -139,7 +150,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// );
     /// ```
     pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
-        self.options.check(self.weigher.is_some())?;
+        self.options.check(self.weigher.is_some(), self.bus.is_some())?;
         let running = TaskTracker::default();
         let inflight = &self.options.inflight;
         let limits = Limits {
@@ -151,10 +162,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let bus = self.bus.map(|(bus, codec)| {
             let client =
                 BusClient::new(bus, &self.options, sends_generations, TaskTracker::default());
-            let round_trip = RoundTripCheck::default();
+            let round_trip = RoundTripCheck::of_cache(self.options.name.as_deref());
             CacheBus { client: Arc::new(client), codec, round_trip }
         });
-        let observer = Arc::<Observer>::default();
+        let observer = Arc::new(Observer::of_cache(self.options.name.as_deref()));
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {
             bus,
             l1: L1::new(&self.options),
@@ -231,7 +242,7 @@ option_setters! {
     /// Sets the circuit breaker of publishing. Default: as for L2.
     event_bus_circuit_breaker(event_bus_circuit_breaker: CircuitBreaker);
 
-    /// Sets the options of the event bus: namespace, timeouts, and the bounds of the outbox.
+    /// Sets the options of the event bus: timeouts, and the bounds of the outbox.
     event_bus_options(event_bus: EventBusOptions);
 
     /// Sets how concurrent loads of a key are coalesced (single flight). Default: enabled.

@@ -87,7 +87,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         self.observer.count_many(Counter::InvalidationsLost, (l2 + bus) as u64);
         self.observer.emit(|| Event::CloseLost { l2, bus });
-        log_close_lost(l2, bus);
+        log_close_lost(self.observer.cache(), l2, bus);
     }
 
     /// Waits until the tasks have ended, for at most `limit`.

@@ -293,6 +293,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         let l2 =
             |l2: &Arc<L2<V>>| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering };
         Health {
+            name: state.options.name.clone(),
             origin: state.observer.origin_health(state.now()),
             l2: state.l2.as_ref().map(l2),
             event_bus: state.bus.as_ref().map(|bus| bus.client.health(state.now())),

@@ -140,7 +140,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
         // Pinned here: a copy in each arm would need its space three times.
-        let loading = pin!(in_span(&key, scope(chain, run_contained(&key, loader, hard))));
+        let loading = pin!(in_span(
+            self.observer.cache(),
+            &key,
+            scope(chain, run_contained(&key, loader, hard)),
+        ));
         let result = match &self.l2 {
             None => loading.await,
             Some(l2) => {

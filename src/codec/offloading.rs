@@ -28,8 +28,9 @@ pub(crate) struct Unreadable(pub(crate) BoxError, pub(crate) Option<Vec<u8>>);
 const LARGE_DECAY: u32 = 64;
 
 impl<V: Send + Sync + 'static> OffloadingCodec<V> {
-    pub(crate) fn new(codec: Arc<dyn Codec<V>>) -> Self {
-        let round_trip = RoundTripCheck::default();
+    /// `cache`: its name, for the log.
+    pub(crate) fn new(codec: Arc<dyn Codec<V>>, cache: Option<&str>) -> Self {
+        let round_trip = RoundTripCheck::of_cache(cache);
         Self { codec, large_countdown: AtomicU32::new(0), round_trip }
     }
 

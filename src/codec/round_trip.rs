@@ -18,6 +18,8 @@ use crate::{error::BoxError, observe::log_unreadable_type};
 /// After a failure it decodes all of them.
 #[derive(Debug)]
 pub(crate) struct RoundTripCheck {
+    /// The name of the cache, for the log.
+    cache: Option<Box<str>>,
     /// How many of the next values are to be checked.
     due: AtomicU32,
 }
@@ -33,13 +35,11 @@ const ALWAYS: u32 = u32::MAX;
 /// and L2 or the bus, meets it first.
 static REPORTED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
-impl Default for RoundTripCheck {
-    fn default() -> Self {
-        Self { due: AtomicU32::new(FIRST) }
-    }
-}
-
 impl RoundTripCheck {
+    pub(crate) fn of_cache(name: Option<&str>) -> Self {
+        Self { cache: name.map(Box::from), due: AtomicU32::new(FIRST) }
+    }
+
     /// Whether the value at hand is to be checked. Counts it.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
@@ -64,7 +64,7 @@ impl RoundTripCheck {
         self.due.store(ALWAYS, Ordering::Relaxed);
         let name = type_name::<V>();
         if REPORTED.lock().insert(name) {
-            log_unreadable_type(name, cause, CURE);
+            log_unreadable_type(self.cache.as_deref(), name, cause, CURE);
         }
         format!(
             "a value of the type {name} cannot be decoded from its own bytes ({cause}), so it \
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_first_values_are_checked_and_all_after_a_failure() {
-        let check = RoundTripCheck::default();
+        let check = RoundTripCheck::of_cache(None);
         let due = || (0..100).filter(|_| check.is_due()).count();
         assert_eq!((due(), due()), (16, 0));
         check.on_unreadable();

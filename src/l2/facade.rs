@@ -89,7 +89,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             store,
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             context,
-            codec: OffloadingCodec::new(codec),
+            codec: OffloadingCodec::new(codec, options.name.as_deref()),
             limits: options.l2_timeouts.clone(),
             with_windows: options.reads_windows(),
             with_missing: options.negative_cache.enabled,
@@ -136,14 +136,14 @@ impl<V: Send + Sync + 'static> L2<V> {
         match answer.unwrap_or_else(late) {
             Ok(answer) => {
                 if permit.succeeded() {
-                    log_l2_up();
+                    log_l2_up(observer.cache());
                 }
                 Ok(answer)
             }
             Err(error) => {
                 self.report(key, &error);
                 if is_counted && permit.failed(self.now()) {
-                    log_l2_down(&error);
+                    log_l2_down(observer.cache(), &error);
                 }
                 Err(Failure::Failed)
             }

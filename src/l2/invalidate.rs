@@ -151,7 +151,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     fn report_overflow(&self, recorded: &Recorded) {
         if recorded.is_overflow {
-            log_l2_overflow();
+            log_l2_overflow(self.context.observer.cache());
             self.context.observer.emit(|| Event::L2PendingOverflow {});
         }
     }

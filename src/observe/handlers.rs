@@ -50,11 +50,11 @@ impl Handlers {
     }
 
     #[cold]
-    pub(crate) fn dispatch(&self, event: &Event<'_>) {
+    pub(crate) fn dispatch(&self, cache: Option<&str>, event: &Event<'_>) {
         let handlers = Arc::clone(&self.0.handlers.read());
         for handler in handlers.iter() {
             if catch_unwind(AssertUnwindSafe(|| handler(event))).is_err() {
-                trace::log_handler_panicked(event.name());
+                trace::log_handler_panicked(cache, event.name());
             }
         }
     }

@@ -9,6 +9,8 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
+    /// The [name](crate::CacheOptions::name) of the cache; `None` if it has none.
+    pub name: Option<String>,
     /// The outcome of the latest loads.
     pub origin: OriginHealth,
     /// L2; `None` if the cache has none.

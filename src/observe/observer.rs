@@ -12,12 +12,23 @@ use crate::error::{Error, ErrorKind};
 
 #[derive(Default)]
 pub(crate) struct Observer {
+    /// The name of the cache, which each log line carries.
+    cache: Option<Box<str>>,
     counters: Counters,
     handlers: Handlers,
     origin: OriginState,
 }
 
 impl Observer {
+    pub(crate) fn of_cache(name: Option<&str>) -> Self {
+        Self { cache: name.map(Box::from), ..Self::default() }
+    }
+
+    /// Returns the name of the cache, if it has one.
+    pub(crate) fn cache(&self) -> Option<&str> {
+        self.cache.as_deref()
+    }
+
     /// Counts one; returns how many this thread had counted before.
     #[inline]
     pub(crate) fn count(&self, counter: Counter) -> u64 {
@@ -32,7 +43,7 @@ impl Observer {
     #[inline]
     pub(crate) fn emit<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if self.handlers.is_active() {
-            self.handlers.dispatch(&event());
+            self.handlers.dispatch(self.cache(), &event());
         }
     }
 
@@ -49,8 +60,8 @@ impl Observer {
             return;
         }
         match (self.origin.record(failure.is_some(), now), failure) {
-            (true, Some(error)) => trace::log_origin_down(key, error),
-            (true, None) => trace::log_origin_up(key),
+            (true, Some(error)) => trace::log_origin_down(self.cache(), key, error),
+            (true, None) => trace::log_origin_up(self.cache(), key),
             (false, _) => {}
         }
     }

@@ -22,9 +22,15 @@ option_group! {
     /// Publishing, and the detection of lost messages.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct EventBusOptions {
-        /// Separates caches that share a bus: the subscriber ignores messages of another
-        /// namespace. It accepts messages without a namespace. Default: none.
-        pub namespace: Option<String> = None => [Some(impl Into<String>)],
+        /// Interop only: whether the cache accepts messages without a namespace, as older releases
+        /// of the TypeScript package send them, beside those with its own name. Its own messages
+        /// then carry no namespace either. Instances of the cache without this option would ignore
+        /// them, so all of them must have the same value. Default: false.
+        ///
+        /// **At most one cache of a channel may accept them.** Messages without a namespace do not
+        /// say which cache they are for: two such caches would delete, and take for their own, each
+        /// other's keys and values.
+        pub accept_unnamed: bool = false,
         /// How soon the subscriber detects lost messages; and how long, while it is disconnected,
         /// L1 entries are served before they are looked up again. All instances should have the
         /// same value. Default: 3 s; at least 300 ms.

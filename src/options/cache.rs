@@ -22,6 +22,7 @@ option_group! {
     /// use lazy_layers_cache::{CacheOptions, LazyLayersCache};
     ///
     /// let options: CacheOptions = toml::from_str(r#"
+    ///     name = "users"
     ///     ttl = "5m"
     ///     ttl_jitter = 0.1
     ///
@@ -49,6 +50,15 @@ option_group! {
     /// ```
     #[derive(Debug, Clone, PartialEq)]
     pub struct CacheOptions {
+        /// The name of the cache, the same on all its instances. It is the namespace of its
+        /// messages on the event bus, so that caches with other names can share a channel; the
+        /// start of its keys in Redis (`{name}:cache:`, unless the store has a prefix of its own);
+        /// and the word for the cache in `health()`, log lines, spans and connection names.
+        ///
+        /// 1 to 64 of the characters `A-Z a-z 0-9 . _ -`. The name `cache` is reserved: its keys
+        /// would begin as those of a cache without a name. Required with an event bus.
+        /// Default: none.
+        pub name: Option<String> = None => [Some(impl Into<String>)],
         /// How long a value is fresh, unless the loader or the call says otherwise. The times of
         /// the levels, `l1.ttl` and `l2.ttl`, are bounds on that. Default: 60 s, at most ten years.
         pub ttl: Duration as "humantime_serde" = Duration::from_secs(60),

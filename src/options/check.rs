@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::cache::CacheOptions;
+use super::{cache::CacheOptions, name};
 use crate::error::BuildError;
 
 const MIN_LOCK_TTL: Duration = Duration::from_millis(30);
 const MIN_TRUST_TIMEOUT: Duration = Duration::from_millis(300);
-/// In bytes. Instance id and namespace are part of every message.
-const MAX_NAME: usize = 1_024;
+/// In bytes. The instance id is part of every message.
+const MAX_INSTANCE_ID: usize = 1_024;
 
 const SET_A_TIME: &str = "set a time such as 60 s";
 const SET_ONE_OR_MORE: &str = "set 1 or more, or turn L1 off";
@@ -17,7 +17,8 @@ const TURN_IT_OFF: &str = "set negative_cache.enabled to false if that is meant"
 
 impl CacheOptions {
     /// Returns an error for the first wrong option.
-    pub(crate) fn check(&self, has_weigher: bool) -> Result<(), BuildError> {
+    pub(crate) fn check(&self, has_weigher: bool, has_bus: bool) -> Result<(), BuildError> {
+        name::check(self.name.as_deref(), has_bus)?;
         let Self { l1, l2_timeouts, event_bus: bus, .. } = self;
         let lock = self.distributed_lock.enabled.then_some(&self.distributed_lock);
         let negative = self.negative_cache.enabled.then_some(&self.negative_cache);
@@ -102,12 +103,6 @@ impl CacheOptions {
                 TURN_IT_OFF,
             ),
             (
-                negative.is_some() && !l1.enabled,
-                "negative_cache.enabled",
-                "needs L1, which is off",
-                "set l1.enabled to true, or negative_cache.enabled to false",
-            ),
-            (
                 self.fail_safe.enabled && self.fail_safe.stale_ttl.is_zero(),
                 "fail_safe.stale_ttl",
                 "is zero, so no stale copy would be kept",
@@ -120,7 +115,9 @@ impl CacheOptions {
                 SET_A_THRESHOLD,
             ),
             (
-                self.instance_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_NAME),
+                self.instance_id
+                    .as_ref()
+                    .is_some_and(|id| id.is_empty() || id.len() > MAX_INSTANCE_ID),
                 "instance_id",
                 "is empty, or longer than 1,024 bytes",
                 "set a short name that no other instance has, or leave it out",
@@ -136,12 +133,6 @@ impl CacheOptions {
                 "event_bus.publish_timeout",
                 "is zero, so every publish would fail",
                 "set a time such as 1 s",
-            ),
-            (
-                bus.namespace.as_ref().is_some_and(|name| name.len() > MAX_NAME),
-                "event_bus.namespace",
-                "is longer than 1,024 bytes",
-                "set a short name",
             ),
             (
                 is_zero(self.timeouts.hard),

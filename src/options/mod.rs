@@ -5,6 +5,7 @@ mod cache;
 mod call;
 mod check;
 mod loading;
+mod name;
 mod option_group;
 mod resilience;
 mod tiers;

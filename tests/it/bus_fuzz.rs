@@ -3,7 +3,8 @@
 //! targets under fuzz/ run for longer.
 
 use lazy_layers_cache::{
-    Codec, Delivery, EventDedupe, FailSafe, L2Options, LazyLayersCache, Transport, WireCodec,
+    Codec, Delivery, EventBusOptions, EventDedupe, FailSafe, L2Options, LazyLayersCache, Transport,
+    WireCodec,
     testing::{SharedBus, SharedStore, TokioClock},
 };
 use serde_json::{Value, json};
@@ -25,7 +26,9 @@ fn instance(bus: &SharedBus) -> Cache {
         .fail_safe(FailSafe::enabled())
         .l2(SharedStore::new(clock), WireCodec::new())
         .l2_options(L2Options::default().versioning(true))
+        .name("test")
         .event_bus(bus.link(), WireCodec::new())
+        .event_bus_options(EventBusOptions::default().accept_unnamed(true))
         // A changed message whose id is unchanged must be decoded too.
         .event_dedupe(EventDedupe::default().max_entries(1))
         .build()

@@ -44,7 +44,7 @@ impl World {
 
     fn builder(&self, store: impl Store) -> CacheBuilder<String, u32> {
         let builder = on_tokio_time().ttl(LONG).l2(store, WireCodec::new());
-        builder.event_bus(self.bus.link(), WireCodec::new())
+        builder.name("test").event_bus(self.bus.link(), WireCodec::new())
     }
 
     async fn instance(&self, store: impl Store) -> Cache {
@@ -273,7 +273,8 @@ async fn a_value_that_is_set_reaches_the_peers_and_stays_there_while_l2_loses_th
 async fn an_instance_without_l2_leaves_its_changes_to_its_peers() {
     for write in WRITES {
         let world = World::new();
-        let builder = on_tokio_time().ttl(LONG).event_bus(world.bus.link(), WireCodec::new());
+        let builder =
+            on_tokio_time().ttl(LONG).name("test").event_bus(world.bus.link(), WireCodec::new());
         let writer = builder.build().unwrap();
         let peer = world.instance(world.store.clone()).await;
         writer.ready().await.unwrap();
@@ -297,6 +298,7 @@ async fn a_delete_of_many_keys_while_the_bus_is_down_too_reaches_l2_by_the_peers
     let link = ChaosStore::new(world.store.clone(), 1);
     let writer: Cache = on_tokio_time()
         .l2(link.clone(), WireCodec::new())
+        .name("test")
         .event_bus(link_to_bus.clone(), WireCodec::new())
         .build()
         .unwrap();
@@ -332,7 +334,8 @@ async fn a_peer_removes_the_value_under_the_names_of_the_writer_and_of_itself() 
         let versioned = async |store: ChaosStore<SharedStore>, link: BusLink| -> Cache {
             let builder = on_tokio_time().l1(L1Options::default().ttl(ms(1)));
             let builder = builder.l2_options(L2Options::default().versioning(true));
-            let builder = builder.l2(store, WireCodec::new()).event_bus(link, WireCodec::new());
+            let builder =
+                builder.l2(store, WireCodec::new()).name("test").event_bus(link, WireCodec::new());
             let cache = builder.build().unwrap();
             cache.ready().await.unwrap();
             cache
@@ -368,7 +371,7 @@ async fn real(redis: &RedisServer, port: u16) -> Cache {
     let store = RedisStore::at(format!("redis://127.0.0.1:{port}/")).build().unwrap();
     let transport = RedisTransport::at(redis.url()).build().unwrap();
     let builder = Cache::builder().ttl(LONG).l2(store, WireCodec::new());
-    let cache = builder.event_bus(transport, WireCodec::new()).build().unwrap();
+    let cache = builder.name("test").event_bus(transport, WireCodec::new()).build().unwrap();
     cache.ready().await.unwrap();
     cache
 }

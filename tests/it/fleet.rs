@@ -25,7 +25,7 @@ const NOTICED: Duration = ms(3_200);
 const CHECKED: Duration = ms(150);
 
 fn on(link: &BusLink) -> CacheBuilder<String, u32> {
-    on_tokio_time().ttl(ms(600_000)).event_bus(link.clone(), WireCodec::new())
+    on_tokio_time().ttl(ms(600_000)).name("test").event_bus(link.clone(), WireCodec::new())
 }
 
 /// Waits until each instance is subscribed and has received the beacons of the others.
@@ -402,9 +402,8 @@ async fn a_message_that_cannot_be_decoded_makes_l1_untrusted() {
     assert_eq!(log.take(), ["invalidation:refused", "event-bus:gap"]);
     assert_eq!(right.get_l1("k"), None);
     assert_eq!(right.stats().events_refused, 1);
-    // Messages of another namespace are ignored.
-    let theirs = EventBusOptions::default().namespace("theirs");
-    let stranger = on(&bus.link()).event_bus_options(theirs).build().unwrap();
+    // Messages of another cache are ignored.
+    let stranger = on(&bus.link()).name("theirs").build().unwrap();
     settled(&[&stranger]).await;
     load(&right, &origin).await;
     let gaps = right.stats().bus_gaps;
@@ -488,7 +487,12 @@ async fn a_value_loaded_while_a_subscription_begins_is_untrusted_after_it() {
     let bus = SharedBus::new(1);
     let left = on(&bus.link()).build().unwrap();
     let slow = SlowToSubscribe(bus.link());
-    let right = on_tokio_time().ttl(ms(600_000)).event_bus(slow, WireCodec::new()).build().unwrap();
+    let right = on_tokio_time()
+        .ttl(ms(600_000))
+        .name("test")
+        .event_bus(slow, WireCodec::new())
+        .build()
+        .unwrap();
     settled(&[&left]).await;
     let origin = Origin::default();
     load(&right, &origin).await;
@@ -658,7 +662,7 @@ fn a_cache_outlives_the_runtime_of_its_subscriber() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let build = || {
         let bus = bus.link();
-        Cache::builder().event_bus(bus, WireCodec::new()).build().unwrap()
+        Cache::builder().name("test").event_bus(bus, WireCodec::new()).build().unwrap()
     };
     let (left, right) = (build(), build());
     runtime().block_on(async {
@@ -734,7 +738,7 @@ impl Transport for Far {
 async fn a_bus_that_connects_more_slowly_than_the_publish_timeout_is_reached() {
     let bus = SharedBus::new(1);
     let far = Far(bus.link(), AtomicBool::new(false));
-    let left = on_tokio_time().event_bus(far, WireCodec::new()).build().unwrap();
+    let left = on_tokio_time().name("test").event_bus(far, WireCodec::new()).build().unwrap();
     let right = on(&bus.link()).build().unwrap();
     settled(&[&left, &right]).await;
     right.set("k", 1u32).await.unwrap();

@@ -2,7 +2,7 @@
 //! message no instance serves an old stale copy or negative entry from L2. Paused time.
 
 use lazy_layers_cache::{
-    FailSafe, LazyLayersCache, NegativeCache, Store, WireCodec,
+    EventBusOptions, FailSafe, LazyLayersCache, NegativeCache, Store, WireCodec,
     testing::{BusLink, SharedBus, SharedStore, TokioClock},
 };
 use serde_json::json;
@@ -16,7 +16,9 @@ fn instance(store: &SharedStore, link: &BusLink) -> Cache {
         .fail_safe(FailSafe::enabled())
         .negative_cache(NegativeCache::enabled().ttl(ms(60_000)))
         .l2(store.clone(), WireCodec::new())
+        .name("test")
         .event_bus(link.clone(), WireCodec::new())
+        .event_bus_options(EventBusOptions::default().accept_unnamed(true))
         .broadcast_set(false)
         .build()
         .unwrap()

@@ -2,7 +2,7 @@
 //! other's values in L2, and no generation that a message carries does harm.
 
 use lazy_layers_cache::{
-    L1Options, L2Options, WireCodec,
+    EventBusOptions, L1Options, L2Options, WireCodec,
     testing::{BusLink, SharedBus, SharedStore, TokioClock},
 };
 use serde_json::json;
@@ -16,7 +16,9 @@ fn instance(store: &SharedStore, link: &BusLink) -> Cache {
         .l1(L1Options::default().ttl(ms(1)))
         .l2(store.clone(), WireCodec::new())
         .l2_options(L2Options::default().versioning(true))
+        .name("test")
         .event_bus(link.clone(), WireCodec::new())
+        .event_bus_options(EventBusOptions::default().accept_unnamed(true))
         .broadcast_set(false)
         .build()
         .unwrap()
@@ -174,7 +176,8 @@ async fn an_instance_without_versioning_sends_and_adopts_no_generation() {
     let store = SharedStore::new(TokioClock::new());
     let build = || {
         let builder = on_tokio_time().l2(store.clone(), WireCodec::new());
-        builder.event_bus(bus.link(), WireCodec::new()).build().unwrap()
+        let builder = builder.name("test").event_bus(bus.link(), WireCodec::new());
+        builder.event_bus_options(EventBusOptions::default().accept_unnamed(true)).build().unwrap()
     };
     let (plain, versioned): (Cache, Cache) = (build(), instance(&store, &bus.link()));
     plain.ready().await.unwrap();

@@ -199,6 +199,7 @@ async fn a_message_of_the_bus_wakes_a_caller_that_waits_for_the_lock() {
     let build = || {
         on_tokio_time()
             .l2(store.clone(), WireCodec::new())
+            .name("test")
             .event_bus(bus.link(), WireCodec::new())
             .distributed_lock(lock.clone())
             .build()

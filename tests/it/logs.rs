@@ -83,3 +83,49 @@ async fn health_reports_since_when_loads_fail() {
     cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     assert_eq!(cache.health().origin, OriginHealth::Answering);
 }
+
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<Vec<String>>>);
+
+struct CacheField<'a>(&'a mut Vec<String>);
+
+impl tracing::field::Visit for CacheField<'_> {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "cache" {
+            self.0.push(format!("{value:?}"));
+        }
+    }
+}
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Names {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        event.record(&mut CacheField(&mut self.0.lock().unwrap()));
+    }
+
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        _: &tracing::span::Id,
+        _: Context<'_, S>,
+    ) {
+        attributes.record(&mut CacheField(&mut self.0.lock().unwrap()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_span_and_log_line_names_its_cache() {
+    let names = Names::default();
+    let _default = tracing_subscriber::registry().with(names.clone()).set_default();
+    let store = SharedStore::new(TokioClock::new());
+    let cache = on_tokio_time().name("users").l2(store.clone(), WireCodec::new()).build().unwrap();
+    let guard = cache.on(|_| panic!("on purpose"));
+    cache.delete("k").await.unwrap();
+    drop(guard);
+    store.set_fault(StoreFault::Fails);
+    for key in 0..10_001 {
+        cache.delete(&key.to_string()).await.unwrap();
+    }
+    cache.get_or_set("k", Origin::default().load(Gate::Err)).await.unwrap_err();
+    let names = names.0.lock().unwrap();
+    assert!(names.len() >= 5 && names.iter().all(|name| name == "\"users\""), "{names:?}");
+}

@@ -13,7 +13,7 @@ use crate::support::{Cache, ms};
 fn wrong_options_are_refused_by_name_and_with_the_fix() {
     type Build = CacheBuilder<String, u32>;
     type Wrong = fn(Build) -> Build;
-    let refused: [(&str, Wrong); 28] = [
+    let refused: [(&str, Wrong); 32] = [
         ("ttl", |it| it.ttl(ms(0))),
         ("ttl_jitter", |it| it.ttl_jitter(1.0)),
         ("ttl_jitter", |it| it.ttl_jitter(-0.1)),
@@ -49,9 +49,11 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         ("event_bus.publish_timeout", |it| {
             it.event_bus_options(EventBusOptions::default().publish_timeout(ms(0)))
         }),
-        ("event_bus.namespace", |it| {
-            it.event_bus_options(EventBusOptions::default().namespace("x".repeat(1_025)))
-        }),
+        ("name", |it| it.name("")),
+        ("name", |it| it.name("cache")),
+        ("name", |it| it.name("a:b")),
+        ("name", |it| it.name("x".repeat(65))),
+        ("name", |it| it.event_bus(LocalTransport::new(), WireCodec::new())),
         ("timeouts.hard", |it| it.timeouts(Timeouts::none().hard(ms(0)))),
         ("timeouts.soft", |it| it.timeouts(Timeouts::none().soft(ms(2)).hard(ms(1)))),
     ];
@@ -61,9 +63,6 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         let text = error.to_string();
         assert!(text.starts_with(option) && text.contains("; "), "{text}");
     }
-    let error =
-        Cache::builder().without_l1().negative_cache(NegativeCache::enabled()).build().unwrap_err();
-    assert_eq!(error.option(), "negative_cache.enabled");
 }
 
 #[test]
@@ -79,6 +78,7 @@ fn options_that_are_off_are_not_checked() {
 #[test]
 fn the_defaults_are_as_documented() {
     let options = CacheOptions::default();
+    assert!(options.name.is_none() && !options.event_bus.accept_unnamed);
     assert_eq!(options.ttl, ms(60_000));
     assert_eq!(options.ttl_jitter, 0.0);
     assert!(options.l1.enabled && options.l1.max_entries.is_none() && options.l1.ttl.is_none());
@@ -119,6 +119,7 @@ async fn ten_thousand_entries_are_the_default_bound() {
 fn a_configuration_file_may_carry_any_option_and_nothing_else() {
     let options: CacheOptions = toml::from_str(
         r#"
+        name = "users"
         ttl = "5m"
         ttl_jitter = 0.1
         close_timeout = "1s"
@@ -143,6 +144,7 @@ fn a_configuration_file_may_carry_any_option_and_nothing_else() {
     )
     .unwrap();
     let mut expected = CacheOptions::default();
+    expected.name = Some("users".to_owned());
     expected.ttl = ms(300_000);
     expected.ttl_jitter = 0.1;
     expected.close_timeout = ms(1_000);
@@ -178,7 +180,7 @@ async fn guarantees_follow_from_the_options() {
     let with_l2 = shared().build().unwrap().guarantees();
     assert!(with_l2.l2_fenced && with_l2.one_load_across_instances);
     assert_eq!(with_l2.delete_ack, DeleteAck::L2);
-    let told = || shared().event_bus(LocalTransport::new(), WireCodec::new());
+    let told = || shared().name("test").event_bus(LocalTransport::new(), WireCodec::new());
     let with_bus = told().build().unwrap().guarantees();
     assert_eq!(with_bus.max_staleness, Some(ms(3_000)));
     assert_eq!(with_bus.delete_ack, DeleteAck::Queued);

@@ -122,7 +122,7 @@ impl World {
                 let dedupe = EventDedupe::default().max_entries(count(random)).ttl(span(random));
                 builder = builder.event_dedupe(dedupe);
             }
-            builder = builder.event_bus(self.bus.link(), WireCodec::new());
+            builder = builder.name("test").event_bus(self.bus.link(), WireCodec::new());
             builder = builder.event_bus_options(events).broadcast_set(random.bool());
         }
         builder.build()

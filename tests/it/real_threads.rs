@@ -231,6 +231,7 @@ async fn close_returns_while_writers_keep_writing() {
 
 fn instance(bus: &LocalTransport) -> LazyLayersCache<usize, u64> {
     LazyLayersCache::builder()
+        .name("test")
         .event_bus(bus.clone(), WireCodec::new())
         .event_bus_options(EventBusOptions::default().trust_timeout(ms(300)))
         .build()

@@ -17,7 +17,12 @@ use crate::support::{Cache, Log, ms, on_tokio_time};
 const NOTICED: Duration = ms(3_200);
 
 fn on(transport: impl Transport) -> Cache {
-    on_tokio_time().ttl(ms(600_000)).event_bus(transport, WireCodec::new()).build().unwrap()
+    on_tokio_time()
+        .ttl(ms(600_000))
+        .name("test")
+        .event_bus(transport, WireCodec::new())
+        .build()
+        .unwrap()
 }
 
 async fn settled(instances: &[&Cache]) {
@@ -69,7 +74,7 @@ async fn a_value_that_is_too_large_is_not_sent_but_its_delete_is() {
     let build = || {
         let builder = LazyLayersCache::<String, String>::builder();
         let builder = builder.clock(TokioClock::new()).ttl(ms(600_000));
-        builder.event_bus(bus.link(), WireCodec::new()).build().unwrap()
+        builder.name("test").event_bus(bus.link(), WireCodec::new()).build().unwrap()
     };
     let (left, right) = (build(), build());
     for cache in [&left, &right] {
@@ -199,7 +204,7 @@ async fn an_outbox_that_overflows_says_so() {
     let bus = SharedBus::new(1);
     let link = bus.link();
     let few = EventBusOptions::default().outbox_max_entries(5);
-    let builder = on_tokio_time().event_bus(link.clone(), WireCodec::new());
+    let builder = on_tokio_time().name("test").event_bus(link.clone(), WireCodec::new());
     let left = builder.event_bus_options(few).build().unwrap();
     settled(&[&left]).await;
     link.cut();
@@ -216,7 +221,7 @@ async fn invalidations_that_a_close_loses_are_reported() {
     let bus = SharedBus::new(1);
     let store = SharedStore::new(TokioClock::new());
     let link = bus.link();
-    let builder = on_tokio_time().event_bus(link.clone(), WireCodec::new());
+    let builder = on_tokio_time().name("test").event_bus(link.clone(), WireCodec::new());
     let cache = builder.l2(store.clone(), WireCodec::new()).build().unwrap();
     settled(&[&cache]).await;
     let log = Log::of(&cache);

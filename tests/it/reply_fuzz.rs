@@ -27,6 +27,7 @@ fn cache(store: RedisStore, bus: impl Transport) -> Cache {
         .without_l1()
         .l2_timeouts(L2Timeouts::default().read(ms(100)).write(ms(100)).pattern(ms(100)))
         .l2(store, WireCodec::new())
+        .name("test")
         .event_bus(bus, WireCodec::new())
         .build()
         .unwrap()

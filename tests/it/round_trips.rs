@@ -123,7 +123,7 @@ async fn the_log_names_the_type_once() {
 async fn a_value_that_peers_cannot_read_is_not_sent_to_them() {
     let bus = EventBus::new(LocalTransport::new());
     let builder = Cache::builder().clock(TokioClock::new());
-    let cache = builder.event_bus(bus, WireCodec::new()).build().unwrap();
+    let cache = builder.name("test").event_bus(bus, WireCodec::new()).build().unwrap();
     cache.ready().await.unwrap();
     let (events, _guard) = events(&cache);
     let broadcast = || {

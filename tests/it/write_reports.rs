@@ -74,7 +74,10 @@ impl World {
         if bus != BusEffect::None {
             let confirms = bus != BusEffect::Queued;
             let options = EventBusOptions::default().confirm_deletes(confirms);
-            builder = builder.event_bus(link.clone(), WireCodec::new()).event_bus_options(options);
+            builder = builder
+                .name("test")
+                .event_bus(link.clone(), WireCodec::new())
+                .event_bus_options(options);
         }
         let cache = builder.build().unwrap();
         cache.ready().await.unwrap();
@@ -147,7 +150,7 @@ fn over(store: &SharedStore) -> CacheBuilder<String, u32> {
 }
 
 fn on(builder: CacheBuilder<String, u32>, link: &BusLink) -> Cache {
-    builder.event_bus(link.clone(), WireCodec::new()).build().unwrap()
+    builder.name("test").event_bus(link.clone(), WireCodec::new()).build().unwrap()
 }
 
 /// Two instances over one store and one bus, which have received each other's beacons.

@@ -11,7 +11,8 @@ pub(crate) mod redis;
 use std::{sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
-    CacheBuilder, DistributedLock, LazyLayersCache, RedisStore, RedisTransport, WireCodec,
+    CacheBuilder, DistributedLock, EventBusOptions, LazyLayersCache, RedisStore, RedisTransport,
+    WireCodec,
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -50,20 +51,23 @@ impl Pair {
     /// Another Rust instance that hears nothing and has nothing in memory: what it gets is what
     /// Redis holds.
     pub(crate) async fn in_redis(&self, key: &str) -> Option<Value> {
-        let store = RedisStore::at(self.server.url()).build().unwrap();
+        let store = RedisStore::at(self.server.url()).prefix("cache:").build().unwrap();
         let cache = Cache::builder().l2(store, WireCodec::new()).build().unwrap();
         cache.get(key).await.map(Arc::unwrap_or_clone)
     }
 }
 
 pub(crate) fn instance(server: &RedisServer) -> CacheBuilder<String, Value> {
-    let store = RedisStore::at(server.url()).build().unwrap();
+    let store = RedisStore::at(server.url()).prefix("cache:").build().unwrap();
     let transport = RedisTransport::at(server.url()).build().unwrap();
     Cache::builder()
         .ttl(Duration::from_secs(60))
         .distributed_lock(DistributedLock::enabled().poll(Duration::from_millis(20)))
         .l2(store, WireCodec::new())
+        .name("test")
         .event_bus(transport, WireCodec::new())
+        // As older TypeScript releases do.
+        .event_bus_options(EventBusOptions::default().accept_unnamed(true))
 }
 
 /// Asks again and again until it is so.

@@ -1,7 +1,9 @@
 //! What one sets or loads is in the other's memory, and what it keeps in Redis the other reads.
 
 use chrono::{DateTime, Utc};
-use lazy_layers_cache::{LazyLayersCache, RedisStore, RedisTransport, Source, WireCodec};
+use lazy_layers_cache::{
+    EventBusOptions, LazyLayersCache, RedisStore, RedisTransport, Source, WireCodec,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -125,8 +127,10 @@ struct Order {
 async fn types_with_dates_and_numbers_are_the_same_in_both() {
     let mut pair = Pair::start().await;
     let orders = LazyLayersCache::<String, Order>::builder()
-        .l2(RedisStore::at(pair.server.url()).build().unwrap(), WireCodec::new())
+        .l2(RedisStore::at(pair.server.url()).prefix("cache:").build().unwrap(), WireCodec::new())
+        .name("test")
         .event_bus(RedisTransport::at(pair.server.url()).build().unwrap(), WireCodec::new())
+        .event_bus_options(EventBusOptions::default().accept_unnamed(true))
         .build()
         .unwrap();
     orders.ready().await.unwrap();

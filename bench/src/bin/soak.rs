@@ -125,6 +125,7 @@ fn build(server: &Server) -> Cache {
         .ttl(Duration::from_secs(20))
         .l1(L1Options::default().max_entries(5_000).ttl(Duration::from_secs(5)))
         .l2(server.store(), WireCodec::new())
+        .name("bench")
         .event_bus(RedisTransport::at(server.url()).build().expect("a URL"), WireCodec::new())
         .event_bus_options(EventBusOptions::default().trust_timeout(Duration::from_secs(1)))
         .distributed_lock(DistributedLock::enabled())

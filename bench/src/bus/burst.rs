@@ -49,6 +49,7 @@ pub(crate) fn run(report: &mut Report) {
 async fn burst(round: usize) -> (f64, f64) {
     let transport = LocalTransport::with_capacity(2 * EVENTS);
     let cache = LazyLayersCache::<String, u32>::builder()
+        .name("bench")
         .event_bus(transport.clone(), WireCodec::new())
         .build()
         .expect("valid options");

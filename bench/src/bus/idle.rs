@@ -48,6 +48,6 @@ async fn idle(instances: usize) -> (f64, f64) {
 }
 
 fn build(link: &BusLink) -> Cache {
-    let built = Cache::builder().event_bus(link.clone(), WireCodec::new()).build();
+    let built = Cache::builder().name("bench").event_bus(link.clone(), WireCodec::new()).build();
     built.expect("valid options")
 }

@@ -171,7 +171,9 @@ impl Pair {
 /// An instance without broadcasts: a deleted value was in the L1 of one instance only.
 fn build(transport: impl Transport) -> LazyLayersCache<String, Watched> {
     let built = LazyLayersCache::builder().broadcast_set(false);
-    let built = built.event_bus(lazy_layers_cache::EventBus::new(transport), WireCodec::new());
+    let built = built
+        .name("bench")
+        .event_bus(lazy_layers_cache::EventBus::new(transport), WireCodec::new());
     built.build().expect("valid options")
 }
 

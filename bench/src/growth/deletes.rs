@@ -29,7 +29,8 @@ pub(super) fn run(report: &mut Report) {
         let build = || {
             let transport = RedisTransport::at(server.url()).build().expect("valid options");
             let built = Cache::builder().ttl(Duration::from_secs(3_600));
-            let built = built.event_bus(transport, WireCodec::new()).broadcast_set(false);
+            let built =
+                built.name("bench").event_bus(transport, WireCodec::new()).broadcast_set(false);
             built.build().expect("valid options")
         };
         let (deletes, hears) = (build(), build());

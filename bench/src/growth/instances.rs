@@ -49,6 +49,7 @@ async fn fleet(instances: u32) -> (f64, f64, f64) {
         let transport = RedisTransport::at(server.url()).build().expect("valid options");
         LazyLayersCache::<String, Watched>::builder()
             .broadcast_set(false)
+            .name("bench")
             .event_bus(transport, WireCodec::new())
             .build()
             .expect("valid options")

@@ -73,6 +73,7 @@ impl Shop {
                     .ttl(TTL)
                     .l1(L1Options::default().max_entries(in_memory))
                     .l2(redis, WireCodec::new())
+                    .name("bench")
                     .event_bus(bus, WireCodec::new())
                     .build()
                     .expect("valid options");

@@ -44,8 +44,8 @@ pub(super) struct InstanceConfig {
     pub(super) kind: usize,
     pub(super) bus_port: u16,
     pub(super) redis_port: u16,
-    /// The namespace of the history, so that no instance receives events of another history.
-    pub(super) namespace: String,
+    /// The name of the cache: no instance receives events of another history.
+    pub(super) cache: String,
     pub(super) confirms: bool,
     pub(super) locks: bool,
     pub(super) broadcasts: bool,
@@ -171,12 +171,13 @@ fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
     let store = RecordingStore::new(store.build().expect("sound options"), config.by, recorder);
     // The same names in every history on a broker, so that durable queues do not accumulate.
     let bus = transport_of(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
-    let options = EventBusOptions::default().namespace(&*config.namespace);
+    let options = EventBusOptions::default();
     let mut builder = Cache::builder()
         // Long, so that old values do not expire by themselves.
         .ttl(Duration::from_secs(600))
         .l2(store, PlainCodec)
         .l2_timeouts(L2Timeouts::default().pattern(ms(PATTERN)))
+        .name(&*config.cache)
         .event_bus(bus, WireCodec::new())
         .event_bus_options(options.confirm_deletes(config.confirms))
         .broadcast_set(config.broadcasts)

@@ -131,7 +131,7 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
         kind: bus,
         bus_port: broker.port(),
         redis_port: redis.port(),
-        namespace: format!("{name}-{}", std::process::id()),
+        cache: format!("{name}-{}", std::process::id()),
         confirms: true,
         locks: random.bool(),
         broadcasts: random.bool(),

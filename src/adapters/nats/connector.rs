@@ -11,7 +11,7 @@ use super::{
     options::NatsConnection,
 };
 use crate::{
-    adapters::{connection_slot::ConnectionSlot, task::timeout_named},
+    adapters::{client_name::ClientName, connection_slot::ConnectionSlot, task::timeout_named},
     bus::transport::TransportFuture,
     error::BoxError,
 };
@@ -24,12 +24,13 @@ pub(crate) struct Connector {
     /// The user's client, which is never closed here. `None`: each connection has its own client.
     client: Option<Client>,
     options: NatsConnection,
+    pub(crate) client_name: ClientName,
     slot: ConnectionSlot<Connection>,
 }
 
 impl Connector {
     pub(crate) fn new(client: Option<Client>, options: NatsConnection) -> Self {
-        Self { client, options, slot: ConnectionSlot::new() }
+        Self { client, options, client_name: ClientName::default(), slot: ConnectionSlot::new() }
     }
 
     /// Returns the current connection, or connects, within `connect_timeout`.
@@ -87,9 +88,8 @@ impl Connector {
                 liveness.on_event(&event);
                 async {}
             });
-        if let Some(name) = &options.name {
-            connect = connect.name(name);
-        }
+        let name = options.name.clone().unwrap_or_else(|| self.client_name.to_string());
+        connect = connect.name(name);
         if let Some(token) = &options.token {
             connect = connect.token(token.clone());
         }

@@ -114,6 +114,10 @@ impl Transport for NatsTransport {
         }))
     }
 
+    fn on_used_by(&self, cache: &str) {
+        self.connector.client_name.add(cache);
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let connection = self.connector.get().await?;

@@ -77,7 +77,8 @@ option_group! {
         /// order. Each may contain the same user and password, `nats://user:password@host:4222`,
         /// or the same token, `nats://token@host:4222`. Default: `nats://localhost:4222`.
         pub servers: Vec<String> = vec!["nats://localhost:4222".to_owned()] => [custom],
-        /// The name of this client in the server's listings. Default: none.
+        /// The name of this client in the server's listings. Default: `lazy-layers-cache:` and
+        /// the name of the cache.
         pub name: Option<String> = None => [Some(impl Into<String>)],
         /// The token to authenticate with. Default: none.
         pub token: Option<String> = None => [Some(impl Into<String>)],

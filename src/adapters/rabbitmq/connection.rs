@@ -23,6 +23,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     adapters::{
+        client_name::ClientName,
         task::{runtime, timeout_named},
         tls::TlsOptions,
     },
@@ -31,7 +32,7 @@ use crate::{
 
 pub(crate) enum Origin {
     /// Connects anew each time, within the limit.
-    Connect { uri: Box<AMQPUri>, tls: TlsOptions, limit: Duration },
+    Connect { uri: Box<AMQPUri>, tls: TlsOptions, limit: Duration, name: ClientName },
     /// The connection of the application, which others share: it is never closed here.
     Connection(Arc<Connection>),
 }
@@ -48,8 +49,8 @@ pub(crate) struct BrokerConnection {
 impl BrokerConnection {
     pub(crate) async fn open(origin: &Origin) -> Result<Self, BoxError> {
         let runtime = runtime()?;
-        let (uri, tls, limit) = match origin {
-            Origin::Connect { uri, tls, limit } => (uri, tls, *limit),
+        let (uri, tls, limit, name) = match origin {
+            Origin::Connect { uri, tls, limit, name } => (uri, tls, *limit, name),
             Origin::Connection(connection) => {
                 let connection = Arc::clone(connection);
                 return Ok(Self { connection, socket: None, consuming: Mutex::default(), runtime });
@@ -67,7 +68,7 @@ impl BrokerConnection {
                 stream.lock().take().ok_or_else(reconnect)
             };
             let properties =
-                ConnectionProperties::default().with_connection_name(env!("CARGO_PKG_NAME").into());
+                ConnectionProperties::default().with_connection_name(name.to_string().into());
             let client = lapin::runtime::default_runtime()?;
             let connection =
                 Connection::connector((**uri).clone(), client, connect_once, properties).await?;

@@ -30,7 +30,7 @@ use self::{
     shutdown::Shutdown,
     subscribe::subscribe,
 };
-use super::task::timeout_named;
+use super::{client_name::ClientName, task::timeout_named};
 use crate::{
     bus::transport::{Subscribed, Transport, TransportFuture},
     error::BuildError,
@@ -94,7 +94,8 @@ impl RabbitMqTransport {
     pub fn new(options: RabbitMqOptions) -> Result<Self, BuildError> {
         let uri = Box::new(options.check_url()?);
         let (tls, limit) = (options.tls.clone(), options.connect_timeout);
-        Self::build(Origin::Connect { uri, tls, limit }, options)
+        let name = ClientName::default();
+        Self::build(Origin::Connect { uri, tls, limit, name }, options)
     }
 
     /// Creates a transport over a connection of the application, which is never closed. The
@@ -163,6 +164,12 @@ impl Transport for RabbitMqTransport {
         Box::pin(self.publisher.call("confirm a beacon", async |publisher: Arc<Publisher>| {
             publisher.announce(&self.publisher.topology, beacon).await
         }))
+    }
+
+    fn on_used_by(&self, cache: &str) {
+        if let Origin::Connect { name, .. } = &self.publisher.origin {
+            name.add(cache);
+        }
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {

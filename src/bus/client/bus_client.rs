@@ -22,6 +22,7 @@ use crate::{
     bus::{
         event_bus::{BusUse, EventBus},
         protocol::session::Session,
+        wire::namespace::Namespace,
     },
     error::{Cause, Error},
     observe::BusHealth,
@@ -56,6 +57,7 @@ pub(crate) struct BusClient {
     pub(super) generation: AtomicU64,
     pub(super) subscribed: watch::Sender<bool>,
     pub(super) options: CacheOptions,
+    pub(super) namespace: Namespace,
     /// The two tasks. Stopped by [`shutdown`](Self::shutdown), and when the last handle of the
     /// cache is dropped.
     pub(crate) tasks: TaskTracker,
@@ -82,7 +84,7 @@ impl BusClient {
         let source = options.instance_id.clone().unwrap_or_else(random);
         let trust_timeout = millis(options.event_bus.trust_timeout);
         Self {
-            in_use: Mutex::new(Some(event_bus.begin_use())),
+            in_use: Mutex::new(Some(event_bus.begin_use(options.name.as_deref()))),
             event_bus,
             session: Mutex::new(Session::new(&incarnation, source, options, sends_generations)),
             work: Notify::new(),
@@ -94,6 +96,7 @@ impl BusClient {
             generation: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
             options: options.clone(),
+            namespace: Namespace::new(options.name.as_deref(), options.event_bus.accept_unnamed),
             tasks,
             subscriber: TaskFlag::default(),
             publisher: TaskFlag::default(),

@@ -55,15 +55,15 @@ impl PublishReport {
             false => self.refusing.is_due(sink.now()),
         };
         if is_new {
-            log_bus_refusing(error, is_stuck);
+            log_bus_refusing(sink.observer().cache(), error, is_stuck);
         }
     }
 
     /// The broker accepted a message.
-    pub(super) fn accepted(&self) {
+    pub(super) fn accepted<S: Sink>(&self, sink: &S) {
         let was_stuck = self.is_stuck.load(Ordering::Relaxed);
         if was_stuck && self.is_stuck.swap(false, Ordering::Relaxed) {
-            log_bus_accepting();
+            log_bus_accepting(sink.observer().cache());
         }
     }
 
@@ -74,7 +74,7 @@ impl PublishReport {
                     sink.observer().count(Counter::BusWidened);
                     sink.observer().emit(|| Event::BusWidened { pattern, reason });
                     if self.widened.is_due(sink.now()) {
-                        log_bus_widened(reason);
+                        log_bus_widened(sink.observer().cache(), reason);
                     }
                 }
                 Reduction::ValueDropped { key, reason } => self.value_skipped(sink, key, reason),
@@ -87,7 +87,7 @@ impl PublishReport {
         sink.observer().count(Counter::ValuesNotSent);
         sink.observer().emit(|| Event::SetBroadcastSkipped { key, reason });
         if self.values_skipped.is_due(sink.now()) {
-            log_bus_value_skipped(key, reason);
+            log_bus_value_skipped(sink.observer().cache(), key, reason);
         }
     }
 }

@@ -56,7 +56,7 @@ impl BusClient {
                     let now = sink.now();
                     match sent {
                         Ok(()) => {
-                            self.report.accepted();
+                            self.report.accepted(sink);
                             self.update(sink, |session| session.on_sent(now, seq));
                             true
                         }

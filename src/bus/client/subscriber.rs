@@ -20,9 +20,8 @@ use crate::{
         protocol::session::Disposition,
         transport::{Delivery, Subscribed},
         wire::{
-            decode_error::DecodeError,
             envelope::{add_prefix, unwrap_body},
-            message::{InL2, Message, MessageKind},
+            message::{InL2, Message, MessageKind, Received},
         },
     },
     observe::{Counter, Event, log_bus_down, log_bus_up},
@@ -50,11 +49,11 @@ impl BusClient {
             {
                 Ok(subscribed) => {
                     if std::mem::take(&mut is_reported) {
-                        log_bus_up();
+                        log_bus_up(sink.observer().cache());
                     }
                     let began = sink.now();
                     self.run_subscription(sink, subscribed).await;
-                    log_bus_down(None);
+                    log_bus_down(sink.observer().cache(), None);
                     is_reported = true;
                     // A subscription that ends as soon as it begins does not reset the backoff.
                     if sink.now().saturating_sub(began) >= 1_000 {
@@ -65,7 +64,7 @@ impl BusClient {
                     sink.observer().count(Counter::BusErrors);
                     sink.observer().emit(|| Event::BusSubscribeError { error: &*error });
                     if !std::mem::replace(&mut is_reported, true) {
-                        log_bus_down(Some(&error));
+                        log_bus_down(sink.observer().cache(), Some(&error));
                     }
                 }
             }
@@ -153,20 +152,26 @@ impl BusClient {
     }
 
     async fn handle_message<S: Sink>(&self, sink: &Arc<S>, payload: &[u8]) {
-        let namespace = self.options.event_bus.namespace.as_deref();
         let body = unwrap_body(payload, |message, limit| sink.unpack(message, limit));
         let message =
-            body.as_ref().map_err(|error| *error).and_then(|body| Message::decode(body, namespace));
+            body.as_ref().map_err(|e| *e).and_then(|body| Message::decode(body, &self.namespace));
         let message = match message {
-            Ok(message) => message,
-            Err(error) => {
-                let is_readable = error == DecodeError::OtherNamespace;
+            Ok(Received::Ours(message)) => message,
+            Ok(Received::Foreign { stamp, is_beacon }) => {
                 let now = sink.now();
-                self.session.lock().on_undecoded(now, is_readable, fastrand::f64());
-                if !is_readable {
-                    sink.observer().count(Counter::EventsRefused);
-                    sink.observer().emit(|| Event::InvalidationRefused { error: &error });
-                }
+                let mut session = self.session.lock();
+                session.gaps.observe_foreign(now, stamp.as_ref(), is_beacon);
+                session.on_not_classified(now, fastrand::f64());
+                return;
+            }
+            Err(error) => {
+                let now = sink.now();
+                let mut session = self.session.lock();
+                session.gaps.observe_unreadable(now);
+                session.on_not_classified(now, fastrand::f64());
+                drop(session);
+                sink.observer().count(Counter::EventsRefused);
+                sink.observer().emit(|| Event::InvalidationRefused { error: &error });
                 return;
             }
         };

@@ -51,6 +51,9 @@
 //! - A publisher that is cut off from the bus. Its messages wait in its outbox, and the publisher
 //!   itself reports that.
 
+mod foreign;
+mod watermarks;
+
 use std::collections::HashMap;
 
 use super::beacon_schedule::SLOW_INTERVAL;
@@ -135,6 +138,9 @@ struct PublisherState {
     last_received: u64,
     /// When the publisher has broken its promise to send again, if it made one.
     overdue: Option<u64>,
+    /// Only messages of other caches were received. Their loss is no gap here, and neither is the
+    /// silence of their publisher.
+    is_foreign: bool,
 }
 
 /// The numbers `from..to`. Empty if only a beacon told of them.
@@ -205,7 +211,7 @@ impl GapDetector {
         self.has_unreadable = true;
     }
 
-    /// Records a numbered message or a beacon.
+    /// Records a numbered message or a beacon of this cache.
     pub(crate) fn observe(&mut self, now: u64, stamp: &SequenceStamp<'_>, is_beacon: bool) {
         self.last_received = now;
         if !self.publishers.contains_key(stamp.incarnation) {
@@ -217,6 +223,7 @@ impl GapDetector {
         }
         let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
         publisher.last_received = now;
+        publisher.is_foreign = false;
         let end = stamp.seq.saturating_add(u64::from(!is_beacon));
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
             // The first message of this publisher on this subscription: its earlier deletes, and
@@ -259,7 +266,7 @@ impl GapDetector {
             return Some(GapReason::Joined);
         }
         // mutant hole: if false
-        if self.publishers.values().any(|publisher| publisher.has_hole(now)) {
+        if self.publishers.values().any(|it| !it.is_foreign && it.has_hole(now)) {
             return Some(GapReason::Hole);
         }
         // mutant publisher-silence: if false
@@ -293,29 +300,6 @@ impl GapDetector {
     pub(crate) fn is_caught_up(&self, now: u64) -> bool {
         self.connection != Connection::Disconnected
             && now.saturating_sub(self.last_gap) >= self.trust_timeout
-    }
-
-    /// Whether a message of this incarnation was received in the last minute.
-    pub(crate) fn is_known(&self, incarnation: &str) -> bool {
-        self.publishers.contains_key(incarnation)
-    }
-
-    /// Each publisher, with the number below which all its messages were received.
-    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.publishers.iter().map(|(incarnation, publisher)| (&**incarnation, publisher.next))
-    }
-
-    /// Each publisher, with the number below which its deletes are not known key by key.
-    pub(crate) fn forgotten_watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        let publishers = self.publishers.iter();
-        publishers.map(|(incarnation, publisher)| (&**incarnation, publisher.forgotten_below))
-    }
-
-    /// Records that deletes up to this number are not remembered key by key.
-    pub(crate) fn forget_up_to(&mut self, incarnation: &str, seq: u64) {
-        if let Some(publisher) = self.publishers.get_mut(incarnation) {
-            publisher.forget_below(seq.saturating_add(1));
-        }
     }
 }
 

@@ -20,7 +20,10 @@ use super::{
     rebroadcasts::{Name, Rebroadcasts},
 };
 use crate::{
-    bus::wire::message::{InL2, Message, MessageKind, SequenceStamp},
+    bus::wire::{
+        message::{InL2, Message, MessageKind, SequenceStamp},
+        namespace::Namespace,
+    },
     options::CacheOptions,
     time::millis,
 };
@@ -44,7 +47,7 @@ pub(crate) struct Session {
 
 struct Identity {
     source: String,
-    namespace: Option<String>,
+    namespace: Namespace,
     incarnation: Arc<str>,
 }
 
@@ -92,6 +95,7 @@ impl Session {
         let bus = &options.event_bus;
         let trust_timeout = millis(bus.trust_timeout);
         let incarnation: Arc<str> = Arc::from(incarnation);
+        let namespace = Namespace::new(options.name.as_deref(), bus.accept_unnamed);
         let outbox = Outbox::new(bus.outbox_max_entries, bus.outbox_max_bytes);
         Self {
             // mutant counts-alone: if false
@@ -101,7 +105,7 @@ impl Session {
             dedupe: Dedupe::new(options.event_dedupe.max_entries, millis(options.event_dedupe.ttl)),
             causality: CausalFilter::new(&incarnation, CausalFilter::MAX_KEYS),
             rebroadcasts: Rebroadcasts::default(),
-            identity: Identity { source, namespace: bus.namespace.clone(), incarnation },
+            identity: Identity { source, namespace, incarnation },
             idle_until: None,
             hello_pending: false,
             subscriptions: 0,
@@ -253,14 +257,9 @@ impl Session {
         must_answer
     }
 
-    /// Records a message that could not be decoded, or that belongs to another namespace
-    /// (`is_readable`).
-    pub(crate) fn on_undecoded(&mut self, now: u64, is_readable: bool, random: f64) {
-        if is_readable {
-            self.gaps.observe_activity(now);
-        } else {
-            self.gaps.observe_unreadable(now);
-        }
+    /// Records a message that was only recorded in `gaps`: it could not be decoded, or belongs to
+    /// another cache.
+    pub(crate) fn on_not_classified(&mut self, now: u64, random: f64) {
         self.beacons.on_received(now, random);
     }
 
@@ -390,7 +389,7 @@ impl Identity {
             MessageKind::Beacon { .. } => format!("{incarnation}:beacon"),
             _ => format!("{incarnation}:{seq}"),
         };
-        let (id, namespace) = (&*id, namespace.as_deref());
+        let (id, namespace) = (&*id, namespace.of_messages());
         let stamp = Some(SequenceStamp { incarnation, seq, next_within_ms });
         Message { id, source, ts, generation, namespace, stamp, in_l2, kind }.encode().ok()
     }

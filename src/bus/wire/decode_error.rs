@@ -8,8 +8,6 @@ use crate::msgpack::reader::Malformed;
 /// Why bytes are no message for this instance, or a message cannot be encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DecodeError {
-    /// The message is for another namespace. Nothing is lost.
-    OtherNamespace,
     UnknownTag(u8),
     NotMessagePack(Malformed),
     NotAMap,
@@ -25,7 +23,6 @@ pub(crate) enum DecodeError {
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OtherNamespace => f.write_str("message of another namespace"),
             Self::UnknownTag(tag) => {
                 write!(f, "message of the unknown encoding {:?}", char::from(*tag))
             }

@@ -174,6 +174,25 @@ impl<'a> Fields<'a> {
     }
 }
 
+impl<'a> Fields<'a> {
+    /// Returns the namespace of a message that has another field which cannot be read.
+    pub(crate) fn read_namespace(body: &'a [u8]) -> Option<&'a str> {
+        let mut reader = Reader::new(body);
+        let Token::Map(pairs) = reader.token().ok()? else { return None };
+        let mut namespace = None;
+        for _ in 0..pairs {
+            let Token::Text(name) = reader.token().ok()? else { return None };
+            if name == b"namespace" {
+                namespace = text(&mut reader, "namespace").ok()?;
+            } else {
+                skip(&mut reader).ok()?;
+            }
+        }
+        reader.end().ok()?;
+        namespace
+    }
+}
+
 /// Reads past one value and returns its bytes. The size of the message limits its values.
 fn skip<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     reader.value(MAX_DEPTH, usize::MAX)

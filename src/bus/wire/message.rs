@@ -6,7 +6,7 @@
 //! | `type` | all | `del`, `pattern` or `set` |
 //! | `source` | all | the name of the publishing instance |
 //! | `ts` | all | milliseconds since 1970 by the publisher's clock; never compared with another clock |
-//! | `namespace` | all, optional | a subscriber of another namespace ignores the message |
+//! | `namespace` | all, optional | the [name](crate::CacheOptions::name) of the cache, see [`Namespace`] |
 //! | `generation` | `del` and `set` of one key, optional | how often the key was deleted |
 //! | `keys` | `del`, `set` | `keyTypes` beside it is ignored: every key is text here |
 //! | `pattern` | `pattern` | the glob of the keys to delete |
@@ -37,6 +37,7 @@
 use super::{
     decode_error::DecodeError,
     fields::{Fields, HELLO, MessageWriter},
+    namespace::Namespace,
 };
 
 /// Bytes of an incarnation. A longer one is ignored, because subscribers remember it.
@@ -54,6 +55,18 @@ pub(crate) struct Message<'a> {
     pub(crate) stamp: Option<SequenceStamp<'a>>,
     pub(crate) in_l2: InL2,
     pub(crate) kind: MessageKind<'a>,
+}
+
+/// What a subscriber makes of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Received<'a> {
+    Ours(Message<'a>),
+    /// A message of another cache. Only its number says something here: one instance may publish
+    /// the messages of several caches.
+    Foreign {
+        stamp: Option<SequenceStamp<'a>>,
+        is_beacon: bool,
+    },
 }
 
 /// Whether L2 has got an invalidation, as far as its publisher knows.
@@ -116,12 +129,24 @@ impl<'a> MessageKind<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Decodes the body of a message, without its prefix. A message of another namespace than
-    /// `own` is refused; one without a namespace is for every subscriber.
-    pub(crate) fn decode(body: &'a [u8], own: Option<&str>) -> Result<Self, DecodeError> {
-        let fields = Fields::read(body)?;
-        if fields.namespace.is_some() && fields.namespace != own {
-            return Err(DecodeError::OtherNamespace);
+    /// Decodes the body of a message, without its prefix.
+    pub(crate) fn decode(body: &'a [u8], own: &Namespace) -> Result<Received<'a>, DecodeError> {
+        let fields = match Fields::read(body) {
+            // Another cache may use a field in a way that this release does not know.
+            Err(_) if Fields::read_namespace(body).is_some_and(|it| !own.accepts(Some(it))) => {
+                return Ok(Received::Foreign { stamp: None, is_beacon: false });
+            }
+            fields => fields?,
+        };
+        let incarnation = fields.incarnation.filter(|it| it.len() <= MAX_INCARNATION);
+        let stamp = incarnation.zip(fields.seq).map(|(incarnation, seq)| SequenceStamp {
+            incarnation,
+            seq,
+            next_within_ms: fields.next_within_ms,
+        });
+        if !own.accepts(fields.namespace) {
+            let is_beacon = fields.beacon.is_some() && fields.keys.is_none_or(|it| it.is_empty());
+            return Ok(Received::Foreign { stamp, is_beacon });
         }
         let kind = match required("type", fields.kind)? {
             "del" => match (required("keys", fields.keys)?, fields.beacon) {
@@ -142,13 +167,7 @@ impl<'a> Message<'a> {
             },
             _ => return Err(DecodeError::UnknownType),
         };
-        let incarnation = fields.incarnation.filter(|it| it.len() <= MAX_INCARNATION);
-        let stamp = incarnation.zip(fields.seq).map(|(incarnation, seq)| SequenceStamp {
-            incarnation,
-            seq,
-            next_within_ms: fields.next_within_ms,
-        });
-        Ok(Self {
+        Ok(Received::Ours(Self {
             id: required("id", fields.id)?,
             source: required("source", fields.source)?,
             // Nothing depends on it, so a message without it is accepted.
@@ -162,7 +181,7 @@ impl<'a> Message<'a> {
                 _ => InL2::Yes,
             },
             kind,
-        })
+        }))
     }
 
     /// Encodes the message with its prefix.

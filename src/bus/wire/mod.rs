@@ -5,3 +5,4 @@ pub(crate) mod envelope;
 pub(crate) mod fields;
 pub(crate) mod limits;
 pub(crate) mod message;
+pub(crate) mod namespace;

@@ -9,20 +9,25 @@ use std::{
 use crate::error::{BoxError, Error};
 
 /// Runs the load in the span `lazy_layers.load`, a child of the span of the caller that began it.
-pub(crate) fn in_span<F: Future>(key: &str, load: F) -> impl Future<Output = F::Output> {
-    let span = tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.load", key);
+pub(crate) fn in_span<F: Future>(
+    cache: Option<&str>,
+    key: &str,
+    load: F,
+) -> impl Future<Output = F::Output> {
+    let span = tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.load", cache, key);
     async move {
         let mut load = pin!(load);
         poll_fn(|context| span.in_scope(|| load.as_mut().poll(context))).await
     }
 }
 
-pub(crate) fn log_origin_down(key: &str, error: &Error) {
+pub(crate) fn log_origin_down(cache: Option<&str>, key: &str, error: &Error) {
     // The loader's error is a type of the user, and its `Display` may panic.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         let cause = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(
             target: "lazy_layers_cache",
+            cache,
             part = "origin",
             key,
             cause,
@@ -31,39 +36,43 @@ pub(crate) fn log_origin_down(key: &str, error: &Error) {
     }));
 }
 
-pub(crate) fn log_origin_up(key: &str) {
-    tracing::info!(target: "lazy_layers_cache", part = "origin", key, "loads succeed again");
+pub(crate) fn log_origin_up(cache: Option<&str>, key: &str) {
+    tracing::info!(target: "lazy_layers_cache", cache, part = "origin", key, "loads succeed again");
 }
 
-pub(crate) fn log_l2_down(error: &BoxError) {
+pub(crate) fn log_l2_down(cache: Option<&str>, error: &BoxError) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        cache,
         part = "l2",
         cause = %error,
         "L2 failed and its circuit opened: calls skip L2 until a probe succeeds after the cooldown",
     );
 }
 
-pub(crate) fn log_l2_up() {
+pub(crate) fn log_l2_up(cache: Option<&str>) {
     tracing::info!(
         target: "lazy_layers_cache",
+        cache,
         part = "l2",
         "L2 answers again: its circuit closed",
     );
 }
 
-pub(crate) fn log_l2_overflow() {
+pub(crate) fn log_l2_overflow(cache: Option<&str>) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        cache,
         part = "l2",
         "more deletes than 10,000 keys or 100 patterns wait for L2: one delete of all keys \
          replaces them; L2 is read again when it has succeeded; it is retried within 1 s",
     );
 }
 
-pub(crate) fn log_bus_down(error: Option<&BoxError>) {
+pub(crate) fn log_bus_down(cache: Option<&str>, error: Option<&BoxError>) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        cache,
         part = "event_bus",
         cause = error.map(tracing::field::display),
         "not subscribed to the bus: L1 entries are looked up again until a new subscription \
@@ -71,11 +80,16 @@ pub(crate) fn log_bus_down(error: Option<&BoxError>) {
     );
 }
 
-pub(crate) fn log_bus_up() {
-    tracing::info!(target: "lazy_layers_cache", part = "event_bus", "subscribed to the bus again");
+pub(crate) fn log_bus_up(cache: Option<&str>) {
+    tracing::info!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "event_bus",
+        "subscribed to the bus again",
+    );
 }
 
-pub(crate) fn log_bus_refusing(error: &BoxError, is_stuck: bool) {
+pub(crate) fn log_bus_refusing(cache: Option<&str>, error: &BoxError, is_stuck: bool) {
     let next = if is_stuck {
         "the broker refuses even the smallest message: peers are not told of invalidations, and \
          notice that this instance is silent; it is retried every second"
@@ -83,20 +97,22 @@ pub(crate) fn log_bus_refusing(error: &BoxError, is_stuck: bool) {
         "the broker refuses messages: smaller ones, or invalidations of more keys, are published \
          instead"
     };
-    tracing::warn!(target: "lazy_layers_cache", part = "event_bus", cause = %error, "{next}");
+    tracing::warn!(target: "lazy_layers_cache", cache, part = "event_bus", cause = %error, "{next}");
 }
 
-pub(crate) fn log_bus_accepting() {
+pub(crate) fn log_bus_accepting(cache: Option<&str>) {
     tracing::info!(
         target: "lazy_layers_cache",
+        cache,
         part = "event_bus",
         "the broker accepts messages again",
     );
 }
 
-pub(crate) fn log_bus_value_skipped(key: &str, reason: &str) {
+pub(crate) fn log_bus_value_skipped(cache: Option<&str>, key: &str, reason: &str) {
     tracing::info!(
         target: "lazy_layers_cache",
+        cache,
         part = "event_bus",
         key,
         reason,
@@ -105,9 +121,10 @@ pub(crate) fn log_bus_value_skipped(key: &str, reason: &str) {
     );
 }
 
-pub(crate) fn log_bus_widened(reason: &str) {
+pub(crate) fn log_bus_widened(cache: Option<&str>, reason: &str) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        cache,
         part = "event_bus",
         reason,
         "an invalidation that covers more keys replaces queued ones: peers will load keys that \
@@ -115,27 +132,30 @@ pub(crate) fn log_bus_widened(reason: &str) {
     );
 }
 
-pub(crate) fn log_close_lost(l2: usize, bus: usize) {
+pub(crate) fn log_close_lost(cache: Option<&str>, l2: usize, bus: usize) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        cache,
         part = "close",
         "the cache ended before {l2} invalidations had reached L2 and {bus} the bus: other \
          instances may serve the old values until their ttl is over",
     );
 }
 
-pub(crate) fn log_handler_panicked(event: &str) {
+pub(crate) fn log_handler_panicked(cache: Option<&str>, event: &str) {
     tracing::error!(
         target: "lazy_layers_cache",
+        cache,
         part = "handler",
         event,
         "an event handler panicked; the other handlers are called",
     );
 }
 
-pub(crate) fn log_unreadable_type(name: &str, error: &BoxError, cure: &str) {
+pub(crate) fn log_unreadable_type(cache: Option<&str>, name: &str, error: &BoxError, cure: &str) {
     tracing::warn!(
         target: "lazy_layers_cache",
+        cache,
         part = "codec",
         "type" = name,
         cause = %error,

@@ -143,6 +143,10 @@ impl Transport for BrokerTransport {
         self.0.announce(beacon)
     }
 
+    fn on_used_by(&self, cache: &str) {
+        self.0.on_used_by(cache);
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         self.0.subscribe()
     }

@@ -224,8 +224,9 @@ fn cache(way: BrokerTransport) -> Cache {
     assert_eq!(options.trust_timeout, TRUST);
     Cache::builder()
         .ttl(ms(600_000))
+        .name("fleet")
         .event_bus(way, WireCodec::new())
-        .event_bus_options(options.namespace("fleet"))
+        .event_bus_options(options)
         .build()
         .unwrap()
 }

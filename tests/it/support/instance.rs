@@ -40,6 +40,7 @@ impl Instance {
     pub(crate) fn on_the_bus_of(url: &str) -> Self {
         let cache = LazyLayersCache::builder()
             .ttl(ms(600_000))
+            .name("test")
             .event_bus(RedisTransport::at(url).build().unwrap(), WireCodec::new())
             .build()
             .unwrap();

@@ -264,7 +264,10 @@ impl World {
     }
 
     async fn unknown_type(&self) {
-        let event = json!({"id": "u", "type": "rename", "source": "them", "ts": 1, "keys": ["k"]});
+        let event = json!({
+            "id": "u", "type": "rename", "source": "them", "ts": 1, "namespace": "ours",
+            "keys": ["k"],
+        });
         self.is_refused("unknown type", &packed(&event)).await;
     }
 
@@ -310,7 +313,10 @@ impl World {
     /// it published before.
     async fn marked(&self, cell: &str) {
         let mark = format!("mark:{:x}", fastrand::u64(..));
-        let event = json!({"id": mark, "type": "del", "source": "them", "ts": 1, "keys": [mark]});
+        let event = json!({
+            "id": mark, "type": "del", "source": "them", "ts": 1, "namespace": "ours",
+            "keys": [mark],
+        });
         self.raw.publish(&packed(&event)).await.unwrap();
         for log in &self.log {
             let what = format!("invalidation:received {mark}");
@@ -349,9 +355,10 @@ impl World {
 }
 
 fn cache(transport: impl Transport) -> Cache {
-    let options = EventBusOptions::default().namespace("ours").trust_timeout(TRUST);
+    let options = EventBusOptions::default().trust_timeout(TRUST);
     Cache::builder()
         .ttl(ms(600_000))
+        .name("ours")
         .event_bus(transport, WireCodec::new())
         .event_bus_options(options)
         .build()

@@ -24,10 +24,11 @@ const DELETERS: usize = 64;
 pub(crate) async fn storm(broker: &mut Broker, outage: Duration) {
     let caches: Vec<Cache> = ["storm-0", "storm-1", "storm-2"]
         .map(|instance| {
-            let options = EventBusOptions::default().namespace("storm").confirm_deletes(true);
+            let options = EventBusOptions::default().confirm_deletes(true);
             Cache::builder()
                 .ttl(ms(600_000))
                 .l1(L1Options::default().max_entries(10 * KEYS))
+                .name("storm")
                 .event_bus(broker.transport(instance), WireCodec::new())
                 .event_bus_options(options)
                 .broadcast_set(false)

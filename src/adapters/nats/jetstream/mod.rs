@@ -228,6 +228,10 @@ impl Transport for JetStreamTransport {
         }))
     }
 
+    fn on_used_by(&self, cache: &str) {
+        self.connector.client_name.add(cache);
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(self.connector.call("subscribe", |connection| self.subscribe_over(connection)))
     }

@@ -9,7 +9,7 @@ use redis::{
 };
 
 use super::tls::TlsMaterial;
-use crate::error::BuildError;
+use crate::{adapters::client_name::ClientName, error::BuildError};
 
 /// Connects without a limit for replies: each call has a deadline of its own.
 pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<MultiplexedConnection> {
@@ -19,10 +19,15 @@ pub(crate) async fn open(client: &Client, timeout: Duration) -> RedisResult<Mult
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Names a connection in the server's `CLIENT LIST`, if the user may.
-pub(crate) async fn set_name(connection: &mut MultiplexedConnection, part: &str) {
-    let name = format!("{}:{part}", env!("CARGO_PKG_NAME"));
-    let _ = connection.req_packed_command(redis::cmd("CLIENT").arg("SETNAME").arg(name)).await;
+/// Names a connection in the server's `CLIENT LIST`, if the user may: after the caches that use it,
+/// and the part of the library that does.
+pub(crate) async fn set_name(
+    connection: &mut MultiplexedConnection,
+    name: &ClientName,
+    part: &str,
+) {
+    let command = redis::cmd("CLIENT").arg("SETNAME").arg(format!("{name}:{part}")).to_owned();
+    let _ = connection.req_packed_command(&command).await;
 }
 
 pub(crate) fn client(url: &str, tls: &TlsMaterial) -> Result<Client, BuildError> {

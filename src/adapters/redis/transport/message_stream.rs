@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     adapters::{
+        client_name::ClientName,
         probe::probe_every,
         redis::endpoint::{
             Endpoint,
@@ -76,12 +77,14 @@ impl RedisMessageStream {
     pub(crate) async fn subscribe(
         endpoint: Arc<Endpoint>,
         options: &RedisTransportOptions,
+        name: &ClientName,
         ends: watch::Receiver<()>,
     ) -> Result<Self, BoxError> {
         let runtime = runtime()?;
         let probe_channel = Arc::<str>::from(channels::probe(&options.channel));
         let is_cluster = endpoint.is_cluster();
-        let subscribe = |client| Subscription::begin(client, is_cluster, options, &probe_channel);
+        let subscribe =
+            |client| Subscription::begin(client, is_cluster, options, name, &probe_channel);
         let (subscription, master) =
             endpoint.connect_with(options.connect_timeout, subscribe).await?;
         let Subscription { connection, checks_role, inbox, end } = subscription;
@@ -132,6 +135,7 @@ impl Subscription {
         client: Client,
         is_cluster: bool,
         options: &RedisTransportOptions,
+        name: &ClientName,
         probe_channel: &Arc<str>,
     ) -> Result<Self, BoxError> {
         let inbox = Inbox::bounded(options.queue_capacity, options.queue_max_bytes);
@@ -146,7 +150,7 @@ impl Subscription {
             Ok::<_, Infallible>(())
         };
         let mut connection = open(&client, options.connect_timeout, receive).await?;
-        set_name(&mut connection, "subscriber").await;
+        set_name(&mut connection, name, "subscriber").await;
         let checks_role = !is_cluster && refuse_replica(&mut connection).await?;
         let (messages, beacons) = (&*options.channel, channels::beacons(&options.channel));
         let subscribing = connection.subscribe(&[messages, &beacons, probe_channel]).await;

@@ -101,11 +101,21 @@ impl Transport for RedisTransport {
         })
     }
 
+    fn on_used_by(&self, cache: &str) {
+        self.publisher.client_name.add(cache);
+    }
+
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let publisher = Arc::clone(&self.publisher);
             let (endpoint, ends) = (Arc::clone(&publisher.endpoint), publisher.ends.subscribe());
-            let stream = RedisMessageStream::subscribe(endpoint, &publisher.options, ends).await?;
+            let stream = RedisMessageStream::subscribe(
+                endpoint,
+                &publisher.options,
+                &publisher.client_name,
+                ends,
+            )
+            .await?;
             let prober = Box::new(stream.prober(publisher));
             let messages = Box::new(stream);
             Ok(Subscribed { messages, prober, resumed: false })

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     adapters::{
+        client_name::ClientName,
         connection_slot::ConnectionSlot,
         redis::{connection::ExternalConnection, endpoint::Endpoint},
         task::{runtime, timeout_named},
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) struct Publisher {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) options: RedisTransportOptions,
+    pub(crate) client_name: ClientName,
     slot: ConnectionSlot<PublisherConnection>,
     refusals: Refusals,
     /// A connection of the application, which publishes instead.
@@ -48,7 +50,15 @@ impl Publisher {
     ) -> Self {
         let (endpoint, slot, ends) =
             (Arc::new(endpoint), ConnectionSlot::new(), watch::channel(()).0);
-        Self { endpoint, options, slot, refusals: Refusals::default(), external, ends }
+        Self {
+            endpoint,
+            options,
+            client_name: ClientName::default(),
+            slot,
+            refusals: Refusals::default(),
+            external,
+            ends,
+        }
     }
 
     /// Publishes to a channel.
@@ -95,7 +105,8 @@ impl Publisher {
             runtime()?;
             return Ok(Route::External(external.clone_boxed()));
         }
-        let connecting = || PublisherConnection::open(&self.endpoint, &self.options);
+        let connecting =
+            || PublisherConnection::open(&self.endpoint, &self.options, &self.client_name);
         let is_usable = PublisherConnection::is_usable;
         let limit = self.options.connect_timeout;
         Ok(Route::Own(self.slot.get_or_connect(limit, is_usable, connecting).await?))

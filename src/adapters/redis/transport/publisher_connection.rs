@@ -14,6 +14,7 @@ use redis::{
 use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
+        client_name::ClientName,
         redis::endpoint::{
             Endpoint,
             client::{open, set_name},
@@ -41,12 +42,13 @@ impl PublisherConnection {
     pub(crate) async fn open(
         endpoint: &Arc<Endpoint>,
         options: &RedisTransportOptions,
+        name: &ClientName,
     ) -> Result<Self, BoxError> {
         let (limit, heartbeat) = (options.connect_timeout, options.heartbeat);
         let is_cluster = endpoint.is_cluster();
         let connect = |client| async move {
             let mut connection = open(&client, limit).await?;
-            set_name(&mut connection, "publisher").await;
+            set_name(&mut connection, name, "publisher").await;
             let checks_role = !is_cluster && refuse_replica(&mut connection).await?;
             Ok((connection, checks_role))
         };

@@ -1,12 +1,21 @@
 use super::*;
+use crate::bus::wire::message::Received;
+
+fn decode(bytes: &[u8]) -> Message<'_> {
+    let namespace = Namespace::new(None, false);
+    match Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), &namespace).unwrap() {
+        Received::Ours(message) => message,
+        Received::Foreign { .. } => panic!("it has no namespace"),
+    }
+}
 
 #[test]
 fn messages_have_ids_of_their_own_and_beacons_share_one() {
     let id = |incarnation: &str, seq, kind| {
         let (source, incarnation) = ("a".to_owned(), Arc::from(incarnation));
-        let identity = Identity { source, namespace: None, incarnation };
+        let identity = Identity { source, namespace: Namespace::new(None, false), incarnation };
         let bytes = identity.encode(0, seq, None, None, InL2::Yes, kind).unwrap();
-        Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap().id.to_owned()
+        decode(&bytes).id.to_owned()
     };
     let delete = |seq| id("i7", seq, MessageKind::Delete { keys: vec!["k"] });
     let beacon = |incarnation, seq| {
@@ -27,7 +36,7 @@ fn deletes_that_waited_together_carry_a_generation_each() {
     for generation in [5, 6] {
         let action = session.next_action(0, 0, |key| Some(if key == "j" { 5 } else { 6 }));
         let SendAction::Message(seq, bytes) = action else { panic!("a delete is queued") };
-        let message = Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap();
+        let message = decode(&bytes);
         assert_eq!(message.generation, Some(generation));
         session.on_sent(0, seq);
     }
@@ -38,7 +47,7 @@ fn an_invalidation_of_a_peer_is_broadcast_again_after_a_random_time() {
     let mut session = Session::new("i7", "a".to_owned(), &CacheOptions::default(), false);
     let next = |session: &mut Session, now| match session.next_action(now, 0, |_| None) {
         SendAction::Message(seq, bytes) => {
-            let message = Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), None).unwrap();
+            let message = decode(&bytes);
             session.on_sent(now, seq);
             (Some((message.in_l2, message.kind.deleted_keys().len())), None)
         }

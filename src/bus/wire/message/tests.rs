@@ -54,10 +54,17 @@ fn samples() -> Vec<Vec<u8>> {
     samples
 }
 
-fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
+fn receive(payload: &[u8]) -> Result<Received<'_>, DecodeError> {
     match unwrap_body(payload, |_, _| None)? {
-        Cow::Borrowed(body) => Message::decode(body, Some("shop")),
+        Cow::Borrowed(body) => Message::decode(body, &Namespace::new(Some("shop"), true)),
         Cow::Owned(_) => panic!("no sample needs unpacking"),
+    }
+}
+
+fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
+    match receive(payload)? {
+        Received::Ours(message) => Ok(message),
+        Received::Foreign { .. } => panic!("no sample is of another cache"),
     }
 }
 
@@ -222,7 +229,6 @@ fn a_refused_message_has_an_error_that_says_why() {
     assert_eq!(with("type", b"\xa4tags"), DecodeError::UnknownType);
     assert_eq!(with("type", b"\xa3set"), DecodeError::Missing("value"));
     assert_eq!(with("type", b"\xa7pattern"), DecodeError::Missing("pattern"));
-    assert_eq!(with("namespace", b"\xa4mine"), DecodeError::OtherNamespace);
     assert_eq!(with("keys", &[0xdc, 0x10, 0x01]), DecodeError::TooManyKeys);
     assert_eq!(with("keys", &[0xdd, 0xff, 0xff, 0xff, 0xff]), DecodeError::TooManyKeys);
     for name in ["id", "source", "pattern", "namespace"] {
@@ -284,4 +290,27 @@ fn no_bytes_cause_a_panic_or_unbounded_allocation() {
         }
     }
     assert!((1_000..199_000).contains(&read), "{read} of the mutations were still messages");
+}
+
+#[test]
+fn of_a_message_of_another_cache_only_the_number_is_read() {
+    let stamp = SequenceStamp { incarnation: "i7", seq: 5, next_within_ms: Some(1_000) };
+    for (kind, is_beacon) in [
+        (MessageKind::Delete { keys: vec!["k"] }, false),
+        (MessageKind::Beacon { hello: true, subscription: Some(2) }, true),
+    ] {
+        let theirs =
+            Message { namespace: Some("mine"), stamp: Some(stamp), kind, ..delete(vec![]) };
+        let bytes = theirs.encode().unwrap();
+        assert_eq!(receive(&bytes), Ok(Received::Foreign { stamp: Some(stamp), is_beacon }));
+    }
+    // What this release cannot read is not for it.
+    for (name, value) in
+        [("type", &b"\xa4tags"[..]), ("keys", b"\x07"), ("id", b"\x07"), ("ts", b"\xa1x")]
+    {
+        let fields = [(name, value), ("namespace", &b"\xa4mine"[..])];
+        let foreign = Ok(Received::Foreign { stamp: None, is_beacon: false });
+        assert_eq!(receive(&map(&fields)), foreign, "{name}");
+        assert!(receive(&map(&[(name, value)])).is_err(), "{name}");
+    }
 }

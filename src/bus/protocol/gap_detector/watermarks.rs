@@ -1,0 +1,33 @@
+//! How far the messages of each publisher of this cache were received, for the causal filter.
+
+use super::{GapDetector, PublisherState};
+
+impl GapDetector {
+    /// Whether a message of this incarnation was received in the last minute.
+    pub(crate) fn is_known(&self, incarnation: &str) -> bool {
+        self.publishers.get(incarnation).is_some_and(|publisher| !publisher.is_foreign)
+    }
+
+    /// Each publisher, with the number below which all its messages were received.
+    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.publishers_of_cache().map(|(incarnation, publisher)| (incarnation, publisher.next))
+    }
+
+    /// Each publisher, with the number below which its deletes are not known key by key.
+    pub(crate) fn forgotten_watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
+        let publishers = self.publishers_of_cache();
+        publishers.map(|(incarnation, publisher)| (incarnation, publisher.forgotten_below))
+    }
+
+    /// Records that deletes up to this number are not remembered key by key.
+    pub(crate) fn forget_up_to(&mut self, incarnation: &str, seq: u64) {
+        if let Some(publisher) = self.publishers.get_mut(incarnation) {
+            publisher.forget_below(seq.saturating_add(1));
+        }
+    }
+
+    fn publishers_of_cache(&self) -> impl Iterator<Item = (&str, &PublisherState)> {
+        let publishers = self.publishers.iter().filter(|(_, publisher)| !publisher.is_foreign);
+        publishers.map(|(incarnation, publisher)| (&**incarnation, publisher))
+    }
+}
