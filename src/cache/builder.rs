@@ -20,7 +20,7 @@ use crate::{
     key::CacheKey,
     l1::L1,
     l2::{L2, L2Context, OnRetried, Rebroadcast, Store},
-    observe::Observer,
+    observe::{Observer, log_option_without_effect},
     options::{
         CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
         FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
@@ -151,6 +151,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// ```
     pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
         self.options.check(self.weigher.is_some(), self.bus.is_some())?;
+        warn_without_l1(&self.options, self.l2.is_some());
         let running = TaskTracker::default();
         let inflight = &self.options.inflight;
         let limits = Limits {
@@ -170,6 +171,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             bus,
             l1: L1::new(&self.options),
             l2: self.l2.map(|(store, codec)| {
+                let named = self.options.name.as_deref().and_then(|name| store.for_cache(name));
+                let store = named.unwrap_or(store);
                 let context = L2Context {
                     observer: Arc::clone(&observer),
                     clock: self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
@@ -264,6 +267,20 @@ option_setters! {
 
     /// Sets how long [`close`](LazyLayersCache::close) waits for running loads. Default: 5 s.
     close_timeout(close_timeout: Duration);
+}
+
+/// L1 can be switched off from outside, by a variable of the environment say, and that must not
+/// stop a service whose other options need L1.
+fn warn_without_l1(options: &CacheOptions, has_l2: bool) {
+    if options.l1.enabled || !options.negative_cache.enabled {
+        return;
+    }
+    let reason = if has_l2 {
+        "L1 is off: negative entries are kept in L2 only"
+    } else {
+        "L1 is off and there is no L2: negative entries are kept nowhere"
+    };
+    log_option_without_effect(options.name.as_deref(), "negative_cache.enabled", reason);
 }
 
 /// Broadcasts again each invalidation that reached L2 only by a retry: instances that did not get

@@ -1,6 +1,6 @@
 //! The contract of an L2 store, in bytes: the trait [`Store`] and its leases.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use crate::error::BoxError;
 
@@ -162,6 +162,16 @@ pub trait Store: Send + Sync + 'static {
     /// accepts all sizes.
     fn reject_value(&self, bytes: usize) -> Option<BoxError> {
         let _ = bytes;
+        None
+    }
+
+    /// Called when a cache with this [name](crate::CacheOptions::name) is built over the store.
+    /// Returns the store that the cache uses in its place, for example a part of this one that
+    /// belongs to the cache alone; `None`: this one. The default returns `None`.
+    ///
+    /// A store that wraps another one should pass the call on.
+    fn for_cache(&self, name: &str) -> Option<Arc<dyn Store>> {
+        let _ = name;
         None
     }
 

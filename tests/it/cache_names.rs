@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::support::{
-    Broken, Cache,
+    Broken, Cache, Log,
     broker::{Broker, BrokerTransport, Kind},
     ms, on_tokio_time,
 };
@@ -202,9 +202,10 @@ async fn only_a_cache_that_accepts_them_takes_messages_without_a_namespace() {
         assert_eq!(open.get_l1("k").is_some(), in_open, "{namespace:?}");
     }
     // Its own messages carry none, and its peers take them.
+    let log = Log::of(&open);
     peer.set("q", 7).await.unwrap();
     sleep(ms(50)).await;
-    assert_eq!(open.get_l1("q").as_deref(), Some(&7));
+    assert_eq!(open.get_l1("q").as_deref(), Some(&7), "{:?}", log.take());
     let mut carried = std::collections::BTreeSet::new();
     while let Ok(Delivery::Message(bytes)) = tokio::time::timeout(ms(1), tapped.next()).await {
         let message: Value = rmp_serde::from_slice(&bytes[4..]).unwrap();

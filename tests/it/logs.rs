@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use lazy_layers_cache::{
-    WireCodec,
+    NegativeCache, WireCodec,
     testing::{SharedStore, StoreFault, TokioClock},
 };
 use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
@@ -128,4 +128,28 @@ async fn each_span_and_log_line_names_its_cache() {
     cache.get_or_set("k", Origin::default().load(Gate::Err)).await.unwrap_err();
     let names = names.0.lock().unwrap();
     assert!(names.len() >= 5 && names.iter().all(|name| name == "\"users\""), "{names:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_l1_negative_entries_live_in_l2_and_the_log_says_so() {
+    let lines = Lines::default();
+    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let store = SharedStore::new(TokioClock::new());
+    let builder = || on_tokio_time().without_l1().negative_cache(NegativeCache::enabled());
+    let shared = || builder().l2(store.clone(), WireCodec::new()).build().unwrap();
+    let (alone, one, other) = (builder().build().unwrap(), shared(), shared());
+    assert_eq!(*lines.0.lock().unwrap(), ["WARN ", "WARN ", "WARN "]);
+    let origin = Origin::default();
+    for cache in [&one, &other, &one] {
+        assert_eq!(cache.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
+    }
+    assert_eq!(origin.loads(), 1, "the entry is in L2");
+    for _ in 0..2 {
+        assert_eq!(alone.get_or_set("k", origin.load(Gate::None)).await.unwrap(), None);
+    }
+    assert_eq!(origin.loads(), 3, "the entry is nowhere");
+    one.set("k", 5).await.unwrap();
+    assert_eq!(other.get("k").await.as_deref(), Some(&5));
+    one.delete("k").await.unwrap();
+    assert_eq!(other.get("k").await, None);
 }

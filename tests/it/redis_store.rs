@@ -39,7 +39,8 @@ async fn the_store_in_memory_keeps_the_contract() {
 #[tokio::test]
 async fn redis_keeps_the_contract_with_an_index_and_without() {
     let server = RedisServer::start();
-    for (prefix, use_index) in [("cache:", true), ("", true), ("odd*[x]:", false), ("{t}:", true)] {
+    for (prefix, use_index) in [("cache:", true), ("x|", true), ("odd*[x]:", false), ("{t}:", true)]
+    {
         let store = RedisStore::at(server.url()).prefix(prefix).use_index(use_index);
         let store = store.delete_strategy(DeleteStrategy::Del).scan_count(3).batch_size(2);
         check_store(&store.build().unwrap()).await;

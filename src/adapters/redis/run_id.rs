@@ -64,15 +64,20 @@ impl RunIds {
         !self.trusted.is_subset(&self.current) && !self.current.is_subset(&self.trusted)
     }
 
-    /// Clears the data if it may be old, then trusts the current run ids.
+    /// Trusts the current run ids. Each prefix in use has to be verified then.
+    pub(crate) fn trust_current(&mut self) {
+        self.trusted.clone_from(&self.current);
+    }
+
+    /// Clears the data under a prefix if it may be old, and stores the current run id there.
     ///
     /// A Cluster has no single place for the stored run id: there only this process notices.
     pub(crate) async fn verify(
-        &mut self,
+        &self,
         connection: &Connection,
         context: &StoreContext,
     ) -> Result<(), BoxError> {
-        let mut may_be_old = self.have_changed();
+        let mut may_be_old = context.prefix_state.may_be_old();
         let mut to_store = None;
         if let (false, Some(current)) = (connection.is_cluster(), self.current.first()) {
             let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
@@ -97,7 +102,6 @@ impl RunIds {
                 _ => {}
             }
         }
-        self.trusted.clone_from(&self.current);
         Ok(())
     }
 }

@@ -8,13 +8,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redis::RedisError;
 use tokio::{
     runtime::Handle,
@@ -23,19 +23,30 @@ use tokio::{
 };
 
 use super::{
-    connection::Connection, endpoint::Connected, refusal::is_command_refusal, run_id::RunIds,
-    store::context::StoreContext,
+    connection::Connection,
+    endpoint::{Connected, Endpoint, client::set_name},
+    refusal::is_command_refusal,
+    run_id::RunIds,
+    store::{context::StoreContext, options::RedisOptions},
 };
 use crate::{
-    adapters::task::timeout_named,
+    adapters::{client_name::ClientName, task::timeout_named},
     error::BoxError,
     resilience::{Backoff, DropGuard, run_until},
 };
 
-/// The store's access to the connection. The supervisor task starts with the first call, and ends
-/// when the handle is dropped.
+/// What the supervisor task connects to, and how.
+struct Server {
+    endpoint: Arc<Endpoint>,
+    connect_timeout: Duration,
+    check_interval: Duration,
+    name: ClientName,
+}
+
+/// The access of a store, and of its views under other prefixes, to the connection. The supervisor
+/// task starts with the first call, and ends when the handle is dropped.
 pub(crate) struct ConnectionHandle {
-    context: Arc<StoreContext>,
+    server: Arc<Server>,
     shared: Arc<Shared>,
     /// `None` until the first call. A receiver without a sender if the runtime of the supervisor
     /// task has shut down.
@@ -56,6 +67,17 @@ struct Shared {
     has_failed: AtomicBool,
     /// Set by a call whose caller stopped waiting for the reply.
     has_timed_out: AtomicBool,
+    /// The prefixes in use. A prefix that no call has used yet is not one of them: the supervisor
+    /// task writes nothing there.
+    prefixes: Mutex<Vec<Weak<StoreContext>>>,
+}
+
+impl Shared {
+    fn prefixes(&self) -> Vec<Arc<StoreContext>> {
+        let mut prefixes = self.prefixes.lock();
+        prefixes.retain(|context| context.strong_count() > 0);
+        prefixes.iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -69,8 +91,15 @@ enum State {
 }
 
 impl ConnectionHandle {
-    pub(crate) fn new(context: Arc<StoreContext>) -> Self {
-        Self { context, shared: Arc::default(), state: RwLock::default() }
+    pub(crate) fn new(context: &StoreContext) -> Self {
+        let RedisOptions { connect_timeout, check_interval, .. } = context.options;
+        let (endpoint, name) = (Arc::clone(&context.endpoint), ClientName::default());
+        let server = Arc::new(Server { endpoint, connect_timeout, check_interval, name });
+        Self { server, shared: Arc::default(), state: RwLock::default() }
+    }
+
+    pub(crate) fn client_name(&self) -> &ClientName {
+        &self.server.name
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -102,25 +131,47 @@ impl ConnectionHandle {
         }
     }
 
-    /// Returns the connection and its generation. Waits while the supervisor task connects, and for
-    /// a generation above `newer_than`. Fails if the last attempt to connect failed.
-    pub(crate) async fn get(&self, newer_than: u64) -> Result<(Connection, u64), BoxError> {
+    /// Returns the connection and its generation, for calls under a prefix. Waits while the
+    /// supervisor task connects, or verifies the prefix, and for a generation above `newer_than`.
+    /// Fails if its last attempt failed.
+    pub(crate) async fn get(
+        &self,
+        context: &Arc<StoreContext>,
+        newer_than: u64,
+    ) -> Result<(Connection, u64), BoxError> {
+        let prefix = &context.prefix_state;
+        if prefix.register() {
+            self.shared.prefixes.lock().push(Arc::downgrade(context));
+            self.shared.fault_reported.notify_one();
+        }
         let mut receiver = self.receiver()?;
         let is_settled = |state: &State| match state {
             State::Connecting => false,
-            State::Up(_, generation) => *generation > newer_than,
+            State::Up(_, generation) => {
+                *generation > newer_than && (prefix.is_verified() || prefix.failure().is_some())
+            }
             State::Down(_) => true,
         };
         let state = receiver.wait_for(is_settled).await;
         match state.as_deref() {
-            Ok(State::Up(connection, generation)) => Ok((connection.clone(), *generation)),
+            Ok(State::Up(connection, generation)) if prefix.is_verified() => {
+                Ok((connection.clone(), *generation))
+            }
+            Ok(State::Up(..)) => {
+                let reason = prefix.failure().unwrap_or_default();
+                Err(format!("Redis does not serve the prefix: {reason}").into())
+            }
             Ok(State::Down(reason)) => Err(format!("Redis is unreachable: {reason}").into()),
             Ok(State::Connecting) | Err(_) => Err("the connection to Redis was given up".into()),
         }
     }
 
-    /// Returns the connection if there is one. The fast path: it clones no receiver.
-    pub(crate) fn connected(&self) -> Option<(Connection, u64)> {
+    /// Returns the connection if there is one, and the prefix is verified. The fast path: it clones
+    /// no receiver.
+    pub(crate) fn connected(&self, context: &StoreContext) -> Option<(Connection, u64)> {
+        if !context.prefix_state.is_verified() {
+            return None;
+        }
         let state = self.state.read();
         let (receiver, _) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok())?;
         match &*receiver.borrow() {
@@ -141,8 +192,8 @@ impl ConnectionHandle {
         }
         let runtime = Handle::try_current().map_err(|_| "Redis needs a tokio runtime")?;
         let (sender, receiver) = watch::channel(State::Connecting);
-        let (context, shared) = (Arc::clone(&self.context), Arc::clone(&self.shared));
-        let supervisor = Supervisor { context, shared, sender: sender.clone() };
+        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let supervisor = Supervisor { server, shared, sender: sender.clone() };
         runtime.spawn(async move { run_until(Box::pin(supervisor.run()), sender.closed()).await });
         *state = Some((receiver.clone(), runtime));
         Ok(receiver)
@@ -155,7 +206,7 @@ const PROVEN: Duration = Duration::from_secs(5);
 
 /// The supervisor task. It ends once no receiver of the connection state is left.
 struct Supervisor {
-    context: Arc<StoreContext>,
+    server: Arc<Server>,
     shared: Arc<Shared>,
     sender: watch::Sender<State>,
 }
@@ -188,24 +239,79 @@ impl Supervisor {
     }
 
     async fn connect(&self, ids: &mut RunIds) -> Result<Connected, BoxError> {
-        let limit = self.context.options.connect_timeout;
+        let limit = self.server.connect_timeout;
         // Up to three steps in sequence: a sentinel and the server that it names, or the nodes of
         // a Cluster.
         let in_all = limit.saturating_mul(3);
-        let connecting = self.context.endpoint.connect(limit);
+        let connecting = self.server.endpoint.connect(limit);
         let (connection, master) = timeout_named(in_all, "connect", connecting).await?;
-        timeout_named(limit, "answer", ids.refresh(&connection)).await?;
-        // Scanning every key has no limit of its own, as long as the servers answer.
-        run_until(ids.verify(&connection, &self.context), self.watch_liveness(&connection))
-            .await
-            .unwrap_or_else(|| Err("the server does not answer any more".into()))?;
+        let greeting = async {
+            if let Connection::Server(connection) = &connection {
+                set_name(&mut connection.clone(), &self.server.name, "store").await;
+            }
+            ids.refresh(&connection).await
+        };
+        timeout_named(limit, "answer", greeting).await?;
+        let may_be_old = ids.have_changed();
+        let prefixes = self.shared.prefixes();
+        prefixes.iter().for_each(|context| context.prefix_state.on_connected(may_be_old));
+        ids.trust_current();
+        self.verify_prefixes(&connection, ids).await?;
         Ok((connection, master))
+    }
+
+    /// Verifies the prefixes in use that are not verified yet. Fails if no prefix in use can be
+    /// served: one that fails does not keep the others from their data.
+    async fn verify_prefixes(&self, connection: &Connection, ids: &RunIds) -> Result<(), BoxError> {
+        let verify = async {
+            let (mut is_one_served, mut failure) = (false, None);
+            for context in self.shared.prefixes() {
+                let state = &context.prefix_state;
+                if state.is_verified() {
+                    is_one_served = true;
+                    continue;
+                }
+                match ids.verify(connection, &context).await {
+                    Ok(()) => {
+                        state.on_verified();
+                        is_one_served = true;
+                    }
+                    Err(error) => {
+                        state.on_failed(&error);
+                        failure = Some(error);
+                    }
+                }
+            }
+            failure.filter(|_| !is_one_served).map_or(Ok(()), Err)
+        };
+        // Scanning every key has no limit of its own, as long as the servers answer.
+        run_until(verify, self.watch_liveness(connection))
+            .await
+            .unwrap_or_else(|| Err("the server does not answer any more".into()))
+    }
+
+    /// Verifies the prefixes whose first call came after the connection was made, and again those
+    /// that failed.
+    async fn verify_late_prefixes(&self, connection: &Connection, ids: &RunIds) {
+        let late = self.shared.prefixes();
+        if late.iter().all(|context| context.prefix_state.is_verified()) {
+            return;
+        }
+        let had_failed = late.iter().any(|it| it.prefix_state.failure().is_some());
+        // If the server does not answer, the next check finds out.
+        let _ = self.verify_prefixes(connection, ids).await;
+        if had_failed && late.iter().any(|it| it.prefix_state.is_verified()) {
+            // Counts as a new connection, so that the circuit breaker retries at once.
+            self.shared.generation.fetch_add(1, Ordering::Relaxed);
+        }
+        // Wakes the callers that wait for their prefixes.
+        self.sender.send_modify(|_| ());
     }
 
     /// Returns after two consecutive pings without a reply. An error is a reply: callers that use
     /// the connection get it too.
     async fn watch_liveness(&self, connection: &Connection) {
-        let interval = self.context.options.check_interval;
+        let interval = self.server.check_interval;
         let ping = redis::cmd("PING");
         let mut unanswered = 0;
         while unanswered < 2 {
@@ -223,11 +329,12 @@ impl Supervisor {
     /// Only the application can replace its own connection, so an external one is replaced only
     /// after a restart of the server, to verify its data.
     async fn watch(&self, (connection, master): &Connected, ids: &mut RunIds) -> BoxError {
-        let interval = self.context.options.check_interval;
-        let endpoint = &self.context.endpoint;
+        let interval = self.server.check_interval;
+        let endpoint = &self.server.endpoint;
         let mut unanswered = 0;
         loop {
             let _ = timeout(interval, self.shared.fault_reported.notified()).await;
+            self.verify_late_prefixes(connection, ids).await;
             if self.shared.is_not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
                 return "the server accepts no writes".into();
             }
@@ -259,7 +366,7 @@ impl Supervisor {
     /// After a timeout the answer must have come quickly.
     async fn has_recovered(&self, connection: &Connection, took: Duration) -> bool {
         let Shared { has_failed, has_timed_out, .. } = &*self.shared;
-        let interval = self.context.options.check_interval;
+        let interval = self.server.check_interval;
         let is_quick = took < interval / 4;
         let is_due = has_failed.swap(false, Ordering::Relaxed)
             | (is_quick && has_timed_out.swap(false, Ordering::Relaxed));

@@ -39,3 +39,5 @@ pub(crate) fn log_unreadable_type(
     _cure: &str,
 ) {
 }
+
+pub(crate) fn log_option_without_effect(_cache: Option<&str>, _option: &str, _reason: &str) {}

@@ -97,7 +97,13 @@ pub(crate) fn log_bus_refusing(cache: Option<&str>, error: &BoxError, is_stuck: 
         "the broker refuses messages: smaller ones, or invalidations of more keys, are published \
          instead"
     };
-    tracing::warn!(target: "lazy_layers_cache", cache, part = "event_bus", cause = %error, "{next}");
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "event_bus",
+        cause = %error,
+        "{next}",
+    );
 }
 
 pub(crate) fn log_bus_accepting(cache: Option<&str>) {
@@ -150,6 +156,10 @@ pub(crate) fn log_handler_panicked(cache: Option<&str>, event: &str) {
         event,
         "an event handler panicked; the other handlers are called",
     );
+}
+
+pub(crate) fn log_option_without_effect(cache: Option<&str>, option: &str, reason: &str) {
+    tracing::warn!(target: "lazy_layers_cache", cache, part = "options", option, "{reason}");
 }
 
 pub(crate) fn log_unreadable_type(cache: Option<&str>, name: &str, error: &BoxError, cure: &str) {

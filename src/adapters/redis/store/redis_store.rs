@@ -39,7 +39,8 @@ const MAX_DELETE: usize = 1_000;
 /// # #[derive(serde::Serialize, serde::Deserialize)] struct User;
 /// # fn main() -> Result<(), lazy_layers_cache::BuildError> {
 /// let users = LazyLayersCache::<u64, User>::builder()
-///     .l2(RedisStore::at("redis://127.0.0.1/").prefix("users:").build()?, WireCodec::new())
+///     .name("users")
+///     .l2(RedisStore::at("redis://127.0.0.1/").build()?, WireCodec::new())
 ///     .build()?;
 /// # Ok(()) }
 /// ```
@@ -56,6 +57,10 @@ const MAX_DELETE: usize = 1_000;
 /// the server time of the script; a miss then takes three round trips.
 ///
 /// # Keys
+///
+/// All names begin with a [prefix](crate::RedisOptions::prefix). By default it contains the name of
+/// the cache (`users:cache:`), so several named caches can use one store: they share its connection
+/// and see nothing of each other. [`with_prefix`](Self::with_prefix) lends a store by hand.
 ///
 /// `{prefix}{key}` holds a value, as the codec encoded it, for exactly its ttl. Names that begin
 /// with `{prefix}__` are internal: the index, locks, leases, negative entries, stale copies. Keys
@@ -86,7 +91,20 @@ pub struct RedisStore {
 
 impl RedisStore {
     pub(crate) fn new(context: StoreContext) -> Self {
-        let sender = Arc::new(RequestSender::new(context));
+        Self::over_sender(RequestSender::new(context))
+    }
+
+    /// Returns a store of this context over the same connection.
+    pub(crate) fn view(&self, context: StoreContext) -> Self {
+        Self::over_sender(self.sender.with_context(context))
+    }
+
+    pub(crate) fn context(&self) -> &StoreContext {
+        &self.sender.context
+    }
+
+    fn over_sender(sender: RequestSender) -> Self {
+        let sender = Arc::new(sender);
         Self {
             reads: Arc::new(AdaptiveRead::new(&sender)),
             publishes: Batcher::new(&sender),
@@ -204,7 +222,7 @@ impl Store for RedisStore {
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
-            let (connection, _) = &handle.get(0).await?;
+            let (connection, _) = &handle.get(context, 0).await?;
             let deleted = Scanner { connection, context }.delete_matching(pattern, false).await;
             deleted.inspect_err(|_| handle.report_failure())
         })
@@ -219,7 +237,7 @@ impl Store for RedisStore {
                 delete.arg(lease).arg(copy);
                 return self.sender.send(Request::Command(delete)).await;
             }
-            let (connection, _) = &handle.get(0).await?;
+            let (connection, _) = &handle.get(context, 0).await?;
             let deleted = Scanner { connection, context }.delete_matching(name, true).await;
             deleted.inspect_err(|_| handle.report_failure())
         })
@@ -236,7 +254,7 @@ impl Store for RedisStore {
     fn size(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
-            let (connection, _) = &handle.get(0).await?;
+            let (connection, _) = &handle.get(context, 0).await?;
             let call = handle.begin_call();
             let size = Scanner { connection, context }.size().await;
             call.disarm();
@@ -298,6 +316,16 @@ impl Store for RedisStore {
         let max = self.sender.context.options.max_payload_bytes;
         let text = || format!("a value of {bytes} bytes, redis.max_payload_bytes is {max}").into();
         (bytes > max).then(text)
+    }
+
+    fn for_cache(&self, name: &str) -> Option<Arc<dyn Store>> {
+        self.sender.handle.client_name().add(name);
+        let context = &self.sender.context;
+        // mutant shared-prefix: => return None;
+        if context.options.prefix.is_some() {
+            return None;
+        }
+        Some(Arc::new(self.view(context.with_prefix(format!("{name}:cache:")))))
     }
 
     fn connection_generation(&self) -> u64 {

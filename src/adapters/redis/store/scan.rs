@@ -218,7 +218,9 @@ impl Scanner<'_> {
         // Each member of a sorted set is followed by its score.
         let (node, items_per_name) = match source {
             Source::Node(node, glob) => {
-                command.arg("SCAN").arg(from).arg("MATCH").arg(glob);
+                // Values and sidecars are strings. Another program's list or hash is left alone.
+                // mutant foreign-types: s/.arg("TYPE").arg("string")//
+                command.arg("SCAN").arg(from).arg("MATCH").arg(glob).arg("TYPE").arg("string");
                 (node, 1)
             }
             Source::Names(set) => {

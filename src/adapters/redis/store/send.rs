@@ -13,16 +13,21 @@ use crate::{
     error::BoxError,
 };
 
-/// The connection of one store, as its requests use it.
+/// The connection of a store, as the requests about one prefix use it.
 pub(crate) struct RequestSender {
     pub(crate) context: Arc<StoreContext>,
-    pub(crate) handle: ConnectionHandle,
+    pub(crate) handle: Arc<ConnectionHandle>,
 }
 
 impl RequestSender {
     pub(crate) fn new(context: StoreContext) -> Self {
-        let context = Arc::new(context);
-        Self { handle: ConnectionHandle::new(Arc::clone(&context)), context }
+        let handle = Arc::new(ConnectionHandle::new(&context));
+        Self { handle, context: Arc::new(context) }
+    }
+
+    /// Returns a sender for another prefix over the same connection.
+    pub(crate) fn with_context(&self, context: StoreContext) -> Self {
+        Self { handle: Arc::clone(&self.handle), context: Arc::new(context) }
     }
 
     /// Sends a request over the current connection. If that connection breaks before the reply,
@@ -35,9 +40,9 @@ impl RequestSender {
         request: Request<'_>,
         is_retry: &mut bool,
     ) -> Result<Value, BoxError> {
-        let (mut connection, generation) = match self.handle.connected() {
+        let (mut connection, generation) = match self.handle.connected(&self.context) {
             Some(connected) => connected,
-            None => Box::pin(self.handle.get(0)).await?,
+            None => Box::pin(self.handle.get(&self.context, 0)).await?,
         };
         let call = self.handle.begin_call();
         loop {
@@ -49,7 +54,7 @@ impl RequestSender {
                 return Ok(reply?);
             }
             *is_retry = true;
-            (connection, _) = Box::pin(self.handle.get(generation)).await?;
+            (connection, _) = Box::pin(self.handle.get(&self.context, generation)).await?;
         }
     }
 

@@ -303,11 +303,17 @@ local function trim(set)
   excess = type(excess) == 'number' and excess - max_entries or 0
   if excess <= 0 then return end
   local oldest = try('ZRANGE', set, 0, math.min(excess, 100) - 1)
-  local names = {unpack(oldest)}
-  if set == index and ARGV[3] ~= '' then
-    for _, name in ipairs(oldest) do names[#names + 1] = ARGV[3] .. '{' .. name .. '}' end
+  local names, prefix = {}, string.sub(KEYS[1], 1, key_at - 1)
+  for _, name in ipairs(oldest) do
+    -- Another program may have put a name or a key there that is none of the cache.
+    if string.sub(name, 1, key_at - 1) == prefix then
+      if try('TYPE', name).ok == 'string' then names[#names + 1] = name end
+      if set == index and ARGV[3] ~= '' then names[#names + 1] = ARGV[3] .. '{' .. name .. '}' end
+    end
   end
-  if type(try('UNLINK', unpack(names))) == 'number' then try('ZREM', set, unpack(oldest)) end
+  if #names == 0 or type(try('UNLINK', unpack(names))) == 'number' then
+    try('ZREM', set, unpack(oldest))
+  end
 end
 trim(index)
 trim(sidecars)
