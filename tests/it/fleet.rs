@@ -102,7 +102,7 @@ async fn values_of_a_codec_that_writes_json_are_sent_to_peers() {
     let build = |codec: WireCodec| {
         let builder =
             on_tokio_time().ttl(ms(600_000)).l2(SharedStore::new(TokioClock::new()), codec);
-        builder.event_bus(bus.link(), codec).build().unwrap()
+        builder.name("test").event_bus(bus.link(), codec).build().unwrap()
     };
     let (json, packed) = (build(WireCodec::new().json()), build(WireCodec::new()));
     settled(&[&json, &packed]).await;
@@ -559,7 +559,8 @@ async fn a_cache_that_is_dropped_publishes_its_outbox_and_says_goodbye() {
 fn a_cache_that_is_dropped_outside_its_runtime_publishes_its_outbox() {
     let bus = SharedBus::new(1);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let build = || Cache::builder().event_bus(bus.link(), WireCodec::new()).build().unwrap();
+    let build =
+        || Cache::builder().name("test").event_bus(bus.link(), WireCodec::new()).build().unwrap();
     let (left, right) = (build(), build());
     runtime.block_on(async {
         left.ready().await.unwrap();
@@ -625,7 +626,7 @@ async fn the_last_cache_of_a_bus_disconnects_it_whether_others_were_closed_or_dr
         let disconnects = Arc::new(AtomicUsize::new(0));
         let shared = EventBus::new(Counted(bus.link(), Arc::clone(&disconnects)));
         let build = || {
-            let builder = on_tokio_time().event_bus(shared.clone(), WireCodec::new());
+            let builder = on_tokio_time().name("test").event_bus(shared.clone(), WireCodec::new());
             builder.build().unwrap()
         };
         let (dropped, closed, last) = (build(), build(), build());
