@@ -127,8 +127,8 @@ pub use crate::{
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
     l2::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StaleValue, Store,
-        StoreFuture, StoredValue,
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+        StaleValue, Store, StoreFuture, StoredValue,
     },
     load::{IntoLoaded, Loaded, Loader},
     observe::{

@@ -14,8 +14,8 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
-    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store,
-    StoreFuture, StoredValue, testing::SharedStore,
+    BoxError, Codec, Lease, PatternCursor, Publication, Store, StoreFuture,
+    testing::{ForwardStore, SharedStore},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -241,29 +241,16 @@ impl FaultyStore {
     }
 }
 
-impl Store for FaultyStore {
-    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
-        let key = key.to_owned();
-        self.request(move |store| async move { store.get(&key, with_window).await })
+impl ForwardStore for FaultyStore {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
     }
 
-    fn get_or_lease<'a>(
-        &'a self,
-        key: &'a str,
-        request: LeaseRequest,
-    ) -> StoreFuture<'a, LeaseResponse> {
-        let key = key.to_owned();
-        self.request(move |store| async move { store.get_or_lease(&key, request).await })
-    }
-
-    fn extend_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, bool> {
-        let (key, lease) = (key.to_owned(), lease.clone());
-        self.request(move |store| async move { store.extend_lease(&key, &lease, lease_for).await })
+    fn forward<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(Arc<dyn Store>) -> StoreFuture<'static, T> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
+        self.request(|store| call(Arc::new(store)))
     }
 
     fn publish<'a>(
@@ -306,50 +293,19 @@ impl Store for FaultyStore {
         self.request(move |store| async move { store.delete(&key).await.inspect(|()| record()) })
     }
 
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        let pattern = pattern.to_owned();
-        let record = self.recording(self.recorder.keys_of(&pattern), None);
-        self.request(move |store| async move {
-            store.delete_matching(&pattern).await.inspect(|()| record())
-        })
-    }
-
-    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        let (key, value) = (key.to_owned(), value.to_owned());
-        self.request(move |store| async move { store.delete_if_equals(&key, &value).await })
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.request(move |store| async move { store.size().await })
-    }
-
-    fn lock<'a>(
+    fn delete_matching_from<'a>(
         &'a self,
-        key: &'a str,
-        owner: &'a str,
-        ttl: Duration,
-        waited_for: Option<&'a str>,
-    ) -> StoreFuture<'a, LockResponse> {
-        let (key, owner) = (key.to_owned(), owner.to_owned());
-        let waited_for = waited_for.map(str::to_owned);
-        self.request(move |store| async move {
-            store.lock(&key, &owner, ttl, waited_for.as_deref()).await
-        })
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        let (key, owner) = (key.to_owned(), owner.to_owned());
-        self.request(move |store| async move { store.extend(&key, &owner, ttl).await })
-    }
-
-    fn unlock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        end: Option<LoadEnd>,
+        pattern: &'a str,
+        sidecars_only: bool,
+        cursor: &'a PatternCursor,
     ) -> StoreFuture<'a, ()> {
-        let (key, owner) = (key.to_owned(), owner.to_owned());
-        self.request(move |store| async move { store.unlock(&key, &owner, end).await })
+        let (pattern, cursor) = (pattern.to_owned(), cursor.clone());
+        let keys = if sidecars_only { Vec::new() } else { self.recorder.keys_of(&pattern) };
+        let record = self.recording(keys, None);
+        self.request(move |store| async move {
+            let deleted = store.delete_matching_from(&pattern, sidecars_only, &cursor).await;
+            deleted.inspect(|()| record())
+        })
     }
 
     fn connection_generation(&self) -> u64 {

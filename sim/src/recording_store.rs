@@ -1,11 +1,11 @@
 //! A store that forwards to another, and records which leases loads get and how their publications
 //! are answered.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use lazy_layers_cache::{
-    BoxError, Codec, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store,
-    StoreFuture, StoredValue,
+    Codec, Lease, LeaseRequest, LeaseResponse, Publication, Store, StoreFuture,
+    testing::ForwardStore,
 };
 
 use crate::{
@@ -14,20 +14,20 @@ use crate::{
 };
 
 pub(crate) struct RecordingStore<S> {
-    store: S,
+    store: Arc<S>,
     by: usize,
     recorder: Recorder,
 }
 
 impl<S> RecordingStore<S> {
     pub(crate) fn new(store: S, by: usize, recorder: &Recorder) -> Self {
-        Self { store, by, recorder: recorder.clone() }
+        Self { store: Arc::new(store), by, recorder: recorder.clone() }
     }
 }
 
-impl<S: Store> Store for RecordingStore<S> {
-    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
-        self.store.get(key, with_window)
+impl<S: Store> ForwardStore for RecordingStore<S> {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::<S>::clone(&self.store)
     }
 
     fn get_or_lease<'a>(
@@ -43,15 +43,6 @@ impl<S: Store> Store for RecordingStore<S> {
             self.recorder.leased(self.by, number, leased);
             Ok(begun)
         })
-    }
-
-    fn extend_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, bool> {
-        self.store.extend_lease(key, lease, lease_for)
     }
 
     fn publish<'a>(
@@ -71,66 +62,7 @@ impl<S: Store> Store for RecordingStore<S> {
         })
     }
 
-    fn acquire_write_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, Option<Lease>> {
-        self.store.acquire_write_lease(key, lease_for)
-    }
-
-    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        self.store.delete(key)
-    }
-
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         self.store.delete_all(keys)
-    }
-
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        self.store.delete_matching(pattern)
-    }
-
-    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.delete_if_equals(key, value)
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.store.size()
-    }
-
-    fn lock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        ttl: Duration,
-        waited_for: Option<&'a str>,
-    ) -> StoreFuture<'a, LockResponse> {
-        self.store.lock(key, owner, ttl, waited_for)
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.extend(key, owner, ttl)
-    }
-
-    fn unlock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        end: Option<LoadEnd>,
-    ) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner, end)
-    }
-
-    fn reject_key(&self, key: &str) -> Option<BoxError> {
-        self.store.reject_key(key)
-    }
-
-    fn reject_value(&self, bytes: usize) -> Option<BoxError> {
-        self.store.reject_value(bytes)
-    }
-
-    fn connection_generation(&self) -> u64 {
-        self.store.connection_generation()
     }
 }

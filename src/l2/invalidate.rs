@@ -13,7 +13,8 @@ use tokio::{runtime::Handle, time::sleep};
 use super::{
     facade::{BreakerCounts, Failure, L2},
     key_versions::KeyVersions,
-    pending_invalidations::{InvalidationWatch, Recorded},
+    pattern_cursor::PatternCursor,
+    pending_invalidations::{InvalidationWatch, PendingInvalidation, Recorded},
     store::Store,
     write_outcome::WriteOutcome,
 };
@@ -22,9 +23,13 @@ use crate::{
     resilience::{Backoff, DropGuard, has_timer},
 };
 
-/// How often the limit of a pattern that is retried doubles: from 10 to 80 times the usual one. It
-/// is bounded, because a store may never answer.
+/// How often the limit of a pattern that is retried doubles, if the store cannot continue where the
+/// last attempt ended: from 10 to 80 times the usual one. It is bounded, because a store may never
+/// answer.
 const MAX_DOUBLINGS: u32 = 3;
+
+/// Maximum number of keys whose deletes are retried with one call.
+const MAX_RETRIED_TOGETHER: usize = 256;
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Deletes a key. If the call fails or the caller drops the future, the delete is pending: a
@@ -43,20 +48,26 @@ impl<V: Send + Sync + 'static> L2<V> {
         if let Err(refused) = self.check_key(key) {
             return WriteOutcome::NotStored(refused);
         }
-        let intent = self.intend(key, false);
+        let intent = self.intend(key);
         let removed = self.remove_key(key, BreakerCounts::All).await;
-        self.end(intent, key, false, removed.map(|()| WriteOutcome::Done))
+        self.end(intent, key, removed.map(|()| WriteOutcome::Done))
     }
 
     /// Deletes all keys that match a glob; a failure is handled as in [`delete`](Self::delete).
     pub(crate) async fn delete_matching(self: &Arc<Self>, glob: &str) -> WriteOutcome {
         self.ensure_retry_task();
-        let intent = self.intend(glob, true);
+        let cursor = PatternCursor::new();
+        let (this, name, from) = (Arc::clone(self), glob.to_owned(), cursor.clone());
+        let intent = DropGuard::new(move || drop(this.make_pattern_pending(&name, &from)));
         // The breaker does not count a call that reached its limit: the store may have many keys
         // to look at, and still be healthy.
-        let counts = BreakerCounts::ErrorsOnly;
-        let removed = self.remove_matching(glob, self.limits.pattern, counts).await;
-        self.end(intent, glob, true, removed.map(|()| WriteOutcome::Done))
+        let (counts, limit) = (BreakerCounts::ErrorsOnly, self.limits.pattern);
+        let removed = self.remove_matching(glob, false, &cursor, limit, counts).await;
+        intent.disarm();
+        match removed {
+            Ok(()) => WriteOutcome::Done,
+            Err(_) => WriteOutcome::Pending(self.make_pattern_pending(glob, &cursor)),
+        }
     }
 
     /// The version of a key, for messages to peers. `None`: keys are not versioned.
@@ -111,14 +122,11 @@ impl<V: Send + Sync + 'static> L2<V> {
         self.pending.on_peer_retried(name, is_pattern)
     }
 
-    /// Announces an invalidation. Unless the returned guard is [ended](Self::end) or disarmed, the
-    /// invalidation is pending when the guard is dropped: its caller dropped the future.
-    pub(super) fn intend(
-        self: &Arc<Self>,
-        name: &str,
-        is_pattern: bool,
-    ) -> DropGuard<impl FnOnce()> {
-        DropGuard::new(move || drop(self.make_pending(name, is_pattern)))
+    /// Announces an invalidation of a key. Unless the returned guard is [ended](Self::end) or
+    /// disarmed, the invalidation is pending when the guard is dropped: its caller dropped the
+    /// future.
+    pub(super) fn intend(self: &Arc<Self>, key: &str) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(move || drop(self.make_pending(key)))
     }
 
     /// Ends an invalidation that was [announced](Self::intend): if the store was not reached, it is
@@ -126,27 +134,42 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(super) fn end(
         self: &Arc<Self>,
         intent: DropGuard<impl FnOnce()>,
-        name: &str,
-        is_pattern: bool,
+        key: &str,
         result: Result<WriteOutcome, Failure>,
     ) -> WriteOutcome {
         intent.disarm();
-        result.unwrap_or_else(|_| WriteOutcome::Pending(self.make_pending(name, is_pattern)))
+        result.unwrap_or_else(|_| WriteOutcome::Pending(self.make_pending(key)))
     }
 
-    /// Makes an invalidation pending: the key, or the keys that match the glob, are not read from
-    /// the store before the retry task has brought the invalidation there.
-    pub(super) fn make_pending(
+    /// Makes an invalidation pending: the key is not read from the store before the retry task has
+    /// brought the invalidation there.
+    fn make_pending(self: &Arc<Self>, key: &str) -> InvalidationWatch {
+        // mutant pending: => let recorded = Recorded::default();
+        let recorded = self.pending.record(key, false);
+        self.watch(key, false, &recorded)
+    }
+
+    /// As [`make_pending`](Self::make_pending), for all keys that match a glob. The delete has got
+    /// as far as the cursor.
+    fn make_pattern_pending(
+        self: &Arc<Self>,
+        glob: &str,
+        from: &PatternCursor,
+    ) -> InvalidationWatch {
+        let recorded = self.pending.record_from(glob, from);
+        self.watch(glob, true, &recorded)
+    }
+
+    fn watch(
         self: &Arc<Self>,
         name: &str,
         is_pattern: bool,
+        recorded: &Recorded,
     ) -> InvalidationWatch {
-        // mutant pending: => let recorded = Recorded::default();
-        let recorded = self.pending.record(name, is_pattern);
-        self.report_overflow(&recorded);
+        self.report_overflow(recorded);
         self.ensure_retry_task();
         let (pending, tasks) = (Arc::clone(&self.pending), self.context.tasks.clone());
-        InvalidationWatch::new(pending, tasks, Arc::from(name), is_pattern, &recorded)
+        InvalidationWatch::new(pending, tasks, Arc::from(name), is_pattern, recorded)
     }
 
     fn report_overflow(&self, recorded: &Recorded) {
@@ -158,26 +181,19 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Removes a key, or all versions of it that [`KeyVersions`] names.
     pub(super) async fn remove_key(&self, key: &str, counts: BreakerCounts) -> Result<(), Failure> {
-        self.remove_key_and_version(key, None, counts).await
-    }
-
-    async fn remove_key_and_version(
-        &self,
-        key: &str,
-        version: Option<u64>,
-        counts: BreakerCounts,
-    ) -> Result<(), Failure> {
         let limit = self.limits.write;
-        let Some(versions) = &self.versions else {
+        if self.versions.is_none() {
             return self.call_with(counts, key, limit, |store| store.delete(key)).await;
-        };
-        let names = versions.names_to_delete(key, version);
+        }
+        let names = self.names(key, None);
         self.call_with(counts, key, limit, |store| store.delete_all(&names)).await
     }
 
     async fn remove_matching(
         &self,
         glob: &str,
+        sidecars_only: bool,
+        cursor: &PatternCursor,
         limit: Duration,
         counts: BreakerCounts,
     ) -> Result<(), Failure> {
@@ -185,21 +201,16 @@ impl<V: Send + Sync + 'static> L2<V> {
             Some(_) => Cow::Owned(KeyVersions::glob(glob)),
             None => Cow::Borrowed(glob),
         };
-        self.call_with(counts, glob, limit, |store| store.delete_matching(&pattern)).await
+        let remove = |store| Store::delete_matching_from(store, &pattern, sidecars_only, cursor);
+        self.call_with(counts, glob, limit, remove).await
     }
 
-    async fn remove_sidecars(&self, name: &str, is_pattern: bool) -> Result<(), Failure> {
-        let names = match &self.versions {
-            None => vec![name.to_owned()],
-            Some(_) if is_pattern => vec![KeyVersions::glob(name)],
-            Some(versions) => versions.names_to_delete(name, None),
-        };
-        let limit = if is_pattern { self.limits.pattern } else { self.limits.write };
-        for stored in &names {
-            let remove = |store| Store::delete_sidecars(store, stored, is_pattern);
-            self.call_with(BreakerCounts::None, name, limit, remove).await?;
+    /// The names in the store under which a delete removes a key.
+    fn names(&self, key: &str, version: Option<u64>) -> Vec<String> {
+        match &self.versions {
+            None => vec![key.to_owned()],
+            Some(versions) => versions.names_to_delete(key, version),
         }
-        Ok(())
     }
 
     /// Starts the task that retries pending invalidations, unless none is pending or the task
@@ -232,44 +243,68 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// of the queue. Returns `Ok` when none is pending, and a failure if the circuit is open, or
     /// after three failures in a row (after fewer if fewer are pending).
     ///
-    /// A pattern begins anew each time, so each failure doubles its limit, at most three times.
+    /// Keys are deleted together, in calls that double as long as they succeed; a failure returns
+    /// to one key, so that a key whose delete always fails delays no other. A pattern continues
+    /// where it was, if the store can do that; else it begins anew, and each failure doubles its
+    /// limit, at most three times.
     ///
     /// The circuit breaker counts none of these failures: one invalidation that always fails must
     /// not keep the store from serving everything else.
     async fn retry_pending(&self) -> Result<(), Failure> {
-        let mut failures = 0;
-        while let Some(next) = self.pending.next() {
-            let removed = if next.keeps_values {
-                self.remove_sidecars(&next.name, next.is_pattern).await
-            } else if next.is_pattern {
-                // No caller waits for it, and the usual limit may be too short for it each time.
-                let factor = 10 << next.failures.min(MAX_DOUBLINGS);
-                let limit = self.limits.pattern.saturating_mul(factor);
-                self.remove_matching(&next.name, limit, BreakerCounts::None).await
-            } else {
-                let (name, version) = (&next.name, next.version);
-                self.remove_key_and_version(name, version, BreakerCounts::None).await
-            };
-            match removed {
+        let (mut failures, mut max) = (0, 1);
+        loop {
+            let together = self.pending.next(max);
+            let Some(first) = together.first() else { return Ok(()) };
+            let position = first.cursor.position();
+            match self.retry(first, &together).await {
                 Ok(()) => {
-                    failures = 0;
-                    // First, so that a caller that waits for both finds the message in the outbox.
-                    if let Some(done) = self.pending.current(&next) {
-                        (self.context.on_retried)(&done);
+                    (failures, max) = (0, (2 * max).min(MAX_RETRIED_TOGETHER));
+                    for done in &together {
+                        // First, so that a caller that waits for both finds the message in the
+                        // outbox.
+                        if let Some(done) = self.pending.current(done) {
+                            (self.context.on_retried)(&done);
+                        }
+                        self.pending.complete(done);
                     }
-                    self.pending.complete(&next);
                 }
                 Err(Failure::Skipped) => return Err(Failure::Skipped),
                 Err(failure) => {
-                    failures += 1;
-                    self.pending.requeue(&next);
+                    (failures, max) = (failures + 1, 1);
+                    self.pending.requeue(first, first.cursor.position() != position);
                     if failures >= self.pending.len().min(3) {
                         return Err(failure);
                     }
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Sends a pending invalidation to the store, or several deletes of keys.
+    async fn retry(
+        &self,
+        first: &PendingInvalidation,
+        together: &[PendingInvalidation],
+    ) -> Result<(), Failure> {
+        let (name, counts) = (&first.name, BreakerCounts::None);
+        if first.is_pattern {
+            // No caller waits for it, and the usual limit may be too short for one step of it.
+            let factor = 10 << first.failures.min(MAX_DOUBLINGS);
+            let limit = self.limits.pattern.saturating_mul(factor);
+            return self
+                .remove_matching(name, first.keeps_values, &first.cursor, limit, counts)
+                .await;
+        }
+        let names: Vec<String> =
+            together.iter().flat_map(|it| self.names(&it.name, it.version)).collect();
+        let limit = self.limits.write;
+        match &names[..] {
+            names if first.keeps_values => {
+                self.call_with(counts, name, limit, |store| store.delete_sidecars(names)).await
+            }
+            [name] => self.call_with(counts, name, limit, |store| store.delete(name)).await,
+            names => self.call_with(counts, name, limit, |store| store.delete_all(names)).await,
+        }
     }
 }
 
@@ -308,10 +343,9 @@ mod tests {
         };
         let (store, codec) = (Arc::new(SharedStore::new(clock)), Arc::new(NoCodec));
         let l2 = Arc::new(L2::new(store, codec, &CacheOptions::default(), context));
-        l2.intend("a", false).disarm();
+        l2.intend("a").disarm();
         assert!(l2.pending.is_empty());
-        drop(l2.intend("a", false));
-        drop(l2.intend("b*", true));
-        assert!(l2.pending.covers("a") && l2.pending.covers("bb"));
+        drop(l2.intend("a"));
+        assert!(l2.pending.covers("a") && !l2.pending.covers("b"));
     }
 }

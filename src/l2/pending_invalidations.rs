@@ -16,6 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::pattern_cursor::PatternCursor;
 use crate::{
     glob::Pattern,
     resilience::{run_until, task_tracker::TaskTracker},
@@ -57,8 +58,10 @@ pub(crate) struct PendingInvalidation {
     pub(super) version: Option<u64>,
     /// Only sidecars are removed: a program that knows nothing of them has changed the values.
     pub(super) keeps_values: bool,
-    /// How often its retry has failed.
+    /// How often its retry has failed since it last got further.
     pub(super) failures: u32,
+    /// How far the delete of the keys that match a glob has got in the store.
+    pub(super) cursor: PatternCursor,
     number: u64,
     /// The number of the oldest call that waits for this: a repeated invalidation, and one of all
     /// keys, also stand for those that they have replaced in the queue.
@@ -135,6 +138,12 @@ impl PendingInvalidations {
         self.add(PendingInvalidation::new(name, is_pattern, Rebroadcast::AtOnce))
     }
 
+    /// Records a delete of the keys that match a glob, which has got as far as the cursor.
+    pub(super) fn record_from(&self, glob: &str, cursor: &PatternCursor) -> Recorded {
+        let new = PendingInvalidation::new(glob, true, Rebroadcast::AtOnce);
+        self.add(PendingInvalidation { cursor: cursor.clone(), ..new })
+    }
+
     /// Records an invalidation of a peer. `version` is a further version of the key to remove.
     pub(super) fn record_for_peer(
         &self,
@@ -161,12 +170,14 @@ impl PendingInvalidations {
                 rebroadcast: known.rebroadcast.max(new.rebroadcast),
                 version: new.version.or(known.version),
                 keeps_values: known.keeps_values && new.keeps_values,
+                // mutant resumed-too-far: s/PatternCursor::new()/known.cursor.clone()/
+                cursor: PatternCursor::new(),
                 ..known
             },
         };
         let number = state.push(pending);
         let is_overflow = state.keys.len() > MAX_KEYS || state.patterns.len() > MAX_PATTERNS;
-        if is_all || is_overflow {
+        if is_all && state.queue.len() > 1 || is_overflow {
             let none = PendingInvalidation::new(ALL, true, Rebroadcast::Never);
             let none = PendingInvalidation { keeps_values: true, ..none };
             let all = state.queue.values().fold(none, |all, it| PendingInvalidation {
@@ -242,13 +253,18 @@ impl PendingInvalidations {
         self.state.lock().has_worker = false;
     }
 
-    /// Returns the first of the queue, which stays in it. If the queue is empty, clears
-    /// `has_worker` under the same lock, so that the next recorded invalidation starts a new
-    /// worker.
-    pub(super) fn next(&self) -> Option<PendingInvalidation> {
+    /// Returns the first of the queue, which stay in it: one, or at most `max` deletes of keys. If
+    /// the queue is empty, clears `has_worker` under the same lock, so that the next recorded
+    /// invalidation starts a new worker.
+    pub(super) fn next(&self, max: usize) -> Vec<PendingInvalidation> {
         let state = &mut *self.state.lock();
-        let first = state.queue.values().next().cloned();
-        state.has_worker &= first.is_some();
+        let mut queue = state.queue.values();
+        let mut first: Vec<_> = queue.next().cloned().into_iter().collect();
+        if first.iter().all(PendingInvalidation::is_delete_of_key) {
+            let more = queue.take_while(|it| it.is_delete_of_key()).take(max.saturating_sub(1));
+            first.extend(more.cloned());
+        }
+        state.has_worker &= !first.is_empty();
         first
     }
 
@@ -267,23 +283,39 @@ impl PendingInvalidations {
         }
     }
 
-    /// Moves an invalidation that failed again to the end of the queue.
-    pub(super) fn requeue(&self, failed: &PendingInvalidation) {
+    /// Moves an invalidation that failed again to the end of the queue. `has_advanced`: it has got
+    /// further than before.
+    pub(super) fn requeue(&self, failed: &PendingInvalidation, has_advanced: bool) {
         let state = &mut *self.state.lock();
         if state.queue.contains_key(&failed.number)
             && let Some(failed) = state.remove(&failed.name, failed.is_pattern)
         {
-            let failures = failed.failures.saturating_add(1);
+            let failures = if has_advanced { 0 } else { failed.failures.saturating_add(1) };
             state.push(PendingInvalidation { failures, ..failed });
         }
     }
 }
 
 impl PendingInvalidation {
+    fn is_delete_of_key(&self) -> bool {
+        !self.is_pattern && !self.keeps_values
+    }
+
     fn new(name: &str, is_pattern: bool, rebroadcast: Rebroadcast) -> Self {
         let (name, number, since) = (Arc::from(name), 0, u64::MAX);
         let (version, keeps_values, failures) = (None, false, 0);
-        Self { name, is_pattern, rebroadcast, version, keeps_values, failures, number, since }
+        let cursor = PatternCursor::new();
+        Self {
+            name,
+            is_pattern,
+            rebroadcast,
+            version,
+            keeps_values,
+            failures,
+            cursor,
+            number,
+            since,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use super::pattern_cursor::PatternCursor;
 use crate::error::BoxError;
 
 /// The future that a [`Store`] returns. It is boxed because the store is chosen at run time; the
@@ -108,11 +109,30 @@ pub trait Store: Send + Sync + 'static {
     /// of which only a sidecar is left.
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()>;
 
-    /// Removes the sidecar of a key, or of all keys that match a Redis glob, and keeps the values:
-    /// a program that knows nothing of sidecars has changed the values itself. The default deletes
-    /// the values too.
-    fn delete_sidecars<'a>(&'a self, name: &'a str, is_pattern: bool) -> StoreFuture<'a, ()> {
-        if is_pattern { self.delete_matching(name) } else { self.delete(name) }
+    /// Does what [`delete_matching`](Self::delete_matching) does, or removes only the sidecars of
+    /// the keys, and continues where the last call with this cursor ended. The cache calls it with
+    /// one cursor, one pattern and one `sidecars_only` until a call succeeds. By then every key
+    /// that there was at the time of the first call must be removed; keys that were written since
+    /// may be left.
+    ///
+    /// The store saves in the cursor how far it has got, as often as it can, because the cache may
+    /// drop each of the futures. A position is void if the store has restarted, has lost data or
+    /// is another one than it was: then the store begins anew. So does the default in each call,
+    /// and it deletes the values too.
+    fn delete_matching_from<'a>(
+        &'a self,
+        pattern: &'a str,
+        sidecars_only: bool,
+        cursor: &'a PatternCursor,
+    ) -> StoreFuture<'a, ()> {
+        let _ = (sidecars_only, cursor);
+        self.delete_matching(pattern)
+    }
+
+    /// Removes the sidecars of several keys, and keeps the values: a program that knows nothing of
+    /// sidecars has changed the values itself. The default deletes the values too.
+    fn delete_sidecars<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        self.delete_all(keys)
     }
 
     /// Removes value and stale copy of a key if one of them equals `value`; its leases stay. The

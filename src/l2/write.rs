@@ -61,7 +61,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             return WriteOutcome::NotStored(refused);
         }
         // Before the value is encoded: that takes time, in which the caller may drop this future.
-        let intent = self.intend(key, false);
+        let intent = self.intend(key);
         let remove = self.remove_key(key, BreakerCounts::All);
         let written = if lifetime.ttl.is_zero() {
             remove.await.map(|()| WriteOutcome::Done)
@@ -71,7 +71,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 Err(refused) => remove.await.map(|()| WriteOutcome::NotStored(refused)),
             }
         };
-        self.end(intent, key, false, written)
+        self.end(intent, key, written)
     }
 
     async fn lease_and_publish(

@@ -1,11 +1,14 @@
 //! Checks a user's [`Store`] against the contract of the trait.
 
+mod patterns;
+
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::l2::{
-    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StaleValue, Store,
+    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+    StaleValue, Store,
 };
 
 /// Checks every rule of the [`Store`] contract. Takes about five seconds of real time.
@@ -34,6 +37,7 @@ pub async fn check_store(store: &dyn Store) {
     check.deletes_void_leases().await;
     check.writes_void_leases_and_share_none().await;
     check.patterns_delete_the_matching_keys().await;
+    check.a_pattern_continues_where_it_was().await;
     check.delete_if_equals_keeps_another_value().await;
     check.locks_have_one_owner().await;
     check.a_released_lock_shows_the_end_of_its_load().await;
@@ -174,8 +178,12 @@ impl Check<'_> {
                 "delete_if_equals" => {
                     self.store.delete_if_equals(key, b"1").await.expect("delete_if_equals");
                 }
-                "sidecar" => self.store.delete_sidecars(key, false).await.expect("sidecar"),
-                "sidecars" => self.store.delete_sidecars(key, true).await.expect("sidecars"),
+                "sidecar" => self.store.delete_sidecars(&[key.to_owned()]).await.expect("sidecar"),
+                "sidecars" => {
+                    let cursor = PatternCursor::new();
+                    let deleted = self.store.delete_matching_from(key, true, &cursor).await;
+                    deleted.expect("delete_matching_from");
+                }
                 "write" => self.write(key, "2", SHORT).await,
                 "missing" => {
                     let lease = self.lease(key, LONG).await;
@@ -288,26 +296,6 @@ impl Check<'_> {
         sleep(SHORT * 2).await;
         assert!(!self.publish(key, &write, "late").await, "the lease was valid for {SHORT:?}");
         self.lease(key, LONG).await;
-    }
-
-    async fn patterns_delete_the_matching_keys(&self) {
-        let (one, other) = ("conformance:[a]:1", "conformance:a:1");
-        for key in [one, other] {
-            self.write(key, "1", LONG).await;
-        }
-        let (load, untouched) = (self.lease(one, LONG).await, self.lease(other, LONG).await);
-        let write = self.write_lease("conformance:[a]:2", LONG).await;
-        let pattern = r"conformance:\[a\]:*";
-        self.store.delete_matching(pattern).await.expect("delete_matching");
-        assert_eq!(self.value(one).await, None, "{pattern} matches {one}");
-        assert_eq!(self.value(other).await.as_deref(), Some("1"), "{pattern} matches {one} only");
-        assert!(!self.publish(one, &load, "old").await, "the load began before the delete");
-        assert!(self.publish(other, &untouched, "2").await, "the pattern does not match {other}");
-        let published = self.publish("conformance:[a]:2", &write, "old").await;
-        assert!(!published, "the write began before the delete");
-        self.store.delete_matching("*").await.expect("delete_matching");
-        assert_eq!(self.value(other).await, None, "* matches everything");
-        assert_eq!(self.size().await, 0);
     }
 
     async fn delete_if_equals_keeps_another_value(&self) {

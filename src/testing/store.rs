@@ -7,10 +7,9 @@ use parking_lot::Mutex;
 use super::store_state::{END_SHOWN, Lock, StaleCopy, State, StoreFault, TimedValue, until};
 use crate::{
     error::BoxError,
-    glob::Pattern,
     l2::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
-        StoredValue,
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+        Store, StoreFuture, StoredValue,
     },
     time::Clock,
 };
@@ -268,24 +267,20 @@ impl Store for SharedStore {
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| {
-            let pattern = Pattern::new(pattern);
-            state.leases.retain(|key, _| !pattern.matches(key));
-            state.values.retain(|key, _| !pattern.matches(key));
-            state.copies.retain(|key, _| !pattern.matches(key));
-            state.missing.retain(|key, _| !pattern.matches(key));
-        })
+        self.operate(move |state, _| state.remove_matching(pattern, false))
     }
 
-    fn delete_sidecars<'a>(&'a self, name: &'a str, is_pattern: bool) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| {
-            let pattern = is_pattern.then(|| Pattern::new(name));
-            let is_kept =
-                |key: &str| pattern.as_ref().map_or(key != name, |pattern| !pattern.matches(key));
-            state.leases.retain(|key, _| is_kept(key));
-            state.copies.retain(|key, _| is_kept(key));
-            state.missing.retain(|key, _| is_kept(key));
-        })
+    fn delete_matching_from<'a>(
+        &'a self,
+        pattern: &'a str,
+        sidecars_only: bool,
+        _: &'a PatternCursor,
+    ) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| state.remove_matching(pattern, sidecars_only))
+    }
+
+    fn delete_sidecars<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        self.operate(move |state, _| keys.iter().for_each(|key| state.remove_sidecar(key)))
     }
 
     fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
+    glob::Pattern,
     l2::{Lease, LoadEnd, StaleValue, StoredValue},
     time::millis,
 };
@@ -124,10 +125,24 @@ impl State {
     /// Removes the value and everything else that the store keeps about the key, but its lock.
     pub(super) fn remove(&mut self, key: &str) {
         self.values.remove(key);
+        self.remove_sidecar(key);
+    }
+
+    pub(super) fn remove_sidecar(&mut self, key: &str) {
         self.leases.remove(key);
         self.missing.remove(key);
         // mutant copy-stays: remove
         self.copies.remove(key);
+    }
+
+    pub(super) fn remove_matching(&mut self, pattern: &str, sidecars_only: bool) {
+        let pattern = Pattern::new(pattern);
+        if !sidecars_only {
+            self.values.retain(|key, _| !pattern.matches(key));
+        }
+        self.leases.retain(|key, _| !pattern.matches(key));
+        self.copies.retain(|key, _| !pattern.matches(key));
+        self.missing.retain(|key, _| !pattern.matches(key));
     }
 
     pub(super) fn has_lease(&self, key: &str, lease: &Lease, now: u64) -> bool {

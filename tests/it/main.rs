@@ -45,6 +45,7 @@ mod random_calls;
 mod real_threads;
 mod redis_batching;
 mod redis_faults;
+mod redis_patterns;
 mod redis_prefix;
 mod redis_recovery;
 mod redis_refusals;

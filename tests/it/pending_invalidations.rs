@@ -1,11 +1,17 @@
 //! Writes that do not reach the store, or whose callers drop them: the invalidation is retried
 //! whatever the fault, and L1 never keeps an old value.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use lazy_layers_cache::{
-    L2Effect, L2Health, L2Timeouts, WireCodec,
-    testing::{SharedStore, StoreFault, TokioClock},
+    L2Effect, L2Health, L2Timeouts, PatternCursor, Store, StoreFuture, WireCodec,
+    testing::{ForwardStore, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::{sleep, timeout};
 
@@ -84,6 +90,134 @@ async fn a_pattern_that_takes_longer_than_its_retries_gets_longer_ones_until_it_
     // Retries of 1, 2, 4 and 8 s, and the pauses between them.
     assert!(report.settled(ms(17_000)).await);
     assert_eq!(store.peek("a"), None);
+}
+
+/// A store that looks at one key after the other, each in its own time, and continues at the key
+/// where the last call ended.
+struct SteppedStore {
+    store: SharedStore,
+    steps: Arc<AtomicU64>,
+}
+
+const KEYS: u64 = 200;
+const STEP: Duration = ms(30);
+
+impl ForwardStore for SteppedStore {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
+    fn delete_matching_from<'a>(
+        &'a self,
+        _: &'a str,
+        _: bool,
+        cursor: &'a PatternCursor,
+    ) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let first = cursor.position().map_or(0, |position| position.parse().unwrap());
+            for key in first..KEYS {
+                sleep(STEP).await;
+                self.store.delete(&key.to_string()).await?;
+                cursor.advance((key + 1).to_string());
+                self.steps.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The retries have a second each, for a delete of six seconds.
+#[tokio::test(start_paused = true)]
+async fn a_pending_pattern_resumes_where_it_was() {
+    for is_dropped in [false, true] {
+        let (store, steps) = (SharedStore::new(TokioClock::new()), Arc::default());
+        let stepped = SteppedStore { store: store.clone(), steps: Arc::clone(&steps) };
+        let cache = on_tokio_time()
+            .l2_timeouts(L2Timeouts::default().pattern(ms(100)))
+            .l2(stepped, WireCodec::new())
+            .build()
+            .unwrap();
+        for key in 0..KEYS {
+            store.insert_raw(&key.to_string(), b"HC1M\x07", LONG);
+        }
+        if is_dropped {
+            timeout(ms(70), cache.delete_by_pattern("*")).await.unwrap_err();
+            assert_eq!(steps.load(Ordering::SeqCst), 2);
+        } else {
+            assert_eq!(cache.delete_by_pattern("*").await.unwrap().l2, L2Effect::Pending);
+            assert_eq!(steps.load(Ordering::SeqCst), 3);
+        }
+        // Six retries, and a pause of at most 1 s after each.
+        sleep(ms(12_000)).await;
+        assert_eq!(steps.load(Ordering::SeqCst), KEYS, "no key is looked at again");
+        assert_eq!(store.peek("199"), None);
+        assert_eq!(cache.get("7").await, None);
+        store.insert_raw("7", b"HC1M\x07", LONG);
+        assert!(cache.get("7").await.is_some(), "nothing is pending");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_pattern_that_is_deleted_again_begins_anew() {
+    let (store, steps) = (SharedStore::new(TokioClock::new()), Arc::default());
+    let stepped = SteppedStore { store: store.clone(), steps: Arc::clone(&steps) };
+    let cache = on_tokio_time()
+        .l2_timeouts(L2Timeouts::default().pattern(ms(100)))
+        .l2(stepped, WireCodec::new())
+        .build()
+        .unwrap();
+    cache.delete_by_pattern("*").await.unwrap();
+    sleep(ms(600)).await;
+    assert!(steps.load(Ordering::SeqCst) > 10, "a retry has begun");
+    // Another instance writes a key that the first delete has passed, before the second one.
+    store.insert_raw("9", b"HC1M\x07", LONG);
+    let report = cache.delete_by_pattern("*").await.unwrap();
+    assert!(report.settled(ms(20_000)).await);
+    assert_eq!(store.peek("9"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_deletes_of_keys_are_retried_in_few_calls() {
+    let store = SharedStore::new(TokioClock::new());
+    let calls = Arc::new(AtomicU64::new(0));
+    let cache = over_counted(&store, &calls);
+    store.set_fault(StoreFault::Fails);
+    for key in 0..1_000 {
+        store.insert_raw(&key.to_string(), b"HC1M\x07", LONG);
+        cache.delete(&*key.to_string()).await.unwrap();
+    }
+    sleep(ms(10_000)).await;
+    store.set_fault(StoreFault::None);
+    store.reconnect();
+    let before = calls.load(Ordering::SeqCst);
+    sleep(ms(5_000)).await;
+    assert!((0..1_000).all(|key: u32| store.peek(&key.to_string()).is_none()));
+    let calls = calls.load(Ordering::SeqCst) - before;
+    assert!(calls < 20, "{calls} calls for 1,000 keys");
+}
+
+/// Counts deletes of keys: those of one key, and those of several.
+struct CountedStore(SharedStore, Arc<AtomicU64>);
+
+impl ForwardStore for CountedStore {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.delete(key)
+    }
+
+    fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.delete_all(keys)
+    }
+}
+
+fn over_counted(store: &SharedStore, calls: &Arc<AtomicU64>) -> Cache {
+    let store = CountedStore(store.clone(), Arc::clone(calls));
+    on_tokio_time().l2(store, WireCodec::new()).build().unwrap()
 }
 
 /// An invalidation of "k".

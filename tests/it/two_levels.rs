@@ -1,15 +1,15 @@
 //! Two instances over one store, on paused time: shared values, fencing, and a store that fails.
 
 use std::{
+    sync::Arc,
     task::{Context, Waker},
-    time::Duration,
 };
 
 use lazy_layers_cache::{
     BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Effect, L2Health, L2Options, Lease,
-    LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Source, StaleReason, Store,
-    StoreFuture, StoredValue, SystemClock, Timeouts,
-    testing::{SharedStore, StoreFault, TokioClock, check_store},
+    LeaseRequest, LeaseResponse, Publication, Source, StaleReason, Store, StoreFuture, StoredValue,
+    SystemClock, Timeouts,
+    testing::{ForwardStore, SharedStore, StoreFault, TokioClock, check_store},
 };
 
 use crate::support::{
@@ -364,7 +364,11 @@ impl SlowStore {
     }
 }
 
-impl Store for SlowStore {
+impl ForwardStore for SlowStore {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
     fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
         Box::pin(async move {
             let read = self.store.get(key, with_window).await;
@@ -382,15 +386,6 @@ impl Store for SlowStore {
             tokio::time::sleep(ms(self.begin)).await;
             self.store.get_or_lease(key, request).await
         })
-    }
-
-    fn extend_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, bool> {
-        self.store.extend_lease(key, lease, lease_for)
     }
 
     fn publish<'a>(
@@ -411,54 +406,11 @@ impl Store for SlowStore {
         })
     }
 
-    fn acquire_write_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, Option<Lease>> {
-        self.store.acquire_write_lease(key, lease_for)
-    }
-
-    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.delete_if_equals(key, value)
-    }
-
-    fn lock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        ttl: Duration,
-        waited_for: Option<&'a str>,
-    ) -> StoreFuture<'a, LockResponse> {
-        self.store.lock(key, owner, ttl, waited_for)
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.extend(key, owner, ttl)
-    }
-
-    fn unlock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        end: Option<LoadEnd>,
-    ) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner, end)
-    }
-
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             tokio::time::sleep(ms(self.delete_there)).await;
             self.store.delete(key).await
         })
-    }
-
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        self.store.delete_matching(pattern)
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.store.size()
     }
 }
 

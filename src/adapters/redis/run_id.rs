@@ -17,7 +17,7 @@ use super::{
     refusal::{is_command_refusal, is_write_refusal},
     store::{context::StoreContext, options::RestartPolicy, scan::Scanner},
 };
-use crate::error::BoxError;
+use crate::{error::BoxError, l2::PatternCursor};
 
 /// The run ids of one server, or of all masters of a Cluster.
 #[derive(Default)]
@@ -92,7 +92,9 @@ impl RunIds {
         }
         // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {
-            Scanner { connection, context }.delete_matching("*", false).await?;
+            Scanner { connection, context }
+                .delete_matching("*", false, &PatternCursor::new())
+                .await?;
         }
         if let Some(current) = to_store {
             let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();

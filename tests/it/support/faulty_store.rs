@@ -1,10 +1,10 @@
 //! A store in memory whose calls arrive late, fail, or are never answered.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
-    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
-    StoredValue, testing::SharedStore,
+    Lease, LockResponse, PatternCursor, Store, StoreFuture,
+    testing::{ForwardStore, SharedStore},
 };
 use tokio::time::sleep;
 
@@ -60,35 +60,9 @@ impl FaultyStore {
     }
 }
 
-impl Store for FaultyStore {
-    fn get<'a>(&'a self, key: &'a str, with_window: bool) -> StoreFuture<'a, Option<StoredValue>> {
-        self.store.get(key, with_window)
-    }
-
-    fn get_or_lease<'a>(
-        &'a self,
-        key: &'a str,
-        request: LeaseRequest,
-    ) -> StoreFuture<'a, LeaseResponse> {
-        self.store.get_or_lease(key, request)
-    }
-
-    fn extend_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, bool> {
-        self.store.extend_lease(key, lease, lease_for)
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        result: Publication,
-    ) -> StoreFuture<'a, bool> {
-        self.store.publish(key, lease, result)
+impl ForwardStore for FaultyStore {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
     }
 
     fn acquire_write_lease<'a>(
@@ -103,16 +77,14 @@ impl Store for FaultyStore {
         (self.delete)(key).of(self.store.delete(key))
     }
 
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        (self.pattern)(pattern).of(self.store.delete_matching(pattern))
-    }
-
-    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.store.delete_if_equals(key, value)
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.store.size()
+    fn delete_matching_from<'a>(
+        &'a self,
+        pattern: &'a str,
+        sidecars_only: bool,
+        cursor: &'a PatternCursor,
+    ) -> StoreFuture<'a, ()> {
+        let delete = self.store.delete_matching_from(pattern, sidecars_only, cursor);
+        (self.pattern)(pattern).of(delete)
     }
 
     fn lock<'a>(
@@ -123,22 +95,5 @@ impl Store for FaultyStore {
         waited_for: Option<&'a str>,
     ) -> StoreFuture<'a, LockResponse> {
         (self.lock)(key).of(self.store.lock(key, owner, ttl, waited_for))
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.extend(key, owner, ttl)
-    }
-
-    fn unlock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        end: Option<LoadEnd>,
-    ) -> StoreFuture<'a, ()> {
-        self.store.unlock(key, owner, end)
-    }
-
-    fn connection_generation(&self) -> u64 {
-        self.store.connection_generation()
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod fake_sentinel;
 pub(crate) mod faulty_store;
 pub(crate) mod fleet;
 pub(crate) mod instance;
+pub(crate) mod interrupter;
 pub(crate) mod matrix;
 pub(crate) mod nats;
 pub(crate) mod process;

@@ -10,6 +10,7 @@ pub(crate) mod options;
 pub(crate) mod redis_store;
 pub(crate) mod requests;
 pub(crate) mod scan;
+mod scan_position;
 pub(crate) mod scripts;
 pub(crate) mod send;
 

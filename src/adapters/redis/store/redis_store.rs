@@ -21,13 +21,16 @@ use super::{
 use crate::{
     adapters::redis::connection::Request,
     error::BoxError,
-    l2::store::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store, StoreFuture,
-        StoredValue,
+    l2::{
+        PatternCursor,
+        store::{
+            Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store,
+            StoreFuture, StoredValue,
+        },
     },
 };
 
-/// Maximum number of keys that one script deletes. Lua passes a few thousand arguments at most,
+/// Maximum number of keys that one request deletes. Lua passes a few thousand arguments at most,
 /// and each key has three names in Redis.
 const MAX_DELETE: usize = 1_000;
 
@@ -119,6 +122,11 @@ impl RedisStore {
         script.call([&context.keys.of(key)].into_iter(), context.index_keys(), bytes)
     }
 
+    /// The number of keys that one request deletes. The keys of a Cluster are on different nodes.
+    fn max_delete(&self) -> usize {
+        if self.sender.context.endpoint.is_cluster() { 1 } else { MAX_DELETE }
+    }
+
     /// Starts the call of a script about the lock of a key.
     fn lock_call(&self, script: &Script, key: &str, owner: &str) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
@@ -207,9 +215,7 @@ impl Store for RedisStore {
     fn delete_all<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let context = &self.sender.context;
-            // The keys of a Cluster are on different nodes.
-            let max = if context.endpoint.is_cluster() { 1 } else { MAX_DELETE };
-            for keys in keys.chunks(max) {
+            for keys in keys.chunks(self.max_delete()) {
                 let requests = keys.iter().map(|key| DeleteRequest(context.keys.of(key)));
                 let requests: Vec<_> = requests.collect();
                 let batch: Vec<_> = requests.iter().collect();
@@ -220,26 +226,38 @@ impl Store for RedisStore {
     }
 
     fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+        Box::pin(
+            async move { self.delete_matching_from(pattern, false, &PatternCursor::new()).await },
+        )
+    }
+
+    fn delete_matching_from<'a>(
+        &'a self,
+        pattern: &'a str,
+        sidecars_only: bool,
+        cursor: &'a PatternCursor,
+    ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let RequestSender { context, handle } = &*self.sender;
             let (connection, _) = &handle.get(context, 0).await?;
-            let deleted = Scanner { connection, context }.delete_matching(pattern, false).await;
+            let scanner = Scanner { connection, context };
+            let deleted = scanner.delete_matching(pattern, sidecars_only, cursor).await;
             deleted.inspect_err(|_| handle.report_failure())
         })
     }
 
-    fn delete_sidecars<'a>(&'a self, name: &'a str, is_pattern: bool) -> StoreFuture<'a, ()> {
+    fn delete_sidecars<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let RequestSender { context, handle } = &*self.sender;
-            if !is_pattern {
-                let Keys { lease, copy, .. } = context.keys.of(name);
-                let mut delete = redis::cmd(context.options.delete_strategy.command());
-                delete.arg(lease).arg(copy);
-                return self.sender.send(Request::Command(delete)).await;
+            let context = &self.sender.context;
+            let command = context.options.delete_strategy.command();
+            for keys in keys.chunks(self.max_delete()) {
+                let mut delete = redis::cmd(command);
+                for Keys { lease, copy, .. } in keys.iter().map(|key| context.keys.of(key)) {
+                    delete.arg(lease).arg(copy);
+                }
+                self.sender.send::<()>(Request::Command(delete)).await?;
             }
-            let (connection, _) = &handle.get(context, 0).await?;
-            let deleted = Scanner { connection, context }.delete_matching(name, true).await;
-            deleted.inspect_err(|_| handle.report_failure())
+            Ok(())
         })
     }
 

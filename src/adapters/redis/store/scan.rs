@@ -11,21 +11,25 @@
 //!
 //! Redis is asked for the names that begin with the literal part of a pattern, and the matcher of
 //! L1 decides among them. So a pattern means the same in L1, in the index and on every server.
+//!
+//! A delete that ends early continues at its [position](super::scan_position).
 
 use redis::{Cmd, RedisResult, Value};
 
 use super::{
     context::StoreContext,
     keyspace::{Kind, LEASE_SETS},
+    scan_position::Positions,
     scripts::index::{COUNT_EXISTING, DELETE_INDEXED},
 };
 use crate::adapters::redis::{
     cluster::SlotMap,
     connection::{Connection, Node, Request, decode, info_field},
 };
-use crate::{error::BoxError, glob::Pattern};
+use crate::{error::BoxError, glob::Pattern, l2::PatternCursor};
 
-/// Maximum number of times that a Cluster is scanned while its slots are being moved.
+/// Maximum number of times that a Cluster is scanned while its slots are being moved, and that the
+/// sets of keys with a lease are scanned while some of them expire.
 const MAX_ROUNDS: usize = 8;
 
 /// Scans the names of one store.
@@ -45,44 +49,61 @@ enum Source<'a> {
     Leases(&'a str),
 }
 
+/// The start of a scan.
+const START: &str = "0";
+
 impl Scanner<'_> {
-    /// Deletes all values that match a glob, with their sidecars; or the sidecars only.
+    /// Deletes all values that match a glob, with their sidecars; or the sidecars only. Continues
+    /// at the position of the cursor, if it is one of this scan.
     pub(crate) async fn delete_matching(
         &self,
         glob: &str,
         sidecars_only: bool,
+        cursor: &PatternCursor,
     ) -> Result<(), BoxError> {
         let pattern = Pattern::new(glob);
         let keys = &self.context.keys;
-        let begin = literal_start(glob);
         let with_index = self.has_complete_index().await;
         let mut slots = SlotMap::read(self.connection).await?;
+        let mut positions = Positions::new(self.connection, cursor).await;
         let mut was_moving = false;
+        let value_glob = keys.glob(literal_start(glob)) + "*";
+        let globs = [
+            (Kind::Lease, keys.glob("__lease:*")),
+            (Kind::Value, value_glob),
+            (Kind::Copy, keys.glob("__copy:*")),
+        ];
         for _ in 0..MAX_ROUNDS {
-            // mutant one-walk: s/] {/].into_iter().rev() {/
-            for kind in [Kind::Lease, Kind::Value, Kind::Copy] {
-                if sidecars_only && kind == Kind::Value {
-                    continue;
-                }
-                if with_index && kind == Kind::Lease {
-                    for number in 0..LEASE_SETS {
-                        let set = format!("{}{number}", keys.lease_sets);
-                        self.delete_from(Source::Leases(&set), kind, &pattern).await?;
-                    }
-                    continue;
-                }
-                let (set, glob) = match kind {
-                    Kind::Lease => ("", keys.glob("__lease:*")),
-                    Kind::Value => (&*keys.index, keys.glob(begin) + "*"),
-                    Kind::Copy => (&*keys.sidecars, keys.glob("__copy:*")),
-                };
+            // mutant one-walk: s/globs.iter()/globs.iter().rev()/
+            let kinds = globs.iter().filter(|(kind, _)| !sidecars_only || *kind != Kind::Value);
+            let mut walk = Vec::new();
+            for (kind, glob) in kinds {
                 if with_index {
-                    self.delete_from(Source::Names(set), kind, &pattern).await?;
-                    continue;
+                    let source = match kind {
+                        Kind::Lease => None,
+                        Kind::Value => Some(Source::Names(&keys.index)),
+                        Kind::Copy => Some(Source::Names(&keys.sidecars)),
+                    };
+                    walk.push((*kind, source));
+                } else {
+                    let nodes = slots.nodes().into_iter();
+                    walk.extend(nodes.map(|node| (*kind, Some(Source::Node(node, glob)))));
                 }
-                for node in slots.nodes() {
-                    self.delete_from(Source::Node(node, &glob), kind, &pattern).await?;
+            }
+            let scan = format!("{glob} {sidecars_only} {with_index} {slots:?}");
+            let (first, mut from) = positions.begin(&scan, walk.len());
+            for (number, (kind, source)) in walk.into_iter().enumerate().skip(first) {
+                let save = |next: Option<&str>| match next {
+                    Some(next) => positions.save(number, next),
+                    None => positions.save(number + 1, START),
+                };
+                if let Some(source) = source {
+                    self.delete_from(source, kind, &pattern, from, save).await?;
+                } else {
+                    self.delete_leases(&pattern).await?;
+                    save(None);
                 }
+                from = START.to_owned();
             }
             let later = SlotMap::read(self.connection).await?;
             // A key that moved from a node before its scan to one after its scan was missed. It
@@ -94,6 +115,39 @@ impl Scanner<'_> {
             slots = later;
         }
         Err("slots of the Redis Cluster kept moving during a delete by pattern".into())
+    }
+
+    /// Deletes the leases that match, of the keys in the sets of keys with a lease.
+    ///
+    /// A load that adopts a lease adds its key to the set of the present 16 seconds, which may have
+    /// been scanned already, and the older set with the key may expire before it is scanned. So
+    /// the sets are scanned again unless none of them can have expired meanwhile.
+    async fn delete_leases(&self, pattern: &Pattern) -> Result<(), BoxError> {
+        let start = &self.context.keys.lease_sets;
+        let sets: Vec<String> = (0..LEASE_SETS).map(|number| format!("{start}{number}")).collect();
+        let now = async || -> RedisResult<i64> {
+            let (seconds, micros): (i64, i64) = self.connection.run(&redis::cmd("TIME")).await?;
+            Ok(seconds * 1_000 + micros / 1_000)
+        };
+        for _ in 0..MAX_ROUNDS {
+            let begun = now().await?;
+            let mut remaining = redis::pipe();
+            for set in &sets {
+                remaining.cmd("PTTL").arg(set);
+            }
+            let remaining = self.connection.send(&Request::Pipeline(remaining)).await?;
+            let remaining: Vec<i64> = decode(remaining)?;
+            for set in &sets {
+                let (set, from) = (Source::Leases(set), START.to_owned());
+                self.delete_from(set, Kind::Lease, pattern, from, |_| ()).await?;
+            }
+            let took = now().await? - begun;
+            // mutant lease-set-expires: if true
+            if remaining.into_iter().filter(|rest| *rest >= 0).all(|rest| took < rest) {
+                return Ok(());
+            }
+        }
+        Err("sets of keys with a lease kept expiring during a delete by pattern".into())
     }
 
     /// Counts the values.
@@ -135,12 +189,15 @@ impl Scanner<'_> {
         (!is_bounded || policy == "noeviction") && types.iter().enumerate().all(is_type)
     }
 
-    /// Deletes the keys of one kind that a source names and a pattern matches.
+    /// Deletes the keys of one kind that a source names and a pattern matches. After each step,
+    /// saves from where the next one continues.
     async fn delete_from(
         &self,
         source: Source<'_>,
         kind: Kind,
         pattern: &Pattern,
+        from: String,
+        save: impl Fn(Option<&str>),
     ) -> RedisResult<()> {
         let StoreContext { keys, options, .. } = self.context;
         let command = options.delete_strategy.command();
@@ -154,7 +211,7 @@ impl Scanner<'_> {
                 keys.parse(name).is_some_and(|(it, key)| it == kind && pattern.matches(key))
             }
         };
-        let mut cursor = Some("0".to_owned());
+        let mut cursor = Some(from);
         while let Some(mut members) = self.step(source, &mut cursor).await? {
             members.retain(is_match);
             for members in members.chunks(options.batch_size.max(1)) {
@@ -173,6 +230,7 @@ impl Scanner<'_> {
                 call.arg(command).arg(forget).arg(members.len()).arg(members);
                 decode::<()>(self.connection.send(&Request::Script(&DELETE_INDEXED, call)).await?)?;
             }
+            save(cursor.as_deref());
         }
         Ok(())
     }
