@@ -34,6 +34,7 @@ mod lock;
 mod logs;
 mod manifest;
 mod model;
+mod nats_cluster;
 mod nats_floods;
 mod nats_refusals;
 mod options;

@@ -141,6 +141,7 @@ impl Connection {
     pub(crate) async fn publish(&self, subject: &str, message: Vec<u8>) -> Result<(), BoxError> {
         let after = self.liveness.denials.count();
         let _reader = self.echo.reader(&self.client()?, &self.replies, subject).await?;
+        // mutant nats-echo: => self.send(subject, message).await?; self.barrier().await
         self.request_after(after, subject, message).await.map(drop)
     }
 
@@ -188,8 +189,12 @@ fn broken() -> BoxError {
     "the connection to NATS broke".into()
 }
 
+/// How many bytes per heartbeat are a flood, which holds up the reply of a server that works.
+const FLOOD: u64 = 1 << 20;
+
 /// Delivers replies, and sends a heartbeat when none has come back for one interval. Returns when a
-/// heartbeat stays unanswered for one and a half intervals, or the connection has ended.
+/// heartbeat stays unanswered for one and a half intervals without a flood, or the connection has
+/// ended.
 async fn watch(
     client: &Client,
     mut subscriber: Subscriber,
@@ -197,25 +202,30 @@ async fn watch(
     liveness: &Liveness,
     heartbeat: Duration,
 ) {
-    let mut is_unanswered = false;
+    let statistics = client.statistics();
+    let received = || statistics.in_bytes.load(Ordering::Relaxed);
+    // The bytes received when the last heartbeat was sent, until it is answered.
+    let mut unanswered = None;
     let mut next = Instant::now() + heartbeat;
     loop {
         tokio::select! {
             biased;
             message = subscriber.next() => match message {
                 Some(message) => if replies.deliver(message) {
-                    is_unanswered = false;
+                    unanswered = None;
                     next = Instant::now() + heartbeat;
                 },
                 None => return,
             },
             () = liveness.ended() => {}
             () = sleep_until(next) => {
-                if is_unanswered {
-                    return;
-                }
                 next = Instant::now() + heartbeat.mul_f32(1.5);
-                is_unanswered = true;
+                if let Some(before) = unanswered.replace(received()) {
+                    if received() - before < FLOOD {
+                        return;
+                    }
+                    continue;
+                }
                 // While the command queue of the client is full, this waits; no reply comes either.
                 let subject = replies.subject(&ReplyInbox::HEARTBEAT);
                 let publish = client.publish(subject, Vec::new().into());

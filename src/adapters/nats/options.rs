@@ -96,7 +96,8 @@ option_group! {
         /// The time limit for the server to confirm a message. Default: 5 s.
         pub confirm_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
         /// The interval of heartbeats, which are messages to ourselves. A heartbeat that is not
-        /// back within one and a half intervals ends the connection. Default: 1 s.
+        /// back within one and a half intervals ends the connection, unless at least 1 MiB of
+        /// other messages has arrived meanwhile. Default: 1 s.
         pub heartbeat: Duration as "humantime_serde" = Duration::from_secs(1),
     }
 }

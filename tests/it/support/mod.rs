@@ -11,6 +11,7 @@ pub(crate) mod instance;
 pub(crate) mod interrupter;
 pub(crate) mod matrix;
 pub(crate) mod nats;
+pub(crate) mod nats_cluster;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbit_place;

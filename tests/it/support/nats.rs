@@ -31,6 +31,8 @@ enum Kind {
     Tls,
     /// JetStream, and what a file says.
     Configured,
+    /// What a file says, without JetStream.
+    Clustered,
 }
 
 impl NatsServer {
@@ -51,6 +53,11 @@ impl NatsServer {
     /// With JetStream and this configuration.
     pub(crate) fn configured(config: &str) -> Self {
         Self::start_in(Kind::Configured, Some(config))
+    }
+
+    /// A server of a cluster, without JetStream.
+    pub(crate) fn clustered(config: &str) -> Self {
+        Self::start_in(Kind::Clustered, Some(config))
     }
 
     fn start_with(kind: Kind) -> Self {
@@ -131,8 +138,8 @@ impl NatsServer {
         stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n")?;
         let mut lines = BufReader::new(stream).lines();
         let info = lines.next().transpose()?.unwrap_or_default();
-        if self.kind == Kind::Configured {
-            return Ok(info.contains("\"jetstream\":true"));
+        if matches!(self.kind, Kind::Configured | Kind::Clustered) {
+            return Ok(info.contains("\"jetstream\":true") == (self.kind == Kind::Configured));
         }
         if self.kind == Kind::Tls {
             return Ok(info.contains("\"tls_required\":true"));
@@ -145,10 +152,10 @@ impl NatsServer {
 fn spawn(port: u16, dir: &TempDir, kind: Kind) -> Process {
     let mut command = Command::new("nats-server");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-    if kind != Kind::Plain {
+    if !matches!(kind, Kind::Plain | Kind::Clustered) {
         command.args(["-js", "-sd"]).arg(dir.path());
     }
-    if kind == Kind::Configured {
+    if matches!(kind, Kind::Configured | Kind::Clustered) {
         command.arg("-c").arg(dir.path().join("server.conf"));
     }
     if kind == Kind::Tls {

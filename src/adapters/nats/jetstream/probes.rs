@@ -50,6 +50,7 @@ impl PendingProbes {
     /// Takes the number of a probe, if all messages up to this sequence number are processed.
     pub(crate) fn take_due(&self, processed: u64) -> Option<u64> {
         let mut probes = self.probes.lock();
+        // mutant jetstream-probe: s/*sequence <= processed/true/
         let due = probes.iter().position(|(_, sequence)| *sequence <= processed)?;
         probes.remove(due).map(|(number, _)| number)
     }
