@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     fleet::{FAR, Fleet, SLOTS},
+    flood::Flood,
     limits::RECOVERY,
-    servers::{broker::Broker, ms, proxy::Mode, redis::RedisServer},
+    servers::{broker::Broker, ms, nats_cluster::NatsCluster, proxy::Mode, redis::RedisServer},
 };
 use crate::history::FaultWindow;
 
@@ -21,9 +22,12 @@ pub(super) enum Fault {
     CutBus,
     CutRedis,
     RestartRedis,
+    SlowSubscriber,
+    /// Only of NATS.
+    SplitBroker,
 }
 
-pub(super) const FAULTS: [(&str, Fault); 7] = [
+pub(super) const FAULTS: [(&str, Fault); 9] = [
     ("kill-process", Fault::KillProcess),
     ("freeze-process", Fault::FreezeProcess),
     ("kill-broker", Fault::KillBroker),
@@ -31,6 +35,8 @@ pub(super) const FAULTS: [(&str, Fault); 7] = [
     ("cut-bus", Fault::CutBus),
     ("cut-redis", Fault::CutRedis),
     ("restart-redis", Fault::RestartRedis),
+    ("slow-subscriber", Fault::SlowSubscriber),
+    ("split-broker", Fault::SplitBroker),
 ];
 
 /// The time until a subscription has begun again: an attempt to connect that hangs for the 3 s of
@@ -47,6 +53,8 @@ pub(super) struct Targets<'a> {
     pub(super) fleet: &'a mut Fleet,
     pub(super) broker: &'a mut Broker,
     pub(super) redis: &'a mut RedisServer,
+    /// The servers of `SplitBroker`, to which the fleet is connected instead of the broker.
+    pub(super) cluster: Option<NatsCluster>,
 }
 
 impl Targets<'_> {
@@ -144,8 +152,37 @@ impl Targets<'_> {
                 sleep(if round == 0 { lasts } else { lasts / 4 });
                 self.redis.restart();
             }
+            Fault::SplitBroker => {
+                let from = self.fleet.now();
+                let cluster = self.cluster.as_ref().expect("a cluster");
+                cluster.split();
+                sleep(lasts);
+                cluster.heal();
+                let split = FaultWindow::new(None, from, self.fleet.now() + RESUBSCRIBE);
+                self.add_window(FaultWindow { delays_publish: true, disconnected: true, ..split });
+            }
+            Fault::SlowSubscriber => self.flood_a_slow_subscriber((round + 1) % SLOTS, lasts),
         }
         sleep(BETWEEN);
+    }
+
+    /// Publishes documents of 1 MB while one process has a fifth of a processor.
+    fn flood_a_slow_subscriber(&mut self, slot: usize, lasts: Duration) {
+        let (from, begun) = (self.fleet.now(), Instant::now());
+        let cache = self.fleet.cache().to_owned();
+        let flood = Flood::start(self.broker.kind, self.broker.port(), &cache);
+        while begun.elapsed() < lasts {
+            self.fleet.freeze(slot);
+            sleep(ms(80));
+            self.fleet.thaw(slot);
+            sleep(ms(20));
+        }
+        let published = flood.end();
+        assert!(published > 0, "the broker took no document");
+        let to = self.fleet.now();
+        let busy = FaultWindow::new(None, from, to + RESUBSCRIBE);
+        self.add_window(FaultWindow { delays_publish: true, disconnected: true, ..busy });
+        self.add_window(FaultWindow { frozen: true, ..FaultWindow::new(Some(slot), from, to) });
     }
 
     fn add_window(&mut self, window: FaultWindow) {

@@ -70,10 +70,11 @@ pub(super) const FAR: [usize; 2] = [1, 3];
 const START: u64 = 3_000;
 
 impl Fleet {
-    pub(super) fn start(config: InstanceConfig) -> Self {
-        let proxies_of = |slot| {
-            let proxies =
-                || Proxies { bus: Proxy::to(config.bus_port), redis: Proxy::to(config.redis_port) };
+    /// The slots with even numbers use the first port of the bus, the others the second.
+    pub(super) fn start(config: InstanceConfig, bus_ports: [u16; 2]) -> Self {
+        let proxies_of = |slot: usize| {
+            let bus = bus_ports[slot % 2];
+            let proxies = || Proxies { bus: Proxy::to(bus), redis: Proxy::to(config.redis_port) };
             FAR.contains(&slot).then(proxies)
         };
         let proxies = (0..SLOTS).map(proxies_of).collect();
@@ -108,6 +109,11 @@ impl Fleet {
     /// Milliseconds since the start of the history.
     pub(super) fn now(&self) -> u64 {
         (now() - self.config.start) / 1_000_000
+    }
+
+    /// The name of the cache of all instances.
+    pub(super) fn cache(&self) -> &str {
+        &self.config.cache
     }
 
     pub(super) fn dir(&self) -> &Path {

@@ -5,6 +5,7 @@
 mod confirmed_deletes;
 mod faults;
 mod fleet;
+mod flood;
 mod instance;
 mod keys;
 mod limits;
@@ -34,6 +35,7 @@ use self::{
     servers::{
         broker::{Broker, Kind},
         ms,
+        nats_cluster::NatsCluster,
         process::own_dir,
         redis::RedisServer,
     },
@@ -107,7 +109,8 @@ pub fn main(mut words: impl Iterator<Item = String>) -> ExitCode {
     let mut is_well = true;
     for bus in &args.buses {
         let mut broker = Broker::start(KINDS[*bus]);
-        for (name, fault) in &args.faults {
+        let splits = KINDS[*bus] == Kind::Nats;
+        for (name, fault) in args.faults.iter().filter(|it| splits || it.1 != Fault::SplitBroker) {
             is_well &= run(&args, *bus, &mut broker, name, *fault);
         }
     }
@@ -122,24 +125,32 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
     let (dir, names, start) = (own_dir(), Arc::new(names()), monotonic_env::now());
     let environment = MonotonicEnv::new(start, Origin::make(dir.path(), names.keys.len()), None);
     let recorder = Recorder::new(environment, names, 0);
-    let mut fleet = Fleet::start(InstanceConfig {
-        by: 0,
-        slot: 0,
-        seed: random.u64(..),
-        start,
-        dir: dir.path().to_owned(),
-        kind: bus,
-        bus_port: broker.port(),
-        redis_port: redis.port(),
-        cache: format!("{name}-{}", std::process::id()),
-        confirms: true,
-        locks: random.bool(),
-        broadcasts: random.bool(),
-    });
+    let cluster = (fault == Fault::SplitBroker).then(NatsCluster::start);
+    let bus_ports = match &cluster {
+        Some(cluster) => [cluster.one.port(), cluster.other.port()],
+        None => [broker.port(); 2],
+    };
+    let mut fleet = Fleet::start(
+        InstanceConfig {
+            by: 0,
+            slot: 0,
+            seed: random.u64(..),
+            start,
+            dir: dir.path().to_owned(),
+            kind: bus,
+            bus_port: bus_ports[0],
+            redis_port: redis.port(),
+            cache: format!("{name}-{}", std::process::id()),
+            confirms: true,
+            locks: random.bool(),
+            broadcasts: random.bool(),
+        },
+        bus_ports,
+    );
     let stalls = Stalls::watch();
     sleep(CALM);
     let begun = Instant::now();
-    let mut targets = Targets { fleet: &mut fleet, broker, redis: &mut redis };
+    let mut targets = Targets { fleet: &mut fleet, broker, redis: &mut redis, cluster };
     targets.repeat(fault, Duration::from_secs(args.seconds), &mut random);
     let (lasted, recovered_from) = (begun.elapsed(), Instant::now());
     let ended = finish(&mut fleet, recovered_from);

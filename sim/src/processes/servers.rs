@@ -12,6 +12,9 @@ mod certificate;
 #[path = "../../../tests/it/support/nats.rs"]
 #[expect(dead_code, reason = "a file of the tests")]
 pub(crate) mod nats;
+#[path = "../../../tests/it/support/nats_cluster.rs"]
+#[expect(dead_code, reason = "a file of the tests")]
+pub(crate) mod nats_cluster;
 #[path = "../../../tests/it/support/process.rs"]
 #[expect(clippy::unwrap_used, reason = "a file of the tests")]
 pub(crate) mod process;
