@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::{BusClient, EventBus},
-    codec::{Codec, round_trip::RoundTripCheck},
+    codec::{Codec, offloading::OffloadingCodec},
     error::BuildError,
     flight::{FlightTable, Limits},
     key::CacheKey,
@@ -163,8 +163,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let bus = self.bus.map(|(bus, codec)| {
             let client =
                 BusClient::new(bus, &self.options, sends_generations, TaskTracker::default());
-            let round_trip = RoundTripCheck::of_cache(self.options.name.as_deref());
-            CacheBus { client: Arc::new(client), codec, round_trip }
+            let codec = OffloadingCodec::new(codec, self.options.name.as_deref());
+            CacheBus { client: Arc::new(client), codec }
         });
         let observer = Arc::new(Observer::of_cache(self.options.name.as_deref()));
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     bus::{PendingBroadcast, Sink},
-    codec::offloading::catch_codec_panic,
     glob::Pattern,
     observe::Observer,
 };
@@ -44,9 +43,8 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         &self.observer
     }
 
-    fn unpack(&self, message: &[u8], limit: usize) -> Option<Vec<u8>> {
-        let codec = &self.bus.as_ref()?.codec;
-        catch_codec_panic(|| Ok(codec.unpack(message, limit))).ok().flatten()
+    async fn unpack(&self, message: Vec<u8>, limit: usize) -> Option<Vec<u8>> {
+        self.bus.as_ref()?.codec.unpack(message, limit).await
     }
 
     fn ticket(&self, key: &str) -> Ticket<V> {
@@ -77,10 +75,8 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern))).await;
     }
 
-    fn decode(&self, value: &[u8]) -> Option<Arc<V>> {
-        let bus = self.bus.as_ref()?;
-        let decoded = catch_codec_panic(|| bus.codec.decode(value));
-        decoded.inspect_err(|_| bus.round_trip.on_unreadable()).ok().map(Arc::new)
+    async fn decode(&self, value: Vec<u8>) -> Option<Arc<V>> {
+        self.bus.as_ref()?.codec.decode(value).await.ok().map(Arc::new)
     }
 
     fn offer(

@@ -15,6 +15,7 @@ use super::{
     state::CacheState,
 };
 use crate::{
+    codec::offloading::Plain,
     entry::{Entry, Lifetime},
     error::{Cause, Error, ErrorKind},
     flight::{LoadChain, scope},
@@ -218,7 +219,16 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // Read before the ticket is checked, so that it covers no delete after that check.
         let bus = self.bus.as_ref();
         let causal_context = bus.and_then(|bus| bus.client.causal_context(self.now()));
-        let in_l2 = value.as_ref().map(|value| (value, lifetimes.l2));
+        let will_send = !lifetimes.l2.ttl.is_zero();
+        let context = causal_context.filter(|_| will_send);
+        // One encoding serves L2 and the peers.
+        let mut plain = None;
+        if let (Some(value), Some(bus), Some(Ok(_))) = (&value, bus, &context)
+            && self.l2.is_some()
+        {
+            plain = bus.codec.encode_plain(value).await.ok();
+        }
+        let in_l2 = value.as_ref().map(|value| (value, plain.as_ref(), lifetimes.l2));
         let published =
             self.publish_l2(&mut lead.ticket, in_l2, missing_ttl, lease, has_value).await;
         let refused = published == PublishOutcome::Refused;
@@ -237,10 +247,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         lead.complete(Ok(LoadOk { value: value.clone(), from_l2: false, refused }));
         if let Some(displaced) = displaced {
             self.drop_displaced(displaced);
-            if let (Some(value), Some(bus)) = (value, bus) {
-                let encode = || bus.encode(&value);
+            if let (Some(value), Some(bus), Some(context)) = (value, bus, context) {
+                if self.l2.is_none() && context.is_ok() {
+                    plain = bus.codec.encode_plain(&value).await.ok();
+                }
+                let payload = plain.as_ref().map(|plain| plain.bytes.as_slice());
                 let lifetime = Lifetime { ttl: lifetimes.l2.ttl, ..lifetimes.l1 };
-                bus.client.broadcast_value(self, &key, lifetime, causal_context, encode);
+                bus.client.broadcast_value(self, &key, lifetime, context, payload);
             }
         }
         published
@@ -252,7 +265,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     async fn publish_l2(
         &self,
         ticket: &mut Ticket<V>,
-        value: Option<(&Arc<V>, Lifetime)>,
+        value: Option<(&Arc<V>, Option<&Plain>, Lifetime)>,
         missing_ttl: Duration,
         lease: Option<NamedLease>,
         has_value: bool,
@@ -262,7 +275,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if !ticket.seal() {
             return PublishOutcome::Refused;
         }
-        let is_removal = value.is_none_or(|(_, lifetime)| lifetime.ttl.is_zero());
+        let is_removal = value.is_none_or(|(_, _, lifetime)| lifetime.ttl.is_zero());
         let Some(lease) = lease else {
             if is_removal && has_value {
                 // A failure is reported by L2, and retried.
@@ -271,8 +284,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             return PublishOutcome::Unknown;
         };
         let published = match value.filter(|_| !is_removal) {
-            Some((value, lifetime)) => {
-                Box::pin(l2.publish(ticket.key(), &lease, value, lifetime)).await
+            Some((value, plain, lifetime)) => {
+                Box::pin(l2.publish(ticket.key(), &lease, value, plain, lifetime)).await
             }
             None => {
                 let is_cached = value.is_none() && self.options.negative_cache.enabled;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bus::BusClient,
-    codec::{Codec, offloading::catch_codec_panic, round_trip::RoundTripCheck},
+    codec::offloading::OffloadingCodec,
     entry::{Entry, Lifetime},
     error::{Cause, Error},
     l1::{Displaced, L1},
@@ -51,23 +51,7 @@ pub(super) struct CacheState<V> {
 /// The bus client of a cache, and the codec of the values that it sends and receives.
 pub(super) struct CacheBus<V> {
     pub(super) client: Arc<BusClient>,
-    pub(super) codec: Arc<dyn Codec<V>>,
-    pub(super) round_trip: RoundTripCheck,
-}
-
-impl<V: 'static> CacheBus<V> {
-    /// Encodes a value for a message; `None` if the codec fails or panics, or if peers could not
-    /// decode the value.
-    pub(super) fn encode(&self, value: &V) -> Option<Vec<u8>> {
-        let bytes = catch_codec_panic(|| self.codec.encode_plain(value)).ok()?;
-        if self.round_trip.is_due()
-            && let Err(error) = catch_codec_panic(|| self.codec.decode(&bytes).map(drop))
-        {
-            self.round_trip.on_failed::<V>(&error);
-            return None;
-        }
-        Some(bytes)
-    }
+    pub(super) codec: OffloadingCodec<V>,
 }
 
 /// Ends a cache when its last handle is dropped. Handles own it, tasks do not.

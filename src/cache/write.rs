@@ -44,10 +44,17 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // Peers bound the ttl as they bound that of a value of L2.
         let on_bus = Lifetime { ttl: in_l2.ttl, ..lifetime };
         let text: Arc<str> = Arc::from(key);
-        let broadcast = self.begin_broadcast(key, false);
         let bus = self.bus.as_ref();
-        let message = bus
-            .and_then(|bus| bus.client.set_message(&**self, &text, on_bus, || bus.encode(value)));
+        // Before anything is changed or recorded: a heavy value is encoded on another thread.
+        let plain = match bus.filter(|bus| bus.client.sends_values(on_bus.ttl)) {
+            Some(bus) => bus.codec.encode_plain(value).await.ok(),
+            None => None,
+        };
+        let broadcast = self.begin_broadcast(key, false);
+        let payload = plain.as_ref().map(|plain| plain.bytes.as_slice());
+        let (message, sent) = bus
+            .map(|bus| bus.client.set_message(&**self, &text, on_bus, payload))
+            .unwrap_or_default();
         let (mut ticket, mut l2_outcome) = (None, None);
         if let Some(l2) = &self.l2 {
             if let Err(closed) = self.remove_l1_if_open(key) {
@@ -58,7 +65,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             let invalidate = self.invalidate_l1_on_drop(key);
             // If L2 is unreachable, L1 gets the value all the same: the key is not read from L2
             // before the pending invalidation has reached it.
-            l2_outcome = Some(l2.set(&text, value, in_l2).await);
+            l2_outcome = Some(l2.set(&text, value, plain.as_ref(), in_l2).await);
             invalidate.disarm();
         }
         let entry = self.entry(key, value, lifetime);
@@ -81,6 +88,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             Some(Ok((displaced, committed))) => {
                 self.drop_displaced(displaced);
                 self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
+                if let (Some(bus), Some(sent)) = (bus, sent) {
+                    bus.client.report_value(&**self, key, sent);
+                }
                 (stored, committed)
             }
             Some(Err(closed)) => {

@@ -49,6 +49,25 @@ pub trait Codec<V>: Send + Sync + 'static {
         self.encode(value)
     }
 
+    /// Names the form of the bytes of [`encode_plain`](Self::encode_plain), with a number for its
+    /// limits. If the codecs of L2 and of the bus name the same form, the cache encodes a value once
+    /// for both. Default: `None`, a form of its own.
+    fn plain_form(&self) -> Option<(&'static str, usize)> {
+        None
+    }
+
+    /// Returns what [`encode`](Self::encode) does, from the bytes that
+    /// [`encode_plain`](Self::encode_plain) of a codec of the same [form](Self::plain_form) has
+    /// returned for the value. Default: `encode`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `encode`.
+    fn encode_from_plain(&self, value: &V, plain: &[u8]) -> Result<Vec<u8>, BoxError> {
+        let _ = plain;
+        self.encode(value)
+    }
+
     /// Returns the MessagePack of a bus message that is packed in another format, if it has at
     /// most `limit` bytes. `None` where the codec does not know the format. Default: `None`.
     fn unpack(&self, bytes: &[u8], limit: usize) -> Option<Vec<u8>> {

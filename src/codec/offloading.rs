@@ -1,5 +1,8 @@
 //! Encodes and decodes values with the user's codec: contains its panics, runs it on the blocking
 //! pool for large values, and refuses values that it would not decode again.
+//!
+//! A value that goes to L2 and to the bus is encoded once, if the two codecs have the same plain
+//! form: as [`Plain`], of which L2 makes its payload.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,6 +27,14 @@ pub(crate) struct OffloadingCodec<V> {
 /// codec was called.
 pub(crate) struct Unreadable(pub(crate) BoxError, pub(crate) Option<Vec<u8>>);
 
+/// A value as the bytes of `Codec::encode_plain`.
+#[derive(Clone)]
+pub(crate) struct Plain {
+    pub(crate) bytes: Arc<Vec<u8>>,
+    /// See `Codec::plain_form`.
+    form: Option<(&'static str, usize)>,
+}
+
 /// After one large value, this many values are encoded on the blocking pool.
 const LARGE_DECAY: u32 = 64;
 
@@ -43,8 +54,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     }
 
     async fn decode_in_place(&self, bytes: Vec<u8>) -> Result<V, Unreadable> {
-        let is_heavy =
-            catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(&bytes))).unwrap_or(false);
+        let is_heavy = self.is_heavy(&bytes);
         if !is_heavy {
             return decode(&*self.codec, bytes);
         }
@@ -60,20 +70,68 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         catch_codec_panic(|| Ok(self.codec.is_null(bytes))).unwrap_or(false)
     }
 
-    /// Encodes a value. Its size is unknown beforehand, so this method predicts it: after one
-    /// large value, the next 64 values are encoded on the blocking pool, and each small value
+    /// Encodes a value for L2, from its plain bytes if there are any and this codec can use them.
+    pub(crate) async fn encode(
+        &self,
+        value: &Arc<V>,
+        plain: Option<&Plain>,
+    ) -> Result<Vec<u8>, BoxError> {
+        let plain = plain.filter(|plain| plain.form.is_some() && plain.form == self.form());
+        let Some(plain) = plain else {
+            return self.encode_by(value, false, |codec, value| codec.encode(value)).await;
+        };
+        let bytes = Arc::clone(&plain.bytes);
+        let is_heavy = self.is_heavy(&bytes);
+        let encode = move |codec: &dyn Codec<V>, value: &V| codec.encode_from_plain(value, &bytes);
+        self.encode_by(value, is_heavy, encode).await
+    }
+
+    /// Encodes a value for a message of the bus.
+    pub(crate) async fn encode_plain(&self, value: &Arc<V>) -> Result<Plain, BoxError> {
+        let encode = |codec: &dyn Codec<V>, value: &V| codec.encode_plain(value);
+        let bytes = Arc::new(self.encode_by(value, false, encode).await?);
+        Ok(Plain { bytes, form: self.form() })
+    }
+
+    fn form(&self) -> Option<(&'static str, usize)> {
+        catch_codec_panic(|| Ok(self.codec.plain_form())).ok().flatten()
+    }
+
+    /// Returns the MessagePack of a packed message, if it has at most `limit` bytes.
+    pub(crate) async fn unpack(&self, message: Vec<u8>, limit: usize) -> Option<Vec<u8>> {
+        let is_heavy = self.is_heavy(&message);
+        let codec = Arc::clone(&self.codec);
+        let unpack = move || catch_codec_panic(|| Ok(codec.unpack(&message, limit))).ok().flatten();
+        if !is_heavy {
+            return unpack();
+        }
+        Box::pin(spawn_blocking_bounded(unpack)).await.flatten()
+    }
+
+    fn is_heavy(&self, bytes: &[u8]) -> bool {
+        catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(bytes))).unwrap_or(false)
+    }
+
+    /// Encodes a value. `is_large`: it is known to be. Else its size is unknown beforehand, so this
+    /// method predicts it: after one large value, the next 64 values are encoded on the blocking pool, and each small value
     /// counts down. The prediction lasts that long because its errors cost unequally: a small value
     /// on the blocking pool costs some microseconds, a large one in line blocks all tasks of the
     /// thread for milliseconds.
     ///
     /// Alternatives considered: the size from the weigher. Refused because the user chooses its
     /// unit, and most caches have no weigher.
-    pub(crate) async fn encode(&self, value: &Arc<V>) -> Result<Vec<u8>, BoxError> {
-        let encoded = if self.large_countdown.load(Ordering::Relaxed) == 0 {
-            encode(&*self.codec, value)
+    async fn encode_by(
+        &self,
+        value: &Arc<V>,
+        is_large: bool,
+        how: impl FnOnce(&dyn Codec<V>, &V) -> Result<Vec<u8>, BoxError> + Send + 'static,
+    ) -> Result<Vec<u8>, BoxError> {
+        let encoded = if !is_large && self.large_countdown.load(Ordering::Relaxed) == 0 {
+            encode(&*self.codec, value, how)
         } else {
             let (codec, value) = (Arc::clone(&self.codec), Arc::clone(value));
-            let encoded = Box::pin(spawn_blocking_bounded(move || encode(&*codec, &value))).await;
+            let encode = move || encode(&*codec, &value, how);
+            let encoded = Box::pin(spawn_blocking_bounded(encode)).await;
             encoded.unwrap_or_else(|| Err("the runtime is shutting down".into()))
         };
         let (bytes, is_heavy) = encoded?;
@@ -109,9 +167,13 @@ fn decode<V: 'static>(codec: &dyn Codec<V>, bytes: Vec<u8>) -> Result<V, Unreada
 }
 
 /// Encodes a value, and estimates by the cost of decoding whether encoding was costly.
-fn encode<V: 'static>(codec: &dyn Codec<V>, value: &V) -> Result<(Vec<u8>, bool), BoxError> {
+fn encode<V: 'static>(
+    codec: &dyn Codec<V>,
+    value: &V,
+    how: impl FnOnce(&dyn Codec<V>, &V) -> Result<Vec<u8>, BoxError>,
+) -> Result<(Vec<u8>, bool), BoxError> {
     catch_codec_panic(|| {
-        let bytes = codec.encode(value)?;
+        let bytes = how(codec, value)?;
         let is_heavy = codec.is_heavy_to_decode(&bytes);
         Ok((bytes, is_heavy))
     })

@@ -8,7 +8,7 @@ use super::{
     store::Publication,
     write_outcome::WriteOutcome,
 };
-use crate::{entry::Lifetime, error::BoxError};
+use crate::{codec::offloading::Plain, entry::Lifetime, error::BoxError};
 
 /// Result of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +22,16 @@ pub(crate) enum PublishOutcome {
 
 impl<V: Send + Sync + 'static> L2<V> {
     /// Publishes a loaded value under the lease of its load. If the value cannot be stored, the key
-    /// is removed under the lease.
+    /// is removed under the lease. `plain`: the value as it is sent to peers, if it is.
     pub(crate) async fn publish(
         &self,
         key: &str,
         lease: &NamedLease,
         value: &Arc<V>,
+        plain: Option<&Plain>,
         lifetime: Lifetime,
     ) -> PublishOutcome {
-        let result = match self.encode(key, value).await {
+        let result = match self.encode(key, value, plain).await {
             Ok(bytes) => value_for(bytes, lifetime),
             Err(_) => Publication::Missing { ttl: Duration::ZERO },
         };
@@ -54,6 +55,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         self: &Arc<Self>,
         key: &str,
         value: &Arc<V>,
+        plain: Option<&Plain>,
         lifetime: Lifetime,
     ) -> WriteOutcome {
         self.ensure_retry_task();
@@ -66,7 +68,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         let written = if lifetime.ttl.is_zero() {
             remove.await.map(|()| WriteOutcome::Done)
         } else {
-            match self.encode(key, value).await {
+            match self.encode(key, value, plain).await {
                 Ok(bytes) => self.lease_and_publish(key, value_for(bytes, lifetime)).await,
                 Err(refused) => remove.await.map(|()| WriteOutcome::NotStored(refused)),
             }
@@ -109,8 +111,13 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// Returns, and reports, the reason if the codec or the store refuses the value.
-    async fn encode(&self, key: &str, value: &Arc<V>) -> Result<Vec<u8>, BoxError> {
-        let encoded = self.codec.encode(value).await;
+    async fn encode(
+        &self,
+        key: &str,
+        value: &Arc<V>,
+        plain: Option<&Plain>,
+    ) -> Result<Vec<u8>, BoxError> {
+        let encoded = self.codec.encode(value, plain).await;
         let accepted =
             encoded.and_then(|bytes| self.value_rejection(bytes.len()).map_or(Ok(bytes), Err));
         accepted.inspect_err(|refused| self.report_refused(key, refused))

@@ -14,6 +14,7 @@ mod basics;
 mod blocking_offload;
 mod bus_fuzz;
 mod bus_matrix;
+mod bus_offload;
 mod cache_names;
 mod close;
 mod coalescing;

@@ -3,7 +3,10 @@
 //! They only enqueue; the publisher sends. A caller waits for it if
 //! [`confirm_deletes`](crate::EventBusOptions::confirm_deletes) is set, a reader never.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
@@ -46,6 +49,10 @@ pub(crate) struct PublishWatch {
     client: Weak<BusClient>,
     position: u64,
 }
+
+/// The bytes of a value that is sent to the peers, or why it is not.
+#[must_use]
+pub(crate) struct ValueReport(Result<usize, &'static str>);
 
 struct Invalidation<'a, S: Sink> {
     client: &'a Arc<BusClient>,
@@ -167,70 +174,85 @@ impl BusClient {
         is_on.then(|| self.session.lock().causal_context(now, true))
     }
 
-    /// Returns the message of a value that is `set`; `None` if peers get a delete instead.
+    /// Whether the message of a value with this time to live that is `set` carries the value.
+    pub(crate) fn sends_values(&self, ttl: Duration) -> bool {
+        self.options.broadcast_set && !ttl.is_zero()
+    }
+
+    /// Returns the message of a value that is `set`, to be [reported](Self::report_value) once the
+    /// value stands. No message: peers get a delete instead. `payload` is the value as the codec
+    /// encodes it for the bus; `None` if the codec cannot.
     pub(crate) fn set_message<S: Sink>(
         &self,
         sink: &S,
         key: &Arc<str>,
         lifetime: Lifetime,
-        encode: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Change> {
-        if !self.options.broadcast_set || lifetime.ttl.is_zero() {
-            return None;
+        payload: Option<&[u8]>,
+    ) -> (Option<Change>, Option<ValueReport>) {
+        if !self.sends_values(lifetime.ttl) {
+            return (None, None);
         }
         let now = sink.now();
         let context = self.session.lock().causal_context(now, false);
-        self.value_message(sink, key, lifetime, false, context, encode)
+        let (message, report) = self.value_message(key, lifetime, false, context, payload);
+        (message, Some(report))
     }
 
     /// Enqueues a loaded value for the peers. `context` is the
-    /// [causal context](Self::causal_context) from before the value was written to L1.
+    /// [causal context](Self::causal_context) from before the value was written to L1; `payload`
+    /// is as for [`set_message`](Self::set_message).
     pub(crate) fn broadcast_value<S: Sink>(
         self: &Arc<Self>,
         sink: &Arc<S>,
         key: &Arc<str>,
         lifetime: Lifetime,
-        context: Option<CausalContext>,
-        encode: impl FnOnce() -> Option<Vec<u8>>,
+        context: CausalContext,
+        payload: Option<&[u8]>,
     ) {
-        let Some(context) = context.filter(|_| !lifetime.ttl.is_zero()) else { return };
-        if let Some(message) = self.value_message(&**sink, key, lifetime, true, context, encode) {
+        let (message, report) = self.value_message(key, lifetime, true, context, payload);
+        self.report_value(&**sink, key, report);
+        if let Some(message) = message {
             self.enqueue(sink, message, InL2::Yes);
         }
     }
 
-    /// Returns the message of a value; `None`, with an event, if it is not sent.
-    fn value_message<S: Sink>(
+    /// Reports that a value is sent to the peers, or why it is not.
+    pub(crate) fn report_value<S: Sink>(&self, sink: &S, key: &str, report: ValueReport) {
+        match report.0 {
+            Ok(bytes) => {
+                sink.observer().count(Counter::ValuesSent);
+                sink.observer().emit(|| Event::SetBroadcast { key, bytes });
+            }
+            Err(reason) => self.report.value_skipped(sink, key, reason),
+        }
+    }
+
+    /// Returns the message of a value; none if it is not sent.
+    fn value_message(
         &self,
-        sink: &S,
         key: &Arc<str>,
         lifetime: Lifetime,
         prime: bool,
         context: CausalContext,
-        encode: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Change> {
+        payload: Option<&[u8]>,
+    ) -> (Option<Change>, ValueReport) {
         let limit = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX).min(MAX_VALUE);
-        let encode = || {
-            let payload = encode().ok_or("the codec cannot encode it, or not decode it again")?;
-            let bytes = strip_prefix(&payload).ok_or("the codec does not write MessagePack")?;
+        let value = || -> Result<Arc<[u8]>, _> {
+            let payload = payload.ok_or("the codec cannot encode it, or not decode it again")?;
+            let bytes = strip_prefix(payload).ok_or("the codec does not write MessagePack")?;
             let is_short = bytes.len() <= limit;
             is_short.then(|| Arc::from(bytes)).ok_or("it is longer than broadcast_set_max_bytes")
         };
-        let encoded = context.and_then(|context| Ok((context, encode()?)));
-        let (context, value): (_, Arc<[u8]>) = match encoded {
+        let (context, value) = match context.and_then(|context| Ok((context, value()?))) {
             Ok(encoded) => encoded,
-            Err(reason) => {
-                self.report.value_skipped(sink, key, reason);
-                return None;
-            }
+            Err(reason) => return (None, ValueReport(Err(reason))),
         };
-        sink.observer().count(Counter::ValuesSent);
-        sink.observer().emit(|| Event::SetBroadcast { key, bytes: value.len() });
-        let key = Arc::clone(key);
+        let (report, key) = (ValueReport(Ok(value.len())), Arc::clone(key));
         let Lifetime { ttl, stale_for } = lifetime;
         let ttl_ms = Some(millis(ttl));
         let stale_ms = Some(millis(stale_for)).filter(|window| *window > 0);
-        Some(Change::Value { key, value, ttl_ms, stale_ms, prime, context: Some(context) })
+        let context = Some(context);
+        (Some(Change::Value { key, value, ttl_ms, stale_ms, prime, context }), report)
     }
 
     /// Broadcasts an invalidation of this instance again that has reached L2 only now.

@@ -6,7 +6,10 @@ use crate::observe::Observer;
 ///
 /// The client calls the methods for one message in this order: `unpack`, `ticket` for each key of
 /// a value, `record_pending` if L2 has not got the invalidation, `adopt_generation`, then
-/// `invalidate` or `invalidate_matching`, or `decode` and `offer`.
+/// `invalidate` or `invalidate_matching`, or `decode` and `offer`. It waits for each before the
+/// next, also for a value that is decoded on another thread: so messages are applied in the order
+/// in which they were received, and a delete of this instance that comes while a value is decoded
+/// revokes the ticket of the value.
 pub(crate) trait Sink: Send + Sync + 'static {
     /// The right to write a key of L1. A delete of the key that comes later revokes it.
     type Ticket: Send;
@@ -18,7 +21,11 @@ pub(crate) trait Sink: Send + Sync + 'static {
     fn observer(&self) -> &Observer;
 
     /// Returns the MessagePack that a packed message stands for, of at most `limit` bytes.
-    fn unpack(&self, message: &[u8], limit: usize) -> Option<Vec<u8>>;
+    fn unpack(
+        &self,
+        message: Vec<u8>,
+        limit: usize,
+    ) -> impl Future<Output = Option<Vec<u8>>> + Send;
 
     fn ticket(&self, key: &str) -> Self::Ticket;
 
@@ -42,7 +49,7 @@ pub(crate) trait Sink: Send + Sync + 'static {
     fn invalidate_matching(&self, pattern: &str) -> impl Future<Output = ()> + Send;
 
     /// Decodes a value of a message; `None` if the codec cannot.
-    fn decode(&self, value: &[u8]) -> Option<Self::Value>;
+    fn decode(&self, value: Vec<u8>) -> impl Future<Output = Option<Self::Value>> + Send;
 
     /// Writes a peer's value to L1 under its ticket, with its ttl and its stale window. `prime`:
     /// the peer loaded the value, so that a load of this instance may still overwrite it; else the

@@ -20,7 +20,8 @@ use crate::{
         protocol::session::Disposition,
         transport::{Delivery, Subscribed},
         wire::{
-            envelope::{add_prefix, unwrap_body},
+            envelope::{add_prefix, is_packed, unwrap_body},
+            limits::MAX_BODY,
             message::{InL2, Message, MessageKind, Received},
         },
     },
@@ -152,7 +153,11 @@ impl BusClient {
     }
 
     async fn handle_message<S: Sink>(&self, sink: &Arc<S>, payload: &[u8]) {
-        let body = unwrap_body(payload, |message, limit| sink.unpack(message, limit));
+        let unpacked = match is_packed(payload) {
+            true => sink.unpack(payload.to_vec(), MAX_BODY).await,
+            false => None,
+        };
+        let body = unwrap_body(payload, unpacked);
         let message =
             body.as_ref().map_err(|e| *e).and_then(|body| Message::decode(body, &self.namespace));
         let message = match message {
@@ -254,7 +259,10 @@ impl BusClient {
             }
             MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
                 let payload = if value_admissible { add_prefix(value) } else { None };
-                let value = payload.and_then(|payload| sink.decode(&payload));
+                let value = match payload {
+                    Some(payload) => sink.decode(payload).await,
+                    None => None,
+                };
                 for (key, ticket) in keys.iter().zip(tickets) {
                     let kept = value.as_ref().is_some_and(|value| {
                         sink.offer(ticket, value, (*ttl_ms, *stale_ms), *prime)

@@ -8,25 +8,37 @@ use super::{
 };
 use crate::msgpack::envelope::{NIL, NULL_TEXT, PREFIX};
 
-/// Returns the MessagePack of a message. `unpack` decodes a payload that is neither `HC1M` nor bare
-/// MessagePack to at most the given number of bytes, or returns `None` if it cannot.
+/// Whether a message is neither `HC1M` nor bare MessagePack, so that a codec must unpack it.
+pub(crate) fn is_packed(payload: &[u8]) -> bool {
+    payload.len() <= MAX_PAYLOAD && plain_body(payload).is_none()
+}
+
+/// Returns the MessagePack of a message. `unpacked` is that of a message that
+/// [is packed](is_packed), of at most `MAX_BODY` bytes; `None` if it could not be unpacked.
 pub(crate) fn unwrap_body(
     payload: &[u8],
-    unpack: impl FnOnce(&[u8], usize) -> Option<Vec<u8>>,
+    unpacked: Option<Vec<u8>>,
 ) -> Result<Cow<'_, [u8]>, DecodeError> {
     if payload.len() > MAX_PAYLOAD {
         return Err(DecodeError::TooLarge);
     }
-    let body = match (payload.strip_prefix(PREFIX), payload.first()) {
-        (Some(body), _) => Cow::Borrowed(body),
-        // An old release writes no prefix. The first byte is that of a map.
-        (None, Some(0x80..=0x8f | 0xde | 0xdf)) => Cow::Borrowed(payload),
-        _ => Cow::Owned(unpack(payload, MAX_BODY).ok_or(match payload {
+    let body = match plain_body(payload) {
+        Some(body) => Cow::Borrowed(body),
+        None => Cow::Owned(unpacked.ok_or(match payload {
             [b'H', b'C', b'1', tag, ..] => DecodeError::UnknownTag(*tag),
             _ => DecodeError::NotAMap,
         })?),
     };
     if body.len() > MAX_BODY { Err(DecodeError::TooLarge) } else { Ok(body) }
+}
+
+fn plain_body(payload: &[u8]) -> Option<&[u8]> {
+    match (payload.strip_prefix(PREFIX), payload.first()) {
+        (Some(body), _) => Some(body),
+        // An old release writes no prefix. The first byte is that of a map.
+        (None, Some(0x80..=0x8f | 0xde | 0xdf)) => Some(payload),
+        _ => None,
+    }
 }
 
 /// Returns the MessagePack of a value that a codec has encoded, to be sent in a message. `None` if
@@ -61,19 +73,21 @@ mod tests {
 
     #[test]
     fn an_unknown_encoding_is_left_to_unpack() {
-        fn unpack(payload: &[u8], max: usize) -> Option<Vec<u8>> {
-            assert_eq!(max, MAX_BODY);
-            Some(vec![payload[3]])
+        for plain in [&b"HC1M\x80"[..], b"\x80"] {
+            assert!(!is_packed(plain));
+            assert_eq!(unwrap_body(plain, None).unwrap().as_ref(), b"\x80");
         }
-        assert_eq!(unwrap_body(b"HC1M\x80", unpack).unwrap().as_ref(), b"\x80");
-        assert_eq!(unwrap_body(b"\x80", unpack).unwrap().as_ref(), b"\x80");
-        assert_eq!(unwrap_body(b"HC1J{}", unpack).unwrap().as_ref(), b"J");
-        assert_eq!(unwrap_body(b"{ \"id\"", unpack).unwrap().as_ref(), b"i");
-        assert_eq!(unwrap_body(b"HC1G", |_, _| None), Err(DecodeError::UnknownTag(b'G')));
-        assert_eq!(unwrap_body(b"HC1", |_, _| None), Err(DecodeError::NotAMap));
-        assert_eq!(
-            unwrap_body(b"HC1G", |_, max| Some(vec![0; max + 1])),
-            Err(DecodeError::TooLarge)
-        );
+        for (packed, error) in [
+            (&b"HC1J{}"[..], DecodeError::UnknownTag(b'J')),
+            (b"HC1G", DecodeError::UnknownTag(b'G')),
+            (b"{ \"id\"", DecodeError::NotAMap),
+            (b"HC1", DecodeError::NotAMap),
+        ] {
+            assert!(is_packed(packed));
+            assert_eq!(unwrap_body(packed, Some(vec![7])).unwrap().as_ref(), b"\x07");
+            assert_eq!(unwrap_body(packed, None), Err(error));
+        }
+        let too_large = Some(vec![0; MAX_BODY + 1]);
+        assert_eq!(unwrap_body(b"HC1G", too_large), Err(DecodeError::TooLarge));
     }
 }

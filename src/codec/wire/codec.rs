@@ -15,7 +15,7 @@ use super::{
 use crate::codec::contract::Codec;
 use crate::error::BoxError;
 use crate::msgpack::{
-    envelope::{NIL, NULL_TEXT},
+    envelope::{NIL, NULL_TEXT, PREFIX},
     reader::{Reader, Token, validate},
 };
 
@@ -156,31 +156,43 @@ impl WireCodec {
         &self,
         value: &V,
     ) -> Result<Serialized, BoxError> {
-        let mut encoding = WireEncoding::MessagePack;
-        let prefix = encoding.prefix().len();
-        let mut bytes = write(encoding.prefix(), value, self.limits.nesting)?;
-        let packed = bytes.get(prefix..).unwrap_or_default();
+        let bytes = write(PREFIX, value, self.limits.nesting)?;
+        let packed = bytes.get(PREFIX.len()..).unwrap_or_default();
         if packed == NIL {
-            bytes.truncate(prefix);
-            bytes.extend(NULL_TEXT);
-        } else if self.json || packed == NULL_TEXT {
-            // A value that is this very text must not be read as null.
-            if has_non_finite(packed) {
-                return Err("JSON has no infinity and no NaN: write MessagePack".into());
-            }
-            encoding = WireEncoding::Json;
-            bytes = encoding.prefix().to_vec();
-            serde_json::to_writer(&mut bytes, value)?;
+            return self.pack([&PREFIX[..], NULL_TEXT].concat());
         }
-        let original_bytes = bytes.len() - prefix;
+        // A value that is the text of a null must not be read as null.
+        if !self.json && packed != NULL_TEXT {
+            return self.pack(bytes);
+        }
+        if has_non_finite(packed) {
+            return Err("JSON has no infinity and no NaN: write MessagePack".into());
+        }
+        let encoding = WireEncoding::Json;
+        let mut bytes = encoding.prefix().to_vec();
+        serde_json::to_writer(&mut bytes, value)?;
+        self.finish(encoding, bytes.len() - encoding.prefix().len(), bytes, 0.0)
+    }
+
+    /// Compresses MessagePack with its prefix, if it is long enough.
+    fn pack(&self, bytes: Vec<u8>) -> Result<Serialized, BoxError> {
+        let packed = bytes.get(PREFIX.len()..).unwrap_or_default();
+        let length = packed.len();
+        check_len(length, self.limits.unpacked)?;
+        match self.thresholds.compress(packed)? {
+            Some((encoding, bytes, ratio)) => self.finish(encoding, length, bytes, ratio),
+            None => self.finish(WireEncoding::MessagePack, length, bytes, 0.0),
+        }
+    }
+
+    fn finish(
+        &self,
+        encoding: WireEncoding,
+        original_bytes: usize,
+        bytes: Vec<u8>,
+        ratio: f64,
+    ) -> Result<Serialized, BoxError> {
         check_len(original_bytes, self.limits.unpacked)?;
-        let mut ratio = 0.0;
-        let packed = bytes.get(prefix..).unwrap_or_default();
-        if encoding == WireEncoding::MessagePack
-            && let Some(smaller) = self.thresholds.compress(packed)?
-        {
-            (encoding, bytes, ratio) = smaller;
-        }
         check_len(bytes.len(), self.limits.stored)?;
         Ok(Serialized {
             encoding,
@@ -255,6 +267,18 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for WireCodec {
     fn encode_plain(&self, value: &V) -> Result<Vec<u8>, BoxError> {
         let plain = Self { thresholds: Thresholds::NEVER, json: false, ..*self };
         Ok(plain.serialize_with_stats(value)?.bytes)
+    }
+
+    fn plain_form(&self) -> Option<(&'static str, usize)> {
+        Some(("HC1M", self.limits.nesting))
+    }
+
+    fn encode_from_plain(&self, value: &V, plain: &[u8]) -> Result<Vec<u8>, BoxError> {
+        // JSON for a value that is the text of a null.
+        if self.json || !plain.starts_with(PREFIX) {
+            return self.encode(value);
+        }
+        Ok(self.pack(plain.to_vec())?.bytes)
     }
 
     /// Unpacks compressed messages and JSON.

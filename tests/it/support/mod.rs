@@ -128,7 +128,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn of(cache: &Cache) -> Self {
+    pub(crate) fn of<V: Send + Sync + 'static>(cache: &LazyLayersCache<String, V>) -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&lines);
         let subscription = cache.on(move |event| log.lock().unwrap().push(line(event)));
