@@ -9,7 +9,10 @@ use lazy_layers_cache::{
 use redis::Connection;
 use tokio::time::sleep;
 
-use crate::support::{REFRESH, ms, redis::RedisServer};
+use crate::support::{
+    REFRESH, ms,
+    redis::{RedisServer, field},
+};
 
 type Cache = LazyLayersCache<String, u32>;
 
@@ -323,5 +326,35 @@ async fn a_redis_that_takes_no_writes_is_still_read() {
         // Misses between the hits, whose leases the server refuses.
         assert_eq!(load(&reader, &format!("missing {number}"), 3).await, (3, Source::Loader));
         assert_eq!(load(&reader, &number.to_string(), 99).await, (number, Source::L2));
+    }
+}
+
+/// The bytes that the server has sent.
+fn sent(server: &RedisServer) -> u64 {
+    let stats = server.info("stats");
+    field(&stats, "total_net_output_bytes").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_read_without_a_load_does_not_fetch_the_copy_of_an_expired_value() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).build().unwrap();
+    let mut redis = server.connect();
+    for is_removed in [false, true] {
+        let lease = store.acquire_write_lease("k", ms(5_000)).await.unwrap().unwrap();
+        let ttl = if is_removed { ms(60_000) } else { ms(50) };
+        let value = Publication::Value { value: vec![1; 300_000], ttl, stale_for: ms(60_000) };
+        assert!(store.publish("k", &lease, value).await.unwrap());
+        if is_removed {
+            redis::cmd("DEL").arg("cache:k").exec(&mut redis).unwrap();
+        } else {
+            sleep(ms(60)).await;
+        }
+        let before = sent(&server);
+        assert_eq!(store.get("k", true).await.unwrap(), None);
+        let bytes = sent(&server) - before;
+        assert!(bytes < 50_000, "{bytes} bytes for a value that is gone");
+        let is_kept: bool = redis::cmd("EXISTS").arg(COPY).query(&mut redis).unwrap();
+        assert_eq!(is_kept, !is_removed, "the copy of a value that went before its time goes");
     }
 }

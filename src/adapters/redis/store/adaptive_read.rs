@@ -122,7 +122,10 @@ impl AdaptiveRead {
         let later: i64 = later_ttl.map_or(Ok(ttl), |later| self.sender.decode(later))?;
         let head = head.zip(time).and_then(|(head, time)| CopyHead::decode(&head, &time));
         if value.is_empty() || value.len() > context.options.max_payload_bytes {
-            return Ok(if head.is_some() { PlainRead::Undecided } else { PlainRead::Missing });
+            // The copy of a value that expired may stay.
+            let is_of_expired = |head: &CopyHead| value.is_empty() && head.has_expired();
+            let may_stay = head.as_ref().is_none_or(is_of_expired);
+            return Ok(if may_stay { PlainRead::Missing } else { PlainRead::Undecided });
         }
         // mutant replaced-during-read: if false
         if later > ttl || ttl.abs_diff(later) > MAX_EXPIRY_DIFFERENCE {

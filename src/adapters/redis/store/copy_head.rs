@@ -35,6 +35,11 @@ impl CopyHead {
         })
     }
 
+    /// Whether the value of the copy has expired.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expires_in <= 0
+    }
+
     /// Whether the copy belongs to a value of this length and remaining milliseconds.
     pub(crate) fn is_of(&self, value_len: usize, ttl: i64) -> bool {
         self.value_len == value_len && self.expires_in.abs_diff(ttl) <= MAX_EXPIRY_DIFFERENCE

@@ -24,6 +24,14 @@ local function milliseconds(time) return time[1] * 1000 + math.floor(time[2] / 1
     };
 }
 
+/// Compares `head`, that of a copy, with the `expiry` and the `size` of a value.
+macro_rules! is_copy_of {
+    () => {
+        "type(head) == 'string' and size == tonumber(string.sub(head, 27, 36))
+  and math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) <= 2"
+    };
+}
+
 scripts! {
     /// Reads values, and takes a lease for each key that has to be loaded.
     ///
@@ -43,7 +51,7 @@ scripts! {
     /// | 1 | a lease is taken whatever there is (a refresh) |
     /// | 2 | the window of a value, and a copy, are read |
     /// | 4 | a negative entry is an answer |
-    /// | 8 | no lease is taken |
+    /// | 8 | no lease is taken, and no copy is read |
     ///
     /// | reply, 4 items a value | content |
     /// | --- | --- |
@@ -77,9 +85,8 @@ if count == 1 and flags % 2 == 0 then
     local head = try('GETRANGE', KEYS[3], 0, 35)
     if head == '' then return {first, ttl, false, 0} end
     local time = call('TIME')
-    local expiry = time[1] * 1000 + math.floor(time[2] / 1000) + ttl
-    if type(head) == 'string' and math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) <= 2
-      and #first == tonumber(string.sub(head, 27, 36)) then
+    local expiry, size = time[1] * 1000 + math.floor(time[2] / 1000) + ttl, #first
+    if ", is_copy_of!(), " then
       return {first, ttl, false, tonumber(string.sub(head, 15, 26))}
     end
   end
@@ -119,27 +126,30 @@ local function take_lease(name, lease, token)
 end
 local function read_head(copy)
   local head = try('GETRANGE', copy, 0, 35)
-  if type(head) ~= 'string' or string.sub(head, 1, 1) ~= '1' then return end
-  return tonumber(string.sub(head, 2, 14)), tonumber(string.sub(head, 15, 26)),
-    tonumber(string.sub(head, 27, 36))
+  return type(head) == 'string' and string.sub(head, 1, 1) == '1' and head
 end
 local function read_window(copy, ttl, size)
-  local expiry, window, length = read_head(copy)
-  if not expiry then return 0 end
-  local difference = math.abs(milliseconds(call('TIME')) + ttl - expiry)
-  if difference <= 2 and size == length then return window end
+  local head = read_head(copy)
+  if not head then return 0 end
+  local expiry = milliseconds(call('TIME')) + ttl
+  if ", is_copy_of!(), " then return tonumber(string.sub(head, 15, 26)) end
   -- The clock of a script may stand still, or not: only a great difference is of another value.
-  if difference > 1000 or size ~= length then try('DEL', copy) end
+  if size ~= tonumber(string.sub(head, 27, 36))
+    or math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) > 1000 then
+    try('DEL', copy)
+  end
   return 0
 end
-local function read_copy(copy)
-  local expiry = read_head(copy)
+local function read_copy(copy, is_read)
+  local head = read_head(copy)
+  local expiry = head and tonumber(string.sub(head, 2, 14))
   if not expiry then return false, -2 end
   read_time()
   if now < expiry - 2 then
     try('DEL', copy)
     return false, -2
   end
+  if not is_read then return false, -2 end
   local bytes = try('GETRANGE', copy, 36, 36 + max_bytes)
   if type(bytes) ~= 'string' or #bytes > max_bytes then return false, -2 end
   room = room - #bytes
@@ -189,7 +199,7 @@ for i = 1, count do
         ttl = call('PTTL', lease)
       else
         if not value and with_copy and ttl == MISSING then
-          window, ttl = read_copy(KEYS[2 * count + i])
+          window, ttl = read_copy(KEYS[2 * count + i], flags < 8)
         end
         token = flags >= 8 and '' or take_lease(KEYS[i], lease, old ~= '0' and old)
       end
