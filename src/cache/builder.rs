@@ -86,6 +86,9 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
 
     /// Adds L2, the store that instances share, and the codec of its values. Default: none.
     ///
+    /// Caches with different [names](Self::name) may share a `RedisStore`. Caches without a name
+    /// would share its keys too.
+    ///
     /// `build` does not connect. While L2 does not answer, the cache works without it.
     pub fn l2(mut self, store: impl Store, codec: impl Codec<V>) -> Self {
         self.l2 = Some((Arc::new(store), Arc::new(codec)));

@@ -1,8 +1,9 @@
 //! What each makes of the other's events where they are not alike: numbers, beacons, ids, echoes.
 
+use lazy_layers_cache::{RedisTransport, WireCodec};
 use serde_json::json;
 
-use crate::support::{Pair, eventually};
+use crate::support::{Cache, Pair, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_rust_says_is_harmless_to_javascript() {
@@ -72,4 +73,42 @@ async fn a_value_of_javascript_that_may_be_older_than_a_delete_is_only_a_delete(
     pair.javascript.ask("peer.prime('k', 'old')");
     eventually("it is deleted", || pair.rust.get_l1("k").is_none()).await;
     assert_eq!(*pair.rust.get("k").await.unwrap(), json!("new"), "from Redis");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_the_name_of_a_cache() {
+    let mut pair = Pair::start().await;
+    // Another cache on the channel, which takes only messages with its name.
+    let named = Cache::builder()
+        .name("users")
+        .event_bus(RedisTransport::at(pair.server.url()).build().unwrap(), WireCodec::new())
+        .build()
+        .unwrap();
+    named.ready().await.unwrap();
+    for (namespace, [in_named, in_unnamed]) in [
+        ("", [true, false]),
+        ("namespace: 'test'", [true, false]),
+        ("namespace: 'users'", [false, true]),
+        ("namespace: 'others'", [true, true]),
+    ] {
+        named.set("k", json!(1)).await.unwrap();
+        pair.rust.set("k", json!(1)).await.unwrap();
+        pair.javascript.ask(&format!("peer.publish({{ type: 'del', keys: ['k'], {namespace} }})"));
+        // Each cache receives this one after the other.
+        for name in ["test", "users"] {
+            let mark = format!("{{ type: 'del', keys: ['mark'], namespace: '{name}' }}");
+            let cache = if name == "test" { &pair.rust } else { &named };
+            let before = cache.stats().events_received;
+            pair.javascript.ask(&format!("peer.publish({mark})"));
+            eventually("the mark is received", || cache.stats().events_received > before).await;
+        }
+        let kept = |cache: &Cache| cache.get_l1("k").is_some();
+        let expected = (in_named, in_unnamed);
+        eventually(namespace, || (kept(&named), kept(&pair.rust)) == expected).await;
+    }
+    // JavaScript is told the name.
+    named.delete("q").await.unwrap();
+    let question = "peer.heard.some((event) => event.namespace === 'users')";
+    eventually("a namespace", || pair.javascript.is(question)).await;
+    assert_eq!((named.stats().bus_gaps, pair.rust.stats().bus_gaps), (0, 0));
 }
