@@ -12,11 +12,11 @@ use async_nats::{
 };
 use lazy_layers_cache::{
     BoxError, Delivery, JetStreamOptions, JetStreamTransport, MessageRefused, NatsConnection,
-    NatsOptions, NatsTransport, TlsOptions, Transport,
+    NatsOptions, NatsTransport, TlsOptions, Transport, WireCodec,
 };
 
 use crate::support::{
-    ms,
+    Cache, ms,
     nats::NatsServer,
     transports::{expected, next, publish, retry, take},
 };
@@ -32,6 +32,7 @@ authorization { users = [
     { user: unaware, password: pw,
       permissions: { subscribe: { deny: "cache.invalidations.beacons" } } }
     { user: unanswered, password: pw, permissions: { publish: { deny: "_INBOX.>" } } }
+    { user: unmanaged, password: pw, permissions: { publish: { deny: "$JS.API.>" } } }
     { user: inboxless, password: pw, permissions: { subscribe: { deny: "_INBOX.>" } } }
 ] }
 "#;
@@ -145,6 +146,18 @@ async fn a_subscription_without_permission_is_an_error() {
     assert!(!is_refused(&error), "{error}");
     let error = jetstream(server.url_of("unaware"), "a").subscribe().await.err().unwrap();
     assert!(error.to_string().contains("cache.invalidations.beacons"), "{error}");
+    let error = jetstream(server.url_of("unmanaged"), "a").subscribe().await.err().unwrap();
+    assert!(error.to_string().contains("$JS.API."), "{error}");
+}
+
+#[tokio::test]
+async fn a_subscription_beyond_the_servers_number_is_an_error() {
+    let server = NatsServer::configured("max_subscriptions: 3");
+    for _ in 0..5 {
+        let transport = core(server.url());
+        transport.publish(b"message").await.unwrap();
+        transport.subscribe().await.err().expect("it would receive no probes");
+    }
 }
 
 #[tokio::test]
@@ -238,4 +251,42 @@ async fn a_named_certificate_requires_tls() {
     let connection = connection(plain.url()).connect_timeout(ms(500)).tls(trusting);
     let transport = NatsTransport::new(NatsOptions::default().connection(connection)).unwrap();
     transport.ping().await.unwrap_err();
+}
+
+/// Thousands of deletes wait while the server pauses, and are too large for one message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletes_that_are_too_large_together_reach_the_peer() {
+    let server = NatsServer::configured("max_payload: 16KB");
+    for kind in ["core", "jetstream"] {
+        let build = |name: &str| {
+            let builder = Cache::builder().ttl(ms(600_000)).name("test");
+            let builder = match kind {
+                "core" => builder.event_bus(core(server.url()), WireCodec::new()),
+                _ => builder.event_bus(jetstream(server.url(), name), WireCodec::new()),
+            };
+            builder.build().unwrap()
+        };
+        let (writer, peer) = (build("writer"), build("peer"));
+        for cache in [&writer, &peer] {
+            cache.ready().await.unwrap();
+        }
+        let keys: Vec<String> = (0..2_000).map(|key| format!("{key:060}")).collect();
+        for key in &keys {
+            peer.set(key, 1).await.unwrap();
+        }
+        server.freeze();
+        for key in &keys {
+            writer.delete(key).await.unwrap();
+        }
+        server.thaw();
+        retry(async || {
+            let left = keys.iter().filter(|key| peer.get_l1(*key).is_some()).count();
+            let waiting = writer.health().event_bus.unwrap().waiting;
+            if left + waiting == 0 { Ok(()) } else { Err(format!("{kind}: {left}, {waiting}")) }
+        })
+        .await;
+        assert!(writer.stats().bus_refused > 0, "{kind}");
+        writer.close().await;
+        peer.close().await;
+    }
 }

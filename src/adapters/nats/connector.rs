@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     adapters::{client_name::ClientName, connection_slot::ConnectionSlot, task::timeout_named},
-    bus::transport::TransportFuture,
+    bus::transport::{MessageRefused, TransportFuture},
     error::BoxError,
 };
 
@@ -49,7 +49,14 @@ impl Connector {
         F: Future<Output = Result<T, BoxError>>,
     {
         let connection = self.get().await?;
-        timeout_named(self.options.confirm_timeout, act, call(connection)).await
+        let denials = connection.liveness.denials.clone();
+        let after = denials.count();
+        let result = timeout_named(self.options.confirm_timeout, act, call(connection)).await;
+        result.map_err(|error| match denials.find(after, |_| true) {
+            // The client's own requests only wait for an answer that never comes.
+            Some(denial) if !error.is::<MessageRefused>() => denial.into(),
+            _ => error,
+        })
     }
 
     /// Ends the current connection, and its subscriptions with it.

@@ -43,6 +43,11 @@ pub(crate) struct JetStreamMessageStream {
     pub(crate) runtime: Handle,
 }
 
+enum Arrived {
+    Beacon(Delivery),
+    Message(Option<Result<Message, pull::MessagesError>>),
+}
+
 impl JetStreamMessageStream {
     async fn next_or_none(&mut self) -> Option<Delivery> {
         self.source.as_ref()?;
@@ -58,20 +63,29 @@ impl JetStreamMessageStream {
             let beacons = self.beacons.as_mut()?;
             let liveness = &self.connection.liveness;
             // Without an order, so that neither messages nor beacons starve the others.
+            let arrived = async {
+                tokio::select! {
+                    beacon = beacons.next() => Arrived::Beacon(beacon),
+                    message = messages.next() => Arrived::Message(message),
+                }
+            };
             tokio::select! {
+                biased;
                 () = liveness.ended() => return None,
                 () = self.probes.added() => {}
-                beacon = beacons.next() => return Some(beacon),
-                // The client would retry after an error. Here the subscriber decides.
-                message = messages.next() => {
-                    let message = match message? {
+                arrived = arrived => {
+                    let message = match arrived {
+                        Arrived::Beacon(beacon) => return Some(beacon),
                         // Its timer also runs while nobody polls it, and messages wait.
-                        Err(error) if error.kind() == MessagesErrorKind::MissingHeartbeat => {
-                            messages.next().now_or_never()??
+                        Arrived::Message(Some(Err(error)))
+                            if error.kind() == MessagesErrorKind::MissingHeartbeat =>
+                        {
+                            messages.next().now_or_never()?
                         }
-                        message => message,
+                        Arrived::Message(message) => message,
                     };
-                    let message = message.ok().filter(|_| !liveness.has_ended())?;
+                    // The client would retry after an error. Here the subscriber decides.
+                    let message = message?.ok().filter(|_| !liveness.has_ended())?;
                     let sequence = message.info().ok()?.stream_sequence;
                     if self.sequence.skips_to(sequence) {
                         self.deferred = Some((sequence, message));
