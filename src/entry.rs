@@ -83,18 +83,24 @@ impl<V> Entry<V> {
         }
     }
 
-    /// Returns the copy that may be served for longer, which is usually the newer one.
+    /// Returns the copy that may be served for longer, which is usually the newer one. To be called
+    /// where no lock is held: it drops the other.
     pub(crate) fn prefer_longer_usable(
         one: Option<Self>,
         other: Option<Self>,
         now: u64,
     ) -> Option<Self> {
-        let left = |entry: &Self| u64::from(entry.usable_for).saturating_sub(entry.age_millis(now));
         match (one, other) {
-            (Some(one), Some(other)) if left(&other) > left(&one) => Some(other),
+            (Some(one), Some(other)) if other.usable_longer_than(&one, now) => Some(other),
             (Some(one), _) => Some(one),
             (None, other) => other,
         }
+    }
+
+    /// Whether this copy may be served for longer than another.
+    pub(crate) fn usable_longer_than(&self, other: &Self, now: u64) -> bool {
+        let left = |entry: &Self| u64::from(entry.usable_for).saturating_sub(entry.age_millis(now));
+        left(self) > left(other)
     }
 
     /// Returns whether the entry may be served at any time.

@@ -46,6 +46,14 @@
 //! [`size`](LazyLayersCache::size) counts them. [`Guarantees`] says how stale the L1 of a peer may
 //! be under the options of a cache.
 //!
+//! # Trust boundary
+//!
+//! A program that can write to the Redis of a cache, or publish on its bus, belongs to it: it can
+//! delete and set values, prime L1, and keep L1 untrusted. The limits hold against it, and so does
+//! the promise that no bytes abort the process. Neither messages nor payloads carry a checksum or a
+//! signature, so bytes that change on their way can become other values: use TLS and credentials on
+//! networks that are not your own. `docs/guarantees.md` has the details.
+//!
 //! # Layout
 //!
 //! | task | types |
@@ -121,7 +129,7 @@ pub use crate::{
     },
     cache::{
         BusEffect, CacheBuilder, DeleteAck, GetOrSet, GetOrSetFuture, Guarantees, L1Effect,
-        L2Effect, LazyLayersCache, Outcome, SetRequest, Source, WriteReport,
+        L2Effect, LazyLayersCache, Outcome, OutcomeFuture, SetRequest, Source, WriteReport,
     },
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},

@@ -6,6 +6,8 @@ pub(crate) use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+pub(crate) use parking_lot::MutexGuard;
+
 /// A mutex without poisoning: the only code of the user that runs under it is a clock, so no change
 /// under it panics half-way. Never held across an await.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ impl<T> Mutex<T> {
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock()
     }
 }

@@ -8,7 +8,10 @@
 
 /// The same items as the `sync` of the library.
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use loom::sync::{
+        MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    };
     // Not loom's `Arc`: it has no `Arc<str>`, and the models do not check reference counts.
     pub(crate) use std::sync::Arc;
 
@@ -21,7 +24,7 @@ mod sync {
         }
 
         #[expect(clippy::expect_used, reason = "a panic in a model is the model's failure")]
-        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("no panic under a lock")
         }
     }

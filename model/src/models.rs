@@ -8,13 +8,14 @@ use loom::{
 };
 
 use crate::{
-    flight::{FlightTable, Join, Limits},
+    flight::{Attempt, FlightTable, Join, Limits, Origin},
     sync::{Arc, Mutex},
 };
 
 /// The cached version of the origin.
 type Cell = Mutex<Option<usize>>;
 type Table = FlightTable<(), usize>;
+type Lead = crate::flight::Lead<(), usize>;
 
 struct World {
     table: Arc<Table>,
@@ -47,28 +48,54 @@ impl World {
     /// A minimal `get_or_set`.
     fn read(&self) -> Read {
         let recheck = || self.cell.lock().map_or(Ok(()), Err);
-        match self.table.join(&self.key, 0, true, recheck) {
-            Join::Found(version) => Read::Found(version),
-            Join::Follow(follower) => Read::Joined(block_on(follower.flight.wait())),
-            Join::Lead(mut lead) | Join::Bypass(mut lead) => {
-                self.loads.fetch_add(1, SeqCst);
-                let version = self.origin.load(SeqCst);
-                lead.ticket.publish(|| *self.cell.lock() = Some(version));
-                lead.complete(version);
-                Read::Loaded(version)
-            }
+        let mut attempt = Attempt::default();
+        loop {
+            let follower = match self.table.join(&self.key, &mut attempt, |()| true, recheck) {
+                Join::Found(version) => return Read::Found(version),
+                Join::Lead(mut lead) | Join::Bypass(mut lead) => {
+                    self.loads.fetch_add(1, SeqCst);
+                    let version = self.origin.load(SeqCst);
+                    let _ = lead.ticket.publish(|| *self.cell.lock() = Some(version));
+                    lead.complete(version);
+                    return Read::Loaded(version);
+                }
+                Join::Follow(follower) => follower,
+                Join::Wait(waiter) => match block_on(waiter.wait()) {
+                    Some(follower) => follower,
+                    None => continue,
+                },
+            };
+            let flight = Arc::clone(&follower.flight);
+            return Read::Joined(block_on(flight.wait()));
         }
+    }
+
+    /// Starts a load at this time that callers can join until the key is deleted.
+    fn lead(&self, now: u64) -> Lead {
+        let mut attempt = Attempt::default();
+        attempt.now = now;
+        match self.table.join(&self.key, &mut attempt, |()| true, || Ok::<_, ()>(())) {
+            Join::Lead(lead) => lead,
+            _ => panic!("the caller leads"),
+        }
+    }
+
+    /// Starts a load beside one that nobody can join any more.
+    fn lead_after_delete(&self) -> Lead {
+        self.change_and_delete(1);
+        self.lead(0)
     }
 
     fn change_and_delete(&self, version: usize) {
         self.origin.store(version, SeqCst);
-        self.table.invalidate(&self.key, || *self.cell.lock() = None);
+        self.table.invalidate(&self.key, Origin::Local, || *self.cell.lock() = None);
     }
 
     fn assert_nothing_is_left(&self) {
         assert_eq!(self.table.running(), 0);
-        let recheck = || Err::<(), _>(());
-        assert!(matches!(self.table.join(&self.key, 0, true, recheck), Join::Found(())));
+        let (mut attempt, recheck) = (Attempt::default(), || Err::<(), _>(()));
+        let left = self.table.join(&self.key, &mut attempt, |()| true, recheck);
+        assert!(matches!(left, Join::Found(())));
     }
 }
 
@@ -129,9 +156,7 @@ fn callers_at_once_share_one_load_or_find_its_result() {
 fn a_flight_whose_load_is_dropped_wakes_its_followers() {
     loom::model(|| {
         let world = World::new();
-        let Join::Lead(lead) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
-            panic!("the first caller leads");
-        };
+        let lead = world.lead(0);
         let follower = spawn(&world, World::read);
         drop(lead);
         assert!(matches!(follower.join().unwrap(), Read::Joined(None) | Read::Loaded(1)));
@@ -143,14 +168,12 @@ fn a_flight_whose_load_is_dropped_wakes_its_followers() {
 fn a_follower_dropped_while_its_flight_completes_leaves_nothing_behind() {
     bounded().check(|| {
         let world = World::new();
-        let Join::Lead(lead) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(())) else {
-            panic!("the first caller leads");
-        };
+        let lead = world.lead(0);
         let leaving = spawn(&world, |world| {
-            if let Join::Follow(follower) =
-                world.table.join(&world.key, 0, true, || Err::<(), _>(()))
-            {
-                let mut wait = std::pin::pin!(follower.flight.wait());
+            let (mut attempt, recheck) = (Attempt::default(), || Err::<(), _>(()));
+            let joined = world.table.join(&world.key, &mut attempt, |()| true, recheck);
+            if let Join::Follow(follower) = joined {
+                let mut wait = std::pin::pin!(Arc::clone(&follower.flight).wait());
                 let waker = std::task::Waker::noop();
                 let _ = wait.as_mut().poll(&mut std::task::Context::from_waker(waker));
             }
@@ -188,22 +211,56 @@ fn an_older_load_never_replaces_a_newer_one() {
     loom::model(|| {
         let world = World::new();
         // Too old to be joined, so that both loads run at once.
-        let Join::Lead(mut older) = world.table.join(&world.key, 0, true, || Ok::<_, ()>(()))
-        else {
-            panic!("the first caller leads");
-        };
-        let Join::Lead(mut newer) = world.table.join(&world.key, 101, true, || Ok::<_, ()>(()))
-        else {
-            panic!("an old flight is not joined");
-        };
+        let (mut older, mut newer) = (world.lead(0), world.lead(101));
         let publishes = spawn(&world, move |world| {
-            newer.ticket.publish(|| *world.cell.lock() = Some(2));
+            let _ = newer.ticket.publish(|| *world.cell.lock() = Some(2));
             newer.complete(2);
         });
-        older.ticket.publish(|| *world.cell.lock() = Some(1));
+        let _ = older.ticket.publish(|| *world.cell.lock() = Some(1));
         older.complete(1);
         publishes.join().unwrap();
         assert_eq!(*world.cell.lock(), Some(2));
+        world.assert_nothing_is_left();
+    });
+}
+
+/// Two loads run that nobody can join: a caller waits until one of them ends.
+#[test]
+fn a_caller_that_waits_for_the_next_load_is_woken_and_gets_a_new_value() {
+    bounded().check(|| {
+        let world = World::new();
+        let (first, second) = (world.lead(0), world.lead_after_delete());
+        world.change_and_delete(2);
+        let waits = spawn(&world, World::read);
+        first.complete(1);
+        assert!(matches!(waits.join().unwrap(), Read::Loaded(2)));
+        drop(second);
+        world.assert_nothing_is_left();
+    });
+}
+
+/// Of two callers that wait, one leads, and the other gets its result or finds it.
+#[test]
+fn callers_that_wait_for_the_next_load_share_it() {
+    let mut bounded = bounded();
+    bounded.preemption_bound = Some(2);
+    bounded.check(|| {
+        let world = World::new();
+        let (first, second) = (world.lead(0), world.lead_after_delete());
+        world.change_and_delete(2);
+        let other = spawn(&world, World::read);
+        let ends = spawn(&world, move |_| first.complete(1));
+        let mine = world.read();
+        let other = other.join().unwrap();
+        ends.join().unwrap();
+        assert_eq!(world.loads.load(SeqCst), 1, "{mine:?} and {other:?}");
+        for read in [mine, other] {
+            assert!(
+                matches!(read, Read::Found(2) | Read::Loaded(2) | Read::Joined(Some(2))),
+                "{read:?}"
+            );
+        }
+        drop(second);
         world.assert_nothing_is_left();
     });
 }

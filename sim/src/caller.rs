@@ -3,7 +3,7 @@
 use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
-    BusEffect, Error, Event, L2Effect, LazyLayersCache, Source, Timeouts, WriteReport,
+    BusEffect, Error, Event, L2Effect, LazyLayersCache, Loaded, Source, Timeouts, WriteReport,
 };
 use tokio::time::sleep;
 
@@ -125,7 +125,15 @@ impl Caller {
                 pause(load.after).await;
                 wait_while_frozen(store.as_ref()).await;
                 match load.end {
-                    LoadEnd::Well => Ok(exists.then(|| value(version, write))),
+                    LoadEnd::Well | LoadEnd::Uncached => {
+                        let loaded = value(version, write);
+                        let loaded = if exists { Loaded::value(loaded) } else { Loaded::none() };
+                        if load.end == LoadEnd::Well {
+                            return Ok(loaded);
+                        }
+                        loading.recorder.is_uncached(write);
+                        Ok(loaded.ttl(Duration::ZERO))
+                    }
                     LoadEnd::Fails => Err("as the plan wants"),
                     LoadEnd::Panics => panic!("as the plan wants"),
                     LoadEnd::Hangs => std::future::pending().await,
@@ -261,7 +269,13 @@ pub(crate) fn on_event(recorder: &Recorder, by: usize, event: &Event<'_>) {
         | Event::BusSubscribed { .. } => recorder.revoke_all_loads(by),
         Event::InvalidationReceived { keys, .. } => keys.iter().for_each(|key| void(key)),
         Event::InflightReuse { .. } => JOINED.set(true),
-        Event::SetReceived { key, .. } | Event::InflightBypass { key, .. } => void(key),
+        Event::SetReceived { key, .. } => void(key),
+        Event::InflightBypass { key, .. } => {
+            void(key);
+            if let Some(key) = recorder.key_of(key) {
+                recorder.bypassed(by, key);
+            }
+        }
         _ => {}
     }
 }

@@ -15,7 +15,8 @@
 //! | R5 | wherever it came from, of the instance that made the change; of another one that certainly received its message | 0 ms; the latency of the bus |
 //!
 //! The recorder itself reports calls that exceed their deadline (R6), keys that an instance loads
-//! twice at the same time (R7), and tasks or entries that remain after the end.
+//! twice at the same time although nothing was deleted, or three times (R7), and tasks or entries
+//! that remain after the end.
 //!
 //! Simulated and real histories differ only in the upper bounds of delays: see
 //! [`Bounds`](crate::bounds::Bounds).

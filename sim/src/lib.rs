@@ -22,6 +22,7 @@ mod convergence;
 mod environment;
 mod faulty_store;
 pub mod history;
+mod instance_clock;
 pub mod plan;
 #[cfg(feature = "processes")]
 pub mod processes;

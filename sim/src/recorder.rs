@@ -1,6 +1,11 @@
 //! Records a history while it happens.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use lazy_layers_cache::Lease;
 
 use parking_lot::Mutex;
 
@@ -14,7 +19,13 @@ use crate::{
 #[derive(Default)]
 struct LiveState {
     /// Leases that the store gave, and whose loader has not been called yet.
-    leases: HashMap<(usize, usize), ()>,
+    leases: HashMap<(usize, usize), Lease>,
+    /// Loads whose value is not to be cached, and whose publication the store has not answered.
+    uncached: Vec<(usize, usize, Lease, usize)>,
+    /// The keys of which the next load is outside of the single flight.
+    bypassed: HashSet<(usize, usize)>,
+    /// The last jump of the clock of each incarnation.
+    jumps: HashMap<usize, u64>,
     /// The running loaders.
     running: Vec<Running>,
     /// The last event after which another load may begin: the running loads were revoked, say.
@@ -29,6 +40,7 @@ struct Running {
     write: usize,
     /// When the call began for which the loader runs.
     begin: Stamp,
+    lease: Option<Lease>,
 }
 
 #[derive(Clone, Copy)]
@@ -48,8 +60,12 @@ pub(crate) struct Recorder {
     state: Arc<Mutex<(History, LiveState)>>,
 }
 
-/// A load older than this is not joined any more, in milliseconds: the cache's default.
-const NOT_JOINED: u64 = 5_000;
+/// A load older than this may not be joined any more, in milliseconds: without trust, the trust
+/// timeout.
+const NOT_JOINED: u64 = 3_000;
+/// A load that is younger than this counts for certain, in milliseconds: a little less than the
+/// cache's `inflight.ttl`.
+const COUNTS: u64 = 4_900;
 
 impl Recorder {
     pub(crate) fn new(
@@ -187,14 +203,47 @@ impl Recorder {
     }
 
     /// Records whether the store gave a lease for a load of this key.
-    pub(crate) fn leased(&self, by: usize, key: usize, leased: bool) {
+    pub(crate) fn leased(&self, by: usize, key: usize, lease: Option<Lease>) {
         self.update(|_, live| {
-            if leased {
-                live.leases.insert((by, key), ());
-            } else {
-                live.leases.remove(&(by, key));
+            match lease {
+                Some(lease) => live.leases.insert((by, key), lease),
+                None => live.leases.remove(&(by, key)),
+            };
+        });
+    }
+
+    /// Records that a load ends with a value that is not to be cached.
+    pub(crate) fn is_uncached(&self, write: usize) {
+        self.update(|_, live| {
+            let Some(load) = live.running.iter().find(|it| it.write == write) else { return };
+            if let Some(lease) = load.lease.clone() {
+                live.uncached.push((load.by, load.key, lease, write));
             }
         });
+    }
+
+    /// Records the store's answer to a publication without a value.
+    pub(crate) fn removal_answered(&self, by: usize, key: usize, lease: &Lease, answer: bool) {
+        let write = self.update(|_, live| {
+            let is_it = |it: &(usize, usize, Lease, usize)| (it.0, it.1, &it.2) == (by, key, lease);
+            let at = live.uncached.iter().position(is_it)?;
+            Some(live.uncached.remove(at).3)
+        });
+        if let Some(write) = write {
+            self.publish_answered(write, answer);
+        }
+    }
+
+    /// Records that the next load of a key is outside of the single flight.
+    pub(crate) fn bypassed(&self, by: usize, key: usize) {
+        self.update(|_, live| live.bypassed.insert((by, key)));
+    }
+
+    /// Records that the clock of an instance has jumped: loads seem older than they are.
+    pub(crate) fn clock_jumped(&self, by: usize) {
+        let now = self.stamp();
+        self.update(|_, live| live.jumps.insert(by, now.seq));
+        self.revoke_all_loads(by);
     }
 
     pub(crate) fn publish_answered(&self, write: usize, answer: bool) {
@@ -212,8 +261,9 @@ impl Recorder {
     /// its write.
     pub(crate) fn loader_called(&self, by: usize, key: usize, begin: Stamp) -> usize {
         let called = self.stamp();
-        let (number, write, twice) = self.update(|history, live| {
-            let leased = live.leases.remove(&(by, key)).is_some();
+        let (number, write, twice, too_many) = self.update(|history, live| {
+            let lease = live.leases.remove(&(by, key));
+            let leased = lease.is_some();
             let revoked = live.revoked.get(&(by, key)).copied();
             let Revoked { seq, until } = revoked.unwrap_or(Revoked { seq: 0, until: 0 });
             let is_changing = live.changing.get(&(by, key)).is_some_and(|count| *count > 0);
@@ -227,17 +277,31 @@ impl Recorder {
             };
             let other = live.running.iter().find(is_joinable);
             let twice = other.filter(|_| !is_changing).map(|other| other.begin.at);
+            let jumped = live.jumps.get(&by).copied().unwrap_or(0);
+            let counts = |other: &&Running| {
+                (other.by, other.key) == (by, key)
+                    && other.begin.seq > jumped
+                    && called.at - other.begin.at < COUNTS
+            };
+            let many = live.running.iter().filter(counts).count();
+            let is_bypass = live.bypassed.remove(&(by, key));
+            let too_many = (many >= 2 && !is_bypass).then_some(many);
             let number = self.first + history.writes.len();
-            live.running.push(Running { by, key, write: number, begin });
+            live.running.push(Running { by, key, write: number, begin, lease });
             let origin = WriteOrigin::Load { called, ended: None, leased, published: None };
             let write = Write { key, version: 0, origin };
             history.writes.push(write);
-            (number, write, twice)
+            (number, write, twice, too_many)
         });
         self.write(|| TapeEntry::Write(number, write));
         if let Some(since) = twice {
             let key = self.key(key);
             let how = format!("instance {by} loads {key} since {since} ms and begins again");
+            self.violation("R7", how);
+        }
+        if let Some(many) = too_many {
+            let key = self.key(key);
+            let how = format!("instance {by} begins a load of {key} beside {many} others");
             self.violation("R7", how);
         }
         number

@@ -37,10 +37,13 @@ impl<S: Store> ForwardStore for RecordingStore<S> {
     ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(async move {
             let number = self.recorder.key_of(key).ok_or("a key of nobody")?;
-            self.recorder.leased(self.by, number, false);
+            self.recorder.leased(self.by, number, None);
             let begun = self.store.get_or_lease(key, begin).await?;
-            let leased = matches!(begun, LeaseResponse::Load { lease: Some(_), .. });
-            self.recorder.leased(self.by, number, leased);
+            let lease = match &begun {
+                LeaseResponse::Load { lease, .. } => lease.clone(),
+                _ => None,
+            };
+            self.recorder.leased(self.by, number, lease);
             Ok(begun)
         })
     }
@@ -53,7 +56,10 @@ impl<S: Store> ForwardStore for RecordingStore<S> {
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let Publication::Value { value, .. } = &result else {
-                return self.store.publish(key, lease, result).await;
+                let published = self.store.publish(key, lease, result).await?;
+                let number = self.recorder.key_of(key).ok_or("a key of nobody")?;
+                self.recorder.removal_answered(self.by, number, lease, published);
+                return Ok(published);
             };
             let (_, write) = parts(PlainCodec.decode(value)?);
             let published = self.store.publish(key, lease, result).await?;

@@ -1,12 +1,7 @@
 //! Runs a plan: instances, the store and the bus between them, callers, and faults.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
 use lazy_layers_cache::{
-    CircuitBreaker, Clock, DistributedLock, EventBusOptions, FailSafe, HandlerGuard, L2Timeouts,
+    CircuitBreaker, DistributedLock, EventBusOptions, FailSafe, HandlerGuard, L2Timeouts,
     NegativeCache, WireCodec,
     testing::{BusFaults, BusLink, SharedBus, SharedStore, StoreSnapshot, TokioClock},
 };
@@ -21,6 +16,7 @@ use crate::{
     environment::{Names, SimulatedEnvironment},
     faulty_store::{FaultyStore, PlainCodec},
     history::{FaultWindow, History, Incarnation},
+    instance_clock::InstanceClock,
     plan::{Action, Call, Fault, KEYS, LinkFault, Load, PATTERNS, Plan, Setup, StoreFaults},
     recorder::Recorder,
     recording_store::RecordingStore,
@@ -56,20 +52,12 @@ struct Slot {
     cache: Cache,
     link: BusLink,
     store: FaultyStore,
-    clock: FastClock,
+    clock: InstanceClock,
     is_frozen: bool,
+    /// Calls that wait until the instance is thawed.
+    delayed: Vec<(Call, Option<u64>)>,
     calls: JoinSet<()>,
     _events: HandlerGuard,
-}
-
-/// The clock of an instance, which may run ahead of the time by some milliseconds.
-#[derive(Clone)]
-struct FastClock(TokioClock, Arc<AtomicU64>);
-
-impl Clock for FastClock {
-    fn now(&self) -> u64 {
-        self.0.now() + self.1.load(Ordering::Relaxed)
-    }
 }
 
 const CLOSE: u64 = 2_000;
@@ -153,7 +141,7 @@ impl Simulation {
         let seed = self.seed ^ (by as u64) << 40;
         let store = FaultyStore::new(self.store.clone(), &self.recorder, seed);
         store.set_faults(self.store_faults[slot]);
-        let clock = FastClock(TokioClock::new(), Arc::default());
+        let clock = InstanceClock::new();
         let breaker = || CircuitBreaker::default().cooldown(ms(1_000));
         let mut builder = Cache::builder()
             .clock(clock.clone())
@@ -186,12 +174,25 @@ impl Simulation {
         let events = cache.on(move |event| on_event(&recorder, by, event));
         let (mut calls, listener) = (JoinSet::new(), cache.clone());
         calls.spawn(async move { drop(listener.ready().await) });
-        Slot { by, cache, link, store, clock, is_frozen: false, calls, _events: events }
+        Slot {
+            by,
+            cache,
+            link,
+            store,
+            clock,
+            is_frozen: false,
+            delayed: Vec::new(),
+            calls,
+            _events: events,
+        }
     }
 
     fn call(&mut self, slot: usize, call: Call, cancel_after: Option<u64>) {
         let slot = &mut self.slots[slot];
         if slot.is_frozen {
+            if self.setup.delays_calls {
+                slot.delayed.push((call, cancel_after));
+            }
             return;
         }
         let caller = Caller {
@@ -247,6 +248,7 @@ impl Simulation {
                 let slot = &mut self.slots[slot];
                 slot.link.freeze();
                 slot.store.set_frozen(true);
+                slot.clock.freeze();
                 slot.is_frozen = true;
             }
             Fault::Store(slot, faults, _) => self.set_store_faults(slot, faults),
@@ -267,8 +269,8 @@ impl Simulation {
             }
             Fault::ClockJump(slot, by) => {
                 let slot = &self.slots[slot];
-                slot.clock.1.fetch_add(by, Ordering::Relaxed);
-                self.recorder.revoke_all_loads(slot.by);
+                slot.clock.jump(by);
+                self.recorder.clock_jumped(slot.by);
             }
             Fault::Garbage => self.bus.inject(b"no event at all"),
         }
@@ -278,7 +280,7 @@ impl Simulation {
         match *fault {
             Fault::Bus(..) => self.bus.set_faults(BusFaults::default()),
             Fault::Link(slot, ..) => self.slots[slot].link.restore(),
-            Fault::Freeze(slot, _) => self.slots[slot].thaw(),
+            Fault::Freeze(slot, _) => self.thaw(slot),
             Fault::Store(slot, ..) => self.set_store_faults(slot, fair),
             Fault::StoreRestartsOld(_) => {
                 if let Some(saved) = self.saved.take() {
@@ -299,12 +301,24 @@ impl Simulation {
     }
 
     fn replace(&mut self, slot: usize) -> Slot {
-        self.slots[slot].thaw();
+        self.thaw(slot);
         let by = self.slots[slot].by;
         let now = self.recorder.now();
         self.recorder.with(|history| history.incarnations[by].ended = Some(now));
         let new = self.start(slot);
         std::mem::replace(&mut self.slots[slot], new)
+    }
+
+    /// Thaws an instance. Calls that were delayed begin at once, before a message arrives.
+    fn thaw(&mut self, slot: usize) {
+        let thawed = &mut self.slots[slot];
+        thawed.is_frozen = false;
+        thawed.clock.thaw();
+        thawed.store.set_frozen(false);
+        for (call, cancel_after) in std::mem::take(&mut thawed.delayed) {
+            self.call(slot, call, cancel_after);
+        }
+        self.slots[slot].link.restore();
     }
 
     fn close(&mut self, old: Slot) {
@@ -374,14 +388,6 @@ impl Simulation {
         if tasks > 0 {
             recorder.violation("left", format!("{tasks} tasks"));
         }
-    }
-}
-
-impl Slot {
-    fn thaw(&mut self) {
-        self.link.restore();
-        self.store.set_frozen(false);
-        self.is_frozen = false;
     }
 }
 

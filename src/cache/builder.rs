@@ -26,7 +26,7 @@ use crate::{
         FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
     resilience::task_tracker::TaskTracker,
-    time::{Clock, SystemClock, millis},
+    time::{Clock, SystemClock, millis, millis_noticing_suspension},
 };
 
 type StoreWithCodec<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
@@ -155,11 +155,17 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
         self.options.check(self.weigher.is_some(), self.bus.is_some())?;
         warn_without_l1(&self.options, self.l2.is_some());
+        // Suspensions from before do not make the first entries older.
+        millis_noticing_suspension();
         let running = TaskTracker::default();
         let inflight = &self.options.inflight;
         let limits = Limits {
             max_age: millis(inflight.ttl),
-            max_flights: if inflight.enabled { inflight.max_entries } else { 0 },
+            max_flights: if inflight.enabled && !inflight.ttl.is_zero() {
+                inflight.max_entries
+            } else {
+                0
+            },
             max_followers: inflight.max_followers,
         };
         let sends_generations = self.options.l2.versioning && self.l2.is_some();

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     bus::{PendingBroadcast, Sink},
+    flight::Origin,
     glob::Pattern,
     observe::Observer,
 };
@@ -68,11 +69,11 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
     }
 
     fn invalidate(&self, key: &str) {
-        self.invalidate_l1(key);
+        self.invalidate_l1(key, Origin::Peer);
     }
 
     async fn invalidate_matching(&self, pattern: &str) {
-        self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern))).await;
+        self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern)), Origin::Peer).await;
     }
 
     async fn decode(&self, value: Vec<u8>) -> Option<Arc<V>> {
@@ -93,7 +94,8 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         let key = Arc::clone(ticket.key());
         let Some(entry) = self.entry(&key, value, lifetime) else { return false };
         let write = || self.l1.insert(&key, entry);
-        let displaced = if prime { ticket.promote(write) } else { ticket.overwrite(write) };
+        let displaced =
+            if prime { ticket.promote(write) } else { ticket.overwrite(Origin::Peer, write) };
         let is_kept = displaced.is_some();
         self.drop_displaced(displaced);
         is_kept
@@ -104,7 +106,7 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
     }
 
     fn revoke_loads(&self) {
-        self.flights.invalidate_matching(|_| true);
+        self.flights.invalidate_matching(Origin::Peer, |_| true);
     }
 
     fn generation(&self, key: &str) -> Option<u64> {

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::state::CacheState;
 use crate::{
+    flight::Origin,
     glob::Pattern,
     observe::{Counter, Event, log_close_lost},
     resilience::{DropGuard, has_timer, task_tracker::TaskTracker, timeout},
@@ -43,7 +44,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             self.drain(&bus.client.tasks, GRACE).await;
         }
         // From here on no load begins, and no load that began can write L1.
-        self.flights.invalidate_matching(|_| true);
+        self.flights.invalidate_matching(Origin::Local, |_| true);
         self.l1.sweep(&Pattern::new("*")).for_each(drop);
         self.report_lost();
     }

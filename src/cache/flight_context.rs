@@ -12,12 +12,25 @@ use crate::{
 
 pub(super) type Flights<V> = FlightTable<FlightContext<V>, FlightResult<V>>;
 pub(super) type Flight<V> = flight::Flight<FlightContext<V>, FlightResult<V>>;
+pub(super) type Follower<V> = flight::Follower<FlightContext<V>, FlightResult<V>>;
+pub(super) type Waiter<V> = flight::Waiter<FlightContext<V>, FlightResult<V>>;
 pub(super) type Lead<V> = flight::Lead<FlightContext<V>, FlightResult<V>>;
 pub(super) type Ticket<V> = flight::Ticket<FlightContext<V>, FlightResult<V>>;
+
+/// The results that a caller can use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// A loaded value only, no value of L1 or L2.
+    pub(super) refresh: bool,
+    /// The caller's output type can express that the key does not exist.
+    pub(super) accepts_none: bool,
+}
 
 /// The leader creates it at the start of a flight; all callers of the flight read it.
 pub(super) struct FlightContext<V> {
     pub(super) id: FlightId,
+    /// What the leader wants: it tells which results the flight can have.
+    wanted: Wanted,
     /// The stale entry, of L1 or L2, that callers get if the load fails or is slow.
     stale: Mutex<Option<Entry<V>>>,
     /// Whether a caller has reported the soft timeout. The first caller to reach it sets this.
@@ -25,8 +38,14 @@ pub(super) struct FlightContext<V> {
 }
 
 impl<V> FlightContext<V> {
-    pub(super) fn new(id: FlightId, stale: Option<Entry<V>>) -> Self {
-        Self { id, stale: Mutex::new(stale), reported_slow: AtomicBool::new(false) }
+    pub(super) fn new(id: FlightId, wanted: Wanted, stale: Option<Entry<V>>) -> Self {
+        Self { id, wanted, stale: Mutex::new(stale), reported_slow: AtomicBool::new(false) }
+    }
+
+    /// Whether every result of the flight is one that this caller can use.
+    pub(super) fn suits(&self, caller: Wanted) -> bool {
+        (caller.accepts_none || !self.wanted.accepts_none)
+            && (!caller.refresh || self.wanted.refresh)
     }
 
     pub(super) fn stale(&self) -> Option<Entry<V>> {
@@ -35,11 +54,12 @@ impl<V> FlightContext<V> {
 
     /// Attaches a stale entry, unless the attached one can be served for longer.
     pub(super) fn attach_stale(&self, entry: Entry<V>, now: u64) {
-        let mut stale = self.stale.lock();
-        let better = Entry::prefer_longer_usable(stale.clone(), Some(entry), now);
-        let old = std::mem::replace(&mut *stale, better);
+        // Each entry may be the last owner of a user value: none is dropped under the lock.
+        let (attached, mut stale) = (self.stale(), self.stale.lock());
+        let is_better = attached.as_ref().is_none_or(|it| entry.usable_longer_than(it, now));
+        let old = if is_better { stale.replace(entry) } else { Some(entry) };
         drop(stale);
-        drop(old);
+        drop((old, attached));
     }
 }
 
@@ -49,9 +69,9 @@ pub(super) struct LoadOk<V> {
     pub(super) value: Option<Arc<V>>,
     /// The leader found the value in L2, so the loader did not run.
     pub(super) from_l2: bool,
-    /// L2 refused the value, because the key was deleted during the load. A caller may have joined
-    /// after that delete, and must not get the value.
-    pub(super) refused: bool,
+    /// The key was changed during the load, and a caller that joined after that change must not get
+    /// this result.
+    pub(super) is_superseded: bool,
 }
 
 impl<V> Clone for LoadOk<V> {
@@ -64,10 +84,12 @@ pub(super) struct LoadErr<V> {
     pub(super) error: Error,
     /// The stale entry to serve instead of the error.
     pub(super) fallback: Option<Entry<V>>,
+    /// As in [`LoadOk`].
+    pub(super) is_superseded: bool,
 }
 
 impl<V> Clone for LoadErr<V> {
     fn clone(&self) -> Self {
-        Self { error: self.error.clone(), fallback: self.fallback.clone() }
+        Self { error: self.error.clone(), fallback: self.fallback.clone(), ..*self }
     }
 }

@@ -210,7 +210,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// # Errors
     ///
-    /// A closed cache.
+    /// A closed cache. A `?` behind the await therefore fails a request only during shutdown. Its
+    /// change is committed then too: log the error rather than return it.
     ///
     /// # Cancel safety
     ///

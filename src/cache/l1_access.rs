@@ -12,11 +12,8 @@ use crate::{
     entry::Entry,
     l2::FreshValue,
     observe::{Counter, Event, Level, StaleReason},
-    time::{millis, resync},
+    time::millis,
 };
-
-/// After this many hits of a thread, the thread checks whether the coarse clock still runs.
-const HITS_PER_CLOCK_CHECK: u64 = 16;
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     /// The hottest path: the value of a key, if L1 has a fresh one.
@@ -42,15 +39,18 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         None
     }
 
-    /// The same answer with its source and, unless only the coarse clock calls it fresh, its age.
+    /// The same answer with its source and its age.
     pub(super) fn l1_result(&self, key: &Arc<str>, accepts_none: bool) -> Option<ReadResult<V>> {
         let now = self.now();
         if let Some(entry) = self.l1.get(key).filter(|entry| self.is_served(entry, now)) {
             self.report_hit(key, Level::L1, false);
             return Some(ReadResult::from_l1(Arc::clone(key), entry, now, None));
         }
-        let answer = self.l1_answer(key, accepts_none)?;
-        Some(ReadResult::from_flight(Arc::clone(key), answer, Source::L1))
+        if accepts_none && self.l1.remembers_missing() && self.is_known_missing(key, now) {
+            self.report_hit(key, Level::L1, true);
+            return Some(ReadResult::from_flight(Arc::clone(key), None, Source::L1));
+        }
+        None
     }
 
     /// Whether an entry answers a read without a load or a look-up in L2.
@@ -129,14 +129,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     #[inline]
     pub(super) fn report_hit(&self, key: &str, level: Level, negative: bool) {
-        let before = self.observer.count(match (level, negative) {
+        self.observer.count(match (level, negative) {
             (_, true) => Counter::NegativeHits,
             (Level::L1, false) => Counter::L1Hits,
             (Level::L2, false) => Counter::L2Hits,
         });
-        if before.is_multiple_of(HITS_PER_CLOCK_CHECK) {
-            resync();
-        }
         self.observer.emit(|| Event::Hit { key, level, negative });
     }
 

@@ -18,11 +18,11 @@ use crate::{
     codec::offloading::Plain,
     entry::{Entry, Lifetime},
     error::{Cause, Error, ErrorKind},
-    flight::{LoadChain, scope},
+    flight::{LoadChain, TicketValidity, scope},
     l1::Displaced,
     l2::{LoadEnd, LoadRequest, LoadStart, NamedLease, PublishOutcome},
     load::{IntoLoaded, Loaded, Loader, run_contained},
-    observe::{Counter, Event, Level, in_span},
+    observe::{CallerSpan, Counter, Event, Level},
     options::CallOptions,
     resilience::{run_alongside, task_tracker::TaskToken},
     time::millis,
@@ -37,6 +37,7 @@ pub(super) struct Load<V: Send + Sync + 'static, L> {
     pub(super) loader: L,
     pub(super) call: Option<Box<CallOptions>>,
     pub(super) chain: Arc<LoadChain>,
+    pub(super) span: CallerSpan,
 }
 
 /// The rights that a load got from L2, which had no fresh value.
@@ -97,12 +98,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             LoadStart::Fresh(fresh) => {
                 let value = Some(Arc::clone(&fresh.value));
                 self.promote(&mut load.lead.ticket, fresh);
-                return load.lead.complete(Ok(LoadOk { value, from_l2: true, refused: false }));
+                return self.complete_from_l2(load.lead, value);
             }
             LoadStart::Missing(ttl) => {
                 self.promote_missing(&mut load.lead.ticket, ttl);
-                let ok = LoadOk { value: None, from_l2: true, refused: false };
-                return load.lead.complete(Ok(ok));
+                return self.complete_from_l2(load.lead, None);
             }
             LoadStart::Load { lease, stale, held } => {
                 self.attach_stale(&load.lead, stale);
@@ -113,7 +113,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             Some(LockOutcome::PeerFoundNone) if request.accepts_none => {
                 self.report_hit(&key, Level::L2, true);
                 // A follower may have joined after an invalidation that came after the peer's load.
-                let ok = LoadOk { value: None, from_l2: true, refused: true };
+                let ok = LoadOk { value: None, from_l2: true, is_superseded: true };
                 return load.lead.complete(Ok(ok));
             }
             Some(LockOutcome::TimedOut | LockOutcome::PeerFailed)
@@ -121,7 +121,10 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             {
                 let waited = self.options.distributed_lock.wait_timeout;
                 let error = Error::of_key(&key, Cause::LockTimeout(waited));
-                return load.lead.complete(Err(LoadErr { error, fallback: Some(entry) }));
+                let is_superseded =
+                    Box::pin(self.is_superseded(&mut load.lead, rights.lease.as_ref())).await;
+                let fallback = Some(entry);
+                return load.lead.complete(Err(LoadErr { error, fallback, is_superseded }));
             }
             _ => {}
         }
@@ -132,7 +135,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// Runs the loader and publishes its result.
     pub(super) async fn run_loader<L: Loader<V>>(
         self: Arc<Self>,
-        Load { lead, loader, call, chain }: Load<V, L>,
+        Load { lead, loader, call, chain, span }: Load<V, L>,
         L2Rights { lease, has_value, lock }: L2Rights<V>,
     ) {
         let key = Arc::clone(lead.ticket.key());
@@ -141,11 +144,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
         // Pinned here: a copy in each arm would need its space three times.
-        let loading = pin!(in_span(
-            self.observer.cache(),
-            &key,
-            scope(chain, run_contained(&key, loader, hard)),
-        ));
+        let loading = scope(chain, run_contained(&key, loader, hard));
+        let loading = pin!(span.run(self.observer.cache(), &key, loading));
         let result = match &self.l2 {
             None => loading.await,
             Some(l2) => {
@@ -181,7 +181,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 None
             }
             Err(error) => {
-                self.complete_err(lead, error, hard);
+                Box::pin(self.complete_err(lead, error, hard, lease.as_ref())).await;
                 Some(LoadEnd::Failed)
             }
         };
@@ -229,22 +229,27 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             plain = bus.codec.encode_plain(value).await.ok();
         }
         let in_l2 = value.as_ref().map(|value| (value, plain.as_ref(), lifetimes.l2));
+        let has_lease = lease.is_some();
         let published =
             self.publish_l2(&mut lead.ticket, in_l2, missing_ttl, lease, has_value).await;
-        let refused = published == PublishOutcome::Refused;
+        let is_refused = published == PublishOutcome::Refused;
         // mutant refused-fill: if false
-        let displaced = if refused {
-            None
+        let filled = if is_refused {
+            Err(lead.ticket.end_load())
         } else if let Some(value) = &value {
             self.fill(&mut lead.ticket, value, lifetimes.l1)
         } else {
             self.fill_missing(&mut lead.ticket, missing_ttl)
         };
+        // A lease that is gone does not say whose change removed it.
+        let is_superseded = is_refused && has_lease
+            || filled.as_ref().is_err_and(|validity| validity.is_superseded);
+        let displaced = filled.ok();
         if displaced.is_none() {
             self.observer.count(Counter::Superseded);
             self.observer.emit(|| Event::LoadSuperseded { key: &key });
         }
-        lead.complete(Ok(LoadOk { value: value.clone(), from_l2: false, refused }));
+        lead.complete(Ok(LoadOk { value: value.clone(), from_l2: false, is_superseded }));
         if let Some(displaced) = displaced {
             self.drop_displaced(displaced);
             if let (Some(value), Some(bus), Some(context)) = (value, bus, context) {
@@ -272,7 +277,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) -> PublishOutcome {
         let Some(l2) = &self.l2 else { return PublishOutcome::Unknown };
         // mutant seal: remove
-        if !ticket.seal() {
+        if !ticket.end_load().may_write {
             return PublishOutcome::Refused;
         }
         let is_removal = value.is_none_or(|(_, _, lifetime)| lifetime.ttl.is_zero());
@@ -299,13 +304,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         published
     }
 
-    /// Fills L1. `None` if a delete, a `set` or a later load revoked the ticket.
+    /// Fills L1. An error if a delete, a `set` or a later load revoked the ticket.
     fn fill(
         &self,
         ticket: &mut Ticket<V>,
         value: &Arc<V>,
         lifetime: Lifetime,
-    ) -> Option<Displaced<V>> {
+    ) -> Result<Displaced<V>, TicketValidity> {
         let key = Arc::clone(ticket.key());
         let entry = self.entry(&key, value, lifetime);
         let kept = entry.is_some();
@@ -313,12 +318,16 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if kept {
             self.observer.emit(|| Event::Set { key: &key, ttl: lifetime.ttl });
         }
-        Some(displaced)
+        Ok(displaced)
     }
 
-    /// Fills L1 with a negative entry. `None` if a delete, a `set` or a later load revoked the
+    /// Fills L1 with a negative entry. An error if a delete, a `set` or a later load revoked the
     /// ticket.
-    fn fill_missing(&self, ticket: &mut Ticket<V>, ttl: Duration) -> Option<Displaced<V>> {
+    fn fill_missing(
+        &self,
+        ticket: &mut Ticket<V>,
+        ttl: Duration,
+    ) -> Result<Displaced<V>, TicketValidity> {
         let key = Arc::clone(ticket.key());
         let now = self.now();
         let until = now.saturating_add(millis(ttl));
@@ -326,46 +335,6 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if self.l1.remembers_missing() && !ttl.is_zero() {
             self.observer.emit(|| Event::NegativeSet { key: &key, ttl });
         }
-        Some(displaced)
-    }
-
-    /// Completes the flight with an error, and with a stale entry to serve instead if there is one.
-    fn complete_err(&self, mut lead: Lead<V>, error: Error, hard: Option<Duration>) {
-        let key = Arc::clone(lead.ticket.key());
-        self.observer.count(Counter::LoadFailures);
-        if error.kind() == ErrorKind::HardTimeout {
-            let limit = hard.unwrap_or_default();
-            self.observer.emit(|| Event::LoaderTimeout { key: &key, limit, hard: true });
-        } else {
-            self.observer.emit(|| Event::LoaderError { key: &key, error: &error });
-        }
-        let (fallback, displaced) = self.throttle_stale(&mut lead);
-        lead.complete(Err(LoadErr { error, fallback }));
-        self.drop_displaced(displaced);
-    }
-
-    /// Finds the entry to serve after a failed load. If the entry is stale and the ticket is still
-    /// valid, throttles the key: no load starts until the throttle pause is over.
-    ///
-    /// An entry of L1 is served whatever happened meanwhile, because its writer had the right to
-    /// write it. The stale entry of the flight is served only if no value was published or deleted
-    /// since the flight started.
-    fn throttle_stale(&self, lead: &mut Lead<V>) -> (Option<Entry<V>>, Option<Displaced<V>>) {
-        let key = Arc::clone(lead.ticket.key());
-        let now = self.now();
-        let stale = lead.flight().context.stale().filter(|stale| stale.is_usable(now));
-        // Dropped after the lock: it may be the last owner of a user value.
-        let mut unusable = None;
-        lead.ticket.with_validity(|validity| {
-            let held = self.usable(&key, now, &mut unusable);
-            let stale = stale.clone().filter(|_| validity.stale_valid);
-            let Some(entry) = Entry::prefer_longer_usable(held, stale, now) else {
-                return (None, None);
-            };
-            let displaced = (validity.may_write && !self.is_served(&entry, now)).then(|| {
-                self.l1.insert(&key, entry.throttled(now, self.options.fail_safe.throttle))
-            });
-            (Some(entry), displaced)
-        })
+        Ok(displaced)
     }
 }

@@ -11,6 +11,7 @@ mod guarantees;
 mod handle;
 mod l1_access;
 mod load;
+mod load_end;
 mod outcome;
 mod read;
 mod registry;
@@ -24,6 +25,6 @@ pub use self::{
     guarantees::{DeleteAck, Guarantees},
     handle::LazyLayersCache,
     outcome::{Outcome, Source},
-    request::{GetOrSet, GetOrSetFuture, SetRequest},
+    request::{GetOrSet, GetOrSetFuture, OutcomeFuture, SetRequest},
     write_report::{BusEffect, L1Effect, L2Effect, WriteReport},
 };

@@ -46,8 +46,6 @@ pub(super) struct ReadResult<V> {
     pub(super) age: Duration,
     pub(super) stale: Option<StaleReason>,
     pub(super) key: Arc<str>,
-    /// See [`LoadOk::refused`](super::flight_context::LoadOk).
-    pub(super) refused: bool,
 }
 
 impl<V> ReadResult<V> {
@@ -59,11 +57,11 @@ impl<V> ReadResult<V> {
     ) -> Self {
         let age = entry.age(now);
         let value = Some(entry.into_value());
-        Self { value, source: Source::L1, age, stale, key, refused: false }
+        Self { value, source: Source::L1, age, stale, key }
     }
 
     pub(super) fn from_flight(key: Arc<str>, value: Option<Arc<V>>, source: Source) -> Self {
-        Self { value, source, age: Duration::ZERO, stale: None, key, refused: false }
+        Self { value, source, age: Duration::ZERO, stale: None, key }
     }
 
     pub(super) fn into_output<L: IntoLoaded<V>>(self) -> Result<L::Output, Error> {

@@ -1,11 +1,12 @@
 //! The read path: L1, then a single flight to join or to lead, then its result.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    flight_context::{FlightContext, Lead},
+    flight_context::{Flight, FlightContext, Follower, Lead, Wanted},
+    follow::{Patience, Resolved, Waited, Waits},
     load::{L2Rights, Load, start_load},
     outcome::{ReadResult, Source},
     state::CacheState,
@@ -13,25 +14,17 @@ use super::{
 use crate::{
     entry::Entry,
     error::{Cause, Error},
-    flight::{Join, LoadChain},
+    flight::{Attempt, Join, LoadChain},
     load::{IntoLoaded, Loader},
-    observe::{Counter, Event, Level, StaleReason},
-    options::{CallOptions, Timeouts},
+    observe::{CallerSpan, Counter, Event, Level, StaleReason},
+    options::CallOptions,
     resilience::task_tracker::TaskToken,
 };
 
-/// After this many joined flights without a result that the caller can use, the caller bypasses
-/// the single flight and loads for itself.
-const MAX_JOINS: usize = 3;
-
-/// The results that a caller can use.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// A loaded value only, no value of L1 or L2.
-    refresh: bool,
-    /// The caller's output type can express that the key does not exist.
-    accepts_none: bool,
-}
+/// After this many joined flights whose result the caller's type or options exclude, the caller
+/// bypasses the single flight and loads for itself. From the first one on it joins only flights
+/// that cannot end so again.
+const MAX_UNSUITABLE: usize = 3;
 
 /// An answer that a caller finds in L1 just before it would load.
 enum L1Answer<V> {
@@ -96,18 +89,21 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             refresh: call.as_ref().is_some_and(|call| call.refresh),
             accepts_none: L::Loaded::output(None).is_some(),
         };
-        let mut timeouts = self.options.load_timeouts(call.as_deref()).clone();
+        let timeouts = self.options.load_timeouts(call.as_deref()).clone();
         let chain = LoadChain::extend(self.flights.id(), &key);
         let chain = chain.ok_or_else(|| Error::of_key(&key, Cause::Recursion))?;
         self.ensure_bus_tasks();
+        let deadline = end_of(timeouts.hard);
+        let mut waits = Waits::new();
+        let mut patience = Patience { wanted, timeouts: &timeouts, deadline };
         let (lead, token, has_waited) =
-            match self.join_loop(&key, &chain, wanted, &mut timeouts).await? {
+            match self.join_loop(&key, &chain, &mut waits, patience).await? {
                 Joined::Done(result) => return Ok(result),
                 Joined::Lead { lead, token, has_waited } => (lead, token, has_waited),
             };
         let flight = Arc::clone(lead.flight());
-        let depth = chain.depth;
-        let (state, load) = (Arc::clone(&self), Load { lead, loader, call, chain });
+        let (depth, span) = (chain.depth, CallerSpan::current());
+        let (state, load) = (Arc::clone(&self), Load { lead, loader, call, chain, span });
         let is_started = if self.l2.is_some() {
             start_load(state.load_via_l2(load), token, depth)
         } else {
@@ -118,27 +114,47 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if !is_started {
             return Err(Error::of_key(&key, Cause::NoRuntime));
         }
+        if let Some(result) = flight.try_result()
+            && let Resolved::Answer(answer) = self.resolve(&key, result, None, wanted)
+        {
+            return answer;
+        }
         // The loader enforces the hard timeout itself; L2 and the earlier flights do not.
-        let is_bounded = self.l2.is_none() && !has_waited;
-        let timeouts = if is_bounded { Timeouts { hard: None, ..timeouts } } else { timeouts };
-        let result = self.await_flight(&key, &flight, &timeouts, Source::Loader).await?;
-        result.ok_or_else(|| match Handle::try_current() {
-            Ok(_) => Error::of_key(&key, Cause::Abandoned),
-            Err(_) => Error::of_key(&key, Cause::NoRuntime),
-        })
+        if self.l2.is_none() && !has_waited {
+            patience.deadline = None;
+        }
+        self.await_own_flight(&key, flight, waits, patience).await
+    }
+
+    async fn await_own_flight(
+        &self,
+        key: &Arc<str>,
+        flight: Arc<Flight<V>>,
+        mut waits: Waits<V>,
+        patience: Patience<'_>,
+    ) -> Result<ReadResult<V>, Error> {
+        waits.lead(key, flight)?;
+        loop {
+            match self.await_flights(key, &mut waits, None, patience).await? {
+                Waited::Answer(answer) => return Ok(answer),
+                // Cannot be: the result of the flight that the caller leads is an answer.
+                _ if waits.is_empty() => return Err(Error::of_key(key, Cause::Abandoned)),
+                _ => {}
+            }
+        }
     }
 
     /// Joins flights until one has a result that the caller can use, or the caller has to lead.
-    /// Reduces the hard timeout by the time that it waits.
     async fn join_loop(
         &self,
         key: &Arc<str>,
         chain: &Arc<LoadChain>,
-        wanted: Wanted,
-        timeouts: &mut Timeouts,
+        waits: &mut Waits<V>,
+        patience: Patience<'_>,
     ) -> Result<Joined<V>, Error> {
-        let deadline = timeouts.hard.and_then(|hard| Instant::now().checked_add(hard));
-        let mut joins = 0;
+        let wanted = patience.wanted;
+        let mut attempt = Attempt::default();
+        let mut has_waited = false;
         loop {
             let (mut token, mut unusable) = (None, None);
             let recheck = || {
@@ -147,9 +163,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 token = context.is_ok().then(|| self.running.token());
                 context
             };
-            let joined = self.flights.join(key, self.now(), joins < MAX_JOINS, recheck);
+            attempt.now = self.now();
+            attempt.floor = self.min_stored_at(attempt.now);
+            attempt.bypass = waits.unsuitable >= MAX_UNSUITABLE;
+            let suits = |context: &FlightContext<V>| waits.unsuitable == 0 || context.suits(wanted);
+            let joined = self.flights.join(key, &mut attempt, suits, recheck);
             drop(unusable);
-            let has_waited = joins > 0;
+            let mut waiter = None;
             match joined {
                 Join::Found(answer) => return Ok(Joined::Done(self.serve_l1(key, answer?))),
                 Join::Lead(lead) => return Ok(Joined::Lead { lead, token, has_waited }),
@@ -158,27 +178,35 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                     self.observer.emit(|| Event::InflightBypass { key });
                     return Ok(Joined::Lead { lead, token, has_waited });
                 }
-                Join::Follow(follower) => {
-                    joins += 1;
-                    self.observer.count(Counter::Joined);
-                    self.observer.emit(|| Event::InflightReuse { key });
-                    let flight = &follower.flight;
-                    match self.await_flight(key, flight, timeouts, Source::Joined).await? {
-                        Some(ReadResult { value: None, .. }) if !wanted.accepts_none => {}
-                        Some(ReadResult { source: Source::L2, .. }) if wanted.refresh => {}
-                        // The value may be from before a delete that came before this call.
-                        // mutant refused-followers: remove
-                        Some(ReadResult { refused: true, .. }) => {}
-                        Some(result) => return Ok(Joined::Done(result)),
-                        // The load was dropped, for example with its runtime.
-                        None => {}
-                    }
-                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-                    // mutant hard-timeout: remove
-                    timeouts.hard = left.or(timeouts.hard);
-                }
+                Join::Follow(follower) => self.follow(key, waits, follower)?,
+                Join::Wait(next) => waiter = Some(next),
+            }
+            drop(token);
+            has_waited = true;
+            // mutant hard-timeout: => let deadline = end_of(patience.timeouts.hard);
+            let deadline = patience.deadline;
+            let patience = Patience { deadline, ..patience };
+            match self.await_flights(key, waits, waiter.as_ref(), patience).await? {
+                Waited::Answer(answer) => return Ok(Joined::Done(answer)),
+                Waited::Begun(follower) => self.follow(key, waits, follower)?,
+                Waited::AskAgain => continue,
+            }
+            drop(waiter);
+            if let Waited::Answer(answer) = self.await_flights(key, waits, None, patience).await? {
+                return Ok(Joined::Done(answer));
             }
         }
+    }
+
+    fn follow(
+        &self,
+        key: &Arc<str>,
+        waits: &mut Waits<V>,
+        follower: Follower<V>,
+    ) -> Result<(), Error> {
+        self.observer.count(Counter::Joined);
+        self.observer.emit(|| Event::InflightReuse { key });
+        waits.follow(key, follower)
     }
 
     /// Reads L1 a last time before a load, under the lock under which L1 is filled. An error is the
@@ -205,7 +233,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             None if !wanted.refresh && wanted.accepts_none && self.is_known_missing(key, now) => {
                 Err(Ok(L1Answer::Missing))
             }
-            stale => Ok(FlightContext::new(chain.id, stale)),
+            stale => Ok(FlightContext::new(chain.id, wanted, stale)),
         }
     }
 
@@ -222,4 +250,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
         }
     }
+}
+
+/// The end of a hard timeout that begins now.
+fn end_of(hard: Option<Duration>) -> Option<Instant> {
+    hard.and_then(|hard| Instant::now().checked_add(hard))
 }

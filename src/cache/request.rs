@@ -100,15 +100,8 @@ where
     /// # Cancel safety
     ///
     /// As for the request itself.
-    pub async fn outcome(self) -> Result<Outcome<Output<V, L>>, Error> {
-        let Self { state, key, loader, call } = self;
-        let key = Arc::from(&*key.key_text());
-        let refresh = call.as_ref().is_some_and(|call| call.refresh);
-        if !refresh && let Some(result) = state.l1_result(&key, L::Loaded::output(None).is_some()) {
-            return result.into_outcome::<L::Loaded>();
-        }
-        let result = Arc::clone(state).get_or_load_slow(key, loader, call).await?;
-        result.into_outcome::<L::Loaded>()
+    pub fn outcome(self) -> OutcomeFuture<'a, Q, V, L> {
+        OutcomeFuture(State::Request(self))
     }
 
     fn call_mut(&mut self) -> &mut CallOptions {
@@ -177,20 +170,67 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Output<V, L>, Error>> {
-        let mut slow = match std::mem::replace(&mut self.0, State::Done) {
-            State::Request(GetOrSet { state, key, loader, call }) => {
+        let result = self.0.poll_slow(context);
+        result.map(|result| result.and_then(ReadResult::into_output::<L::Loaded>))
+    }
+}
+
+/// The future of [`GetOrSet::outcome`].
+///
+/// It is a type of its own, not that of an `async fn`: whether that is `Send` cannot be decided for
+/// every loader.
+#[must_use = "does nothing until awaited"]
+pub struct OutcomeFuture<'a, Q: ?Sized, V, L>(State<'a, Q, V, L>);
+
+// The future moves the loader and never pins it.
+impl<Q: ?Sized, V, L> Unpin for OutcomeFuture<'_, Q, V, L> {}
+
+impl<Q, V, L> Future for OutcomeFuture<'_, Q, V, L>
+where
+    Q: CacheKey + ?Sized,
+    V: Send + Sync + 'static,
+    L: Loader<V>,
+{
+    type Output = Result<Outcome<Output<V, L>>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Request(GetOrSet { state, key, call, .. }) = &self.0
+            && call.as_ref().is_none_or(|call| !call.refresh)
+        {
+            let accepts_none = L::Loaded::output(None).is_some();
+            let key = Arc::from(&*key.key_text());
+            if let Some(result) = state.l1_result(&key, accepts_none) {
+                self.0 = State::Done;
+                return Poll::Ready(result.into_outcome::<L::Loaded>());
+            }
+        }
+        let result = self.0.poll_slow(context);
+        result.map(|result| result.and_then(ReadResult::into_outcome::<L::Loaded>))
+    }
+}
+
+impl<Q, V, L> State<'_, Q, V, L>
+where
+    Q: CacheKey + ?Sized,
+    V: Send + Sync + 'static,
+    L: Loader<V>,
+{
+    /// Runs the request, without another look into L1.
+    fn poll_slow(&mut self, context: &mut Context<'_>) -> Poll<Result<ReadResult<V>, Error>> {
+        let mut slow = match std::mem::replace(self, Self::Done) {
+            Self::Request(GetOrSet { state, key, loader, call }) => {
                 let key = Arc::from(&*key.key_text());
                 Box::pin(Arc::clone(state).get_or_load_slow(key, loader, call))
             }
-            State::Slow(slow) => slow,
+            Self::Slow(slow) => slow,
             #[expect(clippy::panic, reason = "as futures of the standard library do")]
-            State::Done => panic!("`get_or_set` polled after it was ready"),
+            Self::Done => panic!("`get_or_set` polled after it was ready"),
         };
         let result = slow.as_mut().poll(context);
         if result.is_pending() {
-            self.0 = State::Slow(slow);
+            *self = Self::Slow(slow);
         }
-        result.map(|result| result.and_then(ReadResult::into_output::<L::Loaded>))
+        result
     }
 }
 

@@ -72,12 +72,12 @@ impl<V: 'static> CacheState<V> {
         }
     }
 
-    /// Returns the time for the hit path: at most a few milliseconds old.
+    /// Returns the time for the hit path, see [`SystemClock`].
     #[inline]
     pub(super) fn coarse_now(&self) -> u64 {
         match &self.clock {
             None => coarse_now(),
-            Some(clock) => clock.now(),
+            Some(clock) => clock.now_for_hits(),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     bus::CommittedBroadcast,
     entry::Lifetime,
     error::Error,
+    flight::Origin,
     glob::Pattern,
     l2::WriteOutcome,
     observe::Event,
@@ -80,9 +81,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             Ok::<_, Error>((displaced, broadcast.take().map(|it| it.commit(message, in_l2))))
         };
         let written = match (&mut ticket, &l2_outcome) {
-            (None, _) => Some(self.flights.invalidate(key, write)),
+            (None, _) => Some(self.flights.invalidate(key, Origin::Local, write)),
             (_, Some(WriteOutcome::Superseded)) => None,
-            (Some(ticket), _) => ticket.overwrite(write),
+            (Some(ticket), _) => ticket.overwrite(Origin::Local, write),
         };
         let (l1, committed) = match written {
             Some(Ok((displaced, committed))) => {
@@ -102,7 +103,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
             // A later delete or `set`, of this instance or of a peer, took the right to write.
             None => {
-                self.invalidate_l1(key);
+                self.invalidate_l1(key, Origin::Peer);
                 (L1Effect::Superseded, broadcast.map(|it| it.commit(None, in_l2)))
             }
         };
@@ -134,13 +135,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
         let broadcast = self.begin_broadcast(glob, true);
-        self.invalidate_l1_matching(&pattern).await;
+        self.invalidate_l1_matching(&pattern, Origin::Local).await;
         let mut outcome = None;
         if let Some(l2) = &self.l2 {
             let invalidate = self.invalidate_l1_matching_on_drop(&pattern);
             outcome = Some(l2.delete_matching(glob).await);
             // mutant second-sweep: remove
-            self.invalidate_l1_matching(&pattern).await;
+            self.invalidate_l1_matching(&pattern, Origin::Local).await;
             invalidate.disarm();
         }
         let committed = broadcast.commit(None, is_in_l2(outcome.as_ref()));
@@ -165,7 +166,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     /// Removes a key from L1 and revokes the tickets of its running loads.
     fn remove_l1_if_open(&self, key: &str) -> Result<(), Error> {
-        let displaced = self.flights.invalidate(key, || {
+        let displaced = self.flights.invalidate(key, Origin::Local, || {
             self.check_open()?;
             Ok::<_, Error>(self.l1.remove(key))
         })?;
@@ -174,21 +175,21 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     /// Removes a key from L1 and revokes the tickets of its running loads, also of a closed cache.
-    pub(super) fn invalidate_l1(&self, key: &str) {
-        self.drop_displaced(self.flights.invalidate(key, || self.l1.remove(key)));
+    pub(super) fn invalidate_l1(&self, key: &str, by: Origin) {
+        self.drop_displaced(self.flights.invalidate(key, by, || self.l1.remove(key)));
     }
 
     /// Does so after a delete of L2, and when the caller of a delete or `set` drops its future.
     fn invalidate_l1_on_drop(&self, key: &str) -> DropGuard<impl FnOnce()> {
         DropGuard::new(move || {
             // mutant second-removal: remove
-            self.invalidate_l1(key);
+            self.invalidate_l1(key, Origin::Local);
         })
     }
 
-    pub(super) async fn invalidate_l1_matching(&self, pattern: &Arc<Pattern>) {
+    pub(super) async fn invalidate_l1_matching(&self, pattern: &Arc<Pattern>, by: Origin) {
         let active = self.active_patterns.insert(Arc::clone(pattern));
-        self.flights.invalidate_matching(|key| pattern.matches(key));
+        self.flights.invalidate_matching(by, |key| pattern.matches(key));
         for (walked, ()) in self.l1.sweep(pattern).enumerate() {
             if walked % WALK_BATCH == WALK_BATCH - 1 {
                 tokio::task::yield_now().await;
@@ -205,7 +206,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         DropGuard::new(move || {
             let (state, pattern) = (Arc::clone(self), Arc::clone(pattern));
             let token = state.running.token();
-            let walk = token.run(async move { state.invalidate_l1_matching(&pattern).await });
+            let walk = token
+                .run(async move { state.invalidate_l1_matching(&pattern, Origin::Local).await });
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(walk)),
                 // The walk waits for nothing: it only yields, and here there is no other task.

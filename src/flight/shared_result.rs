@@ -1,28 +1,17 @@
-//! The shared result of one flight: the leader completes it once, all callers wait for it.
+//! A result that one writer sets once and many callers wait for.
 
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
-use crate::sync::{AtomicUsize, Mutex};
+use crate::sync::{Arc, Mutex};
 
-pub(crate) struct Flight<C, T> {
-    /// What the leader knew at the start.
-    pub(crate) context: C,
-    /// The number of the leader's ticket.
-    pub(crate) ticket: u64,
-    /// The time of the start, in milliseconds.
-    pub(crate) began: u64,
-    state: Mutex<State<T>>,
-    /// Callers other than the leader. The table increments it when a caller joins;
-    /// [`Follower`](super::Follower) decrements it on drop.
-    pub(crate) followers: AtomicUsize,
-}
+pub(crate) struct SharedResult<T>(Mutex<State<T>>);
 
 enum State<T> {
     Pending(Wakers),
-    /// `None`: the load was dropped before it ended.
+    /// `None`: the writer was dropped before it had a result.
     Done(Option<T>),
 }
 
@@ -33,20 +22,14 @@ struct Wakers {
     free: Vec<usize>,
 }
 
-impl<C, T> Flight<C, T> {
-    pub(crate) fn new(context: C, ticket: u64, began: u64) -> Self {
-        Self {
-            context,
-            ticket,
-            began,
-            state: Mutex::new(State::Pending(Wakers::default())),
-            followers: AtomicUsize::new(0),
-        }
+impl<T> SharedResult<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(State::Pending(Wakers::default())))
     }
 
     /// Sets the result and wakes all waiting callers. Only the first call counts.
     pub(crate) fn complete(&self, result: Option<T>) {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         let wakers = match &mut *state {
             State::Pending(wakers) => std::mem::take(wakers),
             // The second result may hold user values: unlock before it is dropped.
@@ -57,45 +40,49 @@ impl<C, T> Flight<C, T> {
         wakers.slots.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Wakes all waiting callers without a result, because the flight's context has changed.
+    /// Wakes all waiting callers without a result.
     pub(crate) fn wake_waiters(&self) {
         let mut wakers = Vec::new();
-        if let State::Pending(waiting) = &mut *self.state.lock() {
+        if let State::Pending(waiting) = &mut *self.0.lock() {
             wakers.extend(waiting.slots.iter_mut().filter_map(Option::take));
         }
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-impl<C, T: Clone> Flight<C, T> {
-    /// Waits for the result; `None` if the load was dropped before it ended.
-    ///
-    /// Cancel safe: a caller that stops waiting leaves nothing behind.
-    pub(crate) fn wait(&self) -> Wait<'_, C, T> {
-        Wait { flight: self, slot: None }
-    }
-
-    /// The result, if the flight is done. The outer `None` means that it is still pending.
+impl<T: Clone> SharedResult<T> {
+    /// The result, if there is one. The outer `None` means that it is still pending.
     pub(crate) fn try_result(&self) -> Option<Option<T>> {
-        match &*self.state.lock() {
+        match &*self.0.lock() {
             State::Done(result) => Some(result.clone()),
             State::Pending(_) => None,
         }
     }
 }
 
-pub(crate) struct Wait<'a, C, T> {
-    flight: &'a Flight<C, T>,
+/// A caller's wait for the result that `O` owns. `None`: the writer was dropped before it had one.
+///
+/// Cancel safe: a caller that stops waiting leaves nothing behind.
+pub(crate) struct Wait<O: AsRef<SharedResult<T>>, T> {
+    owner: Arc<O>,
     slot: Option<usize>,
+    result: std::marker::PhantomData<fn() -> T>,
 }
 
-impl<C, T: Clone> Future for Wait<'_, C, T> {
+impl<O: AsRef<SharedResult<T>>, T> Wait<O, T> {
+    pub(crate) fn new(owner: Arc<O>) -> Self {
+        Self { owner, slot: None, result: std::marker::PhantomData }
+    }
+}
+
+impl<O: AsRef<SharedResult<T>>, T: Clone> Future for Wait<O, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         // A waker runs foreign code: clone it before the lock is taken, drop it after the unlock.
         let waker = context.waker().clone();
-        let mut state = self.flight.state.lock();
+        let owner = Arc::clone(&self.owner);
+        let mut state = (*owner).as_ref().0.lock();
         let wakers = match &mut *state {
             State::Done(result) => return Poll::Ready(result.clone()),
             State::Pending(wakers) => wakers,
@@ -109,10 +96,10 @@ impl<C, T: Clone> Future for Wait<'_, C, T> {
     }
 }
 
-impl<C, T> Drop for Wait<'_, C, T> {
+impl<O: AsRef<SharedResult<T>>, T> Drop for Wait<O, T> {
     fn drop(&mut self) {
         let Some(slot) = self.slot else { return };
-        let mut state = self.flight.state.lock();
+        let mut state = (*self.owner).as_ref().0.lock();
         if let State::Pending(wakers) = &mut *state {
             let waker = wakers.slots.get_mut(slot).and_then(Option::take);
             wakers.free.push(slot);

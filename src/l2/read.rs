@@ -170,6 +170,18 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
+    /// Whether the store says that a load's lease is not valid any more: the key may have been
+    /// changed since the load began. `false` if the store does not answer.
+    pub(crate) async fn is_lease_lost(
+        &self,
+        key: &str,
+        NamedLease { lease, name }: &NamedLease,
+    ) -> bool {
+        let (counts, limit) = (BreakerCounts::None, self.limits.read);
+        let extend = |store| Store::extend_lease(store, name, lease, MAX_LEASE);
+        self.call_with(counts, key, limit, extend).await == Ok(false)
+    }
+
     fn fresh(
         &self,
         value: Arc<V>,

@@ -20,6 +20,20 @@ pub use self::loaded::{IntoLoaded, Loaded};
 /// cancelled by its hard timeout, by closing or dropping the cache, and by the end of its runtime,
 /// but never by a caller that goes away.
 ///
+/// # What a loader keeps of its caller
+///
+/// Its tracing span: the span of the load is a child of the caller's. Task-locals and thread-locals
+/// end at the first await that waits, because the loader continues in another task then: read them
+/// before, and move the values into the loader.
+///
+/// # A loader that asks for its own key
+///
+/// It gets an error of the kind [`Recursion`](crate::ErrorKind::Recursion), also across other keys
+/// and caches. The cache cannot see that if the loader asks in a task that it spawned, and waits
+/// for that task: then the inner call joins the load that waits for it. It begins a load of its own
+/// after [`Coalescing::ttl`](crate::Coalescing::ttl) (5 s), with the inner loader, or ends with its
+/// hard timeout.
+///
 /// For a loader with state, implement this trait for your own type:
 ///
 /// ```

@@ -34,6 +34,10 @@ option_group! {
         /// How soon the subscriber detects lost messages; and how long, while it is disconnected,
         /// L1 entries are served before they are looked up again. All instances should have the
         /// same value. Default: 3 s; at least 300 ms.
+        ///
+        /// While the bus is down, this takes the place of the ttl in L1: with a ttl of 60 s, L2 is
+        /// read up to 20 times as often as before. Without L2 the loader runs as often, so the
+        /// origin must bear one load per hot key, instance and `trust_timeout`.
         pub trust_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
         /// Whether a delete or set returns only when the bus has acknowledged it. Each
         /// [`Transport`](crate::Transport) says what its acknowledgement means.

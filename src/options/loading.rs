@@ -12,14 +12,19 @@ option_group! {
     pub struct Coalescing {
         /// Whether loads are coalesced. Default: true.
         pub enabled: bool = true => [custom],
-        /// Callers do not join a load that is older than this; the next caller starts a new one.
-        /// Default: 5 s.
+        /// At most two loads of a key that are younger than this run at a time, also while it is
+        /// deleted all the time: a caller that may join neither waits for the next one, which
+        /// begins when one of the two ends. Callers do not join an older load. Those that have
+        /// joined it wait for a newer one beside it, which one of them begins, and take the result
+        /// that comes first; the caller that began it does so after twice this time. So nobody
+        /// waits for ever for a load that hangs. Choose more than a load usually takes: else there
+        /// are several loads at a time. Zero: no load is joined. Default: 5 s.
         pub ttl: Duration as "humantime_serde" = Duration::from_secs(5),
         /// The most loads that callers can join at a time. Beyond it, each caller loads for itself,
         /// and an `inflight:bypass` event reports it. Default: 10,000.
         pub max_entries: usize = 10_000,
-        /// The most callers that wait for one load. Beyond it, each caller loads for itself, and an
-        /// `inflight:bypass` event reports it. Default: 100,000.
+        /// The most callers that wait for one load, or for the next one of a key. Beyond it, each
+        /// caller loads for itself, and an `inflight:bypass` event reports it. Default: 100,000.
         pub max_followers: usize = 100_000,
     }
 }

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::time::{Clock, millis};
+use crate::time::{Clock, Pace, millis};
 
 /// A clock that stands still until a test advances it. Clones are the same clock.
 ///
@@ -60,5 +61,25 @@ impl Default for TokioClock {
 impl Clock for TokioClock {
     fn now(&self) -> u64 {
         millis(self.0.elapsed())
+    }
+}
+
+/// A thread that reads the time as hits do: for a simulation whose instances are frozen with their
+/// ticks.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct TickReader(Mutex<(Pace, u32)>);
+
+impl TickReader {
+    /// Returns the tick, or what the clock says.
+    pub fn read(&self, tick: u64, clock: impl FnOnce() -> u64) -> u64 {
+        let (pace, left) = &mut *self.0.lock();
+        if *left > 0 {
+            *left -= 1;
+            return tick;
+        }
+        let now = clock();
+        *left = pace.credit(now);
+        now
     }
 }

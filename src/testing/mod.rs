@@ -14,7 +14,7 @@ mod transport_conformance;
 pub use self::{
     bus::{BusFaults, BusLink, SharedBus},
     chaos::{Chaos, ChaosStore},
-    clock::{ManualClock, TokioClock},
+    clock::{ManualClock, TickReader, TokioClock},
     conformance::check_store,
     forward::ForwardStore,
     store::{SharedStore, StoreSnapshot},

@@ -15,18 +15,26 @@ use super::coarse;
 pub trait Clock: Send + Sync + 'static {
     /// Returns milliseconds since a fixed origin that the clock chooses. Must never go back.
     fn now(&self) -> u64;
+
+    /// What hits read: for simulations of the ticks that [`SystemClock`] uses there.
+    #[doc(hidden)]
+    fn now_for_hits(&self) -> u64 {
+        self.now()
+    }
 }
 
 /// The monotonic clock of the machine: the default of every cache.
 ///
 /// On Linux and Android it reads `CLOCK_MONOTONIC_COARSE`, which the kernel advances every 1 to
-/// 10 ms: a precise clock would cost more than the whole hit. Elsewhere it reads
-/// [`std::time::Instant`].
+/// 10 ms: a precise clock would cost more than the whole hit. It adds the time for which the
+/// machine was suspended, from `CLOCK_BOOTTIME`. (A hypervisor that pauses a machine without
+/// telling it stops both clocks.) Elsewhere it reads [`std::time::Instant`].
 ///
-/// Even the coarse clock is a third of a hit. So under load, hits read a time that a thread of
-/// this process stored at most 4 ms ago. The thread is named `lazy-layers-tick`, serves all
-/// caches, and sleeps without load. If it is delayed, for example on an overloaded machine or
-/// after the process was frozen, every sixteenth hit of a thread detects and corrects the time.
+/// Even the coarse clock is a third of a hit. So in a loop of hits, more than sixteen within one
+/// step of the clock, a thread reads it at every sixteenth hit, and a tick at the others: a time
+/// that a thread of this process stored at most 4 ms ago. That thread is named `lazy-layers-tick`,
+/// serves all caches, and sleeps without load. If the process was frozen, each thread notices at
+/// its first hit afterwards, or in such a loop within sixteen hits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -7,6 +7,7 @@ mod ticker;
 
 pub use self::clock::{Clock, SystemClock};
 pub(crate) use self::{
+    coarse::millis_noticing_suspension,
     millis::{millis, millis_u32},
-    ticker::{coarse_now, resync},
+    ticker::{Pace, coarse_now},
 };

@@ -1,11 +1,21 @@
 //! The cached time of the hit path: a ticking thread stores it in an atomic.
 //!
 //! Such a thread lags on a busy machine, stands still while the process is frozen, does not exist
-//! after a fork, and wakes the processor in vain without load. So readers do not trust it: every
-//! sixteenth hit compares its time with the clock of the system, corrects a time that lags, and
-//! marks a thread that seems dead as stopped. The thread stops without readers; load starts it.
+//! after a fork, and wakes the processor in vain without load. So no reader trusts a tick that it
+//! has not paid for: a thread reads the clock of the system at every hit, unless it made many
+//! within the last milliseconds. Then each reading vouches for the fifteen hits that follow it, a
+//! microsecond or two. So after a freeze the first hits of a thread read the clock, but for those
+//! of a loop that was stopped between two readings.
+//!
+//! A reading also corrects a time that lags, and marks a thread that seems dead as stopped. The
+//! thread stops without readers; load starts it.
+//!
+//! Alternatives considered: a reading of the clock at every hit, which costs half a hit. Or to
+//! check a tick at every sixteenth hit of a thread however long that takes: after a freeze, a
+//! thread that makes few hits then serves old values for as long as it makes fifteen of them.
 
 use std::{
+    cell::Cell,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -21,23 +31,66 @@ const PERIOD: Duration = Duration::from_millis(4);
 const UNREAD_TICKS: u32 = 25;
 /// A time that lags by more than this number of milliseconds counts as that of a dead thread.
 const MAX_LAG: u64 = 250;
+/// A thread that reads the clock more often than this at one time of it makes many hits.
+const MANY: u32 = 16;
+/// The number of hits that one reading of the clock vouches for, beside its own.
+const CREDIT: u32 = 15;
 
 static TICKS: Ticks = Ticks::new();
 
-/// Returns the time in milliseconds. It is at most one tick old while the thread runs in time.
-#[inline]
-pub(crate) fn coarse_now() -> u64 {
-    TICKS.read(coarse::millis)
+thread_local! {
+    /// The hits of this thread that may still use a tick, and its last readings of the clock.
+    static LEFT: Cell<u32> = const { Cell::new(0) };
+    static PACE: Cell<Pace> = const { Cell::new(Pace { at: 0, readings: 0 }) };
 }
 
-/// Compares the cached time with the clock of the system, and starts the thread if it is stopped.
-/// The hit path calls this on every sixteenth hit of a thread.
+/// Returns the time in milliseconds: a reading of the clock, or a tick that was read by the thread
+/// at most fifteen hits ago.
+#[inline]
+pub(crate) fn coarse_now() -> u64 {
+    let left = LEFT.get();
+    let tick = TICKS.get();
+    if left > 0 && tick != STOPPED {
+        LEFT.set(left - 1);
+        return tick >> 1;
+    }
+    read_clock()
+}
+
 #[cold]
-pub(crate) fn resync() {
-    if !TICKS.check(coarse::millis())
+fn read_clock() -> u64 {
+    let mut pace = PACE.get();
+    // The costlier comparison for suspensions is left out in a fast loop, nearly always.
+    let is_fast = pace.readings > MANY && !pace.readings.is_multiple_of(MANY);
+    let now = if is_fast { coarse::millis() } else { coarse::millis_noticing_suspension() };
+    let credit = pace.credit(now);
+    PACE.set(pace);
+    LEFT.set(credit);
+    if !TICKS.check(now)
+        && credit > 0
         && let Some(thread) = thread()
     {
         thread.unpark();
+    }
+    now
+}
+
+/// How many readings of the clock a thread has made lately.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pace {
+    at: u64,
+    /// The readings that gave this same time.
+    readings: u32,
+}
+
+impl Pace {
+    /// After a reading of the clock, returns the number of hits that may use a tick.
+    pub(crate) fn credit(&mut self, now: u64) -> u32 {
+        let is_same = self.at == now;
+        self.readings = if is_same { self.readings.saturating_add(1) } else { 1 };
+        self.at = now;
+        // mutant stale-tick: => CREDIT
+        if self.readings > MANY { CREDIT } else { 0 }
     }
 }
 
@@ -55,7 +108,7 @@ fn run_ticks() {
     loop {
         let mut unread = 0;
         while unread < UNREAD_TICKS {
-            let was_read = TICKS.tick(coarse::millis());
+            let was_read = TICKS.tick(coarse::millis_noticing_suspension());
             unread = if was_read { 0 } else { unread + 1 };
             thread::sleep(PERIOD);
         }
@@ -68,7 +121,7 @@ fn run_ticks() {
 /// Milliseconds, shifted left by one for the bit [`READ`]; [`STOPPED`] while the thread is stopped.
 struct Ticks(AtomicU64);
 
-/// The bit that says whether the time was read since the last tick.
+/// The bit that says whether a thread has read the clock since the last tick: it uses the ticks.
 const READ: u64 = 1;
 const STOPPED: u64 = 0;
 
@@ -78,24 +131,14 @@ impl Ticks {
     }
 
     #[inline]
-    fn read(&self, system: impl FnOnce() -> u64) -> u64 {
-        let word = self.0.load(Ordering::Relaxed);
-        if word & READ != 0 { word >> 1 } else { self.first_read(word, system()) }
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
-    /// The first reader of a tick marks it as read and updates it. A reader never replaces
-    /// [`STOPPED`]: no thread would advance the time then.
-    #[cold]
-    fn first_read(&self, word: u64, now: u64) -> u64 {
-        if word != STOPPED {
-            self.replace(word, now << 1 | READ);
-        }
-        now
-    }
-
-    /// Corrects a time that lags; returns whether the thread ticks.
+    /// Corrects a time that lags and marks it as read; returns whether the thread ticks. A reader
+    /// never replaces [`STOPPED`]: no thread would advance the time then.
     fn check(&self, now: u64) -> bool {
-        let word = self.0.load(Ordering::Relaxed);
+        let word = self.get();
         if word == STOPPED {
             return false;
         }
@@ -104,7 +147,7 @@ impl Ticks {
             self.replace(word, STOPPED);
             return false;
         }
-        if lags_by > 0 {
+        if lags_by > 0 || word & READ == 0 {
             self.replace(word, now << 1 | READ);
         }
         true
@@ -117,7 +160,7 @@ impl Ticks {
 
     /// Stops, unless the last tick was read; returns whether it stopped.
     fn stop(&self) -> bool {
-        let word = self.0.load(Ordering::Relaxed);
+        let word = self.get();
         word & READ == 0 && self.replace(word, STOPPED)
     }
 
@@ -131,47 +174,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_the_thread_is_stopped_all_reads_go_to_the_system() {
-        let ticks = Ticks::new();
-        for now in [7, 8, 1_000_000] {
-            assert_eq!(ticks.read(|| now), now);
+    fn a_thread_that_makes_few_hits_reads_the_clock_at_each() {
+        let mut pace = Pace::default();
+        for now in 0..100 {
+            assert_eq!([pace.credit(now), pace.credit(now)], [0, 0]);
         }
     }
 
     #[test]
-    fn the_first_reader_of_a_tick_asks_the_system_and_the_others_do_not() {
-        let ticks = Ticks::new();
-        assert!(!ticks.tick(100));
-        assert_eq!(ticks.read(|| 103), 103);
-        assert_eq!(ticks.read(|| unreachable!("the tick was read already")), 103);
-        assert!(ticks.tick(104));
-        assert!(!ticks.tick(108));
+    fn a_thread_in_a_loop_reads_the_clock_at_every_sixteenth_hit_until_time_moves() {
+        let mut pace = Pace::default();
+        let credits: Vec<u32> = (0..20).map(|_| pace.credit(7)).collect();
+        assert_eq!((&credits[..16], &credits[16..]), (&[0; 16][..], &[CREDIT; 4][..]));
+        assert_eq!(pace.credit(5_000), 0, "as after a freeze");
     }
 
     #[test]
     fn a_lagging_time_is_corrected_and_a_dead_thread_is_marked_stopped() {
         let ticks = Ticks::new();
+        assert!(!ticks.check(90), "a reader does not start the thread");
         ticks.tick(100);
-        ticks.read(|| 100);
         assert!(ticks.check(150));
-        assert_eq!(ticks.read(|| unreachable!()), 150);
+        assert_eq!(ticks.get() >> 1, 150);
         assert!(!ticks.check(150 + MAX_LAG + 1));
-        assert_eq!(ticks.read(|| 500), 500);
-        assert_eq!(ticks.read(|| 900), 900, "a reader does not start the thread");
+        assert_eq!(ticks.get(), STOPPED);
+        assert!(!ticks.check(900));
         ticks.tick(1_000);
-        assert_eq!(ticks.read(|| 1_001), 1_001);
+        assert!(ticks.check(1_000));
     }
 
     #[test]
-    fn the_thread_stops_unless_a_tick_was_read() {
+    fn the_thread_stops_unless_a_thread_read_the_clock_since_the_last_tick() {
         let ticks = Ticks::new();
         ticks.tick(100);
-        ticks.read(|| 100);
+        ticks.check(100);
         assert!(!ticks.stop());
-        ticks.tick(104);
-        let word = ticks.0.load(Ordering::Relaxed);
+        assert!(ticks.tick(104));
+        assert!(!ticks.tick(108));
         assert!(ticks.stop());
-        assert_eq!(ticks.first_read(word, 105), 105);
-        assert_eq!(ticks.read(|| 109), 109, "a late reader does not start the thread");
+        assert!(!ticks.check(105), "a late reader does not start the thread");
     }
 }

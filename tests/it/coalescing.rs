@@ -284,7 +284,7 @@ fn a_chain_of_loaders_may_be_longer_than_the_stack_is_deep() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flight_too_old_to_be_joined_leaves_its_slot_to_the_next() {
-    let inflight = Coalescing::default().ttl(ms(10)).max_entries(1);
+    let inflight = Coalescing::default().ttl(ms(1_000)).max_entries(1);
     let cache = on_tokio_time().inflight(inflight).build().unwrap();
     let origin = Origin::default();
     let spawn = |gate| {
@@ -292,7 +292,7 @@ async fn a_flight_too_old_to_be_joined_leaves_its_slot_to_the_next() {
         tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
     };
     let _stuck = spawn(Gate::Never);
-    tokio::time::sleep(ms(100)).await;
+    tokio::time::sleep(ms(1_500)).await;
     let callers = [(); 10].map(|()| spawn(Gate::Slow));
     for caller in callers {
         assert_eq!(caller.await.unwrap().as_deref(), Some(&2));

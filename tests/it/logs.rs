@@ -15,7 +15,9 @@ struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        let within = context.event_span(event).map_or("", |span| span.name());
+        let scope = context.event_scope(event).into_iter().flatten();
+        let within: Vec<&str> = scope.map(|span| span.name()).collect();
+        let within = within.join(" in ");
         self.0.lock().unwrap().push(format!("{} {within}", event.metadata().level()));
     }
 }
@@ -52,22 +54,28 @@ async fn an_overflow_of_pending_deletes_logs_one_warning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn log_lines_of_a_loader_are_in_the_span_of_its_load_also_in_the_background() {
+async fn log_lines_of_a_loader_are_in_the_span_of_its_load_which_is_in_that_of_its_caller() {
+    use tracing::Instrument as _;
     let lines = Lines::default();
     let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
-    let cache = on_tokio_time().build().unwrap();
-    cache
-        .get_or_set("k", || async {
+    let store = || SharedStore::new(TokioClock::new());
+    let with_l2 = on_tokio_time().l2(store(), WireCodec::new());
+    let with_lock = on_tokio_time().l2(store(), WireCodec::new());
+    let with_lock = with_lock.distributed_lock(lazy_layers_cache::DistributedLock::enabled());
+    for cache in [on_tokio_time(), with_l2, with_lock] {
+        let cache = cache.build().unwrap();
+        let loading = cache.get_or_set("k", || async {
             tracing::info!("before");
             tokio::task::yield_now().await;
             tracing::info!("after");
             Ok::<_, std::io::Error>(1)
-        })
-        .await
-        .unwrap();
-    tracing::info!("outside");
-    let logged = lines.0.lock().unwrap().clone();
-    assert_eq!(logged, ["INFO lazy_layers.load", "INFO lazy_layers.load", "INFO "]);
+        });
+        loading.into_future().instrument(tracing::info_span!("request")).await.unwrap();
+        tracing::info!("outside");
+        let logged = std::mem::take(&mut *lines.0.lock().unwrap());
+        let within = "INFO lazy_layers.load in request";
+        assert_eq!(logged, [within, within, "INFO "]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

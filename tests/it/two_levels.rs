@@ -351,16 +351,19 @@ struct SlowStore {
     store: SharedStore,
     there: fn(&[u8]) -> u64,
     back: fn(&[u8]) -> u64,
-    /// The delay of answers to `get`, of `get_or_lease`, and of deletes on their way to the store.
+    /// The delay of answers to `get`, of `get_or_lease` and of its answers, and of deletes on their
+    /// way to the store.
     read_back: u64,
     begin: u64,
+    begin_back: u64,
     delete_there: u64,
 }
 
 impl SlowStore {
     fn to(store: &SharedStore) -> Self {
         let store = store.clone();
-        Self { store, there: |_| 0, back: |_| 0, read_back: 0, begin: 0, delete_there: 0 }
+        let (there, back) = (|_: &[u8]| 0, |_: &[u8]| 0);
+        Self { store, there, back, read_back: 0, begin: 0, begin_back: 0, delete_there: 0 }
     }
 }
 
@@ -384,7 +387,9 @@ impl ForwardStore for SlowStore {
     ) -> StoreFuture<'a, LeaseResponse> {
         Box::pin(async move {
             tokio::time::sleep(ms(self.begin)).await;
-            self.store.get_or_lease(key, request).await
+            let begun = self.store.get_or_lease(key, request).await;
+            tokio::time::sleep(ms(self.begin_back)).await;
+            begun
         })
     }
 
@@ -834,4 +839,22 @@ async fn the_copy_of_a_value_that_another_program_removed_is_not_served() {
         let served = instance().get_or_set("k", origin.load(Gate::Err)).await;
         assert_eq!(served.is_ok(), is_served, "after {left} ms and two seconds");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_l1_no_caller_gets_a_value_that_was_read_from_l2_before_a_delete() {
+    let store = SharedStore::new(TokioClock::new());
+    let slow = SlowStore { begin_back: 100, ..SlowStore::to(&store) };
+    let here = on_tokio_time().l2(slow, Text).without_l1().build().unwrap();
+    let (peer, origin) = (instance(&store), Origin::default());
+    store.insert_raw("k", "77", ms(60_000));
+    let before = load(&here, &origin, Gate::Ok);
+    tokio::time::sleep(ms(50)).await;
+    peer.delete("k").await.unwrap();
+    let after: Vec<_> = (0..10).map(|_| load(&here, &origin, Gate::Ok)).collect();
+    assert_eq!(before.await.unwrap(), Some(77));
+    for caller in after {
+        assert_eq!(caller.await.unwrap(), Some(1));
+    }
+    assert_eq!((origin.loads(), here.stats().joined > 9), (1, true));
 }

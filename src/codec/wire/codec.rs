@@ -46,7 +46,7 @@ use crate::msgpack::{
 /// | any other key of a map | an error |
 /// | integer up to 2^53 | number |
 /// | integer of at most 64 bits beyond 2^53 | `BigInt` |
-/// | integer of more than 64 bits | an error (as key of a map: its digits) |
+/// | `i128`, `u128`: a number of more than 64 bits | an error, and the value stays in L1 (as key of a map: its digits) |
 /// | infinity, NaN | the same number; an error under [`json`](Self::json), which has neither |
 /// | `Vec<u8>` | array of numbers |
 /// | bytes, written as such (for example by the crate serde_bytes) | `Uint8Array` |

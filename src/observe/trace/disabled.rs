@@ -2,8 +2,16 @@
 
 use crate::error::{BoxError, Error};
 
-pub(crate) fn in_span<F: Future>(_cache: Option<&str>, _key: &str, load: F) -> F {
-    load
+pub(crate) struct CallerSpan;
+
+impl CallerSpan {
+    pub(crate) const fn current() -> Self {
+        Self
+    }
+
+    pub(crate) fn run<F: Future>(self, _cache: Option<&str>, _key: &str, load: F) -> F {
+        load
+    }
 }
 
 pub(crate) fn log_origin_down(_cache: Option<&str>, _key: &str, _error: &Error) {}

@@ -8,16 +8,33 @@ use std::{
 
 use crate::error::{BoxError, Error};
 
-/// Runs the load in the span `lazy_layers.load`, a child of the span of the caller that began it.
-pub(crate) fn in_span<F: Future>(
-    cache: Option<&str>,
-    key: &str,
-    load: F,
-) -> impl Future<Output = F::Output> {
-    let span = tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.load", cache, key);
-    async move {
-        let mut load = pin!(load);
-        poll_fn(|context| span.in_scope(|| load.as_mut().poll(context))).await
+/// The span of a caller, for the load that it begins: the load may run in a task of its own.
+pub(crate) struct CallerSpan(tracing::Span);
+
+impl CallerSpan {
+    pub(crate) fn current() -> Self {
+        Self(tracing::Span::current())
+    }
+
+    /// Runs the load in the span `lazy_layers.load`, a child of the span of its caller.
+    pub(crate) fn run<F: Future>(
+        self,
+        cache: Option<&str>,
+        key: &str,
+        load: F,
+    ) -> impl Future<Output = F::Output> {
+        let parent = self.0.id();
+        let span = tracing::debug_span!(
+            target: "lazy_layers_cache",
+            parent: parent,
+            "lazy_layers.load",
+            cache,
+            key,
+        );
+        async move {
+            let mut load = pin!(load);
+            poll_fn(|context| span.in_scope(|| load.as_mut().poll(context))).await
+        }
     }
 }
 

@@ -66,8 +66,9 @@ const MAX_DELETE: usize = 1_000;
 /// and see nothing of each other. [`with_prefix`](Self::with_prefix) lends a store by hand.
 ///
 /// `{prefix}{key}` holds a value, as the codec encoded it, for exactly its ttl. Names that begin
-/// with `{prefix}__` are internal: the index, locks, leases, negative entries, stale copies. Keys
-/// that would have such names are kept in L1 only.
+/// with `{prefix}__` are internal: the index, locks, leases, negative entries, stale copies. So
+/// keys that begin with `__` are kept in L1 only: no instance shares them, and an `l2:refused`
+/// event reports each.
 ///
 /// A value with a stale window is stored twice, so that its copy can be served after its ttl: it
 /// takes twice the memory. A server that evicts may evict a copy before its value. Fail-safe can be

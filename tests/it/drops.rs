@@ -1,0 +1,276 @@
+//! No code of the user runs under a lock: values, errors, handlers and loaders whose `Drop` calls
+//! the cache, in every place where the cache drops one.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use lazy_layers_cache::{
+    BoxError, CacheBuilder, Codec, FailSafe, L1Options, LazyLayersCache, Loaded, NegativeCache,
+    testing::{SharedBus, SharedStore, TokioClock},
+};
+
+use crate::support::{ms, settle};
+
+type Cache = LazyLayersCache<String, Value>;
+
+/// What every dropped item calls.
+#[derive(Clone, Default)]
+struct Home(Arc<(OnceLock<Cache>, AtomicUsize)>);
+
+impl Home {
+    /// Calls the cache in each way that takes a lock. The calls that wait are polled once.
+    fn call(&self) {
+        let Some(cache) = self.0.0.get() else { return };
+        self.0.1.fetch_add(1, SeqCst);
+        let context = &mut Context::from_waker(Waker::noop());
+        for key in ["k", "k2"] {
+            let _ = (cache.get_l1(key), cache.stats(), cache.health());
+            let _ = Box::pin(cache.delete(key)).as_mut().poll(context);
+            let loader = || std::future::pending::<Result<Option<Value>, Failure>>();
+            let _ = Box::pin(cache.get_or_set(key, loader).into_future()).as_mut().poll(context);
+        }
+        drop(cache.on(|_| ()));
+        let _ = Box::pin(cache.delete_by_pattern("x*")).as_mut().poll(context);
+    }
+}
+
+struct Value {
+    number: u32,
+    home: Home,
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.home.call();
+    }
+}
+
+struct Failure(Home);
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        self.0.call();
+    }
+}
+
+impl std::fmt::Debug for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Failure")
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the loader fails")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[derive(Clone)]
+struct Numbers(Home);
+
+impl Codec<Value> for Numbers {
+    fn encode(&self, value: &Value) -> Result<Vec<u8>, BoxError> {
+        self.0.call();
+        Ok(value.number.to_le_bytes().to_vec())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Value, BoxError> {
+        self.0.call();
+        let number = u32::from_le_bytes(bytes.try_into()?);
+        Ok(Value { number, home: self.0.clone() })
+    }
+}
+
+/// Runs a test in a thread of its own: a deadlock fails it.
+fn without_deadlock<F: Future<Output = ()>>(test: impl FnOnce(Home) -> F + Send + 'static) {
+    let (sender, done) = mpsc::channel();
+    let home = Home::default();
+    let calls = home.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(test(home));
+        let _ = sender.send(());
+    });
+    match done.recv_timeout(Duration::from_secs(60)) {
+        Ok(()) => assert!(calls.0.1.load(SeqCst) > 0, "something was dropped"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("a deadlock"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => panic!("the test has failed"),
+    }
+}
+
+fn builder() -> CacheBuilder<String, Value> {
+    Cache::builder()
+        .clock(TokioClock::new())
+        .ttl(ms(1_000))
+        .fail_safe(FailSafe::enabled().stale_ttl(ms(60_000)).throttle(ms(10)))
+        .negative_cache(NegativeCache::enabled())
+}
+
+/// Lets the drops call the cache from now on.
+fn begin(home: &Home, cache: &Cache) {
+    let _ = home.0.0.set(cache.clone());
+}
+
+impl Home {
+    fn value(&self, number: u32) -> Value {
+        Value { number, home: self.clone() }
+    }
+
+    async fn load(&self, cache: &Cache, number: u32) {
+        let (home, value) = (self.clone(), self.value(number));
+        let loader = || async move {
+            let _owned = home;
+            tokio::time::sleep(ms(1)).await;
+            Ok::<_, Failure>(Some(value))
+        };
+        let _ = cache.get_or_set("k", loader).refresh().await;
+    }
+
+    async fn fail(&self, cache: &Cache, key: &str) {
+        let failure = Failure(self.clone());
+        let loader = || async move {
+            tokio::time::sleep(ms(1)).await;
+            Err::<Option<Value>, _>(failure)
+        };
+        let _ = cache.get_or_set(key, loader).refresh().await;
+    }
+}
+
+/// Every way to displace a value or to end a load, one after the other.
+async fn drop_everything(home: &Home, cache: &Cache) {
+    begin(home, cache);
+    for round in 0..3 {
+        for number in 0..3 {
+            cache.set("k", home.value(number)).await.unwrap();
+            cache.set("k2", home.value(number)).await.unwrap();
+        }
+        home.load(cache, 10).await;
+        home.load(cache, 11).await;
+        home.fail(cache, "k").await;
+        tokio::time::sleep(ms(1_500)).await;
+        home.fail(cache, "k").await;
+        home.fail(cache, "other").await;
+        let none = || async { Ok::<Option<Value>, Failure>(None) };
+        let _ = cache.get_or_set("k", none).refresh().await;
+        let zero = home.value(12);
+        let zero = || async move { Ok::<_, Failure>(Loaded::value(zero).ttl(Duration::ZERO)) };
+        let _ = cache.get_or_set("k", zero).refresh().await;
+        let panics = home.value(13);
+        let panics = move || async move {
+            let _owned = panics;
+            tokio::time::sleep(ms(1)).await;
+            if round < 100 {
+                panic!("the loader panics on purpose");
+            }
+            Ok::<Option<Value>, Failure>(None)
+        };
+        let _ = cache.get_or_set("k", panics).refresh().await;
+        // A load that a delete supersedes, with followers.
+        let calls = tokio::join!(
+            home.load(cache, 14),
+            home.load(cache, 15),
+            async { drop(cache.delete("k").await) },
+            async { drop(cache.delete_by_pattern("k*").await) },
+        );
+        let ((), (), (), ()) = calls;
+        // Evicted by the bound of L1.
+        for key in 0..50 {
+            cache.set(&key.to_string(), home.value(key)).await.unwrap();
+        }
+        // Abandoned callers.
+        let abandoned = home.load(cache, 16);
+        let _ = tokio::time::timeout(ms(0), abandoned).await;
+        let (captured, kept) = (home.value(17), home.value(18));
+        let handler = cache.on(move |_| {
+            let _ = captured.number;
+        });
+        drop(handler);
+        drop(kept);
+        let _ = cache.delete_by_pattern("k*").await;
+        cache.clear().await.unwrap();
+        settle().await;
+    }
+    tokio::time::sleep(ms(20_000)).await;
+    cache.close().await;
+}
+
+#[test]
+fn in_memory() {
+    without_deadlock(|home| async move {
+        let cache = builder().l1(L1Options::default().max_entries(40)).build().unwrap();
+        drop_everything(&home, &cache).await;
+    });
+}
+
+#[test]
+fn with_a_weigher_that_calls_the_cache() {
+    without_deadlock(|home| async move {
+        let weighs = home.clone();
+        let cache = builder()
+            .l1(L1Options::default().max_weight(400))
+            .weigher(move |_: &str, _: &Value| {
+                weighs.call();
+                10
+            })
+            .build()
+            .unwrap();
+        drop_everything(&home, &cache).await;
+    });
+}
+
+#[test]
+fn over_l2_and_a_bus_with_codecs_that_call_the_cache() {
+    without_deadlock(|home| async move {
+        let (store, bus) = (SharedStore::new(TokioClock::new()), SharedBus::new(1));
+        let instance = || {
+            builder()
+                .l1(L1Options::default().max_entries(40))
+                .l2(store.clone(), Numbers(home.clone()))
+                .name("test")
+                .event_bus(bus.link(), Numbers(home.clone()))
+                .build()
+                .unwrap()
+        };
+        let (cache, peer) = (instance(), instance());
+        for cache in [&cache, &peer] {
+            cache.ready().await.unwrap();
+        }
+        tokio::time::sleep(ms(4_000)).await;
+        peer.set("k", home.value(20)).await.unwrap();
+        tokio::time::sleep(ms(10)).await;
+        drop_everything(&home, &cache).await;
+        peer.close().await;
+    });
+}
+
+/// L1 has a better stale copy than L2: the one of L2 is dropped while the flight has it.
+#[test]
+fn a_stale_copy_that_loses_against_another() {
+    without_deadlock(|home| async move {
+        let store = SharedStore::new(TokioClock::new());
+        let short = builder()
+            .fail_safe(FailSafe::enabled().stale_ttl(ms(5_000)))
+            .l2(store.clone(), Numbers(Home::default()))
+            .build()
+            .unwrap();
+        let cache = builder().l2(store.clone(), Numbers(home.clone())).build().unwrap();
+        cache.set("k", home.value(1)).await.unwrap();
+        short.set("k", Home::default().value(2)).await.unwrap();
+        tokio::time::sleep(ms(1_500)).await;
+        begin(&home, &cache);
+        home.fail(&cache, "k").await;
+    });
+}
