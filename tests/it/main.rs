@@ -66,6 +66,8 @@ mod transport_rules;
 mod transports_jetstream;
 mod transports_nats;
 mod transports_rabbitmq;
+mod transports_rabbitmq_floods;
+mod transports_rabbitmq_interop;
 mod transports_rabbitmq_limits;
 mod transports_rabbitmq_probes;
 mod transports_redis;

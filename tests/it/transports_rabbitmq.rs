@@ -414,8 +414,10 @@ async fn a_broker_that_runs_out_of_memory_freezes_and_dies_is_used_again() {
 #[test]
 fn wrong_options_are_refused_by_name_and_with_the_fix() {
     type Wrong = fn(RabbitMqOptions) -> RabbitMqOptions;
-    let refused: [(&str, Wrong); 19] = [
+    let refused: [(&str, Wrong); 21] = [
         ("url", |_| RabbitMqOptions::default()),
+        ("url", |it| it.url("amqp://user:hunter2@localhost/?cacertfile=authority.pem")),
+        ("queue_max_bytes", |it| it.queue_max_bytes(1_000)),
         ("url", |_| RabbitMqOptions::new("http://localhost")),
         ("url", |it| it.tls(TlsOptions::required())),
         ("tls", |it| it.tls(TlsOptions::default().client_key("key.pem"))),
@@ -441,6 +443,7 @@ fn wrong_options_are_refused_by_name_and_with_the_fix() {
         assert_eq!(error.option(), option);
         let text = error.to_string();
         assert!(text.starts_with(option) && text.contains("; "), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
@@ -455,6 +458,7 @@ fn options_can_be_read_from_a_config_file_and_have_the_documented_defaults() {
         queue_name = "shop-1-cache"
         prefetch = 50
         queue_expires = "2h"
+        queue_max_bytes = 1000000
         "#,
     )
     .unwrap();
@@ -463,7 +467,8 @@ fn options_can_be_read_from_a_config_file_and_have_the_documented_defaults() {
         .routing_key("cache.users")
         .durable_queue("shop-1-cache")
         .prefetch(50)
-        .queue_expires(Duration::from_secs(7_200));
+        .queue_expires(Duration::from_secs(7_200))
+        .queue_max_bytes(1_000_000);
     assert_eq!(options, expected);
     assert!(!format!("{options:?}").contains("hunter2"));
     assert!(!format!("{:?}", transport(options)).contains("hunter2"));
@@ -475,6 +480,7 @@ fn options_can_be_read_from_a_config_file_and_have_the_documented_defaults() {
     assert_eq!((options.durable, options.persistent), (None, None));
     assert_eq!((options.exclusive_queue, options.auto_delete_queue), (None, None));
     assert_eq!((options.routing_key.as_str(), options.prefetch), ("", 100));
+    assert_eq!((options.queue_expires, options.queue_max_bytes), (None, 32 << 20));
 }
 
 /// A caller may have a time limit of its own, which is shorter.

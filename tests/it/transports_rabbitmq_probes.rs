@@ -5,11 +5,19 @@ use crate::support::{
     rabbitmq::RabbitServer,
     transports::{expected, loss, next, publish, take},
 };
+use futures_util::StreamExt;
 use lapin::{
-    options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        BasicConsumeOptions, BasicGetOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::FieldTable,
 };
 use lazy_layers_cache::{Delivery, RabbitMqExchangeType, Transport};
+
+fn none() -> FieldTable {
+    FieldTable::default()
+}
 
 #[tokio::test]
 async fn a_probe_comes_back_after_all_messages_that_were_published_before_it() {
@@ -75,7 +83,7 @@ async fn a_probe_is_seen_by_no_later_subscription_and_does_not_stay_in_the_queue
     drop(second);
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let (admin, queue) = (place.admin().await, place.queue("a"));
-    let queue = admin.queue_declare(queue.as_str().into(), passive, FieldTable::default());
+    let queue = admin.queue_declare(queue.as_str().into(), passive, none());
     assert_eq!(queue.await.unwrap().message_count(), 0);
 }
 
@@ -102,7 +110,7 @@ async fn a_beacon_reaches_every_instance_and_is_stored_for_none() {
     let admin = place.admin().await;
     drop(absent.subscribe().await.unwrap());
     let (queue, exchange) = (place.queue("typescript"), place.name.as_str().into());
-    let (options, none) = (QueueDeclareOptions::default(), FieldTable::default);
+    let options = QueueDeclareOptions::default();
     admin.queue_declare(queue.as_str().into(), options, none()).await.unwrap();
     let options = QueueBindOptions::default();
     admin.queue_bind(queue.as_str().into(), exchange, "".into(), options, none()).await.unwrap();
@@ -138,21 +146,40 @@ async fn caches_that_share_an_exchange_do_not_receive_each_others_beacons() {
 }
 
 #[tokio::test]
-async fn a_dead_consumer_of_the_durable_queue_does_not_let_a_subscription_resume() {
+async fn a_subscription_does_not_resume_beside_another_consumer_of_its_queue() {
+    let server = RabbitServer::shared();
+    let place = Place::on(&server);
+    let (own, peer) = (transport(place.durable("a")), transport(place.durable("b")));
+    let _peer = peer.subscribe().await.unwrap();
+    drop(own.subscribe().await.unwrap());
+    publish(&peer, 0..2).await;
+    // As after the connection of the last subscription has hung: the broker keeps messages for it.
+    let admin = place.admin().await;
+    let (queue, options) = (place.queue("a"), BasicConsumeOptions::default());
+    let consume = admin.basic_consume(queue.as_str().into(), "".into(), options, none());
+    let mut dead = consume.await.unwrap();
+    dead.next().await.unwrap().unwrap();
+    let subscribed = own.subscribe().await.unwrap();
+    assert!(!subscribed.resumed);
+    drop(subscribed);
+    admin.close(200, "gone".into()).await.unwrap();
+    let mut subscribed = own.subscribe().await.unwrap();
+    assert!(subscribed.resumed);
+    subscribed.prober.send(2).await.unwrap();
+    assert_eq!(take(&mut *subscribed.messages, 2).await, expected(0..2));
+    assert_eq!(next(&mut *subscribed.messages).await, Delivery::Probe(2));
+}
+
+#[tokio::test]
+async fn a_subscription_ends_the_last_one_to_its_queue_that_nobody_reads() {
     let server = RabbitServer::shared();
     let place = Place::on(&server);
     let own = transport(place.durable("a"));
-    let peer = transport(place.durable("b"));
-    let _peer = peer.subscribe().await.unwrap();
-    let mut old = own.subscribe().await.unwrap();
-    publish(&peer, 0..3).await;
-    assert_eq!(next(&mut *old.messages).await, expected(0..1)[0]);
-    // The broker has not noticed the end of the old consumer, and keeps messages for it.
-    let new = own.subscribe().await.unwrap();
-    assert!(!new.resumed);
-    drop((old, new));
-    let mut new = own.subscribe().await.unwrap();
-    assert!(new.resumed);
-    new.prober.send(2).await.unwrap();
-    assert_eq!(take(&mut *new.messages, 4).await[1..3], expected(1..3));
+    let mut last = own.subscribe().await.unwrap();
+    publish(&own, 0..2).await;
+    let mut subscribed = own.subscribe().await.unwrap();
+    assert!(subscribed.resumed);
+    publish(&own, 2..4).await;
+    assert_eq!(take(&mut *subscribed.messages, 4).await, expected(0..4));
+    assert_eq!(next(&mut *last.messages).await, Delivery::Closed);
 }

@@ -1,5 +1,5 @@
 //! Two languages: a Rust instance and one in JavaScript, which follows the TypeScript package, on
-//! one Redis. Needs Node.js and packages of npm, so it is not among the tests that
+//! one Redis or RabbitMQ. Needs Node.js and packages of npm, so it is not among the tests that
 //! `cargo test` runs: `scripts/mixed` does.
 
 #![expect(
@@ -11,6 +11,7 @@
 
 mod deletes;
 mod events;
+mod queues;
 #[expect(dead_code, reason = "files of the other tests, of which some is not needed here")]
 mod support;
 mod values;

@@ -5,6 +5,8 @@ pub(crate) mod certificate;
 pub(crate) mod javascript;
 #[path = "../it/support/process.rs"]
 pub(crate) mod process;
+#[path = "../it/support/rabbitmq.rs"]
+pub(crate) mod rabbitmq;
 #[path = "../it/support/redis.rs"]
 pub(crate) mod redis;
 

@@ -21,6 +21,7 @@ use lapin::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::timeout};
 
+use super::address::Address;
 use crate::{
     adapters::{
         client_name::ClientName,
@@ -32,15 +33,15 @@ use crate::{
 
 pub(crate) enum Origin {
     /// Connects anew each time, within the limit.
-    Connect { uri: Box<AMQPUri>, tls: TlsOptions, limit: Duration, name: ClientName },
+    Connect { address: Box<Address>, tls: TlsOptions, limit: Duration, name: ClientName },
     /// The connection of the application, which others share: it is never closed here.
     Connection(Arc<Connection>),
 }
 
 pub(crate) struct BrokerConnection {
     connection: Arc<Connection>,
-    /// `None` for a connection of the application.
-    socket: Option<ShutdownSocketOnDrop>,
+    /// `None` for a connection of the application, and after the end.
+    socket: Mutex<Option<ShutdownSocketOnDrop>>,
     /// The channel of consumers with delegates, which the client does not end by itself.
     consuming: Mutex<Option<Channel>>,
     runtime: Handle,
@@ -49,13 +50,15 @@ pub(crate) struct BrokerConnection {
 impl BrokerConnection {
     pub(crate) async fn open(origin: &Origin) -> Result<Self, BoxError> {
         let runtime = runtime()?;
-        let (uri, tls, limit, name) = match origin {
-            Origin::Connect { uri, tls, limit, name } => (uri, tls, *limit, name),
+        let (address, tls, limit, name) = match origin {
+            Origin::Connect { address, tls, limit, name } => (address, tls, *limit, name),
             Origin::Connection(connection) => {
                 let connection = Arc::clone(connection);
-                return Ok(Self { connection, socket: None, consuming: Mutex::default(), runtime });
+                let (socket, consuming) = Default::default();
+                return Ok(Self { connection, socket, consuming, runtime });
             }
         };
+        let uri = &address.uri;
         let tls = match uri.scheme {
             AMQPScheme::AMQPS => Some(RustlsConnector::from(tls.config().await?)),
             AMQPScheme::AMQP => None,
@@ -67,12 +70,13 @@ impl BrokerConnection {
                 let reconnect = || io::Error::from(io::ErrorKind::NotConnected).into();
                 stream.lock().take().ok_or_else(reconnect)
             };
-            let properties =
-                ConnectionProperties::default().with_connection_name(name.to_string().into());
+            let properties = ConnectionProperties::default()
+                .with_connection_name(name.to_string().into())
+                .with_locale(address.locale.as_str().into());
             let client = lapin::runtime::default_runtime()?;
             let connection =
-                Connection::connector((**uri).clone(), client, connect_once, properties).await?;
-            let (connection, socket) = (Arc::new(connection), Some(socket));
+                Connection::connector(uri.clone(), client, connect_once, properties).await?;
+            let (connection, socket) = (Arc::new(connection), Mutex::new(Some(socket)));
             Ok(Self { connection, socket, consuming: Mutex::default(), runtime })
         })
         .await
@@ -101,12 +105,17 @@ impl BrokerConnection {
     }
 }
 
-impl Drop for BrokerConnection {
-    fn drop(&mut self) {
-        let (socket, channel) = (self.socket.take(), self.consuming.get_mut().take());
+impl BrokerConnection {
+    /// Closes the connection, and of a connection of the application the channel of the consumers.
+    /// The connection cannot be used any more. Nothing is left to do after the first call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future breaks the connection without a goodbye.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (socket, channel) = (self.socket.lock().take(), self.consuming.lock().take());
         let connection = Arc::clone(&self.connection);
-        // After its runtime has shut down, `spawn` drops the future, and the socket with it.
-        self.runtime.spawn(async move {
+        async move {
             let (code, text) = (200, "goodbye");
             let _ = timeout(CLOSE_TIMEOUT, async {
                 match (&socket, channel) {
@@ -117,7 +126,14 @@ impl Drop for BrokerConnection {
             })
             .await;
             drop(socket);
-        });
+        }
+    }
+}
+
+impl Drop for BrokerConnection {
+    fn drop(&mut self) {
+        // After its runtime has shut down, `spawn` drops the future, and the socket with it.
+        self.runtime.spawn(self.close());
     }
 }
 

@@ -123,6 +123,7 @@ impl Inner {
         }
         if item.bytes() > self.max_bytes.saturating_sub(self.bytes) {
             if !item.is_beacon {
+                // mutant intake-bound: remove
                 return self.overflow();
             }
             item.delivery = None;

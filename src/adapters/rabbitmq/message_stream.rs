@@ -10,10 +10,7 @@ use super::{
     shutdown::Shutdown, subscribe::Started, topology::Topology,
 };
 use crate::{
-    adapters::{
-        probe::probe_every,
-        task::{AbortOnDrop, runtime},
-    },
+    adapters::{probe::probe_every, task::runtime},
     bus::transport::{Delivery, MessageStream},
     error::BoxError,
 };
@@ -30,9 +27,6 @@ struct Open {
     intake: Arc<Intake>,
     /// Delivered to the subscriber, which has not yet asked for the next message.
     unacked: Option<Acker>,
-    _watch: AbortOnDrop,
-    /// The last field, because the others use the connection when they are dropped.
-    _connection: Arc<BrokerConnection>,
 }
 
 impl RabbitMqMessageStream {
@@ -43,29 +37,32 @@ impl RabbitMqMessageStream {
         prefetch: Arc<Prefetch>,
         (heartbeat, limit): (Duration, Duration),
     ) -> Result<Self, BoxError> {
-        let (connection, shutdown) = (Arc::new(connection), Shutdown::default());
+        let shutdown = Shutdown::default();
         let probes = connection.channel().await?;
-        // Ends the subscription when the broker no longer answers, or the exchange is gone.
+        // Ends the subscription when the broker no longer answers, or the exchange is gone. Closes
+        // the connection then, or when the stream is dropped.
         let watching = {
-            let (connection, topology) = (Arc::clone(&connection), topology.clone());
-            let shutdown = shutdown.clone();
+            let (topology, shutdown) = (topology.clone(), shutdown.clone());
             async move {
-                let (connection, probes, topology) = (&connection, &probes, &topology);
-                probe_every(heartbeat, || async move {
+                let (broker, probes, topology) = (&connection, &probes, &topology);
+                let probing = probe_every(heartbeat, || async move {
                     // A connection of the application that also publishes may be blocked. The
                     // client sends nothing on it then, so there is no way to probe.
-                    if connection.is_blocked() && connection.is_connected() {
+                    if broker.is_blocked() && broker.is_connected() {
                         return Ok(());
                     }
                     check_exchange(probes, &topology.exchange, &topology.kind).await
-                })
-                .await;
-                shutdown.trigger();
+                });
+                tokio::select! {
+                    () = probing => shutdown.trigger(),
+                    () = shutdown.triggered() => {}
+                }
+                // A reader that does not ask for the end must not keep a queue from its successor.
+                connection.close().await;
             }
         };
-        let watch = AbortOnDrop::spawn(&runtime()?, watching);
-        let open =
-            Open { intake: started.intake, unacked: None, _watch: watch, _connection: connection };
+        runtime()?.spawn(watching);
+        let open = Open { intake: started.intake, unacked: None };
         Ok(Self { open: Some(open), shutdown, prefetch, limit })
     }
 
@@ -98,6 +95,7 @@ impl MessageStream for RabbitMqMessageStream {
                 && let Some(open) = self.open.take()
             {
                 self.prefetch.on_end(open.intake.end());
+                self.shutdown.trigger();
             }
             next.unwrap_or(Delivery::Closed)
         })

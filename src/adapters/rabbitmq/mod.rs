@@ -1,7 +1,11 @@
 //! The transport over RabbitMQ: a queue per instance, which can outlive a disconnect.
 
+mod address;
 mod connection;
 mod intake;
+#[cfg_attr(feature = "tracing", path = "log_enabled.rs")]
+#[cfg_attr(not(feature = "tracing"), path = "log_disabled.rs")]
+mod log;
 mod message_stream;
 mod options;
 mod prefetch;
@@ -14,7 +18,13 @@ mod shutdown;
 mod subscribe;
 mod topology;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use lapin::Connection;
 use parking_lot::Mutex;
@@ -22,6 +32,7 @@ use parking_lot::Mutex;
 pub use self::options::{RabbitMqExchangeType, RabbitMqOptions};
 use self::{
     connection::{BrokerConnection, Origin},
+    log::warn_of_waiting_messages,
     message_stream::RabbitMqMessageStream,
     prefetch::Prefetch,
     prober::RabbitMqProber,
@@ -59,7 +70,7 @@ use crate::{
 ///
 /// At most [`queue_max_bytes`](RabbitMqOptions::queue_max_bytes) of messages wait in memory, and the
 /// client holds one more message while it arrives. The rest waits at the broker, where a policy
-/// bounds it (see [`RabbitMqOptions::queue_expires`]). If the memory is full the subscription ends,
+/// bounds it (see [`queue_expires`](RabbitMqOptions::queue_expires)). If the memory is full the subscription ends,
 /// and the next one takes fewer messages at a time: a durable queue delivers the rest to it. A
 /// message that is larger than the memory for all is skipped with a [`Gap`](crate::Delivery::Gap).
 ///
@@ -83,7 +94,12 @@ pub struct RabbitMqTransport {
     options: RabbitMqOptions,
     /// Ends the last subscription. `None` before the first one.
     subscription: Mutex<Option<Shutdown>>,
+    /// Whether a warning of messages that waited for this instance was logged.
+    has_warned: AtomicBool,
 }
+
+/// A durable queue whose instance was absent for long has more messages than this number.
+const MANY_MESSAGES: u32 = 10_000;
 
 impl RabbitMqTransport {
     /// Creates a transport with connections of its own. It connects with the first call.
@@ -92,10 +108,12 @@ impl RabbitMqTransport {
     ///
     /// Names the option that is wrong.
     pub fn new(options: RabbitMqOptions) -> Result<Self, BuildError> {
-        let uri = Box::new(options.check_url()?);
-        let (tls, limit) = (options.tls.clone(), options.connect_timeout);
-        let name = ClientName::default();
-        Self::build(Origin::Connect { uri, tls, limit, name }, options)
+        let mut options = options;
+        let address = Box::new(options.check_url()?);
+        let limit = address.connect_timeout.unwrap_or(options.connect_timeout);
+        options.connect_timeout = limit;
+        let (tls, name) = (options.tls.clone(), ClientName::default());
+        Self::build(Origin::Connect { address, tls, limit, name }, options)
     }
 
     /// Creates a transport over a connection of the application, which is never closed. The
@@ -119,7 +137,8 @@ impl RabbitMqTransport {
         let limits = (options.connect_timeout, options.confirm_timeout);
         let publisher = Arc::new(PublisherSlot::new(origin, topology, limits));
         let prefetch = Arc::new(Prefetch::new(options.prefetch, options.queue_max_bytes));
-        Ok(Self { publisher, prefetch, options, subscription: Mutex::default() })
+        let (subscription, has_warned) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Self { publisher, prefetch, options, subscription, has_warned })
     }
 
     fn live_subscription(&self) -> Option<Shutdown> {
@@ -175,13 +194,23 @@ impl Transport for RabbitMqTransport {
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
             let PublisherSlot { origin, topology, .. } = &*self.publisher;
+            // A queue with a name has one consumer at a time.
+            if topology.queue.is_some()
+                && let Some(last) = self.live_subscription()
+            {
+                last.trigger();
+            }
             let connection = BrokerConnection::open(origin).await?;
             let limits = (self.options.heartbeat, self.options.confirm_timeout);
             timeout_named(self.options.confirm_timeout, "subscribe", async {
                 let start = (self.prefetch.next(), self.options.confirm_timeout);
                 let started = subscribe(&connection, topology, start).await?;
                 let (queue, tag) = (started.queue.clone(), started.tag.clone());
-                let same_queue = started.same_queue;
+                let found = started.found;
+                if found.waiting >= MANY_MESSAGES && !self.has_warned.swap(true, Ordering::Relaxed)
+                {
+                    warn_of_waiting_messages(&queue, found.waiting);
+                }
                 let prefetch = Arc::clone(&self.prefetch);
                 let stream =
                     RabbitMqMessageStream::open(connection, started, topology, prefetch, limits);
@@ -192,7 +221,7 @@ impl Transport for RabbitMqTransport {
                 Ok(Subscribed {
                     messages: Box::new(stream),
                     prober: Box::new(RabbitMqProber { publisher, queue, tag, subscription }),
-                    resumed: before.is_some() && same_queue,
+                    resumed: before.is_some() && found.is_same,
                 })
             })
             .await

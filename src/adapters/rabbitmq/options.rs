@@ -21,9 +21,12 @@ option_group! {
     /// the cache retries and reports.
     #[derive(Clone, PartialEq, Eq)]
     pub struct RabbitMqOptions {
-        /// The broker: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Required. Of
-        /// its query parameters `heartbeat` applies (in seconds, default: 5) and
-        /// `connection_timeout` does not.
+        /// The broker: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Required. It
+        /// means what amqplib takes it for: an empty vhost is `/`, without user and password both
+        /// are `guest`. Of its parameters `heartbeat` (in seconds, default: 5), `channelMax`,
+        /// `frameMax` (in bytes, at most 1 MiB), `locale`, `auth_mechanism` and
+        /// `connection_timeout` (in milliseconds, instead of `connect_timeout`) apply. Any other
+        /// one is refused.
         pub url: Option<String> = None => [Some(impl Into<String>)],
         /// The exchange of all messages, the same on every instance.
         /// Default: `cache.invalidations`.
@@ -49,19 +52,33 @@ option_group! {
         /// Interop only, see `durable_invalidation_mode`: whether the queue is deleted with its
         /// last consumer. Default: the opposite of `durable_invalidation_mode`.
         pub auto_delete_queue: Option<bool> = None => [bool],
-        /// How long the broker keeps the queue of a disconnected instance. Without this limit, the
-        /// queues of instances that never come back would fill its disk. An existing queue is not
-        /// changed. Default: 24 h.
-        pub queue_expires: Duration as "humantime_serde" = Duration::from_secs(86_400),
+        /// How long the broker keeps the queue of a disconnected instance, from one minute to 49
+        /// days. It becomes an argument of the queue (`x-expires`), which every instance that
+        /// declares the queue must then repeat: those of the TypeScript package cannot. Default:
+        /// none. Without a limit, the queues of instances that never come back fill the disk of the
+        /// broker, so set a policy there, which also bounds the length:
+        ///
+        /// ```text
+        /// rabbitmqctl set_policy caches '-cache$' --apply-to queues \
+        ///     '{"expires":86400000,"max-length-bytes":1073741824}'
+        /// ```
+        ///
+        /// The pattern matches the names of the queues, here `shop-1-cache`. A queue that exceeds
+        /// the length drops its oldest messages. The next message or beacon of their publishers
+        /// shows the cache that they are missing: it marks L1 untrusted. With
+        /// `"overflow":"reject-publish"` the queue of one absent instance would make every publish
+        /// fail.
+        pub queue_expires: Option<Duration> as "humantime_serde::option" = None => [Duration],
         /// The routing key of published messages and of the binding, so without wildcards. A fanout
         /// exchange ignores it, the other types need it. Default: empty.
         pub routing_key: String = String::new() => [impl Into<String>],
-        /// How many unacknowledged messages the broker delivers ahead. Default: 100. Zero, no bound
-        /// and the default of the TypeScript package, is refused: a slow subscriber would have to
-        /// hold the whole queue in memory.
+        /// How many unacknowledged messages the broker delivers ahead, at most one for each MiB of
+        /// `queue_max_bytes`. Default: 100, of which the default of `queue_max_bytes` leaves 32.
+        /// Zero, no bound and the default of the TypeScript package, is refused: a slow subscriber
+        /// would have to hold the whole queue in memory.
         pub prefetch: u16 = 100,
         /// How many bytes of received messages may wait in memory until the subscriber processes
-        /// them. Default: 32 MiB.
+        /// them, at least 64 KiB. Larger messages are skipped with a gap. Default: 32 MiB.
         pub queue_max_bytes: usize = 32 << 20,
         /// TLS for `amqps://`, and the certificates to trust.
         pub tls: TlsOptions = TlsOptions::default(),

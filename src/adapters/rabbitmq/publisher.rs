@@ -100,6 +100,7 @@ async fn publish(
     let confirmation = async { publish.await?.await }.await;
     match confirmation.map_err(|error| publish_error(error, exchange, message.len()))? {
         Confirmation::Ack(returned) => Ok(returned.is_none()),
+        // mutant rejected-message: => Confirmation::Nack(_) => Ok(true),
         Confirmation::Nack(_) => Err(rejected()),
         Confirmation::NotRequested => Err("the broker does not confirm messages".into()),
     }

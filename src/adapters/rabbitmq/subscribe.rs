@@ -30,9 +30,18 @@ pub(crate) struct Started {
     pub(crate) queue: String,
     /// The tag of the consumer of the queue.
     pub(crate) tag: String,
-    /// Whether the durable queue and its companion already existed.
-    pub(crate) same_queue: bool,
+    /// The durable queue as it was found.
+    pub(crate) found: Found,
     pub(crate) intake: Arc<Intake>,
+}
+
+/// What the broker knew of a durable queue before the subscription. Nothing of other queues.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Found {
+    /// Whether the queue and its companion already existed, and the queue had no other consumer.
+    pub(crate) is_same: bool,
+    /// How many messages were waiting.
+    pub(crate) waiting: u32,
 }
 
 /// Starts to consume.
@@ -46,20 +55,20 @@ pub(crate) async fn subscribe(
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let intake = Intake::bounded(topology.max_bytes);
     let messages = async {
-        let (queue, same_queue) = match topology.durable_queue() {
+        let (queue, found) = match topology.durable_queue() {
             Some(queue) => {
                 // Longer than a connection needs to close, if that leaves time for the rest.
                 let limit = CLOSE_TIMEOUT.mul_f32(1.2).min(limit / 2);
-                let existed = ensure_durable_queue(connection, &channel, queue, topology, limit);
-                (queue.to_owned(), existed.await?)
+                let found = ensure_durable_queue(connection, &channel, queue, topology, limit);
+                (queue.to_owned(), found.await?)
             }
-            None => (declare(&channel, topology).await?, false),
+            None => (declare(&channel, topology).await?, Found::default()),
         };
         let consumer = consume(&channel, &queue).await?;
         let source = Source::Queue(consumer.tag().as_str().to_owned());
         feed(&consumer, &intake, source.clone());
         bind(&channel, &queue, &topology.exchange, &topology.routing_key).await?;
-        Ok::<_, BoxError>((queue, same_queue, consumer, source))
+        Ok::<_, BoxError>((queue, found, consumer, source))
     };
     let beacons = async {
         let queue = declare_queue(&channel, "", TRANSIENT, FieldTable::default()).await?;
@@ -67,14 +76,14 @@ pub(crate) async fn subscribe(
         feed(&consumer, &intake, Source::Beacons);
         bind(&channel, &queue, &topology.beacons, &topology.routing_key).await
     };
-    let ((queue, same_queue, mut consumer, source), ()) = tokio::try_join!(messages, beacons)?;
+    let ((queue, found, mut consumer, source), ()) = tokio::try_join!(messages, beacons)?;
     // The client may have received messages before the consumer had its delegate. The answer to the
     // last request came after them.
     while let Some(Some(Ok(early))) = consumer.next().now_or_never() {
         intake.push(early, &source);
     }
     let tag = consumer.tag().as_str().to_owned();
-    Ok(Started { queue, tag, same_queue, intake })
+    Ok(Started { queue, tag, found, intake })
 }
 
 async fn consume(channel: &Channel, queue: &str) -> Result<Consumer, BoxError> {
@@ -87,21 +96,20 @@ fn feed(consumer: &Consumer, intake: &Arc<Intake>, source: Source) {
     consumer.set_delegate(Feed { intake: Arc::clone(intake), source });
 }
 
-/// Declares the queue and its companion. Returns whether both already existed, and nobody else
-/// consumes from the queue.
+/// Declares the queue and its companion.
 async fn ensure_durable_queue(
     connection: &BrokerConnection,
     channel: &Channel,
     queue: &str,
     topology: &Topology,
     limit: Duration,
-) -> Result<bool, BoxError> {
+) -> Result<Found, BoxError> {
     let companion = format!("{queue}.kept");
     // Each passive declare has a channel of its own, which the broker closes if it finds nothing.
     let probe = connection.channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let find = || probe.queue_declare(queue.into(), options, FieldTable::default());
-    let mut existing = found(find().await)?;
+    let mut existing = if_found(find().await)?;
     let since = Instant::now();
     // The broker may still be closing the connection of the last subscription, whose unacknowledged
     // messages are not in the queue yet. If the broker has not noticed the end of that connection,
@@ -110,15 +118,17 @@ async fn ensure_durable_queue(
         && since.elapsed() < limit
     {
         sleep(CLOSE_TIMEOUT / 20).await;
-        existing = found(find().await)?;
+        existing = if_found(find().await)?;
     }
     if existing.is_none() {
         declare(channel, topology).await?;
     }
-    let is_alone = existing.is_some_and(|queue| queue.consumer_count() == 0);
+    // mutant dead-consumer: => let is_alone = existing.is_some();
+    let is_alone = existing.as_ref().is_some_and(|queue| queue.consumer_count() == 0);
+    let waiting = existing.map_or(0, |queue| queue.message_count());
     let probe = connection.channel().await?;
     let (name, kind) = (companion.as_str(), ExchangeKind::Fanout);
-    let has_companion = found(check_exchange(&probe, name, &kind).await)?.is_some();
+    let has_companion = if_found(check_exchange(&probe, name, &kind).await)?.is_some();
     let options = ExchangeDeclareOptions {
         durable: true,
         auto_delete: true,
@@ -127,7 +137,7 @@ async fn ensure_durable_queue(
     };
     channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await?;
     bind(channel, queue, name, "").await?;
-    Ok(is_alone && has_companion)
+    Ok(Found { is_same: is_alone && has_companion, waiting })
 }
 
 async fn declare(channel: &Channel, topology: &Topology) -> Result<String, BoxError> {
@@ -138,8 +148,9 @@ async fn declare(channel: &Channel, topology: &Topology) -> Result<String, BoxEr
         ..QueueDeclareOptions::default()
     };
     let mut arguments = FieldTable::default();
-    if !topology.exclusive {
-        arguments.insert("x-expires".into(), AMQPValue::LongLongInt(topology.expires.into()));
+    // Without arguments, unless the user asks for them: a declaration by amqplib has none.
+    if let Some(expires) = topology.expires.filter(|_| !topology.exclusive) {
+        arguments.insert("x-expires".into(), AMQPValue::LongLongInt(expires.into()));
     }
     let name = topology.queue.as_deref().unwrap_or_default();
     declare_queue(channel, name, options, arguments).await
@@ -171,7 +182,7 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
 }
 
 /// Returns what a passive declare has found.
-fn found<T>(declared: lapin::Result<T>) -> Result<Option<T>, BoxError> {
+fn if_found<T>(declared: lapin::Result<T>) -> Result<Option<T>, BoxError> {
     const NOT_FOUND: u16 = 404;
     match declared {
         Ok(found) => Ok(Some(found)),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use lapin::{
-    ExchangeKind,
-    uri::{AMQPScheme, AMQPUri},
-};
+use lapin::ExchangeKind;
 
-use super::options::{RabbitMqExchangeType, RabbitMqOptions};
+use super::{
+    address::{AN_ADDRESS, Address},
+    options::{RabbitMqExchangeType, RabbitMqOptions},
+};
 use crate::{adapters::limits::check_durations, error::BuildError};
 
 /// The checked options, with all defaults resolved.
@@ -24,8 +24,9 @@ pub(crate) struct Topology {
     pub(crate) queue: Option<String>,
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
-    /// Milliseconds without a consumer after which the broker deletes the queue.
-    pub(crate) expires: u32,
+    /// Milliseconds without a consumer after which the broker deletes the queue. `None` if a policy
+    /// of the broker says so, or nothing.
+    pub(crate) expires: Option<u32>,
     pub(crate) routing_key: String,
     pub(crate) max_bytes: usize,
 }
@@ -39,21 +40,9 @@ impl Topology {
 }
 
 impl RabbitMqOptions {
-    pub(crate) fn check_url(&self) -> Result<AMQPUri, BuildError> {
-        let Some(url) = &self.url else {
-            return Err(BuildError::new("url", "is missing", AN_ADDRESS));
-        };
-        // The error is not passed on, because its text may contain the password.
-        let invalid = |_| BuildError::new("url", "is not a valid AMQP URL", AN_ADDRESS);
-        let mut uri: AMQPUri = url.parse().map_err(invalid)?;
-        BuildError::refuse_if(
-            self.tls.required && uri.scheme != AMQPScheme::AMQPS,
-            "url",
-            "is without TLS, but tls.required is set",
-            "begin it with amqps://",
-        )?;
-        uri.query.heartbeat.get_or_insert(5);
-        Ok(uri)
+    pub(crate) fn check_url(&self) -> Result<Address, BuildError> {
+        let missing = || BuildError::new("url", "is missing", AN_ADDRESS);
+        Address::parse(self.url.as_deref().ok_or_else(missing)?, self.tls.required)
     }
 
     pub(crate) fn check(&self) -> Result<Topology, BuildError> {
@@ -62,7 +51,7 @@ impl RabbitMqOptions {
         self.check_names()?;
         let expires = Duration::from_secs(60)..=Duration::from_secs(49 * 86_400);
         BuildError::refuse_if(
-            !expires.contains(&self.queue_expires),
+            self.queue_expires.is_some_and(|after| !expires.contains(&after)),
             "queue_expires",
             "is not from 1 minute to 49 days",
             "write how long an instance may be disconnected, for example 24 h",
@@ -99,7 +88,9 @@ impl RabbitMqOptions {
             queue: self.queue_name.clone(),
             exclusive: self.exclusive_queue.unwrap_or(!mode),
             auto_delete: self.auto_delete_queue.unwrap_or(!mode),
-            expires: self.queue_expires.as_millis().try_into().unwrap_or(u32::MAX),
+            expires: self
+                .queue_expires
+                .map(|after| after.as_millis().try_into().unwrap_or(u32::MAX)),
             routing_key: self.routing_key.clone(),
             max_bytes: self.queue_max_bytes,
         })
@@ -169,4 +160,3 @@ impl RabbitMqOptions {
 const MIN_QUEUE_BYTES: usize = 64 << 10;
 /// The suffix of the exchange of the beacons.
 const BEACONS: &str = ".beacons";
-const AN_ADDRESS: &str = "write amqp://user:password@host:5672/vhost, the vhost `/` as %2f";

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use lazy_layers_cache::{Delivery, RedisTransport, Subscribed, Transport};
+use lazy_layers_cache::{
+    Delivery, RabbitMqOptions, RabbitMqTransport, RedisTransport, Subscribed, Transport,
+};
 use tokio::{runtime::Runtime, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,8 +19,13 @@ pub(crate) struct SlowSubscriber {
 impl SlowSubscriber {
     pub(crate) fn at(url: &str) -> Self {
         // A reply to a heartbeat comes after the flood that came before it.
-        let transport = RedisTransport::at(url).heartbeat(PATIENCE).confirm_timeout(PATIENCE);
-        let transport = Box::new(transport.build().unwrap());
+        let transport: Box<dyn Transport> = if url.starts_with("amqp") {
+            let options = RabbitMqOptions::new(url).heartbeat(PATIENCE).confirm_timeout(PATIENCE);
+            Box::new(RabbitMqTransport::new(options).unwrap())
+        } else {
+            let redis = RedisTransport::at(url).heartbeat(PATIENCE).confirm_timeout(PATIENCE);
+            Box::new(redis.build().unwrap())
+        };
         let runtime = Runtime::new().unwrap();
         let subscribed = runtime.block_on(transport.subscribe()).unwrap();
         Self { runtime, transport, subscribed }
