@@ -218,9 +218,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let missing_ttl = own.ttl.unwrap_or(self.options.negative_cache.ttl);
         // Read before the ticket is checked, so that it covers no delete after that check.
         let bus = self.bus.as_ref();
-        let causal_context = bus.and_then(|bus| bus.client.causal_context(self.now()));
-        let will_send = !lifetimes.l2.ttl.is_zero();
-        let context = causal_context.filter(|_| will_send);
+        let will_send = value.is_some() && !lifetimes.l2.ttl.is_zero();
+        let context = bus.filter(|_| will_send);
+        let context = context.and_then(|bus| bus.client.causal_context(self.now()));
         // One encoding serves L2 and the peers.
         let mut plain = None;
         if let (Some(value), Some(bus), Some(Ok(_))) = (&value, bus, &context)

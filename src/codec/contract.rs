@@ -50,8 +50,8 @@ pub trait Codec<V>: Send + Sync + 'static {
     }
 
     /// Names the form of the bytes of [`encode_plain`](Self::encode_plain), with a number for its
-    /// limits. If the codecs of L2 and of the bus name the same form, the cache encodes a value once
-    /// for both. Default: `None`, a form of its own.
+    /// limits. If the codecs of L2 and of the bus name the same form, the cache encodes a value
+    /// once for both. Default: `None`, a form of its own.
     fn plain_form(&self) -> Option<(&'static str, usize)> {
         None
     }

@@ -113,10 +113,10 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     }
 
     /// Encodes a value. `is_large`: it is known to be. Else its size is unknown beforehand, so this
-    /// method predicts it: after one large value, the next 64 values are encoded on the blocking pool, and each small value
-    /// counts down. The prediction lasts that long because its errors cost unequally: a small value
-    /// on the blocking pool costs some microseconds, a large one in line blocks all tasks of the
-    /// thread for milliseconds.
+    /// method predicts it: after one large value, the next 64 values are encoded on the blocking
+    /// pool, and each small value counts down. The prediction lasts that long because its errors
+    /// cost unequally: a small value on the blocking pool costs some microseconds, a large one in
+    /// line blocks all tasks of the thread for milliseconds.
     ///
     /// Alternatives considered: the size from the weigher. Refused because the user chooses its
     /// unit, and most caches have no weigher.

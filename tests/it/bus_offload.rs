@@ -108,7 +108,7 @@ async fn world() -> (Cache, Recorded, Cache, Recorded) {
     for cache in [&left, &right] {
         cache.ready().await.unwrap();
     }
-    // Values are judged once it is known what was missed.
+    // An instance judges values once it is caught up.
     sleep(ms(700)).await;
     // The first values are decoded again by their writers.
     for _ in 0..20 {

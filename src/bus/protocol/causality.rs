@@ -25,7 +25,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{gap_detector::GapDetector, version_vector::VersionVector};
+use super::{
+    gap_detector::GapDetector,
+    version_vector::{MAX_PUBLISHERS, VersionVector},
+};
 use crate::{bus::wire::message::SequenceStamp, glob::Pattern};
 
 /// Milliseconds in which values are refused after a delete without a number.
@@ -215,6 +218,8 @@ impl CausalFilter {
     ) -> CausalContext {
         let peers = gaps.into_iter().flat_map(GapDetector::watermarks);
         let peers = peers.filter(|(incarnation, _)| **incarnation != *self.own);
+        // One more than fit shows that there are too many, however many there are.
+        let peers = peers.take(MAX_PUBLISHERS);
         let entries: Vec<_> = peers.chain([(&*self.own, next_seq)]).collect();
         VersionVector::encode(&entries).ok_or("more than 256 instances publish")
     }
@@ -259,9 +264,12 @@ impl CausalFilter {
                 by.is_published(progress) && vector.covers(&self.own, progress.next_seq)
             }
         }) && vector.covers(&self.own, self.own_forgotten_below)
-            && gaps.forgotten_watermarks().all(|(incarnation, below)| {
-                *incarnation == *self.own || vector.covers(incarnation, below)
-            })
+            // Of thousands of publishers, this looks up at most one more than the vector has.
+            && gaps.forgotten_watermarks().filter(|(_, below)| *below > 0).all(
+                |(incarnation, below)| {
+                    vector.covers(incarnation, below) || *incarnation == *self.own
+                },
+            )
     }
 
     fn is_deleted_by_unnumbered_pattern(&self, now: u64, keys: &[&str]) -> bool {

@@ -5,15 +5,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::quality::RandomState;
+
 use crate::msgpack::{
     reader::{Reader, Token},
     writer::Writer,
 };
 
 /// Publishers in a version vector. With more of them, no values are sent.
-const MAX_PUBLISHERS: usize = 256;
+pub(super) const MAX_PUBLISHERS: usize = 256;
 
-pub(crate) struct VersionVector<'a>(HashMap<&'a str, u64>);
+pub(crate) struct VersionVector<'a>(HashMap<&'a str, u64, RandomState>);
 
 impl<'a> VersionVector<'a> {
     /// Encodes pairs of an incarnation and a number. `None` if there are too many.
@@ -35,7 +37,7 @@ impl<'a> VersionVector<'a> {
         let mut reader = Reader::new(bytes);
         let Token::Array(length) = reader.token().ok()? else { return None };
         let pairs = usize::try_from(length / 2).ok().filter(|pairs| *pairs <= MAX_PUBLISHERS)?;
-        let mut entries = HashMap::with_capacity(pairs);
+        let mut entries = HashMap::with_capacity_and_hasher(pairs, RandomState::default());
         for _ in 0..pairs {
             let Ok(Token::Text(incarnation)) = reader.token() else { return None };
             let below = match reader.token().ok()? {
@@ -69,7 +71,7 @@ mod tests {
     fn a_vector_is_decoded_as_it_was_encoded() {
         let bytes = VersionVector::encode(&[("a", 4), ("b", 5_000_000_000)]).unwrap();
         let mut vector = VersionVector::decode(&bytes).unwrap();
-        assert_eq!(vector.0, HashMap::from([("a", 4), ("b", 5_000_000_000)]));
+        assert_eq!(vector.0, HashMap::from_iter([("a", 4), ("b", 5_000_000_000)]));
         assert!(vector.covers("a", 4) && !vector.covers("a", 5) && vector.covers("c", 0));
         vector.raise("a", 6);
         vector.raise("a", 2);

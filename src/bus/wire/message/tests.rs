@@ -55,7 +55,7 @@ fn samples() -> Vec<Vec<u8>> {
 }
 
 fn receive(payload: &[u8]) -> Result<Received<'_>, DecodeError> {
-    match unwrap_body(payload, |_, _| None)? {
+    match unwrap_body(payload, None)? {
         Cow::Borrowed(body) => Message::decode(body, &Namespace::new(Some("shop"), true)),
         Cow::Owned(_) => panic!("no sample needs unpacking"),
     }
