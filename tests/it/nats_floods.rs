@@ -165,7 +165,7 @@ async fn large_messages_and_a_slow_subscriber_of_nats_core() {
         // The server disconnects a client that reads too slowly, on a busy machine.
         assert!(["Gap", "Closed"].contains(&&*report.first), "{kind}: {report:?}");
         assert!(report.growth < MAX_GROWTH, "{kind}: {report:?}");
-        assert!(report.late < ms(2_000), "{kind}: {report:?}");
+        assert!(report.late < ms(5_000), "{kind}: {report:?}");
     }
 }
 
@@ -179,7 +179,7 @@ async fn many_small_messages_and_a_slow_subscriber_of_nats_core() {
         // The server disconnects a client that reads too slowly, on a busy machine.
         assert!(["Gap", "Closed"].contains(&&*report.first), "{kind}: {report:?}");
         assert!(report.growth < MAX_GROWTH, "{kind}: {report:?}");
-        assert!(report.late < ms(2_000), "{kind}: {report:?}");
+        assert!(report.late < ms(5_000), "{kind}: {report:?}");
     }
 }
 
@@ -197,7 +197,7 @@ async fn large_messages_and_a_slow_subscriber_of_jetstream() {
     eprintln!("{report:?}");
     assert_eq!(report.first, "message", "{report:?}");
     assert!(report.growth < MAX_GROWTH, "{report:?}");
-    assert!(report.late < ms(2_000), "{report:?}");
+    assert!(report.late < ms(5_000), "{report:?}");
 }
 
 /// The bound on the bytes of a request keeps no message from its subscriber.
