@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::time::{Clock, Pace, millis};
+use crate::time::{Clock, millis, ticker::Pace};
 
 /// A clock that stands still until a test advances it. Clones are the same clock.
 ///

@@ -3,11 +3,11 @@
 mod clock;
 mod coarse;
 mod millis;
-mod ticker;
+pub(crate) mod ticker;
 
 pub use self::clock::{Clock, SystemClock};
 pub(crate) use self::{
     coarse::millis_noticing_suspension,
     millis::{millis, millis_u32},
-    ticker::{Pace, coarse_now},
+    ticker::coarse_now,
 };
