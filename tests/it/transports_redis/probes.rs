@@ -158,6 +158,13 @@ async fn a_user_who_may_not_use_the_other_channels_gets_an_error_with_the_fix() 
 }
 
 #[tokio::test]
+async fn a_server_without_resp3_is_refused_with_the_fix() {
+    let server = RedisServer::start_with(&["--rename-command", "HELLO", ""]);
+    let text = transport(&server).subscribe().await.err().unwrap().to_string();
+    assert!(text.ends_with("; the fix is a server or proxy that offers HELLO 3"), "{text}");
+}
+
+#[tokio::test]
 async fn probes_take_the_way_of_the_messages() {
     let server = RedisServer::start();
     let client = redis::Client::open(server.url()).unwrap();

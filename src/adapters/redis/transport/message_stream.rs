@@ -18,7 +18,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, ProtocolVersion, PushInfo, PushKind,
+    AsyncConnectionConfig, Client, FromRedisValue, ProtocolVersion, PushInfo, PushKind, RedisError,
     RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
@@ -149,7 +149,11 @@ impl Subscription {
             }
             Ok::<_, Infallible>(())
         };
-        let mut connection = open(&client, options.connect_timeout, receive).await?;
+        let opening = open(&client, options.connect_timeout, receive).await;
+        let mut connection = opening.map_err(|error| match speaks_no_resp3(&error) {
+            true => format!("{error}; the fix is a server or proxy that offers HELLO 3").into(),
+            false => BoxError::from(error),
+        })?;
         set_name(&mut connection, name, "subscriber").await;
         let checks_role = !is_cluster && refuse_replica(&mut connection).await?;
         let (messages, beacons) = (&*options.channel, channels::beacons(&options.channel));
@@ -173,6 +177,10 @@ async fn open(
         .set_response_timeout(None)
         .set_push_sender(receive);
     client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn speaks_no_resp3(error: &RedisError) -> bool {
+    error.code() == Some("NOPROTO") || error.detail().is_some_and(|it| it.contains("HELLO"))
 }
 
 /// Returns what a push is for the subscriber. A push that this connection did not ask for may be a
