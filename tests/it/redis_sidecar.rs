@@ -358,3 +358,24 @@ async fn a_read_without_a_load_does_not_fetch_the_copy_of_an_expired_value() {
         assert_eq!(is_kept, !is_removed, "the copy of a value that went before its time goes");
     }
 }
+
+#[tokio::test]
+async fn the_copy_goes_when_a_value_of_nearly_the_same_expiry_is_read() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).build().unwrap();
+    let mut redis = server.connect();
+    for (after, is_kept) in [(-900, false), (-50, false), (0, true), (50, false), (900, false)] {
+        let lease = store.acquire_write_lease("k", ms(5_000)).await.unwrap().unwrap();
+        let value = Publication::Value { value: vec![1], ttl: ms(5_000), stale_for: ms(60_000) };
+        assert!(store.publish("k", &lease, value).await.unwrap());
+        // Another program replaces the value by one of the same length, or changes its ttl.
+        if after != 0 {
+            let millis = pttl(&mut redis, "cache:k") + after;
+            redis::cmd("PEXPIRE").arg("cache:k").arg(millis).exec(&mut redis).unwrap();
+        }
+        let stored = store.get("k", true).await.unwrap().expect("there is a value");
+        assert_eq!(stored.stale_for.is_zero(), !is_kept, "{after} ms later: {stored:?}");
+        let exists: bool = redis::cmd("EXISTS").arg(COPY).query(&mut redis).unwrap();
+        assert_eq!(exists, is_kept, "{after} ms later");
+    }
+}

@@ -39,11 +39,11 @@ async fn deletes_patterns_and_clears_of_rust_reach_javascript() {
         for key in KEYS {
             javascript.ask(&format!("peer.set({key:?}, {key:?})"));
         }
-        match number {
+        let _ = match number {
             0 | 1 => rust.delete(gone[0]).await.unwrap(),
             2 => rust.delete_by_pattern("user:*").await.unwrap(),
             _ => rust.clear().await.unwrap(),
-        }
+        };
         for key in KEYS {
             let is_gone = gone.contains(&key);
             let question = format!("(peer.l1({key:?}) === undefined) === {is_gone}");
@@ -66,6 +66,6 @@ async fn each_finds_the_others_values_by_the_index() {
     javascript.ask("peer.pattern('ours:*')");
     rust.delete_by_pattern("theirs:*").await.unwrap();
     assert_eq!(javascript.ask("peer.index()"), "[]");
-    assert_eq!(javascript.ask("peer.redis.keys('cache:*:1')"), "[]");
+    assert_eq!(javascript.ask("peer.redis.keys('cache:[^_]*')"), "[]");
     drop(server);
 }

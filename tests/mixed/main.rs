@@ -11,6 +11,7 @@
 
 mod deletes;
 mod events;
+mod options;
 mod queues;
 #[expect(dead_code, reason = "files of the other tests, of which some is not needed here")]
 mod support;

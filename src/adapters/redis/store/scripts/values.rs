@@ -133,9 +133,9 @@ local function read_window(copy, ttl, size)
   if not head then return 0 end
   local expiry = milliseconds(call('TIME')) + ttl
   if ", is_copy_of!(), " then return tonumber(string.sub(head, 15, 26)) end
-  -- The clock of a script may stand still, or not: only a great difference is of another value.
+  -- In a script the clock of PTTL may stand still while that of TIME does not.
   if size ~= tonumber(string.sub(head, 27, 36))
-    or math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) > 1000 then
+    or math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) > 20 then
     try('DEL', copy)
   end
   return 0
