@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     codec::offloading::Plain,
-    entry::{Entry, Lifetime},
+    entry::Lifetime,
     error::{Cause, Error, ErrorKind},
     flight::{LoadChain, TicketValidity, scope},
     l1::Displaced,
