@@ -56,7 +56,7 @@ option_group! {
 }
 
 option_group! {
-    /// Caching, for a short time, that the loader found nothing.
+    /// Caching, for a short time, that the loader found nothing: in L1, and in L2 if there is one.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct NegativeCache {
         /// Default: false.

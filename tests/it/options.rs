@@ -73,6 +73,17 @@ fn options_that_are_off_are_not_checked() {
     options.negative_cache.ttl = ms(0);
     options.fail_safe.stale_ttl = ms(0);
     Cache::builder().options(options).build().unwrap();
+    // A switch outside of the program must not stop a service by turning L1 off.
+    for l1 in [
+        L1Options::default().max_entries(0),
+        L1Options::default().max_weight(0),
+        L1Options::default().max_weight(7),
+        L1Options::default().ttl(ms(0)),
+    ] {
+        let builder = Cache::builder().l1(l1).without_l1();
+        builder.negative_cache(NegativeCache::enabled()).build().unwrap();
+    }
+    Cache::builder().weigher(|_, _| 1).without_l1().build().unwrap();
 }
 
 #[test]

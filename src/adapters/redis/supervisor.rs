@@ -169,6 +169,7 @@ impl ConnectionHandle {
     /// Returns the connection if there is one, and the prefix is verified. The fast path: it clones
     /// no receiver.
     pub(crate) fn connected(&self, context: &StoreContext) -> Option<(Connection, u64)> {
+        // mutant late-prefix: if false
         if !context.prefix_state.is_verified() {
             return None;
         }
