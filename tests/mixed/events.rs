@@ -85,6 +85,8 @@ async fn a_namespace_is_the_name_of_a_cache() {
         .build()
         .unwrap();
     named.ready().await.unwrap();
+    // What is stored in the millisecond of the subscription is untrusted.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     for (namespace, [in_named, in_unnamed]) in [
         ("", [true, false]),
         ("namespace: 'test'", [true, false]),
