@@ -98,7 +98,12 @@ fn instance(bus: &SharedBus, codec: &Recorded, store: Option<&SharedStore>) -> C
         builder = builder.l2(store.clone(), codec.clone());
     }
     let options = EventBusOptions::default().trust_timeout(ms(300));
-    builder.event_bus(bus.link(), codec.clone()).event_bus_options(options).build().unwrap()
+    builder
+        .name("test")
+        .event_bus(bus.link(), codec.clone())
+        .event_bus_options(options)
+        .build()
+        .unwrap()
 }
 
 async fn world() -> (Cache, Recorded, Cache, Recorded) {

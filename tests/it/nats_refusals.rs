@@ -261,8 +261,10 @@ async fn deletes_that_are_too_large_together_reach_the_peer() {
         let build = |name: &str| {
             let builder = Cache::builder().ttl(ms(600_000)).name("test");
             let builder = match kind {
-                "core" => builder.event_bus(core(server.url()), WireCodec::new()),
-                _ => builder.event_bus(jetstream(server.url(), name), WireCodec::new()),
+                "core" => builder.name("test").event_bus(core(server.url()), WireCodec::new()),
+                _ => {
+                    builder.name("test").event_bus(jetstream(server.url(), name), WireCodec::new())
+                }
             };
             builder.build().unwrap()
         };
