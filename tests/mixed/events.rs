@@ -85,7 +85,7 @@ async fn a_namespace_is_the_name_of_a_cache() {
         .build()
         .unwrap();
     named.ready().await.unwrap();
-    // What is stored in the millisecond of the subscription is untrusted.
+    // The cache does not trust an entry of the millisecond in which the subscription began.
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     for (namespace, [in_named, in_unnamed]) in [
         ("", [true, false]),
