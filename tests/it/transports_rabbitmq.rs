@@ -334,9 +334,10 @@ async fn a_silent_broker_fails_every_call_in_time_and_its_sockets_are_closed() {
     assert_no_task_is_left().await;
 }
 
-/// Tolerates an answer after three seconds, because `rabbitmqctl` keeps a small machine busy.
+/// Tolerates an answer to a heartbeat after three seconds, because `rabbitmqctl` keeps a small
+/// machine busy.
 fn patient(options: RabbitMqOptions) -> RabbitMqTransport {
-    transport(options.heartbeat(ms(2_000)))
+    transport(options.confirm_timeout(ms(1_000)).heartbeat(ms(2_000)))
 }
 
 /// One test, because each part breaks the broker and a restart takes seconds.

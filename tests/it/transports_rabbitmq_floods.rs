@@ -37,7 +37,7 @@ async fn flood(exchange: &str, count: usize, message: impl Fn(usize) -> Vec<u8>)
         }
         if number % 1_000 == 0 {
             let took: u64 = child.ask("call").parse().unwrap();
-            assert!(took < 1_500, "another call takes {took} ms");
+            assert!(took < 5_000, "another call takes {took} ms");
         }
     }
     channel.wait_for_confirms().await.unwrap();

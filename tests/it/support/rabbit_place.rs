@@ -21,7 +21,7 @@ impl Place {
     }
 
     pub(crate) fn transient(&self) -> RabbitMqOptions {
-        RabbitMqOptions::new(&self.url).exchange(&self.name).confirm_timeout(ms(1_000))
+        RabbitMqOptions::new(&self.url).exchange(&self.name)
     }
 
     pub(crate) fn queue(&self, instance: &str) -> String {
