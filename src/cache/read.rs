@@ -123,7 +123,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if self.l2.is_none() && !has_waited {
             patience.deadline = None;
         }
-        self.await_own_flight(&key, flight, waits, patience).await
+        // Boxed, as the waits of followers are: the future of a miss that needs none stays small.
+        Box::pin(self.await_own_flight(&key, flight, waits, patience)).await
     }
 
     async fn await_own_flight(
@@ -186,13 +187,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             // mutant hard-timeout: => let deadline = end_of(patience.timeouts.hard);
             let deadline = patience.deadline;
             let patience = Patience { deadline, ..patience };
-            match self.await_flights(key, waits, waiter.as_ref(), patience).await? {
+            match Box::pin(self.await_flights(key, waits, waiter.as_ref(), patience)).await? {
                 Waited::Answer(answer) => return Ok(Joined::Done(answer)),
                 Waited::Begun(follower) => self.follow(key, waits, follower)?,
                 Waited::AskAgain => continue,
             }
             drop(waiter);
-            if let Waited::Answer(answer) = self.await_flights(key, waits, None, patience).await? {
+            if let Waited::Answer(answer) =
+                Box::pin(self.await_flights(key, waits, None, patience)).await?
+            {
                 return Ok(Joined::Done(answer));
             }
         }

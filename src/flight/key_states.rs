@@ -127,15 +127,14 @@ impl<C, T> Shard<C, T> {
         state.tickets += 1;
         (number, state)
     }
-
-    /// Removes the state of a key that nothing needs any more.
-    pub(super) fn remove_unused(&mut self, key: &str) -> Option<KeyState<C, T>> {
-        let is_unused = |state: &mut KeyState<C, T>| state.tickets == 0 && state.next.is_none();
-        if self.keys.get_mut(key).is_some_and(is_unused) { self.keys.remove(key) } else { None }
-    }
 }
 
 impl<C, T> KeyState<C, T> {
+    /// Whether nothing needs the state any more.
+    pub(super) fn is_unused(&self) -> bool {
+        self.tickets == 0 && self.next.is_none()
+    }
+
     /// Adds a flight. Returns a displaced one, to be dropped where no lock is held: it is too old
     /// to count.
     pub(super) fn add(

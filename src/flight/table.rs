@@ -288,13 +288,16 @@ impl<C, T> Drop for Waiter<C, T> {
     fn drop(&mut self) {
         let mut guard = self.states.lock(&self.key);
         let is_last = self.next.waiters.fetch_sub(1, Ordering::Relaxed) == 1;
-        let mut unused = None;
+        let (mut unused, mut is_unused) = (None, false);
         if let Some(state) = guard.keys.get_mut(&self.key)
             && is_last
             && state.next.as_ref().is_some_and(|next| Arc::ptr_eq(next, &self.next))
         {
             state.next = None;
-            unused = guard.remove_unused(&self.key);
+            is_unused = state.is_unused();
+        }
+        if is_unused {
+            unused = guard.keys.remove(&self.key);
         }
         drop(guard);
         drop(unused);

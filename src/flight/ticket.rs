@@ -137,12 +137,13 @@ impl<C, T> Ticket<C, T> {
 impl<C, T> Drop for Ticket<C, T> {
     fn drop(&mut self) {
         let mut guard = self.states.lock(&self.key);
-        let mut ended = None;
+        let (mut ended, mut is_unused) = (None, false);
         if let Some(state) = guard.keys.get_mut(&self.key) {
             ended = Some(state.end_load(self.number));
             state.tickets -= 1;
+            is_unused = state.is_unused();
         }
-        let unused = guard.remove_unused(&self.key);
+        let unused = if is_unused { guard.keys.remove(&self.key) } else { None };
         drop(guard);
         drop(unused);
         if let Some(ended) = ended {
