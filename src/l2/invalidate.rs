@@ -13,9 +13,8 @@ use tokio::{runtime::Handle, time::sleep};
 use super::{
     facade::{BreakerCounts, Failure, L2},
     key_versions::KeyVersions,
-    pattern_cursor::PatternCursor,
     pending_invalidations::{InvalidationWatch, PendingInvalidation, Recorded},
-    store::Store,
+    store::{PatternCursor, Store},
     write_outcome::WriteOutcome,
 };
 use crate::{

@@ -8,13 +8,16 @@ mod facade;
 mod invalidate;
 mod key_versions;
 mod lock;
-pub(crate) mod pattern_cursor;
 mod pending_invalidations;
 mod read;
 pub(crate) mod store;
 mod write;
 mod write_outcome;
 
+pub use self::store::{
+    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+    StaleValue, Store, StoreFuture, StoredValue,
+};
 pub(crate) use self::{
     facade::{L2, L2Context, OnRetried},
     lock::LockAttempt,
@@ -22,11 +25,4 @@ pub(crate) use self::{
     read::{FreshValue, LoadRequest, LoadStart, NamedLease},
     write::PublishOutcome,
     write_outcome::WriteOutcome,
-};
-pub use self::{
-    pattern_cursor::PatternCursor,
-    store::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StaleValue, Store,
-        StoreFuture, StoredValue,
-    },
 };

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::pattern_cursor::PatternCursor;
+use super::store::PatternCursor;
 use crate::{
     glob::Pattern,
     resilience::{run_until, task_tracker::TaskTracker},
