@@ -213,7 +213,7 @@ async fn missing_keys_take_little_memory_and_are_gone_within_a_minute() {
     let mut redis = server.connect();
     let used = |server: &RedisServer| -> u64 {
         let info = server.info("memory");
-        crate::support::redis::field(&info, "used_memory").unwrap().parse().unwrap()
+        field(&info, "used_memory").unwrap().parse().unwrap()
     };
     let store = RedisStore::at(server.url()).build().unwrap();
     let request = LeaseRequest { lease_for: ms(32_000), refresh: false, ..REFRESH };
