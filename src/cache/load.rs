@@ -143,8 +143,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
-        // Pinned here: a copy in each arm would need its space three times.
-        let loading = scope(chain, run_contained(&key, loader, hard));
+        // Pinned here: each future that owned another one would need its space twice.
+        let loading = pin!(scope(chain, run_contained(&key, loader, hard)));
         let loading = pin!(span.run(self.observer.cache(), &key, loading));
         let result = match &self.l2 {
             None => loading.await,
@@ -221,12 +221,12 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let will_send = value.is_some() && !lifetimes.l2.ttl.is_zero();
         let context = bus.filter(|_| will_send);
         let context = context.and_then(|bus| bus.client.causal_context(self.now()));
-        // One encoding serves L2 and the peers.
+        // One encoding serves L2 and the peers. Boxed, so that a load without a bus stays small.
         let mut plain = None;
         if let (Some(value), Some(bus), Some(Ok(_))) = (&value, bus, &context)
             && self.l2.is_some()
         {
-            plain = bus.codec.encode_plain(value).await.ok();
+            plain = Box::pin(bus.codec.encode_plain(value)).await.ok();
         }
         let in_l2 = value.as_ref().map(|value| (value, plain.as_ref(), lifetimes.l2));
         let has_lease = lease.is_some();
@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             self.drop_displaced(displaced);
             if let (Some(value), Some(bus), Some(context)) = (value, bus, context) {
                 if self.l2.is_none() && context.is_ok() {
-                    plain = bus.codec.encode_plain(&value).await.ok();
+                    plain = Box::pin(bus.codec.encode_plain(&value)).await.ok();
                 }
                 let payload = plain.as_ref().map(|plain| plain.bytes.as_slice());
                 let lifetime = Lifetime { ttl: lifetimes.l2.ttl, ..lifetimes.l1 };

@@ -74,6 +74,7 @@ impl<C, T> KeyStates<C, T> {
         }
     }
 
+    #[inline]
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
     pub(super) fn lock(&self, key: &str) -> MutexGuard<'_, Shard<C, T>> {
         let hash = self.hasher.hash_one(key) >> 32;
@@ -94,6 +95,7 @@ impl<C, T> KeyStates<C, T> {
     }
 
     /// To be called where no lock is held.
+    #[inline]
     pub(super) fn finish(&self, after: AfterUnlock<C, T>) {
         let AfterUnlock { was_open, ended, next } = after;
         if was_open {
@@ -108,11 +110,12 @@ impl<C, T> KeyStates<C, T> {
 
 impl<C, T> Shard<C, T> {
     /// Registers the next ticket of a key and returns its number.
+    #[inline]
     pub(super) fn register(&mut self, key: &Arc<str>) -> (u64, &mut KeyState<C, T>) {
         let number = self.next_ticket;
         self.next_ticket += 1;
         // Without state there is no record of earlier writes, so no earlier stale value is valid.
-        let none = KeyState {
+        let none = || KeyState {
             newest: None,
             older: None,
             is_open: false,
@@ -123,7 +126,7 @@ impl<C, T> Shard<C, T> {
             peer_watermark: 0,
             tickets: 0,
         };
-        let state = self.keys.entry(Arc::clone(key)).or_insert(none);
+        let state = self.keys.entry(Arc::clone(key)).or_insert_with(none);
         state.tickets += 1;
         (number, state)
     }

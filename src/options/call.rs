@@ -34,18 +34,17 @@ impl CacheOptions {
         call: Option<&CallOptions>,
         jitter: impl FnOnce() -> f64,
     ) -> Lifetimes {
-        let resolve = |field: fn(&CallOptions) -> Option<Duration>| {
-            field(own).or_else(|| call.and_then(field))
-        };
-        let ttl = resolve(|options| options.ttl).unwrap_or(self.ttl).min(MAX_SPAN);
+        let ttl = own.ttl.or_else(|| call?.ttl).unwrap_or(self.ttl).min(MAX_SPAN);
         // A time to live of zero means "do not cache", which forbids a stale copy too.
         let stale_for = if ttl.is_zero() {
             Duration::ZERO
         } else {
-            resolve(|options| options.stale_for).unwrap_or_else(|| self.stale_ttl()).min(MAX_SPAN)
+            let stale_for = own.stale_for.or_else(|| call?.stale_for);
+            stale_for.unwrap_or_else(|| self.stale_ttl()).min(MAX_SPAN)
         };
         let rest = self.jittered_rest(jitter);
-        let level = |bound: Option<Duration>| ttl.min(bound.unwrap_or(MAX_SPAN)).mul_f64(rest);
+        let level =
+            |bound: Option<Duration>| part_of(bound.map_or(ttl, |bound| ttl.min(bound)), rest);
         let in_l2 = if self.fail_safe.in_l2 { stale_for } else { Duration::ZERO };
         Lifetimes {
             l1: Lifetime { ttl: level(self.l1.ttl), stale_for },
@@ -64,16 +63,16 @@ impl CacheOptions {
         let bound = match (self.l1.ttl, fresh_for) {
             (None, Some(_)) => MAX_SPAN,
             (bound, _) => {
-                bound.unwrap_or(self.ttl).min(MAX_SPAN).mul_f64(self.jittered_rest(jitter))
+                part_of(bound.unwrap_or(self.ttl).min(MAX_SPAN), self.jittered_rest(jitter))
             }
         };
         let ttl = fresh_for.map_or(bound, |fresh_for| fresh_for.min(bound));
         Lifetime { ttl, stale_for: stale_for.min(MAX_SPAN) }
     }
 
-    /// The part of a time to live that the jitter leaves.
-    fn jittered_rest(&self, jitter: impl FnOnce() -> f64) -> f64 {
-        if self.ttl_jitter > 0.0 { 1.0 - self.ttl_jitter * jitter() } else { 1.0 }
+    /// The part of a time to live that the jitter leaves; `None`: all of it.
+    fn jittered_rest(&self, jitter: impl FnOnce() -> f64) -> Option<f64> {
+        (self.ttl_jitter > 0.0).then(|| 1.0 - self.ttl_jitter * jitter())
     }
 
     /// Returns the default stale window of values.
@@ -89,4 +88,8 @@ impl CacheOptions {
     pub(crate) fn load_timeouts<'a>(&'a self, call: Option<&'a CallOptions>) -> &'a Timeouts {
         call.and_then(|options| options.timeouts.as_ref()).unwrap_or(&self.timeouts)
     }
+}
+
+fn part_of(span: Duration, part: Option<f64>) -> Duration {
+    part.map_or(span, |part| span.mul_f64(part))
 }

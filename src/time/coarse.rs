@@ -37,9 +37,9 @@ pub(crate) fn millis() -> u64 {
 
 /// The same, after a comparison of the two clocks.
 pub(crate) fn millis_noticing_suspension() -> u64 {
-    let boot = including_suspension();
-    SUSPENDED.notice(boot, monotonic());
-    millis()
+    let (boot, monotonic) = (including_suspension(), monotonic());
+    SUSPENDED.notice(boot, monotonic);
+    monotonic + SUSPENDED.get()
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

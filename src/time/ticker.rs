@@ -60,9 +60,11 @@ pub(crate) fn coarse_now() -> u64 {
 #[cold]
 fn read_clock() -> u64 {
     let mut pace = PACE.get();
-    // The costlier comparison for suspensions is left out in a fast loop, nearly always.
-    let is_fast = pace.readings > MANY && !pace.readings.is_multiple_of(MANY);
-    let now = if is_fast { coarse::millis() } else { coarse::millis_noticing_suspension() };
+    let mut now = coarse::millis();
+    if now != pace.at {
+        // Once for each step of the clock: the comparison costs more than the reading.
+        now = coarse::millis_noticing_suspension();
+    }
     let credit = pace.credit(now);
     PACE.set(pace);
     LEFT.set(credit);
