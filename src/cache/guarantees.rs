@@ -15,7 +15,17 @@ pub struct Guarantees {
     /// key. Within this time the instance receives the invalidation from the bus, or notices its
     /// loss and looks the entry up in L2. Without a subscription it is the ttl of L1. `None`: it is
     /// the ttl of the value, because there is neither a subscription nor a ttl of L1.
+    ///
+    /// The bound also holds while a peer is cut off from the bus, though not from L2, if this
+    /// instance had heard the peer within the minute before; see
+    /// [`notices_silent_peers`](Self::notices_silent_peers). It does not hold for lost messages of
+    /// instances of the TypeScript package, which have no numbers.
     pub max_staleness: Option<Duration>,
+    /// Whether this instance notices that an idle peer is cut off from the bus: if it subscribes,
+    /// while at most 64 instances are known on the channel. Among more, an idle instance sends
+    /// beacons too seldom, and only the silence of a peer that has published within five seconds is
+    /// noticed.
+    pub notices_silent_peers: bool,
     /// Whether a load that began before a delete, on any instance, can never fill L2. `false`
     /// without an L2.
     pub l2_fenced: bool,
@@ -55,6 +65,8 @@ impl<V: 'static> CacheState<V> {
             (true, false) => ttl,
             (true, true) => Some(ttl.map_or(trust_timeout, |ttl| ttl.min(trust_timeout))),
         };
+        let client = self.bus.as_ref().map(|bus| &bus.client).filter(|_| subscribes);
+        let notices_silent_peers = client.is_some_and(|client| client.notices_silent_peers());
         let delete_ack = match (&self.bus, &self.l2) {
             (Some(_), _) if options.event_bus.confirm_deletes => DeleteAck::Confirmed,
             (Some(_), _) => DeleteAck::Queued,
@@ -63,6 +75,7 @@ impl<V: 'static> CacheState<V> {
         };
         Guarantees {
             max_staleness,
+            notices_silent_peers,
             l2_fenced: self.l2.is_some(),
             one_load_across_instances: self.l2.is_some() && options.distributed_lock.enabled,
             delete_ack,
@@ -77,6 +90,9 @@ impl fmt::Display for Guarantees {
         match self.max_staleness {
             Some(limit) => writeln!(f, "its L1 is at most {limit:?} behind the deletes of peers")?,
             None => writeln!(f, "its L1 may serve a value that a peer deleted until its ttl ends")?,
+        }
+        if self.notices_silent_peers {
+            writeln!(f, "also if a peer that it heard is cut off from the bus for up to a minute")?;
         }
         if self.l2_fenced {
             writeln!(f, "a load that began before a delete, on any instance, never fills L2")?;

@@ -176,6 +176,9 @@ events! {
     "event-bus:subscribed" => BusSubscribed { resumed: bool }
     /// An attempt to subscribe failed. The subscriber retries.
     "event-bus:subscribe-error" => BusSubscribeError { error: Cause<'a> }
+    /// A probe of the subscription could not be sent. Without probes that come back, L1 is not
+    /// trusted.
+    "event-bus:probe-error" => BusProbeError { error: Cause<'a> }
     /// Messages were lost, or may have been. L1 is marked untrusted.
     "event-bus:gap" => BusGap { reason: &'a str }
 }

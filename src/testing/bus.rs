@@ -59,6 +59,10 @@ struct State {
     subscriptions: Vec<(usize, Weak<Subscription>)>,
     /// The links to which no message is delivered.
     deaf: HashSet<usize>,
+    /// The links that are behind.
+    lags: HashMap<usize, Duration>,
+    /// The links on one side of a bus that is split; the others are on the other side.
+    apart: HashSet<usize>,
     /// Per sender and receiver, the number of messages lost since one arrived.
     lost: HashMap<(usize, usize), u32>,
     links: usize,
@@ -106,6 +110,8 @@ impl SharedBus {
             delays: VecDeque::new(),
             subscriptions: Vec::new(),
             deaf: HashSet::new(),
+            lags: HashMap::new(),
+            apart: HashSet::new(),
             lost: HashMap::new(),
             links: 0,
             published: 0,
@@ -120,6 +126,12 @@ impl SharedBus {
     /// Delays the next message to all its receivers. Further calls delay the messages after it.
     pub fn delay_next(&self, delay: Duration) {
         self.0.lock().delays.push_back(delay);
+    }
+
+    /// Splits the bus in two: a message reaches only the links on the side of its sender. These
+    /// links are on one side, all others on the other one; none ends the split.
+    pub fn split(&self, links: &[&BusLink]) {
+        self.0.lock().apart = links.iter().map(|link| link.number).collect();
     }
 
     /// Creates a link for one more instance.
@@ -138,7 +150,7 @@ impl SharedBus {
 
     /// Publishes a message that comes from no link.
     pub fn inject(&self, message: &[u8]) {
-        self.0.lock().publish(NO_LINK, message);
+        self.0.lock().publish(NO_LINK, message, false);
     }
 }
 
@@ -159,6 +171,12 @@ impl BusLink {
         self.bus.0.lock().deaf.insert(self.number);
     }
 
+    /// Delivers all messages and probes to this link later by this time, as if it were behind a
+    /// backlog. Beacons are not delayed.
+    pub fn lag(&self, by: Duration) {
+        self.bus.0.lock().lags.insert(self.number, by);
+    }
+
     /// Lets all calls wait for ever, and drops all messages to this link.
     pub fn freeze(&self) {
         self.drop_incoming();
@@ -167,7 +185,9 @@ impl BusLink {
 
     /// Ends the faults of this link. A subscription that was cut stays ended.
     pub fn restore(&self) {
-        self.bus.0.lock().deaf.remove(&self.number);
+        let bus = &mut *self.bus.0.lock();
+        bus.deaf.remove(&self.number);
+        bus.lags.remove(&self.number);
         *self.state.lock() = LinkState::default();
     }
 
@@ -185,15 +205,19 @@ impl BusLink {
 }
 
 impl State {
-    fn publish(&mut self, sender: usize, message: &[u8]) {
-        let Self { random, faults, delays, subscriptions, deaf, lost, published, .. } = self;
+    fn publish(&mut self, sender: usize, message: &[u8], is_beacon: bool) {
+        let Self {
+            random, faults, delays, subscriptions, deaf, lags, apart, lost, published, ..
+        } = self;
         let delay = delays.pop_front();
         subscriptions.retain(|(_, subscription)| subscription.strong_count() > 0);
         *published += 1;
         for (link, subscription) in subscriptions {
-            let Some(subscription) = subscription.upgrade().filter(|_| !deaf.contains(link)) else {
+            let is_cut_off = deaf.contains(link) || apart.contains(link) != apart.contains(&sender);
+            let Some(subscription) = subscription.upgrade().filter(|_| !is_cut_off) else {
                 continue;
             };
+            let lag = lags.get(link).filter(|_| !is_beacon).copied().unwrap_or_default();
             let lost = lost.entry((sender, *link)).or_default();
             let may_lose = faults.max_lost_in_a_row.is_none_or(|max| *lost < max);
             if random.f64() < faults.loses && may_lose {
@@ -204,7 +228,7 @@ impl State {
             let copies = if random.f64() < faults.duplicates { 2 } else { 1 };
             for copy in 0..copies {
                 let delay = delay.unwrap_or_else(|| faults.longest_delay.mul_f64(random.f64()));
-                let arrival = (Instant::now() + delay, *published * 2 + copy);
+                let arrival = (Instant::now() + delay + lag, *published * 2 + copy);
                 let message = Delivery::Message(message.to_vec());
                 subscription.state.lock().queue.insert(arrival, message);
             }
@@ -219,25 +243,11 @@ impl Transport for BusLink {
     }
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
-        Box::pin(async move {
-            self.ready().await?;
-            let mut state = self.bus.0.lock();
-            let faults = state.faults;
-            if faults.refuses_all {
-                return Err(MessageRefused::new("no permission, by a fault").into());
-            }
-            if faults.max_message_bytes.is_some_and(|max| message.len() > max) {
-                return Err(MessageRefused::new("too large, by a fault").into());
-            }
-            if state.random.f64() < faults.fails {
-                return Err("the publish failed by a fault".into());
-            }
-            state.publish(self.number, message);
-            if state.random.f64() < faults.fails_afterwards {
-                return Err("the publish failed by a fault, after it was sent".into());
-            }
-            Ok(())
-        })
+        self.send(message, false)
+    }
+
+    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
+        self.send(beacon, true)
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
@@ -261,6 +271,30 @@ impl Transport for BusLink {
     }
 }
 
+impl BusLink {
+    fn send<'a>(&'a self, message: &'a [u8], is_beacon: bool) -> TransportFuture<'a, ()> {
+        Box::pin(async move {
+            self.ready().await?;
+            let mut state = self.bus.0.lock();
+            let faults = state.faults;
+            if faults.refuses_all {
+                return Err(MessageRefused::new("no permission, by a fault").into());
+            }
+            if faults.max_message_bytes.is_some_and(|max| message.len() > max) {
+                return Err(MessageRefused::new("too large, by a fault").into());
+            }
+            if state.random.f64() < faults.fails {
+                return Err("the publish failed by a fault".into());
+            }
+            state.publish(self.number, message, is_beacon);
+            if state.random.f64() < faults.fails_afterwards {
+                return Err("the publish failed by a fault, after it was sent".into());
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Probes suffer the faults of messages from the link to itself, but overtake no message.
 struct LinkProber {
     link: BusLink,
@@ -281,7 +315,8 @@ impl Prober for LinkProber {
             }
             bus.published += 1;
             let mut state = self.subscription.state.lock();
-            let delay = bus.faults.longest_delay.mul_f64(bus.random.f64());
+            let lag = bus.lags.get(&self.link.number).copied().unwrap_or_default();
+            let delay = lag + bus.faults.longest_delay.mul_f64(bus.random.f64());
             let last = state.queue.last_key_value().map(|((arrival, _), _)| *arrival);
             let arrival = last.into_iter().fold(Instant::now() + delay, Instant::max);
             state.queue.insert((arrival, bus.published * 2), Delivery::Probe(number));

@@ -43,6 +43,8 @@ pub(crate) struct BusClient {
     pub(super) session: Mutex<Session>,
     /// Notified when there is something to send; the publisher waits for it.
     pub(super) work: Notify,
+    /// Notified when a probe is due earlier; the prober waits for it.
+    pub(super) probe_due: Notify,
     /// The outbox position below which every message was published.
     pub(super) acked: AtomicU64,
     /// Notified when `acked` rises.
@@ -88,6 +90,7 @@ impl BusClient {
             event_bus,
             session: Mutex::new(Session::new(&incarnation, source, options, sends_generations)),
             work: Notify::new(),
+            probe_due: Notify::new(),
             acked: AtomicU64::new(0),
             acked_changed: Notify::new(),
             trust: Trust::new(options.subscribe_to_events.then_some(trust_timeout)),
@@ -152,8 +155,8 @@ impl BusClient {
         }
     }
 
-    /// Waits until there is a subscription; returns at once if the cache does not subscribe, or
-    /// was closed.
+    /// Waits until the first probe of a subscription is back; returns at once if the cache does not
+    /// subscribe, or was closed.
     ///
     /// # Errors
     ///
@@ -206,7 +209,7 @@ impl BusClient {
             let _ = timeout(Some(limit), drain).await;
             self.tasks.stop();
             let goodbye = async {
-                self.publish_goodbye().await;
+                self.publish_goodbye(sink).await;
                 let in_use = self.in_use.lock().take();
                 match in_use {
                     Some(in_use) => in_use.end().await,
@@ -230,6 +233,11 @@ impl BusClient {
         let runtime = self.runtime.lock().take().filter(|_| !self.shutdown_once.initialized())?;
         let current = Handle::try_current().ok().filter(|_| has_timer());
         Some(current.unwrap_or(runtime))
+    }
+
+    /// Whether the silence of an idle peer is noticed.
+    pub(crate) fn notices_silent_peers(&self) -> bool {
+        self.session.lock().notices_silent_peers()
     }
 
     /// The bus answered: the breaker admits the next call at once.

@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod bus_client;
+mod prober;
 mod publish_report;
 mod publisher;
 mod sink;

@@ -10,9 +10,12 @@ use tokio::time::sleep;
 
 use super::{bus_client::BusClient, publish_report::is_refusal, sink::Sink};
 use crate::{
-    bus::protocol::{
-        outbox::AfterRefusal,
-        session::{SendAction, Session},
+    bus::{
+        protocol::{
+            outbox::AfterRefusal,
+            session::{SendAction, Session},
+        },
+        transport::{Transport, TransportFuture},
     },
     error::BoxError,
     observe::{Counter, Event},
@@ -52,7 +55,7 @@ impl BusClient {
                     continue;
                 }
                 SendAction::Message(seq, bytes) => {
-                    let sent = self.publish(sink, &bytes).await;
+                    let sent = self.publish(sink, self.transport().publish(&bytes)).await;
                     let now = sink.now();
                     match sent {
                         Ok(()) => {
@@ -72,7 +75,7 @@ impl BusClient {
                     }
                 }
                 SendAction::Beacon(bytes) => {
-                    let sent = self.publish(sink, &bytes).await.is_ok();
+                    let sent = self.publish(sink, self.transport().announce(&bytes)).await.is_ok();
                     let now = sink.now();
                     self.session.lock().on_beacon_tried(now, sent, fastrand::f64());
                     sent
@@ -86,12 +89,16 @@ impl BusClient {
         }
     }
 
-    /// Publishes bytes within the time limit, unless the circuit is open.
-    async fn publish<S: Sink>(&self, sink: &S, bytes: &[u8]) -> Result<(), Failure> {
+    /// Publishes within the time limit, unless the circuit is open.
+    async fn publish<S: Sink>(
+        &self,
+        sink: &S,
+        publish: TransportFuture<'_, ()>,
+    ) -> Result<(), Failure> {
         let generation = self.generation.load(Ordering::Relaxed);
         let permit = self.breaker.permit(sink.now(), generation).ok_or(Failure::Failed)?;
         let limit = self.options.event_bus.publish_timeout;
-        let published = timeout(Some(limit), self.event_bus.transport().publish(bytes)).await;
+        let published = timeout(Some(limit), publish).await;
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         let Err(error) = published.unwrap_or_else(late) else {
             permit.succeeded();
@@ -162,12 +169,16 @@ impl BusClient {
         is_skipped
     }
 
-    /// Publishes a beacon that promises no further message.
-    pub(super) async fn publish_goodbye(&self) {
-        let goodbye = self.session.lock().goodbye(unix_millis());
+    /// Sends a beacon that promises no further message.
+    pub(super) async fn publish_goodbye<S: Sink>(&self, sink: &S) {
+        let goodbye = self.session.lock().goodbye(sink.now(), unix_millis());
         if let Some(bytes) = goodbye {
-            let _ = self.event_bus.transport().publish(&bytes).await;
+            let _ = self.transport().announce(&bytes).await;
         }
+    }
+
+    fn transport(&self) -> &dyn Transport {
+        self.event_bus.transport()
     }
 
     /// Changes the session, and reports what the outbox has reduced. If messages are published now,

@@ -7,8 +7,12 @@
 //! | step | effect |
 //! | --- | --- |
 //! | 1. `Transport::subscribe` returns | every message from now on will be received |
-//! | 2. L1 is marked untrusted, unless the subscription was resumed | entries, and loads that run, may be older than a missed message |
-//! | 3. trust is extended, after the replay of a resumed subscription | entries that are stored from now on are trusted |
+//! | 2. the first probe is back | all messages that were published before it were applied |
+//! | 3. L1 is marked untrusted, unless the subscription was resumed | entries, and loads that run, may be older than a missed message |
+//! | 4. trust is extended, and `ready()` returns | entries that are stored from now on are trusted |
+//!
+//! Beside it, the prober sends a probe each third of `trust_timeout`. Only a probe that is back
+//! extends trust (`protocol/probes.rs`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,16 +21,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
     bus::{
-        protocol::session::Disposition,
-        transport::{Delivery, Subscribed},
+        protocol::{probes::ProbeReturn, session::Disposition},
+        transport::{Delivery, MessageStream, Subscribed},
         wire::{
             envelope::{add_prefix, is_packed, unwrap_body},
             limits::MAX_BODY,
             message::{InL2, Message, MessageKind, Received},
         },
     },
+    error::BoxError,
     observe::{Counter, Event, log_bus_down, log_bus_up},
-    resilience::{Backoff, DropGuard, Elapsed, run_until, timeout},
+    resilience::{Backoff, DropGuard, Elapsed, run_alongside, run_until, timeout},
 };
 
 const GAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -35,6 +40,14 @@ const GAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(20);
 /// After this many messages in a row, the subscriber lets other tasks of its thread run.
 const YIELD_EVERY: u32 = 64;
+
+/// Why a subscription ended.
+enum SubscriptionEnd {
+    /// The transport reported it.
+    Closed,
+    /// No probe came back for long, and the transport reported nothing.
+    Dead,
+}
 
 impl BusClient {
     pub(super) async fn run_subscriber<S: Sink>(&self, sink: &Arc<S>) {
@@ -49,11 +62,11 @@ impl BusClient {
                 .unwrap_or_else(|Elapsed| Err("the subscription did not begin in time".into()))
             {
                 Ok(subscribed) => {
-                    if std::mem::take(&mut is_reported) {
-                        log_bus_up(sink.observer().cache());
-                    }
                     let began = sink.now();
-                    self.run_subscription(sink, subscribed).await;
+                    let end = self.run_subscription(sink, subscribed, is_reported).await;
+                    if let SubscriptionEnd::Dead = end {
+                        self.report_subscribe_error(&**sink, &"no probe came back".into());
+                    }
                     log_bus_down(sink.observer().cache(), None);
                     is_reported = true;
                     // A subscription that ends as soon as it begins does not reset the backoff.
@@ -62,8 +75,7 @@ impl BusClient {
                     }
                 }
                 Err(error) => {
-                    sink.observer().count(Counter::BusErrors);
-                    sink.observer().emit(|| Event::BusSubscribeError { error: &*error });
+                    self.report_subscribe_error(&**sink, &error);
                     if !std::mem::replace(&mut is_reported, true) {
                         log_bus_down(sink.observer().cache(), Some(&error));
                     }
@@ -73,28 +85,42 @@ impl BusClient {
         }
     }
 
-    /// Runs one subscription, from its confirmation to its end.
-    async fn run_subscription<S: Sink>(&self, sink: &Arc<S>, subscribed: Subscribed) {
-        let Subscribed { mut messages, resumed, .. } = subscribed;
-        let now = sink.now();
-        self.session.lock().on_subscribed(now, resumed, fastrand::f64());
+    fn report_subscribe_error<S: Sink>(&self, sink: &S, error: &BoxError) {
+        sink.observer().count(Counter::BusErrors);
+        sink.observer().emit(|| Event::BusSubscribeError { error: &**error });
+    }
+
+    /// Runs one subscription, from its confirmation to its end. `was_down`: the log says that there
+    /// was none.
+    async fn run_subscription<S: Sink>(
+        &self,
+        sink: &Arc<S>,
+        subscribed: Subscribed,
+        was_down: bool,
+    ) -> SubscriptionEnd {
+        let Subscribed { messages, prober, resumed } = subscribed;
+        self.session.lock().on_subscribed(sink.now(), resumed);
         self.work.notify_one();
         // Runs also when the task is dropped with its runtime.
         let _on_end = DropGuard::new(|| {
-            self.session.lock().on_unsubscribed();
+            self.session.lock().gaps.on_unsubscribed();
             self.trust.extend_until(0);
             self.subscribed.send_replace(false);
             sink.observer().emit(|| Event::BusDisconnected);
         });
-        // mutant distrust-first: remove
-        if !resumed {
-            self.invalidate_trust(&**sink, now);
-        }
-        self.extend_trust();
-        self.subscribed.send_replace(true);
-        self.on_bus_answered();
-        sink.observer().emit(|| Event::BusSubscribed { resumed });
-        let mut gap_checks = interval(GAP_CHECK_INTERVAL);
+        let receive = self.receive(sink, messages, resumed, was_down);
+        run_alongside(self.run_prober(&**sink, &*prober), receive).await
+    }
+
+    async fn receive<S: Sink>(
+        &self,
+        sink: &Arc<S>,
+        mut messages: Box<dyn MessageStream>,
+        resumed: bool,
+        was_down: bool,
+    ) -> SubscriptionEnd {
+        let trust_timeout = self.options.event_bus.trust_timeout;
+        let mut gap_checks = interval(GAP_CHECK_INTERVAL.min(trust_timeout / 30));
         gap_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut received = 0u32;
         loop {
@@ -103,10 +129,9 @@ impl BusClient {
             };
             match run_until(messages.next(), gap_check).await {
                 None => {
-                    let now = sink.now();
-                    let gap = self.session.lock().gaps.poll_gap(now);
-                    if let Some(reason) = gap {
-                        self.on_gap(&**sink, reason.as_str());
+                    self.check_for_gap(&**sink);
+                    if self.session.lock().gaps.is_dead(sink.now()) {
+                        return SubscriptionEnd::Dead;
                     }
                 }
                 Some(Delivery::Message(payload)) => {
@@ -116,17 +141,56 @@ impl BusClient {
                         tokio::task::yield_now().await;
                     }
                 }
+                Some(Delivery::Probe(number)) => {
+                    if self.on_probe(&**sink, number) == ProbeReturn::First {
+                        // An entry that is stored in the next millisecond was not marked.
+                        sleep(Duration::from_millis(1)).await;
+                        if was_down {
+                            log_bus_up(sink.observer().cache());
+                        }
+                        self.subscribed.send_replace(true);
+                        self.on_bus_answered();
+                        sink.observer().emit(|| Event::BusSubscribed { resumed });
+                    }
+                }
                 Some(Delivery::Gap) => {
                     self.on_gap(&**sink, "the transport lost messages");
                 }
-                Some(Delivery::Probe(_)) => {}
                 // `Closed`, or a kind of delivery that this version does not know.
-                Some(_) => return,
+                Some(_) => return SubscriptionEnd::Closed,
             }
-            self.extend_trust();
         }
     }
 
+    fn check_for_gap<S: Sink>(&self, sink: &S) {
+        let now = sink.now();
+        let gap = self.session.lock().poll_gap(now, fastrand::f64());
+        if let Some(reason) = gap {
+            self.on_gap(sink, reason.as_str());
+        }
+        if self.session.lock().gaps.request_probe(now) {
+            self.probe_due.notify_one();
+        }
+        self.extend_trust();
+    }
+
+    /// A probe is back, so all messages that were published before it were applied.
+    fn on_probe<S: Sink>(&self, sink: &S, number: u64) -> ProbeReturn {
+        let now = sink.now();
+        let (back, must_mark) = self.session.lock().gaps.on_probe(now, number);
+        // mutant distrust-first: if false
+        if must_mark {
+            self.invalidate_trust(sink, now);
+            let now = sink.now();
+            let gaps = &mut self.session.lock().gaps;
+            gaps.acknowledge_gap(now);
+            gaps.on_current(now);
+        }
+        self.extend_trust();
+        back
+    }
+
+    /// Extends trust by the probes that are back, or ends it if L1 became uncertain.
     fn extend_trust(&self) {
         let until = self.session.lock().gaps.trusted_until();
         self.trust.extend_until(until.unwrap_or(0));
@@ -164,17 +228,12 @@ impl BusClient {
             Ok(Received::Ours(message)) => message,
             Ok(Received::Foreign { stamp, is_beacon }) => {
                 let now = sink.now();
-                let mut session = self.session.lock();
-                session.gaps.observe_foreign(now, stamp.as_ref(), is_beacon);
-                session.on_not_classified(now, fastrand::f64());
+                self.session.lock().gaps.observe_foreign(now, stamp.as_ref(), is_beacon);
                 return;
             }
             Err(error) => {
                 let now = sink.now();
-                let mut session = self.session.lock();
-                session.gaps.observe_unreadable(now);
-                session.on_not_classified(now, fastrand::f64());
-                drop(session);
+                self.session.lock().gaps.observe_unreadable(now);
                 sink.observer().count(Counter::EventsRefused);
                 sink.observer().emit(|| Event::InvalidationRefused { error: &error });
                 return;
@@ -204,6 +263,7 @@ impl BusClient {
             self.work.notify_one();
         }
     }
+
     async fn apply<S: Sink>(
         &self,
         sink: &Arc<S>,

@@ -1,98 +1,115 @@
-//! Schedules beacons: messages that only say how far their publisher is.
+//! Schedules beacons: messages that only say how far their publisher is, and when it sends again.
 //! [`gap_detector`](super::gap_detector) explains what peers detect by them.
 //!
-//! A publisher sends a beacon 250 ms after its last message, then four more at intervals of one
-//! second, then one every 20 s. They show peers that they missed its last message.
+//! | scheme | while | beacons | an instance receives |
+//! | --- | --- | --- | --- |
+//! | full | at most 64 instances are known | one each third of `trust_timeout` | 64 a second |
+//! | quiet | more are known | five after each message: after 250 ms, then each second; later one each third of `trust_timeout` times the number of instances | one a second from idle instances |
 //!
-//! An instance that received nothing for a third of `trust_timeout` sends a beacon as a probe: its
-//! own beacon comes back to it, and reaches all other instances that wait for a sign.
+//! In the full scheme the silence of every peer is noticed, of one that never published too. In
+//! the quiet scheme, the silence of an idle instance shows nothing. An instance that does not
+//! subscribe knows of no other, and keeps to the full scheme.
 
-/// Milliseconds between the beacons that follow a message.
+/// Milliseconds between the beacons that follow a message in the quiet scheme.
 const INTERVAL: u64 = 1_000;
 /// Beacons at this interval after the last message, including the early one.
 const BEACONS: u8 = 5;
-/// Milliseconds between the beacons after those.
-pub(crate) const SLOW_INTERVAL: u64 = 20_000;
+/// Milliseconds: the shortest interval of an idle instance in the quiet scheme.
+const SLOW_INTERVAL: u64 = 20_000;
+/// With more instances the quiet scheme begins.
+const MAX_FULL: usize = 64;
+/// With at most this many it ends.
+const MIN_QUIET: usize = 48;
 
 /// All times are milliseconds. `random` is between zero and one.
 #[derive(Debug, Default)]
 pub(crate) struct BeaconSchedule {
+    full_interval: u64,
     interval: u64,
-    /// Milliseconds of silence after which a probe is sent.
-    probe_after: u64,
-    /// `None` until the first message: before it, there is no sequence number to announce.
-    next_beacon: Option<u64>,
-    /// Beacons to come before they get slow.
-    beacons_left: u8,
+    is_quiet: bool,
+    /// The number of known instances, with this one.
+    known: u64,
+    next_beacon: u64,
     last_beacon: u64,
-    /// `None` while there is no subscription.
-    next_probe: Option<u64>,
+    /// Beacons to come before they get slow, in the quiet scheme.
+    beacons_left: u8,
 }
 
 impl BeaconSchedule {
-    /// Beacons are at most a third of `trust_timeout` apart.
+    /// The first beacon is due at once.
     pub(crate) fn new(trust_timeout: u64) -> Self {
         let third = (trust_timeout / 3).max(1);
-        Self { interval: INTERVAL.min(third), probe_after: third, ..Self::default() }
+        let interval = INTERVAL.min(third);
+        Self { full_interval: third, interval, known: 1, ..Self::default() }
+    }
+
+    /// Chooses the scheme for this number of known instances.
+    pub(crate) fn on_known(&mut self, now: u64, known: usize, random: f64) {
+        self.known = known as u64;
+        if known > MAX_FULL && !self.is_quiet {
+            self.is_quiet = true;
+            // The next beacon was promised.
+            self.beacons_left = 1;
+        } else if known <= MIN_QUIET && self.is_quiet {
+            self.is_quiet = false;
+            let soon = now.saturating_add(scaled(self.full_interval, random));
+            self.next_beacon = self.next_beacon.min(soon);
+        }
     }
 
     /// Restarts the beacons after a message was published.
     pub(crate) fn on_published(&mut self, now: u64) {
-        self.beacons_left = BEACONS;
-        self.next_beacon = Some(now.saturating_add(self.interval / 4));
+        if self.is_quiet {
+            self.beacons_left = BEACONS;
+            self.next_beacon = now.saturating_add(self.interval / 4);
+        }
     }
 
     /// Answers the hello of a peer that has just subscribed with a beacon. However many peers ask,
     /// beacons do not get more frequent than `interval`.
     pub(crate) fn on_hello(&mut self, now: u64, random: f64) {
-        if let Some(next) = self.next_beacon {
+        if self.is_quiet {
             // Two, because one may be lost.
             self.beacons_left = self.beacons_left.max(2);
             let soon = now.saturating_add(scaled(self.interval / 4, random));
             let earliest = self.last_beacon.saturating_add(self.interval);
-            self.next_beacon = Some(next.min(soon.max(earliest)));
+            self.next_beacon = self.next_beacon.min(soon.max(earliest));
         }
     }
 
-    /// Postpones the probe after a message was received, or a subscription began. `random` spreads
-    /// the probes of instances that received the same message: all others receive the first one
-    /// and need not send theirs.
-    pub(crate) fn on_received(&mut self, now: u64, random: f64) {
-        let half = self.probe_after / 2;
-        self.next_probe = Some(now.saturating_add(half + scaled(half, random)));
+    pub(crate) fn is_full(&self) -> bool {
+        !self.is_quiet
     }
 
-    /// Stops probing, because nothing could be received.
-    pub(crate) fn on_unsubscribed(&mut self) {
-        self.next_probe = None;
-    }
-
-    /// Returns when the next beacon is due. `None`: not before another call.
-    pub(crate) fn due_at(&self) -> Option<u64> {
-        self.next_beacon.into_iter().chain(self.next_probe).min()
+    /// Returns when the next beacon is due.
+    pub(crate) fn due_at(&self) -> u64 {
+        self.next_beacon
     }
 
     /// Returns within how many milliseconds this publisher will send again, which a message or
     /// beacon that is sent now promises.
-    pub(crate) fn next_within(&self, is_beacon: bool) -> Option<u64> {
-        match self.next_beacon {
-            _ if !is_beacon => Some(self.interval),
-            None => None,
-            Some(_) if self.beacons_left > 1 => Some(self.interval),
-            Some(_) => Some(SLOW_INTERVAL),
+    pub(crate) fn next_within(&self, is_beacon: bool) -> u64 {
+        match self.is_quiet {
+            false => self.full_interval,
+            true if !is_beacon || self.beacons_left > 1 => self.interval,
+            // A little longer than the slow interval is at random.
+            true => self.slow_interval().saturating_mul(5) / 4,
         }
     }
 
     /// Schedules the next beacon after one was published, or could not be.
     pub(crate) fn on_beacon_sent(&mut self, now: u64, random: f64) {
         self.last_beacon = now;
-        if self.next_probe.is_some() {
-            self.on_received(now, random);
-        }
-        if let Some(pause) = self.next_within(true) {
-            self.beacons_left = self.beacons_left.saturating_sub(1);
-            self.next_beacon = Some(now.saturating_add(pause));
-        }
+        let pause = match self.is_quiet && self.beacons_left <= 1 {
+            true => self.slow_interval() + scaled(self.slow_interval() / 4, random),
+            false => self.next_within(true),
+        };
+        self.beacons_left = self.beacons_left.saturating_sub(1);
+        self.next_beacon = now.saturating_add(pause);
+    }
+
+    fn slow_interval(&self) -> u64 {
+        SLOW_INTERVAL.max(self.full_interval.saturating_mul(self.known))
     }
 }
 
@@ -105,69 +122,74 @@ mod tests {
     use super::*;
 
     /// The beacons between two times: when each is sent, and its promise.
-    fn beacons(schedule: &mut BeaconSchedule, from: u64, to: u64) -> Vec<(u64, Option<u64>)> {
+    fn beacons(schedule: &mut BeaconSchedule, from: u64, to: u64) -> Vec<(u64, u64)> {
         let mut all = Vec::new();
-        while let Some(at) = schedule.due_at().filter(|at| *at < to) {
+        while schedule.due_at() < to {
+            let at = schedule.due_at().max(from);
             all.push((at - from, schedule.next_within(true)));
             schedule.on_beacon_sent(at, 1.0);
         }
         all
     }
 
-    #[test]
-    fn beacons_follow_the_last_message_and_get_slow() {
+    fn quiet(known: usize) -> BeaconSchedule {
         let mut schedule = BeaconSchedule::new(3_000);
-        assert_eq!(schedule.due_at(), None, "nothing was published");
+        schedule.on_known(0, known, 0.0);
+        beacons(&mut schedule, 0, 1);
+        schedule
+    }
+
+    #[test]
+    fn an_instance_among_few_sends_beacons_all_the_time() {
+        let mut schedule = BeaconSchedule::new(3_000);
+        assert_eq!(beacons(&mut schedule, 0, 2_500), [(0, 1_000), (1_000, 1_000), (2_000, 1_000)]);
+        schedule.on_published(2_600);
+        schedule.on_hello(2_600, 0.0);
+        assert_eq!((schedule.due_at(), schedule.next_within(false)), (3_000, 1_000));
+        assert_eq!(BeaconSchedule::new(300).next_within(true), 100);
+    }
+
+    #[test]
+    fn among_many_beacons_follow_a_message_and_get_slow() {
+        let mut schedule = quiet(100);
+        assert_eq!(schedule.due_at(), 125_000);
         for now in (0..10_000).step_by(100) {
-            assert_eq!(schedule.next_within(false), Some(1_000));
+            assert_eq!(schedule.next_within(false), 1_000);
             schedule.on_published(now);
-            assert!(schedule.due_at().is_some_and(|at| at > now + 100), "messages need no beacon");
+            assert!(schedule.due_at() > now + 100, "messages need no beacon");
         }
-        let (fast, slow) = (Some(1_000), Some(20_000));
         let expected = [
-            (250, fast),
-            (1_250, fast),
-            (2_250, fast),
-            (3_250, fast),
-            (4_250, slow),
-            (24_250, slow),
+            (250, 1_000),
+            (1_250, 1_000),
+            (2_250, 1_000),
+            (3_250, 1_000),
+            (4_250, 125_000),
+            (129_250, 125_000),
         ];
-        assert_eq!(beacons(&mut schedule, 9_900, 9_900 + 40_000), expected);
+        assert_eq!(beacons(&mut schedule, 9_900, 9_900 + 140_000), expected);
     }
 
     #[test]
-    fn a_short_trust_timeout_makes_beacons_frequent() {
-        let mut schedule = BeaconSchedule::new(300);
-        schedule.on_published(0);
-        assert_eq!(schedule.next_within(false), Some(100));
-        assert_eq!(beacons(&mut schedule, 0, 200), [(25, Some(100)), (125, Some(100))]);
-    }
-
-    #[test]
-    fn silence_is_probed_before_a_third_of_the_trust_timeout_is_over() {
+    fn the_scheme_changes_with_the_number_of_instances_and_breaks_no_promise() {
         let mut schedule = BeaconSchedule::new(3_000);
-        for random in [0.0, 0.5, 1.0] {
-            schedule.on_received(0, random);
-            assert_eq!(schedule.due_at(), Some(500 + (500.0 * random) as u64));
-        }
-        assert_eq!(beacons(&mut schedule, 0, 3_500), [(1_000, None), (2_000, None), (3_000, None)]);
-        schedule.on_unsubscribed();
-        assert_eq!(schedule.due_at(), None);
-        schedule.on_beacon_sent(4_000, 0.0);
-        assert_eq!(schedule.due_at(), None, "without a subscription nothing could be received");
+        assert_eq!(beacons(&mut schedule, 0, 1), [(0, 1_000)]);
+        schedule.on_known(500, 65, 0.0);
+        assert_eq!(beacons(&mut schedule, 0, 2_000), [(1_000, 81_250)]);
+        schedule.on_known(30_000, 49, 0.0);
+        assert!(schedule.due_at() > 80_000);
+        schedule.on_known(30_000, 48, 0.5);
+        assert_eq!(beacons(&mut schedule, 30_000, 31_000), [(500, 1_000)]);
+        schedule.on_known(30_000, 64, 0.5);
+        assert_eq!(schedule.due_at(), 31_500);
     }
 
     #[test]
     fn hellos_are_answered_soon_but_beacons_get_no_more_frequent() {
-        let mut schedule = BeaconSchedule::new(3_000);
-        schedule.on_hello(0, 0.0);
-        assert_eq!(schedule.due_at(), None, "peers expect a new publisher to be at 0");
-        schedule.on_published(0);
-        beacons(&mut schedule, 0, 10_000);
+        let mut schedule = quiet(100);
         let mut answers = 0;
         for now in 10_000..20_000 {
             schedule.on_hello(now, 0.5);
-            if schedule.due_at().is_some_and(|at| at <= now) {
+            if schedule.due_at() <= now {
                 schedule.on_beacon_sent(now, 0.5);
                 answers += 1;
             }

@@ -1,4 +1,5 @@
-//! Detects that messages of the bus were lost although the transport reported nothing.
+//! Detects that messages of the bus were lost although the transport reported nothing, and that
+//! messages of a publisher may exist which the bus has not got.
 //!
 //! Transports lose messages silently: a queue overflows at the broker or in the client, a
 //! resubscription fails unnoticed, a socket stays dead for minutes. L1 may then hold old values,
@@ -6,75 +7,71 @@
 //!
 //! # Losses that are noticed, and how
 //!
-//! Every message carries a sequence number, contiguous within the incarnation of its publisher. A
-//! beacon carries the number that the publisher's next message will have.
+//! Every message carries a sequence number, contiguous within the incarnation of its publisher.
+//! Every instance sends beacons, with the number that its next message will have
+//! ([`beacon_schedule`](super::beacon_schedule) says when).
 //!
 //! 1. **A message is lost, and its publisher sends another message or a beacon**: a number is
-//!    missing. The messages may only be reordered, so the missing one has 500 ms to arrive.
-//! 2. **The last message of a publisher is lost**: the publisher sends a beacon 250 ms after its
-//!    last message and more at intervals of one second, which makes this case 1. With the 500 ms
-//!    the gap is found within 3 s, even if the first beacon is lost too. After these beacons every
-//!    peer knows the number, so the publisher sends one only every 20 s, for peers that were not
-//!    subscribed.
-//! 3. **All messages of one publisher are lost**: each message promises when the publisher will
-//!    send again, and nothing arrives for `trust_timeout`. The publisher may have died right after
-//!    a message that reached nobody, so this is a gap too. A publisher that is closed sends a last
-//!    beacon without a promise, and one that ends while it is idle has no promise to keep: neither
-//!    causes a gap. (Beacons have no order. If an older beacon arrives after the last one, its
-//!    promise will be broken, which costs a gap.)
-//! 4. **All messages of all publishers are lost**: nothing arrives for `trust_timeout`. An
-//!    instance that received nothing for a third of this time publishes a beacon, which the bus
-//!    also returns to the instance itself. One such probe reaches all instances that wait for a
-//!    sign, so an idle bus carries about one or two probes a second, however many instances.
+//!    missing. The messages may only be reordered, or the beacon has overtaken messages that wait
+//!    behind a backlog. So the number is lost once 500 ms have passed (a sixth of `trust_timeout`,
+//!    if that is shorter) and a [probe](super::probes) that was sent after the hole was noticed is
+//!    back. Between the two, L1 is *uncertain*.
+//! 2. **The last message of a publisher is lost**: its next beacon makes this case 1, within a
+//!    second.
+//! 3. **A publisher falls silent**: each message promises when the publisher will send again, and
+//!    nothing arrives for `trust_timeout`. It may have died with a message that reached nobody. Or
+//!    it is cut off from the bus, though not from L2 or from the origin, and goes on deleting: so
+//!    the silence is a gap when it begins, L1 is uncertain while it lasts, and it is a gap again
+//!    when the publisher is heard again. A publisher that is closed sends a last beacon without a
+//!    promise. A publisher that stays silent for a minute is taken for dead and forgotten.
+//! 4. **No message arrives at all**, or the subscriber is behind: no probe is back in time, and
+//!    trust lapses.
 //!
-//! Each instance receives about one beacon a second from each instance that published in the last
-//! five seconds, one every 20 s from the others, and the probes.
-//! [`poll_gap`](GapDetector::poll_gap) visits each known publisher once.
+//! While L1 is uncertain, an entry is served for at most `trust_timeout` from when it was stored.
 //!
-//! # Resync
+//! # The first message of a publisher
 //!
-//! If a publisher appears while the subscription lasts, its numbers must begin at 0, else the
-//! earlier ones are missing. When the subscription has just begun, publishers may be at any number,
-//! and the first message of each only tells its current number. A hello beacon asks the publishers
-//! to send one soon. Nobody can know which messages were lost between the beginning of the
-//! subscription and the first message of a publisher. So if any publisher was past the number known
-//! of it, the resync window (`trust_timeout` from the begin of the subscription) ends with one gap
-//! of its own. This costs little: L1 is nearly empty after a start, and untrusted after a
-//! reconnect.
+//! When a subscription has begun, publishers may be at any number. Each message says how long
+//! before it the bus had confirmed the message before (`idle`). If that was before the first probe
+//! of the subscription was back, L1 was marked untrusted later, and numbers count from this
+//! message. If not, the message before should have been received, and is missing. The same holds
+//! for a publisher that begins later: its first message has no message before it.
 //!
 //! # Losses that are not noticed
 //!
-//! - Lost messages of publishers without numbers: instances of the TypeScript package. The loss of
-//!   the whole subscription is noticed.
-//! - One lost message of a publisher that was idle before it and died within the 250 ms after it,
-//!   if no other message of this publisher was lost.
-//! - A publisher that is cut off from the bus. Its messages wait in its outbox, and the publisher
-//!   itself reports that.
+//! - Lost messages of publishers without numbers: instances of the TypeScript package.
+//! - A publisher that was never heard before it was cut off, or that is cut off for longer than a
+//!   minute.
+//! - With more than 64 publishers: the silence of a publisher that had published nothing for five
+//!   seconds.
 
 mod foreign;
 mod watermarks;
 
 use std::collections::HashMap;
 
-use super::beacon_schedule::SLOW_INTERVAL;
+use super::{
+    probes::{ProbeReturn, Probes},
+    publisher_state::PublisherState,
+    received_numbers::Noticed,
+};
 use crate::bus::wire::message::SequenceStamp;
 
-/// Milliseconds in which a missing message may still arrive, as it may only be reordered.
+/// Milliseconds in which a missing message may still arrive, as it may only be reordered; at most a
+/// sixth of `trust_timeout`.
 const REORDER_WINDOW: u64 = 500;
-/// Milliseconds of silence after which a publisher is forgotten, if `trust_timeout` is at most half
-/// of it; else twice `trust_timeout`.
+/// Milliseconds of silence after which a publisher is forgotten, unless it promised to send later,
+/// and if `trust_timeout` is at most half of it.
 const FORGET_AFTER: u64 = 60_000;
 const MAX_PUBLISHERS: usize = 4_096;
-/// Maximum number of holes per publisher. More cannot be reordering, and are a gap at once.
-const MAX_RANGES: usize = 32;
 
-/// Why messages must be taken to be lost.
+/// Why L1 was marked untrusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapReason {
     Hole,
     PublisherSilent,
-    Silent,
-    Joined,
+    PublisherReturned,
+    Lapsed,
     TooManyPublishers,
     Unreadable,
 }
@@ -82,79 +79,50 @@ pub(crate) enum GapReason {
 impl GapReason {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Hole => "messages of a publisher are missing",
-            Self::PublisherSilent => "a publisher fell silent",
-            Self::Silent => "no message arrived from any instance",
-            Self::Joined => "messages may have been missed while the subscription began",
+            Self::Hole => "messages of a peer are missing",
+            Self::PublisherSilent => {
+                "a peer fell silent: it may be cut off from the bus and still delete keys"
+            }
+            Self::PublisherReturned => "a peer that was silent is heard again",
+            Self::Lapsed => {
+                "no probe came back in time: this instance is behind, or receives nothing"
+            }
             Self::TooManyPublishers => "more instances publish than can be tracked",
             Self::Unreadable => "a message could not be decoded",
         }
     }
 }
 
-#[derive(Default, PartialEq)]
-enum Connection {
-    #[default]
-    Disconnected,
-    /// A resumed subscription first delivers the messages that the broker kept. L1 is untrusted.
-    Replaying,
-    Live,
-}
-
 /// All times are milliseconds.
 #[derive(Default)]
 pub(crate) struct GapDetector {
+    pub(crate) probes: Probes,
     trust_timeout: u64,
     max_publishers: usize,
     /// The incarnation of this instance, whose promises need no watching.
     own: Box<str>,
     /// By incarnation, which is random and new with every start of an instance.
     publishers: HashMap<Box<str>, PublisherState, foldhash::quality::RandomState>,
-    connection: Connection,
+    is_subscribed: bool,
     /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
-    /// The end of the resync window: until then, the first message of a publisher only tells its
-    /// current sequence number. A resumed subscription continues the window of the one before.
-    resync_until: Option<u64>,
-    /// Whether a publisher was past the number that was known of it in the resync window.
-    missed_in_resync: bool,
+    /// When the first probe of the last of them was back: L1 was marked untrusted then. `None`
+    /// until that.
+    current_since: Option<u64>,
     last_received: u64,
     /// When the subscription began or the last gap was acknowledged.
     last_gap: u64,
     has_too_many: bool,
     has_unreadable: bool,
-}
-
-#[derive(Default)]
-struct PublisherState {
-    /// Deletes below this number are not known key by key, see [`causality`](super::causality).
-    forgotten_below: u64,
-    /// All numbers below were received.
-    next: u64,
-    /// The numbers that were received above, in order, with a hole before each range.
-    ranges: Vec<SeqRange>,
-    /// The subscription on which a message of this publisher was last received; they count from 1.
-    subscription: u64,
-    last_received: u64,
-    /// When the publisher has broken its promise to send again, if it made one.
-    overdue: Option<u64>,
-    /// Only messages of other caches were received. Their loss is no gap here, and neither is the
-    /// silence of their publisher.
-    is_foreign: bool,
-}
-
-/// The numbers `from..to`. Empty if only a beacon told of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SeqRange {
-    from: u64,
-    to: u64,
-    /// When the hole before this range was noticed.
-    since: u64,
+    /// Whether a publisher that was silent is heard again.
+    has_returned: bool,
+    is_uncertain: bool,
 }
 
 impl GapDetector {
     pub(crate) fn new(own: &str, trust_timeout: u64) -> Self {
         Self {
+            probes: Probes::new(trust_timeout),
             trust_timeout,
             max_publishers: MAX_PUBLISHERS,
             own: Box::from(own),
@@ -163,40 +131,55 @@ impl GapDetector {
     }
 
     /// Records that a subscription began. If it did not resume the last one, publishers may be at
-    /// any number, and the caller marks L1 untrusted itself.
+    /// any number. L1 is not trusted before the first probe is back.
     pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool) {
+        self.probes.on_subscribed(now);
         (self.last_received, self.last_gap) = (now, now);
-        if resumed {
-            self.connection = Connection::Replaying;
-        } else {
-            self.connection = Connection::Live;
+        (self.is_subscribed, self.is_uncertain) = (true, false);
+        if !resumed || self.current_since.is_none() {
             self.subscription += 1;
-            self.resync_until = Some(now.saturating_add(self.trust_timeout));
+            self.current_since = None;
         }
+        // The silence of publishers while there was no subscription does not count.
+        let (timeout, forget_at) = (self.trust_timeout, now.saturating_add(self.forget_after()));
         for publisher in self.publishers.values_mut() {
-            publisher.last_received = now;
-            publisher.overdue = None;
+            publisher.forget_at = publisher.forget_at.max(forget_at);
+            publisher.expect_again(now, timeout);
         }
     }
 
     /// Records that the subscription ended. L1 is not trusted without one, so no gap is reported.
     pub(crate) fn on_unsubscribed(&mut self) {
-        self.connection = Connection::Disconnected;
+        self.is_subscribed = false;
     }
 
-    /// Records that a beacon which this instance published on this subscription came back: so all
-    /// messages that the broker kept were received before it.
-    pub(crate) fn on_replayed(&mut self) {
-        if self.connection == Connection::Replaying {
-            self.connection = Connection::Live;
-        }
+    /// Records that a probe came back. Returns what that means, and whether the caller marks L1
+    /// untrusted and then calls [`acknowledge_gap`](Self::acknowledge_gap) and
+    /// [`on_current`](Self::on_current): when trust had lapsed and a probe was lost, and when the
+    /// first probe of a subscription is back that did not resume another.
+    pub(crate) fn on_probe(&mut self, now: u64, number: u64) -> (ProbeReturn, bool) {
+        self.last_received = now;
+        let back = self.probes.on_back(now, number);
+        let must_mark = match back {
+            ProbeReturn::First => self.current_since.is_none(),
+            // mutant lapse: => ProbeReturn::AfterLoss => false,
+            ProbeReturn::AfterLoss => true,
+            ProbeReturn::InTime | ProbeReturn::TooLate => false,
+        };
+        (back, must_mark)
     }
 
-    /// Until when L1 may be trusted if nothing more is received. `None`: not at all.
+    /// Records that no entry of L1 is trusted that was stored before.
+    pub(crate) fn on_current(&mut self, now: u64) {
+        self.current_since.get_or_insert(now);
+    }
+
+    /// Until when L1 may be trusted if no other probe comes back. `None`: not at all.
     pub(crate) fn trusted_until(&self) -> Option<u64> {
-        let is_live = self.connection == Connection::Live;
-        // mutant silence: => is_live.then_some(u64::MAX)
-        is_live.then(|| self.last_received.saturating_add(self.trust_timeout))
+        let is_certain = self.is_subscribed && !self.is_uncertain;
+        // mutant silence: => is_certain.then_some(u64::MAX)
+        // mutant probe-trust: => is_certain.then_some(self.last_received + self.trust_timeout)
+        self.probes.trusted_until().filter(|_| is_certain)
     }
 
     /// A message without a sequence number only shows that the subscription works.
@@ -214,6 +197,7 @@ impl GapDetector {
     /// Records a numbered message or a beacon of this cache.
     pub(crate) fn observe(&mut self, now: u64, stamp: &SequenceStamp<'_>, is_beacon: bool) {
         self.last_received = now;
+        let forget_after = self.forget_after();
         if !self.publishers.contains_key(stamp.incarnation) {
             if self.publishers.len() >= self.max_publishers {
                 self.has_too_many = true;
@@ -222,27 +206,34 @@ impl GapDetector {
             self.publishers.insert(Box::from(stamp.incarnation), PublisherState::default());
         }
         let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
-        publisher.last_received = now;
+        publisher.forget_at = publisher.forget_at.max(now.saturating_add(forget_after));
         publisher.is_foreign = false;
         let end = stamp.seq.saturating_add(u64::from(!is_beacon));
+        let noticed = Noticed { at: now, probe: self.probes.next_number() };
+        // The message before was received, or is missing; unless that was before L1 was marked
+        // untrusted, or before its publisher was forgotten.
+        let idle = stamp.idle_ms.filter(|idle| *idle < forget_after);
+        let follows =
+            |since| idle.and_then(|idle| now.checked_sub(idle)).is_some_and(|at| at > since);
+        // mutant first-number: => let follows_one = false;
+        let follows_one = self.current_since.is_some_and(follows);
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
             // The first message of this publisher on this subscription: its earlier deletes, and
             // this one if it is a pattern, are not known key by key.
             publisher.forget_below(end);
-            if self.resync_until.is_some_and(|until| now < until) && stamp.seq > publisher.next {
-                publisher.advance_to(stamp.seq);
-                self.missed_in_resync = true;
-            }
+            publisher.numbers.begin_at(stamp.seq, follows_one);
+        } else if !is_beacon {
+            publisher.numbers.extend_down(stamp.seq, follows_one, noticed);
         }
-        let is_new = publisher.observe_sequence(SeqRange { from: stamp.seq, to: end, since: now });
+        let is_new = publisher.numbers.observe(stamp.seq, end, noticed);
         // A known message may have been delivered again, long after its promise was kept or
         // broken. But a beacon with the current number is the very message that was promised.
-        if is_new || is_beacon && stamp.seq >= publisher.next {
-            // A slow promise is not watched: a publisher that breaks it has nothing outstanding.
-            let due = stamp.next_within_ms.filter(|due| *due < SLOW_INTERVAL);
-            let due = due.filter(|_| *stamp.incarnation != *self.own);
-            let wait = |due: u64| self.trust_timeout.max(due.saturating_mul(3));
-            publisher.overdue = due.map(|due| now.saturating_add(wait(due)));
+        if is_new || is_beacon && stamp.seq >= publisher.numbers.next() {
+            self.has_returned |= publisher.is_silent;
+            publisher.on_promise(now, stamp.next_within_ms, is_beacon, self.trust_timeout);
+            if *stamp.incarnation == *self.own {
+                publisher.overdue = None;
+            }
         }
     }
 
@@ -251,27 +242,29 @@ impl GapDetector {
     /// [`acknowledge_gap`](Self::acknowledge_gap). In this order, because from then on the lost
     /// messages count as applied.
     pub(crate) fn poll_gap(&mut self, now: u64) -> Option<GapReason> {
-        if self.connection == Connection::Disconnected {
+        if !self.is_subscribed {
             return None;
         }
+        self.publishers.retain(|_, publisher| now < publisher.forget_at);
+        self.is_uncertain = self.publishers.values().any(|publisher| {
+            // mutant silent-publisher: s/publisher.is_silent/false/
+            publisher.is_silent || publisher.is_overdue(now) || self.has_old_hole(publisher, now)
+        });
         let elapsed = |then: u64| now.saturating_sub(then);
-        let forget_after = FORGET_AFTER.max(self.trust_timeout.saturating_mul(2));
-        self.publishers.retain(|_, publisher| elapsed(publisher.last_received) < forget_after);
         // mutant silence: if false
-        if elapsed(self.last_received.max(self.last_gap)) >= self.trust_timeout {
-            return Some(GapReason::Silent);
-        }
-        let is_resync_over = self.resync_until.take_if(|until| *until <= now).is_some();
-        if is_resync_over && self.missed_in_resync {
-            return Some(GapReason::Joined);
+        if self.probes.take_lapse(now) {
+            return Some(GapReason::Lapsed);
         }
         // mutant hole: if false
-        if self.publishers.values().any(|it| !it.is_foreign && it.has_hole(now)) {
+        if self.publishers.values().any(|publisher| self.is_missing_some(publisher, now)) {
             return Some(GapReason::Hole);
         }
         // mutant publisher-silence: if false
-        if self.publishers.values().any(|it| it.overdue.is_some_and(|at| at <= now)) {
+        if self.publishers.values().any(|publisher| publisher.is_overdue(now)) {
             return Some(GapReason::PublisherSilent);
+        }
+        if self.has_returned {
+            return Some(GapReason::PublisherReturned);
         }
         if self.has_unreadable && elapsed(self.last_gap) >= self.trust_timeout / 2 {
             return Some(GapReason::Unreadable);
@@ -286,85 +279,57 @@ impl GapDetector {
     /// Records that L1 was marked untrusted, which covers everything lost so far.
     pub(crate) fn acknowledge_gap(&mut self, now: u64) {
         self.last_gap = now;
-        self.missed_in_resync = false;
-        self.has_unreadable = false;
+        (self.has_unreadable, self.has_returned) = (false, false);
         for publisher in self.publishers.values_mut() {
-            publisher.advance_to(publisher.highest());
-            publisher.forget_below(publisher.next);
-            publisher.overdue = publisher.overdue.filter(|at| now < *at);
+            publisher.numbers.accept_all();
+            publisher.forget_below(publisher.numbers.next());
+            publisher.is_silent |= publisher.is_overdue(now);
         }
+    }
+
+    /// Has a probe sent soon if a hole was noticed after the last one was sent. Returns whether
+    /// none was out.
+    pub(crate) fn request_probe(&mut self, now: u64) -> bool {
+        let holes = self.publishers.values().filter_map(|it| it.numbers.oldest_hole());
+        holes.map(|hole| hole.probe).max().is_some_and(|probe| self.probes.request(now, probe))
+    }
+
+    /// Whether the subscription must be replaced, because no probe comes back.
+    pub(crate) fn is_dead(&self, now: u64) -> bool {
+        self.probes.is_dead(now, self.last_received)
+    }
+
+    /// The number of instances that promised to send again, with this one.
+    pub(crate) fn known_publishers(&self) -> usize {
+        let publishers = self.publishers.iter();
+        let is_peer = |(incarnation, publisher): &(&Box<str>, &PublisherState)| {
+            **incarnation != self.own && publisher.promised.is_some()
+        };
+        publishers.filter(is_peer).count() + 1
     }
 
     /// Whether recent deletes are known well enough to judge peers' values: not within
     /// `trust_timeout` after a subscription began or a gap was acknowledged.
     pub(crate) fn is_caught_up(&self, now: u64) -> bool {
-        self.connection != Connection::Disconnected
-            && now.saturating_sub(self.last_gap) >= self.trust_timeout
-    }
-}
-
-impl PublisherState {
-    fn forget_below(&mut self, seq: u64) {
-        self.forgotten_below = self.forgotten_below.max(seq);
+        self.is_subscribed && now.saturating_sub(self.last_gap) >= self.trust_timeout
     }
 
-    /// Takes all numbers below `next` as received.
-    fn advance_to(&mut self, next: u64) {
-        self.next = self.next.max(next);
-        let reached = self.ranges.iter().take_while(|range| range.from <= self.next).count();
-        for range in self.ranges.drain(..reached) {
-            self.next = self.next.max(range.to);
-        }
+    fn forget_after(&self) -> u64 {
+        FORGET_AFTER.max(self.trust_timeout.saturating_mul(2))
     }
 
-    /// The highest number that the publisher is known to have used, plus one.
-    fn highest(&self) -> u64 {
-        self.ranges.last().map_or(self.next, |last| last.to)
+    fn has_old_hole(&self, publisher: &PublisherState, now: u64) -> bool {
+        let window = REORDER_WINDOW.min(self.trust_timeout / 6);
+        let hole = publisher.numbers.oldest_hole().filter(|_| !publisher.is_foreign);
+        hole.is_some_and(|hole| now.saturating_sub(hole.at) >= window)
     }
 
-    fn has_hole(&self, now: u64) -> bool {
-        self.ranges.len() > MAX_RANGES
-            || self.ranges.first().is_some_and(|it| now.saturating_sub(it.since) >= REORDER_WINDOW)
-    }
-
-    /// Records received numbers. Returns whether they say anything new.
-    fn observe_sequence(&mut self, new: SeqRange) -> bool {
-        if new.to <= self.next {
-            return false;
-        }
-        if new.from <= self.next {
-            self.advance_to(new.to);
-            return true;
-        }
-        let at = self.ranges.partition_point(|range| range.from <= new.from);
-        let is_full = self.ranges.len() > MAX_RANGES;
-        let (before, after) = self.ranges.split_at_mut(at);
-        let (before, after) = (before.last_mut(), after.first_mut());
-        if before.as_ref().is_some_and(|before| new.to <= before.to) {
-            return false;
-        }
-        match (before, after) {
-            (Some(before), after) if before.to >= new.from => {
-                before.to = new.to;
-                if let Some(after) = after
-                    && after.from <= new.to
-                {
-                    before.to = after.to;
-                    self.ranges.remove(at);
-                }
-            }
-            (_, Some(after)) if after.from <= new.to => after.from = new.from,
-            // There are too many holes already: only the highest number counts now.
-            (_, Some(_)) if is_full => {}
-            (Some(before), None) if is_full => before.to = new.to,
-            // The new range splits the hole before `after`, which was noticed earlier.
-            (_, Some(after)) => {
-                let since = after.since;
-                self.ranges.insert(at, SeqRange { since, ..new });
-            }
-            (_, None) => self.ranges.push(new),
-        }
-        true
+    fn is_missing_some(&self, publisher: &PublisherState, now: u64) -> bool {
+        let hole = publisher.numbers.oldest_hole();
+        // mutant hole-after-probe: => let is_behind = false;
+        let is_behind = hole.is_none_or(|hole| !self.probes.is_back(hole.probe));
+        let has_too_many = publisher.numbers.has_too_many_holes() && !publisher.is_foreign;
+        has_too_many || !is_behind && self.has_old_hole(publisher, now)
     }
 }
 
@@ -375,6 +340,16 @@ impl GapDetector {
         let reason = self.poll_gap(now)?;
         self.acknowledge_gap(now);
         Some(reason)
+    }
+
+    /// Lets a probe be sent and come back at once, if one is due.
+    pub(crate) fn probe(&mut self, now: u64) {
+        if let Some(number) = self.probes.take_due(now)
+            && self.on_probe(now, number).1
+        {
+            self.acknowledge_gap(now);
+            self.on_current(now);
+        }
     }
 }
 

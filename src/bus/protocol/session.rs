@@ -6,7 +6,8 @@
 //! | caller of a delete or `set` | `begin_invalidation`, then change L1 and L2, then `commit_invalidation` once |
 //! | loader | `causal_context` before it checks its right to write, then `outbox.push` |
 //! | retry task | `outbox.push`, or `rebroadcast_later` for an invalidation of a peer |
-//! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply (`rebroadcasts.on_received`), `on_applied`; `gaps.poll_gap`, mark L1 untrusted, `gaps.acknowledge_gap`; `on_unsubscribed` |
+//! | subscriber | `on_subscribed`; per message take a ticket, `classify`, apply (`rebroadcasts.on_received`), `on_applied`; `gaps.on_probe` or `poll_gap`, mark L1 untrusted, `gaps.acknowledge_gap`; `gaps.on_unsubscribed` |
+//! | prober | `gaps.probes.take_due`, send the probe |
 //! | publisher | `next_action`, publish, then `on_sent`, `outbox.on_send_failed`, `outbox.on_refused` or `on_beacon_tried` |
 
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use super::{
     beacon_schedule::BeaconSchedule,
     causality::{CausalContext, CausalFilter, OutboxProgress, ValueClaim},
     dedupe::Dedupe,
-    gap_detector::GapDetector,
+    gap_detector::{GapDetector, GapReason},
+    identity::{Identity, Place},
     outbox::{Change, Outbox},
     rebroadcasts::{Name, Rebroadcasts},
 };
 use crate::{
     bus::wire::{
-        message::{InL2, Message, MessageKind, SequenceStamp},
+        message::{InL2, Message, MessageKind},
         namespace::Namespace,
     },
     options::CacheOptions,
@@ -41,14 +43,8 @@ pub(crate) struct Session {
     idle_until: Option<u64>,
     /// Whether the next beacon asks the peers for their sequence numbers.
     hello_pending: bool,
-    /// Counts subscriptions. Beacons carry it.
-    subscriptions: u64,
-}
-
-struct Identity {
-    source: String,
-    namespace: Namespace,
-    incarnation: Arc<str>,
+    /// When the bus confirmed the last message.
+    last_confirmed: Option<u64>,
 }
 
 /// A message that was classified. The subscriber carries out its disposition and then hands it to
@@ -108,7 +104,7 @@ impl Session {
             identity: Identity { source, namespace, incarnation },
             idle_until: None,
             hello_pending: false,
-            subscriptions: 0,
+            last_confirmed: None,
         }
     }
 
@@ -176,16 +172,22 @@ impl Session {
     }
 
     /// A subscription began. `resumed`: it continues exactly where the last one ended.
-    pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool, random: f64) {
+    pub(crate) fn on_subscribed(&mut self, now: u64, resumed: bool) {
         self.gaps.on_subscribed(now, resumed);
-        self.beacons.on_received(now, random);
         self.hello_pending = true;
-        self.subscriptions += 1;
     }
 
-    pub(crate) fn on_unsubscribed(&mut self) {
-        self.gaps.on_unsubscribed();
-        self.beacons.on_unsubscribed();
+    /// Returns why messages must be taken to be lost, if so: see
+    /// [`GapDetector::poll_gap`]. Adapts the beacons to the number of instances.
+    pub(crate) fn poll_gap(&mut self, now: u64, random: f64) -> Option<GapReason> {
+        let gap = self.gaps.poll_gap(now);
+        self.beacons.on_known(now, self.gaps.known_publishers(), random);
+        gap
+    }
+
+    /// Whether every instance sends beacons all the time, because few are known.
+    pub(crate) fn notices_silent_peers(&self) -> bool {
+        self.beacons.is_full()
     }
 
     /// Classifies a message before it is applied.
@@ -234,14 +236,11 @@ impl Session {
     #[expect(clippy::needless_pass_by_value, reason = "a message is recorded once")]
     pub(crate) fn on_applied(&mut self, now: u64, classified: Classified<'_>, random: f64) -> bool {
         let Classified { message, disposition } = classified;
-        let (hello, subscription) = match message.kind {
-            MessageKind::Beacon { hello, subscription } => (Some(hello), subscription),
-            _ => (None, None),
+        let hello = match message.kind {
+            MessageKind::Beacon { hello } => Some(hello),
+            _ => None,
         };
         let is_own = disposition == Disposition::Own;
-        if is_own && subscription == Some(self.subscriptions) {
-            self.gaps.on_replayed();
-        }
         if matches!(disposition, Disposition::Apply { .. }) && hello.is_none() {
             self.dedupe.insert(now, message.source, message.id);
         }
@@ -249,18 +248,11 @@ impl Session {
             Some(stamp) => self.gaps.observe(now, stamp, hello.is_some()),
             None => self.gaps.observe_activity(now),
         }
-        self.beacons.on_received(now, random);
         let must_answer = hello == Some(true) && !is_own;
         if must_answer {
             self.beacons.on_hello(now, random);
         }
         must_answer
-    }
-
-    /// Records a message that was only recorded in `gaps`: it could not be decoded, or belongs to
-    /// another cache.
-    pub(crate) fn on_not_classified(&mut self, now: u64, random: f64) {
-        self.beacons.on_received(now, random);
     }
 
     /// Returns what the publisher has to do now. It must wait if the answer is to wait. `ts` is
@@ -286,8 +278,7 @@ impl Session {
     /// Whether the publisher waits for longer than it may.
     pub(crate) fn is_publisher_late(&self) -> bool {
         self.idle_until.is_some_and(|until| {
-            let is_due = self.next_due().is_some_and(|due| due < until);
-            is_due || self.hello_pending || !self.outbox.is_empty()
+            self.next_due() < until || self.hello_pending || !self.outbox.is_empty()
         })
     }
 
@@ -298,7 +289,7 @@ impl Session {
         generation: impl Fn(&str) -> Option<u64>,
     ) -> SendAction {
         self.push_rebroadcasts(now, now);
-        let Self { identity, outbox, beacons, .. } = self;
+        let Self { identity, outbox, beacons, last_confirmed, .. } = self;
         // A value that cannot be encoded becomes a delete, which the second round sends.
         for _ in 0..2 {
             let Some(out) = outbox.next(now) else { break };
@@ -307,16 +298,21 @@ impl Session {
                 [key] => generation(key),
                 _ => None,
             };
-            let next_within = beacons.next_within(false);
-            match identity.encode(ts, out.seq, next_within, generation, out.batch.in_l2, kind) {
+            let place = Place {
+                seq: out.seq,
+                next_within_ms: Some(beacons.next_within(false)),
+                idle_ms: idle_ms(*last_confirmed, now),
+            };
+            match identity.encode(ts, &place, generation, out.batch.in_l2, kind) {
                 Some(bytes) => return SendAction::Message(out.seq, bytes),
                 None => outbox.on_send_failed(),
             }
         }
-        if !self.hello_pending && beacons.due_at().is_none_or(|at| at > now) {
-            return SendAction::Wait(self.next_due());
+        if !self.hello_pending && beacons.due_at() > now {
+            return SendAction::Wait(Some(self.next_due()));
         }
-        self.beacon(ts, self.beacons.next_within(true), self.hello_pending)
+        let next_within = beacons.next_within(true);
+        self.beacon(now, ts, Some(next_within), self.hello_pending)
             .map_or(SendAction::Wait(None), SendAction::Beacon)
     }
 
@@ -336,6 +332,7 @@ impl Session {
         if let Some(sent) = self.outbox.confirm(seq) {
             let progress = self.progress();
             self.beacons.on_published(now);
+            self.last_confirmed = Some(now);
             self.causality.on_sent(seq, sent.kind().deleted_keys(), progress);
         }
     }
@@ -346,26 +343,33 @@ impl Session {
     }
 
     /// Returns the last beacon of an instance that shuts down: it promises no further message.
-    /// `None` if the instance never published, or its outbox is not empty.
-    pub(crate) fn goodbye(&self, ts: u64) -> Option<Vec<u8>> {
-        self.beacon(ts, None, false).filter(|_| self.outbox.confirmed_seq() > 0)
+    /// `None` if its outbox is not empty.
+    pub(crate) fn goodbye(&self, now: u64, ts: u64) -> Option<Vec<u8>> {
+        self.beacon(now, ts, None, false)
     }
 
     /// Encodes a beacon. `None` while the outbox holds anything: the beacon would say that all
     /// messages of this instance were published, and peers are to notice its silence.
-    fn beacon(&self, ts: u64, next_within_ms: Option<u64>, hello: bool) -> Option<Vec<u8>> {
+    fn beacon(
+        &self,
+        now: u64,
+        ts: u64,
+        next_within_ms: Option<u64>,
+        hello: bool,
+    ) -> Option<Vec<u8>> {
         // mutant beacon-outbox: if false
         if !self.outbox.is_empty() {
             return None;
         }
-        let kind = MessageKind::Beacon { hello, subscription: Some(self.subscriptions) };
-        let seq = self.outbox.confirmed_seq();
-        self.identity.encode(ts, seq, next_within_ms, None, InL2::Yes, kind)
+        let (seq, idle_ms) = (self.outbox.confirmed_seq(), idle_ms(self.last_confirmed, now));
+        let place = Place { seq, next_within_ms, idle_ms };
+        self.identity.encode(ts, &place, None, InL2::Yes, MessageKind::Beacon { hello })
     }
 
     /// When the publisher has something to send, if nothing is queued.
-    fn next_due(&self) -> Option<u64> {
-        self.beacons.due_at().into_iter().chain(self.rebroadcasts.next_due()).min()
+    fn next_due(&self) -> u64 {
+        let rebroadcast = self.rebroadcasts.next_due().unwrap_or(u64::MAX);
+        rebroadcast.min(self.beacons.due_at())
     }
 
     fn progress(&self) -> OutboxProgress {
@@ -373,26 +377,9 @@ impl Session {
     }
 }
 
-impl Identity {
-    /// Encodes a message; `None` if it is larger than subscribers accept.
-    fn encode(
-        &self,
-        ts: u64,
-        seq: u64,
-        next_within_ms: Option<u64>,
-        generation: Option<u64>,
-        in_l2: InL2,
-        kind: MessageKind<'_>,
-    ) -> Option<Vec<u8>> {
-        let Self { source, namespace, incarnation } = self;
-        let id = match kind {
-            MessageKind::Beacon { .. } => format!("{incarnation}:beacon"),
-            _ => format!("{incarnation}:{seq}"),
-        };
-        let (id, namespace) = (&*id, namespace.of_messages());
-        let stamp = Some(SequenceStamp { incarnation, seq, next_within_ms });
-        Message { id, source, ts, generation, namespace, stamp, in_l2, kind }.encode().ok()
-    }
+/// The time since the last message, or `None` if there is none.
+fn idle_ms(last_confirmed: Option<u64>, now: u64) -> Option<u64> {
+    last_confirmed.map(|at| now.saturating_sub(at))
 }
 
 #[cfg(test)]

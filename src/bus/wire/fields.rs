@@ -123,7 +123,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) next_within_ms: Option<u64>,
     /// Whether the beacon is a hello.
     pub(crate) beacon: Option<bool>,
-    pub(crate) subscription: Option<u64>,
+    pub(crate) idle_ms: Option<u64>,
 }
 
 impl<'a> Fields<'a> {
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
                 b"inc" => fields.incarnation = optional_field(r, text)?,
                 b"seq" => fields.seq = optional_field(r, number)?,
                 b"due" => fields.next_within_ms = optional_field(r, number)?,
-                b"subscription" => fields.subscription = optional_field(r, number)?,
+                b"idle" => fields.idle_ms = optional_field(r, number)?,
                 b"beacon" => {
                     fields.beacon = match first_token(r)? {
                         Token::Bool(true) => Some(false),

@@ -18,9 +18,9 @@
 //! | `seen` | `set`, this library only | the causal context, see `protocol/version_vector.rs` |
 //! | `inc` | all of this library | the publisher's incarnation: random, new with every start |
 //! | `seq` | all of this library | the message's number in its incarnation, from 0 without holes |
-//! | `due` | this library, optional | the publisher will send again within this many milliseconds |
+//! | `due` | this library, optional | the publisher will send again within this many milliseconds; a beacon without it is the publisher's last message |
+//! | `idle` | this library, optional | milliseconds since the bus confirmed the message with the number `seq - 1` |
 //! | `beacon` | beacons | `true`; or `"hello"`, which asks publishers for a beacon |
-//! | `subscription` | beacons | the number of the publisher's own subscription, for the publisher itself |
 //!
 //! A **beacon** changes nothing. Its `seq` is the number that the publisher's *next* message will
 //! have, so it says that all lower numbers were used. It is written as a `del` of no keys, because
@@ -93,6 +93,9 @@ pub(crate) struct SequenceStamp<'a> {
     pub(crate) seq: u64,
     /// Within how many milliseconds the publisher promises to send again.
     pub(crate) next_within_ms: Option<u64>,
+    /// How many milliseconds before this message the bus confirmed the one before it. For a beacon,
+    /// the one before is the last message. `None` if there is none.
+    pub(crate) idle_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +117,6 @@ pub(crate) enum MessageKind<'a> {
     },
     Beacon {
         hello: bool,
-        subscription: Option<u64>,
     },
 }
 
@@ -143,6 +145,7 @@ impl<'a> Message<'a> {
             incarnation,
             seq,
             next_within_ms: fields.next_within_ms,
+            idle_ms: fields.idle_ms,
         });
         if !own.accepts(fields.namespace) {
             let is_beacon = fields.beacon.is_some() && fields.keys.is_none_or(|it| it.is_empty());
@@ -151,9 +154,7 @@ impl<'a> Message<'a> {
         let kind = match required("type", fields.kind)? {
             "del" => match (required("keys", fields.keys)?, fields.beacon) {
                 // Only with no keys: whatever else `beacon` may come to mean, keys are deleted.
-                (keys, Some(hello)) if keys.is_empty() => {
-                    MessageKind::Beacon { hello, subscription: fields.subscription }
-                }
+                (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello },
                 (keys, _) => MessageKind::Delete { keys },
             },
             "pattern" => MessageKind::Pattern { pattern: required("pattern", fields.pattern)? },
@@ -200,6 +201,7 @@ impl<'a> Message<'a> {
             out.text("inc", stamp.incarnation)?;
             out.number("seq", stamp.seq);
             out.number("due", stamp.next_within_ms);
+            out.number("idle", stamp.idle_ms);
         }
         match self.in_l2 {
             InL2::Retried => out.flag("retried", true),
@@ -224,8 +226,7 @@ impl<'a> Message<'a> {
                 out.number("ttlMs", *ttl_ms);
                 out.number("staleMs", *stale_ms);
             }
-            MessageKind::Beacon { hello, subscription } => {
-                out.number("subscription", *subscription);
+            MessageKind::Beacon { hello } => {
                 out.text("type", "del")?;
                 out.keys(&[])?;
                 out.flag("beacon", (!hello).then_some(true));

@@ -14,7 +14,7 @@ fn settled() -> (CausalFilter, GapDetector) {
 }
 
 fn stamp(incarnation: &str, seq: u64) -> SequenceStamp<'_> {
-    SequenceStamp { incarnation, seq, next_within_ms: None }
+    SequenceStamp { incarnation, seq, next_within_ms: None, idle_ms: None }
 }
 
 /// Whether a loaded value of `k` with this version vector, by `a`, is admitted at some time.

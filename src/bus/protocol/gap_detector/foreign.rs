@@ -22,12 +22,10 @@ impl GapDetector {
         if known.is_none() && self.publishers.len() >= self.max_publishers / 2 {
             return;
         }
-        let missed_in_resync = self.missed_in_resync;
         // mutant foreign-number: remove
         self.observe(now, stamp, is_beacon);
         if let Some(publisher) = self.publishers.get_mut(stamp.incarnation).filter(|_| is_foreign) {
-            (publisher.is_foreign, publisher.overdue) = (true, None);
-            self.missed_in_resync = missed_in_resync;
+            publisher.is_foreign = true;
         }
     }
 }
@@ -35,20 +33,27 @@ impl GapDetector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::protocol::gap_detector::GapReason;
 
     const TRUST: u64 = 3_000;
 
     fn stamp(seq: u64) -> SequenceStamp<'static> {
-        SequenceStamp { incarnation: "p", seq, next_within_ms: Some(1_000) }
+        SequenceStamp { incarnation: "p", seq, next_within_ms: Some(1_000), idle_ms: Some(1) }
     }
 
-    /// A detector past its resync window.
+    /// A detector on a subscription that is current from 0 on.
     fn detector() -> GapDetector {
         let mut gaps = GapDetector::new("own", TRUST);
         gaps.on_subscribed(0, false);
-        gaps.observe_activity(TRUST);
-        assert_eq!(gaps.poll_gap(TRUST), None);
+        gaps.probe(0);
+        gaps.probe(TRUST);
         gaps
+    }
+
+    fn poll(gaps: &mut GapDetector, now: u64) -> Option<GapReason> {
+        gaps.request_probe(now);
+        gaps.probe(now);
+        gaps.poll_gap(now)
     }
 
     #[test]
@@ -61,11 +66,9 @@ mod tests {
                 gaps.observe_foreign(TRUST, Some(&stamp(seq)), false);
             }
         }
-        gaps.observe_activity(TRUST + 2_000);
-        assert_eq!(gaps.poll_gap(TRUST + 2_000), None);
+        assert_eq!(poll(&mut gaps, TRUST + 2_000), None);
         gaps.observe(TRUST + 2_000, &stamp(7), false);
-        gaps.observe_activity(TRUST + 3_000);
-        assert!(gaps.poll_gap(TRUST + 3_000).is_some(), "number 6 is missing");
+        assert_eq!(poll(&mut gaps, TRUST + 3_000), Some(GapReason::Hole), "number 6 is missing");
     }
 
     #[test]
@@ -74,18 +77,11 @@ mod tests {
         gaps.observe_foreign(TRUST, Some(&stamp(5)), false);
         gaps.observe_foreign(TRUST, Some(&stamp(9)), false);
         for now in (TRUST..TRUST + 20_000).step_by(1_000) {
-            gaps.observe_activity(now);
-            assert_eq!(gaps.poll_gap(now), None);
+            assert_eq!(poll(&mut gaps, now), None);
+            assert!(gaps.trusted_until().is_some());
         }
         assert!(!gaps.is_known("p") && gaps.watermarks().next().is_none());
         assert!(gaps.forgotten_watermarks().next().is_none());
-    }
-
-    #[test]
-    fn a_message_of_another_cache_shows_that_the_subscription_works() {
-        let mut gaps = detector();
-        gaps.observe_foreign(TRUST + 2_000, None, false);
-        assert_eq!(gaps.trusted_until(), Some(2 * TRUST + 2_000));
     }
 
     #[test]
@@ -98,7 +94,6 @@ mod tests {
             gaps.observe_foreign(TRUST, Some(&stamp), false);
         }
         assert_eq!(gaps.publishers.len(), 2);
-        gaps.observe_activity(2 * TRUST);
-        assert_eq!(gaps.poll_gap(2 * TRUST), None);
+        assert_eq!(poll(&mut gaps, 2 * TRUST), None);
     }
 }

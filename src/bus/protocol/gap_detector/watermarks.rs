@@ -1,6 +1,7 @@
 //! How far the messages of each publisher of this cache were received, for the causal filter.
 
-use super::{GapDetector, PublisherState};
+use super::GapDetector;
+use crate::bus::protocol::publisher_state::PublisherState;
 
 impl GapDetector {
     /// Whether a message of this incarnation was received in the last minute.
@@ -8,9 +9,12 @@ impl GapDetector {
         self.publishers.get(incarnation).is_some_and(|publisher| !publisher.is_foreign)
     }
 
-    /// Each publisher, with the number below which all its messages were received.
+    /// Each publisher that published something, with the number below which all its messages were
+    /// received.
     pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.publishers_of_cache().map(|(incarnation, publisher)| (incarnation, publisher.next))
+        let publishers = self.publishers_of_cache();
+        let watermarks = publishers.map(|(incarnation, it)| (incarnation, it.numbers.next()));
+        watermarks.filter(|(_, next)| *next > 0)
     }
 
     /// Each publisher, with the number below which its deletes are not known key by key.

@@ -14,13 +14,12 @@ fn messages_have_ids_of_their_own_and_beacons_share_one() {
     let id = |incarnation: &str, seq, kind| {
         let (source, incarnation) = ("a".to_owned(), Arc::from(incarnation));
         let identity = Identity { source, namespace: Namespace::new(None, false), incarnation };
-        let bytes = identity.encode(0, seq, None, None, InL2::Yes, kind).unwrap();
+        let place = Place { seq, ..Place::default() };
+        let bytes = identity.encode(0, &place, None, InL2::Yes, kind).unwrap();
         decode(&bytes).id.to_owned()
     };
     let delete = |seq| id("i7", seq, MessageKind::Delete { keys: vec!["k"] });
-    let beacon = |incarnation, seq| {
-        id(incarnation, seq, MessageKind::Beacon { hello: false, subscription: None })
-    };
+    let beacon = |incarnation, seq| id(incarnation, seq, MessageKind::Beacon { hello: false });
     assert_ne!(delete(1), delete(2));
     assert_eq!(beacon("i7", 1), beacon("i7", 2));
     assert_ne!(beacon("i7", 1), beacon("i8", 1));
@@ -45,20 +44,21 @@ fn deletes_that_waited_together_carry_a_generation_each() {
 #[test]
 fn an_invalidation_of_a_peer_is_broadcast_again_after_a_random_time() {
     let mut session = Session::new("i7", "a".to_owned(), &CacheOptions::default(), false);
-    let next = |session: &mut Session, now| match session.next_action(now, 0, |_| None) {
-        SendAction::Message(seq, bytes) => {
-            let message = decode(&bytes);
-            session.on_sent(now, seq);
-            (Some((message.in_l2, message.kind.deleted_keys().len())), None)
+    let next = |session: &mut Session, now| loop {
+        match session.next_action(now, 0, |_| None) {
+            SendAction::Message(seq, bytes) => {
+                let message = decode(&bytes);
+                session.on_sent(now, seq);
+                return (Some((message.in_l2, message.kind.deleted_keys().len())), None);
+            }
+            SendAction::Wait(until) => return (None, until),
+            SendAction::Beacon(_) => session.on_beacon_tried(now, true, 0.0),
         }
-        SendAction::Wait(until) => (None, until),
-        SendAction::Beacon(_) => panic!("nothing was received"),
     };
-    assert_eq!(next(&mut session, 0), (None, None));
+    assert_eq!(next(&mut session, 0), (None, Some(1_000)), "the next beacon");
     for (key, random) in [("a", 0.2), ("b", 0.1), ("c", 0.6)] {
         session.rebroadcast_later(1_000, (Arc::from(key), false), random);
     }
-    assert!(session.is_publisher_late(), "it waits for ever");
     assert_eq!(next(&mut session, 1_000), (None, Some(1_050)));
     assert!(!session.is_publisher_late());
     assert_eq!(next(&mut session, 1_100), (Some((InL2::Retried, 2)), None));
@@ -76,17 +76,45 @@ fn no_beacon_is_sent_while_a_message_waits_to_be_published() {
     push(&mut session, "j");
     let SendAction::Message(seq, _) = session.next_action(0, 0, |_| None) else { panic!("queued") };
     session.on_sent(0, seq);
-    assert!(session.goodbye(0).is_some());
+    assert!(session.goodbye(0, 0).is_some());
     push(&mut session, "k");
-    assert!(session.goodbye(0).is_none());
+    assert!(session.goodbye(0, 0).is_none());
     for now in [300, 1_500, 25_000] {
-        session.on_subscribed(now, false, 0.0);
+        session.on_subscribed(now, false);
         let action = session.next_action(now, 0, |_| None);
         assert!(matches!(action, SendAction::Message(1, _)), "{action:?}");
         session.outbox.on_refused();
-        assert!(session.goodbye(now).is_none());
+        assert!(session.goodbye(now, 0).is_none());
         assert!(!matches!(session.try_next_action(now, 0, |_| None), Some(SendAction::Beacon(_))));
     }
     session.on_sent(30_000, 1);
     assert!(matches!(session.next_action(30_000, 0, |_| None), SendAction::Beacon(_)));
+}
+
+#[test]
+fn a_message_says_how_long_ago_the_one_before_it_was_published() {
+    let mut session = Session::new("i7", "a".to_owned(), &CacheOptions::default(), false);
+    let mut idle = |now, has_message| {
+        if has_message {
+            session.outbox.push(now, Change::invalidation(Arc::from("k"), false), InL2::Yes);
+        }
+        let bytes = match session.next_action(now, 0, |_| None) {
+            SendAction::Message(seq, bytes) => {
+                // The bus takes ten milliseconds.
+                session.on_sent(now + 10, seq);
+                bytes
+            }
+            SendAction::Beacon(bytes) => {
+                session.on_beacon_tried(now, true, 0.0);
+                bytes
+            }
+            SendAction::Wait(_) => panic!("something is due"),
+        };
+        let stamp = decode(&bytes).stamp.unwrap();
+        assert_eq!(stamp.next_within_ms, Some(1_000));
+        (stamp.seq, stamp.idle_ms)
+    };
+    assert_eq!(idle(0, false), (0, None));
+    assert_eq!((idle(100, true), idle(300, true)), ((0, None), (1, Some(190))));
+    assert_eq!((idle(1_310, false), idle(9_310, true)), ((2, Some(1_000)), (2, Some(9_000))));
 }

@@ -1,0 +1,62 @@
+//! What the gap detector knows of one publisher.
+
+use super::received_numbers::ReceivedNumbers;
+
+/// All times are milliseconds.
+#[derive(Default)]
+pub(super) struct PublisherState {
+    /// Deletes below this number are not known key by key, see [`causality`](super::causality).
+    pub(super) forgotten_below: u64,
+    pub(super) numbers: ReceivedNumbers,
+    /// The subscription on which a message of this publisher was last received; they count from 1.
+    pub(super) subscription: u64,
+    pub(super) forget_at: u64,
+    /// Within how many milliseconds the publisher promised to send again. `None` if it did not, or
+    /// has left.
+    pub(super) promised: Option<u64>,
+    /// When the publisher has broken its promise. `None` if the promise is not watched.
+    pub(super) overdue: Option<u64>,
+    /// Whether the gap that its silence is was acknowledged.
+    pub(super) is_silent: bool,
+    /// Whether the publisher has sent its last beacon.
+    has_left: bool,
+    /// Only messages of other caches were received. Their loss is no gap here, and neither is the
+    /// silence of their publisher.
+    pub(super) is_foreign: bool,
+}
+
+impl PublisherState {
+    pub(super) fn forget_below(&mut self, seq: u64) {
+        self.forgotten_below = self.forgotten_below.max(seq);
+    }
+
+    /// The publisher sent a message that promises the next one. A beacon without a promise is its
+    /// last message, whatever arrives later.
+    pub(super) fn on_promise(
+        &mut self,
+        now: u64,
+        due: Option<u64>,
+        is_beacon: bool,
+        trust_timeout: u64,
+    ) {
+        self.has_left |= is_beacon && due.is_none();
+        self.promised = due.filter(|_| !self.has_left);
+        let due = self.promised.unwrap_or_default();
+        self.forget_at = self.forget_at.max(now.saturating_add(due.saturating_mul(3) / 2));
+        self.expect_again(now, trust_timeout);
+    }
+
+    /// Begins to wait for the next message, if the publisher promised to send one soon. A promise
+    /// for later is not watched: it is made only while there are many publishers.
+    pub(super) fn expect_again(&mut self, now: u64, trust_timeout: u64) {
+        self.is_silent = false;
+        let soon = self.promised.filter(|due| *due <= trust_timeout);
+        let wait = |due: u64| trust_timeout.max(due.saturating_mul(3));
+        self.overdue = soon.map(|due| now.saturating_add(wait(due)));
+    }
+
+    /// Whether the publisher has broken its promise, and no gap was acknowledged since.
+    pub(super) fn is_overdue(&self, now: u64) -> bool {
+        !self.is_foreign && !self.is_silent && self.overdue.is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,224 @@
+//! Instances that are cut off from the bus, or behind it, while L2 and the origin are not: how old
+//! the values are that their peers and they themselves serve.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use lazy_layers_cache::{
+    CacheBuilder, WireCodec,
+    testing::{BusLink, SharedBus, SharedStore, TokioClock},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{Broken, Cache, Log, ms, on_tokio_time};
+
+const TRUST: Duration = ms(3_000);
+/// The check for gaps, the interval of the reads, and the way of a message.
+const SLACK: Duration = ms(350);
+
+fn on(link: &BusLink) -> CacheBuilder<String, u32> {
+    on_tokio_time().name("cut-off").ttl(ms(600_000)).event_bus(link.clone(), WireCodec::new())
+}
+
+/// The origin: the versions of one key, with the time from which each was replaced everywhere.
+#[derive(Clone, Default)]
+struct Truth(Arc<Mutex<(u32, Vec<Instant>)>>);
+
+impl Truth {
+    /// Commits a change, then deletes the key.
+    async fn change(&self, by: &Cache) {
+        self.0.lock().unwrap().0 += 1;
+        by.delete("k").await.unwrap();
+        self.0.lock().unwrap().1.push(Instant::now());
+    }
+
+    /// Reads the key, and returns for how long the value had been replaced.
+    async fn age(&self, by: &Cache) -> Duration {
+        let truth = self.clone();
+        let load = move || async move { Ok::<_, Broken>(truth.0.lock().unwrap().0) };
+        let asked = Instant::now();
+        let version = *by.get_or_set("k", load).await.unwrap();
+        let replaced = self.0.lock().unwrap().1.get(version as usize).copied();
+        replaced.map_or(Duration::ZERO, |at| asked.saturating_duration_since(at))
+    }
+
+    /// Lets the writer change the key now and then, and all readers read it all the time. Returns
+    /// the age of the oldest answer.
+    async fn oldest(&self, writer: &Cache, readers: &[&Cache], lasts: Duration) -> Duration {
+        let (end, mut oldest) = (Instant::now() + lasts, Duration::ZERO);
+        let mut next_change = Instant::now();
+        while Instant::now() < end {
+            if next_change <= Instant::now() {
+                self.change(writer).await;
+                next_change = Instant::now() + ms(fastrand::u64(50..2_500));
+            }
+            for reader in readers {
+                oldest = oldest.max(self.age(reader).await);
+            }
+            sleep(ms(50)).await;
+        }
+        oldest
+    }
+}
+
+struct Fleet {
+    bus: SharedBus,
+    links: Vec<BusLink>,
+    caches: Vec<Cache>,
+    truth: Truth,
+}
+
+impl Fleet {
+    async fn of(size: usize, with_l2: bool) -> Self {
+        let bus = SharedBus::new(7);
+        let store = SharedStore::new(TokioClock::new());
+        let links: Vec<BusLink> = (0..size).map(|_| bus.link()).collect();
+        let build = |link| match with_l2 {
+            true => on(link).l2(store.clone(), WireCodec::new()).build().unwrap(),
+            false => on(link).build().unwrap(),
+        };
+        let caches: Vec<Cache> = links.iter().map(build).collect();
+        for cache in &caches {
+            cache.ready().await.unwrap();
+        }
+        // Each has heard each: one beacon suffices.
+        sleep(ms(1_100)).await;
+        Self { bus, links, caches, truth: Truth::default() }
+    }
+
+    /// Within 45 s: a call that hangs is given up after 20 s, and the fault may have begun two.
+    async fn all_are_trusted(&self) {
+        let until = Instant::now() + ms(45_000);
+        while self.caches.iter().any(|it| !it.health().event_bus.unwrap().trusted) {
+            assert!(Instant::now() < until);
+            sleep(ms(100)).await;
+        }
+        let readers: Vec<&Cache> = self.caches.iter().collect();
+        assert!(self.truth.oldest(&self.caches[0], &readers, ms(5_000)).await <= ms(50));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_writer_is_cut_off_from_the_bus_its_peers_are_behind_by_the_trust_timeout() {
+    for with_l2 in [true, false] {
+        for (fault, has_written) in [(BusLink::cut as fn(&_), true), (BusLink::freeze, false)] {
+            let fleet = Fleet::of(4, with_l2).await;
+            let [writer, readers @ ..] = &fleet.caches[..] else { unreachable!() };
+            let readers: Vec<&Cache> = readers.iter().collect();
+            if has_written {
+                fleet.truth.change(writer).await;
+            }
+            fault(&fleet.links[0]);
+            let oldest = fleet.truth.oldest(writer, &readers, ms(30_000)).await;
+            assert!(oldest > ms(1_000), "the fault does nothing: {oldest:?}");
+            assert!(oldest <= TRUST + SLACK, "{oldest:?} behind, with L2: {with_l2}");
+            assert!(!readers[0].health().event_bus.unwrap().trusted);
+            fleet.links[0].restore();
+            fleet.all_are_trusted().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_bus_is_split_in_two_each_side_is_behind_the_other_by_the_trust_timeout() {
+    let fleet = Fleet::of(4, true).await;
+    fleet.bus.split(&[&fleet.links[0], &fleet.links[1]]);
+    let [writer, same_side, others @ ..] = &fleet.caches[..] else { unreachable!() };
+    let others: Vec<&Cache> = others.iter().collect();
+    let oldest = fleet.truth.oldest(writer, &others, ms(30_000)).await;
+    assert!(oldest > ms(1_000) && oldest <= TRUST + SLACK, "{oldest:?} behind");
+    assert!(fleet.truth.oldest(writer, &[same_side], ms(5_000)).await <= ms(50));
+    fleet.bus.split(&[]);
+    fleet.all_are_trusted().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_falls_behind_by_seconds_knows_it() {
+    for lag in [2_000, 3_500, 5_500, 12_000] {
+        let fleet = Fleet::of(3, true).await;
+        let [writer, reader, _] = &fleet.caches[..] else { unreachable!() };
+        let log = Log::of(reader);
+        fleet.links[1].lag(ms(lag));
+        let oldest = fleet.truth.oldest(writer, &[reader], ms(30_000)).await;
+        assert!(oldest > ms(500) && oldest <= TRUST + SLACK, "{oldest:?} behind");
+        let is_trusted = reader.health().event_bus.unwrap().trusted;
+        assert!(!is_trusted || lag <= 2_000, "{lag} ms behind");
+        fleet.links[1].restore();
+        sleep(ms(lag + 100)).await;
+        fleet.all_are_trusted().await;
+        let gaps: Vec<String> = log.take().into_iter().filter(|it| it == "event-bus:gap").collect();
+        assert!(gaps.len() <= 3, "nothing was lost, and there were {} gaps", gaps.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_dies_makes_l1_uncertain_for_a_minute_and_one_that_closes_does_not() {
+    for closes in [true, false] {
+        let fleet = Fleet::of(2, false).await;
+        let [peer, cache] = &fleet.caches[..] else { unreachable!() };
+        if closes {
+            peer.close().await;
+        } else {
+            fleet.links[0].cut();
+        }
+        cache.set("k", 1u32).await.unwrap();
+        sleep(ms(3_500)).await;
+        let is_trusted = || cache.health().event_bus.unwrap().trusted;
+        assert_eq!((is_trusted(), cache.get_l1("k").is_some()), (closes, closes));
+        sleep(ms(55_000)).await;
+        assert_eq!((is_trusted(), cache.stats().bus_gaps), (closes, u64::from(!closes)));
+        sleep(ms(2_000)).await;
+        assert!(is_trusted());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_after_ready_is_kept_also_in_a_busy_fleet_and_after_a_resubscription() {
+    let fleet = Fleet::of(2, false).await;
+    let busy = fleet.caches.clone();
+    let traffic = tokio::spawn(async move {
+        for number in 0..4_000 {
+            busy[number % 2].delete(&number.to_string()).await.unwrap();
+            sleep(ms(5)).await;
+        }
+    });
+    let link = fleet.bus.link();
+    let cache = on(&link).build().unwrap();
+    for _ in 0..2 {
+        cache.ready().await.unwrap();
+        let gaps = cache.stats().bus_gaps;
+        for key in ["a", "b"] {
+            cache.set(key, 1u32).await.unwrap();
+            sleep(ms(fastrand::u64(1..700))).await;
+            assert!(cache.get_l1(key).is_some());
+        }
+        sleep(ms(4_000)).await;
+        assert!(cache.get_l1("a").is_some() && cache.get_l1("b").is_some());
+        assert_eq!(cache.stats().bus_gaps, gaps);
+        link.cut();
+        sleep(ms(100)).await;
+        link.restore();
+    }
+    traffic.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_joins_a_busy_fleet_is_primed_after_the_trust_timeout() {
+    let fleet = Fleet::of(2, false).await;
+    let writer = fleet.caches[1].clone();
+    let traffic = tokio::spawn(async move {
+        for number in 0u64.. {
+            writer.delete(&number.to_string()).await.unwrap();
+            sleep(ms(2)).await;
+        }
+    });
+    let cache = on(&fleet.bus.link()).build().unwrap();
+    cache.ready().await.unwrap();
+    sleep(TRUST + ms(10)).await;
+    fleet.truth.age(&fleet.caches[0]).await;
+    sleep(ms(10)).await;
+    assert!(cache.get_l1("k").is_some());
+    traffic.abort();
+}
