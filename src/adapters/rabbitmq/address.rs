@@ -10,8 +10,8 @@
 //! | `locale` | `en_US` |
 //! | `connection_timeout` (milliseconds) | the option `connect_timeout` |
 //!
-//! The client's parser reads the URL. It ignores parameters that it does not know, so this file
-//! refuses them.
+//! The client's parser reads the URL, but not the parameters: it ignores those that it does not
+//! know, and names none in its errors.
 
 use std::time::Duration;
 
@@ -35,7 +35,9 @@ impl Address {
         let (_, rest) = url.split_once("://").ok_or_else(invalid)?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         BuildError::refuse_if(url.contains('#'), "url", "contains `#`", "write it as %23")?;
-        let mut uri: AMQPUri = url.parse().map_err(|_| invalid())?;
+        // Without the parameters: an error of the client's parser names none of them.
+        let base = url.split('?').next().unwrap_or_default();
+        let mut uri: AMQPUri = base.parse().map_err(|_| invalid())?;
         BuildError::refuse_if(
             must_be_tls && uri.scheme != AMQPScheme::AMQPS,
             "url",
@@ -89,8 +91,10 @@ impl Address {
                 value.clone_into(&mut self.locale);
                 (1..=255).contains(&value.len())
             }
-            // The client's parser has accepted it.
-            "auth_mechanism" => true,
+            "auth_mechanism" => {
+                query.auth_mechanism = value.parse().ok();
+                query.auth_mechanism.is_some()
+            }
             _ => {
                 let problem = format!("has the parameter `{name}`, which means nothing here");
                 return Err(BuildError::new("url", problem, PARAMETERS));
