@@ -53,11 +53,13 @@ impl<V> L1<V> {
         let l1 = &options.l1;
         let default = l1.max_weight.is_none().then_some(L1Options::DEFAULT_MAX_ENTRIES);
         let entries = l1.max_entries.or(default);
-        let weight_scale = l1.max_weight.map_or(1, |weight| weight.div_ceil(u64::from(u32::MAX)));
+        // Nothing is divided by zero: the options of an L1 that is off are not checked.
+        let scale = |weight: u64| weight.div_ceil(u64::from(u32::MAX)).max(1);
+        let weight_scale = l1.max_weight.map_or(1, scale);
         let shape = entries.map_or(Shape::Weight, Shape::Entries);
         let entries = entries.map_or(u64::MAX, |entries| entries as u64);
         let capacity = l1.max_weight.map_or(entries, |weight| weight / weight_scale);
-        let min_weight = capacity.div_ceil(entries);
+        let min_weight = capacity.div_ceil(entries.max(1));
         let negative = &options.negative_cache;
         let max_missing = negative.max_entries;
         Self {
