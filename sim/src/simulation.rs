@@ -63,6 +63,8 @@ struct Slot {
 const CLOSE: u64 = 2_000;
 /// From the end of all faults until all instances are up to date.
 const RECOVERY: u64 = 5_000;
+/// Until a peer that was killed is forgotten. L1 is uncertain until then.
+const FORGOTTEN: u64 = 61_000;
 /// The time until a subscription has begun again.
 const RESUBSCRIBE: u64 = 1_500;
 /// The limit of one attempt to subscribe.
@@ -361,7 +363,7 @@ impl Simulation {
         sleep(ms(RECOVERY)).await;
         for slot in &self.slots {
             let (health, by) = (slot.cache.health(), slot.by);
-            if health.event_bus.as_ref().is_none_or(|bus| bus.waiting > 0 || !bus.trusted) {
+            if health.event_bus.as_ref().is_none_or(|bus| bus.waiting > 0 || !bus.subscribed) {
                 recorder.violation("R4", format!("instance {by} is not well again: {health:?}"));
             }
         }
@@ -376,7 +378,12 @@ impl Simulation {
                 caller.load(key, Load::WELL, true).await;
             }
         }
+        sleep(ms(FORGOTTEN)).await;
         for slot in std::mem::take(&mut self.slots) {
+            let (health, by) = (slot.cache.health(), slot.by);
+            if health.event_bus.as_ref().is_none_or(|bus| !bus.trusted) {
+                recorder.violation("R4", format!("instance {by} does not trust L1: {health:?}"));
+            }
             self.close(slot);
         }
         while let Some(call) = self.closing.join_next().await {

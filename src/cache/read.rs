@@ -165,7 +165,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 context
             };
             attempt.now = self.now();
-            attempt.floor = self.min_stored_at(attempt.now);
+            // A flight of the millisecond of a gap began after the gap, or was detached by it.
+            attempt.floor = self.min_stored_at(attempt.now).saturating_sub(1);
             attempt.bypass = waits.unsuitable >= MAX_UNSUITABLE;
             let suits = |context: &FlightContext<V>| waits.unsuitable == 0 || context.suits(wanted);
             let joined = self.flights.join(key, &mut attempt, suits, recheck);

@@ -145,7 +145,6 @@ fn instances_are_up_to_date_after_others_were_killed_while_they_wrote() {
     while old(&mut one, &server) > 0 {
         assert!(written.elapsed() < ms(5_000), "not heard");
     }
-    assert!(other.ask("health").ends_with("true"), "it believes its memory");
 }
 
 #[test]

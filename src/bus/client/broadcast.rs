@@ -52,6 +52,7 @@ pub(crate) struct PublishWatch {
 
 /// The bytes of a value that is sent to the peers, or why it is not.
 #[must_use]
+#[derive(Clone, Copy)]
 pub(crate) struct ValueReport(Result<usize, &'static str>);
 
 struct Invalidation<'a, S: Sink> {
@@ -270,15 +271,15 @@ impl BusClient {
     pub(crate) fn broadcast_for_peer<S: Sink>(
         self: &Arc<Self>,
         sink: &Arc<S>,
-        name: Arc<str>,
+        name: &Arc<str>,
         is_pattern: bool,
     ) {
         self.ensure_tasks(sink);
         let now = sink.now();
         let mut session = self.session.lock();
-        session.rebroadcast_later(now, (Arc::clone(&name), is_pattern), fastrand::f64());
+        session.rebroadcast_later(now, (Arc::clone(name), is_pattern), fastrand::f64());
         drop(session);
-        self.flush(&**sink, &name);
+        self.flush(&**sink, name);
     }
 
     fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change, in_l2: InL2) {

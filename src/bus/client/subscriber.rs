@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{bus_client::BusClient, sink::Sink};
 use crate::{
     bus::{
-        protocol::{probes::ProbeReturn, session::Disposition},
+        protocol::{gap_detector::GapReason, probes::ProbeReturn, session::Disposition},
         transport::{Delivery, MessageStream, Subscribed},
         wire::{
             envelope::{add_prefix, is_packed, unwrap_body},
@@ -143,6 +143,7 @@ impl BusClient {
                 }
                 Some(Delivery::Probe(number)) => {
                     if self.on_probe(&**sink, number) == ProbeReturn::First {
+                        sink.observer().emit(|| Event::BusSubscribed { resumed });
                         // An entry that is stored in the next millisecond was not marked.
                         sleep(Duration::from_millis(1)).await;
                         if was_down {
@@ -150,7 +151,6 @@ impl BusClient {
                         }
                         self.subscribed.send_replace(true);
                         self.on_bus_answered();
-                        sink.observer().emit(|| Event::BusSubscribed { resumed });
                     }
                 }
                 Some(Delivery::Gap) => {
@@ -178,8 +178,11 @@ impl BusClient {
     fn on_probe<S: Sink>(&self, sink: &S, number: u64) -> ProbeReturn {
         let now = sink.now();
         let (back, must_mark) = self.session.lock().gaps.on_probe(now, number);
+        if back == ProbeReturn::AfterLoss && must_mark {
+            self.on_gap(sink, GapReason::ProbesLost.as_str());
+        }
         // mutant distrust-first: if false
-        if must_mark {
+        if back == ProbeReturn::First && must_mark {
             self.invalidate_trust(sink, now);
             let now = sink.now();
             let gaps = &mut self.session.lock().gaps;

@@ -72,6 +72,7 @@ pub(crate) enum GapReason {
     PublisherSilent,
     PublisherReturned,
     Lapsed,
+    ProbesLost,
     TooManyPublishers,
     Unreadable,
 }
@@ -87,6 +88,7 @@ impl GapReason {
             Self::Lapsed => {
                 "no probe came back in time: this instance is behind, or receives nothing"
             }
+            Self::ProbesLost => "probes come back again after some were lost",
             Self::TooManyPublishers => "more instances publish than can be tracked",
             Self::Unreadable => "a message could not be decoded",
         }
@@ -301,11 +303,8 @@ impl GapDetector {
 
     /// The number of instances that promised to send again, with this one.
     pub(crate) fn known_publishers(&self) -> usize {
-        let publishers = self.publishers.iter();
-        let is_peer = |(incarnation, publisher): &(&Box<str>, &PublisherState)| {
-            **incarnation != self.own && publisher.promised.is_some()
-        };
-        publishers.filter(is_peer).count() + 1
+        let promised = self.publishers.iter().filter(|(_, it)| it.promised.is_some());
+        promised.filter(|(incarnation, _)| **incarnation != self.own).count() + 1
     }
 
     /// Whether recent deletes are known well enough to judge peers' values: not within
