@@ -303,7 +303,7 @@ fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> On
             // mutant pending-broadcast: => Rebroadcast::AtOnce => {}
             Rebroadcast::AtOnce => bus.client.broadcast_again(&state, name, is_pattern),
             // mutant peer-broadcast: => Rebroadcast::UnlessPeerDoes => {}
-            Rebroadcast::UnlessPeerDoes => bus.client.broadcast_for_peer(&state, name, is_pattern),
+            Rebroadcast::UnlessPeerDoes => bus.client.broadcast_for_peer(&state, &name, is_pattern),
             Rebroadcast::Never => {}
         }
     })

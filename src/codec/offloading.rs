@@ -78,7 +78,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     ) -> Result<Vec<u8>, BoxError> {
         let plain = plain.filter(|plain| plain.form.is_some() && plain.form == self.form());
         let Some(plain) = plain else {
-            return self.encode_by(value, false, |codec, value| codec.encode(value)).await;
+            return self.encode_by(value, false, Codec::encode).await;
         };
         let bytes = Arc::clone(&plain.bytes);
         let is_heavy = self.is_heavy(&bytes);

@@ -67,7 +67,7 @@ async fn stay_apart(transport_name: &str, transport: impl Fn(&str) -> BrokerTran
         }
     };
     kept("before");
-    let before = lists.each_ref().map(|cache| cache.stats());
+    let before = lists.each_ref().map(LazyLayersCache::stats);
     let [one, other] = &numbers;
     let gone = |key: &'static str| move || other.get_l1(key).is_none();
     one.set("a", 1).await.unwrap();

@@ -169,21 +169,21 @@ async fn callers_that_stop_waiting_for_the_next_load_leave_nothing_behind() {
         tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
     };
     for _ in 0..2 {
-        let _ = spawn(Gate::Slow);
+        drop(spawn(Gate::Slow));
         settle().await;
         cache.delete("k").await.unwrap();
     }
     let waiting: Vec<_> = (0..10).map(|_| spawn(Gate::Slow)).collect();
     settle().await;
     // The first one was to lead; each is dropped alone.
-    waiting[..9].iter().for_each(|caller| caller.abort());
+    waiting[..9].iter().for_each(tokio::task::JoinHandle::abort);
     settle().await;
     let last = waiting.into_iter().next_back().unwrap();
     assert_eq!(last.await.unwrap().as_deref(), Some(&3));
     assert_eq!((origin.loads(), cache.stats().loads_in_flight), (3, 0));
     for _ in 0..2 {
         cache.delete("k").await.unwrap();
-        let _ = spawn(Gate::Slow);
+        drop(spawn(Gate::Slow));
         settle().await;
     }
     cache.delete("k").await.unwrap();

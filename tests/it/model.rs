@@ -97,6 +97,12 @@ impl Model {
         self.running.iter().position(joins)
     }
 
+    /// Whether a caller would wait until one of two loads has ended. `flights` has tests of that.
+    fn must_wait(&self, key: &str) -> bool {
+        let loads = self.running.iter().filter(|running| running.key == key).count();
+        self.coalesces && loads >= 2 && self.joinable(key).is_none() && self.answer(key).is_none()
+    }
+
     fn complete(&mut self, ended: &Running) -> Answer {
         let Running { key, load, number, current, .. } = *ended;
         if current && load != Load::Error {
@@ -159,6 +165,9 @@ impl Run {
     }
 
     async fn get_or_set(&mut self, key: &'static str) {
+        if self.model.must_wait(key) {
+            return;
+        }
         self.next_value += 1;
         let load = match self.random.u8(0..4) {
             0 => Load::Error,

@@ -68,7 +68,8 @@ impl NatsServer {
         for _ in 0..10 {
             let (dir, port) = (own_dir(), free_port());
             if let Some(config) = config {
-                std::fs::write(dir.path().join("server.conf"), config).unwrap();
+                std::fs::write(dir.path().join("server.conf"), config)
+                    .expect("a directory of our own");
             }
             let process = spawn(port, &dir, kind);
             let mut server = Self { process, port, dir, kind };

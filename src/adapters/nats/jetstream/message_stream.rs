@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     consumer::pull::{self, MessagesErrorKind},
     stream::Stream,
 };
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, future::Either};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -43,11 +43,6 @@ pub(crate) struct JetStreamMessageStream {
     pub(crate) runtime: Handle,
 }
 
-enum Arrived {
-    Beacon(Delivery),
-    Message(Option<Result<Message, pull::MessagesError>>),
-}
-
 impl JetStreamMessageStream {
     async fn next_or_none(&mut self) -> Option<Delivery> {
         self.source.as_ref()?;
@@ -65,8 +60,8 @@ impl JetStreamMessageStream {
             // Without an order, so that neither messages nor beacons starve the others.
             let arrived = async {
                 tokio::select! {
-                    beacon = beacons.next() => Arrived::Beacon(beacon),
-                    message = messages.next() => Arrived::Message(message),
+                    beacon = beacons.next() => Either::Left(beacon),
+                    message = messages.next() => Either::Right(message),
                 }
             };
             tokio::select! {
@@ -75,14 +70,14 @@ impl JetStreamMessageStream {
                 () = self.probes.added() => {}
                 arrived = arrived => {
                     let message = match arrived {
-                        Arrived::Beacon(beacon) => return Some(beacon),
+                        Either::Left(beacon) => return Some(beacon),
                         // Its timer also runs while nobody polls it, and messages wait.
-                        Arrived::Message(Some(Err(error)))
+                        Either::Right(Some(Err(error)))
                             if error.kind() == MessagesErrorKind::MissingHeartbeat =>
                         {
                             messages.next().now_or_never()?
                         }
-                        Arrived::Message(message) => message,
+                        Either::Right(message) => message,
                     };
                     // The client would retry after an error. Here the subscriber decides.
                     let message = message?.ok().filter(|_| !liveness.has_ended())?;

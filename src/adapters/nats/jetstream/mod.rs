@@ -182,7 +182,7 @@ const REFUSALS: [u64; 2] = [10_054, 10_109];
 /// The error of a message that the stream did not store. A full stream that discards new messages
 /// is told by the text only, because its number is that of all failures to store.
 fn not_stored(error: &serde_json::Value) -> BoxError {
-    let number = error.get("err_code").and_then(|it| it.as_u64());
+    let number = error.get("err_code").and_then(serde_json::Value::as_u64);
     let text = error.get("description").and_then(|it| it.as_str()).unwrap_or("an error");
     let problem = format!("the stream did not store the message: {text}");
     let is_full = text.starts_with("maximum ") && text.ends_with(" exceeded");
