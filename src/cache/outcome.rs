@@ -10,7 +10,11 @@ use crate::{
 };
 
 /// The value of a call, and where it came from.
+///
+/// With the feature `serde` it serializes if the value does (an `Arc` does with serde's own feature
+/// `rc`); `age` is written as "1m 5s".
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Outcome<T> {
     /// The value that awaiting the request itself returns.
@@ -19,6 +23,7 @@ pub struct Outcome<T> {
     pub source: Source,
     /// Time since the value was loaded or set, as far as this instance knows: zero for a value that
     /// was loaded by this call or found in L2.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub age: Duration,
     /// Why the call returned a stale value instead of the result of a load; `None` if the value is
     /// not stale.
@@ -27,6 +32,8 @@ pub struct Outcome<T> {
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Source {
     /// The memory of this instance.

@@ -16,6 +16,8 @@ pub enum Level {
 
 /// Why a stale copy was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum StaleReason {
     /// The loader returned an error or panicked.

@@ -5,8 +5,10 @@ use std::{
     time::Duration,
 };
 
-/// A snapshot of the state of a cache.
+/// A snapshot of the state of a cache. With the feature `serde` it serializes, say for a health
+/// endpoint; durations are written as "1m 5s".
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Health {
     /// The [name](crate::CacheOptions::name) of the cache; `None` if it has none.
@@ -25,6 +27,8 @@ pub struct Health {
 
 /// The outcome of the latest loads, over all keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum OriginHealth {
     /// The last load to end succeeded, or none has ended yet.
@@ -32,12 +36,15 @@ pub enum OriginHealth {
     /// The last load to end failed.
     Failing {
         /// The time since the first failure of an unbroken series.
+        #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
         since: Duration,
     },
 }
 
 /// The state of L2, by its circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum L2Health {
     /// The circuit is closed: the cache calls L2.
@@ -49,6 +56,7 @@ pub enum L2Health {
 
 /// The state of the event bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BusHealth {
     /// The name of the transport.

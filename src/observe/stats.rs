@@ -18,7 +18,10 @@ macro_rules! counters {
         ///
         /// Reading does not stop the cache: counts that belong together may differ by the events
         /// that happen during the read.
+        ///
+        /// With the feature `serde`, `Stats` serializes as a map of numbers.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $field: u64,)*
@@ -40,6 +43,26 @@ macro_rules! counters {
         impl Stats {
             fn of([$($field),*]: [u64; COUNTERS]) -> Self {
                 Self { $($field,)* ..Self::default() }
+            }
+
+            /// Returns the name and the value of each field, in the order of the declaration.
+            ///
+            /// ```
+            /// # use lazy_layers_cache::LazyLayersCache;
+            /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+            /// let cache = LazyLayersCache::<str, u32>::builder().build()?;
+            /// for (name, value) in cache.stats().iter() {
+            ///     println!("cache_{name} {value}");
+            /// }
+            /// # Ok(()) }
+            /// ```
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                let now = [
+                    ("l1_entries", self.l1_entries),
+                    ("l1_weight", self.l1_weight),
+                    ("loads_in_flight", self.loads_in_flight),
+                ];
+                [$((stringify!($field), self.$field)),*].into_iter().chain(now)
             }
         }
     };

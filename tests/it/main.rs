@@ -61,6 +61,7 @@ mod reply_fuzz;
 mod round_trips;
 mod runtimes;
 mod sentinels;
+mod serialized_reports;
 mod support;
 mod text_fuzz;
 mod transport_rules;
