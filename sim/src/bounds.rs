@@ -15,6 +15,9 @@ pub struct Bounds {
     pub republish: u64,
     /// Five beacons, each of which announces the last event.
     pub beacons: u64,
+    /// From the beginning of an instance until each of its peers has heard it, faults included: the
+    /// longest fault and a beacon.
+    pub heard: u64,
     /// From the return of a call to the transmission of its event.
     pub send: u64,
     /// From the return of an unconfirmed call until its event has left the process.
@@ -31,6 +34,7 @@ impl Default for Bounds {
             gap_check: 250 + 500,
             republish: 4_000,
             beacons: 4_500,
+            heard: 17_000,
             send: 0,
             flush: 5,
             slack: 150,

@@ -72,8 +72,8 @@ pub fn oldest(history: &History) -> u64 {
     let behind = |read: &Read| {
         let found = Some(history.writes[read.found?]);
         let behind = |change: &&Change| {
-            let known =
-                known_to_peers(history, read, change).filter(|_| change.done && !read.stale)?;
+            let known = known_to_peers(history, read, found, change)
+                .filter(|_| change.done && !read.stale)?;
             read.begin.at.checked_sub(known)
         };
         newer(history, &changes[read.key], found).filter_map(|change| behind(&change)).max()
@@ -142,7 +142,7 @@ fn broken_rule(
     // If the owner of a lock was killed, a stale copy is served until the lock's ttl has ended.
     if read.last && !read.stale {
         let is_owed = change.done || history.incarnations[change.by].ended.is_none();
-        return (is_owed && known_to_peers(history, read, change).is_some()).then_some("R4");
+        return (is_owed && known_to_peers(history, read, found, change).is_some()).then_some("R4");
     }
     if change.pending && !read.stale {
         let knows = match change.by == read.by {
@@ -162,35 +162,42 @@ fn broken_rule(
     if read.stale {
         return None;
     }
-    let (is_sure, took) = match found.map(|it| it.origin) {
-        Some(WriteOrigin::Load { leased, published, called, ended }) => {
-            let took = ended.map_or(0, |ended| ended.at - called.at);
-            (leased && published.is_some(), took)
-        }
-        _ => (true, 0),
-    };
+    let unsure = unsure(found);
     match read.source {
         ReadSource::L2 | ReadSource::Loader => return Some("R1"),
-        ReadSource::Joined if is_sure && found.is_some() => return Some("R1"),
+        ReadSource::Joined if unsure == 0 && found.is_some() => return Some("R1"),
         ReadSource::Joined | ReadSource::JoinedL2 | ReadSource::L1 => {}
     }
-    let known = known_to_peers(history, read, change)?;
+    let known = known_to_peers(history, read, found, change)?;
     let slot = Some(history.incarnations[read.by].slot);
-    let of_reader = |of: Option<usize>| of.is_none() || of == slot;
+    // What a publisher that is cut off does to its peers is in `known` already.
+    let of_reader = |it: &FaultWindow| it.slot == slot || it.slot.is_none() && !it.cut_off;
     let bounds = history.bounds;
     let mut bound = bounds.latency;
     for window in &history.fault_windows {
         let overlaps = window.from <= read.begin.at && window.to + 1_000 >= end.at;
-        if of_reader(window.slot) && overlaps {
+        if of_reader(window) && overlaps {
             bound = bound.max(bounds.trust + bounds.gap_check);
             if window.disconnected || window.slot.is_some() {
                 // A value that is loaded meanwhile is trusted for that time again.
-                let unsure = if is_sure { 0 } else { took + 1_000 };
                 bound = bound.max(bounds.trust + bounds.gap_check + 1_000 + unsure);
             }
         }
     }
     (read.begin.at > known + bound).then_some("R2")
+}
+
+/// How much longer a value may be served that was loaded without a lease, or whose publication has
+/// no known result: it may be stored after the change.
+fn unsure(found: Option<Write>) -> u64 {
+    match found.map(|it| it.origin) {
+        Some(WriteOrigin::Load { leased, published, called, ended })
+            if !leased || published.is_none() =>
+        {
+            ended.map_or(0, |ended| ended.at - called.at) + 1_000
+        }
+        _ => 0,
+    }
 }
 
 /// Whether another instance certainly received the message of a change before a call began: it was
@@ -213,14 +220,28 @@ fn has_received(history: &History, read: &Read, change: &Change) -> bool {
 }
 
 /// Returns the time from which peers can know of a change; `None` if they may never know of it.
-fn known_to_peers(history: &History, read: &Read, change: &Change) -> Option<u64> {
+fn known_to_peers(
+    history: &History,
+    read: &Read,
+    found: Option<Write>,
+    change: &Change,
+) -> Option<u64> {
     let bounds = history.bounds;
     let by = history.incarnations[change.by];
+    let reader = history.incarnations[read.by];
     let is_confirmed = change.done && by.confirms;
     let mut known = change.end?.at;
     // An event of a call that returned before the fault began may not have been sent yet.
     let meets = |it: &FaultWindow, at: u64| it.from <= at + bounds.send;
     let missed = |gone: u64| gone + bounds.trust + bounds.gap_check;
+    // The reader has certainly heard the publisher before the fault, and notices its silence.
+    let is_missed =
+        |it: &FaultWindow| it.cut_off && by.began.max(reader.began) + bounds.heard < it.from;
+    let back = |it: &FaultWindow, known: u64| {
+        let noticed = missed(known.max(it.from)) + unsure(found);
+        let back = it.to + bounds.republish;
+        if is_missed(it) { back.min(noticed) } else { back }
+    };
     let mut stood = history.fault_windows.iter().filter(|it| it.frozen && it.slot == Some(by.slot));
     if let Some(it) = stood.find(|it| !is_confirmed && meets(it, known) && known <= it.to) {
         known = missed(it.from).min(it.to + bounds.republish);
@@ -234,7 +255,7 @@ fn known_to_peers(history: &History, read: &Read, change: &Change) -> Option<u64
             // Only the faults of this incarnation, not those of an earlier one in its slot.
             let of_publisher =
                 window.slot.is_none_or(|slot| slot == by.slot) && window.to > by.began;
-            let to = window.to + bounds.republish;
+            let to = back(window, known);
             if window.delays_publish
                 && of_publisher
                 && meets(window, known)
@@ -242,6 +263,14 @@ fn known_to_peers(history: &History, read: &Read, change: &Change) -> Option<u64
                 && !is_down(known)
             {
                 known = to;
+            }
+        }
+    }
+    if is_confirmed {
+        let splits = history.fault_windows.iter().filter(|it| it.split && it.to > by.began);
+        for window in splits {
+            if meets(window, known) && known <= window.to {
+                known = back(window, known);
             }
         }
     }
@@ -255,9 +284,8 @@ fn known_to_peers(history: &History, read: &Read, change: &Change) -> Option<u64
         return missed;
     }
     // The publisher was idle, and was killed before its beacons could announce the lost event.
-    let reader = history.incarnations[read.by].slot;
     let is_lost = history.fault_windows.iter().any(|window| {
-        window.slot.is_none_or(|slot| slot == reader)
+        window.slot.is_none_or(|slot| slot == reader.slot)
             && window.from <= ended
             && window.to >= change.begin.at
     });

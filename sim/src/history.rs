@@ -114,6 +114,11 @@ pub struct FaultWindow {
     pub to: u64,
     /// Whether events that the slot publishes are delayed.
     pub delays_publish: bool,
+    /// Whether nothing that the slot publishes reaches its peers, beacons included, so that they
+    /// notice its silence.
+    pub cut_off: bool,
+    /// Whether the broker is split: it confirms messages that only one side receives.
+    pub split: bool,
     /// Whether no message reaches the slot, and the slot knows it.
     pub disconnected: bool,
     /// Whether no message reaches any slot, and all slots know it, for the whole time.
@@ -129,6 +134,8 @@ impl FaultWindow {
             from,
             to,
             delays_publish: false,
+            cut_off: false,
+            split: false,
             disconnected: false,
             bus_down: false,
             frozen: false,

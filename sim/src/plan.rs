@@ -150,6 +150,10 @@ pub enum Fault {
     Bus(BusFaults, u64),
     /// The connection of one instance to the bus fails.
     Link(usize, LinkFault, u64),
+    /// The bus is split: the slots below this number are on one side, all others on the other one.
+    Split(usize, u64),
+    /// Messages and probes reach an instance later by this many milliseconds; beacons do not.
+    Behind(usize, u64, u64),
     /// Requests of one instance, or of all, to the store fail.
     Store(Option<usize>, StoreFaults, u64),
     /// The store restarts without its data.
@@ -240,7 +244,10 @@ impl Plan {
             }
         };
         // Faults of the same kind are far enough apart for the checker to separate them.
-        strew(0.75, 6_000, &|random| bus_fault(random, &setup));
+        strew(0.75, 6_000, &|random| match has_latest_faults(seed) && random.f64() < 0.6 {
+            true => latest_bus_fault(random, &setup),
+            false => bus_fault(random, &setup),
+        });
         if has_l2 {
             strew(0.7, 2_000, &|random| level_fault(random, &setup));
         }
@@ -260,6 +267,8 @@ impl Fault {
         match self {
             Self::Bus(_, lasts)
             | Self::Link(_, _, lasts)
+            | Self::Split(_, lasts)
+            | Self::Behind(_, _, lasts)
             | Self::Store(_, _, lasts)
             | Self::StoreRestartsOld(lasts)
             | Self::Freeze(_, lasts) => *lasts,
@@ -272,6 +281,11 @@ impl Fault {
 /// that once broke a rule stay the histories that did.
 fn has_later_choices(seed: u64) -> bool {
     seed % 5 < 3
+}
+
+/// As [`has_later_choices`], for the faults that were added last.
+fn has_latest_faults(seed: u64) -> bool {
+    seed % 5 == 1
 }
 
 /// Makes some loads end with a value that is not to be cached.
@@ -346,6 +360,23 @@ fn bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
         80..=87 => Fault::Link(slot, LinkFault::Frozen, random.u64(1..8_000)),
         88..=94 => Fault::Freeze(slot, random.u64(1..8_000)),
         _ => Fault::Garbage,
+    }
+}
+
+fn latest_bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
+    let slot = random.usize(..setup.instances);
+    match random.u32(0..100) {
+        0..=39 => Fault::Split(random.usize(1..setup.instances), random.u64(1_000..15_000)),
+        40..=64 => Fault::Behind(slot, random.u64(500..8_000), random.u64(1_000..8_000)),
+        65..=84 => {
+            let max_message_bytes = Some(*pick(random, &[150, 250, 400]));
+            let faults = BusFaults { max_message_bytes, ..BusFaults::default() };
+            Fault::Bus(faults, random.u64(1_000..8_000))
+        }
+        _ => {
+            let faults = BusFaults { refuses_all: true, ..BusFaults::default() };
+            Fault::Bus(faults, random.u64(1_000..12_000))
+        }
     }
 }
 

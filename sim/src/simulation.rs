@@ -217,22 +217,32 @@ impl Simulation {
     fn begin_fault(&mut self, fault: &Fault) {
         let now = self.recorder.now();
         let end = now + fault.lasts();
+        let add = |new| self.recorder.with(|history| history.fault_windows.push(new));
         let window = |slot, to, delays_publish, disconnected| {
-            let new =
-                FaultWindow { delays_publish, disconnected, ..FaultWindow::new(slot, now, to) };
-            self.recorder.with(|history| history.fault_windows.push(new));
+            add(FaultWindow { delays_publish, disconnected, ..FaultWindow::new(slot, now, to) });
+        };
+        let cut_off = |slot, to| FaultWindow {
+            delays_publish: true,
+            cut_off: true,
+            ..FaultWindow::new(slot, now, to)
         };
         match *fault {
             Fault::Bus(faults, _) => {
                 let late = u64::try_from(faults.longest_delay.as_millis()).expect("short");
-                window(None, end + late, faults.fails > 0.0, false);
+                if faults.refuses_all {
+                    add(cut_off(None, end));
+                } else {
+                    let delays = faults.fails > 0.0 || faults.max_message_bytes.is_some();
+                    window(None, end + late, delays, false);
+                }
                 self.bus.set_faults(faults);
             }
             Fault::Link(slot, how, _) => {
                 let link = &self.slots[slot].link;
                 match how {
                     LinkFault::Cut => {
-                        window(Some(slot), end + RESUBSCRIBE, true, true);
+                        let cut = cut_off(Some(slot), end + RESUBSCRIBE);
+                        add(FaultWindow { disconnected: true, ..cut });
                         link.cut();
                     }
                     LinkFault::Deaf => {
@@ -240,10 +250,20 @@ impl Simulation {
                         link.drop_incoming();
                     }
                     LinkFault::Frozen => {
-                        window(Some(slot), end + SUBSCRIBE_LIMIT + RESUBSCRIBE, true, true);
+                        let frozen = cut_off(Some(slot), end + SUBSCRIBE_LIMIT + RESUBSCRIBE);
+                        add(FaultWindow { disconnected: true, ..frozen });
                         link.freeze();
                     }
                 }
+            }
+            Fault::Split(slots, _) => {
+                add(FaultWindow { split: true, ..cut_off(None, end) });
+                let apart: Vec<_> = self.slots[..slots].iter().map(|slot| &slot.link).collect();
+                self.bus.split(&apart);
+            }
+            Fault::Behind(slot, by, _) => {
+                window(Some(slot), end + by + RESUBSCRIBE, false, true);
+                self.slots[slot].link.lag(ms(by));
             }
             Fault::Freeze(slot, _) => {
                 window(Some(slot), end + SUBSCRIBE_LIMIT + RESUBSCRIBE, true, true);
@@ -281,7 +301,8 @@ impl Simulation {
     fn end_fault(&mut self, fault: &Fault, fair: StoreFaults) {
         match *fault {
             Fault::Bus(..) => self.bus.set_faults(BusFaults::default()),
-            Fault::Link(slot, ..) => self.slots[slot].link.restore(),
+            Fault::Link(slot, ..) | Fault::Behind(slot, ..) => self.slots[slot].link.restore(),
+            Fault::Split(..) => self.bus.split(&[]),
             Fault::Freeze(slot, _) => self.thaw(slot),
             Fault::Store(slot, ..) => self.set_store_faults(slot, fair),
             Fault::StoreRestartsOld(_) => {

@@ -9,6 +9,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
     gap_check: 250 + 500 + 500,
     republish: 1_500,
     beacons: 4_500,
+    heard: 17_000,
     send: 500,
     flush: 500,
     slack: 1_000,
