@@ -51,6 +51,19 @@ impl<V> Entry<V> {
         }
     }
 
+    /// Returns the same entry, of a value that was certainly current at `since`, and perhaps not
+    /// later: that decides whether the entry is trusted. It lives as long as before.
+    pub(crate) fn known_at(self, since: u64) -> Self {
+        let earlier = self.stored.saturating_sub(since);
+        let span = u32::try_from(earlier).unwrap_or(u32::MAX);
+        Self {
+            stored: self.stored - earlier,
+            fresh_for: self.fresh_for.saturating_add(span),
+            usable_for: self.usable_for.saturating_add(span),
+            ..self
+        }
+    }
+
     #[inline]
     pub(crate) fn is_fresh(&self, now: u64) -> bool {
         // Both sides are shifted, because a reader's clock may be a tick behind the writer's.

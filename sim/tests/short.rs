@@ -15,7 +15,7 @@ fn breaks_no_promise(fault: &str) {
     assert!(output.status.success(), "{said}\n{errors}");
     let history = said.lines().find(|line| line.starts_with("redis ")).expect("a row");
     let figures: Vec<&str> = history.split_whitespace().collect();
-    let [_, _, _, calls, reads, confirmed, ..] = *figures else { panic!("{said}") };
+    let [_, _, _, _, calls, reads, confirmed, ..] = *figures else { panic!("{said}") };
     let much = |figure: &str| figure.parse::<u32>().is_ok_and(|it| it > 50);
     assert!(much(calls) && much(reads) && much(confirmed), "{said}");
 }

@@ -193,6 +193,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             active_patterns: ActivePatterns::default(),
             lock_waiters: LockWaiters::default(),
+            lock_id: fastrand::u64(..),
             observer,
             running,
             closed: AtomicBool::new(false),

@@ -85,6 +85,7 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         mut ticket: Ticket<V>,
         value: &Arc<V>,
         (ttl_ms, stale_ms): (Option<u64>, Option<u64>),
+        as_of: u64,
         prime: bool,
     ) -> bool {
         let ttl = ttl_ms.map(Duration::from_millis);
@@ -93,6 +94,8 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         let lifetime = self.options.received_lifetime(ttl, stale_for, fastrand::f64);
         let key = Arc::clone(ticket.key());
         let Some(entry) = self.entry(&key, value, lifetime) else { return false };
+        // mutant as-of: remove
+        let entry = entry.known_at(as_of);
         let write = || self.l1.insert(&key, entry);
         let displaced =
             if prime { ticket.promote(write) } else { ticket.overwrite(Origin::Peer, write) };

@@ -3,6 +3,9 @@
 //!
 //! Only the number of loads depends on the lock: the lease makes a load safe. So the lock may be
 //! lost, held twice or unreachable, and the load still runs.
+//!
+//! The second of two loads of an instance does not wait for the lock that the first one holds: that
+//! load began before an invalidation, so its result is of no use to the callers of the second one.
 
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{registry::LockWaiter, state::CacheState};
+use super::{flight_context::Lead, registry::LockWaiter, state::CacheState};
 use crate::{
     l2::{Lease, LoadEnd, LoadRequest, LoadStart, LockAttempt},
     observe::Event,
@@ -46,16 +49,16 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// `start` is the last answer of L2 about the key, to `request`; the call returns a newer one.
     pub(super) async fn acquire_lock(
         self: &Arc<Self>,
-        key: &Arc<str>,
+        lead: &Lead<V>,
         mut start: LoadStart<V>,
         request: LoadRequest,
     ) -> (LoadStart<V>, Option<LockOutcome<V>>) {
         let (Some(l2), LoadStart::Load { .. }) = (&self.l2, &start) else { return (start, None) };
-        let options = &self.options.distributed_lock;
+        let (key, options) = (lead.ticket.key(), &self.options.distributed_lock);
         let mut guard = LockGuard {
             state: Arc::clone(self),
             key: Arc::clone(key),
-            owner: format!("{:032x}", fastrand::u128(..)),
+            owner: format!("{:016x}{:016x}", self.lock_id, fastrand::u64(..)),
             may_be_held: false,
             since: Instant::now(),
         };
@@ -88,6 +91,10 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                         return (start, Some(LockOutcome::PeerFoundNone));
                     }
                 }
+                // mutant own-lock: remove
+                LockAttempt::HeldBy(owner) if self.is_own_lock(&owner, lead) => {
+                    return (start, None);
+                }
                 LockAttempt::HeldBy(owner) => {
                     if waited_for.as_ref().is_none_or(|(it, _)| *it != owner) {
                         waited_for = Some((owner, start.lease()));
@@ -110,6 +117,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 }
             }
         }
+    }
+
+    /// Whether the other load of the key in this instance has the lock.
+    fn is_own_lock(&self, owner: &str, lead: &Lead<V>) -> bool {
+        let is_ours = owner.get(..16).and_then(|id| u64::from_str_radix(id, 16).ok());
+        is_ours == Some(self.lock_id)
+            && self.flights.is_one_of_two(lead.ticket.key(), lead.flight())
     }
 }
 

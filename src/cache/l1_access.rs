@@ -111,16 +111,21 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let mut lifetime = self.options.received_lifetime(when_asked, stale_for, fastrand::f64);
         lifetime.ttl = lifetime.ttl.saturating_sub(elapsed);
         let entry = self.entry(&key, &value, lifetime);
+        // Its answer may have waited while the process was frozen.
+        let asked_at = self.now().saturating_sub(millis(elapsed));
+        // mutant as-of: remove
+        let entry = entry.map(|entry| entry.known_at(asked_at));
         self.drop_displaced(ticket.promote(|| self.store_l1(&key, entry)));
     }
 
-    /// Fills L1 with a negative entry of L2, for at most the time that it holds there.
-    pub(super) fn promote_missing(&self, ticket: &mut Ticket<V>, ttl: Duration) {
+    /// Fills L1 with a negative entry of L2, for at most the time that it holds there. `asked_at`:
+    /// when the load began.
+    pub(super) fn promote_missing(&self, ticket: &mut Ticket<V>, ttl: Duration, asked_at: u64) {
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, true);
         let now = self.now();
         let until = now.saturating_add(millis(ttl.min(self.options.negative_cache.ttl)));
-        self.drop_displaced(ticket.promote(|| self.l1.insert_missing(&key, now, until)));
+        self.drop_displaced(ticket.promote(|| self.l1.insert_missing(&key, asked_at, until)));
     }
 
     pub(super) fn is_known_missing(&self, key: &str, now: u64) -> bool {

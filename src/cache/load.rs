@@ -92,7 +92,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let mut lock = None;
         // A forced refresh loads even if a peer has just loaded.
         if self.options.distributed_lock.enabled && !request.refresh {
-            (start, lock) = Box::pin(self.acquire_lock(&key, start, request)).await;
+            (start, lock) = Box::pin(self.acquire_lock(&load.lead, start, request)).await;
         }
         let rights = match start {
             LoadStart::Fresh(fresh) => {
@@ -101,7 +101,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 return self.complete_from_l2(load.lead, value);
             }
             LoadStart::Missing(ttl) => {
-                self.promote_missing(&mut load.lead.ticket, ttl);
+                let began = load.lead.flight().began;
+                self.promote_missing(&mut load.lead.ticket, ttl, began);
                 return self.complete_from_l2(load.lead, None);
             }
             LoadStart::Load { lease, stale, held } => {
@@ -233,13 +234,19 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let published =
             self.publish_l2(&mut lead.ticket, in_l2, missing_ttl, lease, has_value).await;
         let is_refused = published == PublishOutcome::Refused;
+        // L2 has just confirmed that the key was not changed since the load began; or this
+        // instance knows it. Otherwise nobody does, for example after a freeze.
+        let now = self.now();
+        let is_confirmed = published == PublishOutcome::Stored || self.is_current(now);
+        // mutant as-of: => let since = now;
+        let since = if is_confirmed { now } else { lead.flight().began };
         // mutant refused-fill: if false
         let filled = if is_refused {
             Err(lead.ticket.end_load())
         } else if let Some(value) = &value {
-            self.fill(&mut lead.ticket, value, lifetimes.l1)
+            self.fill(&mut lead.ticket, value, lifetimes.l1, since)
         } else {
-            self.fill_missing(&mut lead.ticket, missing_ttl)
+            self.fill_missing(&mut lead.ticket, missing_ttl, since)
         };
         // A lease that is gone does not say whose change removed it.
         let is_superseded = is_refused && has_lease
@@ -304,15 +311,17 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         published
     }
 
-    /// Fills L1. An error if a delete, a `set` or a later load revoked the ticket.
+    /// Fills L1 with a value that was current at `since`. An error if a delete, a `set` or a later
+    /// load revoked the ticket.
     fn fill(
         &self,
         ticket: &mut Ticket<V>,
         value: &Arc<V>,
         lifetime: Lifetime,
+        since: u64,
     ) -> Result<Displaced<V>, TicketValidity> {
         let key = Arc::clone(ticket.key());
-        let entry = self.entry(&key, value, lifetime);
+        let entry = self.entry(&key, value, lifetime).map(|entry| entry.known_at(since));
         let kept = entry.is_some();
         let displaced = ticket.publish(|| self.store_l1(&key, entry))?;
         if kept {
@@ -327,11 +336,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         &self,
         ticket: &mut Ticket<V>,
         ttl: Duration,
+        since: u64,
     ) -> Result<Displaced<V>, TicketValidity> {
         let key = Arc::clone(ticket.key());
-        let now = self.now();
-        let until = now.saturating_add(millis(ttl));
-        let displaced = ticket.publish(|| self.l1.insert_missing(&key, now, until))?;
+        let until = self.now().saturating_add(millis(ttl));
+        let displaced = ticket.publish(|| self.l1.insert_missing(&key, since, until))?;
         if self.l1.remembers_missing() && !ttl.is_zero() {
             self.observer.emit(|| Event::NegativeSet { key: &key, ttl });
         }

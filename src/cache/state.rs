@@ -22,7 +22,7 @@ use crate::{
     observe::{Counter, Event, Observer},
     options::CacheOptions,
     resilience::task_tracker::TaskTracker,
-    time::{Clock, SystemClock, coarse_now},
+    time::{Clock, SystemClock, clock_now, coarse_now},
 };
 
 pub(super) type Weigher<V> = dyn Fn(&str, &V) -> u64 + Send + Sync;
@@ -38,6 +38,8 @@ pub(super) struct CacheState<V> {
     pub(super) flights: Arc<Flights<V>>,
     pub(super) active_patterns: ActivePatterns,
     pub(super) lock_waiters: LockWaiters,
+    /// With it begins the name of each owner of a distributed lock in this instance.
+    pub(super) lock_id: u64,
     pub(super) observer: Arc<Observer>,
     /// The running loads. `close` waits for them and stops them at its deadline; dropping the last
     /// handle stops them at once.
@@ -72,12 +74,17 @@ impl<V: 'static> CacheState<V> {
         }
     }
 
-    /// Returns the time for the hit path, see [`SystemClock`].
+    /// Returns the time for the hit path, see [`SystemClock`]. With a bus it is no tick: a tick
+    /// from before a freeze must not vouch for trust.
     #[inline]
     pub(super) fn coarse_now(&self) -> u64 {
+        // mutant stale-tick: => let may_be_tick = true;
+        let may_be_tick = self.bus.is_none();
         match &self.clock {
-            None => coarse_now(),
-            Some(clock) => clock.now_for_hits(),
+            None if may_be_tick => coarse_now(),
+            None => clock_now(),
+            Some(clock) if may_be_tick => clock.now_for_hits(),
+            Some(clock) => clock.now(),
         }
     }
 
@@ -85,6 +92,12 @@ impl<V: 'static> CacheState<V> {
     #[inline]
     pub(super) fn min_stored_at(&self, now: u64) -> u64 {
         self.bus.as_ref().map_or(0, |bus| bus.client.trust.min_stored_at(now))
+    }
+
+    /// Whether this instance has applied all messages that were published up to a moment within the
+    /// last `trust_timeout`.
+    pub(super) fn is_current(&self, now: u64) -> bool {
+        self.bus.as_ref().is_none_or(|bus| bus.client.trust.is_valid(now))
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {

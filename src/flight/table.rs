@@ -246,6 +246,15 @@ impl<C, T> FlightTable<C, T> {
         shard.keys.get(key).is_some_and(|state| flight.ticket >= state.stale_watermark)
     }
 
+    /// Whether another load of the key runs beside this flight, which must be one that counts.
+    pub(crate) fn is_one_of_two(&self, key: &str, flight: &Arc<Flight<C, T>>) -> bool {
+        let shard = self.states.lock(key);
+        let state = shard.keys.get(key);
+        state.and_then(|state| state.older.as_ref().zip(state.newest.as_ref())).is_some_and(
+            |(older, newest)| Arc::ptr_eq(older, flight) || Arc::ptr_eq(newest, flight),
+        )
+    }
+
     /// The time in milliseconds until the flight is too old to be joined; `None` if it is so
     /// already.
     pub(crate) fn joinable_for(&self, flight: &Flight<C, T>, now: u64) -> Option<u64> {

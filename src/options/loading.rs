@@ -39,7 +39,8 @@ impl Coalescing {
 
 option_group! {
     /// One load of a key at a time over all instances, by a lock in L2. It saves loads; stale
-    /// values are refused without it too.
+    /// values are refused without it too. An instance that has to load a key again, because it was
+    /// changed during a load, does not wait for its own lock.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct DistributedLock {
         /// Default: false.

@@ -34,7 +34,8 @@ pub trait Clock: Send + Sync + 'static {
 /// step of the clock, a thread reads it at every sixteenth hit, and a tick at the others: a time
 /// that a thread of this process stored at most 4 ms ago. That thread is named `lazy-layers-tick`,
 /// serves all caches, and sleeps without load. If the process was frozen, each thread notices at
-/// its first hit afterwards, or in such a loop within sixteen hits.
+/// its first hit afterwards, or in such a loop within sixteen hits. A cache with an event bus uses
+/// no ticks: a thread would trust L1 for the hits of such a loop.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -9,5 +9,5 @@ pub use self::clock::{Clock, SystemClock};
 pub(crate) use self::{
     coarse::millis_noticing_suspension,
     millis::{millis, millis_u32},
-    ticker::coarse_now,
+    ticker::{clock_now, coarse_now},
 };

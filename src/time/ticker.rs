@@ -57,12 +57,26 @@ pub(crate) fn coarse_now() -> u64 {
     read_clock()
 }
 
+/// Returns the time in milliseconds, always a reading of the clock.
+#[inline]
+pub(crate) fn clock_now() -> u64 {
+    let now = coarse::millis();
+    if now == PACE.get().at { now } else { read_new_step() }
+}
+
+/// Compares the two clocks, once for each step of the cheap one: that costs more than a reading.
+#[cold]
+fn read_new_step() -> u64 {
+    let now = coarse::millis_noticing_suspension();
+    PACE.set(Pace { at: now, readings: 0 });
+    now
+}
+
 #[cold]
 fn read_clock() -> u64 {
     let mut pace = PACE.get();
     let mut now = coarse::millis();
     if now != pace.at {
-        // Once for each step of the clock: the comparison costs more than the reading.
         now = coarse::millis_noticing_suspension();
     }
     let credit = pace.credit(now);

@@ -153,6 +153,32 @@ async fn a_subscriber_that_falls_behind_by_seconds_knows_it() {
     }
 }
 
+/// Values of peers travel with the messages: they are as late, and no deletes of them are behind.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_was_late_is_served_for_the_rest_of_the_trust_timeout() {
+    for lag in [2_000, 3_500, 5_500, 12_000] {
+        let fleet = Fleet::of(2, true).await;
+        let [writer, reader] = &fleet.caches[..] else { unreachable!() };
+        sleep(ms(4_000)).await;
+        fleet.links[1].lag(ms(lag));
+        let mut set_at = vec![Instant::now()];
+        let (mut oldest, mut seen) = (Duration::ZERO, 0);
+        for version in 1..200u32 {
+            writer.set("k", version).await.unwrap();
+            set_at.push(Instant::now());
+            for _ in 0..10 {
+                sleep(ms(15)).await;
+                let Some(known) = reader.get_l1("k") else { continue };
+                seen += 1;
+                let replaced = set_at.get(*known as usize + 1);
+                oldest = replaced.map_or(oldest, |at| oldest.max(at.elapsed()));
+            }
+        }
+        println!("{lag} ms behind: {seen} reads, the oldest value was replaced {oldest:?} ago");
+        assert!(oldest <= TRUST + SLACK, "{oldest:?}, {lag} ms behind");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_dies_makes_l1_uncertain_for_a_minute_and_one_that_closes_does_not() {
     for closes in [true, false] {

@@ -58,17 +58,24 @@ pub(super) struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Repeats a fault until `time` is over: the first lasts half of it, the others are shorter.
-    pub(super) fn repeat(&mut self, fault: Fault, time: Duration, random: &mut fastrand::Rng) {
+    /// Repeats a fault until `time` is over, and returns how often it did. Each fault takes
+    /// `each`, if given; otherwise the first one takes half of `time`, and the others less.
+    pub(super) fn repeat(
+        &mut self,
+        fault: Fault,
+        time: Duration,
+        each: Option<Duration>,
+        random: &mut fastrand::Rng,
+    ) -> usize {
         let begun = Instant::now();
-        let mut lasts = time / 2;
         let mut round = 0;
         while begun.elapsed() < time {
-            self.inject(fault, lasts, round, random);
-            round += 1;
             let left = time.saturating_sub(begun.elapsed());
-            lasts = left.min(ms(random.u64(300..6_000)));
+            let lasts = if round == 0 { time / 2 } else { left.min(ms(random.u64(300..6_000))) };
+            self.inject(fault, each.unwrap_or(lasts), round, random);
+            round += 1;
         }
+        round
     }
 
     fn inject(&mut self, fault: Fault, lasts: Duration, round: usize, random: &mut fastrand::Rng) {

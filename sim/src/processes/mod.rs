@@ -56,19 +56,27 @@ const BUSES: [&str; 5] = ["redis", "nats", "jetstream", "rabbitmq", "rabbitmq-du
 
 struct Args {
     seconds: u64,
+    /// How long each fault lasts; `None`: at random.
+    lasts: Option<Duration>,
     seed: u64,
     buses: Vec<usize>,
     faults: Vec<(&'static str, Fault)>,
 }
 
 fn args(words: impl Iterator<Item = String>) -> Args {
-    let mut args =
-        Args { seconds: 20, seed: fastrand::u64(..1 << 32), buses: vec![], faults: vec![] };
+    let mut args = Args {
+        seconds: 20,
+        lasts: None,
+        seed: fastrand::u64(..1 << 32),
+        buses: vec![],
+        faults: vec![],
+    };
     let mut words = words;
     while let Some(word) = words.next() {
         let mut what = || words.next().unwrap_or_else(|| panic!("{word} what?"));
         match &*word {
             "--seconds" => args.seconds = what().parse().expect("seconds"),
+            "--lasts" => args.lasts = Some(ms(what().parse().expect("milliseconds"))),
             "--seed" => args.seed = what().parse().expect("a number"),
             "--fault" => {
                 let name = what();
@@ -103,8 +111,18 @@ pub fn main(mut words: impl Iterator<Item = String>) -> ExitCode {
     println!("seed {}; in milliseconds, {BOUNDS:?}", args.seed);
     println!("a latency of {LATENCY_OF_RABBITMQ} for RabbitMQ; the longest stall is added to it");
     println!(
-        "{:<17} {:<15} {:>5} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
-        "bus", "fault", "s", "calls", "reads", "confirmed", "lost", "oldest", "stall", "violations"
+        "{:<17} {:<15} {:>5} {:>6} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
+        "bus",
+        "fault",
+        "s",
+        "faults",
+        "calls",
+        "reads",
+        "confirmed",
+        "lost",
+        "oldest",
+        "stall",
+        "violations"
     );
     let mut is_well = true;
     for bus in &args.buses {
@@ -151,7 +169,8 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
     sleep(CALM);
     let begun = Instant::now();
     let mut targets = Targets { fleet: &mut fleet, broker, redis: &mut redis, cluster };
-    targets.repeat(fault, Duration::from_secs(args.seconds), &mut random);
+    let time = Duration::from_secs(args.seconds);
+    let faults = targets.repeat(fault, time, args.lasts, &mut random);
     let (lasted, recovered_from) = (begun.elapsed(), Instant::now());
     let ended = finish(&mut fleet, recovered_from);
     let stall = stalls.end();
@@ -179,7 +198,7 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
     }
     let violations = check(&history);
     println!(
-        "{:<17} {name:<15} {:>5.1} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
+        "{:<17} {name:<15} {:>5.1} {faults:>6} {:>7} {:>8} {:>9} {:>5} {:>6} {:>7} {:>10}",
         BUSES[bus],
         lasted.as_secs_f64(),
         history.calls,

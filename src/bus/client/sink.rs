@@ -51,7 +51,8 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// Decodes a value of a message; `None` if the codec cannot.
     fn decode(&self, value: Vec<u8>) -> impl Future<Output = Option<Self::Value>> + Send;
 
-    /// Writes a peer's value to L1 under its ticket, with its ttl and its stale window. `prime`:
+    /// Writes a peer's value to L1 under its ticket, with its ttl and its stale window. `as_of`:
+    /// the message was published later than that, so the value was current then. `prime`:
     /// the peer loaded the value, so that a load of this instance may still overwrite it; else the
     /// peer `set` it. Returns whether L1 keeps it.
     fn offer(
@@ -59,6 +60,7 @@ pub(crate) trait Sink: Send + Sync + 'static {
         ticket: Self::Ticket,
         value: &Self::Value,
         times_ms: (Option<u64>, Option<u64>),
+        as_of: u64,
         prime: bool,
     ) -> bool;
 

@@ -249,10 +249,14 @@ impl BusClient {
             _ => Vec::new(),
         };
         let now = sink.now();
-        let classified = self.session.lock().classify(now, &message);
+        let (classified, as_of) = {
+            let mut session = self.session.lock();
+            (session.classify(now, &message), session.gaps.current_as_of())
+        };
         match classified.disposition {
             Disposition::Apply { value_admissible } => {
-                self.apply(sink, &message, tickets, value_admissible).await;
+                let value_as_of = value_admissible.then_some(as_of);
+                self.apply(sink, &message, tickets, value_as_of).await;
             }
             Disposition::Duplicate => {
                 sink.observer().count(Counter::EventsDuplicate);
@@ -272,7 +276,7 @@ impl BusClient {
         sink: &Arc<S>,
         message: &Message<'_>,
         tickets: Vec<S::Ticket>,
-        value_admissible: bool,
+        value_as_of: Option<u64>,
     ) {
         let source = message.source;
         let pattern = match message.kind {
@@ -321,14 +325,14 @@ impl BusClient {
                 }
             }
             MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
-                let payload = if value_admissible { add_prefix(value) } else { None };
+                let payload = value_as_of.and_then(|_| add_prefix(value));
                 let value = match payload {
                     Some(payload) => sink.decode(payload).await,
                     None => None,
                 };
                 for (key, ticket) in keys.iter().zip(tickets) {
-                    let kept = value.as_ref().is_some_and(|value| {
-                        sink.offer(ticket, value, (*ttl_ms, *stale_ms), *prime)
+                    let kept = value.as_ref().zip(value_as_of).is_some_and(|(value, as_of)| {
+                        sink.offer(ticket, value, (*ttl_ms, *stale_ms), as_of, *prime)
                     });
                     if kept {
                         observer.count(Counter::ValuesReceived);
@@ -336,7 +340,7 @@ impl BusClient {
                     } else if !prime {
                         sink.invalidate(key);
                     }
-                    if !value_admissible {
+                    if value_as_of.is_none() {
                         observer.emit(|| Event::InvalidationStale { key, source });
                     }
                     sink.on_applied(key);

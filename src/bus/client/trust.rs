@@ -44,7 +44,7 @@ impl Trust {
     }
 
     #[inline]
-    pub(super) fn is_valid(&self, now: u64) -> bool {
+    pub(crate) fn is_valid(&self, now: u64) -> bool {
         now < self.valid_until.load(Ordering::Acquire)
     }
 

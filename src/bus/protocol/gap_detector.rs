@@ -184,6 +184,13 @@ impl GapDetector {
         self.probes.trusted_until().filter(|_| is_certain)
     }
 
+    /// A message that is received now was published at this time or later: the last probe that is
+    /// back was sent then, and was received before it. 0: no probe is back.
+    pub(crate) fn current_as_of(&self) -> u64 {
+        let until = self.probes.trusted_until();
+        until.map_or(0, |until| until.saturating_sub(self.trust_timeout))
+    }
+
     /// A message without a sequence number only shows that the subscription works.
     pub(crate) fn observe_activity(&mut self, now: u64) {
         self.last_received = now;
