@@ -56,7 +56,8 @@ pub(crate) enum Failure {
     Failed,
 }
 
-/// Which failures of a call the circuit breaker counts.
+/// Which failures of a call the circuit breaker counts. It never counts a write that the store
+/// refuses while it can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerCounts {
     All,
@@ -142,7 +143,9 @@ impl<V: Send + Sync + 'static> L2<V> {
             }
             Err(error) => {
                 self.report(key, &error);
-                if is_counted && permit.failed(self.now()) {
+                // mutant refused-write: s/!self.store.is_write_refusal(&error)/true/
+                let is_failure = is_counted && !self.store.is_write_refusal(&error);
+                if is_failure && permit.failed(self.now()) {
                     log_l2_down(observer.cache(), &error);
                 }
                 Err(Failure::Failed)

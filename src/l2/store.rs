@@ -186,6 +186,14 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Whether an error of this store says that it takes no writes now, though it can be read: it
+    /// is full, say. Such an error does not open the circuit of the cache, so reads go on. The
+    /// default knows no such errors.
+    fn is_write_refusal(&self, error: &BoxError) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Called when a cache with this [name](crate::CacheOptions::name) is built over the store.
     /// Returns the store that the cache uses in its place, for example a part of this one that
     /// belongs to the cache alone; `None`: this one. The default returns `None`.

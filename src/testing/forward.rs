@@ -112,6 +112,10 @@ macro_rules! forwarded {
                 self.inner().reject_value(bytes)
             }
 
+            fn is_write_refusal(&self, error: &BoxError) -> bool {
+                self.inner().is_write_refusal(error)
+            }
+
             fn connection_generation(&self) -> u64 {
                 ForwardStore::connection_generation(self)
             }

@@ -51,6 +51,7 @@ mod processes;
 mod random_calls;
 mod real_threads;
 mod redis_batching;
+mod redis_copies;
 mod redis_faults;
 mod redis_patterns;
 mod redis_prefix;

@@ -51,6 +51,7 @@ async fn is_used_soon(cache: &Cache, key: &str) {
     loop {
         load(cache, key).await;
         if cache.get(key).await.is_some() {
+            println!("{key}: L2 is used again after {:?}", begun.elapsed());
             return;
         }
         assert!(begun.elapsed() < SOON, "{key}: L2 is not used again within {SOON:?}");
@@ -211,6 +212,10 @@ fn behind_proxies(cluster: &Cluster) -> Vec<Proxy> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l2_is_used_again_soon_after_cuts_while_slots_of_a_cluster_moved() {
+    // Before, a node that runs cannot tell clients another port, that of a proxy.
+    if RedisServer::major_version() < 7 {
+        return;
+    }
     let cluster = Cluster::start();
     let proxies = behind_proxies(&cluster);
     let urls = || proxies.iter().map(|it| format!("redis://127.0.0.1:{}/", it.port()));

@@ -8,8 +8,8 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    LazyLayersCache, LeaseRequest, RedisStore, RedisStoreBuilder, Store, WireCodec,
-    testing::check_store,
+    DistributedLock, L2Effect, LazyLayersCache, LeaseRequest, LeaseResponse, RedisStore,
+    RedisStoreBuilder, Store, WireCodec, testing::check_store,
 };
 use tokio::time::sleep;
 
@@ -153,6 +153,52 @@ async fn a_redis_that_takes_no_writes_is_still_read() {
             assert!(accepted.elapsed() < Duration::from_secs(3), "{code}: it is not written to");
             sleep(ms(20)).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn writes_that_a_redis_refuses_do_not_stop_its_reads() {
+    for code in ["OOM", "NOREPLICAS", "MISCONF"] {
+        let server = RedisServer::start();
+        let store = RedisStore::at(server.url()).build().unwrap();
+        let cache = Cache::builder()
+            .without_l1()
+            .distributed_lock(DistributedLock::enabled())
+            .l2(store.clone(), WireCodec::new())
+            .build()
+            .unwrap();
+        cache.set("k", 1).await.unwrap();
+        let request = LeaseRequest { lease_for: ms(30_000), refresh: false, ..REFRESH };
+        let response = store.get_or_lease("leased", request).await.unwrap();
+        assert!(matches!(response, LeaseResponse::Load { lease: Some(_), .. }), "{response:?}");
+        refuse_writes(&server, code);
+        for round in 0..4 {
+            let writes = (0..12).map(|number| {
+                let (cache, key) = (cache.clone(), format!("{round}:{number}"));
+                async move {
+                    match number % 4 {
+                        0 => drop(cache.delete(&key).await.unwrap()),
+                        1 => drop(cache.set(&key, 2).await.unwrap()),
+                        2 => drop(load(&cache, "leased", 3).await),
+                        _ => drop(load(&cache, &key, 3).await),
+                    }
+                }
+            });
+            futures_util::future::join_all(writes).await;
+            for _ in 0..3 {
+                // One after the other, so that no read comes between.
+                cache.delete(&format!("{round}")).await.unwrap();
+            }
+            assert_eq!(cache.get("k").await.as_deref(), Some(&1), "{code}");
+            assert_eq!(load(&cache, "k", 9).await, 1, "{code}");
+        }
+        assert_eq!(cache.stats().l2_skipped, 0, "{code}: the circuit never opened");
+        assert_eq!(store.connection_generation(), 1, "{code}: the store stays connected");
+        let report = cache.delete("k").await.unwrap();
+        assert_eq!(report.l2 == L2Effect::Done, code == "OOM", "{code}: {report:?}");
+        accept_writes(&server);
+        assert!(report.settled(ms(3_000)).await, "{code}: {report:?}");
+        assert_eq!(cache.get("k").await, None, "{code}");
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     connection::Connection,
     endpoint::{Connected, Endpoint, client::set_name},
-    refusal::is_command_refusal,
+    refusal::{is_command_refusal, is_write_refusal},
     run_id::RunIds,
     store::{context::StoreContext, options::RedisOptions},
 };
@@ -119,8 +119,12 @@ impl ConnectionHandle {
     }
 
     /// Records an error. Asks for a check now if it shows that the connection may be broken, or
-    /// that the server is a replica, lost its master, or still loads its data.
+    /// that the server is a replica, lost its master, or still loads its data. A write that is
+    /// refused is no fault of a server that can be read.
     pub(crate) fn report(&self, error: &RedisError) {
+        if is_write_refusal(error) {
+            return;
+        }
         self.shared.has_failed.store(true, Ordering::Relaxed);
         let is_not_writable = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
         if is_not_writable {

@@ -73,12 +73,6 @@ impl KeySpace {
         self.prefix.len()
     }
 
-    /// Whether a prefix without braces lets a script make the name of a copy from that of its
-    /// value: `{prefix}__copy:{value}`, for each value without braces.
-    pub(crate) fn has_plain_prefix(&self) -> bool {
-        !self.prefix.contains(['{', '}'])
-    }
-
     pub(crate) fn value(&self, key: &str) -> String {
         [&*self.prefix, key].concat()
     }

@@ -19,7 +19,7 @@ use super::{
     send::RequestSender,
 };
 use crate::{
-    adapters::redis::connection::Request,
+    adapters::redis::{connection::Request, refusal::is_write_refusal},
     error::BoxError,
     l2::{
         PatternCursor,
@@ -335,6 +335,10 @@ impl Store for RedisStore {
         let max = self.sender.context.options.max_payload_bytes;
         let text = || format!("a value of {bytes} bytes, redis.max_payload_bytes is {max}").into();
         (bytes > max).then(text)
+    }
+
+    fn is_write_refusal(&self, error: &BoxError) -> bool {
+        error.downcast_ref().is_some_and(is_write_refusal)
     }
 
     fn for_cache(&self, name: &str) -> Option<Arc<dyn Store>> {

@@ -226,9 +226,7 @@ impl BatchRequest for PublishRequest {
         let bytes = batch.iter().map(|it| it.request_bytes() + it.token.len() + 48).sum();
         let mut call = PUBLISH.call(keys, context.index_keys(), bytes);
         call.arg(batch.len()).arg(context.options.max_entries.unwrap_or(0));
-        let names = &context.keys;
-        call.arg(if names.has_plain_prefix() { &*names.copy_start } else { "" });
-        call.arg(names.prefix_len());
+        call.arg(&context.keys.copy_start).arg(context.keys.prefix_len());
         for Self { token, result, .. } in batch {
             call.arg(token);
             match result {

@@ -39,6 +39,7 @@
 
 pub(crate) mod index;
 pub(crate) mod locks;
+mod trim;
 pub(crate) mod values;
 
 use redis::Cmd;

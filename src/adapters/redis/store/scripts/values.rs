@@ -1,6 +1,6 @@
 //! The scripts about values and their sidecars.
 
-use super::scripts;
+use super::{scripts, trim::trim};
 
 /// Defines the Lua function that remembers the key of a lease or negative entry, for deletes by
 /// pattern, in the set of the present 16 seconds, for `ttl` ms. It returns false if the server
@@ -217,12 +217,11 @@ return replies
     /// | --- | --- |
     /// | 1 | n, the number of values |
     /// | 2 | maximum number of entries; 0: unlimited |
-    /// | 3 | start of the name of a copy, if the name follows from that of its value; else empty |
+    /// | 3 | start of the names of copies |
     /// | 4 | bytes of the prefix |
     /// | 5 to 8 and on | token, value, ttl and window in ms, for each |
     ///
     /// A window of -1 stands for a negative entry; with a ttl of 0 the key is only removed.
-    ///
     ///
     /// Replies with one item a value: 1, or 0 if the lease is missing or has another token.
     ///
@@ -308,23 +307,7 @@ if sample and not sample.err and try('EXISTS', unpack(sample)) ~= #sample then
   end
 end
 if max_entries == 0 then return replies end
-local function trim(set)
-  local excess = try('ZCARD', set)
-  excess = type(excess) == 'number' and excess - max_entries or 0
-  if excess <= 0 then return end
-  local oldest = try('ZRANGE', set, 0, math.min(excess, 100) - 1)
-  local names, prefix = {}, string.sub(KEYS[1], 1, key_at - 1)
-  for _, name in ipairs(oldest) do
-    -- Another program may have put a name or a key there that is none of the cache.
-    if string.sub(name, 1, key_at - 1) == prefix then
-      if try('TYPE', name).ok == 'string' then names[#names + 1] = name end
-      if set == index and ARGV[3] ~= '' then names[#names + 1] = ARGV[3] .. '{' .. name .. '}' end
-    end
-  end
-  if #names == 0 or type(try('UNLINK', unpack(names))) == 'number' then
-    try('ZREM', set, unpack(oldest))
-  end
-end
+", trim!(), "
 trim(index)
 trim(sidecars)
 return replies
