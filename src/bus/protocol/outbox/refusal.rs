@@ -42,7 +42,7 @@ impl Outbox {
             self.reductions.push(Reduction::ValueDropped { key, reason: REFUSED });
             return AfterRefusal::Replaced;
         }
-        // mutant refused-split: if false
+        // mutant refused-split: s/batch.changes.len()/0/
         if let Some(rest) = batch.split(batch.changes.len() / 2) {
             self.batch_bytes = self.batch_bytes.min(batch.bytes());
             self.parts.push(rest);
