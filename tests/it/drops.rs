@@ -1,10 +1,11 @@
 //! No code of the user runs under a lock: values, errors, handlers and loaders whose `Drop` calls
-//! the cache, in every place where the cache drops one.
+//! the cache, in every place where the cache drops one; and weighers, codecs, handlers, stores
+//! and transports that call it.
 
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
     task::{Context, Waker},
@@ -12,26 +13,46 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    BoxError, CacheBuilder, Codec, FailSafe, L1Options, LazyLayersCache, Loaded, NegativeCache,
+    BoxError, CacheBuilder, Codec, DistributedLock, FailSafe, L1Options, LazyLayersCache, Loaded,
+    NegativeCache,
     testing::{SharedBus, SharedStore, TokioClock},
 };
 
-use crate::support::{ms, settle};
+use crate::support::{
+    calling::{CallingStore, CallingTransport},
+    ms, settle,
+};
 
 type Cache = LazyLayersCache<String, Value>;
 
+const MAX_CALLS: usize = 500;
+
 /// What every dropped item calls.
 #[derive(Clone, Default)]
-struct Home(Arc<(OnceLock<Cache>, AtomicUsize)>);
+struct Home(Arc<(OnceLock<Cache>, AtomicUsize, AtomicBool)>);
 
 impl Home {
     /// Calls the cache in each way that takes a lock. The calls that wait are polled once.
     fn call(&self) {
+        // What such a call runs does not call the cache again, and so on without an end.
+        if !self.0.2.swap(true, SeqCst) {
+            self.call_once();
+            self.0.2.store(false, SeqCst);
+        }
+    }
+
+    fn call_once(&self) {
         let Some(cache) = self.0.0.get() else { return };
-        self.0.1.fetch_add(1, SeqCst);
+        // The loads that these calls begin call the store, which calls the cache.
+        if self.0.1.fetch_add(1, SeqCst) > MAX_CALLS {
+            return;
+        }
         let context = &mut Context::from_waker(Waker::noop());
         for key in ["k", "k2"] {
-            let _ = (cache.get_l1(key), cache.stats(), cache.health());
+            let _ = (cache.get_l1(key), cache.stats(), cache.health(), cache.guarantees());
+            let _ = format!("{cache:?} {:?}", cache.clone());
+            let _ = Box::pin(cache.get(key)).as_mut().poll(context);
+            let _ = Box::pin(cache.has(key)).as_mut().poll(context);
             let _ = Box::pin(cache.delete(key)).as_mut().poll(context);
             let loader = || std::future::pending::<Result<Option<Value>, Failure>>();
             let _ = Box::pin(cache.get_or_set(key, loader).into_future()).as_mut().poll(context);
@@ -272,5 +293,79 @@ fn a_stale_copy_that_loses_against_another() {
         tokio::time::sleep(ms(1_500)).await;
         begin(&home, &cache);
         home.fail(&cache, "k").await;
+    });
+}
+
+#[test]
+fn with_handlers_that_call_the_cache() {
+    without_deadlock(|home| async move {
+        let cache = over_all(&home, SharedStore::new(TokioClock::new()), &SharedBus::new(1));
+        cache.ready().await.unwrap();
+        let calls = home.clone();
+        let _calls = cache.on(move |_| calls.call());
+        let _panics = cache.on(|event| {
+            assert!(event.name() != "hit", "the handler panics on purpose");
+        });
+        drop_everything(&home, &cache).await;
+    });
+}
+
+fn over_all(home: &Home, store: SharedStore, bus: &SharedBus) -> Cache {
+    let calls = || {
+        let home = home.clone();
+        Arc::new(move || home.call())
+    };
+    builder()
+        .l1(L1Options::default().max_entries(40))
+        .l2(CallingStore(store, calls()), Numbers(home.clone()))
+        .distributed_lock(DistributedLock::enabled())
+        .name("test")
+        .event_bus(CallingTransport(bus.link(), calls()), Numbers(home.clone()))
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn with_a_store_and_a_transport_that_call_the_cache() {
+    without_deadlock(|home| async move {
+        let (store, bus) = (SharedStore::new(TokioClock::new()), SharedBus::new(1));
+        let cache = over_all(&home, store.clone(), &bus);
+        let peer = over_all(&Home::default(), store, &bus);
+        for cache in [&cache, &peer] {
+            cache.ready().await.unwrap();
+        }
+        tokio::time::sleep(ms(4_000)).await;
+        begin(&home, &cache);
+        // A peer sends, replaces and deletes values, and one is read from L2.
+        for number in 0..3 {
+            peer.set("k", Home::default().value(number)).await.unwrap();
+            cache.set("k", home.value(number)).await.unwrap();
+            home.load(&peer, number).await;
+            tokio::time::sleep(ms(5)).await;
+            peer.delete("k").await.unwrap();
+            home.fail(&peer, "k").await;
+            let none = || async { Ok::<Option<Value>, Failure>(None) };
+            let _ = peer.get_or_set("none", none).await;
+            let _ = cache.get_or_set("none", none).await;
+            peer.set("far", home.value(number)).await.unwrap();
+            let _ = cache.get("far").await;
+        }
+        drop_everything(&home, &cache).await;
+        peer.close().await;
+    });
+}
+
+/// Dropped without `close`, with values in L1 and loads that run.
+#[test]
+fn a_cache_that_is_dropped() {
+    without_deadlock(|home| async move {
+        let other = builder().build().unwrap();
+        begin(&home, &other);
+        let cache = builder().build().unwrap();
+        cache.set("k", home.value(1)).await.unwrap();
+        let load = home.load(&cache, 2);
+        let _ = tokio::time::timeout(ms(0), load).await;
+        drop(cache);
+        tokio::time::sleep(ms(100)).await;
     });
 }

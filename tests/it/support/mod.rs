@@ -1,6 +1,7 @@
 //! Shared by all tests: caches on paused time, loaders with a set outcome, a log of events.
 
 pub(crate) mod broker;
+pub(crate) mod calling;
 pub(crate) mod certificate;
 pub(crate) mod child;
 pub(crate) mod cluster;
