@@ -141,6 +141,8 @@ impl Simulation {
         });
         let (setup, link) = (self.setup, self.bus.link());
         let seed = self.seed ^ (by as u64) << 40;
+        let recorder = self.recorder.clone();
+        let transport = SlowTransport { link: link.clone(), seed, recorder, by };
         let store = FaultyStore::new(self.store.clone(), &self.recorder, seed);
         store.set_faults(self.store_faults[slot]);
         let clock = InstanceClock::new();
@@ -149,7 +151,7 @@ impl Simulation {
             .clock(clock.clone())
             .ttl(setup.ttl)
             .name("sim")
-            .event_bus(SlowTransport(link.clone(), seed), WireCodec::new())
+            .event_bus(transport, WireCodec::new())
             .event_bus_options(EventBusOptions::default().confirm_deletes(setup.confirms))
             .event_bus_circuit_breaker(breaker())
             .l2_circuit_breaker(breaker())

@@ -6,8 +6,16 @@ use std::time::Duration;
 use lazy_layers_cache::{Subscribed, Transport, TransportFuture, testing::BusLink};
 use tokio::time::{sleep, timeout};
 
-/// The link, and a seed.
-pub(crate) struct SlowTransport(pub(crate) BusLink, pub(crate) u64);
+use crate::recorder::Recorder;
+
+pub(crate) struct SlowTransport {
+    pub(crate) link: BusLink,
+    pub(crate) seed: u64,
+    /// Is told when a subscription begins, which revokes the loads of this instance.
+    pub(crate) recorder: Recorder,
+    /// The number of the instance.
+    pub(crate) by: usize,
+}
 
 /// The longest of the two delays, in milliseconds.
 const SLOWEST: u64 = 100;
@@ -16,34 +24,35 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 impl Transport for SlowTransport {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.link.name()
     }
 
     fn publish<'a>(&'a self, event: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.0.publish(event)
+        self.link.publish(event)
     }
 
     fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.0.announce(beacon)
+        self.link.announce(beacon)
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async move {
-            let random = &mut fastrand::Rng::with_seed(self.1);
+            let random = &mut fastrand::Rng::with_seed(self.seed);
             let mut span = || Duration::from_millis(random.u64(0..SLOWEST));
             let (before, after) = (span(), span());
             sleep(before).await;
-            let subscribed = timeout(LIMIT, self.0.subscribe()).await??;
+            let subscribed = timeout(LIMIT, self.link.subscribe()).await??;
             sleep(after).await;
+            self.recorder.revoke_all_loads(self.by);
             Ok(subscribed)
         })
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async { timeout(LIMIT, self.0.ping()).await? })
+        Box::pin(async { timeout(LIMIT, self.link.ping()).await? })
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
-        self.0.disconnect()
+        self.link.disconnect()
     }
 }

@@ -66,6 +66,15 @@ pub struct BusHealth {
     pub subscribed: bool,
     /// Whether L1 is trusted. If not, an entry is looked up again once it is older than
     /// [`trust_timeout`](crate::EventBusOptions::trust_timeout).
+    ///
+    /// It is `false` although `subscribed` is `true` in these cases:
+    ///
+    /// - No probe came back that was sent within `trust_timeout`: this instance is behind its
+    ///   peers, or receives nothing.
+    /// - A message of a peer is missing, until it arrives or a gap is reported.
+    /// - A peer is silent that has neither closed its cache nor dropped it: it was killed, or is
+    ///   cut off from the bus and may still delete keys. This ends when the peer is heard again,
+    ///   and after a minute at the latest, when the peer is taken for dead.
     pub trusted: bool,
     /// Whether the circuit for publishing is open: publishing failed several times in a row, and
     /// messages wait until the bus answers a probe.

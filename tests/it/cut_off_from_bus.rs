@@ -248,3 +248,58 @@ async fn an_instance_that_joins_a_busy_fleet_is_primed_after_the_trust_timeout()
     assert!(cache.get_l1("k").is_some());
     traffic.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_deploy_of_instances_that_close_makes_no_peer_uncertain() {
+    let Fleet { bus, caches, .. } = Fleet::of(8, true).await;
+    let watched = caches[7].clone();
+    watched.set("k", 1u32).await.unwrap();
+    let mut running: Vec<Cache> = caches.into_iter().take(7).collect();
+    for round in 0..14 {
+        let old = running.remove(0);
+        old.delete(&round.to_string()).await.unwrap();
+        // The old instance ends before the new one starts, or after it.
+        if round % 2 == 0 {
+            old.close().await;
+        }
+        let new = on(&bus.link()).build().unwrap();
+        new.ready().await.unwrap();
+        // The last handle says goodbye, too.
+        drop(old);
+        running.push(new);
+        for _ in 0..50 {
+            sleep(ms(100)).await;
+            assert!(watched.health().event_bus.unwrap().trusted, "round {round}");
+            assert!(watched.get_l1("k").is_some(), "round {round}");
+        }
+    }
+    sleep(ms(70_000)).await;
+    assert_eq!(watched.stats().bus_gaps, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_that_are_killed_cost_a_lookup_per_key_and_trust_timeout_for_a_minute() {
+    let fleet = Fleet::of(6, true).await;
+    let cache = fleet.caches[5].clone();
+    let load = || async { Ok::<_, Broken>(1u32) };
+    cache.get_or_set("k", load).await.unwrap();
+    let hits = cache.stats().l2_hits;
+    let log = Log::of(&cache);
+    let mut uncertain = 0;
+    for step in 0..1_000 {
+        // Five are killed within three seconds.
+        if step % 6 == 0 && step / 6 < 5 {
+            fleet.links[step / 6].freeze();
+        }
+        sleep(ms(100)).await;
+        uncertain += u32::from(!cache.health().event_bus.unwrap().trusted);
+        for _ in 0..20 {
+            cache.get_or_set("k", load).await.unwrap();
+        }
+    }
+    assert!((550..=620).contains(&uncertain), "uncertain for {uncertain} times 100 ms");
+    let lookups = cache.stats().l2_hits - hits;
+    assert!((15..=23).contains(&lookups), "{lookups} lookups in L2");
+    let gaps = log.take().into_iter().filter(|it| it == "event-bus:gap").count();
+    assert_eq!(gaps, 1, "one silence begins; the others are part of it");
+}

@@ -30,6 +30,8 @@ mod foreign_changes;
 mod freezes;
 mod get_or_set_table;
 mod globs;
+mod idle_fleet;
+mod joining;
 mod key_versions;
 mod key_versions_bus;
 mod layering;

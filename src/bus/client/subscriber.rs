@@ -6,9 +6,9 @@
 //!
 //! | step | effect |
 //! | --- | --- |
-//! | 1. `Transport::subscribe` returns | every message from now on will be received |
+//! | 1. `Transport::subscribe` returns | every message from now on will be received; loads that run lose the right to fill L1, unless the subscription was resumed |
 //! | 2. the first probe is back | all messages that were published before it were applied |
-//! | 3. L1 is marked untrusted, unless the subscription was resumed | entries, and loads that run, may be older than a missed message |
+//! | 3. the entries from before step 1 are marked untrusted, unless the subscription was resumed | they may be older than a missed message |
 //! | 4. trust is extended, and `ready()` returns | entries that are stored from now on are trusted |
 //!
 //! Beside it, the prober sends a probe each third of `trust_timeout`. Only a probe that is back
@@ -99,6 +99,13 @@ impl BusClient {
         was_down: bool,
     ) -> SubscriptionEnd {
         let Subscribed { messages, prober, resumed } = subscribed;
+        if !resumed {
+            // L2 may have answered a load or a `set` before a peer deleted the key, and the
+            // answer is on its way.
+            // mutant join-loads: remove
+            sink.revoke_loads();
+        }
+        // Entries that those loads stored carry a time of up to now.
         self.session.lock().on_subscribed(sink.now(), resumed);
         self.work.notify_one();
         // Runs also when the task is dropped with its runtime.
@@ -168,6 +175,9 @@ impl BusClient {
         if let Some(reason) = gap {
             self.on_gap(sink, reason.as_str());
         }
+        if let Some(until) = self.session.lock().gaps.take_unsure_beginning() {
+            self.trust.invalidate_before(until);
+        }
         if self.session.lock().gaps.request_probe(now) {
             self.probe_due.notify_one();
         }
@@ -183,9 +193,10 @@ impl BusClient {
         }
         // mutant distrust-first: if false
         if back == ProbeReturn::First && must_mark {
-            self.invalidate_trust(sink, now);
+            sink.revoke_loads();
             let now = sink.now();
             let gaps = &mut self.session.lock().gaps;
+            self.trust.invalidate_before(gaps.joined_at(now));
             gaps.acknowledge_gap(now);
             gaps.on_current(now);
         }

@@ -4,7 +4,7 @@
 //! | scheme | while | beacons | an instance receives |
 //! | --- | --- | --- | --- |
 //! | full | at most 64 instances are known | one each third of `trust_timeout` | 64 a second |
-//! | quiet | more are known | five after each message: after 250 ms, then each second; later one each third of `trust_timeout` times the number of instances | one a second from idle instances |
+//! | quiet | more are known | five after each message: after 250 ms, then each second; later one each two thirds of `trust_timeout` times the number of instances | one in two seconds from idle instances |
 //!
 //! In the full scheme the silence of every peer is noticed, of one that never published too. In
 //! the quiet scheme, the silence of an idle instance shows nothing. An instance that does not
@@ -100,16 +100,21 @@ impl BeaconSchedule {
     /// Schedules the next beacon after one was published, or could not be.
     pub(crate) fn on_beacon_sent(&mut self, now: u64, random: f64) {
         self.last_beacon = now;
-        let pause = match self.is_quiet && self.beacons_left <= 1 {
-            true => self.slow_interval() + scaled(self.slow_interval() / 4, random),
-            false => self.next_within(true),
+        let slow = self.slow_interval();
+        let pause = match self.beacons_left {
+            _ if !self.is_quiet => self.full_interval,
+            0 => slow + scaled(slow / 4, random),
+            // The beacons of all instances may have become frequent at the same time.
+            // mutant spread-beacons: => 1 => slow + scaled(slow / 4, random),
+            1 => scaled(slow + slow / 4, random).max(self.interval),
+            _ => self.interval,
         };
         self.beacons_left = self.beacons_left.saturating_sub(1);
         self.next_beacon = now.saturating_add(pause);
     }
 
     fn slow_interval(&self) -> u64 {
-        SLOW_INTERVAL.max(self.full_interval.saturating_mul(self.known))
+        SLOW_INTERVAL.max(self.full_interval.saturating_mul(self.known).saturating_mul(2))
     }
 }
 
@@ -152,7 +157,7 @@ mod tests {
     #[test]
     fn among_many_beacons_follow_a_message_and_get_slow() {
         let mut schedule = quiet(100);
-        assert_eq!(schedule.due_at(), 125_000);
+        assert_eq!(schedule.due_at(), 250_000);
         for now in (0..10_000).step_by(100) {
             assert_eq!(schedule.next_within(false), 1_000);
             schedule.on_published(now);
@@ -163,10 +168,10 @@ mod tests {
             (1_250, 1_000),
             (2_250, 1_000),
             (3_250, 1_000),
-            (4_250, 125_000),
-            (129_250, 125_000),
+            (4_250, 250_000),
+            (254_250, 250_000),
         ];
-        assert_eq!(beacons(&mut schedule, 9_900, 9_900 + 140_000), expected);
+        assert_eq!(beacons(&mut schedule, 9_900, 9_900 + 260_000), expected);
     }
 
     #[test]
@@ -174,13 +179,33 @@ mod tests {
         let mut schedule = BeaconSchedule::new(3_000);
         assert_eq!(beacons(&mut schedule, 0, 1), [(0, 1_000)]);
         schedule.on_known(500, 65, 0.0);
-        assert_eq!(beacons(&mut schedule, 0, 2_000), [(1_000, 81_250)]);
+        assert_eq!(beacons(&mut schedule, 0, 2_000), [(1_000, 162_500)]);
         schedule.on_known(30_000, 49, 0.0);
         assert!(schedule.due_at() > 80_000);
         schedule.on_known(30_000, 48, 0.5);
         assert_eq!(beacons(&mut schedule, 30_000, 31_000), [(500, 1_000)]);
         schedule.on_known(30_000, 64, 0.5);
         assert_eq!(schedule.due_at(), 31_500);
+    }
+
+    #[test]
+    fn the_beacons_of_instances_that_start_together_are_spread() {
+        let random = &mut fastrand::Rng::with_seed(1);
+        let mut sent = [0; 100];
+        for _ in 0..200 {
+            let mut schedule = BeaconSchedule::new(3_000);
+            beacons(&mut schedule, 0, 500);
+            schedule.on_known(500, 200, random.f64());
+            schedule.on_hello(500, random.f64());
+            while schedule.due_at() < 1_000_000 {
+                let now = schedule.due_at();
+                sent[now as usize / 10_000] += 1;
+                let promised = schedule.next_within(true);
+                schedule.on_beacon_sent(now, random.f64());
+                assert!(schedule.due_at() <= now + promised, "a promise is broken");
+            }
+        }
+        assert!(sent[1..].iter().all(|sent| *sent <= 14), "beacons in ten seconds: {sent:?}");
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub(crate) struct CausalFilter {
 struct LastInvalidation {
     by: InvalidatedBy,
     at: u64,
+    /// Until when values are refused, because of a delete without a number.
+    refused_until: u64,
 }
 
 #[derive(Clone)]
@@ -132,7 +134,7 @@ impl CausalFilter {
             *uncommitted += 1;
         } else {
             let by = InvalidatedBy::OwnPending { uncommitted: 1, position: 0 };
-            self.remember(gaps, key, LastInvalidation { by, at: now });
+            self.remember(gaps, key, LastInvalidation { by, at: now, refused_until: 0 });
         }
     }
 
@@ -178,8 +180,13 @@ impl CausalFilter {
             incarnation: Arc::from(stamp.incarnation),
             seq: stamp.seq,
         });
+        let refused_until = match stamp {
+            Some(_) => 0,
+            None => now.saturating_add(UNNUMBERED_WINDOW),
+        };
         for key in keys {
-            self.remember(gaps, key, LastInvalidation { by: by.clone(), at: now });
+            let by = by.clone();
+            self.remember(gaps, key, LastInvalidation { by, at: now, refused_until });
         }
     }
 
@@ -252,12 +259,12 @@ impl CausalFilter {
             // one need not be.
             vector.raise(stamp.incarnation, stamp.seq);
         }
-        last.all(|last| match &last.by {
+        last.all(|last| now >= last.refused_until && match &last.by {
             // A forgotten publisher is in no version vector any more. It was silent for a minute.
             InvalidatedBy::Peer { incarnation, seq } => {
                 vector.covers(incarnation, seq.saturating_add(1)) || !gaps.is_known(incarnation)
             }
-            InvalidatedBy::Unnumbered => has_expired(last),
+            InvalidatedBy::Unnumbered => true,
             InvalidatedBy::Own { seq } => vector.covers(&self.own, seq.saturating_add(1)),
             // The sequence number is not known, for example if the delete was sent as a pattern.
             by @ InvalidatedBy::OwnPending { .. } => {
@@ -286,6 +293,7 @@ impl CausalFilter {
 
     fn remember(&mut self, gaps: &mut GapDetector, key: &str, new: LastInvalidation) {
         use InvalidatedBy::{OwnPending, Peer, Unnumbered};
+        let mut new = new;
         let hash = self.hasher.hash_one(key);
         let Some(known) = self.last.get_mut(&hash) else {
             self.last.insert(hash, new);
@@ -293,6 +301,10 @@ impl CausalFilter {
             self.make_room(gaps);
             return;
         };
+        // A delete without a number refuses the values of its key also when another one follows.
+        // mutant unnumbered-key: remove
+        new.refused_until = new.refused_until.max(known.refused_until);
+        known.refused_until = new.refused_until;
         match (&mut known.by, &new.by) {
             // The messages of a peer may arrive in any order.
             (Peer { incarnation, seq }, Peer { incarnation: same, seq: other })
@@ -302,10 +314,10 @@ impl CausalFilter {
                 known.at = new.at;
             }
             // A pending one stays, as no value can cover it.
-            (OwnPending { .. }, Peer { .. } | Unnumbered) => self.forget(gaps, new),
+            (OwnPending { .. }, Peer { .. } | Unnumbered) => self.raise_watermark(gaps, new.by),
             _ => {
                 let old = std::mem::replace(known, new);
-                self.forget(gaps, old);
+                self.raise_watermark(gaps, old.by);
             }
         }
     }
@@ -336,9 +348,14 @@ impl CausalFilter {
         }
     }
 
-    /// Raises the watermark under which an invalidation falls that is no longer known by its key.
     fn forget(&mut self, gaps: &mut GapDetector, old: LastInvalidation) {
-        match old.by {
+        self.reject_all_until = self.reject_all_until.max(old.refused_until);
+        self.raise_watermark(gaps, old.by);
+    }
+
+    /// Raises the watermark under which an invalidation falls that is no longer known by its key.
+    fn raise_watermark(&mut self, gaps: &mut GapDetector, old: InvalidatedBy) {
+        match old {
             InvalidatedBy::Peer { incarnation, seq } => gaps.forget_up_to(&incarnation, seq),
             InvalidatedBy::Own { seq } => {
                 self.own_forgotten_below = self.own_forgotten_below.max(seq.saturating_add(1));
@@ -346,10 +363,7 @@ impl CausalFilter {
             InvalidatedBy::OwnPending { position, .. } => {
                 self.own_forgotten_position = self.own_forgotten_position.max(Some(position));
             }
-            InvalidatedBy::Unnumbered => {
-                let until = old.at.saturating_add(UNNUMBERED_WINDOW);
-                self.reject_all_until = self.reject_all_until.max(until);
-            }
+            InvalidatedBy::Unnumbered => {}
         }
     }
 }

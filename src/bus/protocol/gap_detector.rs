@@ -32,10 +32,16 @@
 //! # The first message of a publisher
 //!
 //! When a subscription has begun, publishers may be at any number. Each message says how long
-//! before it the bus had confirmed the message before (`idle`). If that was before the first probe
-//! of the subscription was back, L1 was marked untrusted later, and numbers count from this
-//! message. If not, the message before should have been received, and is missing. The same holds
-//! for a publisher that begins later: its first message has no message before it.
+//! before it the bus had confirmed the message before (`idle`). So the message before was
+//! confirmed, or a little earlier, since the time that a message takes is not known:
+//!
+//! | at the latest | then |
+//! | --- | --- |
+//! | before the subscription began | entries from before are marked untrusted, and numbers count from this message |
+//! | before its first probe was back | it may have been lost: the entries that were stored until then are marked too |
+//! | later | it should have been received, and is missing |
+//!
+//! The same holds for a publisher that begins later: its first message has no message before it.
 //!
 //! # Losses that are not noticed
 //!
@@ -108,9 +114,13 @@ pub(crate) struct GapDetector {
     is_subscribed: bool,
     /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
+    /// When the last of them began.
+    began: u64,
     /// When the first probe of the last of them was back: L1 was marked untrusted then. `None`
     /// until that.
     current_since: Option<u64>,
+    /// Whether a message may have been lost that was published between these two times.
+    is_beginning_unsure: bool,
     last_received: u64,
     /// When the subscription began or the last gap was acknowledged.
     last_gap: u64,
@@ -141,6 +151,7 @@ impl GapDetector {
         if !resumed || self.current_since.is_none() {
             self.subscription += 1;
             self.current_since = None;
+            (self.began, self.is_beginning_unsure) = (now, false);
         }
         // The silence of publishers while there was no subscription does not count.
         let (timeout, forget_at) = (self.trust_timeout, now.saturating_add(self.forget_after()));
@@ -171,7 +182,27 @@ impl GapDetector {
         (back, must_mark)
     }
 
-    /// Records that no entry of L1 is trusted that was stored before.
+    /// Returns up to when entries of L1 must be marked untrusted, now that the first probe of a
+    /// subscription is back: those that were stored before it began, unless a message may have been
+    /// lost since.
+    pub(crate) fn joined_at(&mut self, now: u64) -> u64 {
+        // mutant join-hole: => let has_hole = false;
+        let has_hole = self.publishers.values().any(|it| it.numbers.oldest_hole().is_some());
+        let is_unsure = std::mem::take(&mut self.is_beginning_unsure) || has_hole;
+        match is_unsure || self.has_unreadable || self.has_too_many || self.has_returned {
+            true => now,
+            false => self.began,
+        }
+    }
+
+    /// Returns until when entries of L1 must be marked untrusted, if it was noticed late that a
+    /// message may have been lost before the first probe of the subscription was back.
+    pub(crate) fn take_unsure_beginning(&mut self) -> Option<u64> {
+        let since = self.current_since?;
+        std::mem::take(&mut self.is_beginning_unsure).then_some(since)
+    }
+
+    /// Records that the first probe of a subscription is back, and that L1 was marked.
     pub(crate) fn on_current(&mut self, now: u64) {
         self.current_since.get_or_insert(now);
     }
@@ -226,11 +257,15 @@ impl GapDetector {
             |since| idle.and_then(|idle| now.checked_sub(idle)).is_some_and(|at| at > since);
         // mutant first-number: => let follows_one = false;
         let follows_one = self.current_since.is_some_and(follows);
+        // Times are rounded down.
+        let may_follow_one = !follows_one && follows(self.began.saturating_sub(2));
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
             // The first message of this publisher on this subscription: its earlier deletes, and
             // this one if it is a pattern, are not known key by key.
             publisher.forget_below(end);
             publisher.numbers.begin_at(stamp.seq, follows_one);
+            // mutant join-unsure: remove
+            self.is_beginning_unsure |= may_follow_one;
         } else if !is_beacon {
             publisher.numbers.extend_down(stamp.seq, follows_one, noticed);
         }
@@ -267,6 +302,12 @@ impl GapDetector {
         // mutant hole: if false
         if self.publishers.values().any(|publisher| self.is_missing_some(publisher, now)) {
             return Some(GapReason::Hole);
+        }
+        // While L1 is uncertain because of one, the silence of others changes nothing.
+        let is_new = !self.publishers.values().any(|publisher| publisher.is_silent);
+        let publishers = self.publishers.values_mut();
+        for publisher in publishers.filter(|publisher| !is_new && publisher.is_overdue(now)) {
+            publisher.is_silent = true;
         }
         // mutant publisher-silence: if false
         if self.publishers.values().any(|publisher| publisher.is_overdue(now)) {

@@ -2,6 +2,12 @@
 
 use super::received_numbers::ReceivedNumbers;
 
+/// A promise for later counts as one for this many times `trust_timeout`, but at least for
+/// [`LONGEST_PROMISE_MS`] milliseconds: more than 4,096 instances promise. So publishers that a
+/// flood has invented are forgotten.
+const LONGEST_PROMISE: u64 = 3_600;
+const LONGEST_PROMISE_MS: u64 = 600_000;
+
 /// All times are milliseconds.
 #[derive(Default)]
 pub(super) struct PublisherState {
@@ -39,8 +45,10 @@ impl PublisherState {
         is_beacon: bool,
         trust_timeout: u64,
     ) {
+        let longest = trust_timeout.saturating_mul(LONGEST_PROMISE).max(LONGEST_PROMISE_MS);
         self.has_left |= is_beacon && due.is_none();
-        self.promised = due.filter(|_| !self.has_left);
+        // mutant promise-bound: s/.map(|due| due.min(longest))//
+        self.promised = due.filter(|_| !self.has_left).map(|due| due.min(longest));
         let due = self.promised.unwrap_or_default();
         self.forget_at = self.forget_at.max(now.saturating_add(due.saturating_mul(3) / 2));
         self.expect_again(now, trust_timeout);

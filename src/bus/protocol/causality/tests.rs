@@ -218,3 +218,51 @@ fn a_pattern_without_a_number_refuses_only_the_keys_that_match() {
         assert!(admits_at(&filter, &gaps, NOW + 5_000, &[("b", 4)]));
     }
 }
+
+#[test]
+fn a_delete_without_a_number_stays_known_by_its_key_whatever_follows() {
+    type Follow = fn(&mut CausalFilter, &mut GapDetector);
+    let own: Follow = |filter, gaps| {
+        filter.begin_invalidation(gaps, NOW + 1, "k");
+        filter.on_committed("k", Some(4));
+        filter.on_sent(49, &["k"], OUT);
+    };
+    let nothing: Follow = |filter, gaps| {
+        filter.begin_invalidation(gaps, NOW + 1, "k");
+        filter.on_committed("k", None);
+    };
+    let peer: Follow = |filter, gaps| {
+        filter.on_peer_delete(gaps, NOW + 1, &["k"], Some(&stamp("b", 4)));
+        gaps.observe(NOW + 1, &stamp("b", 4), false);
+    };
+    for (is_first, follow) in
+        [own, nothing, peer].into_iter().flat_map(|it| [(true, it), (false, it)])
+    {
+        let (mut filter, mut gaps) = settled();
+        let all = [("b", 5), ("own", 50)];
+        let context = VersionVector::encode(&all);
+        let admits = |filter: &CausalFilter, gaps: &GapDetector, now, key| {
+            let (context, stamp) = (context.as_deref(), Some(&stamp("a", 9)));
+            filter.admits(gaps, now, OUT, ValueClaim { keys: &[key], stamp, prime: true, context })
+        };
+        if !is_first {
+            follow(&mut filter, &mut gaps);
+        }
+        filter.on_peer_delete(&mut gaps, NOW, &["k"], None);
+        if is_first {
+            follow(&mut filter, &mut gaps);
+        }
+        assert!(!admits(&filter, &gaps, NOW + 4_999, "k"), "it may be older than the delete");
+        assert!(admits(&filter, &gaps, NOW + 4_999, "other"), "other keys are not concerned");
+        assert!(admits(&filter, &gaps, NOW + 5_000, "k"));
+    }
+}
+
+#[test]
+fn a_delete_without_a_number_that_is_forgotten_refuses_every_value() {
+    let (mut filter, mut gaps) = settled();
+    filter.on_peer_delete(&mut gaps, NOW, &["a", "b", "c", "d", "e"], None);
+    for (now, is_admitted) in [(NOW + 4_999, false), (NOW + 5_000, true)] {
+        assert_eq!(admits_at(&filter, &gaps, now, &[("b", 4)]), is_admitted);
+    }
+}

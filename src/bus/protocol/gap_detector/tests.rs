@@ -330,3 +330,68 @@ fn a_short_trust_timeout_shortens_the_time_for_reordering() {
     gaps.probe(10);
     assert_eq!((gaps.check(59), gaps.check(60)), (None, Some(GapReason::Hole)));
 }
+
+#[test]
+fn what_was_stored_since_a_subscription_began_stays_unless_a_message_may_be_lost() {
+    // The subscription begins at 10,000, and its first probe is back at 10,600.
+    let joined = |messages: &[(u64, u64, Option<u64>)]| {
+        let mut gaps = GapDetector::new("own", T);
+        gaps.on_subscribed(10_000, false);
+        let number = gaps.probes.take_due(10_000).unwrap();
+        for (at, seq, idle_ms) in messages {
+            gaps.observe(*at, &SequenceStamp { idle_ms: *idle_ms, ..stamp("a1", *seq) }, false);
+        }
+        assert_eq!(gaps.on_probe(10_600, number), (ProbeReturn::First, true));
+        let until = gaps.joined_at(10_600);
+        gaps.acknowledge_gap(10_600);
+        gaps.on_current(10_600);
+        (until, gaps)
+    };
+    let until = |messages: &[_]| joined(messages).0;
+    assert_eq!(until(&[]), 10_000);
+    assert_eq!(until(&[(10_100, 7, Some(200)), (10_200, 8, Some(100))]), 10_000);
+    assert_eq!(until(&[(10_100, 7, Some(50))]), 10_600, "the message before may be lost");
+    assert_eq!(until(&[(10_100, 7, Some(200)), (10_200, 9, Some(50))]), 10_600, "8 is missing");
+    let (_, mut gaps) = joined(&[]);
+    assert_eq!(gaps.take_unsure_beginning(), None);
+    // First heard after the probe: the message before was published at 10,300.
+    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(700), ..stamp("b", 3) }, true);
+    assert_eq!((gaps.take_unsure_beginning(), gaps.take_unsure_beginning()), (Some(10_600), None));
+    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(1_100), ..stamp("c", 3) }, true);
+    assert_eq!(gaps.take_unsure_beginning(), None, "published before the subscription");
+}
+
+#[test]
+fn an_absurd_promise_does_not_fill_the_memory_for_ever() {
+    let mut gaps = settled();
+    for next_within_ms in [u64::MAX, 10_000_000_000] {
+        let absurd = SequenceStamp { next_within_ms: Some(next_within_ms), ..stamp("a1", 0) };
+        gaps.observe(T, &absurd, true);
+    }
+    gaps.check(T + 17_000_000);
+    assert!(!gaps.is_known("a1"));
+}
+
+#[test]
+fn a_flood_of_invented_publishers_is_bounded_and_forgotten() {
+    let mut gaps = settled();
+    let mut found = 0;
+    for now in (T..T + 30_000).step_by(100) {
+        for number in 0..300 {
+            let invented = format!("{now}-{number}");
+            let next_within_ms = Some(if number % 2 == 0 { 1_000 } else { u64::MAX });
+            gaps.observe(now, &SequenceStamp { next_within_ms, ..stamp(&invented, 7) }, true);
+        }
+        assert!(gaps.publishers.len() <= MAX_PUBLISHERS);
+        gaps.probe(now);
+        found += u32::from(gaps.check(now).is_some());
+    }
+    assert!((9..=12).contains(&found), "{found} gaps in ten times the trust timeout");
+    let end = T + 30_000 + 17_000_000;
+    for now in [end, end + 100] {
+        gaps.probe(now);
+        gaps.check(now);
+    }
+    assert_eq!((gaps.publishers.len(), gaps.known_publishers()), (0, 1));
+    assert!(gaps.trusted_until().is_some());
+}
