@@ -285,7 +285,7 @@ impl Recorder {
             };
             let many = live.running.iter().filter(counts).count();
             let is_bypass = live.bypassed.remove(&(by, key));
-            // A load whose flight began before a jump of the clock does not count, and need not wait.
+            // A load whose flight began before a jump of the clock neither counts nor waits.
             let too_many = (many >= 2 && !is_bypass && begin.seq > jumped).then_some(many);
             let number = self.first + history.writes.len();
             live.running.push(Running { by, key, write: number, begin, lease });

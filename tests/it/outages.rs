@@ -162,8 +162,8 @@ fn rabbit<'a>(broker: &'a Broker, fleet: &'a Fleet) -> Special<'a> {
     Box::pin(async move {
         fleet
             .survives("queues deleted", ALL, async {
-                // `eval` deletes all queues in one call, exclusive ones included. A queue that is gone
-                // by then makes an exception, which `catch` ignores.
+                // `eval` deletes all queues in one call, exclusive ones included. A queue that is
+                // gone by then makes an exception, which `catch` ignores.
                 ctl(&[
                     "eval",
                     "[catch rabbit_amqqueue:delete(Q, false, false, <<\"test\">>) \

@@ -36,7 +36,7 @@ async fn instance(server: &RedisServer, number: usize) -> Cache {
         .name("test")
         .event_bus(transport, WireCodec::new())
         .event_bus_options(EventBusOptions::default().accept_unnamed(true));
-    if number % 4 != 0 {
+    if !number.is_multiple_of(4) {
         builder = builder.fail_safe(FailSafe::enabled().stale_ttl(window).throttle(TTL / 70));
     }
     if number % 4 == 3 {
