@@ -216,9 +216,10 @@ async fn jitter_spreads_the_reloads_of_hot_keys_over_redis() {
     };
     let most = times.iter().map(within).max().unwrap();
     println!("{} reloads, at most {most} of {KEYS} keys within 50 ms", times.len());
-    // Independent of how busy the machine is: the times at which the values end in Redis.
+    // Independent of how busy the machine is: the times at which the values end in Redis, of a ttl
+    // that is longer by a hundred times.
     for key in &keys {
-        one.set(key, 1).await.unwrap();
+        one.set(key, 1).ttl(ms(200_000)).await.unwrap();
     }
     let mut remaining = redis::pipe();
     for key in &keys {
@@ -226,8 +227,9 @@ async fn jitter_spreads_the_reloads_of_hot_keys_over_redis() {
     }
     let mut ends: Vec<i64> = remaining.query(&mut redis).unwrap();
     ends.sort_unstable();
-    let within = |from: &i64| ends.iter().filter(|end| (*from..from + 50).contains(end)).count();
+    let within = |from: &i64| ends.iter().filter(|end| (*from..from + 5_000).contains(end)).count();
     let most = ends.iter().map(within).max().unwrap();
-    println!("at most {most} of {KEYS} values end in Redis within 50 ms");
-    assert!(most <= 40 && ends.iter().all(|end| *end <= 2_000), "{ends:?}");
+    println!("at most {most} of {KEYS} values end in Redis within a fortieth of their ttl");
+    let are_bounded = ends.iter().all(|end| (1..=200_000).contains(end));
+    assert!(most <= 40 && are_bounded, "{ends:?}");
 }

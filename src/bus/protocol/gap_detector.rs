@@ -381,26 +381,6 @@ impl GapDetector {
 }
 
 #[cfg(test)]
-impl GapDetector {
-    /// Polls and acknowledges, as the subscriber does.
-    pub(crate) fn check(&mut self, now: u64) -> Option<GapReason> {
-        let reason = self.poll_gap(now)?;
-        self.acknowledge_gap(now);
-        Some(reason)
-    }
-
-    /// Lets a probe be sent and come back at once, if one is due.
-    pub(crate) fn probe(&mut self, now: u64) {
-        if let Some(number) = self.probes.take_due(now)
-            && self.on_probe(now, number).1
-        {
-            self.acknowledge_gap(now);
-            self.on_current(now);
-        }
-    }
-}
-
-#[cfg(test)]
 mod fleet_tests;
 #[cfg(test)]
 mod tests;

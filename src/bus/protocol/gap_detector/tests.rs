@@ -2,6 +2,25 @@ use super::*;
 
 const T: u64 = 3_000;
 
+impl GapDetector {
+    /// Polls and acknowledges, as the subscriber does.
+    pub(crate) fn check(&mut self, now: u64) -> Option<GapReason> {
+        let reason = self.poll_gap(now)?;
+        self.acknowledge_gap(now);
+        Some(reason)
+    }
+
+    /// Lets a probe be sent and come back at once, if one is due.
+    pub(crate) fn probe(&mut self, now: u64) {
+        if let Some(number) = self.probes.take_due(now)
+            && self.on_probe(now, number).1
+        {
+            self.acknowledge_gap(now);
+            self.on_current(now);
+        }
+    }
+}
+
 /// A detector on a subscription that is current from 0 on, at the time `T`.
 fn settled() -> GapDetector {
     let mut gaps = GapDetector::new("own", T);
