@@ -1,5 +1,7 @@
 //! Adapters to Redis and to the brokers: one folder per vendor, one feature each.
 
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod abort_on_drop;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod client_name;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]

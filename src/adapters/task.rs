@@ -1,25 +1,10 @@
-//! Tasks and time limits of the connections to brokers.
+//! The runtime and the time limits of the connections to brokers.
 
 use std::time::Duration;
 
-use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::error::BoxError;
-
-#[derive(Debug)]
-pub(crate) struct AbortOnDrop(AbortHandle);
-
-impl AbortOnDrop {
-    pub(crate) fn spawn(runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(runtime.spawn(work).abort_handle())
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Returns the current runtime. The clients of brokers panic outside of one.
 pub(crate) fn runtime() -> Result<Handle, BoxError> {

@@ -94,3 +94,11 @@ async fn the_error_names_a_file_without_a_certificate() {
         assert!(error.to_string().contains("/dev/null"), "{error}");
     }
 }
+
+#[test]
+fn a_url_without_tls_is_refused_where_a_certificate_is_named() {
+    let tls = TlsOptions::default().ca_file("/dev/null");
+    let error = RabbitMqTransport::new(RabbitMqOptions::new("amqp://localhost").tls(tls));
+    let error = error.map(drop).unwrap_err().to_string();
+    assert!(error.contains("amqps://"), "{error}");
+}

@@ -27,7 +27,7 @@ use super::{
     reply_inbox::{PendingReply, ReplyInbox},
 };
 use crate::{
-    adapters::task::{AbortOnDrop, runtime},
+    adapters::{abort_on_drop::AbortOnDrop, task::runtime},
     bus::transport::MessageRefused,
     error::BoxError,
 };

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::reply_inbox::ReplyInbox;
 use crate::{
-    adapters::task::{AbortOnDrop, runtime},
+    adapters::{abort_on_drop::AbortOnDrop, task::runtime},
     error::BoxError,
 };
 

@@ -14,7 +14,7 @@ use super::{
     options::NatsOptions,
 };
 use crate::{
-    adapters::task::{AbortOnDrop, runtime},
+    adapters::{abort_on_drop::AbortOnDrop, task::runtime},
     bus::{
         inbox::Inbox,
         transport::{Delivery, MessageStream, Prober, TransportFuture},

@@ -41,7 +41,7 @@ impl Address {
         BuildError::refuse_if(
             must_be_tls && uri.scheme != AMQPScheme::AMQPS,
             "url",
-            "is without TLS, but tls.required is set",
+            "is without TLS, but tls is required, or names a certificate",
             "begin it with amqps://",
         )?;
         let authority = place.split('/').next().unwrap_or_default();

@@ -42,7 +42,7 @@ impl Topology {
 impl RabbitMqOptions {
     pub(crate) fn check_url(&self) -> Result<Address, BuildError> {
         let missing = || BuildError::new("url", "is missing", AN_ADDRESS);
-        Address::parse(self.url.as_deref().ok_or_else(missing)?, self.tls.required)
+        Address::parse(self.url.as_deref().ok_or_else(missing)?, self.tls.is_required())
     }
 
     pub(crate) fn check(&self) -> Result<Topology, BuildError> {

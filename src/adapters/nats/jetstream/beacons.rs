@@ -7,8 +7,9 @@ use futures_util::StreamExt;
 
 use crate::{
     adapters::{
+        abort_on_drop::AbortOnDrop,
         nats::{connection::Connection, denials::is_subscription_to, inline::Inline},
-        task::{AbortOnDrop, runtime},
+        task::runtime,
     },
     bus::{
         inbox::Inbox,

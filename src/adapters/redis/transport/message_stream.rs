@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     adapters::{
+        abort_on_drop::AbortOnDrop,
         client_name::ClientName,
         probe::probe_every,
         redis::endpoint::{
@@ -38,7 +39,7 @@ use crate::{
             client::set_name,
             role::{Role, refuse_replica},
         },
-        task::{AbortOnDrop, runtime},
+        task::runtime,
     },
     bus::{
         inbox::Inbox,

@@ -14,13 +14,14 @@ use redis::{
 use super::options::RedisTransportOptions;
 use crate::{
     adapters::{
+        abort_on_drop::AbortOnDrop,
         client_name::ClientName,
         redis::endpoint::{
             Endpoint,
             client::{open, set_name},
             role::{Role, refuse_replica},
         },
-        task::{AbortOnDrop, runtime},
+        task::runtime,
     },
     error::BoxError,
     resilience::DropGuard,
