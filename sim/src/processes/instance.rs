@@ -146,11 +146,12 @@ impl Instance {
         }
     }
 
-    /// After all faults: the instance must know that it is up to date, and be it.
+    /// After all faults: the instance must be up to date. It does not trust L1 before it has
+    /// forgotten the peers that were killed, after a minute.
     async fn last(&self) {
         let Caller { by, cache, recorder, .. } = &*self.caller;
         let health = cache.health();
-        if health.event_bus.as_ref().is_none_or(|bus| bus.waiting > 0 || !bus.trusted) {
+        if health.event_bus.as_ref().is_none_or(|bus| bus.waiting > 0 || !bus.subscribed) {
             recorder.violation("R4", format!("instance {by} is not well again: {health:?}"));
         }
         for key in 0..recorder.names().keys.len() {
