@@ -38,8 +38,10 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Sends a beacon: a message that only says how far its publisher is. The subscriptions of all
     /// instances deliver it as a [`Delivery::Message`], possibly before messages that were
-    /// published earlier. It may be lost. It should travel where nothing is stored, and where
-    /// instances of the TypeScript package do not read. Default: [`publish`](Self::publish).
+    /// published earlier. A subscription that delivers it also receives the messages that are
+    /// published after it: it must begin to receive beacons last. A beacon may be lost. It should
+    /// travel where nothing is stored, and where instances of the TypeScript package do not read.
+    /// Default: [`publish`](Self::publish).
     ///
     /// # Cancel safety
     ///

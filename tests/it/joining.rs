@@ -6,20 +6,53 @@ use std::{sync::Arc, time::Duration};
 use lazy_layers_cache::{
     CacheBuilder, Lease, Prober, Publication, Store, StoreFuture, Subscribed, Transport,
     TransportFuture, WireCodec,
-    testing::{BusLink, ForwardStore, SharedBus, SharedStore, TokioClock},
+    testing::{ForwardStore, SharedBus, SharedStore, TokioClock},
 };
-use tokio::time::sleep;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::sleep,
+};
 
 use crate::support::{Broken, Cache, ms, on_tokio_time};
 
-/// A subscription begins after this time.
-const SUBSCRIBING: Duration = ms(300);
 /// A probe is sent after this time.
 const PROBING: Duration = ms(600);
 
-/// A link to the bus whose subscriptions begin late, and whose probes are sent late.
+/// A transport whose subscriptions begin when the test says so, and whose probes are sent late.
 #[derive(Clone)]
-struct Slow(BusLink);
+pub(crate) struct Gated {
+    transport: Arc<dyn Transport>,
+    /// How many subscriptions may begin.
+    allowed: Arc<watch::Sender<u64>>,
+    /// How many have begun.
+    begun: Arc<watch::Sender<u64>>,
+}
+
+impl Gated {
+    pub(crate) fn new(transport: impl Transport) -> Self {
+        let (allowed, begun) = (Arc::default(), Arc::default());
+        Self { transport: Arc::new(transport), allowed, begun }
+    }
+
+
+    /// Lets the next subscription begin, and returns some milliseconds later: an entry that is
+    /// stored in the very millisecond counts as stored before.
+    pub(crate) async fn begin(&self) {
+        self.allowed.send_replace(*self.begun.borrow() + 1);
+        self.after_the_next_has_begun(ms(5)).await;
+    }
+
+    /// Waits until the next subscription has begun, and then for this time.
+    fn after_the_next_has_begun(&self, wait: Duration) -> impl Future<Output = ()> + use<> {
+        let next = *self.begun.borrow() + 1;
+        let mut begun = self.begun.subscribe();
+        async move {
+            begun.wait_for(|begun| *begun >= next).await.unwrap();
+            sleep(wait).await;
+        }
+    }
+}
 
 struct SlowProber(Box<dyn Prober>);
 
@@ -32,75 +65,100 @@ impl Prober for SlowProber {
     }
 }
 
-impl Transport for Slow {
+impl Transport for Gated {
     fn name(&self) -> &'static str {
-        "slow"
+        self.transport.name()
     }
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.0.publish(message)
+        self.transport.publish(message)
     }
 
     fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.0.announce(beacon)
+        self.transport.announce(beacon)
     }
 
     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
         Box::pin(async {
-            sleep(SUBSCRIBING).await;
-            let Subscribed { messages, prober, resumed } = self.0.subscribe().await?;
+            let next = *self.begun.borrow() + 1;
+            let is_allowed = |allowed: &u64| *allowed >= next;
+            self.allowed.subscribe().wait_for(is_allowed).await?;
+            let Subscribed { messages, prober, resumed } = self.transport.subscribe().await?;
+            self.begun.send_replace(next);
             Ok(Subscribed { messages, prober: Box::new(SlowProber(prober)), resumed })
         })
     }
 
     fn ping(&self) -> TransportFuture<'_, ()> {
-        self.0.ping()
+        self.transport.ping()
     }
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
-        self.0.disconnect()
+        self.transport.disconnect()
     }
 }
 
-fn on(transport: impl Transport) -> CacheBuilder<String, u32> {
+pub(crate) fn on(transport: impl Transport) -> CacheBuilder<String, u32> {
     on_tokio_time().name("joining").ttl(ms(600_000)).event_bus(transport, WireCodec::new())
 }
 
-/// Loads a key for this long.
-fn load(cache: &Cache, key: &'static str, lasts: Duration) -> tokio::task::JoinHandle<()> {
+/// Begins to load a key until `end`, and returns while the loader runs.
+async fn load(
+    cache: &Cache,
+    key: &'static str,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let (begun, has_begun) = oneshot::channel();
+    let load = move || async move {
+        begun.send(()).unwrap();
+        end.await;
+        Ok::<_, Broken>(1u32)
+    };
     let cache = cache.clone();
-    tokio::spawn(async move {
-        let load = move || async move {
-            sleep(lasts).await;
-            Ok::<_, Broken>(1u32)
-        };
+    let loading = tokio::spawn(async move {
         cache.get_or_set(key, load).await.unwrap();
-    })
+    });
+    has_begun.await.unwrap();
+    loading
 }
 
-/// Lets a subscription begin, and checks what it leaves in L1. `subscribe` starts it.
-async fn check(cache: &Cache, other: &Cache, subscribe: impl AsyncFnOnce()) {
+/// Lets a subscription of `cache` begin, which has none and resumes none, and checks what it leaves
+/// in L1.
+pub(crate) async fn check_beginning(cache: &Cache, link: &Gated, other: &Cache) {
     let is_kept = |key: &str| cache.get_l1(key).is_some();
-    subscribe().await;
     cache.set("set before", 1u32).await.unwrap();
-    let loads =
-        [load(cache, "loaded across", SUBSCRIBING + ms(200)), load(cache, "long", SUBSCRIBING * 4)];
-    sleep(SUBSCRIBING + ms(50)).await;
+    cache.set("deleted before", 1u32).await.unwrap();
+    assert!(other.delete("deleted before").await.unwrap().settled(ms(10_000)).await);
+    // Else the next message of `other` says that this one may have been missed.
+    sleep(ms(100)).await;
+    let after = |wait| link.after_the_next_has_begun(wait);
+    let across = load(cache, "loaded across", after(ms(200))).await;
+    let long = load(cache, "long", after(PROBING * 3 / 2)).await;
+    link.begin().await;
     cache.set("set", 1u32).await.unwrap();
     cache.set("deleted", 1u32).await.unwrap();
-    load(cache, "loaded", ms(50)).await.unwrap();
+    load(cache, "loaded", sleep(ms(50))).await.await.unwrap();
     other.delete("deleted").await.unwrap();
     cache.ready().await.unwrap();
+    assert!(!is_kept("deleted before"), "deleted by a peer before the subscription began");
     cache.set("set after", 1u32).await.unwrap();
-    for load in loads {
-        load.await.unwrap();
-    }
+    load(cache, "loaded after", sleep(ms(50))).await.await.unwrap();
+    across.await.unwrap();
+    long.await.unwrap();
     for _ in 0..80 {
         sleep(ms(50)).await;
-        let kept = ["set", "loaded", "set after"].map(is_kept);
-        assert_eq!(kept, [true; 3], "stored after the subscription began");
-        let kept = ["set before", "loaded across", "long", "deleted"].map(is_kept);
-        assert_eq!(kept, [false; 4], "from before the subscription began, or deleted");
+        let kept = ["set", "loaded", "set after", "loaded after"].map(is_kept);
+        assert_eq!(kept, [true; 4], "stored after the subscription began");
+        let kept =
+            ["set before", "deleted before", "loaded across", "long", "deleted"].map(is_kept);
+        assert_eq!(kept, [false; 5], "from before the subscription began, or deleted");
+    }
+}
+
+/// Waits until a subscription has ended.
+pub(crate) async fn ended(cache: &Cache) {
+    while cache.health().event_bus.unwrap().subscribed {
+        sleep(ms(1)).await;
     }
 }
 
@@ -112,21 +170,14 @@ async fn a_subscription_that_begins_leaves_what_was_stored_since_and_nothing_fro
     other.delete("x").await.unwrap();
     sleep(ms(5_000)).await;
     let link = bus.link();
-    let cache = on(Slow(link.clone())).build().unwrap();
-    check(&cache, &other, async || {}).await;
-    sleep(ms(5_000)).await;
-    for _ in 0..3 {
-        check(&cache, &other, async || {
-            link.cut();
-            sleep(ms(10)).await;
-            link.restore();
-            // The first attempt waits for at most 50 ms.
-            while cache.health().event_bus.unwrap().subscribed {
-                sleep(ms(1)).await;
-            }
-        })
-        .await;
+    let gated = Gated::new(link.clone());
+    let cache = on(gated.clone()).build().unwrap();
+    for _ in 0..4 {
+        check_beginning(&cache, &gated, &other).await;
         sleep(ms(5_000)).await;
+        link.cut();
+        ended(&cache).await;
+        link.restore();
     }
 }
 
@@ -137,9 +188,12 @@ async fn a_message_that_is_lost_before_the_first_probe_is_back_is_noticed() {
         let other = on(bus.link()).build().unwrap();
         other.ready().await.unwrap();
         let link = bus.link();
-        let cache = on(Slow(link.clone())).build().unwrap();
+        let gated = Gated::new(link.clone());
+        let cache = on(gated.clone()).build().unwrap();
         cache.set("x", 1u32).await.unwrap();
-        sleep(SUBSCRIBING + ms(50)).await;
+        sleep(ms(300)).await;
+        gated.begin().await;
+        sleep(ms(50)).await;
         cache.set("k", 1u32).await.unwrap();
         sleep(ms(50)).await;
         link.drop_incoming();
@@ -155,7 +209,9 @@ async fn a_message_that_is_lost_before_the_first_probe_is_back_is_noticed() {
     }
 }
 
-/// An L2 whose answers to writes arrive after the subscription began.
+/// The answer of L2 to a write arrives after this time.
+const ANSWERING: Duration = ms(600);
+
 struct SlowAnswers(SharedStore);
 
 impl ForwardStore for SlowAnswers {
@@ -171,7 +227,7 @@ impl ForwardStore for SlowAnswers {
     ) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let published = self.0.publish(key, lease, result).await;
-            sleep(SUBSCRIBING * 2).await;
+            sleep(ANSWERING).await;
             published
         })
     }
@@ -184,8 +240,9 @@ async fn an_answer_of_l2_that_is_late_brings_no_value_across_the_beginning_of_a_
     other.ready().await.unwrap();
     sleep(ms(5_000)).await;
     let l2 = SlowAnswers(store.clone());
-    let cache = on(Slow(bus.link())).l2(l2, WireCodec::new()).build().unwrap();
-    let loading = load(&cache, "loaded", ms(10));
+    let gated = Gated::new(bus.link());
+    let cache = on(gated.clone()).l2(l2, WireCodec::new()).build().unwrap();
+    let loading = load(&cache, "loaded", sleep(ms(10))).await;
     let setting = tokio::spawn({
         let cache = cache.clone();
         async move { cache.set("set", 1u32).await.unwrap() }
@@ -196,6 +253,8 @@ async fn an_answer_of_l2_that_is_late_brings_no_value_across_the_beginning_of_a_
         assert!(store.peek(key).is_some());
         other.delete(key).await.unwrap();
     }
+    sleep(ms(200)).await;
+    gated.begin().await;
     loading.await.unwrap();
     setting.await.unwrap();
     cache.ready().await.unwrap();

@@ -32,6 +32,7 @@ mod get_or_set_table;
 mod globs;
 mod idle_fleet;
 mod joining;
+mod joining_brokers;
 mod key_versions;
 mod key_versions_bus;
 mod layering;

@@ -74,9 +74,12 @@ pub(crate) async fn subscribe(
         let queue = declare_queue(&channel, "", TRANSIENT, FieldTable::default()).await?;
         let consumer = consume(&channel, &queue).await?;
         feed(&consumer, &intake, Source::Beacons);
-        bind(&channel, &queue, &topology.beacons, &topology.routing_key).await
+        // mutant beacons-last: insert bind(&channel, &queue, &topology.beacons, "").await?;
+        Ok(queue)
     };
-    let ((queue, found, mut consumer, source), ()) = tokio::try_join!(messages, beacons)?;
+    let ((queue, found, mut consumer, source), beacons) = tokio::try_join!(messages, beacons)?;
+    // After the messages: those that a beacon announces would else be missing.
+    bind(&channel, &beacons, &topology.beacons, &topology.routing_key).await?;
     // The client may have received messages before the consumer had its delegate. The answer to the
     // last request came after them.
     while let Some(Some(Ok(early))) = consumer.next().now_or_never() {

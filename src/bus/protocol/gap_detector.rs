@@ -33,12 +33,14 @@
 //!
 //! When a subscription has begun, publishers may be at any number. Each message says how long
 //! before it the bus had confirmed the message before (`idle`). So the message before was
-//! confirmed, or a little earlier, since the time that a message takes is not known:
+//! confirmed at a certain time, or a little earlier: how long this message has taken is not known.
+//! The broker had delivered the message before to its subscribers earlier still, by as long as the
+//! confirmation took. On a busy machine both take a while, so up to 500 ms count as nothing:
 //!
-//! | at the latest | then |
+//! | confirmed at the latest | then |
 //! | --- | --- |
 //! | before the subscription began | entries from before are marked untrusted, and numbers count from this message |
-//! | before its first probe was back | it may have been lost: the entries that were stored until then are marked too |
+//! | up to 500 ms after its first probe was back | it may have been lost before the probe was back: the entries that were stored until then are marked too |
 //! | later | it should have been received, and is missing |
 //!
 //! The same holds for a publisher that begins later: its first message has no message before it.
@@ -46,6 +48,8 @@
 //! # Losses that are not noticed
 //!
 //! - Lost messages of publishers without numbers: instances of the TypeScript package.
+//! - A message that was published within 500 ms after the first probe of a subscription was back,
+//!   if none of its publisher was received before on this subscription: see above.
 //! - A publisher that was never heard before it was cut off, or that is cut off for longer than a
 //!   minute.
 //! - With more than 64 publishers: the silence of a publisher that had published nothing for five
@@ -63,8 +67,8 @@ use super::{
 };
 use crate::bus::wire::message::SequenceStamp;
 
-/// Milliseconds in which a missing message may still arrive, as it may only be reordered; at most a
-/// sixth of `trust_timeout`.
+/// Milliseconds in which a missing message may still arrive, as it may only be reordered, and that
+/// two messages may take longer than a probe; at most a sixth of `trust_timeout`.
 const REORDER_WINDOW: u64 = 500;
 /// Milliseconds of silence after which a publisher is forgotten, unless it promised to send later,
 /// and if `trust_timeout` is at most half of it.
@@ -245,6 +249,8 @@ impl GapDetector {
             }
             self.publishers.insert(Box::from(stamp.incarnation), PublisherState::default());
         }
+        // mutant join-margin: => let certain = self.current_since;
+        let certain = self.current_since.map(|since| since.saturating_add(self.window()));
         let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
         publisher.forget_at = publisher.forget_at.max(now.saturating_add(forget_after));
         publisher.is_foreign = false;
@@ -256,7 +262,7 @@ impl GapDetector {
         let follows =
             |since| idle.and_then(|idle| now.checked_sub(idle)).is_some_and(|at| at > since);
         // mutant first-number: => let follows_one = false;
-        let follows_one = self.current_since.is_some_and(follows);
+        let follows_one = certain.is_some_and(follows);
         // Times are rounded down.
         let may_follow_one = !follows_one && follows(self.began.saturating_sub(2));
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
@@ -264,8 +270,11 @@ impl GapDetector {
             // this one if it is a pattern, are not known key by key.
             publisher.forget_below(end);
             publisher.numbers.begin_at(stamp.seq, follows_one);
+            // What this instance publishes, it has applied.
+            // mutant join-own: => let is_own = false;
+            let is_own = *stamp.incarnation == *self.own;
             // mutant join-unsure: remove
-            self.is_beginning_unsure |= may_follow_one;
+            self.is_beginning_unsure |= may_follow_one && !is_own;
         } else if !is_beacon {
             publisher.numbers.extend_down(stamp.seq, follows_one, noticed);
         }
@@ -365,10 +374,13 @@ impl GapDetector {
         FORGET_AFTER.max(self.trust_timeout.saturating_mul(2))
     }
 
+    fn window(&self) -> u64 {
+        REORDER_WINDOW.min(self.trust_timeout / 6)
+    }
+
     fn has_old_hole(&self, publisher: &PublisherState, now: u64) -> bool {
-        let window = REORDER_WINDOW.min(self.trust_timeout / 6);
         let hole = publisher.numbers.oldest_hole().filter(|_| !publisher.is_foreign);
-        hole.is_some_and(|hole| now.saturating_sub(hole.at) >= window)
+        hole.is_some_and(|hole| now.saturating_sub(hole.at) >= self.window())
     }
 
     fn is_missing_some(&self, publisher: &PublisherState, now: u64) -> bool {

@@ -305,8 +305,8 @@ fn a_late_instance_learns_the_numbers_of_its_peers_without_a_gap_and_notices_los
         fleet.run([0, 30_000][seed as usize % 2], &nothing);
         fleet.found_nothing();
         fleet.join();
-        // Until the first probe is back.
-        fleet.run(100, &nothing);
+        // Until the first probe is back, and half a second more.
+        fleet.run(650, &nothing);
         let publisher = fleet.random.usize(..3);
         let began = fleet.now;
         let is_lost = seed % 3 == 0;

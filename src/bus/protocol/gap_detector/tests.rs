@@ -170,7 +170,8 @@ fn the_first_message_of_a_publisher_tells_its_number_and_whether_the_one_before_
     for is_beacon in [false, true] {
         assert_eq!(finds(T, Some(T + 9), is_beacon), None, "published before");
         assert_eq!(finds(T, Some(T - 1_000), is_beacon), None, "published before");
-        assert_eq!(finds(T, Some(T - 1_001), is_beacon), Some(GapReason::Hole));
+        assert_eq!(finds(T, Some(T - 1_500), is_beacon), None, "confirmed late");
+        assert_eq!(finds(T, Some(T - 1_501), is_beacon), Some(GapReason::Hole));
         assert_eq!(finds(T, Some(5), is_beacon), Some(GapReason::Hole));
         assert_eq!(finds(90_000, Some(59_999), is_beacon), Some(GapReason::Hole));
         assert_eq!(finds(90_000, Some(60_000), is_beacon), None, "it may have been forgotten");
@@ -378,6 +379,8 @@ fn what_was_stored_since_a_subscription_began_stays_unless_a_message_may_be_lost
     assert_eq!((gaps.take_unsure_beginning(), gaps.take_unsure_beginning()), (Some(10_600), None));
     gaps.observe(11_000, &SequenceStamp { idle_ms: Some(1_100), ..stamp("c", 3) }, true);
     assert_eq!(gaps.take_unsure_beginning(), None, "published before the subscription");
+    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(700), ..stamp("own", 3) }, true);
+    assert_eq!(gaps.take_unsure_beginning(), None, "what it published itself, it has applied");
 }
 
 #[test]
