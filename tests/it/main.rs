@@ -30,6 +30,7 @@ mod foreign_changes;
 mod freezes;
 mod get_or_set_table;
 mod globs;
+mod idle_brokers;
 mod idle_fleet;
 mod joining;
 mod joining_brokers;
