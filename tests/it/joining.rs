@@ -35,7 +35,6 @@ impl Gated {
         Self { transport: Arc::new(transport), allowed, begun }
     }
 
-
     /// Lets the next subscription begin, and returns some milliseconds later: an entry that is
     /// stored in the very millisecond counts as stored before.
     pub(crate) async fn begin(&self) {
