@@ -57,6 +57,7 @@ mod random_calls;
 mod real_threads;
 mod redis_batching;
 mod redis_copies;
+mod redis_evicted;
 mod redis_eviction;
 mod redis_faults;
 mod redis_patterns;

@@ -4,6 +4,7 @@ mod builder;
 mod cluster;
 mod connection;
 mod endpoint;
+mod eviction;
 mod prefix_state;
 mod refusal;
 mod run_id;

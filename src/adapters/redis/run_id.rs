@@ -6,14 +6,21 @@
 //! it is served. The run id whose data is known to be good is stored in Redis itself: one instance
 //! clears for all instances, and an instance that has just started sees an earlier restart too.
 //!
+//! A server that evicts keys may evict the stored run id. So each instance stores it again at each
+//! check; and where such a server has none for an instance that has just started, it is as if the
+//! server had restarted.
+//!
 //! A server may not offer `INFO` or `ROLE`: they were renamed, a proxy does not know them, or an
 //! access rule forbids them. It is used all the same, and a restart of it is not noticed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
+
+use redis::Value;
 
 use super::{
     connection::{Connection, info_field},
     endpoint::role::Role,
+    eviction::Eviction,
     refusal::{is_command_refusal, is_write_refusal},
     store::{context::StoreContext, options::RestartPolicy, scan::Scanner},
 };
@@ -48,6 +55,29 @@ impl RunIds {
             Err(error) if !is_command_refusal(&error) => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// As [`refresh`](Self::refresh). Then reads the run id that is stored under each verified prefix,
+    /// because most policies evict first what nobody uses, and stores it again if it is missing.
+    pub(crate) async fn check(
+        &mut self,
+        connection: &Connection,
+        prefixes: &[Arc<StoreContext>],
+    ) -> Result<(), BoxError> {
+        self.refresh(connection).await?;
+        let is_known = !connection.is_cluster() && !self.have_changed();
+        let Some(current) = self.current.first().filter(|_| is_known) else { return Ok(()) };
+        for context in prefixes.iter().filter(|context| context.prefix_state.is_verified()) {
+            let run = context.keys.run();
+            let stored = connection.run::<Value>(redis::cmd("GET").arg(&run)).await;
+            // mutant kept-run-id: if false
+            if let Ok(Value::Nil) = stored {
+                // The server may take no writes now: the next check tries again.
+                let set = redis::cmd("SET").arg(&run).arg(current).arg("NX").to_owned();
+                let _ = connection.run::<Value>(&set).await;
+            }
+        }
+        Ok(())
     }
 
     /// Records the run ids that answered. A new node in a growing Cluster is safe, since it cannot
@@ -86,9 +116,12 @@ impl RunIds {
                 Err(error) if error.code() == Some("WRONGTYPE") => Some(Vec::new()),
                 stored => stored?,
             };
-            let is_current = |stored: &Vec<u8>| stored == current.as_bytes();
-            may_be_old = stored.as_ref().map_or(may_be_old, |stored| !is_current(stored));
-            to_store = (!stored.as_ref().is_some_and(is_current)).then_some(current);
+            to_store = (stored.as_deref() != Some(current.as_bytes())).then_some(current);
+            may_be_old = match stored {
+                Some(_) => to_store.is_some(),
+                // mutant evicted-run-id: => None => may_be_old,
+                None => may_be_old || Eviction::of(connection).await?.evicts_any(),
+            };
         }
         // mutant restart: if false
         if may_be_old && context.options.after_restart == RestartPolicy::Clear {

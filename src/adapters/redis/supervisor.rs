@@ -347,7 +347,7 @@ impl Supervisor {
                 return "the sentinels name another master".into();
             }
             let asked = Instant::now();
-            match timeout(interval, ids.refresh(connection)).await {
+            match timeout(interval, ids.check(connection, &self.shared.prefixes())).await {
                 Ok(Ok(())) if ids.have_changed() => return "the server was restarted".into(),
                 Ok(Ok(())) => {
                     unanswered = 0;

@@ -59,7 +59,8 @@ option_group! {
         pub prefix_needs_separator: bool = true,
         /// Maintains a sorted set of the names of all values, `{prefix}__index`, so that a delete
         /// by pattern and a count scan this set and not every key of the Redis. Not maintained in
-        /// a Cluster, where it would put the load of all nodes on one. Default: true.
+        /// a Cluster, where it would put the load of all nodes on one, and not used in a Redis that
+        /// evicts keys or has evicted one since it started. Default: true.
         ///
         /// Values that other programs write under the prefix, without an entry in the index, are
         /// not found by a delete by pattern or a count.

@@ -78,7 +78,9 @@ const MAX_DELETE: usize = 1_000;
 ///
 /// A server that restarts, or that is replaced by its replica, may lose acknowledged writes,
 /// deletes too. The store detects this and removes everything under the prefix before it serves
-/// any of it, see [`RestartPolicy`](crate::RestartPolicy). A server that does not offer `INFO`
+/// any of it, see [`RestartPolicy`](crate::RestartPolicy). It does so too when it connects to a
+/// server with an `allkeys` eviction policy that has no run id under the prefix, because the server
+/// may have evicted it before a restart. A server that does not offer `INFO`
 /// (renamed, unknown to a proxy, or forbidden to the user) is used all the same, but then the
 /// store notices no restart; without `ROLE` it notices only at the first write that a server has
 /// become a replica.

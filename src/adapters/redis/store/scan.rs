@@ -24,7 +24,8 @@ use super::{
 };
 use crate::adapters::redis::{
     cluster::SlotMap,
-    connection::{Connection, Node, Request, decode, info_field},
+    connection::{Connection, Node, Request, decode},
+    eviction::Eviction,
 };
 use crate::{error::BoxError, glob::Pattern, l2::PatternCursor};
 
@@ -168,25 +169,23 @@ impl Scanner<'_> {
         Ok(size)
     }
 
-    /// Returns false if there are no sets of names, or if names may be missing in them: Redis may
-    /// have evicted a set, or another program has put a key of another type in its place. The sets
-    /// of keys with a lease expire, so any server that evicts may evict one.
+    /// Returns false if there are no sets of names, or if names may be missing in them: Redis has
+    /// evicted keys or may do so, or another program has put a key of another type in the place of
+    /// a set. The sets of keys with a lease expire, so each policy of eviction may remove one.
     async fn has_complete_index(&self) -> bool {
         let Some([index, sidecars, leases]) = self.context.index_keys() else { return false };
+        let Ok(eviction) = Eviction::of(self.connection).await else { return false };
         let mut questions = redis::pipe();
-        questions.cmd("INFO").arg("memory");
         questions.cmd("TYPE").arg(index).cmd("TYPE").arg(sidecars);
         for number in 0..LEASE_SETS {
             questions.cmd("TYPE").arg(format!("{leases}{number}"));
         }
         let replies = self.connection.send(&Request::Pipeline(questions)).await;
-        let Ok(replies) = replies.and_then(decode::<Vec<String>>) else { return false };
-        let Some((info, types)) = replies.split_first() else { return false };
-        let is_bounded = info_field(info, "maxmemory").is_none_or(|bytes| bytes != "0");
-        let policy = info_field(info, "maxmemory_policy").unwrap_or_default();
+        let Ok(types) = replies.and_then(decode::<Vec<String>>) else { return false };
         let is_type =
             |(at, it): (usize, &String)| it == "none" || it == if at < 2 { "zset" } else { "set" };
-        (!is_bounded || policy == "noeviction") && types.iter().enumerate().all(is_type)
+        // mutant evicted-index: s/eviction.keeps_all()/true/
+        eviction.keeps_all() && types.iter().enumerate().all(is_type)
     }
 
     /// Deletes the keys of one kind that a source names and a pattern matches. After each step,
