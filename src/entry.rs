@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::time::{millis, millis_u32};
+use crate::{
+    contain::Held,
+    time::{millis, millis_u32},
+};
 
 /// How long a value lives: fresh for `ttl`, then usable as a stale copy for `stale_for` more.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +18,7 @@ pub(crate) struct Lifetime {
 /// Times are milliseconds of the cache's clock. 32 bytes, all of which every hit copies.
 #[derive(Debug)]
 pub(crate) struct Entry<V> {
-    value: Arc<V>,
+    value: Held<V>,
     /// The time of the load or the set; the top bit is [`THROTTLED`].
     stored: u64,
     fresh_for: u32,
@@ -35,7 +38,7 @@ const CLOCK_SKEW: u64 = 1 << 32;
 impl<V> Clone for Entry<V> {
     #[inline]
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), ..*self }
+        Self { value: self.value.clone(), ..*self }
     }
 }
 
@@ -43,7 +46,7 @@ impl<V> Entry<V> {
     pub(crate) fn new(value: Arc<V>, now: u64, lifetime: Lifetime, weight: u32) -> Self {
         let usable = lifetime.ttl.saturating_add(lifetime.stale_for);
         Self {
-            value,
+            value: Held::new(value),
             stored: now & !THROTTLED,
             fresh_for: millis_u32(lifetime.ttl),
             usable_for: millis_u32(usable),
@@ -127,7 +130,7 @@ impl<V> Entry<V> {
 
     #[inline]
     pub(crate) fn into_value(self) -> Arc<V> {
-        self.value
+        self.value.into_inner()
     }
 
     pub(crate) fn weight(&self) -> u32 {

@@ -2,8 +2,13 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use crate::contain::QuietDrop;
+
 /// Any error that a loader may return. Every error type, `String` and `&str` convert into it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// An error of a loader, a codec, a store or a transport, of which the cache is the owner.
+pub(crate) type HeldError = QuietDrop<BoxError>;
 
 /// The reason why a call failed. Cloning is cheap: every caller that waited for a load gets a clone
 /// of the same error, with the error of the loader inside.
@@ -32,7 +37,7 @@ struct Inner {
 
 /// Why a call failed, with the details that the text of the error names.
 pub(crate) enum Cause {
-    Loader(BoxError),
+    Loader(HeldError),
     Panicked(String),
     HardTimeout(Duration),
     Recursion,
@@ -169,7 +174,7 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.cause {
-            Cause::Loader(error) => Some(&**error),
+            Cause::Loader(error) => Some(&***error),
             _ => None,
         }
     }

@@ -89,6 +89,7 @@ mod adapters;
 mod bus;
 mod cache;
 mod codec;
+mod contain;
 mod entry;
 mod error;
 mod flight;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{flight_context::Ticket, state::CacheState};
 use crate::{
     bus::{PendingBroadcast, Sink},
+    contain::Held,
     flight::Origin,
     glob::Pattern,
     observe::Observer,
@@ -34,7 +35,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
 impl<V: Send + Sync + 'static> Sink for CacheState<V> {
     type Ticket = Ticket<V>;
-    type Value = Arc<V>;
+    type Value = Held<V>;
 
     fn now(&self) -> u64 {
         Self::now(self)
@@ -76,14 +77,14 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
         self.invalidate_l1_matching(&Arc::new(Pattern::new(pattern)), Origin::Peer).await;
     }
 
-    async fn decode(&self, value: Vec<u8>) -> Option<Arc<V>> {
-        self.bus.as_ref()?.codec.decode(value).await.ok().map(Arc::new)
+    async fn decode(&self, value: Vec<u8>) -> Option<Held<V>> {
+        self.bus.as_ref()?.codec.decode(value).await.ok().map(|value| Held::new(Arc::new(value)))
     }
 
     fn offer(
         &self,
         mut ticket: Ticket<V>,
-        value: &Arc<V>,
+        value: &Held<V>,
         (ttl_ms, stale_ms): (Option<u64>, Option<u64>),
         as_of: u64,
         prime: bool,

@@ -1,10 +1,11 @@
 //! The single flights of a cache: the context that a flight starts with, and its result.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 use crate::{
+    contain::Held,
     entry::Entry,
     error::Error,
     flight::{self, FlightId, FlightTable},
@@ -66,7 +67,7 @@ impl<V> FlightContext<V> {
 pub(super) type FlightResult<V> = Result<LoadOk<V>, LoadErr<V>>;
 
 pub(super) struct LoadOk<V> {
-    pub(super) value: Option<Arc<V>>,
+    pub(super) value: Option<Held<V>>,
     /// The leader found the value in L2, so the loader did not run.
     pub(super) from_l2: bool,
     /// The key was changed during the load, and a caller that joined after that change must not get

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     codec::offloading::Plain,
+    contain::{Held, QuietDrop},
     entry::Lifetime,
     error::{Cause, Error, ErrorKind},
     flight::{LoadChain, TicketValidity, scope},
@@ -34,7 +35,7 @@ const MAX_INLINE_DEPTH: usize = 16;
 /// One load, from the start of its flight to its result.
 pub(super) struct Load<V: Send + Sync + 'static, L> {
     pub(super) lead: Lead<V>,
-    pub(super) loader: L,
+    pub(super) loader: QuietDrop<L>,
     pub(super) call: Option<Box<CallOptions>>,
     pub(super) chain: Arc<LoadChain>,
     pub(super) span: CallerSpan,
@@ -96,7 +97,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         let rights = match start {
             LoadStart::Fresh(fresh) => {
-                let value = Some(Arc::clone(&fresh.value));
+                let value = Some(fresh.value.clone());
                 self.promote(&mut load.lead.ticket, fresh);
                 return self.complete_from_l2(load.lead, value);
             }
@@ -192,7 +193,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     /// Attaches a stale value of L2 to the flight, unless L1 had a better one.
-    fn attach_stale(&self, lead: &Lead<V>, stale: Option<(Arc<V>, Duration)>) {
+    fn attach_stale(&self, lead: &Lead<V>, stale: Option<(Held<V>, Duration)>) {
         let Some((value, remaining)) = stale else { return };
         let lifetime = Lifetime { ttl: Duration::ZERO, stale_for: remaining };
         if let Some(entry) = self.entry(lead.ticket.key(), &value, lifetime) {
@@ -277,7 +278,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     async fn publish_l2(
         &self,
         ticket: &mut Ticket<V>,
-        value: Option<(&Arc<V>, Option<&Plain>, Lifetime)>,
+        value: Option<(&Held<V>, Option<&Plain>, Lifetime)>,
         missing_ttl: Duration,
         lease: Option<NamedLease>,
         has_value: bool,

@@ -11,6 +11,7 @@ use super::{
     state::CacheState,
 };
 use crate::{
+    contain::Held,
     entry::Entry,
     error::{Error, ErrorKind},
     l2::NamedLease,
@@ -20,7 +21,7 @@ use crate::{
 impl<V: Send + Sync + 'static> CacheState<V> {
     /// Completes the flight with what L2 has. Late followers take it only where L1 may serve as old
     /// a value: the request may have been sent before the call of such a follower began.
-    pub(super) fn complete_from_l2(&self, mut lead: Lead<V>, value: Option<Arc<V>>) {
+    pub(super) fn complete_from_l2(&self, mut lead: Lead<V>, value: Option<Held<V>>) {
         let validity = lead.ticket.end_load();
         // mutant store-followers: => let is_superseded = false;
         let is_superseded = validity.is_superseded || !self.options.l1.enabled;

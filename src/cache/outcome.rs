@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    contain::Held,
     entry::Entry,
     error::{Cause, Error},
     load::IntoLoaded,
@@ -67,7 +68,8 @@ impl<V> ReadResult<V> {
         Self { value, source: Source::L1, age, stale, key }
     }
 
-    pub(super) fn from_flight(key: Arc<str>, value: Option<Arc<V>>, source: Source) -> Self {
+    pub(super) fn from_flight(key: Arc<str>, value: Option<Held<V>>, source: Source) -> Self {
+        let value = value.map(Held::into_inner);
         Self { value, source, age: Duration::ZERO, stale: None, key }
     }
 

@@ -12,6 +12,7 @@ use super::{
     state::CacheState,
 };
 use crate::{
+    contain::QuietDrop,
     entry::Entry,
     error::{Cause, Error},
     flight::{Attempt, Join, LoadChain},
@@ -63,9 +64,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let mut ticket = self.flights.ticket(key);
         self.check_open().ok()?;
         let fresh = l2.get(key).await?;
-        let value = Arc::clone(&fresh.value);
+        let value = fresh.value.clone();
         self.promote(&mut ticket, fresh);
-        Some(value)
+        Some(value.into_inner())
     }
 
     pub(super) async fn has(self: &Arc<Self>, key: &str) -> bool {
@@ -85,6 +86,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         loader: L,
         call: Option<Box<CallOptions>>,
     ) -> Result<ReadResult<V>, Error> {
+        // A caller that joins drops its loader here.
+        let loader = QuietDrop::new(loader);
         let wanted = Wanted {
             refresh: call.as_ref().is_some_and(|call| call.refresh),
             accepts_none: L::Loaded::output(None).is_some(),

@@ -76,9 +76,10 @@ impl ActivePatterns {
 impl LockWaiters {
     pub(super) fn wake(&self, key: &str) {
         if self.count.load(Ordering::SeqCst) > 0 {
-            let items = self.items.lock();
-            let waiters = items.iter().filter(|waiter| *waiter.key == *key);
-            waiters.for_each(|waiter| waiter.notified.notify_one());
+            let is_it = |waiter: &&Arc<LockWaiter>| *waiter.key == *key;
+            let waiters: Vec<_> = self.items.lock().iter().filter(is_it).cloned().collect();
+            // A waker runs foreign code: no lock is held.
+            waiters.iter().for_each(|waiter| waiter.notified.notify_one());
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     write_report::WriteReport,
 };
 use crate::{
+    contain::Held,
     error::Error,
     key::CacheKey,
     load::{IntoLoaded, Loader},
@@ -240,13 +241,13 @@ where
 pub struct SetRequest<'a, Q: ?Sized, V> {
     state: &'a Arc<CacheState<V>>,
     key: &'a Q,
-    value: Arc<V>,
+    value: Held<V>,
     call: CallOptions,
 }
 
 impl<'a, Q: CacheKey + ?Sized, V: Send + Sync + 'static> SetRequest<'a, Q, V> {
     pub(super) fn new(state: &'a Arc<CacheState<V>>, key: &'a Q, value: Arc<V>) -> Self {
-        Self { state, key, value, call: CallOptions::default() }
+        Self { state, key, value: Held::new(value), call: CallOptions::default() }
     }
 
     /// The ttl of the value. Default: the ttl of the cache. Zero: only delete the cached value.

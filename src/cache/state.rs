@@ -1,11 +1,8 @@
 //! The state that all handles of one cache, and its loads, share.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::{
@@ -15,6 +12,7 @@ use super::{
 use crate::{
     bus::BusClient,
     codec::offloading::OffloadingCodec,
+    contain::contain,
     entry::{Entry, Lifetime},
     error::{Cause, Error},
     l1::{Displaced, L1},
@@ -109,9 +107,10 @@ impl<V: 'static> CacheState<V> {
     /// allows. The user's weigher runs here, never under a lock; if it panics, the entry counts
     /// as too heavy.
     pub(super) fn entry(&self, key: &str, value: &Arc<V>, lifetime: Lifetime) -> Option<Entry<V>> {
-        let weight = self.weigher.as_ref().map_or(1, |weigh| {
-            catch_unwind(AssertUnwindSafe(|| weigh(key, value))).unwrap_or(u64::MAX)
-        });
+        let weight = self
+            .weigher
+            .as_ref()
+            .map_or(1, |weigh| contain(|| weigh(key, value)).unwrap_or(u64::MAX));
         let entry =
             Entry::new(Arc::clone(value), self.now(), lifetime, self.l1.counted_weight(weight));
         if !self.l1.has_room_for(entry.weight()) {
@@ -130,13 +129,13 @@ impl<V: 'static> CacheState<V> {
     }
 
     /// Counts the entries that an insert evicted or replaced, and drops them. To be called where no
-    /// lock is held: the `Drop` of a value is user code. A panic in it is caught.
+    /// lock is held: the `Drop` of a value is user code.
     pub(super) fn drop_displaced(&self, displaced: impl Into<Option<Displaced<V>>>) {
         let Some(displaced) = displaced.into() else { return };
         let evictions = displaced.evictions();
         if evictions > 0 {
             self.observer.count_many(Counter::L1Evictions, evictions);
         }
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(displaced)));
+        drop(displaced);
     }
 }

@@ -1,13 +1,10 @@
 //! The report of a `set` or a delete: how far it has got in L1, in L2 and on the bus.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     bus::{PublishProgress, PublishWatch},
+    contain::contain,
     error::BoxError,
     l2::{InvalidationWatch, WriteOutcome},
     resilience::{has_timer, timeout},
@@ -196,6 +193,6 @@ impl std::fmt::Debug for WriteReport {
 
 /// The text of an error. The error of a codec is a type of the user, whose `Display` may panic.
 fn text_of(error: &BoxError) -> Arc<str> {
-    let text = catch_unwind(AssertUnwindSafe(|| error.to_string()));
+    let text = contain(|| error.to_string());
     Arc::from(text.unwrap_or_else(|_| "the codec refuses the value".to_owned()))
 }

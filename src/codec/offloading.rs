@@ -4,17 +4,17 @@
 //! A value that goes to L2 and to the bus is encoded once, if the two codecs have the same plain
 //! form: as [`Plain`], of which L2 makes its payload.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use super::{contract::Codec, round_trip::RoundTripCheck};
-use crate::error::BoxError;
-use crate::resilience::blocking_pool::spawn_blocking_bounded;
+use crate::{
+    contain::{QuietDrop, contain},
+    error::{BoxError, HeldError},
+    resilience::blocking_pool::spawn_blocking_bounded,
+};
 
 pub(crate) struct OffloadingCodec<V> {
     codec: Arc<dyn Codec<V>>,
@@ -25,7 +25,7 @@ pub(crate) struct OffloadingCodec<V> {
 
 /// Bytes that cannot be decoded, with the reason. `None` where the runtime shut down before the
 /// codec was called.
-pub(crate) struct Unreadable(pub(crate) BoxError, pub(crate) Option<Vec<u8>>);
+pub(crate) struct Unreadable(pub(crate) HeldError, pub(crate) Option<Vec<u8>>);
 
 /// A value as the bytes of `Codec::encode_plain`.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         let codec = Arc::clone(&self.codec);
         // Boxed, so that the future of a small value does not contain this one.
         let decoded = Box::pin(spawn_blocking_bounded(move || decode(&*codec, bytes))).await;
-        decoded.unwrap_or_else(|| Err(Unreadable("the runtime is shutting down".into(), None)))
+        decoded.unwrap_or_else(|| Err(Unreadable(is_shutting_down(), None)))
     }
 
     /// Whether bytes that cannot be decoded are a null.
@@ -75,7 +75,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         &self,
         value: &Arc<V>,
         plain: Option<&Plain>,
-    ) -> Result<Vec<u8>, BoxError> {
+    ) -> Result<Vec<u8>, HeldError> {
         let plain = plain.filter(|plain| plain.form.is_some() && plain.form == self.form());
         let Some(plain) = plain else {
             return self.encode_by(value, false, Codec::encode).await;
@@ -87,7 +87,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     }
 
     /// Encodes a value for a message of the bus.
-    pub(crate) async fn encode_plain(&self, value: &Arc<V>) -> Result<Plain, BoxError> {
+    pub(crate) async fn encode_plain(&self, value: &Arc<V>) -> Result<Plain, HeldError> {
         let encode = |codec: &dyn Codec<V>, value: &V| codec.encode_plain(value);
         let bytes = Arc::new(self.encode_by(value, false, encode).await?);
         Ok(Plain { bytes, form: self.form() })
@@ -125,14 +125,14 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         value: &Arc<V>,
         is_large: bool,
         how: impl FnOnce(&dyn Codec<V>, &V) -> Result<Vec<u8>, BoxError> + Send + 'static,
-    ) -> Result<Vec<u8>, BoxError> {
+    ) -> Result<Vec<u8>, HeldError> {
         let encoded = if !is_large && self.large_countdown.load(Ordering::Relaxed) == 0 {
             encode(&*self.codec, value, how)
         } else {
             let (codec, value) = (Arc::clone(&self.codec), Arc::clone(value));
             let encode = move || encode(&*codec, &value, how);
             let encoded = Box::pin(spawn_blocking_bounded(encode)).await;
-            encoded.unwrap_or_else(|| Err("the runtime is shutting down".into()))
+            encoded.unwrap_or_else(|| Err(is_shutting_down()))
         };
         let (bytes, is_heavy) = encoded?;
         self.record_size(is_heavy);
@@ -142,10 +142,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
                 Err(Unreadable(error, Some(_))) => {
                     return catch_codec_panic(|| Err(self.round_trip.on_failed::<V>(&error)));
                 }
-                decoded => catch_codec_panic(|| {
-                    drop(decoded);
-                    Ok(())
-                })?,
+                decoded => drop(decoded.map(QuietDrop::new)),
             }
         }
         Ok(bytes)
@@ -162,6 +159,10 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     }
 }
 
+fn is_shutting_down() -> HeldError {
+    HeldError::new("the runtime is shutting down".into())
+}
+
 fn decode<V: 'static>(codec: &dyn Codec<V>, bytes: Vec<u8>) -> Result<V, Unreadable> {
     catch_codec_panic(|| codec.decode(&bytes)).map_err(|error| Unreadable(error, Some(bytes)))
 }
@@ -171,7 +172,7 @@ fn encode<V: 'static>(
     codec: &dyn Codec<V>,
     value: &V,
     how: impl FnOnce(&dyn Codec<V>, &V) -> Result<Vec<u8>, BoxError>,
-) -> Result<(Vec<u8>, bool), BoxError> {
+) -> Result<(Vec<u8>, bool), HeldError> {
     catch_codec_panic(|| {
         let bytes = how(codec, value)?;
         let is_heavy = codec.is_heavy_to_decode(&bytes);
@@ -183,6 +184,7 @@ fn encode<V: 'static>(
 /// message of the panic by then.
 pub(crate) fn catch_codec_panic<T>(
     convert: impl FnOnce() -> Result<T, BoxError>,
-) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(convert)).unwrap_or_else(|_| Err("the codec panicked".into()))
+) -> Result<T, HeldError> {
+    let converted = contain(convert).unwrap_or_else(|_| Err("the codec panicked".into()));
+    converted.map_err(HeldError::new)
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec::{Codec, offloading::OffloadingCodec},
-    error::BoxError,
+    error::{BoxError, HeldError},
     observe::{Counter, Event, Observer, log_l2_down, log_l2_up},
     options::{CacheOptions, L2Timeouts},
     resilience::{Breaker, Elapsed, task_tracker::TaskTracker, timeout},
@@ -142,6 +142,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 Ok(answer)
             }
             Err(error) => {
+                let error = HeldError::new(error);
                 self.report(key, &error);
                 // mutant refused-write: s/!self.store.is_write_refusal(&error)/true/
                 let is_failure = is_counted && !self.store.is_write_refusal(&error);
@@ -192,22 +193,23 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// Returns, and reports, the reason if the store cannot hold the key.
-    pub(super) fn check_key(&self, key: &str) -> Result<(), BoxError> {
+    pub(super) fn check_key(&self, key: &str) -> Result<(), HeldError> {
         let rejection = self.rejection(key).inspect(|error| self.report_refused(key, error));
         rejection.map_or(Ok(()), Err)
     }
 
     /// Why the store cannot hold the key.
-    pub(super) fn rejection(&self, key: &str) -> Option<BoxError> {
+    pub(super) fn rejection(&self, key: &str) -> Option<HeldError> {
         let (length, limit) = (key.len(), self.max_key_bytes);
         if length > limit {
-            return Some(format!("a key of {length} bytes, l2.max_key_bytes is {limit}").into());
+            let error = format!("a key of {length} bytes, l2.max_key_bytes is {limit}");
+            return Some(HeldError::new(error.into()));
         }
-        self.store.reject_key(key)
+        self.store.reject_key(key).map(HeldError::new)
     }
 
     /// Why the store cannot hold a value of this many bytes.
-    pub(super) fn value_rejection(&self, bytes: usize) -> Option<BoxError> {
-        self.store.reject_value(bytes)
+    pub(super) fn value_rejection(&self, bytes: usize) -> Option<HeldError> {
+        self.store.reject_value(bytes).map(HeldError::new)
     }
 }

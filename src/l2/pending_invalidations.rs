@@ -275,12 +275,16 @@ impl PendingInvalidations {
 
     /// Removes an invalidation that has reached the store, unless it was recorded again meanwhile.
     pub(super) fn complete(&self, done: &PendingInvalidation) {
-        let state = &mut *self.state.lock();
-        if state.queue.contains_key(&done.number) {
-            state.remove(&done.name, done.is_pattern);
-            self.len.store(state.queue.len(), Ordering::SeqCst);
-            self.completed.notify_waiters();
+        let mut state = self.state.lock();
+        if !state.queue.contains_key(&done.number) {
+            return;
         }
+        state.remove(&done.name, done.is_pattern);
+        self.len.store(state.queue.len(), Ordering::SeqCst);
+        // A waker runs foreign code.
+        // mutant locked-waker: remove
+        drop(state);
+        self.completed.notify_waiters();
     }
 
     /// Moves an invalidation that failed again to the end of the queue. `has_advanced`: it has got

@@ -8,11 +8,11 @@ use super::{
     facade::{BreakerCounts, L2},
     store::{Lease, LeaseRequest, LeaseResponse, StaleValue, Store, StoredValue},
 };
-use crate::{codec::offloading::Unreadable, resilience::has_timer};
+use crate::{codec::offloading::Unreadable, contain::Held, resilience::has_timer};
 
 /// A fresh value of L2.
 pub(crate) struct FreshValue<V> {
-    pub(crate) value: Arc<V>,
+    pub(crate) value: Held<V>,
     /// The rest of its time as a fresh value; `None`: it has no end.
     pub(crate) fresh_for: Option<Duration>,
     /// Its stale window after that; zero if none is known.
@@ -40,7 +40,7 @@ pub(crate) enum LoadStart<V> {
     Load {
         lease: Option<NamedLease>,
         /// A stale copy, and the rest of its time.
-        stale: Option<(Arc<V>, Duration)>,
+        stale: Option<(Held<V>, Duration)>,
         /// Whether the store holds any bytes of the key, readable or not.
         held: bool,
     },
@@ -74,7 +74,7 @@ pub(super) const MAX_LEASE: Duration = Duration::from_secs(32);
 
 /// A decoded value of the store.
 enum Decoded<V> {
-    Value(Arc<V>),
+    Value(Held<V>),
     /// A null of the TypeScript package, which `V` cannot hold.
     Null,
     Unreadable,
@@ -184,7 +184,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     fn fresh(
         &self,
-        value: Arc<V>,
+        value: Held<V>,
         ttl: Option<Duration>,
         stale_for: Duration,
         asked_at: u64,
@@ -198,7 +198,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// a null.
     async fn decode(&self, key: &str, bytes: Vec<u8>) -> Decoded<V> {
         let Unreadable(error, bytes) = match self.codec.decode(bytes).await {
-            Ok(value) => return Decoded::Value(Arc::new(value)),
+            Ok(value) => return Decoded::Value(Held::new(Arc::new(value))),
             Err(unreadable) => unreadable,
         };
         if bytes.as_deref().is_some_and(|bytes| self.codec.is_null(bytes)) {

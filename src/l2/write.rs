@@ -8,7 +8,7 @@ use super::{
     store::Publication,
     write_outcome::WriteOutcome,
 };
-use crate::{codec::offloading::Plain, entry::Lifetime, error::BoxError};
+use crate::{codec::offloading::Plain, entry::Lifetime, error::HeldError};
 
 /// Result of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,9 @@ impl<V: Send + Sync + 'static> L2<V> {
         let acquire =
             self.call(key, self.limits.write, |store| store.acquire_write_lease(&name, lease_for));
         let Some(lease) = acquire.await? else {
-            return Ok(WriteOutcome::NotStored("the store has no room for a lease".into()));
+            return Ok(WriteOutcome::NotStored(HeldError::new(
+                "the store has no room for a lease".into(),
+            )));
         };
         let lease = NamedLease { lease, name: name.into_owned() };
         Ok(match self.publish_result(key, &lease, result).await? {
@@ -116,7 +118,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         key: &str,
         value: &Arc<V>,
         plain: Option<&Plain>,
-    ) -> Result<Vec<u8>, BoxError> {
+    ) -> Result<Vec<u8>, HeldError> {
         let encoded = self.codec.encode(value, plain).await;
         let accepted =
             encoded.and_then(|bytes| self.value_rejection(bytes.len()).map_or(Ok(bytes), Err));

@@ -1,7 +1,7 @@
 //! The outcome of a write or a delete in the store, as the cache reports it to its caller.
 
 use super::pending_invalidations::InvalidationWatch;
-use crate::error::BoxError;
+use crate::error::HeldError;
 
 /// What a write or a delete has done in the store.
 pub(crate) enum WriteOutcome {
@@ -11,7 +11,7 @@ pub(crate) enum WriteOutcome {
     Superseded,
     /// Our own checks, the codec or a store without room refuse the key or the value. The store
     /// holds no older value.
-    NotStored(BoxError),
+    NotStored(HeldError),
     /// The store may still hold an older value: the invalidation is pending.
     Pending(InvalidationWatch),
 }

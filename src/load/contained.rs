@@ -1,9 +1,7 @@
 //! Calls a loader: contains its panics and enforces its hard timeout.
 
 use std::{
-    any::Any,
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
@@ -14,7 +12,8 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{IntoLoaded, Loaded, Loader};
 use crate::{
-    error::{Cause, Error},
+    contain::{Panicked, QuietDrop, contain},
+    error::{Cause, Error, HeldError},
     resilience::{Elapsed, timeout},
 };
 
@@ -24,27 +23,26 @@ use crate::{
 /// Cancel safe: dropping the future drops the loader.
 pub(crate) async fn run_contained<V, L: Loader<V>>(
     key: &Arc<str>,
-    loader: L,
+    loader: QuietDrop<L>,
     hard: Option<Duration>,
 ) -> Result<Loaded<V>, Error> {
     let begun = hard.map(|_| Instant::now());
-    let mut future = pin!(match catch_unwind(AssertUnwindSafe(|| loader.load())) {
-        Ok(future) => Some(future),
-        Err(panic) => return Err(Error::of_key(key, Cause::Panicked(message(&*panic)))),
-    });
+    let panicked = |panic: Panicked| Error::of_key(key, Cause::Panicked(panic.message()));
+    let future = contain(|| loader.into_inner().load()).map_err(panicked)?;
+    let mut running = Running(pin!(Some(future)));
     let mut load = poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Pending };
-            let result = ready!(running.poll(context));
-            future.set(None);
+        let polled = contain(|| {
+            let Some(future) = running.0.as_mut().as_pin_mut() else { return Poll::Pending };
+            let result = ready!(future.poll(context));
+            running.0.set(None);
             Poll::Ready(match result {
                 Ok(loaded) => Ok(loaded.into_loaded()),
-                Err(error) => Err(Error::of_key(key, Cause::Loader(error.into()))),
+                Err(error) => Err(Error::of_key(key, Cause::Loader(HeldError::new(error.into())))),
             })
-        }));
+        });
         polled.unwrap_or_else(|panic| {
-            drop_quietly(future.as_mut());
-            Poll::Ready(Err(Error::of_key(key, Cause::Panicked(message(&*panic)))))
+            running.end();
+            Poll::Ready(Err(panicked(panic)))
         })
     });
 
@@ -67,21 +65,22 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
     let left = begun.zip(hard).map(|(begun, hard)| hard.saturating_sub(begun.elapsed()));
     let result = timeout(left, &mut load).await;
     result.unwrap_or_else(|Elapsed| {
-        drop_quietly(future.as_mut());
+        running.end();
         Err(Error::of_key(key, Cause::HardTimeout(hard.unwrap_or_default())))
     })
 }
 
-/// Drops a loader that did not end. Ignores a panic in its `Drop`, which the panic hook has
-/// reported already.
-fn drop_quietly<F>(mut future: Pin<&mut Option<F>>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+/// The future of a loader. A panic in its `Drop` is contained, also if the load is dropped.
+struct Running<'a, F>(Pin<&'a mut Option<F>>);
+
+impl<F> Running<'_, F> {
+    fn end(&mut self) {
+        let _ = contain(|| self.0.set(None));
+    }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(a panic without a message)".to_owned())
+impl<F> Drop for Running<'_, F> {
+    fn drop(&mut self) {
+        self.end();
+    }
 }

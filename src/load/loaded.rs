@@ -2,6 +2,8 @@
 
 use std::{convert::identity, sync::Arc, time::Duration};
 
+use crate::contain::Held;
+
 /// The full answer of a loader: a value or none, with its own ttl and stale window.
 ///
 /// ```
@@ -22,14 +24,14 @@ use std::{convert::identity, sync::Arc, time::Duration};
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Loaded<V> {
-    pub(crate) value: Option<Arc<V>>,
+    pub(crate) value: Option<Held<V>>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) stale_for: Option<Duration>,
 }
 
 impl<V> Loaded<V> {
     fn new(value: Option<impl Into<Arc<V>>>) -> Self {
-        Self { value: value.map(Into::into), ttl: None, stale_for: None }
+        Self { value: value.map(|value| Held::new(value.into())), ttl: None, stale_for: None }
     }
 
     /// An answer with a value.

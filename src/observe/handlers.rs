@@ -4,17 +4,15 @@
 //! allocation per event and a queue, which is unbounded or drops events; and because a reader of
 //! the counters would then see events late.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use parking_lot::RwLock;
 
 use super::{event::Event, trace};
+use crate::contain::{QuietDrop, contain};
 
 type Handler = dyn Fn(&Event<'_>) + Send + Sync;
 
@@ -44,7 +42,8 @@ impl Handlers {
     }
 
     pub(crate) fn add(&self, handler: impl Fn(&Event<'_>) + Send + Sync + 'static) -> HandlerGuard {
-        let handler: Arc<Handler> = Arc::new(handler);
+        let handler = QuietDrop::new(handler);
+        let handler: Arc<Handler> = Arc::new(move |event: &Event<'_>| (*handler)(event));
         self.0.change(|handlers| handlers.push(Arc::clone(&handler)));
         HandlerGuard { list: Arc::downgrade(&self.0), handler }
     }
@@ -53,7 +52,7 @@ impl Handlers {
     pub(crate) fn dispatch(&self, cache: Option<&str>, event: &Event<'_>) {
         let handlers = Arc::clone(&self.0.handlers.read());
         for handler in handlers.iter() {
-            if catch_unwind(AssertUnwindSafe(|| handler(event))).is_err() {
+            if contain(|| handler(event)).is_err() {
                 trace::log_handler_panicked(cache, event.name());
             }
         }

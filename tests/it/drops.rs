@@ -1,22 +1,28 @@
 //! No code of the user runs under a lock: values, errors, handlers and loaders whose `Drop` calls
-//! the cache, in every place where the cache drops one; and weighers, codecs, handlers, stores
-//! and transports that call it.
+//! the cache, in every place where the cache drops one; and keys, weighers, codecs, types of serde,
+//! handlers, wakers, stores and transports that call it.
 
 use std::{
+    borrow::Borrow,
+    cell::RefCell,
+    hash::{Hash, Hasher},
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
-    task::{Context, Waker},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
 use lazy_layers_cache::{
-    BoxError, CacheBuilder, Codec, DistributedLock, FailSafe, L1Options, LazyLayersCache, Loaded,
-    NegativeCache,
-    testing::{SharedBus, SharedStore, TokioClock},
+    BoxError, CacheBuilder, CacheKey, Codec, DistributedLock, FailSafe, KeyText, L1Options,
+    LazyLayersCache, Loaded, NegativeCache, WireCodec,
+    testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::runtime::Handle;
 
 use crate::support::{
     calling::{CallingStore, CallingTransport},
@@ -27,9 +33,11 @@ type Cache = LazyLayersCache<String, Value>;
 
 const MAX_CALLS: usize = 500;
 
-/// What every dropped item calls.
+/// What every dropped item calls: the cache, once there is one.
 #[derive(Clone, Default)]
-struct Home(Arc<(OnceLock<Cache>, AtomicUsize, AtomicBool)>);
+struct Home(Arc<(OnceLock<Calls>, AtomicUsize, AtomicBool)>);
+
+type Calls = Box<dyn Fn() + Send + Sync>;
 
 impl Home {
     /// Calls the cache in each way that takes a lock. The calls that wait are polled once.
@@ -42,24 +50,35 @@ impl Home {
     }
 
     fn call_once(&self) {
-        let Some(cache) = self.0.0.get() else { return };
+        let Some(calls) = self.0.0.get() else { return };
         // The loads that these calls begin call the store, which calls the cache.
-        if self.0.1.fetch_add(1, SeqCst) > MAX_CALLS {
-            return;
+        if self.0.1.fetch_add(1, SeqCst) <= MAX_CALLS {
+            calls();
         }
-        let context = &mut Context::from_waker(Waker::noop());
-        for key in ["k", "k2"] {
-            let _ = (cache.get_l1(key), cache.stats(), cache.health(), cache.guarantees());
-            let _ = format!("{cache:?} {:?}", cache.clone());
-            let _ = Box::pin(cache.get(key)).as_mut().poll(context);
-            let _ = Box::pin(cache.has(key)).as_mut().poll(context);
-            let _ = Box::pin(cache.delete(key)).as_mut().poll(context);
-            let loader = || std::future::pending::<Result<Option<Value>, Failure>>();
-            let _ = Box::pin(cache.get_or_set(key, loader).into_future()).as_mut().poll(context);
-        }
-        drop(cache.on(|_| ()));
-        let _ = Box::pin(cache.delete_by_pattern("x*")).as_mut().poll(context);
     }
+}
+
+fn call_all<K, V>(cache: &LazyLayersCache<K, V>)
+where
+    K: CacheKey + Borrow<str> + 'static,
+    V: Send + Sync + 'static,
+{
+    let context = &mut Context::from_waker(Waker::noop());
+    for key in ["k", "k2"] {
+        let _ = (cache.get_l1(key), cache.stats(), cache.health(), cache.guarantees());
+        let _ = format!("{cache:?} {:?}", cache.clone());
+        let _ = Box::pin(cache.get(key)).as_mut().poll(context);
+        let _ = Box::pin(cache.has(key)).as_mut().poll(context);
+        let _ = Box::pin(cache.delete(key)).as_mut().poll(context);
+        let loader = || std::future::pending::<Result<Option<V>, Failure>>();
+        let _ = Box::pin(cache.get_or_set(key, loader).into_future()).as_mut().poll(context);
+        if let Ok(runtime) = Handle::try_current() {
+            let cache = cache.clone();
+            runtime.spawn(async move { cache.delete(key).await });
+        }
+    }
+    drop(cache.on(|_| ()));
+    let _ = Box::pin(cache.delete_by_pattern("x*")).as_mut().poll(context);
 }
 
 struct Value {
@@ -141,8 +160,13 @@ fn builder() -> CacheBuilder<String, Value> {
 }
 
 /// Lets the drops call the cache from now on.
-fn begin(home: &Home, cache: &Cache) {
-    let _ = home.0.0.set(cache.clone());
+fn begin<K, V>(home: &Home, cache: &LazyLayersCache<K, V>)
+where
+    K: CacheKey + Borrow<str> + 'static,
+    V: Send + Sync + 'static,
+{
+    let cache = cache.clone();
+    let _ = home.0.0.set(Box::new(move || call_all(&cache)));
 }
 
 impl Home {
@@ -367,5 +391,230 @@ fn a_cache_that_is_dropped() {
         let _ = tokio::time::timeout(ms(0), load).await;
         drop(cache);
         tokio::time::sleep(ms(100)).await;
+    });
+}
+
+/// A key all of whose traits call the cache.
+struct Key(&'static str, Home);
+
+impl CacheKey for Key {
+    fn key_text(&self) -> KeyText<'_> {
+        self.1.call();
+        KeyText::display(self)
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.1.call();
+        f.write_str(self.0)
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        self.1.call();
+        self.0
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.1.call();
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.1.call();
+        self.0 == other.0
+    }
+}
+
+impl Eq for Key {}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        self.1.call();
+        Self(self.0, self.1.clone())
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.1.call();
+    }
+}
+
+#[test]
+fn with_keys_that_call_the_cache() {
+    without_deadlock(|home| async move {
+        let (store, bus) = (SharedStore::new(TokioClock::new()), SharedBus::new(1));
+        let cache = LazyLayersCache::<Key, Value>::builder()
+            .clock(TokioClock::new())
+            .fail_safe(FailSafe::enabled())
+            .l2(store, Numbers(home.clone()))
+            .name("test")
+            .event_bus(bus.link(), Numbers(home.clone()))
+            .build()
+            .unwrap();
+        cache.ready().await.unwrap();
+        begin(&home, &cache);
+        for round in 0..3 {
+            for text in ["k", "k2", "a key whose text is longer than what fits in forty bytes"] {
+                let key = Key(text, home.clone());
+                cache.set(&key, home.value(round)).await.unwrap();
+                drop((cache.get(&key).await, cache.get_l1(&key), cache.has(&key).await));
+                let load = || {
+                    let value = home.value(round);
+                    cache.get_or_set(&key, || async move {
+                        tokio::time::sleep(ms(1)).await;
+                        Ok::<_, Failure>(Some(value))
+                    })
+                };
+                let clone = key.clone();
+                let calls = tokio::join!(load().refresh(), load().outcome(), cache.delete(&clone));
+                drop((calls, cache.delete(&key).await));
+            }
+        }
+        cache.close().await;
+    });
+}
+
+thread_local! {
+    static SERDE: RefCell<Option<Home>> = const { RefCell::new(None) };
+}
+
+/// A value whose `Serialize` and `Deserialize` call the cache of the thread.
+struct Typed(u32);
+
+fn call_by_serde() {
+    let home = SERDE.with(|home| home.borrow().clone());
+    home.iter().for_each(Home::call);
+}
+
+impl Serialize for Typed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        call_by_serde();
+        serializer.serialize_u32(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Typed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        call_by_serde();
+        // Some of its values are not readable: the cache discards them.
+        match u32::deserialize(deserializer)? {
+            13 => Err(serde::de::Error::custom("unreadable on purpose")),
+            number => Ok(Self(number)),
+        }
+    }
+}
+
+#[test]
+fn with_types_of_serde_that_call_the_cache() {
+    without_deadlock(|home| async move {
+        SERDE.with(|it| *it.borrow_mut() = Some(home.clone()));
+        let (store, bus) = (SharedStore::new(TokioClock::new()), SharedBus::new(1));
+        let instance = || {
+            LazyLayersCache::<String, Typed>::builder()
+                .clock(TokioClock::new())
+                .ttl(ms(1_000))
+                .fail_safe(FailSafe::enabled())
+                .l2(store.clone(), WireCodec::new())
+                .name("test")
+                .event_bus(bus.link(), WireCodec::new().json())
+                .build()
+                .unwrap()
+        };
+        let (cache, peer) = (instance(), instance());
+        for cache in [&cache, &peer] {
+            cache.ready().await.unwrap();
+        }
+        tokio::time::sleep(ms(4_000)).await;
+        begin(&home, &cache);
+        for number in [1, 2, 13, 3] {
+            peer.set("k", Typed(number)).await.unwrap();
+            tokio::time::sleep(ms(5)).await;
+            cache.set("k2", Typed(number)).await.unwrap();
+            tokio::time::sleep(ms(1_500)).await;
+            store.insert_raw("far", [b"HC1M".as_slice(), &[number as u8]].concat(), ms(9_000));
+            drop((cache.get("far").await, cache.has("far").await));
+            for key in ["k", "k2"] {
+                let load = || cache.get_or_set(key, async || Ok::<_, Failure>(Some(Typed(4))));
+                drop((load().await, load().refresh().await));
+            }
+        }
+        cache.close().await;
+        peer.close().await;
+        SERDE.with(|it| *it.borrow_mut() = None);
+    });
+}
+
+/// A waker that calls the cache when it wakes its task and when it is dropped, as that of an
+/// executor may that polls at once. Not for futures that call the store of the tests, which yields:
+/// tokio wakes the tasks that yield while it holds a borrow of its own.
+struct CallingWaker(Waker, Home);
+
+impl Wake for CallingWaker {
+    fn wake(self: Arc<Self>) {
+        self.1.call();
+        self.0.wake_by_ref();
+    }
+}
+
+impl Drop for CallingWaker {
+    fn drop(&mut self) {
+        self.1.call();
+    }
+}
+
+async fn with_calling_wakers<F: Future>(home: &Home, future: F) -> F::Output {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        let waker = Arc::new(CallingWaker(context.waker().clone(), home.clone()));
+        future.as_mut().poll(&mut Context::from_waker(&Waker::from(waker)))
+    })
+    .await
+}
+
+#[test]
+fn with_wakers_that_call_the_cache() {
+    without_deadlock(|home| async move {
+        let (store, bus) = (SharedStore::new(TokioClock::new()), SharedBus::new(1));
+        let cache = over_all(&Home::default(), store.clone(), &bus);
+        cache.ready().await.unwrap();
+        begin(&home, &cache);
+        for number in 0..3 {
+            store.set_fault(StoreFault::Fails);
+            let reports = [
+                cache.delete("k").await.unwrap(),
+                cache.delete_by_pattern("k*").await.unwrap(),
+                cache.set("k2", home.value(number)).await.unwrap(),
+            ];
+            store.set_fault(StoreFault::None);
+            store.reconnect();
+            for report in reports {
+                assert!(with_calling_wakers(&home, report.settled(ms(10_000))).await);
+            }
+        }
+        // Callers of one key: they wait for a flight, for the next one, and for a peer's lock.
+        let peer = over_all(&Home::default(), store, &bus);
+        for number in 0..3 {
+            let call = |cache: Cache| {
+                let home = home.clone();
+                async move { with_calling_wakers(&home, home.load(&cache, number)).await }
+            };
+            let calls = [&peer, &cache, &cache, &cache].map(|it| tokio::spawn(call(it.clone())));
+            tokio::time::sleep(ms(0)).await;
+            cache.delete("k").await.unwrap();
+            let later = [&cache, &cache, &peer].map(|it| tokio::spawn(call(it.clone())));
+            for call in calls.into_iter().chain(later) {
+                call.await.unwrap();
+            }
+        }
+        drop_everything(&home, &cache).await;
+        peer.close().await;
     });
 }

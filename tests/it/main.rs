@@ -51,6 +51,7 @@ mod nats_refusals;
 mod options;
 mod outages;
 mod outcome_product;
+mod panicking_drops;
 mod pending_invalidations;
 mod processes;
 mod random_calls;

@@ -17,7 +17,7 @@ use crate::{
         },
         transport::{Transport, TransportFuture},
     },
-    error::BoxError,
+    error::{BoxError, HeldError},
     observe::{Counter, Event},
     resilience::{Backoff, Elapsed, run_until, timeout},
     time::millis,
@@ -32,7 +32,7 @@ enum Failure {
     /// It may succeed the next time; also if the circuit is open.
     Failed,
     /// The broker would refuse the same message again.
-    Refused(BoxError),
+    Refused(HeldError),
 }
 
 impl BusClient {
@@ -104,6 +104,7 @@ impl BusClient {
             permit.succeeded();
             return Ok(());
         };
+        let error = HeldError::new(error);
         if is_refusal(&error) {
             // Whether the bus works is not known: a transport may refuse by itself.
             drop(permit);
@@ -111,7 +112,7 @@ impl BusClient {
         }
         permit.failed(sink.now());
         sink.observer().count(Counter::BusErrors);
-        sink.observer().emit(|| Event::BusPublishError { error: &*error });
+        sink.observer().emit(|| Event::BusPublishError { error: &**error });
         Err(Failure::Failed)
     }
 

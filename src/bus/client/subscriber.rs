@@ -29,7 +29,7 @@ use crate::{
             message::{InL2, Message, MessageKind, Received},
         },
     },
-    error::BoxError,
+    error::{BoxError, HeldError},
     observe::{Counter, Event, log_bus_down, log_bus_up},
     resilience::{Backoff, DropGuard, Elapsed, run_alongside, run_until, timeout},
 };
@@ -75,6 +75,7 @@ impl BusClient {
                     }
                 }
                 Err(error) => {
+                    let error = HeldError::new(error);
                     self.report_subscribe_error(&**sink, &error);
                     if !std::mem::replace(&mut is_reported, true) {
                         log_bus_down(sink.observer().cache(), Some(&error));

@@ -1,12 +1,11 @@
 //! With the feature `tracing`: a span around each load, and a log line per change of state.
 
-use std::{
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-};
+use std::{future::poll_fn, pin::pin};
 
-use crate::error::{BoxError, Error};
+use crate::{
+    contain::contain,
+    error::{BoxError, Error},
+};
 
 /// The span of a caller, for the load that it begins: the load may run in a task of its own.
 pub(crate) struct CallerSpan(tracing::Span);
@@ -40,7 +39,7 @@ impl CallerSpan {
 
 pub(crate) fn log_origin_down(cache: Option<&str>, key: &str, error: &Error) {
     // The loader's error is a type of the user, and its `Display` may panic.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
+    let _ = contain(|| {
         let cause = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(
             target: "lazy_layers_cache",
@@ -50,7 +49,7 @@ pub(crate) fn log_origin_down(cache: Option<&str>, key: &str, error: &Error) {
             cause,
             "{error}; further failures are not logged until a load succeeds",
         );
-    }));
+    });
 }
 
 pub(crate) fn log_origin_up(cache: Option<&str>, key: &str) {

@@ -11,7 +11,7 @@ use self::graph::{Graph, Sources, circle};
 /// layers below its own. Within its layer it may import from modules that stand before it, but
 /// for the stages, which know only themselves.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("vocabulary", &["sync", "time", "key", "glob", "error", "entry", "options"]),
+    ("vocabulary", &["contain", "sync", "time", "key", "glob", "error", "entry", "options"]),
     ("tools", &["observe", "resilience", "msgpack", "codec"]),
     ("stages", &["l1", "flight", "load", "l2", "bus"]),
     ("adapters", &["adapters"]),
