@@ -1,13 +1,17 @@
 //! Makes calls whose instructions are counted, a figure that other load of the machine does not
 //! change: `scripts/instructions` runs this program under callgrind twice and takes the difference.
 //!
-//! `instructions hit|miss quick_cache|get_l1|get_or_set <calls>`
+//! `instructions hit|miss quick_cache|get_l1|get_or_set <calls> [system-clock]`
+//!
+//! The cache reads a clock that stands still: a run under callgrind takes so long that the clock of
+//! the system steps many times, and at each step a hit compares two clocks, so that the figure
+//! would change with the speed of the machine. `system-clock` counts those steps too.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot run may stop")]
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use lazy_layers_cache::{L1Options, LazyLayersCache};
+use lazy_layers_cache::{Clock, L1Options, LazyLayersCache};
 
 type Value = Arc<[u8; 100]>;
 
@@ -16,9 +20,17 @@ const ROOM: usize = 2_000;
 /// A key of its own for each call, so that all calls are misses.
 const MOST_CALLS: usize = 60_000;
 
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> u64 {
+        1_000_000
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, what, calls] = &*arguments else { panic!("three arguments") };
+    let [kind, what, calls, clock @ ..] = &*arguments else { panic!("three arguments") };
     let calls: usize = calls.parse().expect("how many calls");
     assert!(calls <= MOST_CALLS, "more calls than keys");
     let is_hit = kind == "hit";
@@ -26,11 +38,14 @@ fn main() {
     let keys: Vec<String> = (0..keys).map(|number| format!("product:{number:08}")).collect();
     let value = Arc::new([7_u8; 100]);
     let quick = quick_cache::sync::Cache::<String, Value>::new(ROOM);
-    let ours = LazyLayersCache::<String, [u8; 100]>::builder()
+    let builder = LazyLayersCache::<String, [u8; 100]>::builder()
         .ttl(Duration::from_secs(3_600))
-        .l1(L1Options::default().max_entries(ROOM))
-        .build()
-        .expect("valid options");
+        .l1(L1Options::default().max_entries(ROOM));
+    let builder = match clock {
+        [] => builder.clock(StandingClock),
+        _ => builder,
+    };
+    let ours = builder.build().expect("valid options");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         for key in keys.iter().take(if is_hit { keys.len() } else { 0 }) {
