@@ -168,6 +168,11 @@ fn broken_rule(
         ReadSource::Joined if unsure == 0 && found.is_some() => return Some("R1"),
         ReadSource::Joined | ReadSource::JoinedL2 | ReadSource::L1 => {}
     }
+    // Whatever the faults: a peer that was heard and is heard no more is known to be silent.
+    let limit = missed(history, end.at) + history.bounds.latency + unsure;
+    if read.begin.at > limit && had_heard(history, read, change) {
+        return Some("R2");
+    }
     let known = known_to_peers(history, read, found, change)?;
     let slot = Some(history.incarnations[read.by].slot);
     // What a publisher that is cut off does to its peers is in `known` already.
@@ -185,6 +190,35 @@ fn broken_rule(
         }
     }
     (read.begin.at > known + bound).then_some("R2")
+}
+
+/// The time by which a loss of events, or the silence of their publisher, is noticed.
+fn missed(history: &History, gone: u64) -> u64 {
+    gone + history.bounds.trust + history.bounds.gap_check
+}
+
+/// Whether the instance that reads had certainly heard the instance that made the change, in the
+/// minute before: for long enough there was no fault near either of the two.
+fn had_heard(history: &History, read: &Read, change: &Change) -> bool {
+    /// From the start of an instance, or the end of a fault, to the next beacon.
+    const BEACON: u64 = 2_000;
+    /// A silent peer is forgotten after a minute.
+    const REMEMBERED: u64 = 50_000;
+    let (reader, by) = (history.incarnations[read.by], history.incarnations[change.by]);
+    let is_near = |it: &&FaultWindow| {
+        it.slot.is_none_or(|slot| slot == reader.slot || slot == by.slot)
+            && (it.split.is_none() || it.parts(reader.slot, by.slot))
+    };
+    let until = change.begin.at;
+    let mut calm_since = reader.began.max(by.began).max(until.saturating_sub(REMEMBERED));
+    // The windows are in the order of their beginnings.
+    for window in history.fault_windows.iter().filter(is_near) {
+        if window.from >= calm_since + BEACON {
+            break;
+        }
+        calm_since = calm_since.max(window.to);
+    }
+    calm_since + BEACON <= until
 }
 
 /// How much longer a value may be served that was loaded without a lease, or whose publication has
@@ -233,7 +267,7 @@ fn known_to_peers(
     let mut known = change.end?.at;
     // An event of a call that returned before the fault began may not have been sent yet.
     let meets = |it: &FaultWindow, at: u64| it.from <= at + bounds.send;
-    let missed = |gone: u64| gone + bounds.trust + bounds.gap_check;
+    let missed = |gone: u64| missed(history, gone);
     // The reader has certainly heard the publisher before the fault, and notices its silence.
     let is_missed =
         |it: &FaultWindow| it.cut_off && by.began.max(reader.began) + bounds.heard < it.from;
@@ -253,8 +287,9 @@ fn known_to_peers(
         };
         for window in &history.fault_windows {
             // Only the faults of this incarnation, not those of an earlier one in its slot.
-            let of_publisher =
-                window.slot.is_none_or(|slot| slot == by.slot) && window.to > by.began;
+            let of_publisher = window.slot.is_none_or(|slot| slot == by.slot)
+                && (window.split.is_none() || window.parts(by.slot, reader.slot))
+                && window.to > by.began;
             let to = back(window, known);
             if window.delays_publish
                 && of_publisher
@@ -267,8 +302,8 @@ fn known_to_peers(
         }
     }
     if is_confirmed {
-        let splits = history.fault_windows.iter().filter(|it| it.split && it.to > by.began);
-        for window in splits {
+        let parts = |it: &&FaultWindow| it.parts(by.slot, reader.slot) && it.to > by.began;
+        for window in history.fault_windows.iter().filter(parts) {
             if meets(window, known) && known <= window.to {
                 known = back(window, known);
             }
@@ -278,8 +313,9 @@ fn known_to_peers(
     if is_confirmed && history.bus_keeps_confirmed {
         return Some(known);
     }
-    // A publisher that is never idle has announced when its next message comes.
-    let missed = history.never_idle.then_some(missed(ended));
+    // A publisher that was heard has announced when its next message comes.
+    let is_missed = history.never_idle || had_heard(history, read, change);
+    let missed = is_missed.then_some(missed(ended));
     if ended <= known + bounds.flush {
         return missed;
     }

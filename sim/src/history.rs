@@ -117,8 +117,9 @@ pub struct FaultWindow {
     /// Whether nothing that the slot publishes reaches its peers, beacons included, so that they
     /// notice its silence.
     pub cut_off: bool,
-    /// Whether the broker is split: it confirms messages that only one side receives.
-    pub split: bool,
+    /// The broker is split: it confirms messages that only one side receives. The slots below this
+    /// number are one side.
+    pub split: Option<usize>,
     /// Whether no message reaches the slot, and the slot knows it.
     pub disconnected: bool,
     /// Whether no message reaches any slot, and all slots know it, for the whole time.
@@ -135,11 +136,16 @@ impl FaultWindow {
             to,
             delays_publish: false,
             cut_off: false,
-            split: false,
+            split: None,
             disconnected: false,
             bus_down: false,
             frozen: false,
         }
+    }
+
+    /// Whether the broker is split between two slots.
+    pub(crate) fn parts(&self, one: usize, other: usize) -> bool {
+        self.split.is_some_and(|side| (one < side) != (other < side))
     }
 }
 

@@ -45,6 +45,8 @@ struct Simulation {
     saved: Option<StoreSnapshot>,
     /// Instances that close, with their last calls.
     closing: JoinSet<()>,
+    /// While the bus is split, the slots below this number are one side; with their links.
+    apart: (usize, Vec<BusLink>),
 }
 
 struct Slot {
@@ -90,6 +92,7 @@ impl Simulation {
             store_faults: Vec::new(),
             saved: None,
             closing: JoinSet::new(),
+            apart: (0, Vec::new()),
         }
     }
 
@@ -259,9 +262,10 @@ impl Simulation {
                 }
             }
             Fault::Split(slots, _) => {
-                add(FaultWindow { split: true, ..cut_off(None, end) });
-                let apart: Vec<_> = self.slots[..slots].iter().map(|slot| &slot.link).collect();
-                self.bus.split(&apart);
+                add(FaultWindow { split: Some(slots), ..cut_off(None, end) });
+                let links = self.slots[..slots].iter().map(|slot| slot.link.clone());
+                self.apart = (slots, links.collect());
+                self.split();
             }
             Fault::Behind(slot, by, _) => {
                 window(Some(slot), end + by + RESUBSCRIBE, false, true);
@@ -304,7 +308,10 @@ impl Simulation {
         match *fault {
             Fault::Bus(..) => self.bus.set_faults(BusFaults::default()),
             Fault::Link(slot, ..) | Fault::Behind(slot, ..) => self.slots[slot].link.restore(),
-            Fault::Split(..) => self.bus.split(&[]),
+            Fault::Split(..) => {
+                self.apart = (0, Vec::new());
+                self.split();
+            }
             Fault::Freeze(slot, _) => self.thaw(slot),
             Fault::Store(slot, ..) => self.set_store_faults(slot, fair),
             Fault::StoreRestartsOld(_) => {
@@ -325,12 +332,21 @@ impl Simulation {
         }
     }
 
+    fn split(&self) {
+        self.bus.split(&self.apart.1.iter().collect::<Vec<_>>());
+    }
+
     fn replace(&mut self, slot: usize) -> Slot {
         self.thaw(slot);
         let by = self.slots[slot].by;
         let now = self.recorder.now();
         self.recorder.with(|history| history.incarnations[by].ended = Some(now));
         let new = self.start(slot);
+        // An instance that is started during a split is on the side of the one before it.
+        if slot < self.apart.0 {
+            self.apart.1.push(new.link.clone());
+            self.split();
+        }
         std::mem::replace(&mut self.slots[slot], new)
     }
 

@@ -3,9 +3,9 @@
 //!
 //! `instructions hit|miss quick_cache|get_l1|get_or_set <calls> [system-clock]`
 //!
-//! The cache reads a clock that stands still: a run under callgrind takes so long that the clock of
-//! the system steps many times, and at each step a hit compares two clocks, so that the figure
-//! would change with the speed of the machine. `system-clock` counts those steps too.
+//! The cache reads a clock that stands still. A run under callgrind takes many steps of the clock
+//! of the system, and at each step a hit compares two clocks, so that the figure would change with
+//! the speed of the machine. `system-clock` counts those steps too.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot run may stop")]
 

@@ -23,7 +23,8 @@
 //!    it is cut off from the bus, though not from L2 or from the origin, and goes on deleting: so
 //!    the silence is a gap when it begins, L1 is uncertain while it lasts, and it is a gap again
 //!    when the publisher is heard again. A publisher that is closed sends a last beacon without a
-//!    promise. A publisher that stays silent for a minute is taken for dead and forgotten.
+//!    promise. A publisher that stays silent for a minute is taken for dead and forgotten, which is
+//!    a gap too. A time in which this instance received nothing itself is not counted.
 //! 4. **No message arrives at all**, or the subscriber is behind: no probe is back in time, and
 //!    trust lapses.
 //!
@@ -56,10 +57,12 @@
 //!   seconds.
 
 mod foreign;
+mod reason;
 mod watermarks;
 
 use std::collections::HashMap;
 
+pub(crate) use self::reason::GapReason;
 use super::{
     probes::{ProbeReturn, Probes},
     publisher_state::PublisherState,
@@ -74,36 +77,6 @@ const REORDER_WINDOW: u64 = 500;
 /// and if `trust_timeout` is at most half of it.
 const FORGET_AFTER: u64 = 60_000;
 const MAX_PUBLISHERS: usize = 4_096;
-
-/// Why L1 was marked untrusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GapReason {
-    Hole,
-    PublisherSilent,
-    PublisherReturned,
-    Lapsed,
-    ProbesLost,
-    TooManyPublishers,
-    Unreadable,
-}
-
-impl GapReason {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Hole => "messages of a peer are missing",
-            Self::PublisherSilent => {
-                "a peer fell silent: it may be cut off from the bus and still delete keys"
-            }
-            Self::PublisherReturned => "a peer that was silent is heard again",
-            Self::Lapsed => {
-                "no probe came back in time: this instance is behind, or receives nothing"
-            }
-            Self::ProbesLost => "probes come back again after some were lost",
-            Self::TooManyPublishers => "more instances publish than can be tracked",
-            Self::Unreadable => "a message could not be decoded",
-        }
-    }
-}
 
 /// All times are milliseconds.
 #[derive(Default)]
@@ -130,8 +103,9 @@ pub(crate) struct GapDetector {
     last_gap: u64,
     has_too_many: bool,
     has_unreadable: bool,
-    /// Whether a publisher that was silent is heard again.
+    /// Whether a publisher that was silent is heard again, or was forgotten.
     has_returned: bool,
+    has_forgotten: bool,
     is_uncertain: bool,
 }
 
@@ -158,10 +132,9 @@ impl GapDetector {
             (self.began, self.is_beginning_unsure) = (now, false);
         }
         // The silence of publishers while there was no subscription does not count.
-        let (timeout, forget_at) = (self.trust_timeout, now.saturating_add(self.forget_after()));
+        self.remember_all(now);
         for publisher in self.publishers.values_mut() {
-            publisher.forget_at = publisher.forget_at.max(forget_at);
-            publisher.expect_again(now, timeout);
+            publisher.expect_again(now, self.trust_timeout);
         }
     }
 
@@ -298,14 +271,21 @@ impl GapDetector {
         if !self.is_subscribed {
             return None;
         }
-        self.publishers.retain(|_, publisher| now < publisher.forget_at);
+        // mutant silence: => let has_lapsed = false;
+        let has_lapsed = self.probes.take_lapse(now);
+        if has_lapsed {
+            // mutant lapse-forgets: remove
+            self.remember_all(now);
+        }
+        let forgotten = self.publishers.extract_if(|_, publisher| publisher.forget_at <= now);
+        // mutant forgotten-silent: => drop(forgotten);
+        self.has_forgotten |= forgotten.filter(|(_, it)| it.is_silent).count() > 0;
         self.is_uncertain = self.publishers.values().any(|publisher| {
             // mutant silent-publisher: s/publisher.is_silent/false/
             publisher.is_silent || publisher.is_overdue(now) || self.has_old_hole(publisher, now)
         });
         let elapsed = |then: u64| now.saturating_sub(then);
-        // mutant silence: if false
-        if self.probes.take_lapse(now) {
+        if has_lapsed {
             return Some(GapReason::Lapsed);
         }
         // mutant hole: if false
@@ -325,6 +305,9 @@ impl GapDetector {
         if self.has_returned {
             return Some(GapReason::PublisherReturned);
         }
+        if self.has_forgotten {
+            return Some(GapReason::PublisherForgotten);
+        }
         if self.has_unreadable && elapsed(self.last_gap) >= self.trust_timeout / 2 {
             return Some(GapReason::Unreadable);
         }
@@ -338,7 +321,7 @@ impl GapDetector {
     /// Records that L1 was marked untrusted, which covers everything lost so far.
     pub(crate) fn acknowledge_gap(&mut self, now: u64) {
         self.last_gap = now;
-        (self.has_unreadable, self.has_returned) = (false, false);
+        (self.has_unreadable, self.has_returned, self.has_forgotten) = (false, false, false);
         for publisher in self.publishers.values_mut() {
             publisher.numbers.accept_all();
             publisher.forget_below(publisher.numbers.next());
@@ -368,6 +351,14 @@ impl GapDetector {
     /// `trust_timeout` after a subscription began or a gap was acknowledged.
     pub(crate) fn is_caught_up(&self, now: u64) -> bool {
         self.is_subscribed && now.saturating_sub(self.last_gap) >= self.trust_timeout
+    }
+
+    /// Forgets no publisher before it had the time to be heard again.
+    fn remember_all(&mut self, now: u64) {
+        let forget_at = now.saturating_add(self.forget_after());
+        for publisher in self.publishers.values_mut() {
+            publisher.forget_at = publisher.forget_at.max(forget_at);
+        }
     }
 
     fn forget_after(&self) -> u64 {

@@ -274,7 +274,9 @@ fn a_publisher_that_falls_silent_is_noticed_in_time_also_if_it_was_idle() {
         fleet.instances[0].runs = false;
         fleet.run(90_000, &nothing);
         for found in &fleet.found()[1..] {
-            assert!(found.len() == 1 && found[0].1 == GapReason::PublisherSilent, "{found:?}");
+            let reasons: Vec<GapReason> = found.iter().map(|(_, why)| *why).collect();
+            let [silent, dead] = [GapReason::PublisherSilent, GapReason::PublisherForgotten];
+            assert_eq!(reasons, [silent, dead], "{found:?}");
             // An earlier beacon may still have been in transit.
             let latest = began + fleet.slowest + T + POLL_INTERVAL;
             assert!(found[0].0 <= latest, "{} ms", found[0].0 - began);
@@ -334,4 +336,22 @@ fn an_idle_instance_receives_at_most_seventy_messages_a_second_and_two_if_there_
         let received = (fleet.sent - before) as f64 / 10.0 + 1.0;
         assert!(received <= limit, "{received} a second among {size}");
     }
+}
+
+#[test]
+fn an_instance_whose_clock_jumps_by_an_hour_does_not_forget_its_peers() {
+    let mut fleet = Fleet::new(2, 11);
+    fleet.instances[1].runs = false;
+    fleet.now += 3_600_000;
+    fleet.wire.clear();
+    let mut certain = Vec::new();
+    for _ in 0..90 {
+        fleet.run(1_000, &nothing);
+        certain.push(fleet.instances[0].gaps.trusted_until().is_some());
+    }
+    let uncertain = certain.iter().filter(|is_certain| !**is_certain).count();
+    assert!((55..=65).contains(&uncertain), "uncertain for about a minute: {uncertain} s");
+    let found: Vec<GapReason> = fleet.instances[0].found.iter().map(|(_, why)| *why).collect();
+    assert_eq!(found.first(), Some(&GapReason::Lapsed));
+    assert_eq!(found.last(), Some(&GapReason::PublisherForgotten));
 }
