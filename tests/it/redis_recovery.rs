@@ -10,12 +10,7 @@ use lazy_layers_cache::{
 use tokio::time::sleep;
 
 use crate::support::{
-    cluster::Cluster,
-    ms,
-    process::wait_for,
-    proxy::{Mode, Proxy},
-    redis::RedisServer,
-    sentinel::Sentinel,
+    cluster::Cluster, ms, process::wait_for, proxy::Mode, redis::RedisServer, sentinel::Sentinel,
 };
 
 type Cache = LazyLayersCache<String, u32>;
@@ -193,31 +188,9 @@ async fn l2_is_used_again_soon_after_sentinels_have_promoted_a_replica() {
     is_used_soon(&cache, "k").await;
 }
 
-/// Puts a proxy before each node of a Cluster, to which all nodes refer clients.
-fn behind_proxies(cluster: &Cluster) -> Vec<Proxy> {
-    let proxies: Vec<Proxy> = (0..3).map(|node| Proxy::to(cluster.node(node).port())).collect();
-    for (node, proxy) in proxies.iter().enumerate() {
-        cluster.node(node).config_set("cluster-announce-port", &proxy.port().to_string());
-    }
-    for node in 0..3 {
-        wait_for("all nodes know the proxies", ms(20_000), || {
-            let mut redis = cluster.node(node).connect();
-            let nodes: String = redis::cmd("CLUSTER").arg("NODES").query(&mut redis).unwrap();
-            let is_known = |proxy: &Proxy| nodes.contains(&format!("127.0.0.1:{}@", proxy.port()));
-            proxies.iter().all(is_known).then_some(())
-        });
-    }
-    proxies
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l2_is_used_again_soon_after_cuts_while_slots_of_a_cluster_moved() {
-    // Before, a node that runs cannot tell clients another port, that of a proxy.
-    if RedisServer::major_version() < 7 {
-        return;
-    }
-    let cluster = Cluster::start();
-    let proxies = behind_proxies(&cluster);
+    let (cluster, proxies) = Cluster::start_behind_proxies();
     let urls = || proxies.iter().map(|it| format!("redis://127.0.0.1:{}/", it.port()));
     let keys: Vec<String> = (0..12).map(|key| key.to_string()).collect();
     let slots: Vec<u16> = keys.iter().map(|key| cluster.slot_of(&format!("cache:{key}"))).collect();

@@ -6,6 +6,7 @@ use redis::{Connection, RedisResult, cmd};
 
 use super::{
     process::{free_port, wait_for},
+    proxy::Proxy,
     redis::RedisServer,
 };
 
@@ -25,7 +26,33 @@ impl Cluster {
 
     /// Starts nodes with more arguments, as [`RedisServer::start_with`].
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let (nodes, bus_ports): (Vec<_>, Vec<_>) = (0..3).map(|_| node(arguments)).unzip();
+        Self::of([(); 3].map(|()| node(arguments)))
+    }
+
+    /// Starts nodes behind proxies, to which all nodes refer clients.
+    pub(crate) fn start_behind_proxies() -> (Self, [Proxy; 3]) {
+        let mut nodes = [(); 3].map(|()| node(&[]));
+        let proxies = nodes.each_mut().map(|(node, _)| {
+            let proxy = Proxy::to(node.port());
+            // Before version 7 a node that runs cannot announce another port.
+            node.restart_with(&["--cluster-announce-port", &proxy.port().to_string()]);
+            proxy
+        });
+        let cluster = Self::of(nodes);
+        for node in &cluster.nodes {
+            let mut redis = node.connect();
+            wait_for("all nodes know the proxies", PATIENCE, || {
+                let nodes: String = cmd("CLUSTER").arg("NODES").query(&mut redis).unwrap();
+                let knows = |proxy: &Proxy| nodes.contains(&format!("127.0.0.1:{}@", proxy.port()));
+                proxies.iter().all(knows).then_some(())
+            });
+        }
+        (cluster, proxies)
+    }
+
+    /// Makes a Cluster of nodes, each with the port of its cluster bus.
+    fn of(nodes: [(RedisServer, u16); 3]) -> Self {
+        let (nodes, bus_ports): (Vec<_>, Vec<_>) = nodes.into_iter().unzip();
         let cluster = Self { nodes };
         let share = SLOTS / 3 + 1;
         for (index, node) in cluster.nodes.iter().enumerate() {

@@ -218,6 +218,12 @@ impl RedisServer {
         assert!(self.answers(), "redis-server does not come back on port {}", self.port);
     }
 
+    /// As [`restart`](Self::restart), with more arguments.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().copied().map(str::to_owned));
+        self.restart();
+    }
+
     /// Stops the process: the server does not reply. Its connections stay open, and the kernel
     /// accepts new ones.
     pub(crate) fn freeze(&self) {

@@ -97,7 +97,7 @@ impl KeySpace {
     ///
     /// A Cluster hashes the text in the first pair of braces of a name if it is not empty, else the
     /// whole name. So the internal name has the hashed text of the value's name in braces. Where
-    /// that text is empty or contains a closing brace, it has a number of the same slot instead.
+    /// that text is empty or contains a closing brace, it has a text of the same slot instead.
     fn beside_value(&self, start: &str, key: &str) -> String {
         let prefix = &*self.prefix;
         if hash_tag(prefix).is_some() {
@@ -112,7 +112,7 @@ impl KeySpace {
         let value = self.value(key);
         match hash_tag(&value) {
             Some(tag) => format!("{start}{{{tag}}}:{key}"),
-            None => format!("{start}{{{}}}:{key}", number_in_slot(slot(value.as_bytes()))),
+            None => format!("{start}{{{}}}:{key}", text_in_slot(slot(value.as_bytes()))),
         }
     }
 
@@ -171,16 +171,25 @@ fn slot(hashed: &[u8]) -> u16 {
     crc % SLOTS
 }
 
-/// Returns the smallest number whose digits are in a slot. Takes about 16,000 tries and half a
-/// millisecond, only for keys with unpaired braces.
-fn number_in_slot(wanted: u16) -> u32 {
-    (0..u32::MAX).find(|number| slot(number.to_string().as_bytes()) == wanted).unwrap_or_default()
+/// Each slot has a text of four letters from `@` to `O`, which differ in four bits each. A CRC is
+/// linear: the bits of the text are the XOR of one item for each bit of the slot that differs from
+/// the slot of `@@@@`. The script that trims has the same items.
+const SLOT_COLUMNS: [u16; 14] =
+    [35028, 32906, 36871, 40699, 6562, 3219, 4484, 36589, 7931, 32802, 35268, 33450, 37959, 38523];
+
+/// Returns a text in a slot. Needed for keys with unpaired braces.
+fn text_in_slot(wanted: u16) -> String {
+    let differing = wanted ^ slot(b"@@@@");
+    let columns = SLOT_COLUMNS.iter().enumerate().filter(|(at, _)| differing >> at & 1 == 1);
+    let bits = columns.fold(0u16, |bits, (_, column)| bits ^ column);
+    let [low, high] = bits.to_le_bytes();
+    [low & 15, low >> 4, high & 15, high >> 4].map(|four| char::from(b'@' | four)).iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::glob::Pattern;
+    use crate::{adapters::redis::store::scripts::values::PUBLISH, glob::Pattern};
 
     const KEYS: [&str; 14] = [
         "", "user:1", "{}", "{}x", "}x", "x}", "{", "}", "{a}", "a{b}c{d}", "{{a}}", "a}b{c}d",
@@ -195,6 +204,16 @@ mod tests {
     fn slots_are_those_of_the_specification() {
         assert_eq!(slot(b"123456789"), 0x31c3 % SLOTS);
         assert_eq!((slot_of("p:{}x}:d"), slot_of("foo")), (15_262, 12_182));
+    }
+
+    #[test]
+    fn each_slot_has_a_text_also_in_the_script_that_trims() {
+        for wanted in 0..SLOTS {
+            assert_eq!(slot(text_in_slot(wanted).as_bytes()), wanted);
+        }
+        let columns = format!("{SLOT_COLUMNS:?}");
+        let source = PUBLISH.source.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(source.contains(columns.trim_matches(['[', ']'])), "{source}");
     }
 
     #[test]
