@@ -32,6 +32,7 @@ mod get_or_set_table;
 mod globs;
 mod idle_brokers;
 mod idle_fleet;
+mod jetstream_permissions;
 mod joining;
 mod joining_brokers;
 mod key_versions;

@@ -69,6 +69,11 @@ pub(crate) fn is_publish_to(text: &str, subject: &str) -> bool {
     text.contains(&format!("Publish to \"{subject}\""))
 }
 
+/// Whether the denied subject begins with `prefix`.
+pub(crate) fn is_publish_below(text: &str, prefix: &str) -> bool {
+    text.contains(&format!("Publish to \"{prefix}"))
+}
+
 pub(crate) fn is_subscription_to(text: &str, subject: &str) -> bool {
     text.contains(&format!("Subscription to \"{subject}\""))
 }

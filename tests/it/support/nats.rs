@@ -68,8 +68,7 @@ impl NatsServer {
         for _ in 0..10 {
             let (dir, port) = (own_dir(), free_port());
             if let Some(config) = config {
-                std::fs::write(dir.path().join("server.conf"), config)
-                    .expect("a directory of our own");
+                write_config(&dir, kind, config);
             }
             let process = spawn(port, &dir, kind);
             let mut server = Self { process, port, dir, kind };
@@ -78,6 +77,12 @@ impl NatsServer {
             }
         }
         panic!("nats-server started ten times and never answered");
+    }
+
+    /// Replaces the configuration of a configured server, which adopts it a little later.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        write_config(&self.dir, self.kind, config);
+        self.process.hang_up();
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -150,10 +155,22 @@ impl NatsServer {
     }
 }
 
+/// With the directory of the streams, which a server without it in its file forgets when it reads
+/// the file again.
+fn write_config(dir: &TempDir, kind: Kind, config: &str) {
+    let dir = dir.path();
+    let jetstream = match kind {
+        Kind::Configured => format!("jetstream {{ store_dir: \"{}\" }}\n", dir.display()),
+        _ => String::new(),
+    };
+    let config = format!("{jetstream}{config}");
+    std::fs::write(dir.join("server.conf"), config).expect("a directory of our own");
+}
+
 fn spawn(port: u16, dir: &TempDir, kind: Kind) -> Process {
     let mut command = Command::new("nats-server");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-    if !matches!(kind, Kind::Plain | Kind::Clustered) {
+    if matches!(kind, Kind::JetStream | Kind::Tls) {
         command.args(["-js", "-sd"]).arg(dir.path());
     }
     if matches!(kind, Kind::Configured | Kind::Clustered) {

@@ -59,6 +59,11 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// Asks the process to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).expect("the process runs");
     }

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     beacons::Beacons,
     cursor::{Cursor, SequenceCheck},
+    permissions::are_denied,
     probes::PendingProbes,
 };
 use crate::{
@@ -40,6 +41,8 @@ pub(crate) struct JetStreamMessageStream {
     pub(crate) deferred: Option<(u64, Message)>,
     pub(crate) info_interval: Interval,
     pub(crate) limit: Duration,
+    /// How many denials there were before.
+    pub(crate) denials: u64,
     pub(crate) runtime: Handle,
 }
 
@@ -89,6 +92,9 @@ impl JetStreamMessageStream {
                     return Some(self.deliver((sequence, message)));
                 }
                 _ = self.info_interval.tick() => {
+                    if are_denied(&liveness.denials, self.denials) {
+                        return None;
+                    }
                     let info = tokio::select! {
                         biased;
                         () = liveness.ended() => return None,
@@ -114,6 +120,10 @@ impl JetStreamMessageStream {
             if let Some((sequence, _)) = &self.unacked {
                 cursor.acked = cursor.acked.max(*sequence);
             }
+        }
+        // mutant jetstream-denied-ack: if false
+        if are_denied(&self.connection.liveness.denials, self.denials) {
+            return None;
         }
         if let Some((_, message)) = &self.unacked {
             timeout(self.limit, message.ack()).await.ok()?.ok()?;

@@ -4,6 +4,7 @@ mod beacons;
 mod cursor;
 mod message_stream;
 mod options;
+mod permissions;
 mod probes;
 mod subscribe;
 
@@ -47,7 +48,16 @@ use crate::error::{BoxError, BuildError};
 /// | [`subject`](JetStreamOptions::subject) | messages, which the stream stores | publish |
 /// | `{subject}.beacons` | beacons over NATS core; no stream may store it | publish and subscribe |
 /// | `_INBOX.>` | replies and heartbeats | publish and subscribe |
-/// | `$JS.API.>`, `$JS.ACK.>` | requests to JetStream, acknowledgements | publish |
+/// | `$JS.API.STREAM.INFO.{stream}` | requests | publish |
+/// | `$JS.API.STREAM.CREATE.{stream}` | a request, if `ensure_stream` has to create the stream | publish |
+/// | `$JS.API.CONSUMER.*.{stream}.>`, `$JS.API.CONSUMER.*.*.{stream}.>` | requests, also for messages | publish |
+/// | `$JS.ACK.{stream}.>` | acknowledgements | publish |
+///
+/// While the user lacks one of these permissions (but for that to publish messages or beacons), no
+/// subscription begins, and the running one ends. `health()` then says that the instance is not
+/// subscribed, and the event `event-bus:subscribe-error` has the denied subject. With a client of
+/// the application ([`with_client`](Self::with_client)) that event has only the failed step,
+/// because the server tells the client alone.
 ///
 /// Nothing is stored for a probe: the server is asked where the stream ends, and the probe is
 /// delivered once the messages up to there are processed. A cluster's server that is cut off from

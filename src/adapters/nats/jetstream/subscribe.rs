@@ -17,6 +17,7 @@ use super::{
     beacons::{Beacons, check_not_stored},
     cursor::{Cursor, SequenceCheck},
     message_stream::JetStreamMessageStream,
+    permissions::check_permissions,
     probes::{JetStreamProber, PendingProbes},
 };
 use crate::{
@@ -57,6 +58,11 @@ impl JetStreamTransport {
         };
         // Answers of the server have come since, so its denial has too.
         beacons.check_not_denied(&connection)?;
+        let names = (&*self.options.stream, &*self.durable_name);
+        let limit = self.options.connection.confirm_timeout;
+        // mutant jetstream-acks: remove
+        check_permissions(&connection, names, limit / 2).await?;
+        let denials = connection.liveness.denials.count();
         let heartbeat = self.options.connection.heartbeat.max(Duration::from_millis(100));
         let consumer = &start.consumer;
         let messages = consumer
@@ -81,7 +87,7 @@ impl JetStreamTransport {
             stream: self.options.stream.clone(),
             created: info.created,
             durable_name: self.durable_name.clone(),
-            limit: self.options.connection.confirm_timeout,
+            limit,
             pending: Arc::clone(&probes),
             redelivered_to: start.delivered,
             is_caught_up: AtomicBool::new(start.after.is_some()),
@@ -97,7 +103,8 @@ impl JetStreamTransport {
             probes,
             deferred: None,
             info_interval,
-            limit: self.options.connection.confirm_timeout,
+            limit,
+            denials,
             runtime: runtime()?,
         };
         Ok(Subscribed {
