@@ -1,4 +1,5 @@
-//! Values that cannot be decoded from their own bytes stay in L1, and the log says so once.
+//! Values that cannot be decoded from their own bytes stay in L1, and the log says so once. A codec
+//! reads no payload as another value than the one that was written.
 
 use std::{
     collections::BTreeMap,
@@ -6,11 +7,13 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    BoxError, Codec, Event, EventBus, LazyLayersCache, LocalTransport, WireCodec,
+    BoxError, Codec, Event, EventBus, L2Effect, LazyLayersCache, LocalTransport, WireCodec,
     testing::{SharedStore, TokioClock},
 };
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{Layer, layer::Context, prelude::*};
+
+use crate::support::ms;
 
 /// Serde buffers the content, and its buffer has no integers of 128 bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,4 +161,59 @@ async fn values_of_any_codec_are_checked_and_a_panic_in_decode_is_a_refusal() {
     }
     assert!(store.peek("1").is_some());
     assert!((2..100).all(|number| store.peek(&number.to_string()).is_none()));
+}
+
+/// A cache over the store whose codec writes JSON.
+fn in_json<V>(store: &SharedStore) -> LazyLayersCache<String, V>
+where
+    V: Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let builder = LazyLayersCache::builder().clock(TokioClock::new());
+    builder.l2(store.clone(), WireCodec::new().json()).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_json_cannot_write_stays_in_l1_and_the_store_has_no_older_one() {
+    let store = SharedStore::new(TokioClock::new());
+    let (cache, peer) = (in_json::<Vec<f64>>(&store), in_json::<Vec<f64>>(&store));
+    for number in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+        cache.set("k", vec![1.0]).await.unwrap();
+        assert!(store.peek("k").is_some());
+        let report = cache.set("k", vec![1.0, number]).await.unwrap();
+        let L2Effect::NotStored(reason) = &report.l2 else { panic!("{report:?}") };
+        assert!(reason.contains("infinity"), "{reason}");
+        assert_eq!(store.peek("k"), None);
+        assert!(cache.get("k").await.unwrap()[1].total_cmp(&number).is_eq());
+        assert_eq!(peer.get("k").await, None, "no other number");
+        let load = move || async move { Ok::<_, std::fmt::Error>(vec![number]) };
+        assert!(peer.get_or_set("k", load).await.unwrap()[0].total_cmp(&number).is_eq());
+        assert_eq!(store.peek("k"), None);
+        peer.delete("k").await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digit_of_an_old_release_which_may_be_json_or_messagepack_is_a_miss() {
+    let store = SharedStore::new(TokioClock::new());
+    for digit in b'0'..=b'9' {
+        store.insert_raw("k", [digit], ms(60_000));
+        let builder = LazyLayersCache::<String, u8>::builder().clock(TokioClock::new());
+        let cache = builder.l2(store.clone(), WireCodec::new()).build().unwrap();
+        assert_eq!(cache.get("k").await, None);
+        let load = || async { Ok::<_, std::fmt::Error>(200) };
+        assert_eq!(*cache.get_or_set("k", load).await.unwrap(), 200);
+        let peer = in_json::<u8>(&store);
+        assert_eq!(peer.get("k").await.as_deref(), Some(&200), "the loaded value replaces it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_null_within_an_option_is_read_as_the_outer_none() {
+    let store = SharedStore::new(TokioClock::new());
+    let (cache, peer) = (in_json::<Option<Option<u8>>>(&store), in_json(&store));
+    for (value, read) in [(Some(None), None), (Some(Some(7)), Some(Some(7))), (None, None)] {
+        cache.set("k", value).await.unwrap();
+        assert_eq!(peer.get("k").await.as_deref(), Some(&read));
+        peer.delete("k").await.unwrap();
+    }
 }
