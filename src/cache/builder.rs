@@ -275,7 +275,8 @@ option_setters! {
     /// Sets the soft and the hard timeout of a load. Default: none.
     timeouts(timeouts: Timeouts);
 
-    /// Sets how long [`close`](LazyLayersCache::close) waits for running loads. Default: 5 s.
+    /// Sets how long [`close`](LazyLayersCache::close) waits for the loads and writes
+    /// that run. Default: 5 s.
     close_timeout(close_timeout: Duration);
 }
 

@@ -1,5 +1,5 @@
-//! Closes a cache: refuse new calls, wait for the running loads, stop the rest, empty L1. A cache
-//! that is dropped instead only publishes its outbox.
+//! Closes a cache: refuse new calls, wait for the loads and writes that run, stop the rest, empty
+//! L1. A cache that is dropped instead only publishes its outbox.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,7 +23,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     pub(super) async fn close(&self) {
         let limit = self.options.close_timeout;
         let begun = Instant::now();
-        self.closed.store(true, Ordering::Release);
+        // Sequentially consistent, as is the count of the tasks: of this store and the token of a
+        // write, one comes first.
+        self.closed.store(true, Ordering::SeqCst);
         if let Some(bus) = &self.bus {
             bus.client.close();
         }
@@ -77,6 +79,14 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
             drop(end);
         });
+    }
+
+    /// A write that outlasts the close, by more than its deadline, has nobody to retry it.
+    pub(super) fn report_lost_after_close(&self) {
+        let tasks = self.bus.as_ref().map_or(&self.running, |bus| &bus.client.tasks);
+        if tasks.is_stopped() {
+            self.report_lost();
+        }
     }
 
     /// Reports the invalidations that nobody retries any more, once.

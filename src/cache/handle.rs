@@ -372,11 +372,13 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         self.state.observer.on(handler)
     }
 
-    /// Closes the cache: refuses new loads and writes at once, waits for running loads up to
-    /// [`close_timeout`](crate::CacheOptions::close_timeout), drops the rest, and empties L1. When
-    /// it returns, no task of the cache is left, except for a loader that blocks its thread: such
-    /// a loader cannot be dropped, and `close` waits for it for one second more.
+    /// Closes the cache: refuses new loads and writes at once, waits for the loads and writes that
+    /// run up to [`close_timeout`](crate::CacheOptions::close_timeout), drops the loads that are
+    /// left, publishes the last messages on the bus, and empties L1. When it returns, no task of
+    /// the cache is left, except for a loader that blocks its thread: such a loader cannot be
+    /// dropped, and `close` waits for it, as for writes that still run, for one second more.
     ///
+    /// A write that ends later than that is not published; its report is not complete.
     /// Invalidations that have not reached L2, or were not published on the bus by then, are lost.
     /// The event `close:lost`, [`Stats::invalidations_lost`] and a line in the log say how many.
     ///

@@ -39,8 +39,8 @@ pub(super) struct CacheState<V> {
     /// With it begins the name of each owner of a distributed lock in this instance.
     pub(super) lock_id: u64,
     pub(super) observer: Arc<Observer>,
-    /// The running loads. `close` waits for them and stops them at its deadline; dropping the last
-    /// handle stops them at once.
+    /// The loads and the writes that run. `close` waits for them, and stops the loads at its
+    /// deadline; dropping the last handle stops them at once.
     pub(super) running: TaskTracker,
     /// Set by `close`; loads and writes check it before they change anything.
     pub(super) closed: AtomicBool,
@@ -99,7 +99,7 @@ impl<V: 'static> CacheState<V> {
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
-        let is_closed = self.closed.load(Ordering::Acquire);
+        let is_closed = self.closed.load(Ordering::SeqCst);
         if is_closed { Err(Error::without_key(Cause::Closed)) } else { Ok(()) }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! L1 is invalidated before L2, so that concurrent readers of this instance cannot hit the old
 //! value; and again after L2, because a reader may have copied the old value from L2 in between.
-//! The second step also runs if the caller drops its future. Each step revokes the tickets of the
+//! The second step also runs if the caller drops its future. `close` waits for writes that run, as
+//! it does for loads, before it publishes the last messages. Each step revokes the tickets of the
 //! key's running loads under the same lock under which it changes the entry, so no reader finds
 //! one without the other.
 
@@ -40,6 +41,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         value: &Arc<V>,
         call: &CallOptions,
     ) -> Result<WriteReport, Error> {
+        // mutant close-writes: => let running = self.running.clone();
+        let running = self.running.token();
         let Lifetimes { l1: lifetime, l2: in_l2 } =
             self.options.lifetimes(call, None, fastrand::f64);
         // Peers bound the ttl as they bound that of a value of L2.
@@ -107,11 +110,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 (L1Effect::Superseded, broadcast.map(|it| it.commit(None, in_l2)))
             }
         };
-        drop(ticket);
+        drop((ticket, running));
         Ok(self.report(l1, l2_outcome, committed).await)
     }
 
     pub(super) async fn delete(self: &Arc<Self>, key: &str) -> Result<WriteReport, Error> {
+        // mutant close-writes: => let running = self.running.clone();
+        let running = self.running.token();
         let broadcast = self.begin_broadcast(key, false);
         if let Err(closed) = self.remove_l1_if_open(key) {
             broadcast.cancel();
@@ -124,6 +129,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             drop(invalidate);
         }
         let committed = broadcast.commit(None, is_in_l2(outcome.as_ref()));
+        drop(running);
         self.observer.emit(|| Event::Delete { key });
         Ok(self.report(L1Effect::Removed, outcome, Some(committed)).await)
     }
@@ -132,6 +138,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self: &Arc<Self>,
         glob: &str,
     ) -> Result<WriteReport, Error> {
+        // mutant close-writes: => let running = self.running.clone();
+        let running = self.running.token();
         self.check_open()?;
         let pattern = Arc::new(Pattern::new(glob));
         let broadcast = self.begin_broadcast(glob, true);
@@ -145,6 +153,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             invalidate.disarm();
         }
         let committed = broadcast.commit(None, is_in_l2(outcome.as_ref()));
+        drop(running);
         self.observer.emit(|| Event::DeletePattern { pattern: glob });
         Ok(self.report(L1Effect::Removed, outcome, Some(committed)).await)
     }
@@ -161,6 +170,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             Some(broadcast) => broadcast.send().await,
             None => None,
         };
+        self.report_lost_after_close();
         WriteReport::new(l1, l2, progress)
     }
 

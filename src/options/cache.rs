@@ -86,7 +86,7 @@ option_group! {
         pub l2_circuit_breaker: CircuitBreaker = CircuitBreaker::default(),
         /// The name under which this instance publishes. An instance ignores messages with its own
         /// name, also those of an instance of the TypeScript package that has the same name.
-        /// Default: random per process.
+        /// Default: random for each cache.
         #[doc(alias = "source")]
         pub instance_id: Option<String> = None => [Some(impl Into<String>)],
         /// Whether this instance receives the messages of its peers. With `false` it only
@@ -107,8 +107,8 @@ option_group! {
         pub event_bus_circuit_breaker: CircuitBreaker = CircuitBreaker::default(),
         /// Publishing, and the detection of lost messages.
         pub event_bus: EventBusOptions = EventBusOptions::default(),
-        /// How long [`close`](crate::LazyLayersCache::close) waits for running loads before it
-        /// drops them. Default: 5 s.
+        /// How long [`close`](crate::LazyLayersCache::close) waits for the loads and writes
+        /// that run, before it drops the loads. Default: 5 s.
         pub close_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
     }
 }

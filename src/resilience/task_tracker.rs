@@ -50,9 +50,13 @@ impl TaskTracker {
     pub(crate) async fn wait_stopped(&self) {
         // Created before the flag is read, so that a stop in between wakes it.
         let stop = self.0.stop.notified();
-        if !self.0.stopped.load(Ordering::SeqCst) {
+        if !self.is_stopped() {
             stop.await;
         }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::SeqCst)
     }
 
     /// Cancels every task at its next poll, including tasks that start later.

@@ -38,7 +38,8 @@ pub(crate) struct CommittedBroadcast<'a, S: Sink>(Option<(Invalidation<'a, S>, u
 pub(crate) struct PublishProgress {
     /// Whether the bus has accepted the message; `None` if the options do not ask for that.
     pub(crate) is_confirmed: Option<bool>,
-    /// Whether messages wait because the circuit is open, or the broker refuses all of them.
+    /// Whether messages wait because the circuit is open, or the broker refuses all of them; or are
+    /// lost because the cache was closed.
     pub(crate) is_skipped: bool,
     pub(crate) watch: PublishWatch,
 }
@@ -100,17 +101,19 @@ impl<S: Sink> CommittedBroadcast<'_, S> {
     /// without a bus.
     pub(crate) async fn send(self) -> Option<PublishProgress> {
         let (Invalidation { client, sink, name, .. }, position) = self.0?;
-        let is_skipped = client.flush(sink, name);
+        let is_published = |session: &Session| session.outbox.is_published(position);
+        // After a close nothing is published any more.
+        let is_skipped = client.flush(sink, name)
+            || client.tasks.is_stopped() && !is_published(&client.session.lock());
         let options = &client.options.event_bus;
         let mut is_confirmed = None;
         if options.confirm_deletes {
             // Without a timer the publisher does not run either.
             if !is_skipped && has_timer() {
-                let is_published = |session: &Session| session.outbox.is_published(position);
                 let published = client.wait_published(is_published);
                 let _ = timeout(Some(options.publish_timeout), published).await;
             }
-            is_confirmed = Some(client.session.lock().outbox.is_published(position));
+            is_confirmed = Some(is_published(&client.session.lock()));
         }
         let watch = PublishWatch { client: Arc::downgrade(client), position };
         Some(PublishProgress { is_confirmed, is_skipped, watch })
