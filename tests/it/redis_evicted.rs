@@ -80,7 +80,7 @@ async fn a_restart_is_noticed_although_the_run_id_was_evicted() {
 async fn a_run_id_that_was_evicted_is_stored_again() {
     let server = evicting();
     let mut redis = server.connect();
-    let cache = checking_each(&server, ms(50));
+    let cache = checking_each(&server, ms(500));
     cache.set("k", 1).await.unwrap();
     redis::cmd("DEL").arg("cache:__run").exec(&mut redis).unwrap();
     let begun = Instant::now();
@@ -94,5 +94,5 @@ async fn a_run_id_that_was_evicted_is_stored_again() {
         sleep(ms(10)).await;
     };
     assert_eq!(Some(&*stored), field(&server.info("server"), "run_id"));
-    assert_eq!(checking_each(&server, ms(50)).get("k").await.as_deref(), Some(&1));
+    assert_eq!(checking_each(&server, ms(500)).get("k").await.as_deref(), Some(&1));
 }

@@ -15,7 +15,8 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use lazy_layers_cache::{
     DistributedLock, ErrorKind, Event, FailSafe, HandlerGuard, L2Effect, L2Health, L2Options,
-    L2Timeouts, LazyLayersCache, LocalTransport, NegativeCache, RedisStore, WireCodec, WriteReport,
+    L2Timeouts, LazyLayersCache, LocalTransport, NegativeCache, RedisOptions, RedisStore,
+    WireCodec, WriteReport,
 };
 use redis::Connection;
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,7 @@ const STEPS: usize = 150;
 const SPAN: Duration = ms(3_000);
 /// How much the server may store beyond what it needs when it is empty.
 const ROOM: u64 = 1_000_000;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Value {
@@ -76,14 +77,16 @@ impl Pair {
         let is_versioned = name == "versioned";
         let transport = LocalTransport::new();
         let instances = [(); 2].map(|()| {
-            let store = RedisStore::at(server.url()).use_index(!is_versioned).build().unwrap();
+            // No limit of time ends a call on a busy machine.
+            let options = RedisOptions::default().check_interval(PATIENCE).use_index(!is_versioned);
+            let store = RedisStore::at(server.url()).options(options).build().unwrap();
             let mut builder = Cache::builder()
                 .name(name)
                 .ttl(ms(60_000))
                 .without_l1()
                 .fail_safe(FailSafe::enabled().throttle(ms(5)))
                 .negative_cache(NegativeCache::enabled().ttl(ms(500)))
-                .l2_timeouts(L2Timeouts::default().read(ms(4_000)).write(ms(4_000)));
+                .l2_timeouts(L2Timeouts::default().read(PATIENCE).write(PATIENCE));
             if is_versioned {
                 let bus = transport.clone();
                 builder = builder.event_bus(bus, WireCodec::new());
@@ -279,7 +282,7 @@ fn some_ttl(random: &mut Rng) -> Duration {
 }
 
 async fn in_time<T>(what: &str, call: impl IntoFuture<Output = T>) -> T {
-    let ended = timeout(PATIENCE, call.into_future()).await;
+    let ended = timeout(4 * PATIENCE, call.into_future()).await;
     ended.unwrap_or_else(|_| panic!("{what} does not return"))
 }
 

@@ -1,5 +1,5 @@
 //! Values that cannot be decoded from their own bytes stay in L1, and the log says so once. A codec
-//! reads no payload as another value than the one that was written.
+//! reads no payload as a value that its writer did not encode.
 
 use std::{
     collections::BTreeMap,
