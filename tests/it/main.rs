@@ -49,6 +49,7 @@ mod manifest;
 mod model;
 mod nats_cluster;
 mod nats_floods;
+mod nats_publishers;
 mod nats_refusals;
 mod options;
 mod outages;

@@ -29,7 +29,7 @@ use crate::support::{
 const IN_A_CHILD: &str = "LAZY_LAYERS_CACHE_FLOODED";
 const MARK: &str = "flooded: ";
 /// The default of `queue_max_bytes`, and what all else may take.
-const MAX_GROWTH: u64 = (32 + 64) << 20;
+pub(crate) const MAX_GROWTH: u64 = (32 + 64) << 20;
 const MEGABYTE: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -55,9 +55,25 @@ fn transport(kind: &str, url: &str) -> Box<dyn Transport> {
 /// Runs a child while `flood` runs, and returns its report.
 async fn while_flooded(kind: &str, server: &NatsServer, flood: impl Future<Output = ()>) -> Report {
     let name = concat!(module_path!(), "::flooded").split_once("::").unwrap().1;
+    let argument = format!("{kind} {}", server.url());
+    let answer = while_child_runs(name, &argument, Box::pin(flood)).await;
+    let [growth, late, first] = answer.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{answer}")
+    };
+    let (growth, late) = (growth.parse().unwrap(), ms(late.parse().unwrap()));
+    Report { growth, late, first: first.to_owned() }
+}
+
+/// Runs a test in a child with this argument. Runs `flood` once the child is [`subscribed`], and
+/// returns the child's report.
+pub(crate) async fn while_child_runs(
+    test: &str,
+    argument: &str,
+    flood: impl Future<Output = ()>,
+) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(IN_A_CHILD, format!("{kind} {}", server.url()))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(IN_A_CHILD, argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -69,18 +85,28 @@ async fn while_flooded(kind: &str, server: &NatsServer, flood: impl Future<Outpu
     assert_eq!(answers.next().unwrap(), "subscribed");
     flood.await;
     commands.write_all(b"report\n").unwrap();
-    let answer = answers.next().unwrap();
-    let [growth, late, first] = answer.split(' ').collect::<Vec<_>>()[..] else {
-        panic!("{answer}")
-    };
-    let (growth, late) = (growth.parse().unwrap(), ms(late.parse().unwrap()));
-    Report { growth, late, first: first.to_owned() }
+    answers.next().unwrap()
+}
+
+/// The argument of a child. `None` in any other process.
+pub(crate) fn argument() -> Option<String> {
+    std::env::var(IN_A_CHILD).ok()
+}
+
+/// A child is subscribed. Returns when its parent asks for the report.
+pub(crate) fn subscribed() {
+    println!("{MARK}subscribed");
+    std::io::stdin().lines().next().unwrap().unwrap();
+}
+
+pub(crate) fn report(report: &str) {
+    println!("{MARK}{report}");
 }
 
 /// The child. In any other process it returns at once.
 #[test]
 fn flooded() {
-    let Ok(at) = std::env::var(IN_A_CHILD) else { return };
+    let Some(at) = argument() else { return };
     let (kind, url) = at.split_once(' ').unwrap();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
@@ -110,8 +136,7 @@ fn flooded() {
     // The first poll requests messages of JetStream.
     let _ = runtime.block_on(async { timeout(ms(100), messages.next()).await });
     let before = status("VmRSS:");
-    println!("{MARK}subscribed");
-    std::io::stdin().lines().next().unwrap().unwrap();
+    subscribed();
     // What the server has for us has arrived once it answers.
     runtime.block_on(retry(async || transport.ping().await));
     let growth = status("VmHWM:").saturating_sub(before);
@@ -120,13 +145,13 @@ fn flooded() {
         Delivery::Message(_) => "message".to_owned(),
         other => format!("{other:?}"),
     };
-    println!("{MARK}{growth} {} {first}", late.load(Ordering::Relaxed));
+    report(&format!("{growth} {} {first}", late.load(Ordering::Relaxed)));
     // Another end of the process would not leave the parent waiting either.
     drop(messages);
 }
 
 /// Memory of this process in bytes, now (`VmRSS:`) or at its peak (`VmHWM:`).
-fn status(line: &str) -> u64 {
+pub(crate) fn status(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|it| it.strip_prefix(line)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
