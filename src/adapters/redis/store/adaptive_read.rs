@@ -20,7 +20,7 @@ use redis::Value;
 
 use super::{
     batch::Batcher,
-    copy_head::{CopyHead, MAX_EXPIRY_DIFFERENCE},
+    copy_head::{CopyHead, MAX_EXPIRY_DIFFERENCE, window_of},
     requests::{GetOrLeaseRequest, GetReply, GetRequest, flag, to_stored_value},
     send::{RequestSender, error_code},
 };
@@ -86,10 +86,8 @@ impl AdaptiveRead {
             PlainRead::Found(found) => Ok(Some(found)),
             PlainRead::Missing => Ok(None),
             PlainRead::Undecided => {
-                let keys = self.sender.context.keys.of(key);
                 let flags = flag::NO_LEASE + flag::WITH_WINDOW;
-                let request = GetOrLeaseRequest { keys, lease_for: Duration::ZERO, flags };
-                match self.run_script(request).await? {
+                match self.run_script(key, Duration::ZERO, flags).await? {
                     LeaseResponse::Fresh(found) => Ok(Some(found)),
                     _ => Ok(None),
                 }
@@ -154,8 +152,11 @@ impl AdaptiveRead {
             self.record(false);
             return Ok(LeaseResponse::Fresh(fresh));
         }
-        let request = GetOrLeaseRequest::new(&self.sender.context, key, options);
-        let response = self.run_script(request).await?;
+        let LeaseRequest { lease_for, refresh, with_window, with_missing } = options;
+        let flags = if refresh { flag::REFRESH } else { 0 }
+            + if with_window { flag::WITH_WINDOW } else { 0 }
+            + if with_missing { flag::WITH_MISSING } else { 0 };
+        let response = self.run_script(key, lease_for, flags).await?;
         // A refresh loads whether there is a value or not, so it says nothing about misses.
         if !options.refresh {
             self.record(!matches!(response, LeaseResponse::Fresh(_)));
@@ -163,8 +164,24 @@ impl AdaptiveRead {
         Ok(response)
     }
 
-    async fn run_script(&self, request: GetOrLeaseRequest) -> Result<LeaseResponse, BoxError> {
-        let [value, ttl, token, window] = self.lease_gets.send(request).await?;
+    async fn run_script(
+        &self,
+        key: &str,
+        lease_for: Duration,
+        flags: u8,
+    ) -> Result<LeaseResponse, BoxError> {
+        let request = |flags| {
+            let request = GetOrLeaseRequest::new(&self.sender.context, key, lease_for, flags);
+            self.lease_gets.send(request)
+        };
+        let mut reply = request(flags).await?;
+        if let [Value::BulkString(value), Value::Int(ttl), Value::Int(copy_ttl), head] = &reply {
+            match window_of(head, value.len(), *ttl, *copy_ttl) {
+                Some(window) => (reply[2], reply[3]) = (Value::Nil, Value::Int(window)),
+                None => reply = request(flags | flag::CHECK_COPY).await?,
+            }
+        }
+        let [value, ttl, token, window] = reply;
         let value: Option<Vec<u8>> = self.sender.decode(value)?;
         let ttl: i64 = self.sender.decode(ttl)?;
         let token: Option<String> = self.sender.decode(token)?;

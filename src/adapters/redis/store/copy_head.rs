@@ -10,6 +10,22 @@ use super::scripts::COPY_HEAD;
 /// milliseconds of expiry: the commands are not one step.
 pub(crate) const MAX_EXPIRY_DIFFERENCE: u64 = 5;
 
+/// Returns the window of a value in milliseconds, if the copy with this head is of that value. Both
+/// expire by the same clock, and the copy does so later by the window: so no time of the server is
+/// needed. The arguments but the head are those of the value, and the copy's remaining
+/// milliseconds.
+pub(crate) fn window_of(head: &Value, value_len: usize, ttl: i64, copy_ttl: i64) -> Option<i64> {
+    let Value::BulkString(head) = head else { return None };
+    let window = i64::try_from(number(head, 14, 26)?).ok()?;
+    let is_of = number(head, 26, COPY_HEAD)? == u64::try_from(value_len).ok()?
+        && copy_ttl.saturating_sub(ttl).abs_diff(window) <= MAX_EXPIRY_DIFFERENCE;
+    is_of.then_some(window)
+}
+
+fn number(head: &[u8], from: usize, to: usize) -> Option<u64> {
+    std::str::from_utf8(head.get(from..to)?).ok()?.parse().ok()
+}
+
 #[derive(Debug, PartialEq)]
 pub(crate) struct CopyHead {
     /// Milliseconds from the read to the expiry of the value.
@@ -22,16 +38,15 @@ impl CopyHead {
     /// `time` is the reply to `TIME`. `None`: there is no copy.
     pub(crate) fn decode(head: &Value, time: &Value) -> Option<Self> {
         let (Value::BulkString(head), Value::Array(time)) = (head, time) else { return None };
-        let number = |from, to| std::str::from_utf8(head.get(from..to)?).ok()?.parse::<u64>().ok();
         let part = |at: usize| match time.get(at)? {
             Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse::<u64>().ok(),
             _ => None,
         };
         let now = part(0)? * 1_000 + part(1)? / 1_000;
         Some(Self {
-            expires_in: i64::try_from(number(1, 14)?).ok()? - i64::try_from(now).ok()?,
-            window: Duration::from_millis(number(14, 26)?),
-            value_len: usize::try_from(number(26, COPY_HEAD)?).ok()?,
+            expires_in: i64::try_from(number(head, 1, 14)?).ok()? - i64::try_from(now).ok()?,
+            window: Duration::from_millis(number(head, 14, 26)?),
+            value_len: usize::try_from(number(head, 26, COPY_HEAD)?).ok()?,
         })
     }
 
@@ -49,6 +64,22 @@ impl CopyHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_expiries_of_a_value_and_its_copy_differ_by_its_window() {
+        let head = Value::BulkString(b"117959027122500000003000000000000007".to_vec());
+        for (len, ttl, copy_ttl, window) in [
+            (7, 1_000, 301_000, Some(300_000)),
+            (7, 1_000, 301_005, Some(300_000)),
+            (7, 1_000, 301_006, None),
+            (8, 1_000, 301_000, None),
+            (7, 1_000, -1, None),
+            (7, -2, 301_000, None),
+        ] {
+            assert_eq!(window_of(&head, len, ttl, copy_ttl), window, "{len} {ttl} {copy_ttl}");
+        }
+        assert_eq!(window_of(&Value::BulkString(Vec::new()), 7, 1_000, 301_000), None);
+    }
 
     #[test]
     fn a_head_says_of_which_value_the_copy_is() {

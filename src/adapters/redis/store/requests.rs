@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     adapters::redis::connection::Request,
-    l2::store::{LeaseRequest, Publication, StoredValue},
+    l2::store::{Publication, StoredValue},
     time::millis,
 };
 
@@ -154,16 +154,14 @@ pub(crate) mod flag {
     pub(crate) const WITH_WINDOW: u8 = 2;
     pub(crate) const WITH_MISSING: u8 = 4;
     pub(crate) const NO_LEASE: u8 = 8;
+    pub(crate) const CHECK_COPY: u8 = 16;
 }
 
 impl GetOrLeaseRequest {
-    pub(crate) fn new(context: &StoreContext, key: &str, options: LeaseRequest) -> Self {
-        let LeaseRequest { lease_for, refresh, with_window, with_missing } = options;
+    pub(crate) fn new(context: &StoreContext, key: &str, lease_for: Duration, flags: u8) -> Self {
         let keys = &context.keys;
+        let with_window = flags & flag::WITH_WINDOW != 0;
         let keys = if with_window { keys.of(key) } else { keys.without_copy(key) };
-        let flags = if refresh { flag::REFRESH } else { 0 }
-            + if with_window { flag::WITH_WINDOW } else { 0 }
-            + if with_missing { flag::WITH_MISSING } else { 0 };
         Self { keys, lease_for, flags }
     }
 }

