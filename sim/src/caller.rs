@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::{
     faulty_store::{FaultyStore, parts, value},
     history::{Read, ReadSource, Stamp},
+    neighbour::is_foreign,
     plan::{Call, Load, LoadEnd},
     recorder::Recorder,
 };
@@ -176,6 +177,11 @@ impl Caller {
         stale: bool,
         last: bool,
     ) {
+        if found.is_some_and(is_foreign) {
+            let how = format!("instance {} reads a value of another cache", self.by);
+            self.recorder.violation("names", how);
+            return;
+        }
         let end = self.recorder.stamp();
         let found = found.map(|found| parts(found).1);
         let read = Read { by: self.by, key, begin, end, found, source, stale, last };

@@ -23,11 +23,13 @@ mod environment;
 mod faulty_store;
 pub mod history;
 mod instance_clock;
+mod neighbour;
 pub mod plan;
 #[cfg(feature = "processes")]
 pub mod processes;
 mod recorder;
 mod recording_store;
+mod recording_transport;
 pub mod shrink;
 mod simulation;
 mod slow_transport;

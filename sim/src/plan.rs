@@ -52,6 +52,8 @@ pub struct Setup {
     pub ttl: Duration,
     /// The slowest request of the store without faults, one way, in milliseconds.
     pub l2_latency: u64,
+    /// Whether a cache with another name uses the same bus.
+    pub has_neighbour: bool,
     /// Whether calls of a frozen instance begin when it is thawed; else there are none.
     pub delays_calls: bool,
 }
@@ -152,7 +154,8 @@ pub enum Fault {
     Link(usize, LinkFault, u64),
     /// The bus is split: the slots below this number are on one side, all others on the other one.
     Split(usize, u64),
-    /// Messages and probes reach an instance later by this many milliseconds; beacons do not.
+    /// Messages and probes reach an instance later by this many milliseconds, and beacons too if
+    /// the last number is even.
     Behind(usize, u64, u64),
     /// Requests of one instance, or of all, to the store fail.
     Store(Option<usize>, StoreFaults, u64),
@@ -218,6 +221,7 @@ impl Plan {
             broadcasts: random.f64() < 0.8,
             ttl: Duration::from_millis(*pick(random, &[1_500, 60_000, 600_000])),
             l2_latency: *pick(random, &[0, 2, 20, 60]),
+            has_neighbour: has_neighbour(seed),
             delays_calls: has_later_choices(seed),
         };
         let paces: [&[u64]; 3] = [&[0, 0, 5, 20, 60, 120], &[0, 1, 2, 5], &[0, 30, 200]];
@@ -286,6 +290,11 @@ fn has_later_choices(seed: u64) -> bool {
 /// As [`has_later_choices`], for the faults that were added last.
 fn has_latest_faults(seed: u64) -> bool {
     seed % 5 == 1
+}
+
+/// As [`has_later_choices`], for the cache with another name.
+fn has_neighbour(seed: u64) -> bool {
+    seed % 5 == 3
 }
 
 /// Makes some loads end with a value that is not to be cached.

@@ -17,9 +17,11 @@ use crate::{
     faulty_store::{FaultyStore, PlainCodec},
     history::{FaultWindow, History, Incarnation},
     instance_clock::InstanceClock,
+    neighbour::Neighbour,
     plan::{Action, Call, Fault, KEYS, LinkFault, Load, PATTERNS, Plan, Setup, StoreFaults},
     recorder::Recorder,
     recording_store::RecordingStore,
+    recording_transport::RecordingTransport,
     slow_transport::SlowTransport,
 };
 
@@ -45,6 +47,7 @@ struct Simulation {
     saved: Option<StoreSnapshot>,
     /// Instances that close, with their last calls.
     closing: JoinSet<()>,
+    neighbour: Option<Neighbour>,
     /// While the bus is split, the slots below this number are one side; with their links.
     apart: (usize, Vec<BusLink>),
 }
@@ -92,6 +95,7 @@ impl Simulation {
             store_faults: Vec::new(),
             saved: None,
             closing: JoinSet::new(),
+            neighbour: None,
             apart: (0, Vec::new()),
         }
     }
@@ -103,6 +107,9 @@ impl Simulation {
         for slot in 0..self.setup.instances {
             let new = self.start(slot);
             self.slots.push(new);
+        }
+        if self.setup.has_neighbour {
+            self.neighbour = Some(Neighbour::start(&self.bus, self.seed, &self.recorder));
         }
         let mut moments: Vec<(u64, Moment<'_>)> = Vec::with_capacity(plan.steps.len() + 64);
         for step in &plan.steps {
@@ -144,8 +151,8 @@ impl Simulation {
         });
         let (setup, link) = (self.setup, self.bus.link());
         let seed = self.seed ^ (by as u64) << 40;
-        let recorder = self.recorder.clone();
-        let transport = SlowTransport { link: link.clone(), seed, recorder, by };
+        let inner = SlowTransport { link: link.clone(), seed };
+        let transport = RecordingTransport { inner, recorder: self.recorder.clone(), by };
         let store = FaultyStore::new(self.store.clone(), &self.recorder, seed);
         store.set_faults(self.store_faults[slot]);
         let clock = InstanceClock::new();
@@ -267,9 +274,10 @@ impl Simulation {
                 self.apart = (slots, links.collect());
                 self.split();
             }
-            Fault::Behind(slot, by, _) => {
+            Fault::Behind(slot, by, lasts) => {
                 window(Some(slot), end + by + RESUBSCRIBE, false, true);
-                self.slots[slot].link.lag(ms(by));
+                let link = &self.slots[slot].link;
+                if lasts % 2 == 0 { link.lag_all(ms(by)) } else { link.lag(ms(by)) }
             }
             Fault::Freeze(slot, _) => {
                 window(Some(slot), end + SUBSCRIBE_LIMIT + RESUBSCRIBE, true, true);
@@ -427,6 +435,9 @@ impl Simulation {
         }
         while let Some(call) = self.closing.join_next().await {
             check_panic(&recorder, call);
+        }
+        if let Some(neighbour) = self.neighbour.take() {
+            neighbour.close().await;
         }
         // Abandoned requests to the store still happen.
         sleep(ms(10_000)).await;

@@ -6,15 +6,9 @@ use std::time::Duration;
 use lazy_layers_cache::{Subscribed, Transport, TransportFuture, testing::BusLink};
 use tokio::time::{sleep, timeout};
 
-use crate::recorder::Recorder;
-
 pub(crate) struct SlowTransport {
     pub(crate) link: BusLink,
     pub(crate) seed: u64,
-    /// Is told when a subscription begins, which revokes the loads of this instance.
-    pub(crate) recorder: Recorder,
-    /// The number of the instance.
-    pub(crate) by: usize,
 }
 
 /// The longest of the two delays, in milliseconds.
@@ -43,7 +37,6 @@ impl Transport for SlowTransport {
             sleep(before).await;
             let subscribed = timeout(LIMIT, self.link.subscribe()).await??;
             sleep(after).await;
-            self.recorder.revoke_all_loads(self.by);
             Ok(subscribed)
         })
     }

@@ -60,13 +60,19 @@ struct State {
     /// The links to which no message is delivered.
     deaf: HashSet<usize>,
     /// The links that are behind.
-    lags: HashMap<usize, Duration>,
+    lags: HashMap<usize, Lag>,
     /// The links on one side of a bus that is split; the others are on the other side.
     apart: HashSet<usize>,
     /// Per sender and receiver, the number of messages lost since one arrived.
     lost: HashMap<(usize, usize), u32>,
     links: usize,
     published: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Lag {
+    by: Duration,
+    delays_beacons: bool,
 }
 
 /// The number that stands for the sender of injected messages.
@@ -172,9 +178,15 @@ impl BusLink {
     }
 
     /// Delivers all messages and probes to this link later by this time, as if it were behind a
-    /// backlog. Beacons are not delayed.
+    /// backlog. Beacons are not delayed, as on a broker that has another queue for them; those of
+    /// [`lag_all`](Self::lag_all) are.
     pub fn lag(&self, by: Duration) {
-        self.bus.0.lock().lags.insert(self.number, by);
+        self.bus.0.lock().lags.insert(self.number, Lag { by, delays_beacons: false });
+    }
+
+    /// As [`lag`](Self::lag), and delays beacons as well, as one connection for all does.
+    pub fn lag_all(&self, by: Duration) {
+        self.bus.0.lock().lags.insert(self.number, Lag { by, delays_beacons: true });
     }
 
     /// Lets all calls wait for ever, and drops all messages to this link.
@@ -217,7 +229,8 @@ impl State {
             let Some(subscription) = subscription.upgrade().filter(|_| !is_cut_off) else {
                 continue;
             };
-            let lag = lags.get(link).filter(|_| !is_beacon).copied().unwrap_or_default();
+            let lag = lags.get(link).filter(|lag| !is_beacon || lag.delays_beacons);
+            let lag = lag.map_or(Duration::ZERO, |lag| lag.by);
             let lost = lost.entry((sender, *link)).or_default();
             let may_lose = faults.max_lost_in_a_row.is_none_or(|max| *lost < max);
             if random.f64() < faults.loses && may_lose {
@@ -315,7 +328,7 @@ impl Prober for LinkProber {
             }
             bus.published += 1;
             let mut state = self.subscription.state.lock();
-            let lag = bus.lags.get(&self.link.number).copied().unwrap_or_default();
+            let lag = bus.lags.get(&self.link.number).map_or(Duration::ZERO, |lag| lag.by);
             let delay = lag + bus.faults.longest_delay.mul_f64(bus.random.f64());
             let last = state.queue.last_key_value().map(|((arrival, _), _)| *arrival);
             let arrival = last.into_iter().fold(Instant::now() + delay, Instant::max);

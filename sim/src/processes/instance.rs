@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     keys::{COLD, HOT, names},
-    limits::BOUNDS,
+    limits::{BOUNDS, CATCH_UP},
     monotonic_env::{MonotonicEnv, Origin, tape},
     servers::broker::{Kind, transport_of},
 };
@@ -28,6 +28,7 @@ use crate::{
     plan::{Call, Load, LoadEnd},
     recorder::Recorder,
     recording_store::RecordingStore,
+    recording_transport::RecordingTransport,
 };
 
 /// The configuration of a process.
@@ -124,6 +125,7 @@ impl Instance {
         while let Some(line) = orders.recv().await {
             match &*line {
                 "stop" => self.stop().await,
+                "catch up" => self.catch_up().await,
                 "last" => self.last().await,
                 "close" => self.close().await,
                 _ => panic!("told to {line}"),
@@ -143,6 +145,20 @@ impl Instance {
             if ended.is_err() {
                 self.caller.recorder.violation("panic", "a call panicked".to_owned());
             }
+        }
+    }
+
+    /// Waits until a probe is back that was sent now, so that all messages before it are received.
+    async fn catch_up(&self) {
+        let Caller { by, cache, recorder, .. } = &*self.caller;
+        let is_behind = || cache.health().event_bus.is_none_or(|bus| !bus.trusted);
+        let begin = recorder.now();
+        while is_behind() {
+            if recorder.now() > begin + CATCH_UP {
+                recorder.violation("R4", format!("instance {by} stays behind"));
+                return;
+            }
+            sleep(ms(50)).await;
         }
     }
 
@@ -171,7 +187,8 @@ fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
     let store = RedisStore::at(format!("redis://127.0.0.1:{}/", config.redis_port));
     let store = RecordingStore::new(store.build().expect("sound options"), config.by, recorder);
     // The same names in every history on a broker, so that durable queues do not accumulate.
-    let bus = transport_of(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
+    let inner = transport_of(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
+    let bus = RecordingTransport { inner, recorder: recorder.clone(), by: config.by };
     let options = EventBusOptions::default();
     let mut builder = Cache::builder()
         // Long, so that old values do not expire by themselves.

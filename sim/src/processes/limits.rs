@@ -16,3 +16,5 @@ pub(super) const BOUNDS: Bounds = Bounds {
 };
 /// From the end of all faults until all instances are up to date.
 pub(super) const RECOVERY: u64 = 5_000;
+/// The time in which an instance receives the backlog of a flood.
+pub(super) const CATCH_UP: u64 = 40_000;

@@ -172,7 +172,7 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
     let time = Duration::from_secs(args.seconds);
     let faults = targets.repeat(fault, time, args.lasts, &mut random);
     let (lasted, recovered_from) = (begun.elapsed(), Instant::now());
-    let ended = finish(&mut fleet, recovered_from);
+    let ended = finish(&mut fleet, recovered_from, fault == Fault::SlowSubscriber);
     let stall = stalls.end();
     recorder.with(|history| {
         history.bounds = BOUNDS;
@@ -217,11 +217,15 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
     false
 }
 
-/// The end, without faults: every instance must be up to date.
-fn finish(fleet: &mut Fleet, recovered_from: Instant) -> Result<(), String> {
+/// The end, without faults: every instance must be up to date. An instance that was behind first
+/// receives what the broker has kept for it.
+fn finish(fleet: &mut Fleet, recovered_from: Instant, is_behind: bool) -> Result<(), String> {
     sleep(ms(RECOVERY * 2 / 5));
     fleet.order("stop")?;
     sleep(ms(RECOVERY).saturating_sub(recovered_from.elapsed()));
+    if is_behind {
+        fleet.order("catch up")?;
+    }
     fleet.order("last")?;
     fleet.order("close")
 }
