@@ -11,7 +11,7 @@ use crate::support::{
     broker::{Broker, BrokerTransport, Kind},
     matrix::check_all,
     rabbitmq::RabbitServer,
-    transports::assert_no_task_is_left,
+    transports::{PATIENCE, assert_no_task_is_left},
 };
 
 async fn passes(name: &'static str, way: impl Fn(&str) -> BrokerTransport) {
@@ -52,13 +52,17 @@ async fn jetstream() {
 }
 
 /// With transient and with durable queues: on two exchanges of one broker, because a broker takes
-/// seconds to start.
+/// seconds to start. A subscription ends if the broker does not answer for one and a half
+/// heartbeats, as on a busy machine: so the heartbeat is long, because the rules hold on a broker
+/// that answers.
 #[tokio::test]
 async fn rabbitmq() {
     let server = RabbitServer::shared();
     for (name, is_durable) in [("transient", false), ("durable", true)] {
         passes(name, |instance| {
             let options = RabbitMqOptions::new(server.url()).exchange(format!("matrix-{name}"));
+            let options = options.heartbeat(PATIENCE).confirm_timeout(PATIENCE);
+            let options = options.connect_timeout(PATIENCE);
             let durable = || options.clone().durable_queue(format!("matrix-{instance}"));
             let options = if is_durable { durable() } else { options.clone() };
             BrokerTransport(Box::new(RabbitMqTransport::new(options).unwrap()))
