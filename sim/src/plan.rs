@@ -376,7 +376,7 @@ fn latest_bus_fault(random: &mut fastrand::Rng, setup: &Setup) -> Fault {
     let slot = random.usize(..setup.instances);
     match random.u32(0..100) {
         0..=39 => Fault::Split(random.usize(1..setup.instances), random.u64(1_000..15_000)),
-        40..=64 => Fault::Behind(slot, random.u64(500..8_000), random.u64(1_000..8_000)),
+        40..=64 => Fault::Behind(slot, random.u64(500..15_000), random.u64(1_000..15_000)),
         65..=84 => {
             let max_message_bytes = Some(*pick(random, &[150, 250, 400]));
             let faults = BusFaults { max_message_bytes, ..BusFaults::default() };

@@ -48,6 +48,8 @@ struct Simulation {
     /// Instances that close, with their last calls.
     closing: JoinSet<()>,
     neighbour: Option<Neighbour>,
+    /// When the last subscriber that was behind is up to date, or has another subscription.
+    behind_until: u64,
     /// While the bus is split, the slots below this number are one side; with their links.
     apart: (usize, Vec<BusLink>),
 }
@@ -72,6 +74,8 @@ const RECOVERY: u64 = 5_000;
 const FORGOTTEN: u64 = 61_000;
 /// The time until a subscription has begun again.
 const RESUBSCRIBE: u64 = 1_500;
+/// The time until a subscription is replaced on which nothing arrives: twice the trust timeout.
+const DEAD: u64 = 6_000;
 /// The limit of one attempt to subscribe.
 const SUBSCRIBE_LIMIT: u64 = 1_000;
 
@@ -96,6 +100,7 @@ impl Simulation {
             saved: None,
             closing: JoinSet::new(),
             neighbour: None,
+            behind_until: 0,
             apart: (0, Vec::new()),
         }
     }
@@ -276,6 +281,7 @@ impl Simulation {
             }
             Fault::Behind(slot, by, lasts) => {
                 window(Some(slot), end + by + RESUBSCRIBE, false, true);
+                self.behind_until = self.behind_until.max(end + by.min(DEAD) + RESUBSCRIBE);
                 let link = &self.slots[slot].link;
                 if lasts % 2 == 0 { link.lag_all(ms(by)) } else { link.lag(ms(by)) }
             }
@@ -407,6 +413,7 @@ impl Simulation {
             recorder.violation("R6", "some calls never return".to_owned());
             return;
         }
+        sleep_until(self.start + ms(self.behind_until)).await;
         sleep(ms(RECOVERY)).await;
         for slot in &self.slots {
             let (health, by) = (slot.cache.health(), slot.by);
