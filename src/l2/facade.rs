@@ -1,7 +1,14 @@
 //! The state of L2, and how it calls the store: within a deadline and behind the circuit breaker,
 //! each failure reported once.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{
     key_versions::KeyVersions,
@@ -11,7 +18,7 @@ use super::{
 use crate::{
     codec::{Codec, offloading::OffloadingCodec},
     error::{BoxError, HeldError},
-    observe::{Counter, Event, Observer, log_l2_down, log_l2_up},
+    observe::{Counter, Event, Observer, log_l2_down, log_l2_emptied, log_l2_up},
     options::{CacheOptions, L2Timeouts},
     resilience::{Breaker, Elapsed, task_tracker::TaskTracker, timeout},
     time::{Clock, millis},
@@ -20,6 +27,8 @@ use crate::{
 pub(crate) struct L2<V> {
     store: Arc<dyn Store>,
     breaker: Breaker,
+    /// [`Store::times_emptied`] when it was last reported.
+    times_emptied: AtomicU64,
     pub(super) context: L2Context,
     pub(super) codec: OffloadingCodec<V>,
     pub(super) limits: L2Timeouts,
@@ -87,6 +96,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     ) -> Self {
         let breaker = &options.l2_circuit_breaker;
         Self {
+            times_emptied: AtomicU64::new(store.times_emptied()),
             store,
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             context,
@@ -128,6 +138,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             return Err(Failure::Skipped);
         };
         let answer = timeout(Some(limit), call(&*self.store)).await;
+        self.report_emptied();
         let is_counted = match counts {
             BreakerCounts::All => true,
             BreakerCounts::ErrorsOnly => answer.is_ok(),
@@ -151,6 +162,17 @@ impl<V: Send + Sync + 'static> L2<V> {
                 }
                 Err(Failure::Failed)
             }
+        }
+    }
+
+    /// Reports that the store has removed all keys since the last call.
+    fn report_emptied(&self) {
+        let times = self.store.times_emptied();
+        let known = self.times_emptied.load(Ordering::Relaxed);
+        if times != known && self.times_emptied.swap(times, Ordering::Relaxed) != times {
+            let observer = &self.context.observer;
+            observer.emit(|| Event::L2Emptied {});
+            log_l2_emptied(observer.cache());
         }
     }
 

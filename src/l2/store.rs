@@ -210,6 +210,12 @@ pub trait Store: Send + Sync + 'static {
     fn connection_generation(&self) -> u64 {
         0
     }
+
+    /// Returns how often the store has removed all keys of the cache by itself, because its server
+    /// may have lost deletes. The cache reports a change of the number. The default returns 0.
+    fn times_emptied(&self) -> u64 {
+        0
+    }
 }
 
 /// The position of one delete by pattern, which takes several calls if the store fails or is slow:

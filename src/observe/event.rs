@@ -140,6 +140,9 @@ events! {
     /// More than 10,000 keys or 100 patterns were waiting to be deleted from L2. A pending delete
     /// of all keys replaces them. Until it has reached L2, no key is read from L2.
     "l2:pending-overflow" => L2PendingOverflow {}
+    /// The store has removed all keys of the cache, because its server may have lost deletes: it
+    /// was restarted or replaced, or has evicted the record of that. Reported at the next call.
+    "l2:emptied" => L2Emptied {}
     /// L2 was not called, because its circuit is open.
     "l2:skipped" of key => L2Skipped { key: &'a str }
     /// The cache was closed, or its last handle dropped, before these numbers of invalidations had

@@ -77,6 +77,11 @@ macro_rules! forwarded {
                 }
             )*
 
+            /// [`Store::times_emptied`]; by default that of the other store.
+            fn times_emptied(&self) -> u64 {
+                self.inner().times_emptied()
+            }
+
             /// [`Store::connection_generation`]; by default that of the other store.
             fn connection_generation(&self) -> u64 {
                 self.inner().connection_generation()
@@ -118,6 +123,10 @@ macro_rules! forwarded {
 
             fn connection_generation(&self) -> u64 {
                 ForwardStore::connection_generation(self)
+            }
+
+            fn times_emptied(&self) -> u64 {
+                ForwardStore::times_emptied(self)
             }
         }
     };

@@ -18,6 +18,7 @@ mod bus_offload;
 mod cache_names;
 mod close;
 mod coalescing;
+mod confirmations;
 mod cut_off_from_bus;
 mod cut_off_from_l2;
 mod drops;

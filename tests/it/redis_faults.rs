@@ -10,7 +10,7 @@ use lazy_layers_cache::{
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
-    REFRESH,
+    Log, REFRESH,
     cluster::Cluster,
     ms,
     process::wait_for,
@@ -265,7 +265,12 @@ async fn a_cache_that_starts_after_the_restart_does_not_serve_deleted_values() {
     server.kill();
     server.restart();
     let after = cache(RedisStore::at(server.url()));
+    let log = Log::of(&after);
     assert_eq!(after.get("k").await, None);
+    assert_eq!(log.take(), ["l2:emptied", "miss"]);
+    // The restart after which nothing has to be removed is no event, nor is a later call.
+    load(&after, "k", 2).await;
+    assert!(!log.take().contains(&"l2:emptied".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

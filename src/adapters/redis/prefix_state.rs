@@ -7,7 +7,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -21,6 +21,8 @@ pub(crate) struct PrefixState {
     is_verified: AtomicBool,
     /// The server has changed since the data was verified, and may have lost deletes.
     may_be_old: AtomicBool,
+    /// How often the data was removed because it may have been old.
+    times_emptied: AtomicU64,
     /// Why the last attempt to verify the data failed.
     failure: Mutex<Option<Arc<str>>>,
 }
@@ -37,6 +39,14 @@ impl PrefixState {
 
     pub(crate) fn may_be_old(&self) -> bool {
         self.may_be_old.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn times_emptied(&self) -> u64 {
+        self.times_emptied.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn on_emptied(&self) {
+        self.times_emptied.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn failure(&self) -> Option<Arc<str>> {

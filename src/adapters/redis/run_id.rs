@@ -128,6 +128,7 @@ impl RunIds {
             Scanner { connection, context }
                 .delete_matching("*", false, &PatternCursor::new())
                 .await?;
+            context.prefix_state.on_emptied();
         }
         if let Some(current) = to_store {
             let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();

@@ -22,6 +22,8 @@ pub(crate) fn log_l2_down(_cache: Option<&str>, _error: &BoxError) {}
 
 pub(crate) fn log_l2_up(_cache: Option<&str>) {}
 
+pub(crate) fn log_l2_emptied(_cache: Option<&str>) {}
+
 pub(crate) fn log_l2_overflow(_cache: Option<&str>) {}
 
 pub(crate) fn log_bus_down(_cache: Option<&str>, _error: Option<&BoxError>) {}

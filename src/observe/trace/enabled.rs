@@ -75,6 +75,16 @@ pub(crate) fn log_l2_up(cache: Option<&str>) {
     );
 }
 
+pub(crate) fn log_l2_emptied(cache: Option<&str>) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "l2",
+        "the server of L2 may have lost deletes (it was restarted or replaced, or has evicted the \
+         record of that): all keys of this cache were removed from L2, and are loaded again",
+    );
+}
+
 pub(crate) fn log_l2_overflow(cache: Option<&str>) {
     tracing::warn!(
         target: "lazy_layers_cache",

@@ -356,6 +356,10 @@ impl Store for RedisStore {
     fn connection_generation(&self) -> u64 {
         self.sender.handle.generation()
     }
+
+    fn times_emptied(&self) -> u64 {
+        self.sender.context.prefix_state.times_emptied()
+    }
 }
 
 impl fmt::Debug for RedisStore {
