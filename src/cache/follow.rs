@@ -58,9 +58,11 @@ pub(super) enum Waited<V> {
     AskAgain,
 }
 
-/// The flights that a caller waits for, the newest last.
+/// The flights that a caller waits for, in the order in which they began: usually one, which costs
+/// no allocation.
 pub(super) struct Waits<V> {
-    all: Vec<Awaited<V>>,
+    first: Option<Awaited<V>>,
+    later: Vec<Awaited<V>>,
     /// Since when the caller waits.
     since: Option<Instant>,
     /// How many results the caller could not use, because of the type or the option of its call.
@@ -77,11 +79,11 @@ struct Awaited<V> {
 
 impl<V> Waits<V> {
     pub(super) fn new() -> Self {
-        Self { all: Vec::new(), since: None, unsuitable: 0 }
+        Self { first: None, later: Vec::new(), since: None, unsuitable: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.first.is_none() && self.later.is_empty()
     }
 
     pub(super) fn follow(&mut self, key: &Arc<str>, follower: Follower<V>) -> Result<(), Error> {
@@ -102,18 +104,22 @@ impl<V> Waits<V> {
         let edge = WaitEdge::add(flight.context.id);
         let edge = edge.ok_or_else(|| Error::of_key(key, Cause::Recursion))?;
         let result = Arc::clone(&flight).wait();
-        self.all.push(Awaited { flight, follower, result, _edge: edge });
+        let awaited = Awaited { flight, follower, result, _edge: edge };
+        match self.is_empty() {
+            true => self.first = Some(awaited),
+            false => self.later.push(awaited),
+        }
         Ok(())
     }
 
     /// The flight that the caller leads, and whose loader it has used up.
     fn own(&self) -> Option<Arc<Flight<V>>> {
-        let own = self.all.iter().find(|it| it.follower.is_none());
+        let own = self.first.iter().chain(&self.later).find(|it| it.follower.is_none());
         own.map(|it| Arc::clone(&it.flight))
     }
 
     fn newest(&self) -> Option<Arc<Flight<V>>> {
-        self.all.last().map(|it| Arc::clone(&it.flight))
+        self.later.last().or(self.first.as_ref()).map(|it| Arc::clone(&it.flight))
     }
 }
 
@@ -231,7 +237,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     ) -> Poll<Result<Waited<V>, Error>> {
         let mut answer = None;
         let mut unsuitable = 0;
-        waits.all.retain_mut(|awaited| {
+        let mut is_kept = |awaited: &mut Awaited<V>| {
             if answer.is_some() {
                 return true;
             }
@@ -245,7 +251,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 Resolved::Superseded => {}
             }
             false
-        });
+        };
+        drop(waits.first.take_if(|it| !is_kept(it)));
+        waits.later.retain_mut(is_kept);
         waits.unsuitable += unsuitable;
         match answer {
             Some(answer) => Poll::Ready(answer.map(Waited::Answer)),
