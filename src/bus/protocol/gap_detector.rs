@@ -23,8 +23,9 @@
 //!    it is cut off from the bus, though not from L2 or from the origin, and goes on deleting: so
 //!    the silence is a gap when it begins, L1 is uncertain while it lasts, and it is a gap again
 //!    when the publisher is heard again. A publisher that is closed sends a last beacon without a
-//!    promise. A publisher that stays silent for a minute is taken for dead and forgotten, which is
-//!    a gap too. A time in which this instance received nothing itself is not counted.
+//!    promise. A publisher that stays silent for a minute is taken for dead and forgotten: a gap
+//!    too, once no other is silent. A time in which this instance received nothing itself is not
+//!    counted.
 //! 4. **No message arrives at all**, or the subscriber is behind: no probe is back in time, and
 //!    trust lapses.
 //!
@@ -305,7 +306,7 @@ impl GapDetector {
         if self.has_returned {
             return Some(GapReason::PublisherReturned);
         }
-        if self.has_forgotten {
+        if self.has_forgotten && is_new {
             return Some(GapReason::PublisherForgotten);
         }
         if self.has_unreadable && elapsed(self.last_gap) >= self.trust_timeout / 2 {
