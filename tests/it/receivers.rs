@@ -17,6 +17,7 @@ use crate::support::{
     Cache, Log,
     broker::{Broker, Kind},
     ms, on_tokio_time, settle,
+    writes::{WRITES, Write},
 };
 
 const LONG: Duration = ms(3_600_000);
@@ -27,26 +28,9 @@ const OLD: &[u8] = b"HC1M\x07";
 const CUT: Chaos =
     Chaos { fails: 1.0, fails_afterwards: 0.0, hangs: 0.0, delays: 0.0, longest_delay: ms(0) };
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Write {
-    Delete,
-    Set,
-    Pattern,
-    Clear,
-}
-
-const WRITES: [Write; 4] = [Write::Delete, Write::Set, Write::Pattern, Write::Clear];
-
-impl Write {
-    async fn of(self, cache: &Cache) {
-        let report = match self {
-            Self::Delete => cache.delete("k").await,
-            Self::Set => cache.set("k", 8u32).await,
-            Self::Pattern => cache.delete_by_pattern("[jk]").await,
-            Self::Clear => cache.clear().await,
-        };
-        assert!(!report.unwrap().is_complete(), "{self:?}: L2 has not got it");
-    }
+/// Writes, and checks that the change has not reached L2.
+async fn write_without_l2(write: Write, cache: &Cache) {
+    assert!(!write.of(cache).await.is_complete(), "{write:?}: L2 has not got it");
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,7 +113,7 @@ async fn check(write: Write, receiver: Receiver, hears_peers: bool, is_cut_off_t
     if is_cut_off_too {
         from_reader.set(CUT);
     }
-    write.of(&writer).await;
+    write_without_l2(write, &writer).await;
     settle().await;
     // Its process is killed before it has reached L2.
     drop(writer);
@@ -228,7 +212,7 @@ async fn on(kind: Kind) {
         assert_eq!(reader.get("k").await.as_deref(), Some(&7), "{cell}");
         from_writer.set(CUT);
         from_reader.set(CUT);
-        write.of(&writer).await;
+        write_without_l2(write, &writer).await;
         let deadline = Instant::now() + Duration::from_secs(20);
         while reader.get_l1("k").as_deref() == Some(&7) {
             assert!(Instant::now() < deadline, "{cell}: the message does not arrive");

@@ -15,6 +15,7 @@ use crate::support::{
     Cache, Log,
     faulty_store::{Fate, FaultyStore},
     ms, on_tokio_time,
+    writes::{WRITES, Write},
 };
 
 const LONG: Duration = ms(3_600_000);
@@ -23,28 +24,6 @@ const OLD: &[u8] = b"HC1M\x07";
 const WRITTEN: Duration = ms(3_000);
 /// Longer than it takes to notice that the faults are over.
 const SETTLED: Duration = ms(60_000);
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Write {
-    Delete,
-    Set,
-    Pattern,
-    Clear,
-}
-
-const WRITES: [Write; 4] = [Write::Delete, Write::Set, Write::Pattern, Write::Clear];
-
-impl Write {
-    async fn of(self, cache: &Cache) -> WriteReport {
-        let report = match self {
-            Self::Delete => cache.delete("k").await,
-            Self::Set => cache.set("k", 8u32).await,
-            Self::Pattern => cache.delete_by_pattern("[jk]").await,
-            Self::Clear => cache.clear().await,
-        };
-        report.unwrap()
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum L2Fault {

@@ -57,8 +57,9 @@ impl RunIds {
         }
     }
 
-    /// As [`refresh`](Self::refresh). Then reads the run id that is stored under each verified prefix,
-    /// because most policies evict first what nobody uses, and stores it again if it is missing.
+    /// As [`refresh`](Self::refresh). Then reads the run id that is stored under each verified
+    /// prefix, because most policies first evict a key that no client reads, and stores it again if
+    /// it is missing.
     pub(crate) async fn check(
         &mut self,
         connection: &Connection,

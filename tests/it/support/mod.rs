@@ -23,6 +23,7 @@ pub(crate) mod slow_subscriber;
 pub(crate) mod storm;
 pub(crate) mod transports;
 pub(crate) mod version_oracle;
+pub(crate) mod writes;
 
 use std::{
     future::pending,
