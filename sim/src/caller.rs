@@ -117,7 +117,7 @@ impl Caller {
         }
         let (recorder, store, by) = (self.recorder.clone(), self.store.clone(), self.by);
         let loader = move || {
-            let write = recorder.loader_called(by, key, begin);
+            let write = recorder.loader_called(by, key, begin, load.refresh);
             let loading = Loading { recorder, write };
             async move {
                 pause(load.before).await;

@@ -41,6 +41,9 @@ struct Running {
     /// When the call began for which the loader runs.
     begin: Stamp,
     lease: Option<Lease>,
+    /// A forced refresh has begun beside the load, because it could not use what the load may find
+    /// in L2. Its flight has taken the place of the load's: nobody joins the load any more.
+    is_displaced: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -258,8 +261,14 @@ impl Recorder {
     }
 
     /// Records that a loader is called for a call that began at `begin`, and returns the number of
-    /// its write.
-    pub(crate) fn loader_called(&self, by: usize, key: usize, begin: Stamp) -> usize {
+    /// its write. `refresh`: the call is a forced refresh.
+    pub(crate) fn loader_called(
+        &self,
+        by: usize,
+        key: usize,
+        begin: Stamp,
+        refresh: bool,
+    ) -> usize {
         let called = self.stamp();
         let (number, write, twice, too_many) = self.update(|history, live| {
             let lease = live.leases.remove(&(by, key));
@@ -271,6 +280,7 @@ impl Recorder {
             // joined.
             let is_joinable = |other: &&Running| {
                 (other.by, other.key) == (by, key)
+                    && !other.is_displaced
                     && other.begin.seq.min(begin.seq) > seq
                     && other.begin.at.min(begin.at) >= until
                     && called.at - other.begin.at < NOT_JOINED
@@ -288,7 +298,11 @@ impl Recorder {
             // A load whose flight began before a jump of the clock neither counts nor waits.
             let too_many = (many >= 2 && !is_bypass && begin.seq > jumped).then_some(many);
             let number = self.first + history.writes.len();
-            live.running.push(Running { by, key, write: number, begin, lease });
+            for other in live.running.iter_mut().filter(|it| (it.by, it.key) == (by, key)) {
+                other.is_displaced |= refresh;
+            }
+            let is_displaced = false;
+            live.running.push(Running { by, key, write: number, begin, lease, is_displaced });
             let origin = WriteOrigin::Load { called, ended: None, leased, published: None };
             let write = Write { key, version: 0, origin };
             history.writes.push(write);

@@ -6,9 +6,9 @@ use lazy_layers_cache::{
     NegativeCache, WireCodec,
     testing::{SharedStore, StoreFault, TokioClock},
 };
-use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use crate::support::{Gate, Origin, on_tokio_time};
+use crate::support::{Gate, Origin, log::listen, on_tokio_time};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
@@ -25,7 +25,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 #[tokio::test(start_paused = true)]
 async fn an_outage_logs_one_warning_and_its_end_one_line() {
     let lines = Lines::default();
-    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let _default = listen(lines.clone());
     let (cache, origin) = (on_tokio_time().build().unwrap(), Origin::default());
     for key in ["a", "b", "c", "a", "b"] {
         cache.get_or_set(key, origin.load(Gate::Err)).await.unwrap_err();
@@ -41,7 +41,7 @@ async fn an_outage_logs_one_warning_and_its_end_one_line() {
 #[tokio::test(start_paused = true)]
 async fn an_overflow_of_pending_deletes_logs_one_warning() {
     let lines = Lines::default();
-    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let _default = listen(lines.clone());
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
     store.set_fault(StoreFault::Fails);
@@ -57,7 +57,7 @@ async fn an_overflow_of_pending_deletes_logs_one_warning() {
 async fn log_lines_of_a_loader_are_in_the_span_of_its_load_which_is_in_that_of_its_caller() {
     use tracing::Instrument as _;
     let lines = Lines::default();
-    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let _default = listen(lines.clone());
     let store = || SharedStore::new(TokioClock::new());
     let with_l2 = on_tokio_time().l2(store(), WireCodec::new());
     let with_lock = on_tokio_time().l2(store(), WireCodec::new());
@@ -123,7 +123,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Names {
 #[tokio::test(start_paused = true)]
 async fn each_span_and_log_line_names_its_cache() {
     let names = Names::default();
-    let _default = tracing_subscriber::registry().with(names.clone()).set_default();
+    let _default = listen(names.clone());
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time().name("users").l2(store.clone(), WireCodec::new()).build().unwrap();
     let guard = cache.on(|_| panic!("on purpose"));
@@ -141,7 +141,7 @@ async fn each_span_and_log_line_names_its_cache() {
 #[tokio::test(start_paused = true)]
 async fn without_l1_negative_entries_live_in_l2_and_the_log_says_so() {
     let lines = Lines::default();
-    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let _default = listen(lines.clone());
     let store = SharedStore::new(TokioClock::new());
     let builder = || on_tokio_time().without_l1().negative_cache(NegativeCache::enabled());
     let shared = || builder().l2(store.clone(), WireCodec::new()).build().unwrap();

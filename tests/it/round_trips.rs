@@ -11,9 +11,9 @@ use lazy_layers_cache::{
     testing::{SharedStore, TokioClock},
 };
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{Layer, layer::Context, prelude::*};
+use tracing_subscriber::{Layer, layer::Context};
 
-use crate::support::ms;
+use crate::support::{log::listen, ms};
 
 /// Serde buffers the content, and its buffer has no integers of 128 bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ async fn the_log_names_the_type_once() {
         }
     }
     let lines = Lines::default();
-    let _default = tracing_subscriber::registry().with(lines.clone()).set_default();
+    let _default = listen(lines.clone());
     let store = SharedStore::new(TokioClock::new());
     for _ in 0..2 {
         let builder = LazyLayersCache::<String, Unlogged>::builder().clock(TokioClock::new());

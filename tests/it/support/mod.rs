@@ -10,6 +10,7 @@ pub(crate) mod faulty_store;
 pub(crate) mod fleet;
 pub(crate) mod instance;
 pub(crate) mod interrupter;
+pub(crate) mod log;
 pub(crate) mod matrix;
 pub(crate) mod nats;
 pub(crate) mod nats_cluster;
