@@ -48,7 +48,8 @@ struct Simulation {
     /// Instances that close, with their last calls.
     closing: JoinSet<()>,
     neighbour: Option<Neighbour>,
-    /// When the last subscriber that was behind is up to date, or has another subscription.
+    /// When the last subscriber that was behind is up to date. One that subscribes while it is
+    /// behind is so as soon as its first probe is back.
     behind_until: u64,
     /// While the bus is split, the slots below this number are one side; with their links.
     apart: (usize, Vec<BusLink>),
@@ -74,8 +75,6 @@ const RECOVERY: u64 = 5_000;
 const FORGOTTEN: u64 = 61_000;
 /// The time until a subscription has begun again.
 const RESUBSCRIBE: u64 = 1_500;
-/// The time until a subscription is replaced on which nothing arrives: twice the trust timeout.
-const DEAD: u64 = 6_000;
 /// The limit of one attempt to subscribe.
 const SUBSCRIBE_LIMIT: u64 = 1_000;
 
@@ -281,7 +280,7 @@ impl Simulation {
             }
             Fault::Behind(slot, by, lasts) => {
                 window(Some(slot), end + by + RESUBSCRIBE, false, true);
-                self.behind_until = self.behind_until.max(end + by.min(DEAD) + RESUBSCRIBE);
+                self.behind_until = self.behind_until.max(end + by + RESUBSCRIBE);
                 let link = &self.slots[slot].link;
                 if lasts % 2 == 0 { link.lag_all(ms(by)) } else { link.lag(ms(by)) }
             }
