@@ -3,7 +3,7 @@
 
 pub(crate) use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 pub(crate) use parking_lot::MutexGuard;

@@ -10,7 +10,7 @@
 mod sync {
     pub(crate) use loom::sync::{
         MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     };
     // Not loom's `Arc`: it has no `Arc<str>`, and the models do not check reference counts.
     pub(crate) use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
+use tokio::runtime;
 
 use crate::{
     contain::Held,
@@ -36,17 +37,36 @@ pub(super) struct FlightContext<V> {
     stale: Mutex<Option<Entry<V>>>,
     /// Whether a caller has reported the soft timeout. The first caller to reach it sets this.
     pub(super) reported_slow: AtomicBool,
+    /// The runtimes that have a watch (`flight_watch.rs`).
+    watched_on: Mutex<Vec<runtime::Id>>,
 }
 
 impl<V> FlightContext<V> {
     pub(super) fn new(id: FlightId, wanted: Wanted, stale: Option<Entry<V>>) -> Self {
-        Self { id, wanted, stale: Mutex::new(stale), reported_slow: AtomicBool::new(false) }
+        Self {
+            id,
+            wanted,
+            stale: Mutex::new(stale),
+            reported_slow: AtomicBool::new(false),
+            watched_on: Mutex::new(Vec::new()),
+        }
     }
 
     /// Whether every result of the flight is one that this caller can use.
     pub(super) fn suits(&self, caller: Wanted) -> bool {
         (caller.accepts_none || !self.wanted.accepts_none)
             && (!caller.refresh || self.wanted.refresh)
+    }
+
+    /// Returns whether the runtime had no watch.
+    pub(super) fn add_watch(&self, runtime: runtime::Id) -> bool {
+        let mut watched_on = self.watched_on.lock();
+        // mutant watch-runtime: s/!watched_on.contains(&runtime)/watched_on.is_empty()/
+        let is_new = !watched_on.contains(&runtime);
+        if is_new {
+            watched_on.push(runtime);
+        }
+        is_new
     }
 
     pub(super) fn stale(&self) -> Option<Entry<V>> {

@@ -1,10 +1,12 @@
 //! Waiting for flights: callers wait for a result, or until a timeout and a stale entry to serve
 //! instead.
 //!
-//! A caller usually waits for one flight. If its load exceeds `inflight.ttl`, the caller waits for
-//! a later one beside it, and takes the first result that it can use: so no caller waits for ever
-//! for a load that hangs. A follower begins that later load, if no other caller does. The leader
-//! cannot, for its loader is used up; it gives its own load twice that time.
+//! Most callers wait for one flight, without a timeout (`flight_watch.rs`). The others wait here.
+//!
+//! If the load of a flight exceeds `inflight.ttl`, the caller waits for a later one beside it, and
+//! takes the first result that it can use: so no caller waits for ever for a load that hangs. A
+//! follower begins that later load, if no other caller does. The leader cannot, for its loader is
+//! used up; it gives its own load twice that time.
 //!
 //! The soft timeout counts from the start of the newest of these flights, and applies while a stale
 //! entry is at hand; the hard timeout counts from the start of the call. One timer is armed at a
@@ -49,6 +51,13 @@ pub(super) struct Patience<'a> {
     pub(super) deadline: Option<Instant>,
 }
 
+impl Patience<'_> {
+    /// Whether the caller waits for as long as a load may take.
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.timeouts.soft.is_none() && self.deadline.is_none()
+    }
+}
+
 /// The end of a wait.
 pub(super) enum Waited<V> {
     Answer(ReadResult<V>),
@@ -77,6 +86,15 @@ struct Awaited<V> {
     _edge: WaitEdge,
 }
 
+/// Records that the caller waits for a flight.
+///
+/// # Errors
+///
+/// The caller is a loader for which the flight's own loader waits.
+pub(super) fn wait_edge<V>(key: &Arc<str>, flight: &Flight<V>) -> Result<WaitEdge, Error> {
+    WaitEdge::add(flight.context.id).ok_or_else(|| Error::of_key(key, Cause::Recursion))
+}
+
 impl<V> Waits<V> {
     pub(super) fn new() -> Self {
         Self { first: None, later: Vec::new(), since: None, unsuitable: 0 }
@@ -101,8 +119,7 @@ impl<V> Waits<V> {
         flight: Arc<Flight<V>>,
         follower: Option<Follower<V>>,
     ) -> Result<(), Error> {
-        let edge = WaitEdge::add(flight.context.id);
-        let edge = edge.ok_or_else(|| Error::of_key(key, Cause::Recursion))?;
+        let edge = wait_edge(key, &flight)?;
         let result = Arc::clone(&flight).wait();
         let awaited = Awaited { flight, follower, result, _edge: edge };
         match self.is_empty() {
@@ -142,7 +159,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
         });
         loop {
-            let (now, newest) = (self.now(), waits.newest());
+            let now = self.now();
+            if waiter.is_none()
+                && let Some(waited) = self.look_for_later(key, waits, wanted, now)?
+            {
+                return Ok(waited);
+            }
+            let newest = waits.newest();
             let age = newest.as_ref().map(|it| Duration::from_millis(it.age(now)));
             let age = age.unwrap_or_else(|| since.elapsed());
             let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
@@ -187,22 +210,29 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 let stale = self.serve_stale(key, entry, StaleReason::HardTimeout);
                 return Ok(Waited::Answer(stale));
             }
-            let now = self.now();
             if waiter.is_some() {
                 // Its time is over, or the soft timeout: a caller that asks again loses nothing.
                 return Ok(Waited::AskAgain);
             }
-            let Some(newest) = newest.filter(|it| self.flights.joinable_for(it, now).is_none())
-            else {
-                continue;
-            };
-            let Some(own) = waits.own() else { return Ok(Waited::AskAgain) };
-            if self.flights.doubly_joinable_for(&newest, now).is_none()
-                && let Some(answer) = self.join_later(key, &own, waits, wanted)?
-            {
-                return Ok(Waited::Answer(answer));
-            }
         }
+    }
+
+    /// Looks for a later flight if the newest of the caller's is too old to be joined. A follower
+    /// asks again, and may lead it.
+    fn look_for_later(
+        &self,
+        key: &Arc<str>,
+        waits: &mut Waits<V>,
+        wanted: Wanted,
+        now: u64,
+    ) -> Result<Option<Waited<V>>, Error> {
+        let newest = waits.newest().filter(|it| self.flights.joinable_for(it, now).is_none());
+        let Some(newest) = newest else { return Ok(None) };
+        let Some(own) = waits.own() else { return Ok(Some(Waited::AskAgain)) };
+        if self.flights.doubly_joinable_for(&newest, now).is_some() {
+            return Ok(None);
+        }
+        Ok(self.join_later(key, &own, waits, wanted)?.map(Waited::Answer))
     }
 
     /// The caller leads a load that has exceeded `inflight.ttl` twice over, and has no other

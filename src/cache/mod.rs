@@ -6,6 +6,7 @@ mod bus_access;
 mod close;
 mod distributed_lock;
 mod flight_context;
+mod flight_watch;
 mod follow;
 mod guarantees;
 mod handle;

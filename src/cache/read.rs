@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    flight_context::{Flight, FlightContext, Follower, Lead, Wanted},
+    flight_context::{Flight, FlightContext, Follower, Lead, Waiter, Wanted},
     follow::{Patience, Resolved, Waited, Waits},
     load::{L2Rights, Load, start_load},
     outcome::{ReadResult, Source},
@@ -36,14 +36,31 @@ enum L1Answer<V> {
     Missing,
 }
 
+/// The end of the attempts to join.
 enum Joined<V> {
     Done(ReadResult<V>),
     /// The caller must run the load.
-    Lead {
-        lead: Lead<V>,
-        token: Option<TaskToken>,
-        has_waited: bool,
-    },
+    Lead(Led<V>),
+}
+
+/// A flight that the caller leads.
+struct Led<V> {
+    lead: Lead<V>,
+    token: Option<TaskToken>,
+    /// The caller has waited for other flights before.
+    has_waited: bool,
+    /// No later flight overtakes this one.
+    is_bypass: bool,
+}
+
+/// The end of one attempt to join.
+enum Step<V> {
+    Found(ReadResult<V>),
+    Lead(Led<V>),
+    /// The caller waits for this flight alone.
+    Follow(Follower<V>),
+    /// The caller waits for all of its flights, or for the next one.
+    Wait(Option<Waiter<V>>),
 }
 
 impl<V: Send + Sync + 'static> CacheState<V> {
@@ -99,10 +116,10 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let deadline = end_of(timeouts.hard);
         let mut waits = Waits::new();
         let mut patience = Patience { wanted, timeouts: &timeouts, deadline };
-        let (lead, token, has_waited) =
+        let Led { lead, token, has_waited, is_bypass } =
             match self.join_loop(&key, &chain, &mut waits, patience).await? {
                 Joined::Done(result) => return Ok(result),
-                Joined::Lead { lead, token, has_waited } => (lead, token, has_waited),
+                Joined::Lead(led) => led,
             };
         let flight = Arc::clone(lead.flight());
         let (depth, span) = (chain.depth, CallerSpan::current());
@@ -125,6 +142,14 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // The loader enforces the hard timeout itself; L2 and the earlier flights do not.
         if self.l2.is_none() && !has_waited {
             patience.deadline = None;
+        }
+        if waits.is_empty()
+            && !is_bypass
+            && patience.is_unlimited()
+            && let Some(result) = self.await_led(&key, &flight).await?
+            && let Resolved::Answer(answer) = self.resolve(&key, result, None, wanted)
+        {
+            return answer;
         }
         // Boxed, as the waits of followers are: the future of a miss that needs none stays small.
         Box::pin(self.await_own_flight(&key, flight, waits, patience)).await
@@ -156,37 +181,30 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         waits: &mut Waits<V>,
         patience: Patience<'_>,
     ) -> Result<Joined<V>, Error> {
-        let wanted = patience.wanted;
         let mut attempt = Attempt::default();
         let mut has_waited = false;
         loop {
-            let (mut token, mut unusable) = (None, None);
-            let recheck = || {
-                let context = self.recheck(key, chain, wanted, &mut unusable);
-                // Under the lock too: `close` waits for every load that has started.
-                token = context.is_ok().then(|| self.running.token());
-                context
-            };
-            attempt.now = self.now();
-            // A flight of the millisecond of a gap began after the gap, or was detached by it.
-            attempt.floor = self.min_stored_at(attempt.now).saturating_sub(1);
-            attempt.bypass = waits.unsuitable >= MAX_UNSUITABLE;
-            let suits = |context: &FlightContext<V>| waits.unsuitable == 0 || context.suits(wanted);
-            let joined = self.flights.join(key, &mut attempt, suits, recheck);
-            drop(unusable);
-            let mut waiter = None;
-            match joined {
-                Join::Found(answer) => return Ok(Joined::Done(self.serve_l1(key, answer?))),
-                Join::Lead(lead) => return Ok(Joined::Lead { lead, token, has_waited }),
-                Join::Bypass(lead) => {
-                    self.observer.count(Counter::Bypassed);
-                    self.observer.emit(|| Event::InflightBypass { key });
-                    return Ok(Joined::Lead { lead, token, has_waited });
+            let waiter = match self.join_once(key, chain, waits, patience, &mut attempt)? {
+                Step::Found(answer) => return Ok(Joined::Done(answer)),
+                Step::Lead(mut led) => {
+                    led.has_waited = has_waited;
+                    return Ok(Joined::Lead(led));
                 }
-                Join::Follow(follower) => self.follow(key, waits, follower)?,
-                Join::Wait(next) => waiter = Some(next),
-            }
-            drop(token);
+                Step::Follow(follower) => {
+                    has_waited = true;
+                    match self.await_flight(key, &follower, patience.wanted, attempt.now).await? {
+                        Some(Resolved::Answer(answer)) => return answer.map(Joined::Done),
+                        Some(Resolved::Superseded) => continue,
+                        Some(Resolved::Unsuitable) => {
+                            waits.unsuitable += 1;
+                            continue;
+                        }
+                        None => waits.follow(key, follower)?,
+                    }
+                    None
+                }
+                Step::Wait(waiter) => waiter,
+            };
             has_waited = true;
             // mutant hard-timeout: => let deadline = end_of(patience.timeouts.hard);
             let deadline = patience.deadline;
@@ -205,15 +223,65 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
     }
 
+    /// Joins a flight, adds one to `waits`, or finds that the caller has to lead one.
+    fn join_once(
+        &self,
+        key: &Arc<str>,
+        chain: &Arc<LoadChain>,
+        waits: &mut Waits<V>,
+        patience: Patience<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Step<V>, Error> {
+        let wanted = patience.wanted;
+        let (mut token, mut unusable) = (None, None);
+        let recheck = || {
+            let context = self.recheck(key, chain, wanted, &mut unusable);
+            // Under the lock too: `close` waits for every load that has started.
+            token = context.is_ok().then(|| self.running.token());
+            context
+        };
+        attempt.now = self.now();
+        // A flight of the millisecond of a gap began after the gap, or was detached by it.
+        attempt.floor = self.min_stored_at(attempt.now).saturating_sub(1);
+        attempt.bypass = waits.unsuitable >= MAX_UNSUITABLE;
+        let suits = |context: &FlightContext<V>| waits.unsuitable == 0 || context.suits(wanted);
+        let joined = self.flights.join(key, attempt, suits, recheck);
+        drop(unusable);
+        Ok(match joined {
+            Join::Found(answer) => Step::Found(self.serve_l1(key, answer?)),
+            Join::Lead(lead) => {
+                Step::Lead(Led { lead, token, has_waited: false, is_bypass: false })
+            }
+            Join::Bypass(lead) => {
+                self.observer.count(Counter::Bypassed);
+                self.observer.emit(|| Event::InflightBypass { key });
+                Step::Lead(Led { lead, token, has_waited: false, is_bypass: true })
+            }
+            Join::Follow(follower) if waits.is_empty() && patience.is_unlimited() => {
+                self.report_joined(key);
+                Step::Follow(follower)
+            }
+            Join::Follow(follower) => {
+                self.follow(key, waits, follower)?;
+                Step::Wait(None)
+            }
+            Join::Wait(next) => Step::Wait(Some(next)),
+        })
+    }
+
     fn follow(
         &self,
         key: &Arc<str>,
         waits: &mut Waits<V>,
         follower: Follower<V>,
     ) -> Result<(), Error> {
+        self.report_joined(key);
+        waits.follow(key, follower)
+    }
+
+    fn report_joined(&self, key: &str) {
         self.observer.count(Counter::Joined);
         self.observer.emit(|| Event::InflightReuse { key });
-        waits.follow(key, follower)
     }
 
     /// Reads L1 a last time before a load, under the lock under which L1 is filled. An error is the

@@ -1,7 +1,9 @@
 //! A flight, its followers, and the next flight, which callers wait for.
 
+use std::{future::poll_fn, pin::pin, task::Poll};
+
 use super::shared_result::{SharedResult, Wait};
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 
 /// One load of a key: the leader completes it once, all callers of the flight wait for it.
 pub(crate) struct Flight<C, T> {
@@ -16,6 +18,8 @@ pub(crate) struct Flight<C, T> {
     followers: AtomicUsize,
     /// The followers whose call began after the flight.
     late_followers: AtomicUsize,
+    /// A later flight of the key has begun, or this one is too old to be joined.
+    is_overtaken: AtomicBool,
 }
 
 /// A caller's place on the flight of another caller.
@@ -44,7 +48,14 @@ impl<C, T> Flight<C, T> {
             result: SharedResult::new(),
             followers: AtomicUsize::new(0),
             late_followers: AtomicUsize::new(0),
+            is_overtaken: AtomicBool::new(false),
         }
+    }
+
+    /// Tells the callers that wait for this flight alone to look for a later one as well.
+    pub(crate) fn overtake(&self) {
+        self.is_overtaken.store(true, Ordering::Relaxed);
+        self.wake_waiters();
     }
 
     /// Wakes all waiting callers without a result, because the flight's context has changed.
@@ -58,6 +69,11 @@ impl<C, T> Flight<C, T> {
         self.late_followers.load(Ordering::Relaxed) > 0
     }
 
+    /// The number of callers that wait, other than the leader.
+    pub(crate) fn followers(&self) -> usize {
+        self.followers.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.began)
     }
@@ -67,6 +83,17 @@ impl<C, T: Clone> Flight<C, T> {
     /// Waits for the result; `None` if the load was dropped before it ended.
     pub(crate) fn wait(self: Arc<Self>) -> Wait<Self, T> {
         Wait::new(self)
+    }
+
+    /// Waits for the result, and for no later flight. `None`: the flight is overtaken.
+    pub(crate) async fn wait_alone(self: Arc<Self>) -> Option<Option<T>> {
+        let mut result = pin!(Arc::clone(&self).wait());
+        poll_fn(|context| match result.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if self.is_overtaken.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// The result, if the flight is done. The outer `None` means that it is still pending.
@@ -136,13 +163,11 @@ impl<C, T> NextFlight<C, T> {
     /// Waits for the flight. `None`: it is time to ask again, because a load has ended since
     /// `turns` was read.
     pub(super) async fn wait(self: &Arc<Self>, turns: usize) -> Option<Follower<C, T>> {
-        let mut begun = std::pin::pin!(Wait::new(Arc::clone(self)));
-        std::future::poll_fn(|context| match begun.as_mut().poll(context) {
-            std::task::Poll::Pending if self.turns() == turns => std::task::Poll::Pending,
-            std::task::Poll::Pending => std::task::Poll::Ready(None),
-            std::task::Poll::Ready(flight) => {
-                std::task::Poll::Ready(flight.map(|flight| Follower::new(flight, false)))
-            }
+        let mut begun = pin!(Wait::new(Arc::clone(self)));
+        poll_fn(|context| match begun.as_mut().poll(context) {
+            Poll::Pending if self.turns() == turns => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(flight) => Poll::Ready(flight.map(|flight| Follower::new(flight, false))),
         })
         .await
     }

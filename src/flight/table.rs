@@ -134,13 +134,18 @@ impl<C, T> FlightTable<C, T> {
         let is_open = !bypass && (was_open || self.states.acquire_place(max_flights));
         let (number, state) = shard.register(key);
         let flight = Arc::new(Flight::new(context, number, now));
-        let (mut displaced, next) = (None, state.next.take_if(|_| !bypass));
+        let (mut overtaken, mut displaced) = (None, None);
+        let next = state.next.take_if(|_| !bypass);
         if is_open || next.is_some() {
-            displaced = state.add(&flight, max_age);
+            [overtaken, displaced] = state.add(&flight, max_age);
             state.is_open = is_open;
         }
         drop(guard);
         drop(displaced);
+        // mutant overtake: remove
+        if let Some(overtaken) = overtaken {
+            overtaken.overtake();
+        }
         if let Some(next) = next {
             next.begin(Arc::clone(&flight));
         }

@@ -414,6 +414,52 @@ async fn callers_that_join_a_load_that_hangs_are_served_by_a_later_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_whose_load_hangs_is_served_by_a_load_that_begins_long_after() {
+    let builder = on_tokio_time().inflight(Coalescing::default().ttl(ms(1_000)));
+    let (cache, origin) = (builder.build().unwrap(), Origin::default());
+    let spawn = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        tokio::spawn(async move { cache.get_or_set("k", load).await.unwrap() })
+    };
+    let leader = spawn(Gate::Never);
+    sleep(ms(600_000)).await;
+    let begun = Instant::now();
+    let later = spawn(Gate::Slow);
+    let served = tokio::time::timeout(ms(60_000), leader).await.expect("told of the later load");
+    assert_eq!(served.unwrap().as_deref(), Some(&2));
+    assert_eq!((begun.elapsed(), origin.loads()), (SLOW, 2));
+    assert_eq!(later.await.unwrap().as_deref(), Some(&2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_leave_a_load_that_hangs_although_some_of_them_are_not_polled() {
+    let builder = on_tokio_time().inflight(Coalescing::default().ttl(ms(1_000)));
+    let (cache, origin) = (builder.build().unwrap(), Origin::default());
+    let call = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        Box::pin(async move { cache.get_or_set("k", load).await.unwrap() })
+    };
+    let leader = tokio::spawn(call(Gate::Never));
+    settle().await;
+    let mut unpolled: Vec<_> = (0..50).map(|_| call(Gate::Ok)).collect();
+    std::future::poll_fn(|context| {
+        let pending = unpolled.iter_mut().all(|it| it.as_mut().poll(context).is_pending());
+        Poll::Ready(assert!(pending))
+    })
+    .await;
+    let begun = Instant::now();
+    let callers: Vec<_> = (0..10).map(|_| tokio::spawn(call(Gate::Ok))).collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().as_deref(), Some(&2));
+    }
+    assert_eq!((begun.elapsed(), origin.loads()), (ms(1_001), 2));
+    for caller in unpolled {
+        assert_eq!(caller.await.as_deref(), Some(&2));
+    }
+    assert_eq!(leader.await.unwrap().as_deref(), Some(&2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn callers_that_wait_behind_two_loads_that_hang_are_served_by_a_later_one() {
     let builder = on_tokio_time().inflight(Coalescing::default().ttl(ms(1_000)));
     let (cache, origin) = (builder.build().unwrap(), Origin::default());

@@ -7,7 +7,7 @@ use std::{
     thread::Thread,
 };
 
-use lazy_layers_cache::{ErrorKind, FailSafe, Timeouts};
+use lazy_layers_cache::{Coalescing, ErrorKind, FailSafe, Timeouts};
 
 use crate::support::{Broken, Cache, Gate, Origin, SLOW, ms, on_tokio_time, settle};
 
@@ -111,6 +111,35 @@ fn a_follower_loads_itself_when_the_runtime_of_the_load_shuts_down() {
     let value = waiting.join().unwrap().unwrap();
     assert_eq!(value.as_deref(), Some(&2), "the follower called its own loader");
     assert_eq!(cache.stats().loads_in_flight, 0);
+}
+
+/// The load's runtime, with some of its callers, stops being driven: another runtime's callers must
+/// not rely on its timers.
+#[test]
+fn callers_leave_a_load_that_hangs_whichever_runtime_has_stopped() {
+    let cache = Cache::builder().inflight(Coalescing::default().ttl(ms(300))).build().unwrap();
+    let origin = Origin::default();
+    let new_runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (stopped, runtime) = (new_runtime(), new_runtime());
+    let call = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        async move { cache.get_or_set("k", load).await.unwrap() }
+    };
+    stopped.spawn(call(Gate::Never));
+    (0..5).for_each(|_| drop(stopped.spawn(call(Gate::Never))));
+    stopped.block_on(settle());
+    assert_eq!(cache.stats().joined, 5);
+    let callers: Vec<_> = (0..5).map(|_| runtime.spawn(call(Gate::Ok))).collect();
+    runtime.block_on(async {
+        for caller in callers {
+            let value = tokio::time::timeout(ms(20_000), caller).await;
+            assert_eq!(value.expect("in time").unwrap().as_deref(), Some(&2));
+        }
+    });
+    assert_eq!(origin.loads(), 2);
 }
 
 #[test]
