@@ -12,14 +12,17 @@ use crate::{
     report::Report,
 };
 
+const NAME: &str = "bench";
 const EVENTS: usize = 100_000;
 const ROUNDS: usize = 5;
+const LIMIT: Duration = Duration::from_secs(30);
 const MIB: f64 = (1 << 20) as f64;
 
 /// A message as another instance encodes it.
 #[derive(Serialize, Deserialize)]
 struct Delete {
     id: String,
+    namespace: String,
     source: String,
     ts: u64,
     inc: String,
@@ -49,7 +52,7 @@ pub(crate) fn run(report: &mut Report) {
 async fn burst(round: usize) -> (f64, f64) {
     let transport = LocalTransport::with_capacity(2 * EVENTS);
     let cache = LazyLayersCache::<String, u32>::builder()
-        .name("bench")
+        .name(NAME)
         .event_bus(transport.clone(), WireCodec::new())
         .build()
         .expect("valid options");
@@ -67,6 +70,7 @@ async fn burst(round: usize) -> (f64, f64) {
     let mut most = resident();
     while cache.stats().events_received - before.1 < EVENTS as u64 {
         most = most.max(resident());
+        assert!(begun.elapsed() < LIMIT, "some events were not applied: {:?}", cache.stats());
         tokio::task::yield_now().await;
     }
     let took = begun.elapsed().as_secs_f64();
@@ -78,6 +82,7 @@ async fn burst(round: usize) -> (f64, f64) {
 fn event(round: usize, number: usize) -> Vec<u8> {
     let event = Delete {
         id: format!("{round}:{number}"),
+        namespace: NAME.into(),
         source: "another".into(),
         ts: 1_800_000_000_000,
         inc: format!("incarnation{round}"),
