@@ -1,35 +1,34 @@
-//! The wait of most callers: for one flight, without a timeout of their own.
+//! The wait of most followers: for one flight, without a timeout of their own.
 //!
-//! A load may hang, and then its callers need a later one (`follow.rs`).
-//!
-//! | the caller | it looks for a later flight |
-//! | --- | --- |
-//! | the leader, whose loader is used up | when another caller has begun one |
-//! | one of the first followers | after `inflight.ttl`, by a timer of its own: it may begin one |
-//! | another follower | after `inflight.ttl`, woken by the watch: a task with one timer for them all |
-//!
-//! So a stampede costs no timer per caller. Each runtime whose callers wait has a watch of its own,
-//! because another runtime may have stopped.
+//! A load may hang, and then its followers need a later one, after `inflight.ttl` (`follow.rs`).
+//! The first of them have a timer each. The others are woken by a watch, a task with one timer for
+//! them all: so a stampede costs no timer per caller. Each runtime whose callers wait has a watch
+//! of its own, because another runtime may have stopped.
 //!
 //! Alternatives considered: the first follower's timer serves the others. Its task may not be
-//! polled for a while, and all others would wait for it.
+//! polled for a while, and all others would wait for it. Or a leader without a timer, which is told
+//! when another caller begins a later flight. But a leader whose load hangs must also notice a
+//! value that comes into L1 without a flight: from `set`, L2, a peer or a load that nobody joins.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
 use super::{
-    flight_context::{Flight, FlightResult, Follower, Wanted},
+    flight_context::{Flight, Follower, Wanted},
     follow::{Resolved, wait_edge},
     state::CacheState,
 };
-use crate::{error::Error, resilience::timeout};
+use crate::{
+    error::Error,
+    resilience::{DropGuard, run_until, timeout},
+};
 
 /// A flight is watched from this many followers on: for fewer, a timer each costs less.
 const WATCH_FROM: usize = 3;
 
 impl<V: Send + Sync + 'static> CacheState<V> {
-    /// Waits for the result of a flight, joined at `now`. `None`: the flight is overtaken, and the
+    /// Waits for the result of a flight, joined at `now`. `None`: the flight is too old, and the
     /// caller has to look for a later one as well.
     ///
     /// # Errors
@@ -53,21 +52,6 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Ok(result.map(|result| self.resolve(key, result, Some(follower.is_late), wanted)))
     }
 
-    /// Waits for the result of the flight that the caller leads. `None`: as for
-    /// [`await_flight`](Self::await_flight).
-    ///
-    /// # Errors
-    ///
-    /// As for [`wait_edge`].
-    pub(super) async fn await_led(
-        &self,
-        key: &Arc<str>,
-        flight: &Arc<Flight<V>>,
-    ) -> Result<Option<Option<FlightResult<V>>>, Error> {
-        let _edge = wait_edge(key, flight)?;
-        Ok(Arc::clone(flight).wait_alone().await)
-    }
-
     /// Returns whether a watch of the current runtime wakes the followers when the flight has
     /// become too old.
     fn ensure_watch(&self, flight: &Arc<Flight<V>>, now: u64) -> bool {
@@ -76,13 +60,17 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         let Ok(runtime) = Handle::try_current() else { return false };
         if flight.context.add_watch(runtime.id()) {
-            let (watched, token) = (Arc::clone(flight), self.running.token());
-            let limit = self.joinable_for(flight, now);
+            let (watched, result) = (Arc::clone(flight), Arc::clone(flight).wait());
+            // Runs also if the runtime shuts down: another one may poll the followers from then on.
+            // mutant watch-shutdown: s/watched.set_too_old()/drop(watched)/
+            let wake = DropGuard::new(move || watched.set_too_old());
+            let result = timeout(self.joinable_for(flight, now), result);
+            // Without a token: `close` does not wait for a watch whose runtime has stopped.
+            let running = self.running.clone();
             runtime.spawn(async move {
-                if timeout(limit, Arc::clone(&watched).wait()).await.is_err() {
-                    watched.overtake();
+                if let Some(Ok(_)) = run_until(result, running.wait_stopped()).await {
+                    wake.disarm();
                 }
-                drop(token);
             });
         }
         true

@@ -1,12 +1,13 @@
 //! Waiting for flights: callers wait for a result, or until a timeout and a stale entry to serve
 //! instead.
 //!
-//! Most callers wait for one flight, without a timeout (`flight_watch.rs`). The others wait here.
+//! Most followers wait for one flight, without a timeout (`flight_watch.rs`). All other callers
+//! wait here.
 //!
 //! If the load of a flight exceeds `inflight.ttl`, the caller waits for a later one beside it, and
 //! takes the first result that it can use: so no caller waits for ever for a load that hangs. A
 //! follower begins that later load, if no other caller does. The leader cannot, for its loader is
-//! used up; it gives its own load twice that time.
+//! used up; it gives its own load twice that time, and is woken when another caller begins one.
 //!
 //! The soft timeout counts from the start of the newest of these flights, and applies while a stale
 //! entry is at hand; the hard timeout counts from the start of the call. One timer is armed at a
@@ -135,8 +136,8 @@ impl<V> Waits<V> {
         own.map(|it| Arc::clone(&it.flight))
     }
 
-    fn newest(&self) -> Option<Arc<Flight<V>>> {
-        self.later.last().or(self.first.as_ref()).map(|it| Arc::clone(&it.flight))
+    fn newest(&self) -> Option<&Arc<Flight<V>>> {
+        self.later.last().or(self.first.as_ref()).map(|it| &it.flight)
     }
 }
 
@@ -165,35 +166,43 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             {
                 return Ok(waited);
             }
-            let newest = waits.newest();
+            let newest = waits.newest().cloned();
             let age = newest.as_ref().map(|it| Duration::from_millis(it.age(now)));
             let age = age.unwrap_or_else(|| since.elapsed());
             let soft = timeouts.soft.map(|soft| soft.saturating_sub(age));
             let hard = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let slow = timeouts.soft.filter(|_| soft.is_some_and(|left| left.is_zero()));
             let too_old = match (waiter, &newest) {
-                (Some(waiter), _) => waiter.at_most,
+                (Some(waiter), _) => Some(waiter.at_most),
                 (None, Some(newest)) => {
                     let own_is_late = || self.flights.doubly_joinable_for(newest, now);
                     let joinable = self.flights.joinable_for(newest, now);
-                    joinable.or_else(own_is_late).unwrap_or(LATER_LOAD_CHECK)
+                    joinable.or_else(own_is_late)
                 }
                 (None, None) => return Ok(Waited::AskAgain),
             };
             let soft = soft.filter(|left| !left.is_zero());
-            let limits = [soft, hard, Some(Duration::from_millis(too_old))];
+            let check = Duration::from_millis(too_old.unwrap_or(LATER_LOAD_CHECK));
+            let limits = [soft, hard, Some(check)];
+            let mut is_woken = false;
             let poll = poll_fn(|context| {
                 let answer = self.poll_waits(key, waits, wanted, waiter.is_some(), context);
                 if answer.is_ready() {
-                    return answer;
+                    return answer.map(Some);
                 }
                 if let Poll::Ready(begun) = begun.as_mut().poll(context) {
-                    return Poll::Ready(Ok(begun.map_or(Waited::AskAgain, Waited::Begun)));
+                    return Poll::Ready(Some(Ok(begun.map_or(Waited::AskAgain, Waited::Begun))));
                 }
                 let stale = slow.and_then(|limit| self.soft_answer(key, newest.as_deref(), limit));
-                stale.map_or(Poll::Pending, |stale| Poll::Ready(Ok(Waited::Answer(stale))))
+                if let Some(stale) = stale {
+                    return Poll::Ready(Some(Ok(Waited::Answer(stale))));
+                }
+                // A later load may have begun.
+                let looks = std::mem::replace(&mut is_woken, true) && too_old.is_none();
+                if looks { Poll::Ready(None) } else { Poll::Pending }
             });
-            if let Ok(waited) = timeout(limits.into_iter().flatten().min(), poll).await {
+            let waited = timeout(limits.into_iter().flatten().min(), poll).await;
+            if let Ok(Some(waited)) = waited {
                 return waited;
             }
             if deadline.is_some_and(|at| at <= Instant::now()) {
@@ -227,7 +236,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         now: u64,
     ) -> Result<Option<Waited<V>>, Error> {
         let newest = waits.newest().filter(|it| self.flights.joinable_for(it, now).is_none());
-        let Some(newest) = newest else { return Ok(None) };
+        let Some(newest) = newest.cloned() else { return Ok(None) };
         let Some(own) = waits.own() else { return Ok(Some(Waited::AskAgain)) };
         if self.flights.doubly_joinable_for(&newest, now).is_some() {
             return Ok(None);
@@ -255,8 +264,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         Ok(cached)
     }
 
-    /// Returns the first result that the caller can use, and forgets those that it cannot use.
-    /// Without any flight left the caller has to ask again, unless it is `waiting` for the next.
+    /// Returns the first result that the caller can use, and forgets those that it cannot use. If
+    /// the newest flight is one of these, the caller has to ask again, unless it is `waiting` for
+    /// the next: the flights left, if any, are too old.
     fn poll_waits(
         &self,
         key: &Arc<str>,
@@ -265,6 +275,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         waiting: bool,
         context: &mut Context<'_>,
     ) -> Poll<Result<Waited<V>, Error>> {
+        let newest = waits.newest().map(|it| it.ticket);
         let mut answer = None;
         let mut unsuitable = 0;
         let mut is_kept = |awaited: &mut Awaited<V>| {
@@ -287,7 +298,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         waits.unsuitable += unsuitable;
         match answer {
             Some(answer) => Poll::Ready(answer.map(Waited::Answer)),
-            None if waits.is_empty() && !waiting => Poll::Ready(Ok(Waited::AskAgain)),
+            None if !waiting && waits.newest().map(|it| it.ticket) != newest => {
+                Poll::Ready(Ok(Waited::AskAgain))
+            }
             None => Poll::Pending,
         }
     }

@@ -49,8 +49,6 @@ struct Led<V> {
     token: Option<TaskToken>,
     /// The caller has waited for other flights before.
     has_waited: bool,
-    /// No later flight overtakes this one.
-    is_bypass: bool,
 }
 
 /// The end of one attempt to join.
@@ -116,7 +114,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let deadline = end_of(timeouts.hard);
         let mut waits = Waits::new();
         let mut patience = Patience { wanted, timeouts: &timeouts, deadline };
-        let Led { lead, token, has_waited, is_bypass } =
+        let Led { lead, token, has_waited } =
             match self.join_loop(&key, &chain, &mut waits, patience).await? {
                 Joined::Done(result) => return Ok(result),
                 Joined::Lead(led) => led,
@@ -142,14 +140,6 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // The loader enforces the hard timeout itself; L2 and the earlier flights do not.
         if self.l2.is_none() && !has_waited {
             patience.deadline = None;
-        }
-        if waits.is_empty()
-            && !is_bypass
-            && patience.is_unlimited()
-            && let Some(result) = self.await_led(&key, &flight).await?
-            && let Resolved::Answer(answer) = self.resolve(&key, result, None, wanted)
-        {
-            return answer;
         }
         // Boxed, as the waits of followers are: the future of a miss that needs none stays small.
         Box::pin(self.await_own_flight(&key, flight, waits, patience)).await
@@ -249,13 +239,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         drop(unusable);
         Ok(match joined {
             Join::Found(answer) => Step::Found(self.serve_l1(key, answer?)),
-            Join::Lead(lead) => {
-                Step::Lead(Led { lead, token, has_waited: false, is_bypass: false })
-            }
+            Join::Lead(lead) => Step::Lead(Led { lead, token, has_waited: false }),
             Join::Bypass(lead) => {
                 self.observer.count(Counter::Bypassed);
                 self.observer.emit(|| Event::InflightBypass { key });
-                Step::Lead(Led { lead, token, has_waited: false, is_bypass: true })
+                Step::Lead(Led { lead, token, has_waited: false })
             }
             Join::Follow(follower) if waits.is_empty() && patience.is_unlimited() => {
                 self.report_joined(key);

@@ -138,20 +138,18 @@ impl<C, T> KeyState<C, T> {
         self.tickets == 0 && self.next.is_none()
     }
 
-    /// Adds a flight. Returns the newest one before it, to be [overtaken](Flight::overtake), and a
-    /// displaced one; their last owner drops them where no lock is held.
+    /// Adds a flight. Returns a displaced one, to be dropped where no lock is held: it is too old
+    /// to count.
     pub(super) fn add(
         &mut self,
         flight: &Arc<Flight<C, T>>,
         max_age: u64,
-    ) -> [Option<Arc<Flight<C, T>>>; 2] {
-        let Some(previous) = self.newest.replace(Arc::clone(flight)) else { return [None, None] };
-        // It does not count any more.
+    ) -> Option<Arc<Flight<C, T>>> {
+        let previous = self.newest.replace(Arc::clone(flight))?;
         if previous.age(flight.began) > max_age {
-            return [Some(previous), None];
+            return Some(previous);
         }
-        let displaced = self.older.replace(Arc::clone(&previous));
-        [Some(previous), displaced]
+        self.older.replace(previous)
     }
 
     /// The running loads of at most this age.

@@ -18,8 +18,8 @@ pub(crate) struct Flight<C, T> {
     followers: AtomicUsize,
     /// The followers whose call began after the flight.
     late_followers: AtomicUsize,
-    /// A later flight of the key has begun, or this one is too old to be joined.
-    is_overtaken: AtomicBool,
+    /// Whether a watch has found the flight too old to be joined.
+    is_too_old: AtomicBool,
 }
 
 /// A caller's place on the flight of another caller.
@@ -48,13 +48,14 @@ impl<C, T> Flight<C, T> {
             result: SharedResult::new(),
             followers: AtomicUsize::new(0),
             late_followers: AtomicUsize::new(0),
-            is_overtaken: AtomicBool::new(false),
+            is_too_old: AtomicBool::new(false),
         }
     }
 
     /// Tells the callers that wait for this flight alone to look for a later one as well.
-    pub(crate) fn overtake(&self) {
-        self.is_overtaken.store(true, Ordering::Relaxed);
+    pub(crate) fn set_too_old(&self) {
+        // The callers see it once `wake_waiters` has had the lock under which they register.
+        self.is_too_old.store(true, Ordering::Relaxed);
         self.wake_waiters();
     }
 
@@ -85,12 +86,12 @@ impl<C, T: Clone> Flight<C, T> {
         Wait::new(self)
     }
 
-    /// Waits for the result, and for no later flight. `None`: the flight is overtaken.
+    /// Waits for the result, and for no later flight. `None`: the flight is too old.
     pub(crate) async fn wait_alone(self: Arc<Self>) -> Option<Option<T>> {
         let mut result = pin!(Arc::clone(&self).wait());
         poll_fn(|context| match result.as_mut().poll(context) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if self.is_overtaken.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending if self.is_too_old.load(Ordering::Relaxed) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await

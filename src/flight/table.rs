@@ -134,22 +134,24 @@ impl<C, T> FlightTable<C, T> {
         let is_open = !bypass && (was_open || self.states.acquire_place(max_flights));
         let (number, state) = shard.register(key);
         let flight = Arc::new(Flight::new(context, number, now));
-        let (mut overtaken, mut displaced) = (None, None);
-        let next = state.next.take_if(|_| !bypass);
+        let (mut displaced, next) = (None, state.next.take_if(|_| !bypass));
         if is_open || next.is_some() {
-            [overtaken, displaced] = state.add(&flight, max_age);
+            displaced = state.add(&flight, max_age);
             state.is_open = is_open;
         }
         drop(guard);
-        drop(displaced);
-        // mutant overtake: remove
-        if let Some(overtaken) = overtaken {
-            overtaken.overtake();
-        }
-        if let Some(next) = next {
-            next.begin(Arc::clone(&flight));
-        }
+        // Before foreign code runs: if that panics, the flight ends.
+        // Before foreign code runs: if that panics, the flight ends.
         let lead = Lead::new(Ticket::new(&self.states, key, number), flight);
+        // mutant later-load: remove
+        if let Some(displaced) = &displaced {
+            // Its leader may wait for a later load.
+            displaced.wake_waiters();
+        }
+        drop(displaced);
+        if let Some(next) = next {
+            next.begin(Arc::clone(lead.flight()));
+        }
         if is_open { Join::Lead(lead) } else { Join::Bypass(lead) }
     }
 

@@ -142,6 +142,62 @@ fn callers_leave_a_load_that_hangs_whichever_runtime_has_stopped() {
     assert_eq!(origin.loads(), 2);
 }
 
+/// Five calls whose leader hangs on one runtime, and that were first polled on another.
+#[test]
+fn callers_that_were_first_polled_on_a_runtime_that_has_shut_down_leave_a_load_that_hangs() {
+    let cache = Cache::builder().inflight(Coalescing::default().ttl(ms(300))).build().unwrap();
+    let origin = Origin::default();
+    let new_runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (shut_down, runtime) = (new_runtime(), new_runtime());
+    let call = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        Box::pin(async move { cache.get_or_set("k", load).await.unwrap() })
+    };
+    runtime.spawn(call(Gate::Never));
+    runtime.block_on(settle());
+    let mut callers: Vec<_> = (0..5).map(|_| call(Gate::Ok)).collect();
+    shut_down.block_on(std::future::poll_fn(|context| {
+        let pending = callers.iter_mut().all(|it| it.as_mut().poll(context).is_pending());
+        assert!(pending);
+        Poll::Ready(())
+    }));
+    // The first two have timers of the other runtime.
+    callers.drain(..2).for_each(drop);
+    drop(shut_down);
+    runtime.block_on(async {
+        for caller in callers {
+            let value = tokio::time::timeout(ms(20_000), caller).await;
+            assert_eq!(value.expect("in time").as_deref(), Some(&2));
+        }
+    });
+}
+
+#[test]
+fn a_close_does_not_wait_for_callers_of_a_runtime_that_has_stopped() {
+    let cache = Cache::builder().close_timeout(ms(60_000)).build().unwrap();
+    let origin = Origin::default();
+    let new_runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let (stopped, runtime) = (new_runtime(), new_runtime());
+    let call = |gate| {
+        let (cache, load) = (cache.clone(), origin.load(gate));
+        async move { cache.get_or_set("k", load).await.unwrap() }
+    };
+    let leader = runtime.spawn(call(Gate::Slow));
+    runtime.block_on(settle());
+    (0..5).for_each(|_| drop(stopped.spawn(call(Gate::Ok))));
+    stopped.block_on(settle());
+    runtime.block_on(async {
+        assert_eq!(leader.await.unwrap().as_deref(), Some(&1));
+        tokio::time::timeout(ms(20_000), cache.close()).await.expect("in time");
+    });
+}
+
 #[test]
 fn a_runtime_without_a_timer_has_no_timeouts_and_no_panics() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
