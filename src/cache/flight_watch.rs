@@ -1,9 +1,10 @@
-//! The wait of most followers: for one flight, without a timeout of their own.
+//! The wait of most callers: for one flight, without a timeout of their own.
 //!
-//! A load may hang, and then its followers need a later one, after `inflight.ttl` (`follow.rs`).
-//! The first of them have a timer each. The others are woken by a watch, a task with one timer for
-//! them all: so a stampede costs no timer per caller. Each runtime whose callers wait has a watch
-//! of its own, because another runtime may have stopped.
+//! A load may hang, and then its callers need a later one: the followers after `inflight.ttl`, the
+//! leader after twice that time (`follow.rs`). The leader and the first followers have a timer
+//! each. The others are woken by a watch, a task with one timer for them all: so a stampede costs
+//! no timer per caller. Each runtime whose callers wait has a watch of its own, because another
+//! runtime may have stopped.
 //!
 //! Alternatives considered: the first follower's timer serves the others. Its task may not be
 //! polled for a while, and all others would wait for it. Or a leader without a timer, which is told
@@ -15,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 use super::{
-    flight_context::{Flight, Follower, Wanted},
+    flight_context::{Flight, FlightResult, Follower, Wanted},
     follow::{Resolved, wait_edge},
     state::CacheState,
 };
@@ -50,6 +51,23 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             false => Box::pin(timeout(self.joinable_for(flight, now), result)).await.ok().flatten(),
         };
         Ok(result.map(|result| self.resolve(key, result, Some(follower.is_late), wanted)))
+    }
+
+    /// Waits for the result of the flight that the caller leads. `None`: the load has exceeded
+    /// `inflight.ttl` twice over, and the caller has to look for a later one as well.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_edge`].
+    pub(super) async fn await_led(
+        &self,
+        key: &Arc<str>,
+        flight: &Arc<Flight<V>>,
+    ) -> Result<Option<Option<FlightResult<V>>>, Error> {
+        let _edge = wait_edge(key, flight)?;
+        let limit = self.flights.doubly_joinable_for(flight, flight.began).unwrap_or(0);
+        let result = Arc::clone(flight).wait();
+        Ok(timeout(Some(Duration::from_millis(limit)), result).await.ok())
     }
 
     /// Returns whether a watch of the current runtime wakes the followers when the flight has

@@ -1,8 +1,7 @@
 //! Waiting for flights: callers wait for a result, or until a timeout and a stale entry to serve
 //! instead.
 //!
-//! Most followers wait for one flight, without a timeout (`flight_watch.rs`). All other callers
-//! wait here.
+//! Most callers wait for one flight, without a timeout (`flight_watch.rs`). The others wait here.
 //!
 //! If the load of a flight exceeds `inflight.ttl`, the caller waits for a later one beside it, and
 //! takes the first result that it can use: so no caller waits for ever for a load that hangs. A

@@ -141,6 +141,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if self.l2.is_none() && !has_waited {
             patience.deadline = None;
         }
+        if waits.is_empty()
+            && patience.is_unlimited()
+            && let Some(result) = self.await_led(&key, &flight).await?
+            && let Resolved::Answer(answer) = self.resolve(&key, result, None, wanted)
+        {
+            return answer;
+        }
         // Boxed, as the waits of followers are: the future of a miss that needs none stays small.
         Box::pin(self.await_own_flight(&key, flight, waits, patience)).await
     }
