@@ -115,8 +115,7 @@ impl<V> Entry<V> {
 
     /// Whether this copy may be served for longer than another.
     pub(crate) fn usable_longer_than(&self, other: &Self, now: u64) -> bool {
-        let left = |entry: &Self| u64::from(entry.usable_for).saturating_sub(entry.age_millis(now));
-        left(self) > left(other)
+        self.usable_left(now) > other.usable_left(now)
     }
 
     /// Returns whether the entry may be served at any time.
@@ -126,6 +125,20 @@ impl<V> Entry<V> {
 
     pub(crate) fn age(&self, now: u64) -> Duration {
         Duration::from_millis(self.age_millis(now))
+    }
+
+    /// The rest of its time as a fresh value; of a throttled copy, the rest of its pause.
+    pub(crate) fn fresh_left(&self, now: u64) -> Duration {
+        self.left(self.fresh_for, now)
+    }
+
+    /// The rest of the time in which it may be served, as fresh or as stale.
+    pub(crate) fn usable_left(&self, now: u64) -> Duration {
+        self.left(self.usable_for, now)
+    }
+
+    fn left(&self, span: u32, now: u64) -> Duration {
+        Duration::from_millis(u64::from(span).saturating_sub(self.age_millis(now)))
     }
 
     #[inline]
@@ -176,6 +189,8 @@ mod tests {
         assert!(!throttled.is_throttled(5_250));
         assert_eq!(throttled.age(5_250), Duration::from_millis(250));
         assert!(throttled.is_usable(6_099) && !throttled.is_usable(6_100));
+        let left = [throttled.fresh_left(5_200), throttled.usable_left(5_200)];
+        assert_eq!(left, [Duration::from_millis(50), Duration::from_millis(900)]);
     }
 
     #[test]

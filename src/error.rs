@@ -2,13 +2,18 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::contain::QuietDrop;
+use crate::contain::{QuietDrop, contain};
 
 /// Any error that a loader may return. Every error type, `String` and `&str` convert into it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// An error of a loader, a codec, a store or a transport, of which the cache is the owner.
 pub(crate) type HeldError = QuietDrop<BoxError>;
+
+/// The text of an error, which may be of a type of the user whose `Display` panics.
+pub(crate) fn text_of(error: &BoxError) -> String {
+    contain(|| error.to_string()).unwrap_or_else(|_| "an error that has no text".to_owned())
+}
 
 /// The reason why a call failed. Cloning is cheap: every caller that waited for a load gets a clone
 /// of the same error, with the error of the loader inside.

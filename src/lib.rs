@@ -63,7 +63,7 @@
 //! | load from the origin | [`Loader`], [`IntoLoaded`], [`Loaded`] |
 //! | share values in L2 | [`Store`], [`Codec`] |
 //! | publish invalidations | [`EventBus`], [`Transport`], [`LocalTransport`] |
-//! | observe | [`Event`], [`Stats`], [`Outcome`], [`Health`] |
+//! | observe | [`Event`], [`Stats`], [`Outcome`], [`Health`], [`Explanation`] |
 //! | control time | [`Clock`] |
 //!
 //! ARCHITECTURE.md in the repository describes the internals.
@@ -129,15 +129,16 @@ pub use crate::{
         Subscribed, Transport, TransportFuture,
     },
     cache::{
-        BusEffect, CacheBuilder, DeleteAck, GetOrSet, GetOrSetFuture, Guarantees, L1Effect,
-        L2Effect, LazyLayersCache, Outcome, OutcomeFuture, SetRequest, Source, WriteReport,
+        BusEffect, CacheBuilder, DeleteAck, Explanation, GetOrSet, GetOrSetFuture, Guarantees,
+        KeyInL1, L1Effect, L2Effect, LazyLayersCache, NextStep, Outcome, OutcomeFuture,
+        RunningLoad, SetRequest, Source, WriteReport,
     },
     codec::Codec,
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
     l2::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
-        StaleValue, Store, StoreFuture, StoredValue,
+        KeyInL2, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor,
+        Publication, StaleValue, Store, StoreFuture, StoredValue,
     },
     load::{IntoLoaded, Loaded, Loader},
     observe::{

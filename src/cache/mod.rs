@@ -5,6 +5,7 @@ mod builder;
 mod bus_access;
 mod close;
 mod distributed_lock;
+mod explain;
 mod flight_context;
 mod flight_watch;
 mod follow;
@@ -23,6 +24,7 @@ mod write_report;
 
 pub use self::{
     builder::CacheBuilder,
+    explain::{Explanation, KeyInL1, NextStep, RunningLoad},
     guarantees::{DeleteAck, Guarantees},
     handle::LazyLayersCache,
     outcome::{Outcome, Source},

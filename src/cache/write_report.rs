@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     bus::{PublishProgress, PublishWatch},
-    contain::contain,
-    error::BoxError,
+    error::text_of,
     l2::{InvalidationWatch, WriteOutcome},
     resilience::{has_timer, timeout},
 };
@@ -107,7 +106,7 @@ impl WriteReport {
         let l2 = match l2 {
             None => L2Effect::None,
             Some(WriteOutcome::Done) => L2Effect::Done,
-            Some(WriteOutcome::NotStored(error)) => L2Effect::NotStored(text_of(&error)),
+            Some(WriteOutcome::NotStored(error)) => L2Effect::NotStored(text_of(&error).into()),
             Some(WriteOutcome::Superseded) => {
                 L2Effect::NotStored(Arc::from("a later change of the key came first"))
             }
@@ -189,10 +188,4 @@ impl std::fmt::Debug for WriteReport {
         out.field("l1", l1).field("l2", l2).field("bus", bus);
         out.field("is_complete", &self.is_complete()).finish()
     }
-}
-
-/// The text of an error. The error of a codec is a type of the user, whose `Display` may panic.
-fn text_of(error: &BoxError) -> Arc<str> {
-    let text = contain(|| error.to_string());
-    Arc::from(text.unwrap_or_else(|_| "the codec refuses the value".to_owned()))
 }

@@ -24,6 +24,6 @@ pub(crate) use self::{
     key_states::Origin,
     shared_flight::{Flight, Follower},
     shared_result::Wait,
-    table::{Attempt, FlightTable, Join, Limits, Waiter},
+    table::{Attempt, FlightTable, Join, Limits, Role, Survey, Waiter},
     ticket::{Lead, Ticket, TicketValidity},
 };

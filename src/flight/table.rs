@@ -66,6 +66,25 @@ pub(crate) enum Join<C, T, H> {
     Wait(Waiter<C, T>),
 }
 
+/// The loads of a key, and the role that a caller would have that begins now.
+pub(crate) struct Survey {
+    /// The age in milliseconds and the number of followers of each running load, in the order in
+    /// which the loads began.
+    pub(crate) loads: Vec<(u64, usize)>,
+    /// Number of callers that wait for the next flight.
+    pub(crate) waiting: usize,
+    pub(crate) role: Role,
+}
+
+/// The role of a caller that finds nothing in L1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Follow,
+    Wait,
+    /// The caller leads a flight, or loads for itself.
+    Lead,
+}
+
 /// A caller's place among those that wait for the next flight of a key.
 pub(crate) struct Waiter<C, T> {
     states: Arc<KeyStates<C, T>>,
@@ -189,6 +208,28 @@ impl<C, T> FlightTable<C, T> {
         let is_current = newest.began >= attempt.floor;
         let is_young = newest.age(attempt.now) <= self.limits.max_age;
         (is_current && is_young && suits(&newest.context)).then_some((newest, true))
+    }
+
+    /// Says what [`join`](Self::join) would do for a caller that begins now. Changes nothing.
+    pub(crate) fn survey(&self, key: &str, now: u64, floor: u64) -> Survey {
+        let Limits { max_age, max_flights, max_followers } = self.limits;
+        let shard = self.states.lock(key);
+        let mut survey = Survey { loads: Vec::new(), waiting: 0, role: Role::Lead };
+        let Some(state) = shard.keys.get(key) else { return survey };
+        let loads = state.older.iter().chain(&state.newest);
+        survey.loads = loads.map(|flight| (flight.age(now), flight.followers())).collect();
+        let waiters = |next: &Arc<NextFlight<C, T>>| next.waiters.load(Ordering::Relaxed);
+        survey.waiting = state.next.as_ref().map_or(0, waiters);
+        let attempt = Attempt { now, floor, ..Attempt::default() };
+        survey.role = match self.find(state, shard.next_ticket, &attempt, |_| true) {
+            _ if max_flights == 0 => Role::Lead,
+            Some((flight, _)) if flight.followers() < max_followers => Role::Follow,
+            None if state.young(now, max_age).count() >= 2 && survey.waiting < max_followers => {
+                Role::Wait
+            }
+            _ => Role::Lead,
+        };
+        survey
     }
 
     fn wait(&self, key: &Arc<str>, state: &mut KeyState<C, T>, now: u64) -> Option<Waiter<C, T>> {

@@ -105,6 +105,11 @@ impl<V> L1<V> {
         missing.is_some_and(|it| now < it.until && it.since >= min_stored_at)
     }
 
+    /// Since when and until when the key is known not to exist. Does not count as a use.
+    pub(crate) fn peek_missing(&self, key: &str) -> Option<(u64, u64)> {
+        self.missing.as_ref()?.peek(key).map(|it| (it.since, it.until))
+    }
+
     /// Whether [`insert_missing`](Self::insert_missing) keeps negative entries.
     pub(crate) fn remembers_missing(&self) -> bool {
         self.missing.is_some()

@@ -85,6 +85,15 @@ impl<V> L2<V> {
     pub(crate) fn is_skipped(&self) -> bool {
         self.breaker.is_open()
     }
+
+    /// Whether a call would be sent to the store now: the circuit is closed, or a probe is due.
+    pub(crate) fn would_call(&self) -> bool {
+        self.breaker.would_permit(self.context.clock.now(), self.store.connection_generation())
+    }
+}
+
+fn no_answer(_: Elapsed, limit: Duration) -> BoxError {
+    format!("no answer within {limit:?}").into()
 }
 
 impl<V: Send + Sync + 'static> L2<V> {
@@ -122,7 +131,7 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     /// Calls the store; the breaker counts the failures that `counts` names. Reports name `key`.
     ///
-    /// No other function sends a request to the store.
+    /// Only this function and [`call_unnoticed`](Self::call_unnoticed) send requests to the store.
     pub(super) async fn call_with<'a, T>(
         &'a self,
         counts: BreakerCounts,
@@ -144,8 +153,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             BreakerCounts::ErrorsOnly => answer.is_ok(),
             BreakerCounts::None => false,
         };
-        let late = |Elapsed| Err(format!("no answer within {limit:?}").into());
-        match answer.unwrap_or_else(late) {
+        match answer.unwrap_or_else(|late| Err(no_answer(late, limit))) {
             Ok(answer) => {
                 if permit.succeeded() {
                     log_l2_up(observer.cache());
@@ -163,6 +171,17 @@ impl<V: Send + Sync + 'static> L2<V> {
                 Err(Failure::Failed)
             }
         }
+    }
+
+    /// Calls the store past the circuit breaker, which counts neither success nor failure, and
+    /// reports nothing. Not to be used while the circuit is open.
+    pub(super) async fn call_unnoticed<'a, T>(
+        &'a self,
+        limit: Duration,
+        call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
+    ) -> Result<T, HeldError> {
+        let answer = timeout(Some(limit), call(&*self.store)).await;
+        answer.unwrap_or_else(|late| Err(no_answer(late, limit))).map_err(HeldError::new)
     }
 
     /// Reports that the store has removed all keys since the last call.

@@ -8,16 +8,13 @@ mod facade;
 mod invalidate;
 mod key_versions;
 mod lock;
+mod peek;
 mod pending_invalidations;
 mod read;
 pub(crate) mod store;
 mod write;
 mod write_outcome;
 
-pub use self::store::{
-    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
-    StaleValue, Store, StoreFuture, StoredValue,
-};
 pub(crate) use self::{
     facade::{L2, L2Context, OnRetried},
     lock::LockAttempt,
@@ -25,4 +22,11 @@ pub(crate) use self::{
     read::{FreshValue, LoadRequest, LoadStart, NamedLease},
     write::PublishOutcome,
     write_outcome::WriteOutcome,
+};
+pub use self::{
+    peek::KeyInL2,
+    store::{
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+        StaleValue, Store, StoreFuture, StoredValue,
+    },
 };

@@ -72,18 +72,30 @@ impl Breaker {
             return Some(Permit { breaker: self, probe: None, connection });
         }
         let mut state = self.state.lock();
-        let due = match *state {
-            State::Closed { .. } => return Some(Permit { breaker: self, probe: None, connection }),
-            State::Open { connection: failed, .. } if failed != connection => now,
-            State::Open { until, .. } => until,
-            State::Probing { since, .. } => since.saturating_add(self.cooldown),
-        };
-        if now < due {
+        if matches!(*state, State::Closed { .. }) {
+            return Some(Permit { breaker: self, probe: None, connection });
+        }
+        if now < self.next_permit(*state, connection) {
             return None;
         }
         let probe = self.probes.fetch_add(1, Ordering::Relaxed);
         self.put(&mut state, State::Probing { since: now, probe });
         Some(Permit { breaker: self, probe: Some(probe), connection })
+    }
+
+    /// Whether [`permit`](Self::permit) would return a permit. Takes none.
+    pub(crate) fn would_permit(&self, now: u64, connection: u64) -> bool {
+        now >= self.next_permit(*self.state.lock(), connection)
+    }
+
+    /// The time from which on a call is permitted.
+    fn next_permit(&self, state: State, connection: u64) -> u64 {
+        match state {
+            State::Closed { .. } => 0,
+            State::Open { connection: failed, .. } if failed != connection => 0,
+            State::Open { until, .. } => until,
+            State::Probing { since, .. } => since.saturating_add(self.cooldown),
+        }
     }
 
     fn put(&self, state: &mut State, next: State) {
@@ -212,6 +224,8 @@ mod tests {
     fn a_new_connection_is_tried_at_once() {
         let breaker = opened();
         assert!(breaker.permit(1, 7).is_none());
+        assert!(!breaker.would_permit(99, 7));
+        assert!(breaker.would_permit(100, 7) && breaker.would_permit(1, 8));
         assert!(breaker.permit(1, 8).unwrap().succeeded());
         assert!(!breaker.is_open());
     }

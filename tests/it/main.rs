@@ -23,6 +23,7 @@ mod cut_off_from_bus;
 mod cut_off_from_l2;
 mod drops;
 mod events;
+mod explain;
 mod faults;
 mod fences;
 mod fleet;

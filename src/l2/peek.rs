@@ -1,0 +1,104 @@
+//! Reads a key from the store for `explain`, and changes nothing: no lease, no report, no failure
+//! that the circuit breaker counts.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::facade::L2;
+use crate::{codec::offloading::Unreadable, contain::Held, error::text_of};
+
+/// What L2 has of a key, in an [`Explanation`](crate::Explanation).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum KeyInL2 {
+    /// L2 has no fresh value. It may have a negative entry or a stale copy: a store returns these
+    /// only to a load, together with a lease.
+    Absent,
+    /// L2 has a fresh value, which the codec can decode.
+    Fresh {
+        /// The rest of its time as a fresh value; `None`: it has no end.
+        #[cfg_attr(feature = "serde", serde(with = "humantime_serde::option"))]
+        fresh_for: Option<Duration>,
+    },
+    /// L2 has a null of an instance of the TypeScript package: for a `V` that cannot be null, the
+    /// key does not exist.
+    Null,
+    /// L2 has bytes that the codec cannot decode, for this reason. A `get_or_set` removes them.
+    Unreadable {
+        /// The text of the codec's error.
+        reason: String,
+    },
+    /// An invalidation of the key, or of a pattern that matches it, has not reached L2, which may
+    /// hold an older value. This instance reads the key from L2 once the invalidation is there.
+    Pending,
+    /// L2 cannot hold the key, for this reason: the key is in L1 only.
+    Refused {
+        /// Which limit or name the key breaks.
+        reason: String,
+    },
+    /// The circuit of L2 is not closed: L2 was not read.
+    Skipped,
+    /// L2 failed, or did not answer within the deadline of a read
+    /// ([`L2Timeouts`](crate::L2Timeouts)).
+    Unreachable {
+        /// The text of the store's error.
+        reason: String,
+    },
+    /// The cache is closed: L2 was not read.
+    Closed,
+}
+
+impl<V: Send + Sync + 'static> L2<V> {
+    /// Reads a key without a lease.
+    pub(crate) async fn peek(&self, key: &str) -> KeyInL2 {
+        let name = self.name(key);
+        if let Some(error) = self.rejection(key) {
+            return KeyInL2::Refused { reason: text_of(&error) };
+        }
+        if self.pending.covers(key) {
+            return KeyInL2::Pending;
+        }
+        if self.is_skipped() {
+            return KeyInL2::Skipped;
+        }
+        let asked_at = self.now();
+        // Without the window: to find it, a store may remove a copy that is of no use.
+        let read = self.call_unnoticed(self.limits.read, |store| store.get(&name, false)).await;
+        // It may have been recorded during the read.
+        if self.pending.covers(key) {
+            return KeyInL2::Pending;
+        }
+        let stored = match read {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return KeyInL2::Absent,
+            Err(error) => return KeyInL2::Unreachable { reason: text_of(&error) },
+        };
+        match self.codec.decode(stored.value).await {
+            Ok(value) => {
+                drop(Held::new(Arc::new(value)));
+                let elapsed = Duration::from_millis(self.now().saturating_sub(asked_at));
+                KeyInL2::Fresh { fresh_for: stored.ttl.map(|ttl| ttl.saturating_sub(elapsed)) }
+            }
+            Err(Unreadable(_, Some(bytes))) if self.codec.is_null(&bytes) => KeyInL2::Null,
+            Err(Unreadable(error, _)) => KeyInL2::Unreadable { reason: text_of(&error) },
+        }
+    }
+}
+
+impl fmt::Display for KeyInL2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => write!(f, "no fresh value"),
+            Self::Fresh { fresh_for: Some(rest) } => write!(f, "a value, fresh for {rest:?}"),
+            Self::Fresh { fresh_for: None } => write!(f, "a value, fresh for ever"),
+            Self::Null => write!(f, "a null, so the key does not exist"),
+            Self::Unreadable { reason } => write!(f, "bytes that cannot be decoded: {reason}"),
+            Self::Pending => write!(f, "not read before a pending invalidation has reached it"),
+            Self::Refused { reason } => write!(f, "cannot hold the key: {reason}"),
+            Self::Skipped => write!(f, "not read, because its circuit is not closed"),
+            Self::Unreachable { reason } => write!(f, "failed: {reason}"),
+            Self::Closed => write!(f, "not read, because the cache is closed"),
+        }
+    }
+}
