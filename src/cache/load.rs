@@ -21,7 +21,7 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     flight::{LoadChain, TicketValidity, scope},
     l1::Displaced,
-    l2::{LoadEnd, LoadRequest, LoadStart, NamedLease, PublishOutcome},
+    l2::{L2, LoadEnd, LoadRequest, LoadStart, NamedLease, PublishOutcome},
     load::{IntoLoaded, Loaded, Loader, run_contained},
     observe::{CallerSpan, Counter, Event, Level},
     options::CallOptions,
@@ -145,24 +145,28 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
         let began = self.now();
-        // Pinned here: each future that owned another one would need its space twice.
-        let loading = pin!(scope(chain, run_contained(&key, loader, hard)));
-        let loading = pin!(span.run(self.observer.cache(), &key, loading));
-        let result = match &self.l2 {
-            None => loading.await,
-            Some(l2) => {
-                let keep_lease = async {
-                    if let Some(lease) = &lease {
-                        l2.keep_lease(&key, lease).await;
-                    }
-                };
-                let keep_lock = async {
-                    if let Some(LockOutcome::Acquired(guard)) = &lock {
-                        guard.renew().await;
-                    }
-                };
-                let loading = run_alongside(Box::pin(keep_lease), loading);
-                run_alongside(Box::pin(keep_lock), loading).await
+        // In a block: the future of this function needs no space for the loader while it publishes.
+        let result = {
+            // Pinned here: each future that owned another one would need its space twice.
+            let loading = pin!(run_contained(&key, loader, hard));
+            let loading = pin!(scope(chain, loading));
+            let loading = pin!(span.run(self.observer.cache(), &key, loading));
+            match &self.l2 {
+                None => loading.await,
+                Some(l2) => {
+                    let keep_lease = async {
+                        if let Some(lease) = &lease {
+                            l2.keep_lease(&key, lease).await;
+                        }
+                    };
+                    let keep_lock = async {
+                        if let Some(LockOutcome::Acquired(guard)) = &lock {
+                            guard.renew().await;
+                        }
+                    };
+                    let loading = run_alongside(Box::pin(keep_lease), loading);
+                    run_alongside(Box::pin(keep_lock), loading).await
+                }
             }
         };
         let now = self.now();
@@ -232,8 +236,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
         let in_l2 = value.as_ref().map(|value| (value, plain.as_ref(), lifetimes.l2));
         let has_lease = lease.is_some();
-        let published =
-            self.publish_l2(&mut lead.ticket, in_l2, missing_ttl, lease, has_value).await;
+        let published = match &self.l2 {
+            None => PublishOutcome::Unknown,
+            Some(l2) => {
+                let ticket = &mut lead.ticket;
+                Box::pin(self.publish_l2(l2, ticket, in_l2, missing_ttl, lease, has_value)).await
+            }
+        };
         let is_refused = published == PublishOutcome::Refused;
         // L2 has just confirmed that the key was not changed since the load began; or this
         // instance knows it. Otherwise nobody does, for example after a freeze.
@@ -277,13 +286,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// during the load.
     async fn publish_l2(
         &self,
+        l2: &Arc<L2<V>>,
         ticket: &mut Ticket<V>,
         value: Option<(&Held<V>, Option<&Plain>, Lifetime)>,
         missing_ttl: Duration,
         lease: Option<NamedLease>,
         has_value: bool,
     ) -> PublishOutcome {
-        let Some(l2) = &self.l2 else { return PublishOutcome::Unknown };
         // mutant seal: remove
         if !ticket.end_load().may_write {
             return PublishOutcome::Refused;

@@ -221,6 +221,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     }
 
     /// Joins a flight, adds one to `waits`, or finds that the caller has to lead one.
+    #[inline]
     fn join_once(
         &self,
         key: &Arc<str>,
