@@ -113,16 +113,17 @@ fn a_follower_loads_itself_when_the_runtime_of_the_load_shuts_down() {
     assert_eq!(cache.stats().loads_in_flight, 0);
 }
 
+/// A runtime that runs only inside `block_on`.
+fn new_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 /// The load's runtime, with some of its callers, stops being driven: another runtime's callers must
 /// not rely on its timers.
 #[test]
 fn callers_leave_a_load_that_hangs_whichever_runtime_has_stopped() {
     let cache = Cache::builder().inflight(Coalescing::default().ttl(ms(300))).build().unwrap();
     let origin = Origin::default();
-    let new_runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
     let (stopped, runtime) = (new_runtime(), new_runtime());
     let call = |gate| {
         let (cache, load) = (cache.clone(), origin.load(gate));
@@ -147,10 +148,6 @@ fn callers_leave_a_load_that_hangs_whichever_runtime_has_stopped() {
 fn callers_that_were_first_polled_on_a_runtime_that_has_shut_down_leave_a_load_that_hangs() {
     let cache = Cache::builder().inflight(Coalescing::default().ttl(ms(300))).build().unwrap();
     let origin = Origin::default();
-    let new_runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
     let (shut_down, runtime) = (new_runtime(), new_runtime());
     let call = |gate| {
         let (cache, load) = (cache.clone(), origin.load(gate));
@@ -179,10 +176,6 @@ fn callers_that_were_first_polled_on_a_runtime_that_has_shut_down_leave_a_load_t
 fn a_close_does_not_wait_for_callers_of_a_runtime_that_has_stopped() {
     let cache = Cache::builder().close_timeout(ms(60_000)).build().unwrap();
     let origin = Origin::default();
-    let new_runtime = || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
-    };
     let (stopped, runtime) = (new_runtime(), new_runtime());
     let call = |gate| {
         let (cache, load) = (cache.clone(), origin.load(gate));
