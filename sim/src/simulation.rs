@@ -31,7 +31,8 @@ pub fn run(plan: &Plan) -> History {
     // The random numbers of the library.
     fastrand::seed(plan.seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(Simulation::new(plan).run(plan))
+    // All of it inside the runtime: outside, tokio's clock is that of the system.
+    runtime.expect("a runtime").block_on(async { Simulation::new(plan).run(plan).await })
 }
 
 struct Simulation {
