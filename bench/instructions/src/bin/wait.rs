@@ -1,0 +1,81 @@
+//! Makes calls that wait for a load beside others, to be counted as those of `instructions`; a
+//! program of its own, so that the compiler treats the calls there as if these did not exist.
+//!
+//! `wait quick_cache|get_or_set <calls> <callers>`: that many tasks ask for a key at once, whose
+//! loader waits until all of them have asked; then for the next key, until all calls are made. The
+//! figure contains the task of the caller.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot run may stop")]
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use lazy_layers_cache::{Clock, L1Options, LazyLayersCache};
+use tokio::task::{JoinSet, yield_now};
+
+type Value = Arc<[u8; 100]>;
+type Quick = quick_cache::sync::Cache<String, Value>;
+type Ours = LazyLayersCache<String, [u8; 100]>;
+
+/// Capacity of the caches, in entries.
+const ROOM: usize = 2_000;
+
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> u64 {
+        1_000_000
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [what, calls, callers] = &*arguments else { panic!("three arguments") };
+    let calls: usize = calls.parse().expect("how many calls");
+    let callers: usize = callers.parse().expect("how many callers");
+    let quick = Arc::new(Quick::new(ROOM));
+    let ours = Ours::builder()
+        .ttl(Duration::from_secs(3_600))
+        .l1(L1Options::default().max_entries(ROOM))
+        .clock(StandingClock)
+        .build()
+        .expect("valid options");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        for number in 0..calls / callers {
+            let key = format!("product:{number:08}");
+            match what.as_str() {
+                "quick_cache" => wait(callers, || from_quick(&quick, &key)).await,
+                "get_or_set" => wait(callers, || from_ours(&ours, &key)).await,
+                other => panic!("{other}: nothing to wait for"),
+            }
+        }
+    });
+}
+
+/// Makes one call in each of so many tasks, and waits for all of them.
+async fn wait<F>(callers: usize, call: impl Fn() -> F)
+where
+    F: Future<Output = Value> + Send + 'static,
+{
+    let mut tasks: JoinSet<Value> = (0..callers).map(|_| call()).collect();
+    while let Some(value) = tasks.join_next().await {
+        black_box(value.expect("no panic"));
+    }
+}
+
+fn from_quick(cache: &Arc<Quick>, key: &str) -> impl Future<Output = Value> + use<> {
+    let (cache, key) = (Arc::clone(cache), key.to_owned());
+    async move { cache.get_or_insert_async(&key, load()).await.expect("a value") }
+}
+
+fn from_ours(cache: &Ours, key: &str) -> impl Future<Output = Value> + use<> {
+    let (cache, key) = (cache.clone(), key.to_owned());
+    async move { cache.get_or_set(&key, load).await.expect("a value") }
+}
+
+/// A loader that gives way twice: by then all tasks have asked.
+async fn load() -> Result<Value, &'static str> {
+    yield_now().await;
+    yield_now().await;
+    Ok(Arc::new([7; 100]))
+}
