@@ -177,7 +177,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 let took = Duration::from_millis(now.saturating_sub(began));
                 self.observer.emit(|| Event::LoaderSuccess { key: &key, took });
                 let is_none = loaded.value.is_none();
-                let published = self.publish(lead, loaded, call.as_deref(), lease, has_value).await;
+                let published =
+                    self.publish(&key, lead, loaded, call.as_deref(), lease, has_value).await;
                 let is_stored = published == PublishOutcome::Stored;
                 token.filter(|_| is_none && is_stored).map(LoadEnd::Missing)
             }
@@ -211,13 +212,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// flight. `has_value`: L2 held a value of the key.
     async fn publish(
         self: &Arc<Self>,
+        key: &Arc<str>,
         mut lead: Lead<V>,
         loaded: Loaded<V>,
         call: Option<&CallOptions>,
         lease: Option<NamedLease>,
         has_value: bool,
     ) -> PublishOutcome {
-        let key = Arc::clone(lead.ticket.key());
         let Loaded { value, ttl, stale_for } = loaded;
         let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
         let lifetimes = self.options.lifetimes(&own, call, fastrand::f64);
@@ -254,9 +255,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let filled = if is_refused {
             Err(lead.ticket.end_load())
         } else if let Some(value) = &value {
-            self.fill(&mut lead.ticket, value, lifetimes.l1, since)
+            self.fill(key, &mut lead.ticket, value, lifetimes.l1, since)
         } else {
-            self.fill_missing(&mut lead.ticket, missing_ttl, since)
+            self.fill_missing(key, &mut lead.ticket, missing_ttl, since)
         };
         // A lease that is gone does not say whose change removed it.
         let is_superseded = is_refused && has_lease
@@ -264,7 +265,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let displaced = filled.ok();
         if displaced.is_none() {
             self.observer.count(Counter::Superseded);
-            self.observer.emit(|| Event::LoadSuperseded { key: &key });
+            self.observer.emit(|| Event::LoadSuperseded { key });
         }
         lead.complete(Ok(LoadOk { value: value.clone(), from_l2: false, is_superseded }));
         if let Some(displaced) = displaced {
@@ -275,7 +276,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 }
                 let payload = plain.as_ref().map(|plain| plain.bytes.as_slice());
                 let lifetime = Lifetime { ttl: lifetimes.l2.ttl, ..lifetimes.l1 };
-                bus.client.broadcast_value(self, &key, lifetime, context, payload);
+                bus.client.broadcast_value(self, key, lifetime, context, payload);
             }
         }
         published
@@ -325,17 +326,17 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// load revoked the ticket.
     fn fill(
         &self,
+        key: &Arc<str>,
         ticket: &mut Ticket<V>,
         value: &Arc<V>,
         lifetime: Lifetime,
         since: u64,
     ) -> Result<Displaced<V>, TicketValidity> {
-        let key = Arc::clone(ticket.key());
-        let entry = self.entry(&key, value, lifetime).map(|entry| entry.known_at(since));
+        let entry = self.entry(key, value, lifetime).map(|entry| entry.known_at(since));
         let kept = entry.is_some();
-        let displaced = ticket.publish(|| self.store_l1(&key, entry))?;
+        let displaced = ticket.publish(|| self.store_l1(key, entry))?;
         if kept {
-            self.observer.emit(|| Event::Set { key: &key, ttl: lifetime.ttl });
+            self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
         }
         Ok(displaced)
     }
@@ -344,15 +345,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// ticket.
     fn fill_missing(
         &self,
+        key: &Arc<str>,
         ticket: &mut Ticket<V>,
         ttl: Duration,
         since: u64,
     ) -> Result<Displaced<V>, TicketValidity> {
-        let key = Arc::clone(ticket.key());
         let until = self.now().saturating_add(millis(ttl));
-        let displaced = ticket.publish(|| self.l1.insert_missing(&key, since, until))?;
+        let displaced = ticket.publish(|| self.l1.insert_missing(key, since, until))?;
         if self.l1.remembers_missing() && !ttl.is_zero() {
-            self.observer.emit(|| Event::NegativeSet { key: &key, ttl });
+            self.observer.emit(|| Event::NegativeSet { key, ttl });
         }
         Ok(displaced)
     }

@@ -1,6 +1,8 @@
 //! What the flight table keeps of each key: running loads, watermarks, and the number of tickets.
 
-use std::{collections::HashMap, hash::BuildHasher};
+use std::hash::BuildHasher;
+
+use hashbrown::{HashTable, hash_table::Entry};
 
 use super::shared_flight::{Flight, NextFlight};
 use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering};
@@ -16,12 +18,20 @@ pub(super) struct KeyStates<C, T> {
 }
 
 pub(super) struct Shard<C, T> {
-    pub(super) keys: HashMap<Arc<str>, KeyState<C, T>, foldhash::fast::RandomState>,
+    pub(super) keys: StatesByKey<C, T>,
     /// The number of the next ticket. Later tickets have higher numbers.
     pub(super) next_ticket: u64,
 }
 
+/// The hash of a key. A ticket keeps it: it serves to find the shard and the place in it.
+#[derive(Clone, Copy)]
+pub(super) struct KeyHash(u64);
+
+pub(super) struct StatesByKey<C, T>(HashTable<KeyState<C, T>>);
+
 pub(super) struct KeyState<C, T> {
+    key: Arc<str>,
+    hash: KeyHash,
     /// The loads that run, without those that exceeded `max_age` and were displaced by a newer one.
     pub(super) newest: Option<Arc<Flight<C, T>>>,
     pub(super) older: Option<Arc<Flight<C, T>>>,
@@ -63,22 +73,25 @@ pub(super) struct AfterUnlock<C, T> {
 
 impl<C, T> KeyStates<C, T> {
     pub(super) fn new(shards: usize) -> Self {
-        let hasher = foldhash::fast::RandomState::default();
-        let shard =
-            || Mutex::new(Shard { keys: HashMap::with_hasher(hasher.clone()), next_ticket: 0 });
+        let shard = || Mutex::new(Shard { keys: StatesByKey(HashTable::new()), next_ticket: 0 });
         Self {
             shards: (0..shards.max(1)).map(|_| shard()).collect(),
-            hasher: hasher.clone(),
+            hasher: foldhash::fast::RandomState::default(),
             open: AtomicUsize::new(0),
             tickets: AtomicUsize::new(0),
         }
     }
 
     #[inline]
+    pub(super) fn hash(&self, key: &str) -> KeyHash {
+        KeyHash(self.hasher.hash_one(key))
+    }
+
+    /// Locks the shard of a key.
+    #[inline]
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
-    pub(super) fn lock(&self, key: &str) -> MutexGuard<'_, Shard<C, T>> {
-        let hash = self.hasher.hash_one(key) >> 32;
-        self.shards[usize::try_from(hash).unwrap_or(0) % self.shards.len()].lock()
+    pub(super) fn lock(&self, KeyHash(hash): KeyHash) -> MutexGuard<'_, Shard<C, T>> {
+        self.shards[usize::try_from(hash >> 32).unwrap_or(0) % self.shards.len()].lock()
     }
 
     pub(super) fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<C, T>>> {
@@ -108,14 +121,66 @@ impl<C, T> KeyStates<C, T> {
     }
 }
 
+impl<C, T> StatesByKey<C, T> {
+    #[inline]
+    pub(super) fn get(&self, KeyHash(hash): KeyHash, key: &str) -> Option<&KeyState<C, T>> {
+        self.0.find(hash, |state| *state.key == *key)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(
+        &mut self,
+        KeyHash(hash): KeyHash,
+        key: &str,
+    ) -> Option<&mut KeyState<C, T>> {
+        self.0.find_mut(hash, |state| *state.key == *key)
+    }
+
+    /// Changes the state of a key, and removes it if nothing needs it any more. Returns what is to
+    /// be dropped where no lock is held.
+    #[inline]
+    pub(super) fn release<R>(
+        &mut self,
+        KeyHash(hash): KeyHash,
+        key: &str,
+        change: impl FnOnce(&mut KeyState<C, T>) -> R,
+    ) -> Option<(R, Option<KeyState<C, T>>)> {
+        let mut found = self.0.find_entry(hash, |state| *state.key == *key).ok()?;
+        let changed = change(found.get_mut());
+        let is_unused = found.get().is_unused();
+        Some((changed, is_unused.then(|| found.remove().0)))
+    }
+
+    pub(super) fn matching(
+        &mut self,
+        matches: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = &mut KeyState<C, T>> {
+        self.0.iter_mut().filter(move |state| matches(&state.key))
+    }
+}
+
 impl<C, T> Shard<C, T> {
     /// Registers the next ticket of a key and returns its number.
     #[inline]
-    pub(super) fn register(&mut self, key: &Arc<str>) -> (u64, &mut KeyState<C, T>) {
+    pub(super) fn register(&mut self, hash: KeyHash, key: &Arc<str>) -> (u64, &mut KeyState<C, T>) {
         let number = self.next_ticket;
         self.next_ticket += 1;
-        // Without state there is no record of earlier writes, so no earlier stale value is valid.
-        let none = || KeyState {
+        let place = self.keys.0.entry(hash.0, |state| state.key == *key, |state| state.hash.0);
+        let state = match place {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => free.insert(KeyState::new(hash, key, number)).into_mut(),
+        };
+        state.tickets += 1;
+        (number, state)
+    }
+}
+
+impl<C, T> KeyState<C, T> {
+    /// Without state there is no record of earlier writes, so no earlier stale value is valid.
+    fn new(hash: KeyHash, key: &Arc<str>, number: u64) -> Self {
+        Self {
+            key: Arc::clone(key),
+            hash,
             newest: None,
             older: None,
             is_open: false,
@@ -125,16 +190,11 @@ impl<C, T> Shard<C, T> {
             stale_watermark: number,
             peer_watermark: 0,
             tickets: 0,
-        };
-        let state = self.keys.entry(Arc::clone(key)).or_insert_with(none);
-        state.tickets += 1;
-        (number, state)
+        }
     }
-}
 
-impl<C, T> KeyState<C, T> {
     /// Whether nothing needs the state any more.
-    pub(super) fn is_unused(&self) -> bool {
+    fn is_unused(&self) -> bool {
         self.tickets == 0 && self.next.is_none()
     }
 

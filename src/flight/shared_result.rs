@@ -37,7 +37,9 @@ impl<T> SharedResult<T> {
         };
         *state = State::Done(result);
         drop(state);
-        wakers.slots.into_iter().flatten().for_each(Waker::wake);
+        if !wakers.slots.is_empty() {
+            wakers.slots.into_iter().flatten().for_each(Waker::wake);
+        }
     }
 
     /// Wakes all waiting callers without a result.

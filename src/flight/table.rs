@@ -117,10 +117,11 @@ impl<C, T> FlightTable<C, T> {
         let Limits { max_age, max_flights, max_followers } = self.limits;
         let now = attempt.now;
         let mut bypass = attempt.bypass || max_flights == 0;
-        let mut guard = self.states.lock(key);
+        let hash = self.states.hash(key);
+        let mut guard = self.states.lock(hash);
         let shard = &mut *guard;
         let since = *attempt.since.get_or_insert(shard.next_ticket);
-        let state = shard.keys.get_mut(key);
+        let state = shard.keys.get_mut(hash, key);
         let found = state.as_ref().and_then(|state| self.find(state, since, attempt, suits));
         // mutant coalescing: remove
         if let Some((flight, is_late)) = found
@@ -151,7 +152,7 @@ impl<C, T> FlightTable<C, T> {
         }
         // The new flight takes the place of an open flight that is too old or does not suit.
         let is_open = !bypass && (was_open || self.states.acquire_place(max_flights));
-        let (number, state) = shard.register(key);
+        let (number, state) = shard.register(hash, key);
         let flight = Arc::new(Flight::new(context, number, now));
         let (mut displaced, next) = (None, state.next.take_if(|_| !bypass));
         if is_open || next.is_some() {
@@ -160,8 +161,7 @@ impl<C, T> FlightTable<C, T> {
         }
         drop(guard);
         // Before foreign code runs: if that panics, the flight ends.
-        // Before foreign code runs: if that panics, the flight ends.
-        let lead = Lead::new(Ticket::new(&self.states, key, number), flight);
+        let lead = Lead::new(Ticket::new(&self.states, hash, key, number), flight);
         // mutant later-load: remove
         if let Some(displaced) = &displaced {
             // Its leader may wait for a later load.
@@ -183,9 +183,10 @@ impl<C, T> FlightTable<C, T> {
         now: u64,
         suits: impl Fn(&C) -> bool,
     ) -> Option<Follower<C, T>> {
-        let shard = self.states.lock(key);
+        let hash = self.states.hash(key);
+        let shard = self.states.lock(hash);
         let attempt = Attempt { now, ..Attempt::default() };
-        let (flight, _) = self.find(shard.keys.get(key)?, own.ticket + 1, &attempt, suits)?;
+        let (flight, _) = self.find(shard.keys.get(hash, key)?, own.ticket + 1, &attempt, suits)?;
         Follower::join(flight, false, self.limits.max_followers)
     }
 
@@ -213,9 +214,10 @@ impl<C, T> FlightTable<C, T> {
     /// Says what [`join`](Self::join) would do for a caller that begins now. Changes nothing.
     pub(crate) fn survey(&self, key: &str, now: u64, floor: u64) -> Survey {
         let Limits { max_age, max_flights, max_followers } = self.limits;
-        let shard = self.states.lock(key);
+        let hash = self.states.hash(key);
+        let shard = self.states.lock(hash);
         let mut survey = Survey { loads: Vec::new(), waiting: 0, role: Role::Lead };
-        let Some(state) = shard.keys.get(key) else { return survey };
+        let Some(state) = shard.keys.get(hash, key) else { return survey };
         let loads = state.older.iter().chain(&state.newest);
         survey.loads = loads.map(|flight| (flight.age(now), flight.followers())).collect();
         let waiters = |next: &Arc<NextFlight<C, T>>| next.waiters.load(Ordering::Relaxed);
@@ -252,17 +254,19 @@ impl<C, T> FlightTable<C, T> {
     /// Issues the right to write a value that is not loaded: read from L2, received from a peer or
     /// passed to `set`.
     pub(crate) fn ticket(&self, key: &Arc<str>) -> Ticket<C, T> {
-        let (number, _) = self.states.lock(key).register(key);
-        Ticket::new(&self.states, key, number)
+        let hash = self.states.hash(key);
+        let (number, _) = self.states.lock(hash).register(hash, key);
+        Ticket::new(&self.states, hash, key, number)
     }
 
     /// Revokes every issued ticket of the key, and runs `write` before a later ticket can publish.
     ///
     /// `write` runs under the lock and must not run user code; it returns the displaced values.
     pub(crate) fn invalidate<R>(&self, key: &str, by: Origin, write: impl FnOnce() -> R) -> R {
-        let mut guard = self.states.lock(key);
+        let hash = self.states.hash(key);
+        let mut guard = self.states.lock(hash);
         let shard = &mut *guard;
-        let state = shard.keys.get_mut(key);
+        let state = shard.keys.get_mut(hash, key);
         let revoked = state.map(|state| state.revoke_all(shard.next_ticket, by));
         let written = write();
         drop(guard);
@@ -277,10 +281,8 @@ impl<C, T> FlightTable<C, T> {
         for mut guard in self.states.shards() {
             let mut revoked = Vec::new();
             let shard = &mut *guard;
-            for (key, state) in &mut shard.keys {
-                if matches(key) {
-                    revoked.push(state.revoke_all(shard.next_ticket, by));
-                }
+            for state in shard.keys.matching(&matches) {
+                revoked.push(state.revoke_all(shard.next_ticket, by));
             }
             drop(guard);
             revoked.into_iter().for_each(|revoked| self.states.finish(revoked));
@@ -290,14 +292,16 @@ impl<C, T> FlightTable<C, T> {
     /// Whether the stale value of a flight is still the latest value: no value was published or
     /// deleted since the flight started.
     pub(crate) fn is_stale_valid(&self, key: &str, flight: &Flight<C, T>) -> bool {
-        let shard = self.states.lock(key);
-        shard.keys.get(key).is_some_and(|state| flight.ticket >= state.stale_watermark)
+        let hash = self.states.hash(key);
+        let shard = self.states.lock(hash);
+        shard.keys.get(hash, key).is_some_and(|state| flight.ticket >= state.stale_watermark)
     }
 
     /// Whether another load of the key runs beside this flight, which must be one that counts.
     pub(crate) fn is_one_of_two(&self, key: &str, flight: &Arc<Flight<C, T>>) -> bool {
-        let shard = self.states.lock(key);
-        let state = shard.keys.get(key);
+        let hash = self.states.hash(key);
+        let shard = self.states.lock(hash);
+        let state = shard.keys.get(hash, key);
         state.and_then(|state| state.older.as_ref().zip(state.newest.as_ref())).is_some_and(
             |(older, newest)| Arc::ptr_eq(older, flight) || Arc::ptr_eq(newest, flight),
         )
@@ -343,19 +347,15 @@ impl<C, T> Waiter<C, T> {
 
 impl<C, T> Drop for Waiter<C, T> {
     fn drop(&mut self) {
-        let mut guard = self.states.lock(&self.key);
+        let hash = self.states.hash(&self.key);
+        let mut guard = self.states.lock(hash);
         let is_last = self.next.waiters.fetch_sub(1, Ordering::Relaxed) == 1;
-        let (mut unused, mut is_unused) = (None, false);
-        if let Some(state) = guard.keys.get_mut(&self.key)
-            && is_last
-            && state.next.as_ref().is_some_and(|next| Arc::ptr_eq(next, &self.next))
-        {
-            state.next = None;
-            is_unused = state.is_unused();
-        }
-        if is_unused {
-            unused = guard.keys.remove(&self.key);
-        }
+        let unused = guard.keys.release(hash, &self.key, |state| {
+            let is_its = |next: &mut Arc<NextFlight<C, T>>| Arc::ptr_eq(next, &self.next);
+            if is_last {
+                state.next.take_if(is_its);
+            }
+        });
         drop(guard);
         drop(unused);
     }

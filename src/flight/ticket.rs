@@ -2,7 +2,7 @@
 //! part of a flight, which is a ticket and the duty to complete the flight.
 
 use super::{
-    key_states::{KeyStates, Origin},
+    key_states::{KeyHash, KeyStates, Origin},
     shared_flight::Flight,
 };
 use crate::sync::{Arc, Ordering};
@@ -12,6 +12,7 @@ use crate::sync::{Arc, Ordering};
 pub(crate) struct Ticket<C, T> {
     states: Arc<KeyStates<C, T>>,
     key: Arc<str>,
+    hash: KeyHash,
     number: u64,
 }
 
@@ -40,9 +41,14 @@ pub(crate) struct TicketValidity {
 }
 
 impl<C, T> Ticket<C, T> {
-    pub(super) fn new(states: &Arc<KeyStates<C, T>>, key: &Arc<str>, number: u64) -> Self {
+    pub(super) fn new(
+        states: &Arc<KeyStates<C, T>>,
+        hash: KeyHash,
+        key: &Arc<str>,
+        number: u64,
+    ) -> Self {
         states.tickets.fetch_add(1, Ordering::Relaxed);
-        Self { states: Arc::clone(states), key: Arc::clone(key), number }
+        Self { states: Arc::clone(states), key: Arc::clone(key), hash, number }
     }
 
     pub(crate) fn key(&self) -> &Arc<str> {
@@ -56,9 +62,9 @@ impl<C, T> Ticket<C, T> {
     ///
     /// `write` runs under the lock and must not run user code; it returns the displaced values.
     pub(crate) fn publish<R>(&mut self, write: impl FnOnce() -> R) -> Result<R, TicketValidity> {
-        let mut guard = self.states.lock(&self.key);
+        let mut guard = self.states.lock(self.hash);
         let shard = &mut *guard;
-        let Some(state) = shard.keys.get_mut(&self.key) else {
+        let Some(state) = shard.keys.get_mut(self.hash, &self.key) else {
             return Err(TicketValidity::default());
         };
         // mutant fence-publish: remove
@@ -91,10 +97,10 @@ impl<C, T> Ticket<C, T> {
     /// Runs `write` under the lock with the rights that the ticket has left. The written value is
     /// no result: an earlier load may still publish over it. Ends the load.
     pub(crate) fn with_validity<R>(&mut self, write: impl FnOnce(TicketValidity) -> R) -> R {
-        let mut guard = self.states.lock(&self.key);
+        let mut guard = self.states.lock(self.hash);
         let mut validity = TicketValidity::default();
         let mut ended = None;
-        if let Some(state) = guard.keys.get_mut(&self.key) {
+        if let Some(state) = guard.keys.get_mut(self.hash, &self.key) {
             validity.may_write = self.number >= state.publish_watermark;
             validity.stale_valid = self.number >= state.stale_watermark;
             validity.is_superseded = self.number < state.peer_watermark;
@@ -112,9 +118,9 @@ impl<C, T> Ticket<C, T> {
     /// ticket was issued. Writes also over the result of a later load, and revokes all running
     /// loads.
     pub(crate) fn overwrite<R>(&mut self, by: Origin, write: impl FnOnce() -> R) -> Option<R> {
-        let mut guard = self.states.lock(&self.key);
+        let mut guard = self.states.lock(self.hash);
         let shard = &mut *guard;
-        let state = shard.keys.get_mut(&self.key)?;
+        let state = shard.keys.get_mut(self.hash, &self.key)?;
         // mutant fence-overwrite: remove
         if self.number < state.delete_watermark {
             return None;
@@ -136,17 +142,14 @@ impl<C, T> Ticket<C, T> {
 
 impl<C, T> Drop for Ticket<C, T> {
     fn drop(&mut self) {
-        let mut guard = self.states.lock(&self.key);
-        let (mut ended, mut is_unused) = (None, false);
-        if let Some(state) = guard.keys.get_mut(&self.key) {
-            ended = Some(state.end_load(self.number));
+        let mut guard = self.states.lock(self.hash);
+        let released = guard.keys.release(self.hash, &self.key, |state| {
             state.tickets -= 1;
-            is_unused = state.is_unused();
-        }
-        let unused = if is_unused { guard.keys.remove(&self.key) } else { None };
+            state.end_load(self.number)
+        });
         drop(guard);
-        drop(unused);
-        if let Some(ended) = ended {
+        if let Some((ended, unused)) = released {
+            drop(unused);
             self.states.finish(ended);
         }
         self.states.tickets.fetch_sub(1, Ordering::Relaxed);
