@@ -136,8 +136,8 @@ impl<C, T> StatesByKey<C, T> {
         self.0.find_mut(hash, |state| *state.key == *key)
     }
 
-    /// Changes the state of a key, and removes it if nothing needs it any more. Returns what is to
-    /// be dropped where no lock is held.
+    /// Changes the state of a key, and removes it if nothing needs it any more: the caller drops
+    /// what this returns where no lock is held.
     #[inline]
     pub(super) fn release<R>(
         &mut self,

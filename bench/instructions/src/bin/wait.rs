@@ -1,7 +1,7 @@
 //! Makes calls that wait for a load beside others, to be counted as those of `instructions`; a
 //! program of its own, so that the compiler treats the calls there as if these did not exist.
 //!
-//! `wait quick_cache|get_or_set <calls> <callers>`: that many tasks ask for a key at once, whose
+//! `wait quick_cache|get_or_set <calls> <callers>`: `callers` tasks ask for a key at once, whose
 //! loader waits until all of them have asked; then for the next key, until all calls are made. The
 //! figure contains the task of the caller.
 
@@ -52,7 +52,7 @@ fn main() {
     });
 }
 
-/// Makes one call in each of so many tasks, and waits for all of them.
+/// Makes one call in each of `callers` tasks, and waits for all of them.
 async fn wait<F>(callers: usize, call: impl Fn() -> F)
 where
     F: Future<Output = Value> + Send + 'static,
