@@ -146,7 +146,8 @@ impl fmt::Display for Error {
             ),
             Cause::NoRuntime if self.key().is_none() => write!(
                 f,
-                "subscribing to the bus needs a tokio runtime with its timer: call from within one"
+                "subscribing to the bus, or exporting metrics regularly, needs a tokio runtime \
+                 with its timer: call from within one"
             ),
             Cause::NoRuntime => write!(
                 f,

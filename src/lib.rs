@@ -82,6 +82,8 @@
 //! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; `zstd` compiles C |
 //! | `serde` | [`CacheOptions`] can be read from a configuration file |
 //! | `tracing` | a span around each load, and log lines when the origin, L2 or the bus fails and recovers |
+//! | `metrics` | `LazyLayersCache::export_metrics`: counters, gauges and durations for the recorder of the `metrics` crate |
+//! | `opentelemetry` | `LazyLayersCache::register_metrics`: the same as instruments of OpenTelemetry |
 //! | `testing` | clocks that a test can move; a store and a bus in memory with injected faults; checks for your own store or transport |
 
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
@@ -121,6 +123,8 @@ pub use crate::adapters::redis::{
 };
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 pub use crate::adapters::tls::TlsOptions;
+#[cfg(feature = "metrics")]
+pub use crate::cache::MetricsExport;
 #[cfg(feature = "wire")]
 pub use crate::codec::{Serialized, WireCodec, WireEncoding, WireLimits};
 pub use crate::{

@@ -11,9 +11,8 @@ use super::{
 use crate::{
     error::Error,
     key::CacheKey,
-    l2::L2,
     load::Loader,
-    observe::{Event, HandlerGuard, Health, L2Health, Stats},
+    observe::{Event, HandlerGuard, Health, Stats},
 };
 
 /// A cache that loads missing values, once per key for all concurrent callers, and serves a stale
@@ -279,28 +278,13 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Returns counters since the cache was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats {
-            l1_entries: self.state.l1.len() as u64,
-            l1_weight: self.state.l1.weight(),
-            loads_in_flight: self.state.flights.running() as u64,
-            ..self.state.observer.stats()
-        }
+        self.state.stats()
     }
 
     /// Returns the state of the loader, of L2 and of the event bus, as this instance sees them.
     #[must_use]
     pub fn health(&self) -> Health {
-        let state = &self.state;
-        let l2 =
-            |l2: &Arc<L2<V>>| if l2.is_skipped() { L2Health::Skipped } else { L2Health::Answering };
-        Health {
-            name: state.options.name.clone(),
-            origin: state.observer.origin_health(state.now()),
-            l2: state.l2.as_ref().map(l2),
-            event_bus: state.bus.as_ref().map(|bus| bus.client.health(state.now())),
-            loads_in_flight: state.flights.running(),
-            closed: state.check_open().is_err(),
-        }
+        self.state.health()
     }
 
     /// Returns what this cache guarantees with its options.

@@ -23,7 +23,7 @@ use crate::{
     l1::Displaced,
     l2::{L2, LoadEnd, LoadRequest, LoadStart, NamedLease, PublishOutcome},
     load::{IntoLoaded, Loaded, Loader, run_contained},
-    observe::{CallerSpan, Counter, Event, Level},
+    observe::{CallerSpan, Counter, Event, Level, Timed},
     options::CallOptions,
     resilience::{run_alongside, task_tracker::TaskToken},
     time::millis,
@@ -144,7 +144,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let hard = self.options.load_timeouts(call.as_deref()).hard;
         self.observer.count(Counter::Loads);
         self.observer.emit(|| Event::LoaderStart { key: &key });
-        let began = self.now();
+        let (began, timer) = (self.now(), self.observer.start_timer());
         // In a block: the future of this function needs no space for the loader while it publishes.
         let result = {
             // Pinned here: each future that owned another one would need its space twice.
@@ -170,6 +170,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             }
         };
         let now = self.now();
+        self.observer.record(Timed::Load, timer);
         self.observer.on_load_end(&key, result.as_ref().err(), now);
         let token = lease.as_ref().map(NamedLease::lease);
         let end = match result {

@@ -6,6 +6,8 @@ mod bus_access;
 mod close;
 mod distributed_lock;
 mod explain;
+#[cfg(feature = "metrics")]
+mod export_metrics;
 mod flight_context;
 mod flight_watch;
 mod follow;
@@ -14,14 +16,21 @@ mod handle;
 mod l1_access;
 mod load;
 mod load_end;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod metric_source;
 mod outcome;
 mod read;
+#[cfg(feature = "opentelemetry")]
+mod register_metrics;
 mod registry;
+mod reports;
 mod request;
 mod state;
 mod write;
 mod write_report;
 
+#[cfg(feature = "metrics")]
+pub use self::export_metrics::MetricsExport;
 pub use self::{
     builder::CacheBuilder,
     explain::{Explanation, KeyInL1, NextStep, RunningLoad},

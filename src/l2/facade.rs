@@ -18,7 +18,7 @@ use super::{
 use crate::{
     codec::{Codec, offloading::OffloadingCodec},
     error::{BoxError, HeldError},
-    observe::{Counter, Event, Observer, log_l2_down, log_l2_emptied, log_l2_up},
+    observe::{Counter, Event, Observer, Timed, log_l2_down, log_l2_emptied, log_l2_up},
     options::{CacheOptions, L2Timeouts},
     resilience::{Breaker, Elapsed, task_tracker::TaskTracker, timeout},
     time::{Clock, millis},
@@ -146,7 +146,9 @@ impl<V: Send + Sync + 'static> L2<V> {
             observer.emit(|| Event::L2Skipped { key });
             return Err(Failure::Skipped);
         };
+        let timer = observer.start_timer();
         let answer = timeout(Some(limit), call(&*self.store)).await;
+        observer.record(Timed::L2Call, timer);
         self.report_emptied();
         let is_counted = match counts {
             BreakerCounts::All => true,
@@ -190,6 +192,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         let known = self.times_emptied.load(Ordering::Relaxed);
         if times != known && self.times_emptied.swap(times, Ordering::Relaxed) != times {
             let observer = &self.context.observer;
+            observer.count(Counter::L2Emptied);
             observer.emit(|| Event::L2Emptied {});
             log_l2_emptied(observer.cache());
         }

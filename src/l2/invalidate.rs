@@ -18,7 +18,7 @@ use super::{
     write_outcome::WriteOutcome,
 };
 use crate::{
-    observe::{Event, log_l2_overflow},
+    observe::{Counter, Event, log_l2_overflow},
     resilience::{Backoff, DropGuard, has_timer},
 };
 
@@ -173,8 +173,10 @@ impl<V: Send + Sync + 'static> L2<V> {
 
     fn report_overflow(&self, recorded: &Recorded) {
         if recorded.is_overflow {
-            log_l2_overflow(self.context.observer.cache());
-            self.context.observer.emit(|| Event::L2PendingOverflow {});
+            let observer = &self.context.observer;
+            observer.count(Counter::L2PendingOverflows);
+            observer.emit(|| Event::L2PendingOverflow {});
+            log_l2_overflow(observer.cache());
         }
     }
 
@@ -314,6 +316,7 @@ mod tests {
         codec::Codec,
         error::BoxError,
         l2::L2Context,
+        observe::Observer,
         options::CacheOptions,
         resilience::task_tracker::TaskTracker,
         testing::{ManualClock, SharedStore},
@@ -335,7 +338,7 @@ mod tests {
     fn an_intended_invalidation_is_pending_unless_its_guard_is_disarmed() {
         let clock = ManualClock::new();
         let context = L2Context {
-            observer: Arc::default(),
+            observer: Arc::new(Observer::of_cache(None)),
             clock: Arc::new(clock.clone()),
             tasks: TaskTracker::default(),
             on_retried: Box::new(|_| ()),

@@ -1,12 +1,17 @@
-//! Reports of the cache: events to handlers, counters, log lines, health.
+//! Reports of the cache: events to handlers, counters, metrics, log lines, health.
 
 mod event;
 mod handlers;
 mod health;
+mod metrics;
 mod observer;
 mod stats;
 mod trace;
 
+#[cfg(feature = "metrics")]
+pub(crate) use self::metrics::export_metrics;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+pub(crate) use self::metrics::{Label, MetricSource, Snapshot};
 pub use self::{
     event::{Event, Level, StaleReason},
     handlers::HandlerGuard,
@@ -14,6 +19,7 @@ pub use self::{
     stats::Stats,
 };
 pub(crate) use self::{
+    metrics::Timed,
     observer::Observer,
     stats::Counter,
     trace::{

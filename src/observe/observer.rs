@@ -5,23 +5,30 @@ use super::{
     event::Event,
     handlers::{HandlerGuard, Handlers},
     health::{OriginHealth, OriginState},
+    metrics::{Metrics, Timed, Timer},
     stats::{Counter, Counters, Stats},
     trace,
 };
 use crate::error::{Error, ErrorKind};
 
-#[derive(Default)]
 pub(crate) struct Observer {
     /// The name of the cache, which each log line carries.
     cache: Option<Box<str>>,
     counters: Counters,
     handlers: Handlers,
     origin: OriginState,
+    pub(crate) metrics: Metrics,
 }
 
 impl Observer {
     pub(crate) fn of_cache(name: Option<&str>) -> Self {
-        Self { cache: name.map(Box::from), ..Self::default() }
+        Self {
+            cache: name.map(Box::from),
+            counters: Counters::default(),
+            handlers: Handlers::default(),
+            origin: OriginState::default(),
+            metrics: Metrics::of_cache(name),
+        }
     }
 
     /// Returns the name of the cache, if it has one.
@@ -37,6 +44,16 @@ impl Observer {
 
     pub(crate) fn count_many(&self, counter: Counter, by: u64) {
         self.counters.add(counter, by);
+    }
+
+    /// Begins to time a step. Reads no clock unless a feature of metrics wants the duration.
+    pub(crate) fn start_timer(&self) -> Timer {
+        self.metrics.start()
+    }
+
+    /// Records the duration of a step that has ended.
+    pub(crate) fn record(&self, timed: Timed, timer: Timer) {
+        self.metrics.record(timed, timer);
     }
 
     /// Passes an event to the handlers. Builds the event only if there are any.

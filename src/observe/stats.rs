@@ -97,6 +97,12 @@ counters! {
     l2_refused: L2Refused,
     /// Calls of L2 that were skipped because its circuit was open.
     l2_skipped: L2Skipped,
+    /// How often the store had removed all keys of the cache, because its server may have lost
+    /// deletes.
+    l2_emptied: L2Emptied,
+    /// How often more invalidations waited for L2 than are kept apart, so that one of all keys
+    /// replaced them.
+    l2_pending_overflows: L2PendingOverflows,
     /// Messages of peers that were applied: deletes, patterns and values.
     events_received: EventsReceived,
     /// Messages of peers that arrived again and were ignored.
@@ -213,6 +219,20 @@ impl Counters {
             }
         }
         Stats::of(sums)
+    }
+}
+
+#[cfg(test)]
+impl Stats {
+    /// The numbers 1, 2, 3, ...: each field has another one.
+    pub(crate) fn distinct() -> Self {
+        let number = |field: usize| field as u64 + 1;
+        Self {
+            l1_entries: number(COUNTERS),
+            l1_weight: number(COUNTERS + 1),
+            loads_in_flight: number(COUNTERS + 2),
+            ..Self::of(std::array::from_fn(number))
+        }
     }
 }
 

@@ -48,6 +48,8 @@ mod local_transport;
 mod lock;
 mod logs;
 mod manifest;
+mod metrics_opentelemetry;
+mod metrics_prometheus;
 mod model;
 mod nats_cluster;
 mod nats_floods;

@@ -18,7 +18,7 @@ use crate::{
         transport::{Transport, TransportFuture},
     },
     error::{BoxError, HeldError},
-    observe::{Counter, Event},
+    observe::{Counter, Event, Timed},
     resilience::{Backoff, Elapsed, run_until, timeout},
     time::millis,
 };
@@ -55,7 +55,8 @@ impl BusClient {
                     continue;
                 }
                 SendAction::Message(seq, bytes) => {
-                    let sent = self.publish(sink, self.transport().publish(&bytes)).await;
+                    let message = self.transport().publish(&bytes);
+                    let sent = self.publish(sink, Some(Timed::Publication), message).await;
                     let now = sink.now();
                     match sent {
                         Ok(()) => {
@@ -75,7 +76,8 @@ impl BusClient {
                     }
                 }
                 SendAction::Beacon(bytes) => {
-                    let sent = self.publish(sink, self.transport().announce(&bytes)).await.is_ok();
+                    let beacon = self.transport().announce(&bytes);
+                    let sent = self.publish(sink, None, beacon).await.is_ok();
                     let now = sink.now();
                     self.session.lock().on_beacon_tried(now, sent, fastrand::f64());
                     sent
@@ -89,16 +91,22 @@ impl BusClient {
         }
     }
 
-    /// Publishes within the time limit, unless the circuit is open.
+    /// Publishes within the time limit, unless the circuit is open. `timed`: its duration is
+    /// recorded as this.
     async fn publish<S: Sink>(
         &self,
         sink: &S,
+        timed: Option<Timed>,
         publish: TransportFuture<'_, ()>,
     ) -> Result<(), Failure> {
         let generation = self.generation.load(Ordering::Relaxed);
         let permit = self.breaker.permit(sink.now(), generation).ok_or(Failure::Failed)?;
         let limit = self.options.event_bus.publish_timeout;
+        let timer = timed.map(|timed| (timed, sink.observer().start_timer()));
         let published = timeout(Some(limit), publish).await;
+        if let Some((timed, timer)) = timer {
+            sink.observer().record(timed, timer);
+        }
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         let Err(error) = published.unwrap_or_else(late) else {
             permit.succeeded();
@@ -150,7 +158,9 @@ impl BusClient {
             let next = self.update(sink, |session| session.try_next_action(now, ts, generation));
             if let Some(SendAction::Message(seq, bytes)) = next {
                 let mut context = Context::from_waker(Waker::noop());
+                let timer = sink.observer().start_timer();
                 if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
+                    sink.observer().record(Timed::Publication, timer);
                     let now = sink.now();
                     self.update(sink, |session| session.on_sent(now, seq));
                 }
