@@ -47,6 +47,7 @@ mod load_ends;
 mod local_transport;
 mod lock;
 mod logs;
+mod losses;
 mod manifest;
 mod metrics_opentelemetry;
 mod metrics_prometheus;

@@ -1,0 +1,146 @@
+//! An operator learns of each loss in three ways: one warning, one event, one counter.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use lazy_layers_cache::{
+    EventBusOptions, Store, WireCodec,
+    testing::{ForwardStore, SharedBus, SharedStore, StoreFault, TokioClock},
+};
+use tokio::time::sleep;
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
+
+use crate::support::{Cache, Log, log::listen, ms, on_tokio_time};
+
+/// The part that each warning names.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+struct Part<'a>(&'a mut Vec<String>);
+
+impl tracing::field::Visit for Part<'_> {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "part" {
+            self.0.push(format!("{value:?}").trim_matches('"').to_owned());
+        }
+    }
+}
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            event.record(&mut Part(&mut self.0.lock().unwrap()));
+        }
+    }
+}
+
+/// The world of one loss: all that an operator could learn of it.
+struct Observed {
+    warnings: Warnings,
+    log: Log,
+    cache: Cache,
+    _listening: tracing::subscriber::DefaultGuard,
+}
+
+impl Observed {
+    fn new(cache: Cache) -> Self {
+        let warnings = Warnings::default();
+        let listening = listen(warnings.clone());
+        Self { warnings, log: Log::of(&cache), cache, _listening: listening }
+    }
+
+    /// Forgets what happened so far.
+    fn forget(&self) {
+        self.warnings.0.lock().unwrap().clear();
+        self.log.take();
+    }
+
+    fn assert_told_once(&self, part: &str, event: &str, counter: &str) {
+        assert_eq!(*self.warnings.0.lock().unwrap(), [part], "one warning");
+        let events = self.log.take();
+        assert_eq!(events.iter().filter(|name| *name == event).count(), 1, "{events:?}");
+        let stats = self.cache.stats();
+        let (_, count) = stats.iter().find(|(name, _)| *name == counter).unwrap();
+        assert_eq!(count, 1, "{counter}");
+    }
+}
+
+/// A store that can be told to say that it has removed all keys.
+struct Emptied(SharedStore, Arc<AtomicU64>);
+
+impl ForwardStore for Emptied {
+    fn inner(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+
+    fn times_emptied(&self) -> u64 {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_empties_l2_is_told_once() {
+    let times = Arc::new(AtomicU64::new(3));
+    let store = Emptied(SharedStore::new(TokioClock::new()), Arc::clone(&times));
+    let cache = on_tokio_time().l2(store, WireCodec::new()).build().unwrap();
+    let observed = Observed::new(cache);
+    observed.cache.get("k").await;
+    assert_eq!(observed.cache.stats().l2_emptied, 0, "it was emptied before this cache");
+    observed.forget();
+    times.fetch_add(1, Ordering::SeqCst);
+    for key in ["a", "b", "c"] {
+        observed.cache.get(key).await;
+    }
+    observed.assert_told_once("l2", "l2:emptied", "l2_emptied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_deletes_that_become_one_of_all_keys_are_told_once() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
+    let observed = Observed::new(cache);
+    store.set_fault(StoreFault::Fails);
+    for key in 0..10_000 {
+        observed.cache.delete(&key.to_string()).await.unwrap();
+    }
+    assert_eq!(observed.cache.stats().l2_pending_overflows, 0);
+    observed.forget();
+    for key in 10_000..10_010 {
+        observed.cache.delete(&key.to_string()).await.unwrap();
+    }
+    observed.assert_told_once("l2", "l2:pending-overflow", "l2_pending_overflows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_that_overflows_is_told_once() {
+    let bus = SharedBus::new(1);
+    let link = bus.link();
+    let few = EventBusOptions::default().outbox_max_entries(5);
+    let builder = on_tokio_time().name("losses").event_bus(link.clone(), WireCodec::new());
+    let observed = Observed::new(builder.event_bus_options(few).build().unwrap());
+    observed.cache.ready().await.unwrap();
+    link.cut();
+    sleep(ms(100)).await;
+    observed.forget();
+    for key in 0..50 {
+        observed.cache.delete(&key.to_string()).await.unwrap();
+    }
+    observed.assert_told_once("event_bus", "event-bus:widened", "bus_widened");
+}
+
+#[tokio::test(start_paused = true)]
+async fn invalidations_that_a_close_loses_are_told_once() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
+    let observed = Observed::new(cache);
+    store.set_fault(StoreFault::Fails);
+    observed.cache.delete("k").await.unwrap();
+    observed.forget();
+    observed.cache.close().await;
+    observed.cache.close().await;
+    // The retries fail meanwhile, so that the circuit may open.
+    observed.warnings.0.lock().unwrap().retain(|part| part != "l2");
+    observed.assert_told_once("close", "close:lost", "invalidations_lost");
+}
