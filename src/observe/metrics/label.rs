@@ -11,7 +11,7 @@
 //! falls, which a recorder would ignore: it takes an absolute value below the last one for old.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, LazyLock},
 };
 
@@ -20,6 +20,9 @@ use parking_lot::Mutex;
 /// The label of a cache, until it is dropped.
 pub(crate) struct Label {
     text: Arc<str>,
+    name: Arc<str>,
+    /// Which of the caches of this name it is.
+    number: usize,
     /// By metric, the last value that was exported under this label for caches before this one.
     base: Totals,
     /// By metric, the last value that was exported for this cache, with its base.
@@ -29,29 +32,30 @@ pub(crate) struct Label {
 /// By the number of the metric in the table.
 type Totals = HashMap<usize, u64>;
 
+/// The labels of one name.
 #[derive(Default)]
-struct Use {
-    is_taken: bool,
-    totals: Totals,
+struct Labels {
+    /// The highest number that was given.
+    highest: usize,
+    /// The numbers up to the highest one that no cache has.
+    free: BTreeSet<usize>,
+    /// By free number, the last values that were exported under its label.
+    totals: HashMap<usize, Totals>,
 }
 
-/// The labels that are taken, or were exported before.
-static LABELS: LazyLock<Mutex<HashMap<Arc<str>, Use>>> = LazyLock::new(Mutex::default);
+/// By name: the labels that are taken, or were exported before.
+static LABELS: LazyLock<Mutex<HashMap<Arc<str>, Labels>>> = LazyLock::new(Mutex::default);
 
 impl Label {
     pub(super) fn claim(name: Option<&str>) -> Self {
-        let name = name.unwrap_or("unnamed");
-        let labels = &mut *LABELS.lock();
-        let mut text: Arc<str> = Arc::from(name);
-        let mut number = 1;
-        while labels.get(&text).is_some_and(|label| label.is_taken) {
-            number += 1;
-            text = format!("{name}#{number}").into();
-        }
-        let label = labels.entry(Arc::clone(&text)).or_default();
-        label.is_taken = true;
-        let base = label.totals.clone();
-        Self { text, exported: Mutex::new(base.clone()), base }
+        let name: Arc<str> = Arc::from(name.unwrap_or("unnamed"));
+        let all = &mut *LABELS.lock();
+        let labels = all.entry(Arc::clone(&name)).or_default();
+        let number = labels.free.pop_first().unwrap_or(labels.highest + 1);
+        labels.highest = labels.highest.max(number);
+        let text = if number == 1 { Arc::clone(&name) } else { format!("{name}#{number}").into() };
+        let base = labels.totals.remove(&number).unwrap_or_default();
+        Self { text, name, number, exported: Mutex::new(base.clone()), base }
     }
 
     pub(crate) fn text(&self) -> &Arc<str> {
@@ -64,7 +68,9 @@ impl Label {
         let before = self.base.get(&metric).copied().unwrap_or(0);
         let total = before.wrapping_add(count);
         if total > 0 {
-            self.exported.lock().insert(metric, total);
+            let mut exported = self.exported.lock();
+            let highest = exported.entry(metric).or_default();
+            *highest = total.max(*highest);
         }
         total
     }
@@ -73,11 +79,14 @@ impl Label {
 impl Drop for Label {
     fn drop(&mut self) {
         let totals = std::mem::take(self.exported.get_mut());
-        let mut labels = LABELS.lock();
-        if totals.is_empty() {
-            labels.remove(&self.text);
-        } else {
-            labels.insert(Arc::clone(&self.text), Use { is_taken: false, totals });
+        let all = &mut *LABELS.lock();
+        let Some(labels) = all.get_mut(&self.name) else { return };
+        labels.free.insert(self.number);
+        if !totals.is_empty() {
+            labels.totals.insert(self.number, totals);
+        }
+        if labels.free.len() == labels.highest && labels.totals.is_empty() {
+            all.remove(&self.name);
         }
     }
 }
