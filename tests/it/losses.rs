@@ -7,7 +7,7 @@ use std::sync::{
 
 use lazy_layers_cache::{
     EventBusOptions, Store, WireCodec,
-    testing::{ForwardStore, SharedBus, SharedStore, StoreFault, TokioClock},
+    testing::{BusFaults, ForwardStore, SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::sleep;
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
@@ -143,4 +143,45 @@ async fn invalidations_that_a_close_loses_are_told_once() {
     // The retries fail meanwhile, so that the circuit may open.
     observed.warnings.0.lock().unwrap().retain(|part| part != "l2");
     observed.assert_told_once("close", "close:lost", "invalidations_lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_told_once() {
+    let bus = SharedBus::new(1);
+    let build = || on_tokio_time().name("losses").event_bus(bus.link(), WireCodec::new()).build();
+    let peer = build().unwrap();
+    let link = bus.link();
+    let builder = on_tokio_time().name("losses").event_bus(link.clone(), WireCodec::new());
+    let observed = Observed::new(builder.build().unwrap());
+    peer.ready().await.unwrap();
+    observed.cache.ready().await.unwrap();
+    peer.delete("a").await.unwrap();
+    sleep(ms(1_000)).await;
+    observed.forget();
+    assert_eq!(observed.cache.stats().bus_gaps, 0);
+    link.drop_incoming();
+    peer.delete("b").await.unwrap();
+    sleep(ms(10)).await;
+    link.restore();
+    peer.delete("c").await.unwrap();
+    sleep(ms(10_000)).await;
+    observed.assert_told_once("event_bus", "event-bus:gap", "bus_gaps");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_accepts_no_messages_is_told_once_and_its_return_too() {
+    let bus = SharedBus::new(1);
+    let builder = on_tokio_time().name("losses").event_bus(bus.link(), WireCodec::new());
+    let observed = Observed::new(builder.build().unwrap());
+    observed.cache.ready().await.unwrap();
+    observed.forget();
+    bus.set_faults(BusFaults { fails: 1.0, ..BusFaults::default() });
+    observed.cache.delete("a").await.unwrap();
+    sleep(ms(1_000)).await;
+    assert!(observed.cache.stats().bus_errors >= 3);
+    assert_eq!(*observed.warnings.0.lock().unwrap(), ["event_bus"]);
+    bus.set_faults(BusFaults::default());
+    sleep(ms(40_000)).await;
+    assert!(!observed.cache.health().event_bus.unwrap().publishing_skipped);
+    assert_eq!(*observed.warnings.0.lock().unwrap(), ["event_bus"]);
 }

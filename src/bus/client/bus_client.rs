@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, OnceCell, watch},
 };
 
-use super::{publish_report::PublishReport, sink::Sink, trust::Trust};
+use super::{log_timer::LogTimer, publish_report::PublishReport, sink::Sink, trust::Trust};
 use crate::{
     bus::{
         event_bus::{BusUse, EventBus},
@@ -55,6 +55,8 @@ pub(crate) struct BusClient {
     pub(crate) trust: Trust,
     pub(super) breaker: Breaker,
     pub(super) report: PublishReport,
+    /// When a gap was logged.
+    pub(super) gap_logged: LogTimer,
     /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
     pub(super) generation: AtomicU64,
     pub(super) subscribed: watch::Sender<bool>,
@@ -96,6 +98,7 @@ impl BusClient {
             trust: Trust::new(options.subscribe_to_events.then_some(trust_timeout)),
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             report: PublishReport::default(),
+            gap_logged: LogTimer::default(),
             generation: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
             options: options.clone(),

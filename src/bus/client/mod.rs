@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod bus_client;
+mod log_timer;
 mod prober;
 mod publish_report;
 mod publisher;

@@ -3,10 +3,10 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::sink::Sink;
+use super::{log_timer::LogTimer, sink::Sink};
 use crate::{
     bus::{
         protocol::outbox::{AfterRefusal, Reduction},
@@ -18,9 +18,6 @@ use crate::{
     },
 };
 
-/// Milliseconds between two log lines of one kind.
-const LOG_INTERVAL: u64 = 60_000;
-
 #[derive(Default)]
 pub(super) struct PublishReport {
     refusing: LogTimer,
@@ -28,20 +25,6 @@ pub(super) struct PublishReport {
     values_skipped: LogTimer,
     /// Whether the log says that the broker refuses all messages.
     is_stuck: AtomicBool,
-}
-
-/// The time of the last log line plus one; zero before the first.
-#[derive(Default)]
-struct LogTimer(AtomicU64);
-
-impl LogTimer {
-    fn is_due(&self, now: u64) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.saturating_sub(last - 1) >= LOG_INTERVAL;
-        let next = now.saturating_add(1);
-        let order = Ordering::Relaxed;
-        is_due && self.0.compare_exchange(last, next, order, order).is_ok()
-    }
 }
 
 impl PublishReport {
@@ -116,12 +99,5 @@ mod tests {
         assert!(is_refusal(&refused().into()));
         assert!(is_refusal(&io::Error::other(io::Error::other(refused())).into()));
         assert!(!is_refusal(&"the broker refuses the message".into()));
-    }
-
-    #[test]
-    fn a_line_is_logged_once_a_minute() {
-        let timer = LogTimer::default();
-        let due = [0, 1, 59_999, 60_000, 60_001, 200_000].map(|now| timer.is_due(now));
-        assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

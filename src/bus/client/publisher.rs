@@ -18,7 +18,7 @@ use crate::{
         transport::{Transport, TransportFuture},
     },
     error::{BoxError, HeldError},
-    observe::{Counter, Event, Timed},
+    observe::{Counter, Event, Timed, log_bus_publishing_down, log_bus_publishing_up},
     resilience::{Backoff, Elapsed, run_until, timeout},
     time::millis,
 };
@@ -109,7 +109,9 @@ impl BusClient {
         }
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         let Err(error) = published.unwrap_or_else(late) else {
-            permit.succeeded();
+            if permit.succeeded() {
+                log_bus_publishing_up(sink.observer().cache());
+            }
             return Ok(());
         };
         let error = HeldError::new(error);
@@ -118,9 +120,11 @@ impl BusClient {
             drop(permit);
             return Err(Failure::Refused(error));
         }
-        permit.failed(sink.now());
         sink.observer().count(Counter::BusErrors);
         sink.observer().emit(|| Event::BusPublishError { error: &**error });
+        if permit.failed(sink.now()) {
+            log_bus_publishing_down(sink.observer().cache(), &error);
+        }
         Err(Failure::Failed)
     }
 

@@ -30,7 +30,7 @@ use crate::{
         },
     },
     error::{BoxError, HeldError},
-    observe::{Counter, Event, log_bus_down, log_bus_up},
+    observe::{Counter, Event, log_bus_down, log_bus_gap, log_bus_up},
     resilience::{Backoff, DropGuard, Elapsed, run_alongside, run_until, timeout},
 };
 
@@ -217,6 +217,9 @@ impl BusClient {
     fn on_gap<S: Sink>(&self, sink: &S, reason: &str) {
         sink.observer().count(Counter::BusGaps);
         sink.observer().emit(|| Event::BusGap { reason });
+        if self.gap_logged.is_due(sink.now()) {
+            log_bus_gap(sink.observer().cache(), reason);
+        }
         self.invalidate_trust(sink, sink.now());
         let now = sink.now();
         self.session.lock().gaps.acknowledge_gap(now);

@@ -30,6 +30,12 @@ pub(crate) fn log_bus_down(_cache: Option<&str>, _error: Option<&BoxError>) {}
 
 pub(crate) fn log_bus_up(_cache: Option<&str>) {}
 
+pub(crate) fn log_bus_publishing_down(_cache: Option<&str>, _error: &BoxError) {}
+
+pub(crate) fn log_bus_publishing_up(_cache: Option<&str>) {}
+
+pub(crate) fn log_bus_gap(_cache: Option<&str>, _reason: &str) {}
+
 pub(crate) fn log_bus_refusing(_cache: Option<&str>, _error: &BoxError, _is_stuck: bool) {}
 
 pub(crate) fn log_bus_accepting(_cache: Option<&str>) {}

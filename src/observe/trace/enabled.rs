@@ -115,6 +115,37 @@ pub(crate) fn log_bus_up(cache: Option<&str>) {
     );
 }
 
+pub(crate) fn log_bus_publishing_down(cache: Option<&str>, error: &BoxError) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "event_bus",
+        cause = %error,
+        "publishing failed and its circuit opened: messages wait in the outbox, and are published \
+         when the bus answers; that is checked at least every second",
+    );
+}
+
+pub(crate) fn log_bus_publishing_up(cache: Option<&str>) {
+    tracing::info!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "event_bus",
+        "publishing succeeds again: its circuit closed",
+    );
+}
+
+pub(crate) fn log_bus_gap(cache: Option<&str>, reason: &str) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "event_bus",
+        reason,
+        "messages of peers were lost, or may have been: each entry of L1 is looked up in L2 before \
+         it is served again; the next line for a gap follows after a minute at the earliest",
+    );
+}
+
 pub(crate) fn log_bus_refusing(cache: Option<&str>, error: &BoxError, is_stuck: bool) {
     let next = if is_stuck {
         "the broker refuses even the smallest message: peers are not told of invalidations, and \
