@@ -189,6 +189,8 @@ impl StdError for Error {
 /// An option that `build()` refuses: its name, the problem, and a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildError {
+    /// The cache or the section of a file; empty for a cache that is built alone.
+    place: String,
     option: &'static str,
     problem: String,
     fix: &'static str,
@@ -196,7 +198,15 @@ pub struct BuildError {
 
 impl BuildError {
     pub(crate) fn new(option: &'static str, problem: impl Into<String>, fix: &'static str) -> Self {
-        Self { option, problem: problem.into(), fix }
+        Self { place: String::new(), option, problem: problem.into(), fix }
+    }
+
+    /// Names the cache or the section of a file that has the option, unless that is known.
+    pub(crate) fn at(mut self, place: impl Into<String>) -> Self {
+        if self.place.is_empty() {
+            self.place = place.into();
+        }
+        self
     }
 
     /// Returns an error if `is_wrong`.
@@ -218,6 +228,9 @@ impl BuildError {
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
         write!(f, "{} {}; {}", self.option, self.problem, self.fix)
     }
 }

@@ -59,6 +59,7 @@
 //! | task | types |
 //! | --- | --- |
 //! | build a cache | [`LazyLayersCache`], [`CacheBuilder`], [`CacheOptions`] |
+//! | build many caches over one Redis and one bus | [`CacheManager`], [`ManagerOptions`] |
 //! | read and write | [`GetOrSet`], [`SetRequest`], [`WriteReport`], [`Error`], [`ErrorKind`] |
 //! | load from the origin | [`Loader`], [`IntoLoaded`], [`Loaded`] |
 //! | share values in L2 | [`Store`], [`Codec`] |
@@ -80,7 +81,7 @@
 //! | `rabbitmq` | `RabbitMqTransport`, a bus over RabbitMQ |
 //! | `wire` | `WireCodec`, the format of the TypeScript package; values must implement the traits of serde |
 //! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; `zstd` compiles C |
-//! | `serde` | [`CacheOptions`] can be read from a configuration file |
+//! | `serde` | [`CacheOptions`] and [`ManagerOptions`] can be read from a configuration file |
 //! | `tracing` | a span around each load, and log lines when the origin, L2 or the bus fails and recovers |
 //! | `metrics` | `LazyLayersCache::export_metrics`: counters, gauges and durations for the recorder of the `metrics` crate |
 //! | `opentelemetry` | `LazyLayersCache::register_metrics`: the same as instruments of OpenTelemetry |
@@ -100,6 +101,7 @@ mod key;
 mod l1;
 mod l2;
 mod load;
+mod manager;
 mod msgpack;
 mod observe;
 mod options;
@@ -145,6 +147,7 @@ pub use crate::{
         Publication, StaleValue, Store, StoreFuture, StoredValue,
     },
     load::{IntoLoaded, Loaded, Loader},
+    manager::{CacheManager, CacheManagerBuilder, ManagerHealth, ManagerOptions, SharedHealth},
     observe::{
         BusHealth, Event, HandlerGuard, Health, L2Health, Level, OriginHealth, StaleReason, Stats,
     },

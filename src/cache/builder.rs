@@ -25,23 +25,31 @@ use crate::{
         CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
         FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
-    resilience::task_tracker::TaskTracker,
+    resilience::{Breaker, task_tracker::TaskTracker},
     time::{Clock, SystemClock, millis, millis_noticing_suspension},
 };
 
 type StoreWithCodec<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
 
 /// Builds a [`LazyLayersCache`]. Its methods neither panic nor connect; [`build`](Self::build)
-/// checks the options.
+/// checks the options. That of a cache of a [`CacheManager`](crate::CacheManager) begins with the
+/// options of the manager.
 #[must_use = "nothing happens before build()"]
 pub struct CacheBuilder<K: ?Sized, V> {
-    options: CacheOptions,
-    clock: Option<Arc<dyn Clock>>,
+    pub(crate) options: CacheOptions,
+    pub(crate) clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
-    l2: Option<StoreWithCodec<V>>,
-    bus: Option<(EventBus, Arc<dyn Codec<V>>)>,
+    pub(crate) l2: Option<StoreWithCodec<V>>,
+    pub(crate) bus: Option<(EventBus, Arc<dyn Codec<V>>)>,
+    /// The circuit breaker that L2 shares with other caches; `None`: it has its own.
+    pub(crate) l2_breaker: Option<Arc<Breaker>>,
+    built_by: Option<BuiltBy<K, V>>,
     keys: PhantomData<fn(&K)>,
 }
+
+/// Builds the cache in place of [`CacheBuilder::build_alone`], as a manager does.
+pub(crate) type BuiltBy<K, V> =
+    Box<dyn FnOnce(CacheBuilder<K, V>) -> Result<LazyLayersCache<K, V>, BuildError> + Send + Sync>;
 
 /// Number of locks of the flight table. Loads of two keys share a lock with a chance of 1 in 64.
 const FLIGHT_SHARDS: usize = 64;
@@ -50,18 +58,21 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Returns a builder with the default options: L1 of 10,000 entries, values fresh for 60 s,
     /// concurrent loads of a key coalesced, neither L2 nor event bus.
     pub fn builder() -> CacheBuilder<K, V> {
-        CacheBuilder {
-            options: CacheOptions::default(),
-            clock: None,
-            weigher: None,
-            l2: None,
-            bus: None,
-            keys: PhantomData,
-        }
+        CacheBuilder::new(CacheOptions::default())
     }
 }
 
 impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
+    fn new(options: CacheOptions) -> Self {
+        let (keys, weigher, l2_breaker, built_by) = (PhantomData, None, None, None);
+        Self { options, clock: None, weigher, l2: None, bus: None, l2_breaker, built_by, keys }
+    }
+
+    /// Returns a builder with these options, for a manager that builds the cache.
+    pub(crate) fn built_by(options: CacheOptions, build: BuiltBy<K, V>) -> Self {
+        Self { built_by: Some(build), ..Self::new(options) }
+    }
+
     /// Sets the name of the cache, the same on all its instances: the namespace of its messages on
     /// the event bus, and the start of its keys in Redis. [`CacheOptions::name`] has the rules.
     /// Required with an event bus. Default: none.
@@ -106,7 +117,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
-    /// Sets the name of this instance in its messages. Default: random for each cache.
+    /// Sets the name of this instance in its messages. Default: random for each cache; that of the
+    /// manager, if a manager builds the cache.
     #[doc(alias = "source")]
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.options.instance_id = Some(id.into());
@@ -152,7 +164,15 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     ///      make it the shorter one: it says when a stale copy is served",
     /// );
     /// ```
-    pub fn build(self) -> Result<LazyLayersCache<K, V>, BuildError> {
+    pub fn build(mut self) -> Result<LazyLayersCache<K, V>, BuildError> {
+        match self.built_by.take() {
+            Some(build) => build(self),
+            None => self.build_alone(),
+        }
+    }
+
+    /// Builds the cache; a manager has no more part in it.
+    pub(crate) fn build_alone(self) -> Result<LazyLayersCache<K, V>, BuildError> {
         self.options.check(self.weigher.is_some(), self.bus.is_some())?;
         warn_without_l1(&self.options, self.l2.is_some());
         // Suspensions from before do not make the first entries older.
@@ -187,6 +207,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
                     clock: self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
                     tasks: running.clone(),
                     on_retried: broadcast_retried(state.clone()),
+                    shared_breaker: self.l2_breaker,
                 };
                 Arc::new(L2::new(store, codec, &self.options, context))
             }),

@@ -20,8 +20,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(1);
 
 impl<V: Send + Sync + 'static> CacheState<V> {
-    pub(super) async fn close(&self) {
-        let limit = self.options.close_timeout;
+    /// `limit`: how long the loads, the writes and the messages of the outbox may take.
+    pub(super) async fn close(&self, limit: Duration) {
         let begun = Instant::now();
         // Sequentially consistent, as is the count of the tasks: of this store and the token of a
         // write, one comes first.

@@ -374,6 +374,6 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// running loads end on their own.
     #[doc(alias = "shutdown")]
     pub async fn close(&self) {
-        self.state.close().await;
+        self.state.close(self.state.options.close_timeout).await;
     }
 }

@@ -26,11 +26,13 @@ mod registry;
 mod reports;
 mod request;
 mod state;
+mod weak;
 mod write;
 mod write_report;
 
 #[cfg(feature = "metrics")]
 pub use self::export_metrics::MetricsExport;
+pub(crate) use self::weak::WeakCache;
 pub use self::{
     builder::CacheBuilder,
     explain::{Explanation, KeyInL1, NextStep, RunningLoad},

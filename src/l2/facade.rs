@@ -19,14 +19,14 @@ use crate::{
     codec::{Codec, offloading::OffloadingCodec},
     error::{BoxError, HeldError},
     observe::{Counter, Event, Observer, Timed, log_l2_down, log_l2_emptied, log_l2_up},
-    options::{CacheOptions, L2Timeouts},
+    options::{CacheOptions, CircuitBreaker, L2Timeouts},
     resilience::{Breaker, Elapsed, task_tracker::TaskTracker, timeout},
     time::{Clock, millis},
 };
 
 pub(crate) struct L2<V> {
     store: Arc<dyn Store>,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     /// [`Store::times_emptied`] when it was last reported.
     times_emptied: AtomicU64,
     pub(super) context: L2Context,
@@ -49,6 +49,8 @@ pub(crate) struct L2Context {
     /// The retry task is one of these, so that `close` waits for it and stops it.
     pub(crate) tasks: TaskTracker,
     pub(crate) on_retried: OnRetried,
+    /// The circuit breaker of other caches on the same server; `None`: L2 has its own.
+    pub(crate) shared_breaker: Option<Arc<Breaker>>,
 }
 
 /// Called with each invalidation that a retry has brought to the store, so that the cache
@@ -101,13 +103,14 @@ impl<V: Send + Sync + 'static> L2<V> {
         store: Arc<dyn Store>,
         codec: Arc<dyn Codec<V>>,
         options: &CacheOptions,
-        context: L2Context,
+        mut context: L2Context,
     ) -> Self {
-        let breaker = &options.l2_circuit_breaker;
+        let CircuitBreaker { failure_threshold, cooldown } = options.l2_circuit_breaker;
+        let own_breaker = || Arc::new(Breaker::new(failure_threshold, millis(cooldown)));
         Self {
             times_emptied: AtomicU64::new(store.times_emptied()),
             store,
-            breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
+            breaker: context.shared_breaker.take().unwrap_or_else(own_breaker),
             context,
             codec: OffloadingCodec::new(codec, options.name.as_deref()),
             limits: options.l2_timeouts.clone(),

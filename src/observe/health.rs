@@ -25,6 +25,36 @@ pub struct Health {
     pub closed: bool,
 }
 
+impl Health {
+    /// Returns whether every part works: the last load succeeded, L2 answers, the bus is
+    /// [healthy](BusHealth::is_healthy), and the cache is not closed.
+    ///
+    /// An unhealthy cache still serves: do not take an instance out of service for it.
+    ///
+    /// ```
+    /// # use lazy_layers_cache::LazyLayersCache;
+    /// let cache = LazyLayersCache::<str, u32>::builder().build()?;
+    /// assert!(cache.health().is_healthy());
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.closed
+            && self.origin == OriginHealth::Answering
+            && self.l2 != Some(L2Health::Skipped)
+            && self.event_bus.as_ref().is_none_or(BusHealth::is_healthy)
+    }
+}
+
+impl BusHealth {
+    /// Returns whether L1 is trusted and messages are published. A bus that was not used yet is
+    /// not healthy: [`ready`](crate::LazyLayersCache::ready) subscribes.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.trusted && !self.publishing_skipped && !self.publishing_refused
+    }
+}
+
 /// The outcome of the latest loads, over all keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

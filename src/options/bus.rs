@@ -65,6 +65,6 @@ option_group! {
         #[doc(alias = "retry_queue")]
         pub outbox_max_entries: usize = 10_000,
         /// The most bytes of the outbox. Default: 8 MiB.
-        pub outbox_max_bytes: usize = 8 << 20,
+        pub outbox_max_bytes: usize as "crate::options::byte_size" = 8 << 20,
     }
 }

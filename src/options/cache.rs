@@ -15,7 +15,8 @@ option_group! {
     ///
     /// The [`CacheBuilder`](crate::CacheBuilder) has the others: weigher, clock, store, bus. With
     /// the feature `serde` these options can be read from a file. Durations are texts such as
-    /// `"5m"`, and unknown names are errors:
+    /// `"5m"`, sizes in bytes are numbers or texts such as `"64MiB"` (1,024 KiB each) and `"64MB"`
+    /// (1,000 kB each), and unknown names are errors:
     ///
     /// ```
     /// # #[cfg(feature = "serde")] {
@@ -98,7 +99,8 @@ option_group! {
         pub broadcast_set: bool = true,
         /// The longest encoded value, in bytes, that this instance publishes. Brokers may refuse
         /// long messages: a NATS server refuses more than 1 MiB. Default: no limit.
-        pub broadcast_set_max_bytes: Option<usize> = None => [usize],
+        pub broadcast_set_max_bytes: Option<usize> as "crate::options::byte_size::option" = None
+            => [usize],
         /// Detection of messages that arrive more than once.
         pub event_dedupe: EventDedupe = EventDedupe::default(),
         /// Circuit breaker for publishing. While it is open, invalidations stay in the outbox;

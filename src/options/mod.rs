@@ -1,6 +1,8 @@
 //! The options of a cache: defaults, limits, and which of them wins.
 
 mod bus;
+#[cfg(feature = "serde")]
+pub(crate) mod byte_size;
 mod cache;
 mod call;
 mod check;

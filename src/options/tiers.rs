@@ -47,7 +47,7 @@ option_group! {
         pub ttl: Option<Duration> as "humantime_serde::option" = None => [Duration],
         /// The longest key, in bytes, that is stored in L2. A value with a longer key is kept in
         /// L1 only, and an `l2:refused` event reports it. Default: 65,536.
-        pub max_key_bytes: usize = 64 << 10,
+        pub max_key_bytes: usize as "crate::options::byte_size" = 64 << 10,
         /// Whether names in L2 end with the generation of the key, `{key}::v{n}`, as the names of
         /// the TypeScript package do under `versioning`. Interop only: use it to share L2 with
         /// instances of that package that have it on. Without it, stale values are refused too.

@@ -39,7 +39,7 @@ option_group! {
         pub queue_capacity: usize = 10_000,
         /// How many bytes of messages a subscriber may fall behind before it gets a gap; a larger
         /// message is one. Default: 32 MiB (33,554,432).
-        pub queue_max_bytes: usize = QUEUE_MAX_BYTES,
+        pub queue_max_bytes: usize as "crate::options::byte_size" = QUEUE_MAX_BYTES,
     }
 }
 

@@ -79,7 +79,7 @@ option_group! {
         pub prefetch: u16 = 100,
         /// How many bytes of received messages may wait in memory until the subscriber processes
         /// them, at least 64 KiB. Larger messages are skipped with a gap. Default: 32 MiB.
-        pub queue_max_bytes: usize = 32 << 20,
+        pub queue_max_bytes: usize as "crate::options::byte_size" = 32 << 20,
         /// TLS for `amqps://`, and the certificates to trust.
         pub tls: TlsOptions = TlsOptions::default(),
         /// The time limit to connect. Default: 3 s.

@@ -48,6 +48,8 @@ pub(crate) fn log_close_lost(_cache: Option<&str>, _l2: usize, _bus: usize) {}
 
 pub(crate) fn log_handler_panicked(_cache: Option<&str>, _event: &str) {}
 
+pub(crate) fn log_unused_section(_section: &str, _nearest: Option<&str>) {}
+
 pub(crate) fn log_unreadable_type(
     _cache: Option<&str>,
     _name: &str,

@@ -219,6 +219,17 @@ pub(crate) fn log_option_without_effect(cache: Option<&str>, option: &str, reaso
     tracing::warn!(target: "lazy_layers_cache", cache, part = "options", option, "{reason}");
 }
 
+pub(crate) fn log_unused_section(section: &str, nearest: Option<&str>) {
+    let meant = nearest.map(|nearest| format!(", did you mean `{nearest}`?")).unwrap_or_default();
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        part = "options",
+        section,
+        "no cache was asked for under the name of the section [caches.{section}], so its options \
+         have no effect{meant}",
+    );
+}
+
 pub(crate) fn log_unreadable_type(cache: Option<&str>, name: &str, error: &BoxError, cure: &str) {
     tracing::warn!(
         target: "lazy_layers_cache",

@@ -9,4 +9,5 @@ pub(crate) use self::imp::{
     log_bus_publishing_up, log_bus_refusing, log_bus_up, log_bus_value_skipped, log_bus_widened,
     log_close_lost, log_handler_panicked, log_l2_down, log_l2_emptied, log_l2_overflow, log_l2_up,
     log_option_without_effect, log_origin_down, log_origin_up, log_unreadable_type,
+    log_unused_section,
 };

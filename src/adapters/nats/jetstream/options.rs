@@ -53,7 +53,7 @@ option_group! {
         pub prefetch: u16 = 200,
         /// How many bytes of messages the client requests ahead, at least one and a half times the
         /// largest message that the server accepts. Default: 32 MiB (33,554,432).
-        pub queue_max_bytes: usize = QUEUE_MAX_BYTES,
+        pub queue_max_bytes: usize as "crate::options::byte_size" = QUEUE_MAX_BYTES,
         /// How long the server keeps the consumer of a disconnected instance. An instance that
         /// comes back later resumes all the same if its process still runs, because it knows its
         /// position; a new process then starts at the end of the stream. Zero: for ever, so the

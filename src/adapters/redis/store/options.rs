@@ -82,7 +82,7 @@ option_group! {
         pub max_entries: Option<usize> = None => [usize],
         /// Maximum size of a value that is read or written, in bytes. A larger value is kept in L1
         /// only, and an `l2:refused` event reports it. Default: 32 MiB.
-        pub max_payload_bytes: usize = 32 << 20,
+        pub max_payload_bytes: usize as "crate::options::byte_size" = 32 << 20,
         /// The reaction to a restart of Redis. Default: [`RestartPolicy::Clear`].
         pub after_restart: RestartPolicy = RestartPolicy::Clear,
         /// Limit for one attempt to connect. Default: 1 s.

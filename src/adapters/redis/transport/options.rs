@@ -31,7 +31,7 @@ option_group! {
         /// The client needs room beside it for the message that is arriving, up to three times its
         /// length; the server's `client-output-buffer-limit` bounds that, 32 MB by default.
         /// Default: 32 MiB.
-        pub queue_max_bytes: usize = 32 << 20,
+        pub queue_max_bytes: usize as "crate::options::byte_size" = 32 << 20,
         /// Limit for connecting, and for subscribing. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
         /// Limit for the server to confirm a published message. Default: 5 s.

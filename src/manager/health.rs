@@ -1,0 +1,62 @@
+//! The health of all caches of a manager, and of the parts that they share.
+
+use std::collections::BTreeMap;
+
+use crate::observe::{BusHealth, Health, L2Health};
+
+/// A snapshot of the state of a [`CacheManager`](crate::CacheManager) and its caches. With the
+/// feature `serde` it serializes, say for a health endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ManagerHealth {
+    /// The name of this process in the messages of all its caches.
+    pub instance_id: String,
+    /// The parts that all caches share.
+    pub shared: SharedHealth,
+    /// Each cache that has handles, by its name.
+    pub caches: BTreeMap<String, Health>,
+    /// Whether [`close`](crate::CacheManager::close) was called.
+    pub closed: bool,
+}
+
+/// The state of the parts that the caches of a manager share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SharedHealth {
+    /// L2, by the circuit breaker of all caches; `None` if the manager has none.
+    pub l2: Option<L2Health>,
+    /// The event bus: subscribed and trusted if it is so for every cache, skipped or refused if it
+    /// is so for one; `waiting` is the sum. `None` if no open cache has a bus.
+    pub event_bus: Option<BusHealth>,
+}
+
+impl ManagerHealth {
+    /// Returns whether every part works: L2 answers, the bus is
+    /// [healthy](BusHealth::is_healthy), so is [each cache](Health::is_healthy) that was not closed
+    /// by itself, and the manager is not closed.
+    ///
+    /// An unhealthy manager still serves: do not take an instance out of service for it.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        let SharedHealth { l2, event_bus } = &self.shared;
+        !self.closed
+            && *l2 != Some(L2Health::Skipped)
+            && event_bus.as_ref().is_none_or(BusHealth::is_healthy)
+            && self.caches.values().all(|cache| cache.closed || cache.is_healthy())
+    }
+}
+
+/// The bus as all these caches see it.
+pub(super) fn sum_of<'a>(caches: impl Iterator<Item = &'a Health>) -> Option<BusHealth> {
+    let buses = caches.filter(|health| !health.closed).filter_map(|health| health.event_bus);
+    buses.reduce(|sum, one| BusHealth {
+        transport: sum.transport,
+        subscribed: sum.subscribed && one.subscribed,
+        trusted: sum.trusted && one.trusted,
+        publishing_skipped: sum.publishing_skipped || one.publishing_skipped,
+        publishing_refused: sum.publishing_refused || one.publishing_refused,
+        waiting: sum.waiting + one.waiting,
+    })
+}

@@ -1,0 +1,110 @@
+//! Managers of two processes over a real Redis, from a configuration file: keys by name under one
+//! prefix, one connection of L2, deletes that reach the other process.
+
+use std::time::{Duration, Instant};
+
+use lazy_layers_cache::{CacheManager, LazyLayersCache, ManagerOptions, RedisStore};
+use tokio::time::sleep;
+
+use crate::support::{Broken, ms, redis::RedisServer};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !is_so().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        sleep(ms(10)).await;
+    }
+}
+
+fn keys(server: &RedisServer) -> Vec<String> {
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.connect()).unwrap();
+    keys.retain(|key| !key.contains(":__"));
+    keys.sort();
+    keys
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_share_caches_by_name_over_one_connection_each() {
+    let server = RedisServer::start_with_password("s3cret");
+    let process = |id: &str| {
+        let text = format!(
+            r#"
+            instance_id = "{id}"
+            [redis]
+            url = "{}"
+            prefix = "shop:"
+            [bus]
+            transport = "redis"
+            channel = "shop:invalidations"
+            [defaults]
+            ttl = "10m"
+            [caches.prices]
+            ttl = "20m"
+            "#,
+            server.url()
+        );
+        let options: ManagerOptions = toml::from_str(&text).unwrap();
+        CacheManager::builder().options(options).build().unwrap()
+    };
+    let names = ["users", "prices", "mails", "orders", "carts"];
+    let caches = |manager: &CacheManager| {
+        names.map(|name| manager.cache::<str, String>(name).build().unwrap())
+    };
+    let (a, b) = (process("a"), process("b"));
+    let (of_a, of_b) = (caches(&a), caches(&b));
+    a.ready().await.unwrap();
+    b.ready().await.unwrap();
+    for (name, cache) in names.iter().zip(&of_a) {
+        let value = format!("of {name}");
+        cache.get_or_set("k", || async { Ok::<_, Broken>(value) }).await.unwrap();
+    }
+    assert_eq!(
+        keys(&server),
+        ["carts", "mails", "orders", "prices", "users"].map(|name| format!("shop:{name}:cache:k"))
+    );
+    let ttl = |name: &str| -> i64 {
+        let key = format!("shop:{name}:cache:k");
+        redis::cmd("TTL").arg(key).query(&mut server.connect()).unwrap()
+    };
+    assert!((590..=600).contains(&ttl("users")) && (1_190..=1_200).contains(&ttl("prices")));
+    for (name, cache) in names.iter().zip(&of_b) {
+        assert_eq!(*cache.get("k").await.unwrap(), format!("of {name}"));
+    }
+    // A clear of one name is one of that name only, in both processes.
+    of_a[0].clear().await.unwrap();
+    eventually("the clear arrives", async || of_b[0].get_l1("k").is_none()).await;
+    assert!(of_b[0].get("k").await.is_none());
+    for cache in &of_b[1..] {
+        assert!(cache.get_l1("k").is_some());
+    }
+    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.connect()).unwrap();
+    let stores = list.lines().filter(|line| line.contains(":store ")).count();
+    assert_eq!(stores, 2, "one connection of L2 for each process: {list}");
+    for manager in [&a, &b] {
+        assert!(manager.health().is_healthy(), "{:?}", manager.health());
+        manager.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_the_application_is_lent_by_name() {
+    let server = RedisServer::start();
+    let store = RedisStore::at(server.url()).build().unwrap();
+    let other = CacheManager::builder().redis(store).build().unwrap();
+    let manager = CacheManager::builder().redis(RedisStore::at(server.url())).build().unwrap();
+    let build = |manager: &CacheManager, name: &str| -> LazyLayersCache<str, u32> {
+        manager.cache(name).build().unwrap()
+    };
+    let (one, same, another) =
+        (build(&manager, "one"), build(&other, "one"), build(&manager, "another"));
+    one.set("k", 1).await.unwrap();
+    another.set("k", 2).await.unwrap();
+    assert_eq!(*same.get("k").await.unwrap(), 1);
+    assert_eq!(keys(&server), ["another:cache:k", "one:cache:k"]);
+    let refused = CacheManager::builder().redis(RedisStore::at("no url")).build().unwrap_err();
+    assert_eq!(refused.option(), "redis.url");
+    manager.close().await;
+    other.close().await;
+}
