@@ -20,7 +20,7 @@ use crate::{
     error::{BoxError, HeldError},
     observe::{Counter, Event, Observer, Timed, log_l2_down, log_l2_emptied, log_l2_up},
     options::{CacheOptions, CircuitBreaker, L2Timeouts},
-    resilience::{Breaker, Elapsed, task_tracker::TaskTracker, timeout},
+    resilience::{Breaker, Elapsed, Permit, task_tracker::TaskTracker, timeout},
     time::{Clock, millis},
 };
 
@@ -75,6 +75,9 @@ pub(super) enum BreakerCounts {
     /// Errors of the store, but not a call that reached its deadline.
     ErrorsOnly,
     None,
+    /// None, and the call is made also while the circuit is open. If it succeeds, the circuit
+    /// closes: so a pending invalidation does not wait for the cooldown.
+    Retry,
 }
 
 impl<V> L2<V> {
@@ -144,11 +147,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     ) -> Result<T, Failure> {
         let observer = &self.context.observer;
         let permit = self.breaker.permit(self.now(), self.store.connection_generation());
-        let Some(permit) = permit else {
+        // mutant open-retry: s/counts != BreakerCounts::Retry/true/
+        if permit.is_none() && counts != BreakerCounts::Retry {
             observer.count(Counter::L2Skipped);
             observer.emit(|| Event::L2Skipped { key });
             return Err(Failure::Skipped);
-        };
+        }
         let timer = observer.start_timer();
         let answer = timeout(Some(limit), call(&*self.store)).await;
         observer.record(Timed::L2Call, timer);
@@ -156,11 +160,11 @@ impl<V: Send + Sync + 'static> L2<V> {
         let is_counted = match counts {
             BreakerCounts::All => true,
             BreakerCounts::ErrorsOnly => answer.is_ok(),
-            BreakerCounts::None => false,
+            BreakerCounts::None | BreakerCounts::Retry => false,
         };
         match answer.unwrap_or_else(|late| Err(no_answer(late, limit))) {
             Ok(answer) => {
-                if permit.succeeded() {
+                if permit.map_or_else(|| self.breaker.close(), Permit::succeeded) {
                     log_l2_up(observer.cache());
                 }
                 Ok(answer)
@@ -170,7 +174,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 self.report(key, &error);
                 // mutant refused-write: s/!self.store.is_write_refusal(&error)/true/
                 let is_failure = is_counted && !self.store.is_write_refusal(&error);
-                if is_failure && permit.failed(self.now()) {
+                if is_failure && permit.is_some_and(|permit| permit.failed(self.now())) {
                     log_l2_down(observer.cache(), &error);
                 }
                 Err(Failure::Failed)

@@ -241,8 +241,8 @@ impl<V: Send + Sync + 'static> L2<V> {
     }
 
     /// Sends the pending invalidations to the store, the oldest first. A failed one goes to the end
-    /// of the queue. Returns `Ok` when none is pending, and a failure if the circuit is open, or
-    /// after three failures in a row (after fewer if fewer are pending).
+    /// of the queue. Returns `Ok` when none is pending, and a failure after three failures in a row
+    /// (after fewer if fewer are pending).
     ///
     /// Keys are deleted together, in calls that double as long as they succeed; a failure returns
     /// to one key, so that a key whose delete always fails delays no other. A pattern continues
@@ -250,7 +250,8 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// limit, at most three times.
     ///
     /// The circuit breaker counts none of these failures: one invalidation that always fails must
-    /// not keep the store from serving everything else.
+    /// not keep the store from serving everything else. The retries do not wait for its cooldown
+    /// either: what L2 still holds is served by the peers.
     async fn retry_pending(&self) -> Result<(), Failure> {
         let (mut failures, mut max) = (0, 1);
         loop {
@@ -269,7 +270,6 @@ impl<V: Send + Sync + 'static> L2<V> {
                         self.pending.complete(done);
                     }
                 }
-                Err(Failure::Skipped) => return Err(Failure::Skipped),
                 Err(failure) => {
                     (failures, max) = (failures + 1, 1);
                     self.pending.requeue(first, first.cursor.position() != position);
@@ -287,7 +287,7 @@ impl<V: Send + Sync + 'static> L2<V> {
         first: &PendingInvalidation,
         together: &[PendingInvalidation],
     ) -> Result<(), Failure> {
-        let (name, counts) = (&first.name, BreakerCounts::None);
+        let (name, counts) = (&first.name, BreakerCounts::Retry);
         if first.is_pattern {
             // No caller waits for it, and the usual limit may be too short for one step of it.
             let factor = 10 << first.failures.min(MAX_DOUBLINGS);

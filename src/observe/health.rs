@@ -80,7 +80,8 @@ pub enum L2Health {
     /// The circuit is closed: the cache calls L2.
     Answering,
     /// The circuit is open: L2 failed several times in a row, and calls skip it. After the
-    /// cooldown, the cache probes L2 with one call at a time.
+    /// cooldown, the cache probes L2 with one call at a time. The retry of an invalidation that L2
+    /// has not got does not wait for the cooldown.
     Skipped,
 }
 

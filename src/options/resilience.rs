@@ -6,7 +6,9 @@ use super::option_group::option_group;
 
 option_group! {
     /// A circuit breaker: after `failure_threshold` consecutive failures no call is made for
-    /// `cooldown`. Then one call at a time is let through, until one succeeds.
+    /// `cooldown`. Then one call at a time is let through, until one succeeds. Meanwhile the cache
+    /// tries about once a second to publish what waits to be published, and to remove from L2 what
+    /// waits to be removed there: a success closes the circuit too.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct CircuitBreaker {
         /// Consecutive failures that open the circuit. Default: 3.

@@ -104,6 +104,15 @@ impl Breaker {
         self.is_fast.store(is_fast, Ordering::Relaxed);
     }
 
+    /// A call that was made without a permit has succeeded: closes the breaker. Returns whether it
+    /// was open.
+    pub(crate) fn close(&self) -> bool {
+        let mut state = self.state.lock();
+        let was_open = !matches!(*state, State::Closed { .. });
+        self.put(&mut state, State::Closed { failures: 0 });
+        was_open
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         !matches!(*self.state.lock(), State::Closed { .. })
     }

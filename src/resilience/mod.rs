@@ -10,7 +10,7 @@ pub(crate) mod task_tracker;
 
 pub(crate) use self::{
     backoff::Backoff,
-    breaker::Breaker,
+    breaker::{Breaker, Permit},
     deadline::{Elapsed, has_timer, run_alongside, run_until, timeout},
     drop_guard::DropGuard,
 };

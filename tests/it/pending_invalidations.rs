@@ -57,6 +57,30 @@ async fn a_delete_that_always_fails_does_not_block_the_retry_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pending_delete_does_not_wait_for_the_cooldown_of_the_circuit() {
+    for fault in [StoreFault::Fails, StoreFault::Hangs] {
+        let store = SharedStore::new(TokioClock::new());
+        let cache = over(FaultyStore::to(&store));
+        for key in ["a", "b", "c", "other"] {
+            store.insert_raw(key, b"HC1M\x07", LONG);
+        }
+        store.set_fault(fault);
+        for key in ["a", "b", "c"] {
+            assert_eq!(cache.delete(key).await.unwrap().l2, L2Effect::Pending);
+        }
+        assert_eq!(cache.health().l2, Some(L2Health::Skipped));
+        assert_eq!(cache.get("other").await, None, "nobody waits for L2");
+        // It answers again over the same connection.
+        store.set_fault(StoreFault::None);
+        // The limit of the retry that runs, and a pause of at most 1 s.
+        sleep(ms(2_000)).await;
+        assert_eq!(["a", "b", "c"].map(|key| store.peek(key)), [None, None, None]);
+        assert_eq!(cache.health().l2, Some(L2Health::Answering));
+        assert!(cache.get("other").await.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_pattern_is_retried_with_a_longer_limit_and_does_not_open_the_circuit() {
     let store = SharedStore::new(TokioClock::new());
     let long: fn(&str) -> Fate = |_| Fate::ArrivesAfter(300);
