@@ -6,9 +6,9 @@ use super::option_group::option_group;
 
 option_group! {
     /// A circuit breaker: after `failure_threshold` consecutive failures no call is made for
-    /// `cooldown`. Then one call at a time is let through, until one succeeds. Meanwhile the cache
-    /// tries about once a second to publish what waits to be published, and to remove from L2 what
-    /// waits to be removed there: a success closes the circuit too.
+    /// `cooldown`. Then one call at a time is let through, until one succeeds. Invalidations that
+    /// have not been published, or have not reached L2, do not wait for that: the cache retries
+    /// them about once a second, and a success closes the circuit too.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct CircuitBreaker {
         /// Consecutive failures that open the circuit. Default: 3.
