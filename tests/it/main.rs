@@ -49,6 +49,7 @@ mod lock;
 mod logs;
 mod losses;
 mod manager;
+mod manager_environment;
 mod manager_options;
 mod manager_redis;
 mod manifest;
