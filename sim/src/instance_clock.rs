@@ -56,6 +56,10 @@ impl InstanceClock {
         }
     }
 
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.state.frozen_at.load(Relaxed) > 0
+    }
+
     fn tick(&self) -> u64 {
         let now = self.now();
         let last = self.state.last_tick.load(Relaxed);

@@ -31,6 +31,7 @@ mod recorder;
 mod recording_store;
 mod recording_transport;
 pub mod shrink;
+mod sibling;
 mod simulation;
 mod slow_transport;
 

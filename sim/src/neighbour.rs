@@ -40,7 +40,13 @@ impl Neighbour {
             let cache = builder.build().expect("sound options");
             caches.push(cache.clone());
             let random = fastrand::Rng::with_seed(seed ^ number);
-            calls.spawn(make_calls(cache, random, recorder.clone()));
+            let mut made = Calls::new(random, recorder.clone());
+            calls.spawn(async move {
+                loop {
+                    sleep(ms(made.random.u64(1..300))).await;
+                    made.make(&cache).await;
+                }
+            });
         }
         Self { caches, calls }
     }
@@ -53,20 +59,32 @@ impl Neighbour {
     }
 }
 
-async fn make_calls(cache: Cache, mut random: fastrand::Rng, recorder: Recorder) {
-    let mut version = 0;
-    loop {
-        sleep(ms(random.u64(1..300))).await;
-        version += 1;
-        let own = value(version, FOREIGN);
+/// Random calls of a cache with another name.
+pub(crate) struct Calls {
+    pub(crate) random: fastrand::Rng,
+    recorder: Recorder,
+    version: u32,
+}
+
+impl Calls {
+    pub(crate) fn new(random: fastrand::Rng, recorder: Recorder) -> Self {
+        Self { random, recorder, version: 0 }
+    }
+
+    pub(crate) async fn make(&mut self, cache: &Cache) {
+        self.version += 1;
+        let own = value(self.version, FOREIGN);
         let load = move || async move { Ok::<_, &str>(own) };
-        let key = KEYS[random.usize(..KEYS.len())];
-        match random.u32(0..100) {
+        let key = KEYS[self.random.usize(..KEYS.len())];
+        match self.random.u32(0..100) {
             0..=39 => {
                 let found = cache.get_or_set(key, load).await;
                 match found.map(|found| is_foreign(*found)) {
                     Ok(true) => {}
-                    other => recorder.violation("names", format!("the neighbour gets {other:?}")),
+                    other => {
+                        let said = format!("the neighbour gets {other:?}");
+                        self.recorder.violation("names", said);
+                    }
                 }
             }
             40..=69 => drop(cache.set(key, own).await),

@@ -54,6 +54,8 @@ pub struct Setup {
     pub l2_latency: u64,
     /// Whether a cache with another name uses the same bus.
     pub has_neighbour: bool,
+    /// Whether each instance has a cache with another name on its bus session.
+    pub has_siblings: bool,
     /// Whether calls of a frozen instance begin when it is thawed; else there are none.
     pub delays_calls: bool,
 }
@@ -222,6 +224,7 @@ impl Plan {
             ttl: Duration::from_millis(*pick(random, &[1_500, 60_000, 600_000])),
             l2_latency: *pick(random, &[0, 2, 20, 60]),
             has_neighbour: has_neighbour(seed),
+            has_siblings: has_siblings(seed),
             delays_calls: has_later_choices(seed),
         };
         let paces: [&[u64]; 3] = [&[0, 0, 5, 20, 60, 120], &[0, 1, 2, 5], &[0, 30, 200]];
@@ -294,7 +297,12 @@ fn has_latest_faults(seed: u64) -> bool {
 
 /// As [`has_later_choices`], for the cache with another name.
 fn has_neighbour(seed: u64) -> bool {
-    seed % 5 == 3
+    seed % 10 == 3
+}
+
+/// As [`has_later_choices`], for a second cache of each instance.
+fn has_siblings(seed: u64) -> bool {
+    seed % 10 == 8 || seed % 20 == 4
 }
 
 /// Makes some loads end with a value that is not to be cached.

@@ -1,9 +1,11 @@
 //! Runs a plan: instances, the store and the bus between them, callers, and faults.
 
 use lazy_layers_cache::{
-    CircuitBreaker, DistributedLock, EventBusOptions, FailSafe, HandlerGuard, L2Timeouts,
-    NegativeCache, WireCodec,
-    testing::{BusFaults, BusLink, SharedBus, SharedStore, StoreSnapshot, TokioClock},
+    CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, FailSafe, HandlerGuard,
+    L2Timeouts, NegativeCache, WireCodec,
+    testing::{
+        BusFaults, BusLink, SharedBus, SharedBusSession, SharedStore, StoreSnapshot, TokioClock,
+    },
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -22,6 +24,7 @@ use crate::{
     recorder::Recorder,
     recording_store::RecordingStore,
     recording_transport::RecordingTransport,
+    sibling::Sibling,
     slow_transport::SlowTransport,
 };
 
@@ -66,6 +69,7 @@ struct Slot {
     /// Calls that wait until the instance is thawed.
     delayed: Vec<(Call, Option<u64>)>,
     calls: JoinSet<()>,
+    sibling: Option<Sibling>,
     _events: HandlerGuard,
 }
 
@@ -166,7 +170,6 @@ impl Simulation {
             .clock(clock.clone())
             .ttl(setup.ttl)
             .name("sim")
-            .event_bus(transport, WireCodec::new())
             .event_bus_options(EventBusOptions::default().confirm_deletes(setup.confirms))
             .event_bus_circuit_breaker(breaker())
             .l2_circuit_breaker(breaker())
@@ -188,6 +191,16 @@ impl Simulation {
         if setup.negative_cache {
             builder = builder.negative_cache(NegativeCache::enabled());
         }
+        let mut sibling = None;
+        builder = if setup.has_siblings {
+            let mut options = CacheOptions::default();
+            options.event_bus_circuit_breaker = breaker();
+            let session = SharedBusSession::new(transport, &options, clock.clone());
+            sibling = Some(Sibling::start(&session, &clock, seed, &self.recorder));
+            session.give(builder, WireCodec::new())
+        } else {
+            builder.event_bus(transport, WireCodec::new())
+        };
         let cache = builder.build().expect("sound options");
         let recorder = self.recorder.clone();
         let events = cache.on(move |event| on_event(&recorder, by, event));
@@ -202,6 +215,7 @@ impl Simulation {
             is_frozen: false,
             delayed: Vec::new(),
             calls,
+            sibling,
             _events: events,
         }
     }
@@ -379,7 +393,12 @@ impl Simulation {
     fn close(&mut self, old: Slot) {
         let recorder = self.recorder.clone();
         self.closing.spawn(async move {
-            let Slot { cache, mut calls, by, .. } = old;
+            let Slot { cache, mut calls, by, mut sibling, .. } = old;
+            if by % 2 == 0
+                && let Some(sibling) = sibling.take()
+            {
+                sibling.end().await;
+            }
             let begin = recorder.now();
             cache.close().await;
             // The limits of `close`: running loads, dropped loads, the outbox, and the goodbye.
@@ -390,6 +409,9 @@ impl Simulation {
             let stats = cache.stats();
             if stats.loads_in_flight > 0 || stats.l1_entries > 0 {
                 recorder.violation("left", format!("instance {by} closed with {stats:?}"));
+            }
+            if let Some(sibling) = sibling {
+                sibling.end().await;
             }
         });
         reap(&self.recorder, &mut self.closing);

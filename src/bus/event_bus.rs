@@ -35,7 +35,7 @@ pub struct EventBus(Arc<Inner>);
 
 struct Inner {
     transport: Box<dyn Transport>,
-    /// The number of caches that use the bus, and were neither closed nor dropped.
+    /// The number of bus sessions that use the bus.
     users: AtomicUsize,
 }
 
@@ -99,21 +99,18 @@ impl EventBus {
         &*self.0.transport
     }
 
-    /// Counts a cache that uses the bus, until the value is dropped. `cache`: its name.
-    pub(crate) fn begin_use(&self, cache: Option<&str>) -> BusUse {
-        if let Some(cache) = cache {
-            self.transport().on_used_by(cache);
-        }
+    /// Counts a bus session that uses the bus, until the value is dropped.
+    pub(crate) fn begin_use(&self) -> BusUse {
         self.0.users.fetch_add(1, Ordering::SeqCst);
         BusUse(Some(self.clone()))
     }
 }
 
-/// The use of a bus by one cache.
+/// The use of a bus by one bus session.
 pub(crate) struct BusUse(Option<EventBus>);
 
 impl BusUse {
-    /// Ends the use, and closes the connections if no other cache uses the bus.
+    /// Ends the use, and closes the connections if no other session uses the bus.
     pub(crate) async fn end(mut self) -> Result<(), BoxError> {
         match self.release() {
             Some(unused) => unused.disconnect().await,
@@ -121,7 +118,7 @@ impl BusUse {
         }
     }
 
-    /// Returns the bus if no cache uses it any more.
+    /// Returns the bus if no session uses it any more.
     fn release(&mut self) -> Option<EventBus> {
         let bus = self.0.take()?;
         let was_last = bus.0.users.fetch_sub(1, Ordering::SeqCst) == 1;

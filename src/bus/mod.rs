@@ -9,7 +9,8 @@ pub(crate) mod transport;
 mod wire;
 
 pub(crate) use self::client::{
-    BusClient, CommittedBroadcast, PendingBroadcast, PublishProgress, PublishWatch, Sink,
+    BusClient, BusPlace, CommittedBroadcast, PendingBroadcast, PublishProgress, PublishWatch,
+    SessionOptions, SharedSession, Sink, Trust,
 };
 pub use self::{
     event_bus::{BusProbe, EventBus},

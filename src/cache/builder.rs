@@ -13,7 +13,7 @@ use super::{
     state::{CacheBus, CacheState, ShutdownOnDrop, Weigher},
 };
 use crate::{
-    bus::{BusClient, EventBus},
+    bus::{BusClient, BusPlace, EventBus, SessionOptions, SharedSession},
     codec::{Codec, offloading::OffloadingCodec},
     error::BuildError,
     flight::{FlightTable, Limits},
@@ -40,7 +40,7 @@ pub struct CacheBuilder<K: ?Sized, V> {
     pub(crate) clock: Option<Arc<dyn Clock>>,
     weigher: Option<Box<Weigher<V>>>,
     pub(crate) l2: Option<StoreWithCodec<V>>,
-    pub(crate) bus: Option<(EventBus, Arc<dyn Codec<V>>)>,
+    pub(crate) bus: Option<(BuilderBus, Arc<dyn Codec<V>>)>,
     /// The circuit breaker that L2 shares with other caches; `None`: it has its own.
     pub(crate) l2_breaker: Option<Arc<Breaker>>,
     built_by: Option<BuiltBy<K, V>>,
@@ -50,6 +50,12 @@ pub struct CacheBuilder<K: ?Sized, V> {
 /// Builds the cache in place of [`CacheBuilder::build_alone`], as a manager does.
 pub(crate) type BuiltBy<K, V> =
     Box<dyn FnOnce(CacheBuilder<K, V>) -> Result<LazyLayersCache<K, V>, BuildError> + Send + Sync>;
+
+/// The event bus of a cache: a session of its own, or one that it shares, whose clock it then has.
+pub(crate) enum BuilderBus {
+    Alone(EventBus),
+    Shared(Arc<SharedSession>),
+}
 
 /// Number of locks of the flight table. Loads of two keys share a lock with a chance of 1 in 64.
 const FLIGHT_SHARDS: usize = 64;
@@ -113,7 +119,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// `build` does not connect. The cache subscribes when the first call leaves L1, or when
     /// [`ready`](LazyLayersCache::ready) is called.
     pub fn event_bus(mut self, bus: impl Into<EventBus>, codec: impl Codec<V>) -> Self {
-        self.bus = Some((bus.into(), Arc::new(codec)));
+        self.bus = Some((BuilderBus::Alone(bus.into()), Arc::new(codec)));
         self
     }
 
@@ -189,22 +195,39 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             max_followers: inflight.max_followers,
         };
         let sends_generations = self.options.l2.versioning && self.l2.is_some();
-        let bus = self.bus.map(|(bus, codec)| {
-            let client =
-                BusClient::new(bus, &self.options, sends_generations, TaskTracker::default());
-            let codec = OffloadingCodec::new(codec, self.options.name.as_deref());
-            CacheBus { client: Arc::new(client), codec }
-        });
+        let clock = match &self.bus {
+            Some((BuilderBus::Shared(session), _)) => session.clock(),
+            _ => self.clock,
+        };
+        let bus = match self.bus {
+            None => None,
+            Some((bus, codec)) => {
+                let session = match bus {
+                    BuilderBus::Shared(session) => session,
+                    BuilderBus::Alone(bus) => {
+                        let options = SessionOptions::of_cache(&self.options);
+                        Arc::new(SharedSession::new(bus, options, clock.clone()))
+                    }
+                };
+                // Nothing fails after this.
+                let place = BusPlace::take(&session, &self.options, sends_generations)?;
+                Some((place, OffloadingCodec::new(codec, self.options.name.as_deref())))
+            }
+        };
         let observer = Arc::new(Observer::of_cache(self.options.name.as_deref()));
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {
-            bus,
+            bus: bus.map(|(place, codec)| {
+                let (observer, receiver) = (Arc::clone(&observer), state.clone());
+                let client = Arc::new(BusClient::new(place, &self.options, observer, receiver));
+                CacheBus { trust: client.trust(), client, codec }
+            }),
             l1: L1::new(&self.options),
             l2: self.l2.map(|(store, codec)| {
                 let named = self.options.name.as_deref().and_then(|name| store.for_cache(name));
                 let store = named.unwrap_or(store);
                 let context = L2Context {
                     observer: Arc::clone(&observer),
-                    clock: self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
+                    clock: clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
                     tasks: running.clone(),
                     on_retried: broadcast_retried(state.clone()),
                     shared_breaker: self.l2_breaker,
@@ -219,7 +242,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             running,
             closed: AtomicBool::new(false),
             has_reported_lost: AtomicBool::new(false),
-            clock: self.clock,
+            clock,
             weigher: self.weigher,
             options: self.options,
         });
@@ -324,9 +347,9 @@ fn broadcast_retried<V: Send + Sync + 'static>(state: Weak<CacheState<V>>) -> On
         let (name, is_pattern) = (Arc::clone(&retried.name), retried.is_pattern);
         match retried.rebroadcast {
             // mutant pending-broadcast: => Rebroadcast::AtOnce => {}
-            Rebroadcast::AtOnce => bus.client.broadcast_again(&state, name, is_pattern),
+            Rebroadcast::AtOnce => bus.client.broadcast_again(name, is_pattern),
             // mutant peer-broadcast: => Rebroadcast::UnlessPeerDoes => {}
-            Rebroadcast::UnlessPeerDoes => bus.client.broadcast_for_peer(&state, &name, is_pattern),
+            Rebroadcast::UnlessPeerDoes => bus.client.broadcast_for_peer(&name, is_pattern),
             Rebroadcast::Never => {}
         }
     })

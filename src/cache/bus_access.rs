@@ -14,9 +14,9 @@ use crate::{
 impl<V: Send + Sync + 'static> CacheState<V> {
     /// Starts the tasks of the bus client, unless they run. To be called by each verb that leaves
     /// L1.
-    pub(super) fn ensure_bus_tasks(self: &Arc<Self>) {
+    pub(super) fn ensure_bus_tasks(&self) {
         if let Some(bus) = &self.bus {
-            bus.client.ensure_tasks(self);
+            bus.client.ensure_tasks();
         }
     }
 
@@ -25,9 +25,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self: &'a Arc<Self>,
         name: &'a str,
         is_pattern: bool,
-    ) -> PendingBroadcast<'a, Self> {
+    ) -> PendingBroadcast<'a> {
         match &self.bus {
-            Some(bus) => bus.client.begin_invalidation(self, name, is_pattern),
+            Some(bus) => bus.client.begin_invalidation(name, is_pattern),
             None => PendingBroadcast::without_bus(),
         }
     }
@@ -47,6 +47,10 @@ impl<V: Send + Sync + 'static> Sink for CacheState<V> {
 
     async fn unpack(&self, message: Vec<u8>, limit: usize) -> Option<Vec<u8>> {
         self.bus.as_ref()?.codec.unpack(message, limit).await
+    }
+
+    fn codec_form(&self) -> Option<(&'static str, usize)> {
+        self.bus.as_ref()?.codec.form()
     }
 
     fn ticket(&self, key: &str) -> Ticket<V> {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{runtime::Handle, time::Instant};
 
-use super::state::CacheState;
+use super::state::{CacheBus, CacheState};
 use crate::{
     flight::Origin,
     glob::Pattern,
@@ -39,11 +39,11 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if let Some(bus) = &self.bus {
             if has_timer() {
                 let left = limit.saturating_sub(begun.elapsed());
-                bus.client.shutdown(self, left.max(GRACE)).await;
+                bus.client.shutdown(left.max(GRACE)).await;
             }
-            bus.client.end_use();
-            bus.client.tasks.stop();
-            self.drain(&bus.client.tasks, GRACE).await;
+            if let Some(tasks) = bus.client.end() {
+                self.drain(&tasks, GRACE).await;
+            }
         }
         // From here on no load begins, and no load that began can write L1.
         self.flights.invalidate_matching(Origin::Local, |_| true);
@@ -58,24 +58,25 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         self.running.stop();
         let Some(bus) = &self.bus else { return self.report_lost() };
         bus.client.close();
+        // No call runs any more, and the next cache may be built before this one has drained.
+        bus.client.release_name();
         self.closed.store(true, Ordering::Release);
         // mutant dropped-goodbye: s/last_runtime()/last_runtime().filter(|_| false)/
         let Some(runtime) = bus.client.last_runtime() else {
-            bus.client.tasks.stop();
-            bus.client.end_use();
+            bus.client.end();
             return self.report_lost();
         };
         let state = Arc::clone(self);
         // The guard runs also if the runtime shuts down before the task has ended.
         let end = DropGuard::new(move || {
             let Some(bus) = &state.bus else { return };
-            bus.client.tasks.stop();
+            bus.client.end();
             state.report_lost();
         });
         let state = Arc::clone(self);
         runtime.spawn(async move {
             if let Some(bus) = &state.bus {
-                bus.client.shutdown(&*state, GRACE).await;
+                bus.client.shutdown(GRACE).await;
             }
             drop(end);
         });
@@ -83,8 +84,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     /// A write that outlasts the close, by more than its deadline, has nobody to retry it.
     pub(super) fn report_lost_after_close(&self) {
-        let tasks = self.bus.as_ref().map_or(&self.running, |bus| &bus.client.tasks);
-        if tasks.is_stopped() {
+        let has_ended = |bus: &CacheBus<V>| bus.client.has_ended();
+        if self.bus.as_ref().map_or(self.running.is_stopped(), has_ended) {
             self.report_lost();
         }
     }

@@ -321,7 +321,7 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     pub async fn ready(&self) -> Result<(), Error> {
         self.state.check_open()?;
         if let Some(bus) = &self.state.bus {
-            bus.client.ready(&self.state).await?;
+            bus.client.ready().await?;
         }
         self.state.check_open()
     }

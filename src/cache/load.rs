@@ -228,7 +228,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let bus = self.bus.as_ref();
         let will_send = value.is_some() && !lifetimes.l2.ttl.is_zero();
         let context = bus.filter(|_| will_send);
-        let context = context.and_then(|bus| bus.client.causal_context(self.now()));
+        let context = context.and_then(|bus| bus.client.causal_context());
         // One encoding serves L2 and the peers. Boxed, so that a load without a bus stays small.
         let mut plain = None;
         if let (Some(value), Some(bus), Some(Ok(_))) = (&value, bus, &context)
@@ -277,7 +277,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 }
                 let payload = plain.as_ref().map(|plain| plain.bytes.as_slice());
                 let lifetime = Lifetime { ttl: lifetimes.l2.ttl, ..lifetimes.l1 };
-                bus.client.broadcast_value(self, key, lifetime, context, payload);
+                bus.client.broadcast_value(key, lifetime, context, payload);
             }
         }
         published

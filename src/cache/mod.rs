@@ -32,7 +32,7 @@ mod write_report;
 
 #[cfg(feature = "metrics")]
 pub use self::export_metrics::MetricsExport;
-pub(crate) use self::weak::WeakCache;
+pub(crate) use self::{builder::BuilderBus, weak::WeakCache};
 pub use self::{
     builder::CacheBuilder,
     explain::{Explanation, KeyInL1, NextStep, RunningLoad},

@@ -25,7 +25,7 @@ impl<V: 'static> CacheState<V> {
             name: self.options.name.clone(),
             origin: self.observer.origin_health(self.now()),
             l2: self.l2.as_ref().map(l2),
-            event_bus: self.bus.as_ref().map(|bus| bus.client.health(self.now())),
+            event_bus: self.bus.as_ref().map(|bus| bus.client.health(self.is_current(self.now()))),
             loads_in_flight: self.flights.running(),
             closed: self.check_open().is_err(),
         }

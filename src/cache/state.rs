@@ -10,7 +10,7 @@ use super::{
     registry::{ActivePatterns, LockWaiters},
 };
 use crate::{
-    bus::BusClient,
+    bus::{BusClient, Trust},
     codec::offloading::OffloadingCodec,
     contain::contain,
     entry::{Entry, Lifetime},
@@ -51,6 +51,8 @@ pub(super) struct CacheState<V> {
 /// The bus client of a cache, and the codec of the values that it sends and receives.
 pub(super) struct CacheBus<V> {
     pub(super) client: Arc<BusClient>,
+    /// The trust of the client, which each hit reads.
+    pub(super) trust: Arc<Trust>,
     pub(super) codec: OffloadingCodec<V>,
 }
 
@@ -89,13 +91,13 @@ impl<V: 'static> CacheState<V> {
     /// Entries that were stored before this time are looked up in L2 before they are served.
     #[inline]
     pub(super) fn min_stored_at(&self, now: u64) -> u64 {
-        self.bus.as_ref().map_or(0, |bus| bus.client.trust.min_stored_at(now))
+        self.bus.as_ref().map_or(0, |bus| bus.trust.min_stored_at(now))
     }
 
     /// Whether this instance has applied all messages that were published up to a moment within the
     /// last `trust_timeout`.
     pub(super) fn is_current(&self, now: u64) -> bool {
-        self.bus.as_ref().is_none_or(|bus| bus.client.trust.is_valid(now))
+        self.bus.as_ref().is_none_or(|bus| bus.trust.is_valid(now))
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {

@@ -56,9 +56,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         };
         let broadcast = self.begin_broadcast(key, false);
         let payload = plain.as_ref().map(|plain| plain.bytes.as_slice());
-        let (message, sent) = bus
-            .map(|bus| bus.client.set_message(&**self, &text, on_bus, payload))
-            .unwrap_or_default();
+        let (message, sent) =
+            bus.map(|bus| bus.client.set_message(&text, on_bus, payload)).unwrap_or_default();
         let (mut ticket, mut l2_outcome) = (None, None);
         if let Some(l2) = &self.l2 {
             if let Err(closed) = self.remove_l1_if_open(key) {
@@ -93,7 +92,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 self.drop_displaced(displaced);
                 self.observer.emit(|| Event::Set { key, ttl: lifetime.ttl });
                 if let (Some(bus), Some(sent)) = (bus, sent) {
-                    bus.client.report_value(&**self, key, sent);
+                    bus.client.report_value(key, sent);
                 }
                 (stored, committed)
             }
@@ -163,7 +162,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         &self,
         l1: L1Effect,
         l2: Option<WriteOutcome>,
-        broadcast: Option<CommittedBroadcast<'_, Self>>,
+        broadcast: Option<CommittedBroadcast<'_>>,
     ) -> WriteReport {
         let l1 = if self.options.l1.enabled { l1 } else { L1Effect::None };
         let progress = match broadcast {

@@ -93,7 +93,8 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         Ok(Plain { bytes, form: self.form() })
     }
 
-    fn form(&self) -> Option<(&'static str, usize)> {
+    /// Returns the [form](Codec::plain_form) of the codec.
+    pub(crate) fn form(&self) -> Option<(&'static str, usize)> {
         catch_codec_panic(|| Ok(self.codec.plain_form())).ok().flatten()
     }
 

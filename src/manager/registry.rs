@@ -18,8 +18,8 @@ use super::{
     shared_options::adopt,
 };
 use crate::{
-    bus::EventBus,
-    cache::{CacheBuilder, LazyLayersCache, WeakCache},
+    bus::{EventBus, SessionOptions, SharedSession},
+    cache::{BuilderBus, CacheBuilder, LazyLayersCache, WeakCache},
     codec::Codec,
     error::BuildError,
     key::CacheKey,
@@ -37,7 +37,8 @@ pub(super) struct Manager {
     sections: BTreeMap<String, CacheOptions>,
     clock: Option<Arc<dyn Clock>>,
     pub(super) l2: Option<SharedL2>,
-    pub(super) bus: Option<EventBus>,
+    /// The bus session of all caches.
+    pub(super) bus: Option<Arc<SharedSession>>,
     registry: Mutex<Registry>,
     has_warned: AtomicBool,
 }
@@ -76,6 +77,8 @@ impl Manager {
         bus: Option<EventBus>,
     ) -> Self {
         let (registry, has_warned) = (Mutex::default(), AtomicBool::new(false));
+        let shared = SessionOptions::of_cache(&defaults);
+        let bus = bus.map(|bus| Arc::new(SharedSession::new(bus, shared, clock.clone())));
         Self { instance_id, defaults, sections, clock, l2, bus, registry, has_warned }
     }
 
@@ -123,7 +126,7 @@ impl Manager {
         if let Some(codec) = codec {
             self.lend_l2(name, &mut builder, &codec)?;
             // The one place where a cache gets its bus.
-            builder.bus = self.bus.clone().map(|bus| (bus, codec));
+            builder.bus = self.bus.clone().map(|bus| (BuilderBus::Shared(bus), codec));
         }
         let cache = builder.build_alone()?;
         let types = types::<K, V>();

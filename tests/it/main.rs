@@ -15,6 +15,7 @@ mod blocking_offload;
 mod bus_fuzz;
 mod bus_matrix;
 mod bus_offload;
+mod bus_session;
 mod cache_names;
 mod close;
 mod coalescing;

@@ -4,14 +4,14 @@
 //! [`confirm_deletes`](crate::EventBusOptions::confirm_deletes) is set, a reader never.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use super::{bus_client::BusClient, sink::Sink};
+use super::bus_client::BusClient;
 use crate::{
     bus::{
-        protocol::{causality::CausalContext, outbox::Change, session::Session},
+        protocol::{causality::CausalContext, outbox::Change, rebroadcasts::Name},
         wire::{envelope::strip_prefix, limits::MAX_PAYLOAD, message::InL2},
     },
     entry::Lifetime,
@@ -28,11 +28,11 @@ const MAX_VALUE: usize = MAX_PAYLOAD - (1 << 20);
 /// It is [committed](Self::commit) or [cancelled](Self::cancel) once. Dropped, because the caller
 /// of a delete or `set` dropped its future, it is committed as a delete that L2 has not got.
 #[must_use]
-pub(crate) struct PendingBroadcast<'a, S: Sink>(Option<Invalidation<'a, S>>);
+pub(crate) struct PendingBroadcast<'a>(Option<Invalidation<'a>>);
 
 /// An invalidation that is in the outbox, with its position there.
 #[must_use]
-pub(crate) struct CommittedBroadcast<'a, S: Sink>(Option<(Invalidation<'a, S>, u64)>);
+pub(crate) struct CommittedBroadcast<'a>(Option<(Invalidation<'a>, u64)>);
 
 /// How far a message has got when its caller stops waiting.
 pub(crate) struct PublishProgress {
@@ -56,14 +56,13 @@ pub(crate) struct PublishWatch {
 #[derive(Clone, Copy)]
 pub(crate) struct ValueReport(Result<usize, &'static str>);
 
-struct Invalidation<'a, S: Sink> {
+struct Invalidation<'a> {
     client: &'a Arc<BusClient>,
-    sink: &'a S,
     name: &'a str,
     is_pattern: bool,
 }
 
-impl<'a, S: Sink> PendingBroadcast<'a, S> {
+impl<'a> PendingBroadcast<'a> {
     /// Of a cache without a bus: committing it does nothing.
     pub(crate) fn without_bus() -> Self {
         Self(None)
@@ -81,39 +80,38 @@ impl<'a, S: Sink> PendingBroadcast<'a, S> {
     ///
     /// A `set` commits in the step that writes L1, so that the message of no later change is
     /// enqueued before. So this runs under a lock: it neither waits nor calls user code.
-    pub(crate) fn commit(mut self, set: Option<Change>, in_l2: bool) -> CommittedBroadcast<'a, S> {
+    pub(crate) fn commit(mut self, set: Option<Change>, in_l2: bool) -> CommittedBroadcast<'a> {
         CommittedBroadcast(self.0.take().map(|invalidation| invalidation.commit(set, in_l2)))
     }
 }
 
-impl<S: Sink> Drop for PendingBroadcast<'_, S> {
+impl Drop for PendingBroadcast<'_> {
     fn drop(&mut self) {
         // mutant dropped-broadcast: remove
         if let Some(invalidation) = self.0.take() {
             let (invalidation, _) = invalidation.commit(None, false);
-            invalidation.client.flush(invalidation.sink, invalidation.name);
+            invalidation.client.flush(invalidation.name);
         }
     }
 }
 
-impl<S: Sink> CommittedBroadcast<'_, S> {
+impl CommittedBroadcast<'_> {
     /// Has the message sent; waits until the bus accepted it, if the options ask for that. `None`
     /// without a bus.
     pub(crate) async fn send(self) -> Option<PublishProgress> {
-        let (Invalidation { client, sink, name, .. }, position) = self.0?;
-        let is_published = |session: &Session| session.outbox.is_published(position);
+        let (Invalidation { client, name, .. }, position) = self.0?;
         // After a close nothing is published any more.
-        let is_skipped = client.flush(sink, name)
-            || client.tasks.is_stopped() && !is_published(&client.session.lock());
-        let options = &client.options.event_bus;
+        let is_skipped = client.flush(name) || client.has_ended() && !client.is_published(position);
         let mut is_confirmed = None;
-        if options.confirm_deletes {
+        if client.options.event_bus.confirm_deletes {
             // Without a timer the publisher does not run either.
             if !is_skipped && has_timer() {
-                let published = client.wait_published(is_published);
-                let _ = timeout(Some(options.publish_timeout), published).await;
+                let id = client.member.id;
+                let published = client.wait_published(|session| session.is_published(id, position));
+                let limit = client.session.options.publish_timeout;
+                let _ = timeout(Some(limit), published).await;
             }
-            is_confirmed = Some(is_published(&client.session.lock()));
+            is_confirmed = Some(client.is_published(position));
         }
         let watch = PublishWatch { client: Arc::downgrade(client), position };
         Some(PublishProgress { is_confirmed, is_skipped, watch })
@@ -125,21 +123,22 @@ impl PublishWatch {
     /// the outbox now. Returns `false` if the cache was closed or dropped before.
     pub(crate) async fn wait_accepted(&self, with_later: bool) -> bool {
         let Some(client) = self.client.upgrade() else { return false };
-        let last = client.session.lock().outbox.next_position().saturating_sub(1);
-        let position = if with_later { last } else { self.position };
-        let published = client.wait_published(|session| session.outbox.is_published(position));
-        run_until(published, client.tasks.wait_stopped()).await;
-        client.session.lock().outbox.is_published(position)
+        let id = client.member.id;
+        let last = client.session.protocol.lock().last_position(id);
+        let position = if with_later { last.max(self.position) } else { self.position };
+        let published = client.wait_published(|session| session.is_published(id, position));
+        run_until(published, client.ended.wait_stopped()).await;
+        client.is_published(position)
     }
 
     /// Whether the bus has accepted the message.
     pub(crate) fn is_accepted(&self) -> bool {
         let client = self.client.upgrade();
-        client.is_some_and(|client| client.session.lock().outbox.is_published(self.position))
+        client.is_some_and(|client| client.is_published(self.position))
     }
 }
 
-impl<S: Sink> Invalidation<'_, S> {
+impl Invalidation<'_> {
     /// Enqueues the invalidation, and returns it with its outbox position.
     fn commit(self, set: Option<Change>, in_l2: bool) -> (Self, u64) {
         let delete = || Change::invalidation(Arc::from(self.name), self.is_pattern);
@@ -149,33 +148,45 @@ impl<S: Sink> Invalidation<'_, S> {
     }
 
     fn end(&self, change: Option<(Change, InL2)>) -> u64 {
-        let now = self.sink.now();
-        let mut session = self.client.session.lock();
-        session.commit_invalidation(now, self.name, self.is_pattern, change)
+        let BusClient { session, member, lost, .. } = &**self.client;
+        let has_changed = change.is_some();
+        let (now, mut protocol) = (session.now(), session.protocol.lock());
+        let position =
+            protocol.commit_invalidation(member.id, now, self.name, self.is_pattern, change);
+        drop(protocol);
+        if has_changed && position.is_none() {
+            // The cache has left the session: nothing of it is published any more.
+            lost.fetch_add(1, Ordering::SeqCst);
+        }
+        position.unwrap_or(u64::MAX)
     }
 }
 
 impl BusClient {
     /// Begins to delete or `set` a key, or to delete the keys that match a Redis glob. To be called
     /// before L1 is changed.
-    pub(crate) fn begin_invalidation<'a, S: Sink>(
+    pub(crate) fn begin_invalidation<'a>(
         self: &'a Arc<Self>,
-        sink: &'a Arc<S>,
         name: &'a str,
         is_pattern: bool,
-    ) -> PendingBroadcast<'a, S> {
-        let now = sink.now();
+    ) -> PendingBroadcast<'a> {
+        let (now, id) = (self.session.now(), self.member.id);
         // mutant order-own: remove
-        self.session.lock().begin_invalidation(now, name, is_pattern);
-        self.ensure_tasks(sink);
-        PendingBroadcast(Some(Invalidation { client: self, sink, name, is_pattern }))
+        self.session.protocol.lock().begin_invalidation(id, now, name, is_pattern);
+        self.ensure_tasks();
+        PendingBroadcast(Some(Invalidation { client: self, name, is_pattern }))
     }
 
     /// Returns the version vector that a loaded value carries when it is broadcast; `None` if the
     /// options turn that off. To be called before the right to write the value is checked.
-    pub(crate) fn causal_context(&self, now: u64) -> Option<CausalContext> {
+    pub(crate) fn causal_context(&self) -> Option<CausalContext> {
         let is_on = self.options.broadcast_set;
-        is_on.then(|| self.session.lock().causal_context(now, true))
+        is_on.then(|| self.read_causal_context(true))
+    }
+
+    fn read_causal_context(&self, prime: bool) -> CausalContext {
+        let now = self.session.now();
+        self.session.protocol.lock().causal_context(self.member.id, now, prime)
     }
 
     /// Whether the message of a value with this time to live that is `set` carries the value.
@@ -186,9 +197,8 @@ impl BusClient {
     /// Returns the message of a value that is `set`, to be [reported](Self::report_value) once the
     /// value stands. No message: peers get a delete instead. `payload` is the value as the codec
     /// encodes it for the bus; `None` if the codec cannot.
-    pub(crate) fn set_message<S: Sink>(
+    pub(crate) fn set_message(
         &self,
-        sink: &S,
         key: &Arc<str>,
         lifetime: Lifetime,
         payload: Option<&[u8]>,
@@ -196,8 +206,7 @@ impl BusClient {
         if !self.sends_values(lifetime.ttl) {
             return (None, None);
         }
-        let now = sink.now();
-        let context = self.session.lock().causal_context(now, false);
+        let context = self.read_causal_context(false);
         let (message, report) = self.value_message(key, lifetime, false, context, payload);
         (message, Some(report))
     }
@@ -205,29 +214,31 @@ impl BusClient {
     /// Enqueues a loaded value for the peers. `context` is the
     /// [causal context](Self::causal_context) from before the value was written to L1; `payload`
     /// is as for [`set_message`](Self::set_message).
-    pub(crate) fn broadcast_value<S: Sink>(
-        self: &Arc<Self>,
-        sink: &Arc<S>,
+    pub(crate) fn broadcast_value(
+        &self,
         key: &Arc<str>,
         lifetime: Lifetime,
         context: CausalContext,
         payload: Option<&[u8]>,
     ) {
         let (message, report) = self.value_message(key, lifetime, true, context, payload);
-        self.report_value(&**sink, key, report);
+        self.report_value(key, report);
         if let Some(message) = message {
-            self.enqueue(sink, message, InL2::Yes);
+            self.enqueue(message, InL2::Yes);
         }
     }
 
     /// Reports that a value is sent to the peers, or why it is not.
-    pub(crate) fn report_value<S: Sink>(&self, sink: &S, key: &str, report: ValueReport) {
+    pub(crate) fn report_value(&self, key: &str, report: ValueReport) {
+        let observer = &self.member.observer;
         match report.0 {
             Ok(bytes) => {
-                sink.observer().count(Counter::ValuesSent);
-                sink.observer().emit(|| Event::SetBroadcast { key, bytes });
+                observer.count(Counter::ValuesSent);
+                observer.emit(|| Event::SetBroadcast { key, bytes });
             }
-            Err(reason) => self.report.value_skipped(sink, key, reason),
+            Err(reason) => {
+                self.member.report.value_skipped(observer, self.session.now(), key, reason);
+            }
         }
     }
 
@@ -260,36 +271,25 @@ impl BusClient {
     }
 
     /// Broadcasts an invalidation of this instance again that has reached L2 only now.
-    pub(crate) fn broadcast_again<S: Sink>(
-        self: &Arc<Self>,
-        sink: &Arc<S>,
-        name: Arc<str>,
-        is_pattern: bool,
-    ) {
-        self.enqueue(sink, Change::invalidation(name, is_pattern), InL2::Retried);
+    pub(crate) fn broadcast_again(&self, name: Arc<str>, is_pattern: bool) {
+        self.enqueue(Change::invalidation(name, is_pattern), InL2::Retried);
     }
 
     /// Broadcasts an invalidation of a peer that a retry of this instance has brought to L2, soon,
     /// unless a peer does.
-    pub(crate) fn broadcast_for_peer<S: Sink>(
-        self: &Arc<Self>,
-        sink: &Arc<S>,
-        name: &Arc<str>,
-        is_pattern: bool,
-    ) {
-        self.ensure_tasks(sink);
-        let now = sink.now();
-        let mut session = self.session.lock();
-        session.rebroadcast_later(now, (Arc::clone(name), is_pattern), fastrand::f64());
-        drop(session);
-        self.flush(&**sink, name);
+    pub(crate) fn broadcast_for_peer(&self, name: &Arc<str>, is_pattern: bool) {
+        self.ensure_tasks();
+        let (now, cache) = (self.session.now(), self.member.id);
+        let later = Name { cache, text: Arc::clone(name), is_pattern };
+        self.session.protocol.lock().rebroadcast_later(now, later, fastrand::f64());
+        self.flush(name);
     }
 
-    fn enqueue<S: Sink>(self: &Arc<Self>, sink: &Arc<S>, change: Change, in_l2: InL2) {
-        self.ensure_tasks(sink);
-        let now = sink.now();
+    fn enqueue(&self, change: Change, in_l2: InL2) {
+        self.ensure_tasks();
+        let now = self.session.now();
         let name = Arc::clone(change.name());
-        self.session.lock().outbox.push(now, change, in_l2);
-        self.flush(&**sink, &name);
+        self.session.protocol.lock().push(self.member.id, now, change, in_l2);
+        self.flush(&name);
     }
 }

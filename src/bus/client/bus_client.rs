@@ -1,127 +1,111 @@
-//! The bus client: what it consists of, and the start and the end of its two tasks.
-//!
-//! The tasks start with the first call that leaves L1, because a cache can be built outside a
-//! runtime; and again when the runtime that they ran on was shut down.
+//! The bus client of a cache: its part of the bus session of its instance.
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OnceCell, watch},
+    sync::{Notify, OnceCell},
 };
 
-use super::{log_timer::LogTimer, publish_report::PublishReport, sink::Sink, trust::Trust};
+use super::{
+    bus_session::BusSession, member::Member, receiver::Receiver, shared_session::SharedSession,
+    trust::Trust,
+};
 use crate::{
-    bus::{
-        event_bus::{BusUse, EventBus},
-        protocol::session::Session,
-        wire::namespace::Namespace,
-    },
-    error::{Cause, Error},
-    observe::BusHealth,
+    bus::{protocol::session::Session, wire::namespace::CacheId},
+    error::{BuildError, Cause, Error},
+    observe::{BusHealth, Observer},
     options::CacheOptions,
-    resilience::{
-        Breaker, DropGuard, Elapsed, has_timer, run_alongside, run_until,
-        task_tracker::TaskTracker, timeout,
-    },
-    time::millis,
+    resilience::{Elapsed, has_timer, run_until, task_tracker::TaskTracker, timeout},
 };
 
 /// After this time without a subscription, [`BusClient::ready`] checks that the subscriber runs.
 const READY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) struct BusClient {
-    pub(super) event_bus: EventBus,
-    in_use: Mutex<Option<BusUse>>,
-    pub(super) session: Mutex<Session>,
-    /// Notified when there is something to send; the publisher waits for it.
-    pub(super) work: Notify,
-    /// Notified when a probe is due earlier; the prober waits for it.
-    pub(super) probe_due: Notify,
-    /// The outbox position below which every message was published.
-    pub(super) acked: AtomicU64,
-    /// Notified when `acked` rises.
-    ///
-    /// Alternatives considered: `tokio::sync::watch`, which wakes its waiters in random order, so
-    /// that a simulation could not be repeated.
-    pub(super) acked_changed: Notify,
-    pub(crate) trust: Trust,
-    pub(super) breaker: Breaker,
-    pub(super) report: PublishReport,
-    /// When a gap was logged.
-    pub(super) gap_logged: LogTimer,
-    /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
-    pub(super) generation: AtomicU64,
-    pub(super) subscribed: watch::Sender<bool>,
+    pub(super) session: Arc<BusSession>,
+    pub(super) member: Arc<Member>,
     pub(super) options: CacheOptions,
-    pub(super) namespace: Namespace,
-    /// The two tasks. Stopped by [`shutdown`](Self::shutdown), and when the last handle of the
-    /// cache is dropped.
-    pub(crate) tasks: TaskTracker,
-    subscriber: TaskFlag,
-    publisher: TaskFlag,
     closed: AtomicBool,
     /// Notified by [`close`](Self::close); callers of [`ready`](Self::ready) wait for it.
     closing: Notify,
+    /// Has no tasks. Stopped when nothing of the cache is published any more.
+    pub(super) ended: TaskTracker,
     shutdown_once: OnceCell<()>,
-    /// The runtime of the tasks that started last.
-    runtime: Mutex<Option<Handle>>,
+    /// The number of invalidations that were not published when the cache left the session, or
+    /// came later.
+    pub(super) lost: AtomicUsize,
+}
+
+/// A place in a session, for a cache that is being built.
+pub(crate) struct BusPlace {
+    session: Arc<BusSession>,
+    id: CacheId,
+    sends_generations: bool,
+}
+
+impl BusPlace {
+    /// `sends_generations`: each message of the cache carries the generation of its key.
+    ///
+    /// # Errors
+    ///
+    /// Another cache of the session is in the way.
+    pub(crate) fn take(
+        session: &SharedSession,
+        options: &CacheOptions,
+        sends_generations: bool,
+    ) -> Result<Self, BuildError> {
+        let (session, id) = session.attach(options, sends_generations)?;
+        Ok(Self { session, id, sends_generations })
+    }
 }
 
 impl BusClient {
     pub(crate) fn new(
-        event_bus: EventBus,
+        place: BusPlace,
         options: &CacheOptions,
-        sends_generations: bool,
-        tasks: TaskTracker,
+        observer: Arc<Observer>,
+        receiver: Weak<dyn Receiver>,
     ) -> Self {
-        let breaker = &options.event_bus_circuit_breaker;
-        let random = || format!("{:016x}", fastrand::u64(..));
-        let incarnation = random();
-        let source = options.instance_id.clone().unwrap_or_else(random);
-        let trust_timeout = millis(options.event_bus.trust_timeout);
+        let BusPlace { session, id, sends_generations } = place;
+        let subscribes = options.subscribe_to_events;
+        let member = Arc::new(Member::new(id, receiver, observer, subscribes, sends_generations));
+        session.add_member(Arc::clone(&member));
         Self {
-            in_use: Mutex::new(Some(event_bus.begin_use(options.name.as_deref()))),
-            event_bus,
-            session: Mutex::new(Session::new(&incarnation, source, options, sends_generations)),
-            work: Notify::new(),
-            probe_due: Notify::new(),
-            acked: AtomicU64::new(0),
-            acked_changed: Notify::new(),
-            trust: Trust::new(options.subscribe_to_events.then_some(trust_timeout)),
-            breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
-            report: PublishReport::default(),
-            gap_logged: LogTimer::default(),
-            generation: AtomicU64::new(0),
-            subscribed: watch::Sender::new(false),
+            session,
+            member,
             options: options.clone(),
-            namespace: Namespace::new(options.name.as_deref(), options.event_bus.accept_unnamed),
-            tasks,
-            subscriber: TaskFlag::default(),
-            publisher: TaskFlag::default(),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
+            ended: TaskTracker::default(),
             shutdown_once: OnceCell::new(),
-            runtime: Mutex::new(None),
+            lost: AtomicUsize::new(0),
         }
     }
 
-    pub(crate) fn health(&self, now: u64) -> BusHealth {
-        let session = self.session.lock();
-        let (waiting, publishing_refused) = (session.outbox.len(), session.outbox.is_stuck());
-        drop(session);
+    /// Which entries of L1 are trusted. A cache that does not subscribe trusts all.
+    pub(crate) fn trust(&self) -> Arc<Trust> {
+        match self.member.subscribes {
+            true => Arc::clone(&self.session.trust),
+            false => Arc::new(Trust::new(None)),
+        }
+    }
+
+    pub(crate) fn health(&self, is_trusted: bool) -> BusHealth {
+        let protocol = self.session.protocol.lock();
+        let (waiting, publishing_refused) = (protocol.waiting(self.member.id), protocol.is_stuck());
+        drop(protocol);
         BusHealth {
-            transport: self.event_bus.transport().name(),
-            subscribed: *self.subscribed.borrow(),
-            trusted: self.trust.is_valid(now),
-            publishing_skipped: self.breaker.is_open(),
+            transport: self.session.event_bus.transport().name(),
+            subscribed: self.member.subscribes && *self.session.subscribed.borrow(),
+            trusted: is_trusted,
+            publishing_skipped: self.session.breaker.is_open(),
             publishing_refused,
             waiting,
         }
@@ -129,32 +113,15 @@ impl BusClient {
 
     /// The number of invalidations that were not published.
     pub(crate) fn unpublished(&self) -> usize {
-        self.session.lock().outbox.unpublished()
+        let waiting = self.session.protocol.lock().unpublished(self.member.id);
+        waiting + self.lost.load(Ordering::SeqCst)
     }
 
-    /// Starts the subscriber and the publisher, unless they run. To be called by each call of the
-    /// cache that leaves L1. Does nothing outside a runtime, or after [`close`](Self::close).
-    pub(crate) fn ensure_tasks<S: Sink>(self: &Arc<Self>, sink: &Arc<S>) {
-        let subscribes = self.options.subscribe_to_events && !self.subscriber.is_set();
-        if !subscribes && self.publisher.is_set() || self.closed.load(Ordering::Acquire) {
-            return;
-        }
-        let runtime = Handle::try_current().ok().filter(|_| has_timer());
-        let Some(runtime) = runtime else { return };
-        *self.runtime.lock() = Some(runtime.clone());
-        if subscribes && let Some(claim) = self.subscriber.try_claim() {
-            let (client, sink) = (Arc::clone(self), Arc::clone(sink));
-            runtime.spawn(self.tasks.token().run(async move {
-                client.run_subscriber(&sink).await;
-                drop(claim);
-            }));
-        }
-        if let Some(claim) = self.publisher.try_claim() {
-            let (client, sink) = (Arc::clone(self), Arc::clone(sink));
-            runtime.spawn(self.tasks.token().run(async move {
-                client.run_publisher(&*sink).await;
-                drop(claim);
-            }));
+    /// Starts the tasks of the session, unless they run. To be called by each call of the cache
+    /// that leaves L1. Does nothing outside a runtime, or after [`close`](Self::close).
+    pub(crate) fn ensure_tasks(&self) {
+        if !self.closed.load(Ordering::Acquire) {
+            self.session.ensure_tasks();
         }
     }
 
@@ -163,13 +130,13 @@ impl BusClient {
     ///
     /// # Errors
     ///
-    /// There is no runtime with a timer, so that the client cannot subscribe.
-    pub(crate) async fn ready<S: Sink>(self: &Arc<Self>, sink: &Arc<S>) -> Result<(), Error> {
-        self.ensure_tasks(sink);
-        if !self.options.subscribe_to_events {
+    /// There is no runtime with a timer, so that the session cannot subscribe.
+    pub(crate) async fn ready(&self) -> Result<(), Error> {
+        self.ensure_tasks();
+        if !self.member.subscribes {
             return Ok(());
         }
-        let mut subscribed = self.subscribed.subscribe();
+        let mut subscribed = self.session.subscribed.subscribe();
         if !has_timer() {
             return Err(Error::without_key(Cause::NoRuntime));
         }
@@ -182,7 +149,7 @@ impl BusClient {
             let begun = subscribed.wait_for(|subscribed| *subscribed);
             match timeout(Some(READY_CHECK_INTERVAL), run_until(begun, closing)).await {
                 // The runtime of the subscriber may have been shut down.
-                Err(Elapsed) => self.ensure_tasks(sink),
+                Err(Elapsed) => self.ensure_tasks(),
                 Ok(_) => return Ok(()),
             }
         }
@@ -194,77 +161,82 @@ impl BusClient {
         self.closing.notify_waiters();
     }
 
-    /// Publishes the outbox and the rebroadcasts within `limit`, then a beacon that promises no
-    /// further message, and stops the tasks. A second call waits for the same end.
-    pub(crate) async fn shutdown<S: Sink>(&self, sink: &S, limit: Duration) {
+    /// Another cache of the session may have the name of this one from now on.
+    pub(crate) fn release_name(&self) {
+        self.session.protocol.lock().release_name(self.member.id);
+    }
+
+    /// Publishes the outbox and the rebroadcasts of the cache within `limit`, and leaves the
+    /// session. The last cache of the session says goodbye, by a beacon that promises no further
+    /// message, and stops the tasks. A second call waits for the same end.
+    pub(crate) async fn shutdown(&self, limit: Duration) {
         let shutdown = || async {
-            let now = sink.now();
-            self.session.lock().push_rebroadcasts(now, u64::MAX);
-            self.work.notify_one();
-            let drain = async {
-                let is_drained = self.wait_published(|session| session.outbox.is_empty());
-                // If changes were made outside a runtime, the publisher may never have run.
-                match self.publisher.try_claim() {
-                    Some(_claim) => run_alongside(self.run_publisher(sink), is_drained).await,
-                    None => is_drained.await,
-                }
-            };
-            let _ = timeout(Some(limit), drain).await;
-            self.tasks.stop();
-            let goodbye = async {
-                self.publish_goodbye(sink).await;
-                let in_use = self.in_use.lock().take();
-                match in_use {
-                    Some(in_use) => in_use.end().await,
-                    None => Ok(()),
-                }
-            };
-            // If the beacon is lost, peers notice that this instance fell silent.
-            let _ = timeout(Some(self.options.event_bus.publish_timeout), goodbye).await;
+            let (now, id) = (self.session.now(), self.member.id);
+            self.session.protocol.lock().push_rebroadcasts_of(now, id);
+            self.session.work.notify_one();
+            let drained = self.wait_published(|session| session.waiting(id) == 0);
+            let _ = timeout(Some(limit), self.session.publish_until(drained)).await;
+            self.ended.stop();
+            let lost = self.session.leave(&self.member);
+            match lost {
+                // This cache may have published in the place of the publisher.
+                Some(_) => self.session.ensure_tasks(),
+                None => self.session.say_goodbye().await,
+            }
+            self.on_left(lost);
         };
         self.shutdown_once.get_or_init(shutdown).await;
     }
 
-    /// The bus loses a user, without a runtime in which its connections could be closed.
-    pub(crate) fn end_use(&self) {
-        self.in_use.lock().take();
+    /// Leaves the session at once, and loses the messages that were not published. Returns the
+    /// tasks of the session if the cache was its last one.
+    pub(crate) fn end(&self) -> Option<TaskTracker> {
+        self.ended.stop();
+        let lost = self.session.leave(&self.member);
+        if lost.is_none() {
+            self.session.take_use();
+        }
+        self.on_left(lost);
+        self.session.stopped_tasks()
+    }
+
+    /// `None`: the cache is the last one of the session.
+    fn on_left(&self, lost: Option<usize>) {
+        let lost = lost.unwrap_or_else(|| self.session.detach(&self.member));
+        self.lost.fetch_add(lost, Ordering::SeqCst);
     }
 
     /// The runtime for the last messages of a cache that is dropped: that of the caller, else that
-    /// of the tasks. `None` if there is none, no task has ever started, or the bus was shut down.
+    /// of the tasks. `None` if there is none, no task has ever started, or the cache was shut down.
     pub(crate) fn last_runtime(&self) -> Option<Handle> {
-        let runtime = self.runtime.lock().take().filter(|_| !self.shutdown_once.initialized())?;
-        let current = Handle::try_current().ok().filter(|_| has_timer());
-        Some(current.unwrap_or(runtime))
+        self.session.last_runtime().filter(|_| !self.shutdown_once.initialized())
+    }
+
+    /// Whether the cache was shut down, so that nothing of it is published any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_stopped()
     }
 
     /// Whether the silence of an idle peer is noticed.
     pub(crate) fn notices_silent_peers(&self) -> bool {
-        self.session.lock().notices_silent_peers()
+        self.session.protocol.lock().notices_silent_peers()
     }
 
-    /// The bus answered: the breaker admits the next call at once.
-    pub(super) fn on_bus_answered(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        // The publisher may wait before its next try.
-        self.work.notify_one();
-    }
-}
-
-/// Whether a task runs.
-#[derive(Default)]
-struct TaskFlag(Arc<AtomicBool>);
-
-impl TaskFlag {
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Waits until enough of the outbox was published.
+    pub(super) async fn wait_published(&self, is_enough: impl Fn(&Session) -> bool) {
+        loop {
+            // Created before the check, so that no notification after the check is missed.
+            let changed = self.member.acked_changed.notified();
+            if is_enough(&self.session.protocol.lock()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
-    /// Sets the flag, unless it is set, until the claim is dropped: so the next task can start,
-    /// whether this one returns, panics, or is dropped with its runtime.
-    fn try_claim(&self) -> Option<DropGuard<impl FnOnce() + Send + use<>>> {
-        let flag = Arc::clone(&self.0);
-        let is_free = !flag.swap(true, Ordering::SeqCst);
-        is_free.then(|| DropGuard::new(move || flag.store(false, Ordering::SeqCst)))
+    /// Whether the change at this position was published, and all changes before it.
+    pub(super) fn is_published(&self, position: u64) -> bool {
+        let protocol = self.session.protocol.lock();
+        protocol.is_published(self.member.id, position) || self.member.is_published(position)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{bus_client::BusClient, sink::Sink};
+use super::bus_session::BusSession;
 use crate::{
     bus::transport::Prober,
     error::BoxError,
@@ -12,14 +12,14 @@ use crate::{
     resilience::{Elapsed, run_until, timeout},
 };
 
-impl BusClient {
+impl BusSession {
     /// Sends probes while the subscription lasts. A probe that hangs delays only the next one.
-    pub(super) async fn run_prober<S: Sink>(&self, sink: &S, prober: &dyn Prober) {
-        let limit = self.options.event_bus.publish_timeout;
+    pub(super) async fn run_prober(&self, prober: &dyn Prober) {
+        let limit = self.options.publish_timeout;
         loop {
-            let now = sink.now();
+            let now = self.now();
             let (number, next_at) = {
-                let probes = &mut self.session.lock().gaps.probes;
+                let probes = &mut self.protocol.lock().gaps.probes;
                 (probes.take_due(now), probes.next_at())
             };
             let Some(number) = number else {
@@ -30,8 +30,8 @@ impl BusClient {
             let sent = timeout(Some(limit), prober.send(number)).await;
             let late = |Elapsed| Err(BoxError::from(format!("not within {limit:?}")));
             if let Err(error) = sent.unwrap_or_else(late) {
-                sink.observer().count(Counter::BusErrors);
-                sink.observer().emit(|| Event::BusProbeError { error: &*error });
+                let event = || Event::BusProbeError { error: &*error };
+                Self::report_to(&self.receivers(), Some(Counter::BusErrors), event);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{log_timer::LogTimer, sink::Sink};
+use super::log_timer::LogTimer;
 use crate::{
     bus::{
         protocol::outbox::{AfterRefusal, Reduction},
@@ -14,63 +14,80 @@ use crate::{
     },
     error::BoxError,
     observe::{
-        Counter, Event, log_bus_accepting, log_bus_refusing, log_bus_value_skipped, log_bus_widened,
+        Counter, Event, Observer, log_bus_accepting, log_bus_refusing, log_bus_value_skipped,
+        log_bus_widened,
     },
 };
 
+/// The log lines of a session about messages that the broker refuses.
 #[derive(Default)]
-pub(super) struct PublishReport {
+pub(super) struct RefusalReport {
     refusing: LogTimer,
-    widened: LogTimer,
-    values_skipped: LogTimer,
     /// Whether the log says that the broker refuses all messages.
     is_stuck: AtomicBool,
 }
 
-impl PublishReport {
-    /// The broker refused a message.
-    pub(super) fn refused<S: Sink>(&self, sink: &S, error: &BoxError, after: AfterRefusal) {
-        sink.observer().count(Counter::BusRefused);
-        sink.observer().emit(|| Event::BusPublishRefused { error: &**error });
+/// What the peers of one cache do not get as it was meant for them.
+#[derive(Default)]
+pub(super) struct ReductionReport {
+    widened: LogTimer,
+    values_skipped: LogTimer,
+}
+
+impl RefusalReport {
+    /// The broker refused a message of this cache.
+    pub(super) fn refused(
+        &self,
+        observer: &Observer,
+        now: u64,
+        error: &BoxError,
+        after: AfterRefusal,
+    ) {
+        observer.count(Counter::BusRefused);
+        observer.emit(|| Event::BusPublishRefused { error: &**error });
         let is_stuck = after == AfterRefusal::Stuck;
         let is_new = match is_stuck {
             true => !self.is_stuck.swap(true, Ordering::Relaxed),
-            false => self.refusing.is_due(sink.now()),
+            false => self.refusing.is_due(now),
         };
         if is_new {
-            log_bus_refusing(sink.observer().cache(), error, is_stuck);
+            log_bus_refusing(observer.cache(), error, is_stuck);
         }
     }
 
-    /// The broker accepted a message.
-    pub(super) fn accepted<S: Sink>(&self, sink: &S) {
+    /// The broker accepted a message of this cache.
+    pub(super) fn accepted(&self, observer: &Observer) {
         let was_stuck = self.is_stuck.load(Ordering::Relaxed);
         if was_stuck && self.is_stuck.swap(false, Ordering::Relaxed) {
-            log_bus_accepting(sink.observer().cache());
+            log_bus_accepting(observer.cache());
         }
     }
+}
 
-    pub(super) fn reduced<S: Sink>(&self, sink: &S, reductions: &[Reduction]) {
+impl ReductionReport {
+    pub(super) fn reduced(&self, observer: &Observer, now: u64, reductions: &[Reduction]) {
         for reduction in reductions {
             match reduction {
                 Reduction::Widened { pattern, reason } => {
-                    sink.observer().count(Counter::BusWidened);
-                    sink.observer().emit(|| Event::BusWidened { pattern, reason });
-                    if self.widened.is_due(sink.now()) {
-                        log_bus_widened(sink.observer().cache(), reason);
+                    observer.count(Counter::BusWidened);
+                    observer.emit(|| Event::BusWidened { pattern, reason });
+                    if self.widened.is_due(now) {
+                        log_bus_widened(observer.cache(), reason);
                     }
                 }
-                Reduction::ValueDropped { key, reason } => self.value_skipped(sink, key, reason),
+                Reduction::ValueDropped { key, reason } => {
+                    self.value_skipped(observer, now, key, reason);
+                }
             }
         }
     }
 
     /// A value is not sent to the peers.
-    pub(super) fn value_skipped<S: Sink>(&self, sink: &S, key: &str, reason: &str) {
-        sink.observer().count(Counter::ValuesNotSent);
-        sink.observer().emit(|| Event::SetBroadcastSkipped { key, reason });
-        if self.values_skipped.is_due(sink.now()) {
-            log_bus_value_skipped(sink.observer().cache(), key, reason);
+    pub(super) fn value_skipped(&self, observer: &Observer, now: u64, key: &str, reason: &str) {
+        observer.count(Counter::ValuesNotSent);
+        observer.emit(|| Event::SetBroadcastSkipped { key, reason });
+        if self.values_skipped.is_due(now) {
+            log_bus_value_skipped(observer.cache(), key, reason);
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The publisher: one task, which sends the outbox and the beacons, and never gives up.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::sleep;
 
-use super::{bus_client::BusClient, publish_report::is_refusal, sink::Sink};
+use super::{
+    bus_client::BusClient, bus_session::BusSession, member::Member, publish_report::is_refusal,
+};
 use crate::{
     bus::{
         protocol::{
@@ -16,6 +18,7 @@ use crate::{
             session::{SendAction, Session},
         },
         transport::{Transport, TransportFuture},
+        wire::namespace::CacheId,
     },
     error::{BoxError, HeldError},
     observe::{Counter, Event, Timed, log_bus_publishing_down, log_bus_publishing_up},
@@ -27,6 +30,9 @@ use crate::{
 /// whose errors say more than a timeout here.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
+/// Returns the generation of a key of a cache.
+type Generation<'a> = dyn FnMut(CacheId, &str) -> Option<u64> + 'a;
+
 /// Why a publish did not succeed.
 enum Failure {
     /// It may succeed the next time; also if the circuit is open.
@@ -35,51 +41,55 @@ enum Failure {
     Refused(HeldError),
 }
 
-impl BusClient {
-    pub(super) async fn run_publisher<S: Sink>(&self, sink: &S) {
+impl BusSession {
+    pub(super) async fn run_publisher(&self) {
         let new_backoff = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut backoff = new_backoff();
         loop {
             // Created before the question, so that no notification after the answer is missed.
             let work = self.work.notified();
-            let (now, ts) = (sink.now(), unix_millis());
-            let generation = |key: &str| sink.generation(key);
-            let action = self.update(sink, |session| session.next_action(now, ts, generation));
-            let has_progressed = match action {
+            let has_progressed = match self
+                .next_action(|it, now, ts, of| it.next_action(now, ts, of))
+            {
                 SendAction::Wait(until) => {
-                    let wait = until.map(|at| Duration::from_millis(at.saturating_sub(sink.now())));
+                    let wait = until.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
                     match wait {
                         Some(wait) => drop(run_until(work, sleep(wait)).await),
                         None => work.await,
                     }
                     continue;
                 }
-                SendAction::Message(seq, bytes) => {
+                SendAction::Message(cache, seq, bytes) => {
+                    // `None`: the cache has left, and its message must be published all the same.
+                    let members: Vec<Arc<Member>> = self.member(cache).into_iter().collect();
                     let message = self.transport().publish(&bytes);
-                    let sent = self.publish(sink, Some(Timed::Publication), message).await;
-                    let now = sink.now();
+                    let sent = self.publish(&members, Some(Timed::Publication), message).await;
+                    let now = self.now();
                     match sent {
                         Ok(()) => {
-                            self.report.accepted(sink);
-                            self.update(sink, |session| session.on_sent(now, seq));
+                            members.iter().for_each(|it| self.report.accepted(&it.observer));
+                            self.update(|session| session.on_sent(now, seq));
                             true
                         }
                         Err(Failure::Failed) => {
-                            self.update(sink, |session| session.outbox.on_send_failed());
+                            self.update(Session::on_send_failed);
                             false
                         }
                         Err(Failure::Refused(error)) => {
-                            let after = self.update(sink, |session| session.outbox.on_refused());
-                            self.report.refused(sink, &error, after);
+                            let after = self.update(Session::on_refused);
+                            for member in &members {
+                                self.report.refused(&member.observer, now, &error, after);
+                            }
                             after == AfterRefusal::Replaced
                         }
                     }
                 }
                 SendAction::Beacon(bytes) => {
+                    let members = self.members();
                     let beacon = self.transport().announce(&bytes);
-                    let sent = self.publish(sink, None, beacon).await.is_ok();
-                    let now = sink.now();
-                    self.session.lock().on_beacon_tried(now, sent, fastrand::f64());
+                    let sent = self.publish(&members, None, beacon).await.is_ok();
+                    let now = self.now();
+                    self.protocol.lock().on_beacon_tried(now, sent, fastrand::f64());
                     sent
                 }
             };
@@ -91,26 +101,45 @@ impl BusClient {
         }
     }
 
-    /// Publishes within the time limit, unless the circuit is open. `timed`: its duration is
-    /// recorded as this.
-    async fn publish<S: Sink>(
+    /// Asks the protocol what to send.
+    fn next_action<T>(
         &self,
-        sink: &S,
+        ask: impl FnOnce(&mut Session, u64, u64, &mut Generation<'_>) -> T,
+    ) -> T {
+        let (now, ts) = (self.now(), unix_millis());
+        // Dropped after the lock: the last owner of a cache drops the values of its user.
+        let mut held = Vec::new();
+        let mut generation = |cache: CacheId, key: &str| {
+            let member = self.member(cache).filter(|member| member.sends_generations)?;
+            let receiver = member.receiver.upgrade()?;
+            let generation = receiver.generation(key);
+            held.push(receiver);
+            generation
+        };
+        self.update(|session| ask(session, now, ts, &mut generation))
+    }
+
+    /// Publishes within the time limit, unless the circuit is open. A failure is reported to these
+    /// caches. `timed`: the first of them records the duration as this.
+    async fn publish(
+        &self,
+        members: &[Arc<Member>],
         timed: Option<Timed>,
         publish: TransportFuture<'_, ()>,
     ) -> Result<(), Failure> {
         let generation = self.generation.load(Ordering::Relaxed);
-        let permit = self.breaker.permit(sink.now(), generation).ok_or(Failure::Failed)?;
-        let limit = self.options.event_bus.publish_timeout;
-        let timer = timed.map(|timed| (timed, sink.observer().start_timer()));
+        let permit = self.breaker.permit(self.now(), generation).ok_or(Failure::Failed)?;
+        let limit = self.options.publish_timeout;
+        let timed = timed.zip(members.first());
+        let timer = timed.map(|(timed, member)| (timed, member, member.observer.start_timer()));
         let published = timeout(Some(limit), publish).await;
-        if let Some((timed, timer)) = timer {
-            sink.observer().record(timed, timer);
+        if let Some((timed, member, timer)) = timer {
+            member.observer.record(timed, timer);
         }
         let late = |Elapsed| Err(BoxError::from(format!("no confirmation within {limit:?}")));
         let Err(error) = published.unwrap_or_else(late) else {
             if permit.succeeded() {
-                log_bus_publishing_up(sink.observer().cache());
+                log_bus_publishing_up(self.log_name().as_deref());
             }
             return Ok(());
         };
@@ -120,10 +149,10 @@ impl BusClient {
             drop(permit);
             return Err(Failure::Refused(error));
         }
-        sink.observer().count(Counter::BusErrors);
-        sink.observer().emit(|| Event::BusPublishError { error: &**error });
-        if permit.failed(sink.now()) {
-            log_bus_publishing_down(sink.observer().cache(), &error);
+        let event = || Event::BusPublishError { error: &**error };
+        Self::report_to(members, Some(Counter::BusErrors), event);
+        if permit.failed(self.now()) {
+            log_bus_publishing_down(self.log_name().as_deref(), &error);
         }
         Err(Failure::Failed)
     }
@@ -146,47 +175,41 @@ impl BusClient {
         }
     }
 
-    /// Sends the next message of the outbox: in the caller's thread if the transport never waits,
-    /// else by waking the publisher.
+    /// Sends the next message in the caller's thread if the transport never waits, else by waking
+    /// the publisher. Returns whether messages wait because the circuit is open, or because the
+    /// broker refuses all of them.
     ///
     /// Alternatives considered: always waking the publisher. Within one process, the switch to its
     /// task takes longer than the message.
-    ///
-    /// `name` is the key or pattern of the last message. Returns whether messages wait because the
-    /// circuit is open, or because the broker refuses all of them.
-    pub(super) fn flush<S: Sink>(&self, sink: &S, name: &str) -> bool {
-        let transport = self.event_bus.transport();
+    fn flush(&self) -> bool {
+        let transport = self.transport();
         if transport.is_immediate() {
-            let (now, ts) = (sink.now(), unix_millis());
-            let generation = |key: &str| sink.generation(key);
-            let next = self.update(sink, |session| session.try_next_action(now, ts, generation));
-            if let Some(SendAction::Message(seq, bytes)) = next {
+            let next = self.next_action(|it, now, ts, of| it.try_next_action(now, ts, of));
+            if let Some(SendAction::Message(cache, seq, bytes)) = next {
                 let mut context = Context::from_waker(Waker::noop());
-                let timer = sink.observer().start_timer();
+                let member = self.member(cache);
+                let timer = member.map(|member| (member.observer.start_timer(), member));
                 if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
-                    sink.observer().record(Timed::Publication, timer);
-                    let now = sink.now();
-                    self.update(sink, |session| session.on_sent(now, seq));
+                    if let Some((timer, member)) = timer {
+                        member.observer.record(Timed::Publication, timer);
+                    }
+                    let now = self.now();
+                    self.update(|session| session.on_sent(now, seq));
                 }
             }
         }
-        let is_late =
-            |session: &mut Session| (session.is_publisher_late(), session.outbox.is_stuck());
-        let (is_late, is_stuck) = self.update(sink, is_late);
+        let (is_late, is_stuck) =
+            self.update(|session| (session.is_publisher_late(), session.is_stuck()));
         if is_late {
             self.work.notify_one();
         }
-        let is_skipped = is_stuck || self.breaker.is_open();
-        if is_skipped {
-            sink.observer().count(Counter::BusSkipped);
-            sink.observer().emit(|| Event::BusPublishSkipped { key: name });
-        }
-        is_skipped
+        is_stuck || self.breaker.is_open()
     }
 
     /// Sends a beacon that promises no further message.
-    pub(super) async fn publish_goodbye<S: Sink>(&self, sink: &S) {
-        let goodbye = self.session.lock().goodbye(sink.now(), unix_millis());
+    pub(super) async fn publish_goodbye(&self) {
+        let now = self.now();
+        let goodbye = self.protocol.lock().goodbye(now, unix_millis());
         if let Some(bytes) = goodbye {
             let _ = self.transport().announce(&bytes).await;
         }
@@ -196,31 +219,32 @@ impl BusClient {
         self.event_bus.transport()
     }
 
-    /// Changes the session, and reports what the outbox has reduced. If messages are published now,
-    /// notifies the callers that wait for it.
-    fn update<S: Sink, T>(&self, sink: &S, change: impl FnOnce(&mut Session) -> T) -> T {
-        let mut session = self.session.lock();
+    /// Changes the protocol's state, and reports what the outboxes have reduced. If messages are
+    /// published now, notifies the callers that wait for it.
+    fn update<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+        let mut session = self.protocol.lock();
         let result = change(&mut session);
-        let acked = session.outbox.acked();
-        let reductions = session.outbox.take_reductions();
+        let reports = session.take_reports();
         drop(session);
-        self.report.reduced(sink, &reductions);
-        if self.acked.fetch_max(acked, Ordering::SeqCst) < acked {
-            self.acked_changed.notify_waiters();
+        for report in reports {
+            if let Some(member) = self.member(report.cache) {
+                member.on_report(self.now(), &report);
+            }
         }
         result
     }
+}
 
-    /// Waits until enough of the outbox was published.
-    pub(super) async fn wait_published(&self, is_enough: impl Fn(&Session) -> bool) {
-        loop {
-            // Created before the check, so that no notification after the check is missed.
-            let changed = self.acked_changed.notified();
-            if is_enough(&self.session.lock()) {
-                return;
-            }
-            changed.await;
+impl BusClient {
+    /// Has the next message sent. `name` is the key or pattern of the last message. Returns whether
+    /// messages wait because the circuit is open, or because the broker refuses all of them.
+    pub(super) fn flush(&self, name: &str) -> bool {
+        let is_skipped = self.session.flush();
+        if is_skipped {
+            self.member.observer.count(Counter::BusSkipped);
+            self.member.observer.emit(|| Event::BusPublishSkipped { key: name });
         }
+        is_skipped
     }
 }
 

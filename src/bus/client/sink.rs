@@ -1,10 +1,10 @@
-//! What the bus client asks of a cache.
+//! What the bus session asks of a cache.
 
 use crate::observe::Observer;
 
-/// A cache as the bus client sees it: the receiver of the messages of its peers.
+/// A cache as the bus session sees it: the receiver of the messages of its peers.
 ///
-/// The client calls the methods for one message in this order: `unpack`, `ticket` for each key of
+/// The session calls the methods for one message in this order: `unpack`, `ticket` for each key of
 /// a value, `record_pending` if L2 has not got the invalidation, `adopt_generation`, then
 /// `invalidate` or `invalidate_matching`, or `decode` and `offer`. It waits for each before the
 /// next, also for a value that is decoded on another thread: so messages are applied in the order
@@ -26,6 +26,9 @@ pub(crate) trait Sink: Send + Sync + 'static {
         message: Vec<u8>,
         limit: usize,
     ) -> impl Future<Output = Option<Vec<u8>>> + Send;
+
+    /// Returns the form of the codec. Of two codecs with one form, one unpacks what the other does.
+    fn codec_form(&self) -> Option<(&'static str, usize)>;
 
     fn ticket(&self, key: &str) -> Self::Ticket;
 

@@ -14,19 +14,22 @@
 //! Beside it, the prober sends a probe each third of `trust_timeout`. Only a probe that is back
 //! extends trust (`protocol/probes.rs`).
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{bus_client::BusClient, sink::Sink};
+use super::{bus_session::BusSession, receiver::Receipt};
 use crate::{
     bus::{
-        protocol::{gap_detector::GapReason, probes::ProbeReturn, session::Disposition},
+        protocol::{gap_detector::GapReason, probes::ProbeReturn},
         transport::{Delivery, MessageStream, Subscribed},
         wire::{
-            envelope::{add_prefix, is_packed, unwrap_body},
+            decode_error::DecodeError,
+            envelope::{is_packed, unwrap_body},
+            fields::Fields,
             limits::MAX_BODY,
-            message::{InL2, Message, MessageKind, Received},
+            message::{Message, MessageKind, Received},
+            namespace::{CacheId, Namespaces},
         },
     },
     error::{BoxError, HeldError},
@@ -49,36 +52,36 @@ enum SubscriptionEnd {
     Dead,
 }
 
-impl BusClient {
-    pub(super) async fn run_subscriber<S: Sink>(&self, sink: &Arc<S>) {
+impl BusSession {
+    pub(super) async fn run_subscriber(&self) {
         let new_backoff = || Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut backoff = new_backoff();
         let mut is_reported = false;
         loop {
-            // mutant distrust-first: insert self.invalidate_trust(&**sink, sink.now());
+            // mutant distrust-first: insert self.invalidate_trust(self.now());
             let subscribe = self.event_bus.transport().subscribe();
             let attempt = timeout(Some(SUBSCRIBE_LIMIT), subscribe).await;
             match attempt
                 .unwrap_or_else(|Elapsed| Err("the subscription did not begin in time".into()))
             {
                 Ok(subscribed) => {
-                    let began = sink.now();
-                    let end = self.run_subscription(sink, subscribed, is_reported).await;
+                    let began = self.now();
+                    let end = self.run_subscription(subscribed, is_reported).await;
                     if let SubscriptionEnd::Dead = end {
-                        self.report_subscribe_error(&**sink, &"no probe came back".into());
+                        self.report_subscribe_error(&"no probe came back".into());
                     }
-                    log_bus_down(sink.observer().cache(), None);
+                    log_bus_down(self.log_name().as_deref(), None);
                     is_reported = true;
                     // A subscription that ends as soon as it begins does not reset the backoff.
-                    if sink.now().saturating_sub(began) >= 1_000 {
+                    if self.now().saturating_sub(began) >= 1_000 {
                         backoff = new_backoff();
                     }
                 }
                 Err(error) => {
                     let error = HeldError::new(error);
-                    self.report_subscribe_error(&**sink, &error);
+                    self.report_subscribe_error(&error);
                     if !std::mem::replace(&mut is_reported, true) {
-                        log_bus_down(sink.observer().cache(), Some(&error));
+                        log_bus_down(self.log_name().as_deref(), Some(&error));
                     }
                 }
             }
@@ -86,48 +89,43 @@ impl BusClient {
         }
     }
 
-    fn report_subscribe_error<S: Sink>(&self, sink: &S, error: &BoxError) {
-        sink.observer().count(Counter::BusErrors);
-        sink.observer().emit(|| Event::BusSubscribeError { error: &**error });
+    fn report_subscribe_error(&self, error: &BoxError) {
+        let event = || Event::BusSubscribeError { error: &**error };
+        Self::report_to(&self.receivers(), Some(Counter::BusErrors), event);
     }
 
     /// Runs one subscription, from its confirmation to its end. `was_down`: the log says that there
     /// was none.
-    async fn run_subscription<S: Sink>(
-        &self,
-        sink: &Arc<S>,
-        subscribed: Subscribed,
-        was_down: bool,
-    ) -> SubscriptionEnd {
+    async fn run_subscription(&self, subscribed: Subscribed, was_down: bool) -> SubscriptionEnd {
         let Subscribed { messages, prober, resumed } = subscribed;
         if !resumed {
             // L2 may have answered a load or a `set` before a peer deleted the key, and the
             // answer is on its way.
             // mutant join-loads: remove
-            sink.revoke_loads();
+            self.revoke_loads();
         }
         // Entries that those loads stored carry a time of up to now.
-        self.session.lock().on_subscribed(sink.now(), resumed);
+        let now = self.now();
+        self.protocol.lock().on_subscribed(now, resumed);
         self.work.notify_one();
         // Runs also when the task is dropped with its runtime.
         let _on_end = DropGuard::new(|| {
-            self.session.lock().gaps.on_unsubscribed();
+            self.protocol.lock().gaps.on_unsubscribed();
             self.trust.extend_until(0);
             self.subscribed.send_replace(false);
-            sink.observer().emit(|| Event::BusDisconnected);
+            Self::report_to(&self.receivers(), None, || Event::BusDisconnected);
         });
-        let receive = self.receive(sink, messages, resumed, was_down);
-        run_alongside(self.run_prober(&**sink, &*prober), receive).await
+        let receive = self.receive(messages, resumed, was_down);
+        run_alongside(self.run_prober(&*prober), receive).await
     }
 
-    async fn receive<S: Sink>(
+    async fn receive(
         &self,
-        sink: &Arc<S>,
         mut messages: Box<dyn MessageStream>,
         resumed: bool,
         was_down: bool,
     ) -> SubscriptionEnd {
-        let trust_timeout = self.options.event_bus.trust_timeout;
+        let trust_timeout = self.options.trust_timeout;
         let mut gap_checks = interval(GAP_CHECK_INTERVAL.min(trust_timeout / 30));
         gap_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut received = 0u32;
@@ -137,32 +135,34 @@ impl BusClient {
             };
             match run_until(messages.next(), gap_check).await {
                 None => {
-                    self.check_for_gap(&**sink);
-                    if self.session.lock().gaps.is_dead(sink.now()) {
+                    self.check_for_gap();
+                    let now = self.now();
+                    if self.protocol.lock().gaps.is_dead(now) {
                         return SubscriptionEnd::Dead;
                     }
                 }
                 Some(Delivery::Message(payload)) => {
-                    self.handle_message(sink, &payload).await;
+                    self.handle_message(&payload).await;
                     received = received.wrapping_add(1);
                     if received.is_multiple_of(YIELD_EVERY) {
                         tokio::task::yield_now().await;
                     }
                 }
                 Some(Delivery::Probe(number)) => {
-                    if self.on_probe(&**sink, number) == ProbeReturn::First {
-                        sink.observer().emit(|| Event::BusSubscribed { resumed });
+                    if self.on_probe(number) == ProbeReturn::First {
+                        let event = || Event::BusSubscribed { resumed };
+                        Self::report_to(&self.receivers(), None, event);
                         // An entry that is stored in the next millisecond was not marked.
                         sleep(Duration::from_millis(1)).await;
                         if was_down {
-                            log_bus_up(sink.observer().cache());
+                            log_bus_up(self.log_name().as_deref());
                         }
                         self.subscribed.send_replace(true);
                         self.on_bus_answered();
                     }
                 }
                 Some(Delivery::Gap) => {
-                    self.on_gap(&**sink, "the transport lost messages");
+                    self.on_gap("the transport lost messages");
                 }
                 // `Closed`, or a kind of delivery that this version does not know.
                 Some(_) => return SubscriptionEnd::Closed,
@@ -170,36 +170,36 @@ impl BusClient {
         }
     }
 
-    fn check_for_gap<S: Sink>(&self, sink: &S) {
-        let now = sink.now();
-        let gap = self.session.lock().poll_gap(now, fastrand::f64());
+    fn check_for_gap(&self) {
+        let now = self.now();
+        let gap = self.protocol.lock().poll_gap(now, fastrand::f64());
         if let Some(reason) = gap {
-            self.on_gap(sink, reason.as_str());
+            self.on_gap(reason.as_str());
         }
-        if let Some(until) = self.session.lock().gaps.take_unsure_beginning() {
+        if let Some(until) = self.protocol.lock().gaps.take_unsure_beginning() {
             self.trust.invalidate_before(until);
         }
-        if self.session.lock().gaps.request_probe(now) {
+        if self.protocol.lock().gaps.request_probe(now) {
             self.probe_due.notify_one();
         }
         self.extend_trust();
     }
 
     /// A probe is back, so all messages that were published before it were applied.
-    fn on_probe<S: Sink>(&self, sink: &S, number: u64) -> ProbeReturn {
+    fn on_probe(&self, number: u64) -> ProbeReturn {
         // After a freeze this may be the first that runs: trust has lapsed, and no probe was lost.
         // mutant unseen-lapse: remove
-        self.check_for_gap(sink);
-        let now = sink.now();
-        let (back, must_mark) = self.session.lock().gaps.on_probe(now, number);
+        self.check_for_gap();
+        let now = self.now();
+        let (back, must_mark) = self.protocol.lock().gaps.on_probe(now, number);
         if back == ProbeReturn::AfterLoss && must_mark {
-            self.on_gap(sink, GapReason::ProbesLost.as_str());
+            self.on_gap(GapReason::ProbesLost.as_str());
         }
         // mutant distrust-first: if false
         if back == ProbeReturn::First && must_mark {
-            sink.revoke_loads();
-            let now = sink.now();
-            let gaps = &mut self.session.lock().gaps;
+            self.revoke_loads();
+            let now = self.now();
+            let gaps = &mut self.protocol.lock().gaps;
             self.trust.invalidate_before(gaps.joined_at(now));
             gaps.acknowledge_gap(now);
             gaps.on_current(now);
@@ -210,178 +210,118 @@ impl BusClient {
 
     /// Extends trust by the probes that are back, or ends it if L1 became uncertain.
     fn extend_trust(&self) {
-        let until = self.session.lock().gaps.trusted_until();
+        let until = self.protocol.lock().gaps.trusted_until();
         self.trust.extend_until(until.unwrap_or(0));
     }
 
-    fn on_gap<S: Sink>(&self, sink: &S, reason: &str) {
-        sink.observer().count(Counter::BusGaps);
-        sink.observer().emit(|| Event::BusGap { reason });
-        if self.gap_logged.is_due(sink.now()) {
-            log_bus_gap(sink.observer().cache(), reason);
+    fn on_gap(&self, reason: &str) {
+        let event = || Event::BusGap { reason };
+        Self::report_to(&self.receivers(), Some(Counter::BusGaps), event);
+        if self.gap_logged.is_due(self.now()) {
+            log_bus_gap(self.log_name().as_deref(), reason);
         }
-        self.invalidate_trust(sink, sink.now());
-        let now = sink.now();
-        self.session.lock().gaps.acknowledge_gap(now);
+        self.invalidate_trust(self.now());
+        let now = self.now();
+        self.protocol.lock().gaps.acknowledge_gap(now);
     }
 
     /// Marks all entries of L1 untrusted, and those that running loads would store: first the
     /// entries, then the loads, so that an entry that a load stores in between is untrusted.
-    fn invalidate_trust<S: Sink>(&self, sink: &S, now: u64) {
+    fn invalidate_trust(&self, now: u64) {
         // mutant gap-memory: remove
         self.trust.invalidate_before(now);
         // mutant gap-loads: remove
-        sink.revoke_loads();
+        self.revoke_loads();
         // Entries that were stored meanwhile carry a time of up to now.
         // mutant gap-memory: remove
-        self.trust.invalidate_before(sink.now());
+        self.trust.invalidate_before(self.now());
     }
 
-    async fn handle_message<S: Sink>(&self, sink: &Arc<S>, payload: &[u8]) {
+    /// Revokes the tickets of the running loads of all caches.
+    fn revoke_loads(&self) {
+        self.receivers().iter().for_each(|member| member.revoke_loads());
+    }
+
+    async fn handle_message(&self, payload: &[u8]) {
         let unpacked = match is_packed(payload) {
-            true => sink.unpack(payload.to_vec(), MAX_BODY).await,
+            true => self.unpack(payload).await,
             false => None,
         };
         let body = unwrap_body(payload, unpacked);
+        let namespaces = || self.protocol.lock().namespaces();
+        while !self.handle_body(&body, &namespaces()).await {}
+    }
+
+    /// Returns the MessagePack of a packed message. Which cache it is for is not known before.
+    async fn unpack(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let mut tried = Vec::new();
+        for member in self.receivers() {
+            let Some(receiver) = member.receiver.upgrade() else { continue };
+            let form = receiver.codec_form();
+            if form.is_some() && tried.contains(&form) {
+                continue;
+            }
+            tried.push(form);
+            let body = receiver.unpack(payload.to_vec(), MAX_BODY).await;
+            if body.is_some() {
+                return body;
+            }
+        }
+        None
+    }
+
+    /// Returns `false` if the message must be decoded again, because a cache was attached or
+    /// detached meanwhile.
+    async fn handle_body(
+        &self,
+        body: &Result<Cow<'_, [u8]>, DecodeError>,
+        namespaces: &Arc<Namespaces>,
+    ) -> bool {
         let message =
-            body.as_ref().map_err(|e| *e).and_then(|body| Message::decode(body, &self.namespace));
-        let message = match message {
-            Ok(Received::Ours(message)) => message,
+            body.as_ref().map_err(|e| *e).and_then(|body| Message::decode(body, namespaces));
+        match message {
+            Ok(Received::Ours(cache, message)) => {
+                let is_beacon = matches!(message.kind, MessageKind::Beacon { .. });
+                let member = self.member(cache).filter(|_| !is_beacon);
+                match member.and_then(|member| member.receiver.upgrade()) {
+                    Some(receiver) => {
+                        let (session, message) = (&self.protocol, &message);
+                        receiver.receive(Receipt { session, cache, message, namespaces }).await
+                    }
+                    // A cache that is being built, or dropped, has nothing to which it applies.
+                    None => self.record(cache, &message, namespaces),
+                }
+            }
             Ok(Received::Foreign { stamp, is_beacon }) => {
-                let now = sink.now();
-                self.session.lock().gaps.observe_foreign(now, stamp.as_ref(), is_beacon);
-                return;
+                let now = self.now();
+                self.protocol.lock().on_foreign(now, namespaces, stamp.as_ref(), is_beacon)
             }
             Err(error) => {
-                let now = sink.now();
-                self.session.lock().gaps.observe_unreadable(now);
-                sink.observer().count(Counter::EventsRefused);
-                sink.observer().emit(|| Event::InvalidationRefused { error: &error });
-                return;
+                let now = self.now();
+                self.protocol.lock().gaps.observe_unreadable(now);
+                let namespace = body.as_ref().ok().and_then(|body| Fields::read_namespace(body));
+                let cache = namespace.and_then(|name| namespaces.find(Some(name)));
+                let members = match cache.and_then(|cache| self.member(cache)) {
+                    Some(member) => vec![member],
+                    None => self.receivers(),
+                };
+                let event = || Event::InvalidationRefused { error: &error };
+                Self::report_to(&members, Some(Counter::EventsRefused), event);
+                true
             }
-        };
-        // The tickets are issued before the message is classified: a delete of this instance that
-        // comes after the classification revokes the tickets.
-        let tickets: Vec<S::Ticket> = match &message.kind {
-            MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
-            _ => Vec::new(),
-        };
-        let now = sink.now();
-        let (classified, as_of) = {
-            let mut session = self.session.lock();
-            (session.classify(now, &message), session.gaps.current_as_of())
-        };
-        match classified.disposition {
-            Disposition::Apply { value_admissible } => {
-                let value_as_of = value_admissible.then_some(as_of);
-                self.apply(sink, &message, tickets, value_as_of).await;
-            }
-            Disposition::Duplicate => {
-                sink.observer().count(Counter::EventsDuplicate);
-                sink.observer().emit(|| Event::InvalidationDuplicate { source: message.source });
-            }
-            Disposition::Own => {}
         }
-        let (now, random) = (sink.now(), fastrand::f64());
-        let is_hello = self.session.lock().on_applied(now, classified, random);
-        if is_hello {
+    }
+
+    /// Records a message that no cache has to apply.
+    fn record(&self, cache: CacheId, message: &Message<'_>, namespaces: &Arc<Namespaces>) -> bool {
+        let (now, random) = (self.now(), fastrand::f64());
+        let mut protocol = self.protocol.lock();
+        let classified = protocol.classify(now, namespaces, cache, message);
+        let is_hello = classified.map(|it| protocol.on_applied(now, it, random));
+        drop(protocol);
+        if is_hello == Some(true) {
             self.work.notify_one();
         }
-    }
-
-    async fn apply<S: Sink>(
-        &self,
-        sink: &Arc<S>,
-        message: &Message<'_>,
-        tickets: Vec<S::Ticket>,
-        value_as_of: Option<u64>,
-    ) {
-        let source = message.source;
-        let pattern = match message.kind {
-            MessageKind::Beacon { .. } => return,
-            MessageKind::Pattern { pattern } => Some(pattern),
-            _ => None,
-        };
-        let keys = message.kind.deleted_keys();
-        let observer = sink.observer();
-        observer.count(Counter::EventsReceived);
-        if !keys.is_empty() || pattern.is_some() {
-            observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
-        }
-        let generation = message.generation.filter(|_| keys.len() == 1);
-        // Before L1 forgets the key: else the next read may find the old value in L2.
-        if message.in_l2 == InL2::No {
-            // mutant peer-pending: remove
-            keys.iter().for_each(|key| sink.record_pending(key, false, generation));
-            // mutant peer-pending: remove
-            pattern.iter().for_each(|pattern| sink.record_pending(pattern, true, None));
-        }
-        // Before L1 forgets the key: else the next read may find an old sidecar in L2.
-        if message.stamp.is_none() {
-            // mutant foreign-sidecar: remove
-            keys.iter().for_each(|key| sink.on_foreign_change(key, false));
-            pattern.iter().for_each(|pattern| sink.on_foreign_change(pattern, true));
-        }
-        // Before L1 forgets the key: the next read looks in L2 under the name of this generation.
-        if let ([key], Some(generation)) = (keys, generation) {
-            // mutant counts: remove
-            sink.adopt_generation(key, generation);
-        }
-        match &message.kind {
-            MessageKind::Beacon { .. } => {}
-            MessageKind::Delete { keys } => {
-                for key in keys {
-                    if !self.is_settled(sink, message.in_l2, key, false) {
-                        sink.invalidate(key);
-                    }
-                    sink.on_applied(key);
-                }
-            }
-            MessageKind::Pattern { pattern } => {
-                if !self.is_settled(sink, message.in_l2, pattern, true) {
-                    sink.invalidate_matching(pattern).await;
-                }
-            }
-            MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
-                let payload = value_as_of.and_then(|_| add_prefix(value));
-                let value = match payload {
-                    Some(payload) => sink.decode(payload).await,
-                    None => None,
-                };
-                for (key, ticket) in keys.iter().zip(tickets) {
-                    let kept = value.as_ref().zip(value_as_of).is_some_and(|(value, as_of)| {
-                        sink.offer(ticket, value, (*ttl_ms, *stale_ms), as_of, *prime)
-                    });
-                    if kept {
-                        observer.count(Counter::ValuesReceived);
-                        observer.emit(|| Event::SetReceived { key, source });
-                    } else if !prime {
-                        sink.invalidate(key);
-                    }
-                    if value_as_of.is_none() {
-                        observer.emit(|| Event::InvalidationStale { key, source });
-                    }
-                    sink.on_applied(key);
-                }
-            }
-        }
-    }
-
-    /// Whether the message says only that L2 has got an invalidation which this instance received
-    /// before: L1 has no value of L2 that is older than it. This instance then need not broadcast
-    /// it again.
-    fn is_settled<S: Sink>(
-        &self,
-        sink: &Arc<S>,
-        in_l2: InL2,
-        name: &str,
-        is_pattern: bool,
-    ) -> bool {
-        if in_l2 != InL2::Retried {
-            return false;
-        }
-        let is_pending = sink.on_peer_retried(name, is_pattern);
-        let (now, name) = (sink.now(), (Arc::from(name), is_pattern));
-        self.session.lock().rebroadcasts.on_received(now, &name) || is_pending
+        is_hello.is_some()
     }
 }

@@ -29,7 +29,10 @@ use super::{
     gap_detector::GapDetector,
     version_vector::{MAX_PUBLISHERS, VersionVector},
 };
-use crate::{bus::wire::message::SequenceStamp, glob::Pattern};
+use crate::{
+    bus::wire::{message::SequenceStamp, namespace::CacheId},
+    glob::Pattern,
+};
 
 /// Milliseconds in which values are refused after a delete without a number.
 const UNNUMBERED_WINDOW: u64 = 5_000;
@@ -54,6 +57,8 @@ const MAX_PATTERN_LEN: usize = 256;
 pub(crate) struct CausalFilter {
     /// The incarnation of this instance.
     own: Arc<str>,
+    /// The cache whose keys these are.
+    cache: CacheId,
     /// The forgotten watermark of this instance itself.
     own_forgotten_below: u64,
     /// The last outbox position of the messages that will raise it once they are published.
@@ -127,6 +132,19 @@ impl CausalFilter {
 
     pub(crate) fn new(own: &Arc<str>, max_keys: usize) -> Self {
         Self { own: Arc::clone(own), max_keys: max_keys.max(1), ..Self::default() }
+    }
+
+    /// Makes it the filter of a cache that joins an instance which has used all sequence numbers
+    /// below `next_seq`, perhaps for deletes of a cache of the same name. `unnumbered_at`: when the
+    /// last message without a number was received that may have been for the cache.
+    pub(crate) fn of_cache(
+        self,
+        cache: CacheId,
+        next_seq: u64,
+        unnumbered_at: Option<u64>,
+    ) -> Self {
+        let reject_all_until = unnumbered_at.map_or(0, |at| at.saturating_add(UNNUMBERED_WINDOW));
+        Self { cache, own_forgotten_below: next_seq, reject_all_until, ..self }
     }
 
     pub(crate) fn begin_invalidation(&mut self, gaps: &mut GapDetector, now: u64, key: &str) {
@@ -223,7 +241,7 @@ impl CausalFilter {
         gaps: Option<&GapDetector>,
         next_seq: u64,
     ) -> CausalContext {
-        let peers = gaps.into_iter().flat_map(GapDetector::watermarks);
+        let peers = gaps.into_iter().flat_map(|gaps| gaps.watermarks(self.cache));
         let peers = peers.filter(|(incarnation, _)| **incarnation != *self.own);
         // One more than fit shows that there are too many, however many there are.
         let peers = peers.take(MAX_PUBLISHERS);
@@ -262,7 +280,8 @@ impl CausalFilter {
         last.all(|last| now >= last.refused_until && match &last.by {
             // A forgotten publisher is in no version vector any more. It was silent for a minute.
             InvalidatedBy::Peer { incarnation, seq } => {
-                vector.covers(incarnation, seq.saturating_add(1)) || !gaps.is_known(incarnation)
+                vector.covers(incarnation, seq.saturating_add(1))
+                    || !gaps.is_known(self.cache, incarnation)
             }
             InvalidatedBy::Unnumbered => true,
             InvalidatedBy::Own { seq } => vector.covers(&self.own, seq.saturating_add(1)),
@@ -272,7 +291,7 @@ impl CausalFilter {
             }
         }) && vector.covers(&self.own, self.own_forgotten_below)
             // Of thousands of publishers, this looks up at most one more than the vector has.
-            && gaps.forgotten_watermarks().filter(|(_, below)| *below > 0).all(
+            && gaps.forgotten_watermarks(self.cache).filter(|(_, below)| *below > 0).all(
                 |(incarnation, below)| {
                     vector.covers(incarnation, below) || *incarnation == *self.own
                 },

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash},
 };
 
 use foldhash::quality::RandomState;
@@ -30,14 +30,14 @@ impl Dedupe {
     }
 
     /// Whether this message was received before.
-    pub(crate) fn contains(&mut self, now: u64, source: &str, id: &str) -> bool {
+    pub(crate) fn contains(&mut self, now: u64, source: impl Hash + Copy, id: &str) -> bool {
         self.expire(now);
         self.ids.contains(&self.fingerprint(source, id))
     }
 
     /// Remembers a message by its id and source, as two publishers may use the same ids. Returns
     /// whether it is new.
-    pub(crate) fn insert(&mut self, now: u64, source: &str, id: &str) -> bool {
+    pub(crate) fn insert(&mut self, now: u64, source: impl Hash + Copy, id: &str) -> bool {
         if self.max_entries == 0 {
             return true;
         }
@@ -57,7 +57,7 @@ impl Dedupe {
     /// Hashes the id to 16 bytes, because peers choose the ids, which may be 64 KiB long. Under two
     /// random seeds: to take a message for another one would lose it, and with one hash of 64 bits
     /// that would depend on a single function.
-    fn fingerprint(&self, source: &str, id: &str) -> u128 {
+    fn fingerprint(&self, source: impl Hash + Copy, id: &str) -> u128 {
         let high = u128::from(self.seeds.0.hash_one((source, id)));
         high << 64 | u128::from(self.seeds.1.hash_one((source, id)))
     }

@@ -69,7 +69,7 @@ use super::{
     publisher_state::PublisherState,
     received_numbers::Noticed,
 };
-use crate::bus::wire::message::SequenceStamp;
+use crate::bus::wire::{message::SequenceStamp, namespace::CacheId};
 
 /// Milliseconds in which a missing message may still arrive, as it may only be reordered, and that
 /// two messages may take longer than a probe; at most a sixth of `trust_timeout`.
@@ -108,6 +108,8 @@ pub(crate) struct GapDetector {
     has_returned: bool,
     has_forgotten: bool,
     is_uncertain: bool,
+    /// When a message without a number was received that is for none of the caches.
+    last_foreign_unnumbered: Option<u64>,
 }
 
 impl GapDetector {
@@ -212,8 +214,14 @@ impl GapDetector {
         self.has_unreadable = true;
     }
 
-    /// Records a numbered message or a beacon of this cache.
-    pub(crate) fn observe(&mut self, now: u64, stamp: &SequenceStamp<'_>, is_beacon: bool) {
+    /// Records a numbered message, or a beacon, for these caches of the instance.
+    pub(crate) fn observe(
+        &mut self,
+        now: u64,
+        stamp: &SequenceStamp<'_>,
+        is_beacon: bool,
+        caches: &[CacheId],
+    ) {
         self.last_received = now;
         let forget_after = self.forget_after();
         if !self.publishers.contains_key(stamp.incarnation) {
@@ -227,7 +235,7 @@ impl GapDetector {
         let certain = self.current_since.map(|since| since.saturating_add(self.window()));
         let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
         publisher.forget_at = publisher.forget_at.max(now.saturating_add(forget_after));
-        publisher.is_foreign = false;
+        publisher.caches.extend(caches);
         let end = stamp.seq.saturating_add(u64::from(!is_beacon));
         let noticed = Noticed { at: now, probe: self.probes.next_number() };
         // The message before was received, or is missing; unless that was before L1 was marked
@@ -371,7 +379,7 @@ impl GapDetector {
     }
 
     fn has_old_hole(&self, publisher: &PublisherState, now: u64) -> bool {
-        let hole = publisher.numbers.oldest_hole().filter(|_| !publisher.is_foreign);
+        let hole = publisher.numbers.oldest_hole().filter(|_| !publisher.is_foreign());
         hole.is_some_and(|hole| now.saturating_sub(hole.at) >= self.window())
     }
 
@@ -379,7 +387,7 @@ impl GapDetector {
         let hole = publisher.numbers.oldest_hole();
         // mutant hole-after-probe: => let is_behind = false;
         let is_behind = hole.is_none_or(|hole| !self.probes.is_back(hole.probe));
-        let has_too_many = publisher.numbers.has_too_many_holes() && !publisher.is_foreign;
+        let has_too_many = publisher.numbers.has_too_many_holes() && !publisher.is_foreign();
         has_too_many || !is_behind && self.has_old_hole(publisher, now)
     }
 }

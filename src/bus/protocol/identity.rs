@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::bus::wire::{
-    message::{InL2, Message, MessageKind, SequenceStamp},
-    namespace::Namespace,
-};
+use crate::bus::wire::message::{InL2, Message, MessageKind, SequenceStamp};
 
 pub(super) struct Identity {
     pub(super) source: String,
-    pub(super) namespace: Namespace,
     pub(super) incarnation: Arc<str>,
 }
 
@@ -23,22 +19,24 @@ pub(super) struct Place {
 }
 
 impl Identity {
-    /// Encodes a message; `None` if it is larger than subscribers accept.
+    /// Encodes a message of the cache with this namespace; `None` if it is larger than subscribers
+    /// accept.
     pub(super) fn encode(
         &self,
+        namespace: Option<&str>,
         ts: u64,
         place: &Place,
         generation: Option<u64>,
         in_l2: InL2,
         kind: MessageKind<'_>,
     ) -> Option<Vec<u8>> {
-        let Self { source, namespace, incarnation } = self;
+        let Self { source, incarnation } = self;
         let Place { seq, next_within_ms, idle_ms } = *place;
         let id = match kind {
             MessageKind::Beacon { .. } => format!("{incarnation}:beacon"),
             _ => format!("{incarnation}:{seq}"),
         };
-        let (id, namespace) = (&*id, namespace.of_messages());
+        let id = &*id;
         let stamp = Some(SequenceStamp { incarnation, seq, next_within_ms, idle_ms });
         Message { id, source, ts, generation, namespace, stamp, in_l2, kind }.encode().ok()
     }

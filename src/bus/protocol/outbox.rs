@@ -6,8 +6,7 @@
 //! One message is in flight at a time, and repeated until it is confirmed. Deletes collect behind
 //! it, and the next message takes all of them that fit.
 //!
-//! The outbox gives out the sequence numbers, without holes, because peers take a hole for a lost
-//! message.
+//! The [session](super::session) numbers the messages.
 //!
 //! # Order
 //!
@@ -43,7 +42,7 @@ use std::{
 };
 
 use self::change::{Batch, Queued};
-pub(crate) use self::change::{Change, OutgoingBatch, Reduction};
+pub(crate) use self::change::{Change, Reduction};
 pub(crate) use self::refusal::AfterRefusal;
 use crate::bus::wire::{
     limits::{MAX_KEYS, MAX_TEXT},
@@ -75,8 +74,7 @@ pub(crate) struct Outbox {
     patterns: Positions,
     bytes: usize,
     next_position: u64,
-    in_flight: Option<OutgoingBatch>,
-    next_seq: u64,
+    in_flight: Option<Batch>,
     /// The rest of a refused message, the next part last.
     parts: Vec<Batch>,
     /// Bytes of keys in the next message, at most [`BATCH_BYTES`].
@@ -127,36 +125,29 @@ impl Outbox {
     }
 
     /// Returns the message to publish now: the same one until it is confirmed.
-    pub(crate) fn next(&mut self, now: u64) -> Option<&OutgoingBatch> {
-        if self.in_flight.is_none()
-            && let Some(batch) = self.pop_part().or_else(|| self.pop(now))
-        {
-            self.in_flight = Some(OutgoingBatch { seq: self.next_seq, batch });
-            self.next_seq += 1;
+    pub(crate) fn next(&mut self, now: u64) -> Option<&Batch> {
+        if self.in_flight.is_none() {
+            self.in_flight = self.pop_part().or_else(|| self.pop(now));
         }
         self.in_flight.as_ref()
     }
 
-    /// Records that the message of this number was published. Returns it, the first time.
-    pub(crate) fn confirm(&mut self, seq: u64) -> Option<Batch> {
-        let confirmed = self.in_flight.take_if(|out| out.seq == seq)?;
+    /// Records that the message in flight was published. Returns it.
+    pub(crate) fn confirm(&mut self) -> Option<Batch> {
+        let confirmed = self.in_flight.take()?;
         self.on_accepted();
-        Some(confirmed.batch)
-    }
-
-    pub(crate) fn is_sending(&self) -> bool {
-        self.in_flight.is_some()
+        Some(confirmed)
     }
 
     /// Records that the publish failed, or that its outcome is not known.
     ///
-    /// The sequence number stays, but a value that was set becomes a delete, and a prime becomes a
+    /// The message stays, but a value that was set becomes a delete, and a prime becomes a
     /// delete of nothing, so that an unreachable bus does not evict the entries of peers. (Peers
     /// that did receive the value take the second message for a repetition. This does no harm:
     /// later changes of the key are still queued here.)
     pub(crate) fn on_send_failed(&mut self) {
-        if let Some(out) = &mut self.in_flight
-            && let Some(key) = out.batch.drop_value()
+        if let Some(batch) = &mut self.in_flight
+            && let Some(key) = batch.drop_value()
         {
             self.reductions.push(Reduction::ValueDropped { key, reason: FAILED });
         }
@@ -165,7 +156,7 @@ impl Outbox {
     /// All changes at positions below this one were published.
     pub(crate) fn acked(&self) -> u64 {
         let waiting = self.waiting.keys().next().copied();
-        let in_flight = self.in_flight.iter().map(|out| out.batch.position);
+        let in_flight = self.in_flight.iter().map(|batch| batch.position);
         // The next part has the lowest position of all parts.
         let parts = self.parts.last().map(|part| part.position);
         in_flight.chain(parts).chain(waiting).min().unwrap_or(self.next_position)
@@ -181,16 +172,6 @@ impl Outbox {
         self.next_position
     }
 
-    /// The number of the first message that is not confirmed, which a beacon carries.
-    pub(crate) fn confirmed_seq(&self) -> u64 {
-        self.in_flight.as_ref().map_or(self.next_seq, |batch| batch.seq)
-    }
-
-    /// The number of the next message: changes that are pushed from now on get it or a higher one.
-    pub(crate) fn next_seq(&self) -> u64 {
-        self.next_seq
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -203,11 +184,16 @@ impl Outbox {
 
     /// The number of invalidations that were not published, in the queue and in flight.
     pub(crate) fn unpublished(&self) -> usize {
-        let in_flight = self.in_flight.iter().map(|out| &out.batch);
-        let sending = in_flight.chain(&self.parts).map(|batch| batch.changes.len());
+        let sending = self.in_flight.iter().chain(&self.parts).map(|batch| batch.changes.len());
         let is_prime = |it: &&Queued| matches!(it.change, Change::Value { prime: true, .. });
         let primes = self.waiting.values().filter(is_prime).count();
         sending.sum::<usize>() + self.waiting.len() - primes
+    }
+
+    /// Forgets all changes but those of the message in flight, which keeps its number.
+    pub(crate) fn forget_waiting(&mut self) {
+        let in_flight = self.in_flight.take();
+        *self = Self { in_flight, is_stuck: self.is_stuck, ..Self::default() };
     }
 
     /// Returns the reductions since the last call.

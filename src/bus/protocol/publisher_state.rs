@@ -1,6 +1,9 @@
 //! What the gap detector knows of one publisher.
 
+use std::collections::HashSet;
+
 use super::received_numbers::ReceivedNumbers;
+use crate::bus::wire::namespace::CacheId;
 
 /// A promise for later counts as one for this many times `trust_timeout`, but at least for
 /// [`LONGEST_PROMISE_MS`] milliseconds: more than 4,096 instances promise. So publishers that a
@@ -26,12 +29,17 @@ pub(super) struct PublisherState {
     pub(super) is_silent: bool,
     /// Whether the publisher has sent its last beacon.
     has_left: bool,
-    /// Only messages of other caches were received. Their loss is no gap here, and neither is the
-    /// silence of their publisher.
-    pub(super) is_foreign: bool,
+    /// The caches of this instance of which messages were received, or that a beacon has named.
+    pub(super) caches: HashSet<CacheId, foldhash::fast::RandomState>,
 }
 
 impl PublisherState {
+    /// Whether the publisher has none of the caches of this instance. Then the loss of its messages
+    /// is no gap here, and neither is its silence.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.caches.is_empty()
+    }
+
     pub(super) fn forget_below(&mut self, seq: u64) {
         self.forgotten_below = self.forgotten_below.max(seq);
     }
@@ -65,6 +73,6 @@ impl PublisherState {
 
     /// Whether the publisher has broken its promise, and no gap was acknowledged since.
     pub(super) fn is_overdue(&self, now: u64) -> bool {
-        !self.is_foreign && !self.is_silent && self.overdue.is_some_and(|at| at <= now)
+        !self.is_foreign() && !self.is_silent && self.overdue.is_some_and(|at| at <= now)
     }
 }

@@ -14,6 +14,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::bus::wire::namespace::CacheId;
+
 /// Milliseconds until this instance broadcasts, at most.
 const MAX_DELAY: f64 = 500.0;
 /// Milliseconds for which a rebroadcast, sent or received, is remembered: others may have sent it
@@ -22,8 +24,13 @@ const REMEMBERED: u64 = 1_000;
 const MAX_NAMES: usize = 10_000;
 const MAX_BYTES: usize = 8 << 20;
 
-/// A key, or a glob if the second field is `true`.
-pub(crate) type Name = (Arc<str>, bool);
+/// A key of a cache, or a Redis glob.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Name {
+    pub(crate) cache: CacheId,
+    pub(crate) text: Arc<str>,
+    pub(crate) is_pattern: bool,
+}
 
 /// The rebroadcasts that wait, and the recent ones. All times are milliseconds.
 #[derive(Default)]
@@ -49,7 +56,7 @@ impl Rebroadcasts {
         if let Some(State::WaitsUntil(_)) = self.states.get(name) {
             return true;
         }
-        let is_full = self.states.len() >= MAX_NAMES || self.bytes + name.0.len() > MAX_BYTES;
+        let is_full = self.states.len() >= MAX_NAMES || self.bytes + name.text.len() > MAX_BYTES;
         let may_wait = !is_full || self.states.contains_key(name);
         if may_wait {
             let delay = (random * MAX_DELAY) as u64;
@@ -87,17 +94,25 @@ impl Rebroadcasts {
         }
     }
 
+    /// Forgets the names of a cache. Returns those that wait.
+    pub(super) fn remove_cache(&mut self, cache: CacheId) -> Vec<Name> {
+        let of_cache = self.by_time.iter().filter(|(_, name)| name.cache == cache);
+        let mut names: Vec<Name> = of_cache.map(|(_, name)| name.clone()).collect();
+        names.retain(|name| matches!(self.remove(name), Some(State::WaitsUntil(_))));
+        names
+    }
+
     fn put(&mut self, name: &Name, state: State) {
         self.remove(name);
         self.states.insert(name.clone(), state);
         self.by_time.insert((state.until(), name.clone()));
-        self.bytes += name.0.len();
+        self.bytes += name.text.len();
     }
 
     fn remove(&mut self, name: &Name) -> Option<State> {
         let state = self.states.remove(name)?;
         self.by_time.remove(&(state.until(), name.clone()));
-        self.bytes -= name.0.len();
+        self.bytes -= name.text.len();
         Some(state)
     }
 }
@@ -115,7 +130,11 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Name {
-        (Arc::from(name), false)
+        Name { cache: CacheId(0), text: Arc::from(name), is_pattern: false }
+    }
+
+    fn glob(name: &str) -> Name {
+        Name { is_pattern: true, ..key(name) }
     }
 
     fn take_all(waiting: &mut Rebroadcasts, now: u64) -> Vec<Name> {
@@ -128,10 +147,10 @@ mod tests {
         for (name, random) in [("a", 0.5), ("b", 0.1), ("c", 0.9), ("b", 0.0)] {
             assert!(waiting.schedule(1_000, &key(name), random));
         }
-        assert!(waiting.schedule(1_000, &(Arc::from("a"), true), 0.2), "a pattern is no key");
+        assert!(waiting.schedule(1_000, &glob("a"), 0.2), "a pattern is no key");
         assert!(waiting.on_received(1_020, &key("a")) && !waiting.on_received(1_020, &key("d")));
         assert_eq!((waiting.next_due(), take_all(&mut waiting, 1_049)), (Some(1_050), vec![]));
-        assert_eq!(take_all(&mut waiting, 1_400), [key("b"), (Arc::from("a"), true)]);
+        assert_eq!(take_all(&mut waiting, 1_400), [key("b"), glob("a")]);
         assert_eq!(take_all(&mut waiting, 1_450), [key("c")]);
     }
 
@@ -151,6 +170,19 @@ mod tests {
         assert_eq!((take_all(&mut waiting, 1_900), waiting.next_due()), (vec![], None));
         assert!(!waiting.on_received(1_900, &key("sent")));
         assert_eq!((waiting.states.len(), waiting.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_cache_that_leaves_leaves_no_name_behind() {
+        let mut waiting = Rebroadcasts::default();
+        let other = Name { cache: CacheId(1), ..key("a") };
+        for (name, random) in [(key("a"), 0.5), (key("b"), 0.1), (other.clone(), 0.2)] {
+            assert!(waiting.schedule(0, &name, random));
+        }
+        assert!(waiting.on_received(10, &key("b")), "it is remembered");
+        assert_eq!(waiting.remove_cache(CacheId(0)), [key("a")]);
+        assert!(!waiting.on_received(10, &key("a")) && waiting.states.len() == 1);
+        assert_eq!(take_all(&mut waiting, 500), [other]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     decode_error::DecodeError,
-    limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
+    limits::{MAX_CACHES, MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
 };
 use crate::msgpack::{
     envelope::PREFIX,
@@ -54,16 +54,16 @@ impl MessageWriter {
         }
     }
 
-    pub(crate) fn keys(&mut self, keys: &[&str]) -> Result<(), DecodeError> {
-        if keys.len() > MAX_KEYS {
+    pub(crate) fn texts(&mut self, name: &'static str, texts: &[&str]) -> Result<(), DecodeError> {
+        if texts.len() > MAX_KEYS {
             return Err(DecodeError::TooManyKeys);
         }
-        if keys.iter().any(|key| key.len() > MAX_TEXT) {
-            return Err(DecodeError::TooLong("keys"));
+        if texts.iter().any(|text| text.len() > MAX_TEXT) {
+            return Err(DecodeError::TooLong(name));
         }
-        self.field("keys");
-        self.bytes.array(keys.len());
-        keys.iter().for_each(|key| self.bytes.text(key));
+        self.field(name);
+        self.bytes.array(texts.len());
+        texts.iter().for_each(|text| self.bytes.text(text));
         Ok(())
     }
 
@@ -123,6 +123,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) next_within_ms: Option<u64>,
     /// Whether the beacon is a hello.
     pub(crate) beacon: Option<bool>,
+    /// The names of the caches of a beacon's publisher.
+    pub(crate) caches: Option<Vec<&'a str>>,
     pub(crate) idle_ms: Option<u64>,
 }
 
@@ -141,7 +143,7 @@ impl<'a> Fields<'a> {
                 b"ts" => fields.ts = number(r, "ts")?,
                 b"generation" => fields.generation = number(r, "generation")?,
                 b"namespace" => fields.namespace = text(r, "namespace")?,
-                b"keys" => fields.keys = keys(r)?,
+                b"keys" => fields.keys = texts(r, "keys", MAX_KEYS)?,
                 b"pattern" => fields.pattern = text(r, "pattern")?,
                 b"value" => fields.value = Some(skip(r)?),
                 b"ttlMs" => fields.ttl_ms = number(r, "ttlMs")?,
@@ -159,6 +161,9 @@ impl<'a> Fields<'a> {
                 b"seq" => fields.seq = optional_field(r, number)?,
                 b"due" => fields.next_within_ms = optional_field(r, number)?,
                 b"idle" => fields.idle_ms = optional_field(r, number)?,
+                b"caches" => {
+                    fields.caches = optional_field(r, |r, name| texts(r, name, MAX_CACHES))?;
+                }
                 b"beacon" => {
                     fields.beacon = match first_token(r)? {
                         Token::Bool(true) => Some(false),
@@ -226,21 +231,25 @@ fn number(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<u64>, D
     }
 }
 
-fn keys<'a>(reader: &mut Reader<'a>) -> Result<Option<Vec<&'a str>>, DecodeError> {
+fn texts<'a>(
+    reader: &mut Reader<'a>,
+    field: &'static str,
+    most: usize,
+) -> Result<Option<Vec<&'a str>>, DecodeError> {
     let count = match reader.token()? {
         Token::Nil => return Ok(None),
         Token::Array(count) => count,
-        _ => return Err(DecodeError::WrongType("keys")),
+        _ => return Err(DecodeError::WrongType(field)),
     };
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    if count > MAX_KEYS {
+    if count > most {
         return Err(DecodeError::TooManyKeys);
     }
-    let mut keys = Vec::with_capacity(count);
+    let mut texts = Vec::with_capacity(count);
     for _ in 0..count {
-        keys.push(text(reader, "keys")?.ok_or(DecodeError::WrongType("keys"))?);
+        texts.push(text(reader, field)?.ok_or(DecodeError::WrongType(field))?);
     }
-    Ok(Some(keys))
+    Ok(Some(texts))
 }
 
 /// Reads a field that is ignored if it has another type, because it is then not a field of this

@@ -2,6 +2,8 @@
 
 /// Keys of one message.
 pub(crate) const MAX_KEYS: usize = 4_096;
+/// Caches of one instance.
+pub(crate) const MAX_CACHES: usize = 1_024;
 /// Bytes of a key, a pattern, an id, a source, a namespace.
 pub(crate) const MAX_TEXT: usize = 64 << 10;
 /// Bytes of an encoded message.

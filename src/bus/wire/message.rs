@@ -6,7 +6,7 @@
 //! | `type` | all | `del`, `pattern` or `set` |
 //! | `source` | all | the name of the publishing instance |
 //! | `ts` | all | milliseconds since 1970 by the publisher's clock; never compared with another clock |
-//! | `namespace` | all, optional | the [name](crate::CacheOptions::name) of the cache, see [`Namespace`] |
+//! | `namespace` | all, optional | the [name](crate::CacheOptions::name) of the cache, see [`Namespaces`] |
 //! | `generation` | `del` and `set` of one key, optional | how often the key was deleted |
 //! | `keys` | `del`, `set` | `keyTypes` beside it is ignored: every key is text here |
 //! | `pattern` | `pattern` | the glob of the keys to delete |
@@ -21,6 +21,7 @@
 //! | `due` | this library, optional | the publisher will send again within this many milliseconds; a beacon without it is the publisher's last message |
 //! | `idle` | this library, optional | milliseconds since the bus confirmed the message with the number `seq - 1` |
 //! | `beacon` | beacons | `true`; or `"hello"`, which asks publishers for a beacon |
+//! | `caches` | beacons of an instance with several caches | the names of the caches, in the place of `namespace` |
 //!
 //! A **beacon** changes nothing. Its `seq` is the number that the publisher's *next* message will
 //! have, so it says that all lower numbers were used. It is written as a `del` of no keys, because
@@ -32,12 +33,13 @@
 //! the TypeScript package may use these names for something else.
 //!
 //! Messages are not trusted. Each size is checked before anything of this size is allocated, and a
-//! decoded message borrows from its bytes: it allocates one list of at most `MAX_KEYS` slices.
+//! decoded message borrows from its bytes: it allocates one list of at most `MAX_KEYS` slices,
+//! and one of at most `MAX_CACHES`.
 
 use super::{
     decode_error::DecodeError,
     fields::{Fields, HELLO, MessageWriter},
-    namespace::Namespace,
+    namespace::{CacheId, Namespaces},
 };
 
 /// Bytes of an incarnation. A longer one is ignored, because subscribers remember it.
@@ -60,13 +62,11 @@ pub(crate) struct Message<'a> {
 /// What a subscriber makes of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Received<'a> {
-    Ours(Message<'a>),
-    /// A message of another cache. Only its number says something here: one instance may publish
-    /// the messages of several caches.
-    Foreign {
-        stamp: Option<SequenceStamp<'a>>,
-        is_beacon: bool,
-    },
+    /// A message for this cache of the instance; a beacon may be for more of them.
+    Ours(CacheId, Message<'a>),
+    /// A message of a cache that this instance does not have. Only its number says something here:
+    /// one instance may publish the messages of several caches.
+    Foreign { stamp: Option<SequenceStamp<'a>>, is_beacon: bool },
 }
 
 /// Whether L2 has got an invalidation, as far as its publisher knows.
@@ -115,8 +115,10 @@ pub(crate) enum MessageKind<'a> {
         prime: bool,
         context: Option<&'a [u8]>,
     },
+    /// `caches`: the names of the caches of its publisher, if that has several.
     Beacon {
         hello: bool,
+        caches: Vec<&'a str>,
     },
 }
 
@@ -132,10 +134,12 @@ impl<'a> MessageKind<'a> {
 
 impl<'a> Message<'a> {
     /// Decodes the body of a message, without its prefix.
-    pub(crate) fn decode(body: &'a [u8], own: &Namespace) -> Result<Received<'a>, DecodeError> {
+    pub(crate) fn decode(body: &'a [u8], own: &Namespaces) -> Result<Received<'a>, DecodeError> {
         let fields = match Fields::read(body) {
             // Another cache may use a field in a way that this release does not know.
-            Err(_) if Fields::read_namespace(body).is_some_and(|it| !own.accepts(Some(it))) => {
+            Err(_)
+                if Fields::read_namespace(body).is_some_and(|it| own.find(Some(it)).is_none()) =>
+            {
                 return Ok(Received::Foreign { stamp: None, is_beacon: false });
             }
             fields => fields?,
@@ -147,14 +151,18 @@ impl<'a> Message<'a> {
             next_within_ms: fields.next_within_ms,
             idle_ms: fields.idle_ms,
         });
-        if !own.accepts(fields.namespace) {
-            let is_beacon = fields.beacon.is_some() && fields.keys.is_none_or(|it| it.is_empty());
-            return Ok(Received::Foreign { stamp, is_beacon });
-        }
+        let is_beacon = fields.beacon.is_some() && fields.keys.as_ref().is_none_or(Vec::is_empty);
+        let caches = fields.caches.filter(|_| is_beacon).unwrap_or_default();
+        let cache = match &caches[..] {
+            [] => own.find(fields.namespace),
+            // mutant beacon-caches: => names => names.first().and_then(|it| own.find(Some(it))),
+            names => names.iter().find_map(|name| own.find(Some(name))),
+        };
+        let Some(cache) = cache else { return Ok(Received::Foreign { stamp, is_beacon }) };
         let kind = match required("type", fields.kind)? {
             "del" => match (required("keys", fields.keys)?, fields.beacon) {
                 // Only with no keys: whatever else `beacon` may come to mean, keys are deleted.
-                (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello },
+                (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello, caches },
                 (keys, _) => MessageKind::Delete { keys },
             },
             "pattern" => MessageKind::Pattern { pattern: required("pattern", fields.pattern)? },
@@ -168,7 +176,7 @@ impl<'a> Message<'a> {
             },
             _ => return Err(DecodeError::UnknownType),
         };
-        Ok(Received::Ours(Self {
+        let message = Self {
             id: required("id", fields.id)?,
             source: required("source", fields.source)?,
             // Nothing depends on it, so a message without it is accepted.
@@ -182,7 +190,8 @@ impl<'a> Message<'a> {
                 _ => InL2::Yes,
             },
             kind,
-        }))
+        };
+        Ok(Received::Ours(cache, message))
     }
 
     /// Encodes the message with its prefix.
@@ -211,7 +220,7 @@ impl<'a> Message<'a> {
         match &self.kind {
             MessageKind::Delete { keys } => {
                 out.text("type", "del")?;
-                out.keys(keys)?;
+                out.texts("keys", keys)?;
             }
             MessageKind::Pattern { pattern } => {
                 out.text("type", "pattern")?;
@@ -219,18 +228,21 @@ impl<'a> Message<'a> {
             }
             MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, context } => {
                 out.text("type", "set")?;
-                out.keys(keys)?;
+                out.texts("keys", keys)?;
                 out.value("value", *value)?;
                 out.flag("prime", prime.then_some(true));
                 out.value("seen", *context)?;
                 out.number("ttlMs", *ttl_ms);
                 out.number("staleMs", *stale_ms);
             }
-            MessageKind::Beacon { hello } => {
+            MessageKind::Beacon { hello, caches } => {
                 out.text("type", "del")?;
-                out.keys(&[])?;
+                out.texts("keys", &[])?;
                 out.flag("beacon", (!hello).then_some(true));
                 out.text("beacon", hello.then_some(HELLO))?;
+                if !caches.is_empty() {
+                    out.texts("caches", caches)?;
+                }
             }
         }
         out.finish()

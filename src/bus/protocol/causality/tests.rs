@@ -2,13 +2,14 @@ use super::*;
 
 const T: u64 = 3_000;
 const NOW: u64 = 10_000;
+const CACHE: &[CacheId] = &[CacheId(0)];
 
 /// The filter of an instance that is caught up. Publisher `b` was at number 4 when it subscribed.
 fn settled() -> (CausalFilter, GapDetector) {
     let own = Arc::from("own");
     let mut gaps = GapDetector::new(&own, T);
     gaps.on_subscribed(0, false);
-    gaps.observe(1, &stamp("b", 4), true);
+    gaps.observe(1, &stamp("b", 4), true, CACHE);
     gaps.acknowledge_gap(T);
     (CausalFilter::new(&own, 4), gaps)
 }
@@ -45,7 +46,7 @@ fn a_value_must_cover_the_last_delete_of_its_key() {
     assert!(!admits(&filter, &gaps, &[("b", 6)]), "an earlier delete that arrives late");
     filter.on_peer_delete(&mut gaps, NOW, &["other"], Some(&stamp("b", 8)));
     assert!(admits(&filter, &gaps, &[("b", 7)]), "a delete of another key");
-    gaps.observe(NOW, &stamp("c", 0), false);
+    gaps.observe(NOW, &stamp("c", 0), false, CACHE);
     filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("c", 0)));
     assert!(!admits(&filter, &gaps, &[("b", 7)]));
     assert!(admits(&filter, &gaps, &[("b", 7), ("c", 1)]));
@@ -63,7 +64,7 @@ fn a_value_must_cover_all_messages_from_before_the_subscription() {
         assert!(!filter.admits(&gaps, NOW, OUT, claim));
     }
     // The very first message of a publisher.
-    gaps.observe(NOW, &stamp("c", 0), false);
+    gaps.observe(NOW, &stamp("c", 0), false, CACHE);
     assert!(!admits(&filter, &gaps, &[("b", 4)]));
     assert!(admits(&filter, &gaps, &[("b", 4), ("c", 1)]));
 }
@@ -79,7 +80,7 @@ fn a_value_must_cover_patterns_lost_messages_and_forgotten_deletes() {
     }
     assert!(!admits(&filter, &gaps, &[("b", 10)]), "the first was forgotten for the fifth");
     assert!(admits(&filter, &gaps, &[("b", 11)]));
-    gaps.observe(NOW, &stamp("b", 20), false);
+    gaps.observe(NOW, &stamp("b", 20), false, CACHE);
     gaps.acknowledge_gap(NOW);
     assert!(!admits(&filter, &gaps, &[("b", 99)]), "not within trust_timeout after a gap");
     assert!(!admits_at(&filter, &gaps, NOW + T, &[("b", 20)]));
@@ -170,7 +171,7 @@ fn a_delete_without_a_number_refuses_values_for_five_seconds() {
 #[test]
 fn a_value_that_was_set_is_newer_than_the_earlier_messages_of_its_publisher() {
     let (mut filter, mut gaps) = settled();
-    gaps.observe(NOW, &stamp("a", 8), false);
+    gaps.observe(NOW, &stamp("a", 8), false, CACHE);
     filter.on_peer_delete(&mut gaps, NOW, &["k"], Some(&stamp("a", 8)));
     let admits = |filter: &CausalFilter, gaps: &GapDetector, prime| {
         let context = VersionVector::encode(&[("b", 4), ("a", 8)]);
@@ -233,7 +234,7 @@ fn a_delete_without_a_number_stays_known_by_its_key_whatever_follows() {
     };
     let peer: Follow = |filter, gaps| {
         filter.on_peer_delete(gaps, NOW + 1, &["k"], Some(&stamp("b", 4)));
-        gaps.observe(NOW + 1, &stamp("b", 4), false);
+        gaps.observe(NOW + 1, &stamp("b", 4), false, CACHE);
     };
     for (is_first, follow) in
         [own, nothing, peer].into_iter().flat_map(|it| [(true, it), (false, it)])

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::{GapDetector, GapReason};
-use crate::bus::{protocol::beacon_schedule::BeaconSchedule, wire::message::SequenceStamp};
+use crate::bus::{
+    protocol::beacon_schedule::BeaconSchedule,
+    wire::{message::SequenceStamp, namespace::CacheId},
+};
 
 const T: u64 = 3_000;
+const CACHE: &[CacheId] = &[CacheId(0)];
 /// Milliseconds between two polls for gaps, by which a gap may be noticed late.
 const POLL_INTERVAL: u64 = 100;
 
@@ -141,7 +145,7 @@ impl Fleet {
                     next_within_ms: sent.next_within_ms,
                     idle_ms: sent.idle_ms,
                 };
-                instance.gaps.observe(self.now, &stamp, sent.beacon);
+                instance.gaps.observe(self.now, &stamp, sent.beacon, CACHE);
                 if sent.hello && sent.from != to {
                     instance.beacons.on_hello(self.now, self.random.f64());
                 }

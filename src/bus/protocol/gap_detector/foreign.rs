@@ -1,13 +1,13 @@
-//! Sequence numbers of messages of other caches on the channel.
+//! Sequence numbers of messages of caches that this instance does not have.
 
 use super::GapDetector;
-use crate::bus::wire::message::SequenceStamp;
+use crate::bus::wire::{message::SequenceStamp, namespace::CacheId};
 
 impl GapDetector {
-    /// Records a message of another cache. It counts as received, so that it is no hole among the
-    /// messages of its publisher: one instance may publish the messages of several caches, and
-    /// count them together. If the publisher sends no message of this cache, its silence and its
-    /// holes are no gap.
+    /// Records a message for none of the caches. It counts as received, so that it is no hole among
+    /// the messages of its publisher: one instance publishes the messages of several caches, and
+    /// counts them together. If the publisher has none of these caches, its silence and its holes
+    /// are no gap.
     pub(crate) fn observe_foreign(
         &mut self,
         now: u64,
@@ -15,17 +15,33 @@ impl GapDetector {
         is_beacon: bool,
     ) {
         self.observe_activity(now);
-        let Some(stamp) = stamp else { return };
-        let known = self.publishers.get(stamp.incarnation);
-        let is_foreign = known.is_none_or(|publisher| publisher.is_foreign);
-        // The publishers of this cache take precedence.
-        if known.is_none() && self.publishers.len() >= self.max_publishers / 2 {
+        let Some(stamp) = stamp else {
+            self.last_foreign_unnumbered = Some(now);
+            return;
+        };
+        let is_known = self.publishers.contains_key(stamp.incarnation);
+        // The publishers of these caches take precedence.
+        if !is_known && self.publishers.len() >= self.max_publishers / 2 {
             return;
         }
         // mutant foreign-number: remove
-        self.observe(now, stamp, is_beacon);
-        if let Some(publisher) = self.publishers.get_mut(stamp.incarnation).filter(|_| is_foreign) {
-            publisher.is_foreign = true;
+        self.observe(now, stamp, is_beacon, &[]);
+    }
+
+    /// A cache joins the instance. The deletes of its keys in the messages that were received are
+    /// not known key by key. Returns when the last message without a number was received that may
+    /// have been for it.
+    pub(crate) fn on_cache_joined(&mut self) -> Option<u64> {
+        for publisher in self.publishers.values_mut() {
+            // mutant late-cache: remove
+            publisher.forget_below(publisher.numbers.highest());
+        }
+        self.last_foreign_unnumbered
+    }
+
+    pub(crate) fn on_cache_left(&mut self, cache: CacheId) {
+        for publisher in self.publishers.values_mut() {
+            publisher.caches.remove(&cache);
         }
     }
 }
@@ -36,6 +52,7 @@ mod tests {
     use crate::bus::protocol::gap_detector::GapReason;
 
     const TRUST: u64 = 3_000;
+    const CACHE: &[CacheId] = &[CacheId(3)];
 
     fn stamp(seq: u64) -> SequenceStamp<'static> {
         SequenceStamp { incarnation: "p", seq, next_within_ms: Some(1_000), idle_ms: Some(1) }
@@ -61,13 +78,13 @@ mod tests {
         let mut gaps = detector();
         for seq in 0..6 {
             if seq % 3 == 1 {
-                gaps.observe(TRUST, &stamp(seq), false);
+                gaps.observe(TRUST, &stamp(seq), false, CACHE);
             } else {
                 gaps.observe_foreign(TRUST, Some(&stamp(seq)), false);
             }
         }
         assert_eq!(poll(&mut gaps, TRUST + 2_000), None);
-        gaps.observe(TRUST + 2_000, &stamp(7), false);
+        gaps.observe(TRUST + 2_000, &stamp(7), false, CACHE);
         assert_eq!(poll(&mut gaps, TRUST + 3_000), Some(GapReason::Hole), "number 6 is missing");
     }
 
@@ -80,8 +97,9 @@ mod tests {
             assert_eq!(poll(&mut gaps, now), None);
             assert!(gaps.trusted_until().is_some());
         }
-        assert!(!gaps.is_known("p") && gaps.watermarks().next().is_none());
-        assert!(gaps.forgotten_watermarks().next().is_none());
+        let cache = CACHE[0];
+        assert!(!gaps.is_known(cache, "p") && gaps.watermarks(cache).next().is_none());
+        assert!(gaps.forgotten_watermarks(cache).next().is_none());
     }
 
     #[test]

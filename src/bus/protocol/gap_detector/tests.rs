@@ -1,6 +1,7 @@
 use super::*;
 
 const T: u64 = 3_000;
+const CACHE: &[CacheId] = &[CacheId(0)];
 
 impl GapDetector {
     /// Polls and acknowledges, as the subscriber does.
@@ -37,11 +38,11 @@ fn stamp(incarnation: &str, seq: u64) -> SequenceStamp<'_> {
 }
 
 fn message(gaps: &mut GapDetector, now: u64, seq: u64) {
-    gaps.observe(now, &stamp("a1", seq), false);
+    gaps.observe(now, &stamp("a1", seq), false, CACHE);
 }
 
 fn beacon(gaps: &mut GapDetector, now: u64, seq: u64) {
-    gaps.observe(now, &stamp("a1", seq), true);
+    gaps.observe(now, &stamp("a1", seq), true, CACHE);
 }
 
 /// Lets all requested probes come back, and looks for a gap.
@@ -144,7 +145,7 @@ fn in_any_order_and_any_number_of_times_nothing_is_missing_in_the_end() {
         random.shuffle(&mut arrivals);
         let lost = random.bool().then(|| arrivals[random.usize(..arrivals.len())].0);
         for (seq, is_beacon) in arrivals.iter().filter(|it| it.1 || Some(it.0) != lost) {
-            gaps.observe(T, &stamp("a1", *seq), *is_beacon);
+            gaps.observe(T, &stamp("a1", *seq), *is_beacon, CACHE);
         }
         let last = arrivals.iter().map(|it| it.0).max().unwrap();
         beacon(&mut gaps, T, last + 1);
@@ -164,7 +165,7 @@ fn the_first_message_of_a_publisher_tells_its_number_and_whether_the_one_before_
         for at in (1_000..=now).step_by(1_000) {
             gaps.probe(at);
         }
-        gaps.observe(now, &SequenceStamp { idle_ms, ..stamp("a1", 7) }, is_beacon);
+        gaps.observe(now, &SequenceStamp { idle_ms, ..stamp("a1", 7) }, is_beacon, CACHE);
         check(&mut gaps, now + 500)
     };
     for is_beacon in [false, true] {
@@ -180,7 +181,7 @@ fn the_first_message_of_a_publisher_tells_its_number_and_whether_the_one_before_
     // Before the first probe is back, it need not have been received.
     let mut gaps = GapDetector::new("own", T);
     gaps.on_subscribed(10_000, false);
-    gaps.observe(10_020, &SequenceStamp { idle_ms: Some(1), ..stamp("a1", 7) }, false);
+    gaps.observe(10_020, &SequenceStamp { idle_ms: Some(1), ..stamp("a1", 7) }, false, CACHE);
     gaps.probe(10_050);
     assert_eq!(check(&mut gaps, 10_600), None);
     // A resumed subscription misses nothing.
@@ -231,11 +232,11 @@ fn only_probes_extend_trust_and_a_lapse_with_a_lost_probe_is_a_gap_also_when_it_
 fn silence(incarnation: &str, due: Option<u64>, lasts: u64) -> Vec<(u64, &'static str)> {
     let mut gaps = settled();
     let promise = SequenceStamp { next_within_ms: due, ..stamp(incarnation, 0) };
-    gaps.observe(T, &promise, true);
+    gaps.observe(T, &promise, true, CACHE);
     let (mut found, mut was_uncertain) = (Vec::new(), false);
     for now in (T..T + 200_000).step_by(100) {
         if now >= T + lasts {
-            gaps.observe(now, &promise, true);
+            gaps.observe(now, &promise, true, CACHE);
         }
         gaps.probe(now);
         let reason = gaps.check(now).map(GapReason::as_str);
@@ -269,11 +270,11 @@ fn the_silence_of_a_publisher_is_a_gap_and_l1_uncertain_while_it_lasts() {
 fn the_last_beacon_ends_all_promises_in_whatever_order_it_arrives() {
     let mut gaps = begun();
     let soon = SequenceStamp { next_within_ms: Some(1_000), ..stamp("a1", 0) };
-    gaps.observe(T, &soon, true);
+    gaps.observe(T, &soon, true, CACHE);
     assert_eq!(gaps.known_publishers(), 2);
-    gaps.observe(T, &SequenceStamp { next_within_ms: None, ..soon }, true);
-    gaps.observe(T, &soon, true);
-    gaps.observe(T, &soon, false);
+    gaps.observe(T, &SequenceStamp { next_within_ms: None, ..soon }, true, CACHE);
+    gaps.observe(T, &soon, true, CACHE);
+    gaps.observe(T, &soon, false, CACHE);
     assert_eq!(gaps.known_publishers(), 1);
     for now in (T..4 * T).step_by(100) {
         assert_eq!(check(&mut gaps, now), None);
@@ -286,7 +287,7 @@ fn a_promise_counts_from_the_beginning_of_the_next_subscription() {
     for resumed in [false, true] {
         let mut gaps = begun();
         let promise = SequenceStamp { next_within_ms: Some(1_000), ..stamp("a1", 0) };
-        gaps.observe(T, &promise, false);
+        gaps.observe(T, &promise, false, CACHE);
         gaps.on_unsubscribed();
         gaps.on_subscribed(50_000, resumed);
         let mut found = Vec::new();
@@ -301,10 +302,10 @@ fn a_promise_counts_from_the_beginning_of_the_next_subscription() {
 fn a_message_delivered_again_renews_no_promise() {
     let mut gaps = begun();
     let old = SequenceStamp { next_within_ms: Some(1_000), ..stamp("a1", 0) };
-    gaps.observe(T, &old, false);
+    gaps.observe(T, &old, false, CACHE);
     for now in (T..2 * T).step_by(100) {
         assert_eq!(check(&mut gaps, now), None);
-        gaps.observe(now, &old, false);
+        gaps.observe(now, &old, false, CACHE);
     }
     assert_eq!(check(&mut gaps, 2 * T), Some(GapReason::PublisherSilent));
 }
@@ -314,9 +315,14 @@ fn a_publisher_that_promised_a_message_for_later_is_remembered_until_then() {
     let mut gaps = settled();
     let known = |gaps: &mut GapDetector, now| {
         gaps.check(now);
-        gaps.is_known("a1")
+        gaps.is_known(CACHE[0], "a1")
     };
-    gaps.observe(T, &SequenceStamp { next_within_ms: Some(100_000), ..stamp("a1", 0) }, true);
+    gaps.observe(
+        T,
+        &SequenceStamp { next_within_ms: Some(100_000), ..stamp("a1", 0) },
+        true,
+        CACHE,
+    );
     for now in (T..T + 149_900).step_by(100) {
         gaps.probe(now);
     }
@@ -336,8 +342,8 @@ fn its_memory_is_bounded_and_a_full_one_is_a_gap() {
 
     gaps.max_publishers = 3;
     for (incarnation, is_known) in [("b", true), ("c", true), ("d", false), ("e", false)] {
-        gaps.observe(T, &stamp(incarnation, 0), false);
-        assert_eq!(gaps.is_known(incarnation), is_known);
+        gaps.observe(T, &stamp(incarnation, 0), false, CACHE);
+        assert_eq!(gaps.is_known(CACHE[0], incarnation), is_known);
     }
     gaps.probe(2 * T - 1);
     assert_eq!(gaps.check(2 * T), Some(GapReason::TooManyPublishers));
@@ -364,7 +370,12 @@ fn what_was_stored_since_a_subscription_began_stays_unless_a_message_may_be_lost
         gaps.on_subscribed(10_000, false);
         let number = gaps.probes.take_due(10_000).unwrap();
         for (at, seq, idle_ms) in messages {
-            gaps.observe(*at, &SequenceStamp { idle_ms: *idle_ms, ..stamp("a1", *seq) }, false);
+            gaps.observe(
+                *at,
+                &SequenceStamp { idle_ms: *idle_ms, ..stamp("a1", *seq) },
+                false,
+                CACHE,
+            );
         }
         assert_eq!(gaps.on_probe(10_600, number), (ProbeReturn::First, true));
         let until = gaps.joined_at(10_600);
@@ -380,11 +391,11 @@ fn what_was_stored_since_a_subscription_began_stays_unless_a_message_may_be_lost
     let (_, mut gaps) = joined(&[]);
     assert_eq!(gaps.take_unsure_beginning(), None);
     // First heard after the probe: the message before was published at 10,300.
-    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(700), ..stamp("b", 3) }, true);
+    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(700), ..stamp("b", 3) }, true, CACHE);
     assert_eq!((gaps.take_unsure_beginning(), gaps.take_unsure_beginning()), (Some(10_600), None));
-    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(1_100), ..stamp("c", 3) }, true);
+    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(1_100), ..stamp("c", 3) }, true, CACHE);
     assert_eq!(gaps.take_unsure_beginning(), None, "published before the subscription");
-    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(700), ..stamp("own", 3) }, true);
+    gaps.observe(11_000, &SequenceStamp { idle_ms: Some(700), ..stamp("own", 3) }, true, CACHE);
     assert_eq!(gaps.take_unsure_beginning(), None, "what it published itself, it has applied");
 }
 
@@ -393,12 +404,12 @@ fn an_absurd_promise_does_not_fill_the_memory_for_ever() {
     let mut gaps = settled();
     for next_within_ms in [u64::MAX, 10_000_000_000] {
         let absurd = SequenceStamp { next_within_ms: Some(next_within_ms), ..stamp("a1", 0) };
-        gaps.observe(T, &absurd, true);
+        gaps.observe(T, &absurd, true, CACHE);
     }
     // The first of the two begins the minute in which a peer can be heard again.
     gaps.check(T + 17_000_000);
     gaps.check(T + 17_060_000);
-    assert!(!gaps.is_known("a1"));
+    assert!(!gaps.is_known(CACHE[0], "a1"));
 }
 
 #[test]
@@ -409,7 +420,12 @@ fn a_flood_of_invented_publishers_is_bounded_and_forgotten() {
         for number in 0..300 {
             let invented = format!("{now}-{number}");
             let next_within_ms = Some(if number % 2 == 0 { 1_000 } else { u64::MAX });
-            gaps.observe(now, &SequenceStamp { next_within_ms, ..stamp(&invented, 7) }, true);
+            gaps.observe(
+                now,
+                &SequenceStamp { next_within_ms, ..stamp(&invented, 7) },
+                true,
+                CACHE,
+            );
         }
         assert!(gaps.publishers.len() <= MAX_PUBLISHERS);
         gaps.probe(now);

@@ -1,25 +1,25 @@
-//! How far the messages of each publisher of this cache were received, for the causal filter.
+//! How far the messages of each publisher of a cache were received, for the causal filter.
 
 use super::GapDetector;
-use crate::bus::protocol::publisher_state::PublisherState;
+use crate::bus::{protocol::publisher_state::PublisherState, wire::namespace::CacheId};
 
 impl GapDetector {
-    /// Whether a message of this incarnation was received in the last minute.
-    pub(crate) fn is_known(&self, incarnation: &str) -> bool {
-        self.publishers.get(incarnation).is_some_and(|publisher| !publisher.is_foreign)
+    /// Whether a message of this incarnation was received in the last minute, and it has the cache.
+    pub(crate) fn is_known(&self, cache: CacheId, incarnation: &str) -> bool {
+        self.publishers.get(incarnation).is_some_and(|it| it.caches.contains(&cache))
     }
 
     /// Each publisher that published something, with the number below which all its messages were
     /// received.
-    pub(crate) fn watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        let publishers = self.publishers_of_cache();
+    pub(crate) fn watermarks(&self, cache: CacheId) -> impl Iterator<Item = (&str, u64)> {
+        let publishers = self.publishers_of(cache);
         let watermarks = publishers.map(|(incarnation, it)| (incarnation, it.numbers.next()));
         watermarks.filter(|(_, next)| *next > 0)
     }
 
     /// Each publisher, with the number below which its deletes are not known key by key.
-    pub(crate) fn forgotten_watermarks(&self) -> impl Iterator<Item = (&str, u64)> {
-        let publishers = self.publishers_of_cache();
+    pub(crate) fn forgotten_watermarks(&self, cache: CacheId) -> impl Iterator<Item = (&str, u64)> {
+        let publishers = self.publishers_of(cache);
         publishers.map(|(incarnation, publisher)| (incarnation, publisher.forgotten_below))
     }
 
@@ -30,8 +30,8 @@ impl GapDetector {
         }
     }
 
-    fn publishers_of_cache(&self) -> impl Iterator<Item = (&str, &PublisherState)> {
-        let publishers = self.publishers.iter().filter(|(_, publisher)| !publisher.is_foreign);
+    fn publishers_of(&self, cache: CacheId) -> impl Iterator<Item = (&str, &PublisherState)> {
+        let publishers = self.publishers.iter().filter(move |(_, it)| it.caches.contains(&cache));
         publishers.map(|(incarnation, publisher)| (&**incarnation, publisher))
     }
 }

@@ -36,15 +36,8 @@ pub(super) struct Queued {
     pub(super) since: u64,
 }
 
-/// A message, published again under the same number until it is confirmed: any number of deletes,
-/// or one pattern, or one value. `in_l2` holds for each of its changes.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct OutgoingBatch {
-    pub(crate) seq: u64,
-    pub(crate) batch: Batch,
-}
-
-/// The content of a message, before it has a number.
+/// The content of a message, published again under the same number until it is confirmed: any
+/// number of deletes, or one pattern, or one value. `in_l2` holds for each of its changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Batch {
     /// Each with its position in the outbox, in the order of the positions.

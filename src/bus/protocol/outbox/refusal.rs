@@ -36,8 +36,7 @@ pub(crate) enum AfterRefusal {
 impl Outbox {
     /// Replaces the message in flight, which the broker would refuse again.
     pub(crate) fn on_refused(&mut self) -> AfterRefusal {
-        let Some(out) = &mut self.in_flight else { return AfterRefusal::Replaced };
-        let batch = &mut out.batch;
+        let Some(batch) = &mut self.in_flight else { return AfterRefusal::Replaced };
         if let Some(key) = batch.drop_value() {
             self.reductions.push(Reduction::ValueDropped { key, reason: REFUSED });
             return AfterRefusal::Replaced;

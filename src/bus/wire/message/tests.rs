@@ -1,11 +1,18 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use super::*;
 use crate::bus::wire::{
     envelope::unwrap_body,
-    limits::{MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
+    limits::{MAX_CACHES, MAX_DEPTH, MAX_KEYS, MAX_PAYLOAD, MAX_TEXT},
+    namespace::Namespace,
 };
 use crate::msgpack::{envelope::NIL, reader::Malformed};
+
+static SHOP: LazyLock<Namespaces> = LazyLock::new(|| {
+    let mut namespaces = Namespaces::default();
+    namespaces.add(CacheId(7), &Namespace::new(Some("shop"), true));
+    namespaces
+});
 
 fn delete(keys: Vec<&str>) -> Message<'_> {
     Message {
@@ -44,8 +51,9 @@ fn samples() -> Vec<Vec<u8>> {
             prime: true,
             context: Some(b"\x92\xa2i7\x05"),
         },
-        MessageKind::Beacon { hello: false },
-        MessageKind::Beacon { hello: true },
+        MessageKind::Beacon { hello: false, caches: vec![] },
+        MessageKind::Beacon { hello: true, caches: vec![] },
+        MessageKind::Beacon { hello: true, caches: vec!["mails", "shop"] },
     ];
     let mut samples = Vec::new();
     for kind in kinds {
@@ -60,14 +68,14 @@ fn samples() -> Vec<Vec<u8>> {
 
 fn receive(payload: &[u8]) -> Result<Received<'_>, DecodeError> {
     match unwrap_body(payload, None)? {
-        Cow::Borrowed(body) => Message::decode(body, &Namespace::new(Some("shop"), true)),
+        Cow::Borrowed(body) => Message::decode(body, &SHOP),
         Cow::Owned(_) => panic!("no sample needs unpacking"),
     }
 }
 
 fn decode(payload: &[u8]) -> Result<Message<'_>, DecodeError> {
     match receive(payload)? {
-        Received::Ours(message) => Ok(message),
+        Received::Ours(_, message) => Ok(message),
         // No sample is of another cache, but a change of its bytes may be.
         Received::Foreign { .. } => Err(DecodeError::UnknownType),
     }
@@ -175,7 +183,7 @@ fn messages_of_the_typescript_package_are_decoded() {
 
 #[test]
 fn a_beacon_is_a_delete_of_no_keys_for_readers_that_know_no_beacons() {
-    let kind = MessageKind::Beacon { hello: true };
+    let kind = MessageKind::Beacon { hello: true, caches: vec![] };
     let beacon = Message { kind, ..delete(vec![]) };
     let bytes = beacon.encode().unwrap();
     assert!(bytes.ends_with(b"\xa4type\xa3del\xa4keys\x90\xa6beacon\xa5hello"), "{bytes:x?}");
@@ -189,7 +197,7 @@ fn a_beacon_is_a_delete_of_no_keys_for_readers_that_know_no_beacons() {
         ];
         decode(&map(&fields)).map(|message| format!("{:?}", message.kind)).unwrap()
     };
-    assert_eq!(read(b"\xc3", b"\x90"), "Beacon { hello: false }");
+    assert_eq!(read(b"\xc3", b"\x90"), "Beacon { hello: false, caches: [] }");
     assert_eq!(read(b"\xc3", b"\x91\xa1k"), r#"Delete { keys: ["k"] }"#);
     assert_eq!(read(b"\x90", b"\x90"), "Delete { keys: [] }");
 }
@@ -293,7 +301,7 @@ fn no_bytes_cause_a_panic_or_unbounded_allocation() {
         // The list of keys, and the nesting of a value.
         let most = MAX_KEYS * size_of::<&str>() + 2 * 8 * MAX_DEPTH;
         assert!(used.bytes_max <= 2 * most as u64, "{used:?} for {bytes:x?}");
-        if let (Ok(()), Ok(Received::Ours(message))) = (result, receive(&bytes)) {
+        if let (Ok(()), Ok(Received::Ours(_, message))) = (result, receive(&bytes)) {
             // A decoded message can be encoded again, in one way.
             let again = message.encode().unwrap();
             assert_eq!(decode(&again).unwrap(), message);
@@ -308,7 +316,7 @@ fn of_a_message_of_another_cache_only_the_number_is_read() {
         SequenceStamp { incarnation: "i7", seq: 5, next_within_ms: Some(1_000), idle_ms: None };
     for (kind, is_beacon) in [
         (MessageKind::Delete { keys: vec!["k"] }, false),
-        (MessageKind::Beacon { hello: true }, true),
+        (MessageKind::Beacon { hello: true, caches: vec![] }, true),
     ] {
         let theirs =
             Message { namespace: Some("mine"), stamp: Some(stamp), kind, ..delete(vec![]) };
@@ -324,4 +332,25 @@ fn of_a_message_of_another_cache_only_the_number_is_read() {
         assert_eq!(receive(&map(&fields)), foreign, "{name}");
         assert!(receive(&map(&[(name, value)])).is_err(), "{name}");
     }
+}
+
+#[test]
+fn a_beacon_of_several_caches_is_for_each_of_them() {
+    let beacon = |caches: Vec<&'static str>| {
+        let kind = MessageKind::Beacon { hello: true, caches };
+        Message { namespace: None, kind, ..delete(vec![]) }
+    };
+    for (caches, is_ours) in
+        [(vec!["shop"], true), (vec!["mails", "shop"], true), (vec!["mails", "users"], false)]
+    {
+        let message = beacon(caches);
+        let bytes = message.encode().unwrap();
+        let expected = match is_ours {
+            true => Received::Ours(CacheId(7), message),
+            false => Received::Foreign { stamp: None, is_beacon: true },
+        };
+        assert_eq!(receive(&bytes), Ok(expected));
+    }
+    let many = beacon(vec!["mails"; MAX_CACHES + 1]).encode().unwrap();
+    assert_eq!(receive(&many), Ok(Received::Ours(CacheId(7), beacon(vec![]))), "ignored");
 }

@@ -1,0 +1,189 @@
+//! Applies the messages of peers to one cache. The subscriber knows caches only as [`Receiver`]s,
+//! whatever the types of their values.
+
+use std::{pin::Pin, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::sink::Sink;
+use crate::{
+    bus::{
+        protocol::{
+            rebroadcasts::Name,
+            session::{Disposition, Session},
+        },
+        wire::{
+            envelope::add_prefix,
+            message::{InL2, Message, MessageKind},
+            namespace::{CacheId, Namespaces},
+        },
+    },
+    observe::{Counter, Event},
+};
+
+pub(crate) type ReceiverFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A message that was received for a cache.
+pub(crate) struct Receipt<'a> {
+    pub(super) session: &'a Mutex<Session>,
+    pub(super) cache: CacheId,
+    pub(super) message: &'a Message<'a>,
+    /// By which the message was decoded.
+    pub(super) namespaces: &'a Arc<Namespaces>,
+}
+
+/// A [`Sink`] without its types. One allocation per message is what this costs.
+pub(crate) trait Receiver: Send + Sync {
+    /// Applies a message, unless it was received before, and records it. Returns `false` if it
+    /// must be decoded again: see [`Session::classify`].
+    fn receive<'a>(&'a self, receipt: Receipt<'a>) -> ReceiverFuture<'a, bool>;
+
+    /// See [`Sink::unpack`].
+    fn unpack(&self, message: Vec<u8>, limit: usize) -> ReceiverFuture<'_, Option<Vec<u8>>>;
+
+    /// See [`Sink::codec_form`].
+    fn codec_form(&self) -> Option<(&'static str, usize)>;
+
+    /// See [`Sink::revoke_loads`].
+    fn revoke_loads(&self);
+
+    /// See [`Sink::generation`].
+    fn generation(&self, key: &str) -> Option<u64>;
+}
+
+impl<S: Sink> Receiver for S {
+    fn receive<'a>(&'a self, receipt: Receipt<'a>) -> ReceiverFuture<'a, bool> {
+        Box::pin(receipt.receive(self))
+    }
+
+    fn unpack(&self, message: Vec<u8>, limit: usize) -> ReceiverFuture<'_, Option<Vec<u8>>> {
+        Box::pin(Sink::unpack(self, message, limit))
+    }
+
+    fn codec_form(&self) -> Option<(&'static str, usize)> {
+        Sink::codec_form(self)
+    }
+
+    fn revoke_loads(&self) {
+        Sink::revoke_loads(self);
+    }
+
+    fn generation(&self, key: &str) -> Option<u64> {
+        Sink::generation(self, key)
+    }
+}
+
+impl Receipt<'_> {
+    async fn receive<S: Sink>(self, sink: &S) -> bool {
+        let Self { session, cache, message, namespaces } = self;
+        // The tickets are issued before the message is classified: a delete of this instance that
+        // comes after the classification revokes the tickets.
+        let tickets: Vec<S::Ticket> = match &message.kind {
+            MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
+            _ => Vec::new(),
+        };
+        let now = sink.now();
+        let classified = session.lock().classify(now, namespaces, cache, message);
+        let Some(classified) = classified else { return false };
+        match classified.disposition {
+            Disposition::Apply { value_admissible } => {
+                let value_as_of = value_admissible.then_some(classified.as_of);
+                self.apply(sink, tickets, value_as_of).await;
+            }
+            Disposition::Duplicate => {
+                sink.observer().count(Counter::EventsDuplicate);
+                sink.observer().emit(|| Event::InvalidationDuplicate { source: message.source });
+            }
+            Disposition::Own => {}
+        }
+        let (now, random) = (sink.now(), fastrand::f64());
+        session.lock().on_applied(now, classified, random);
+        true
+    }
+
+    async fn apply<S: Sink>(&self, sink: &S, tickets: Vec<S::Ticket>, value_as_of: Option<u64>) {
+        let message = self.message;
+        let source = message.source;
+        let pattern = match message.kind {
+            MessageKind::Beacon { .. } => return,
+            MessageKind::Pattern { pattern } => Some(pattern),
+            _ => None,
+        };
+        let keys = message.kind.deleted_keys();
+        let observer = sink.observer();
+        observer.count(Counter::EventsReceived);
+        if !keys.is_empty() || pattern.is_some() {
+            observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
+        }
+        let generation = message.generation.filter(|_| keys.len() == 1);
+        // Before L1 forgets the key: else the next read may find the old value in L2.
+        if message.in_l2 == InL2::No {
+            // mutant peer-pending: remove
+            keys.iter().for_each(|key| sink.record_pending(key, false, generation));
+            // mutant peer-pending: remove
+            pattern.iter().for_each(|pattern| sink.record_pending(pattern, true, None));
+        }
+        // Before L1 forgets the key: else the next read may find an old sidecar in L2.
+        if message.stamp.is_none() {
+            // mutant foreign-sidecar: remove
+            keys.iter().for_each(|key| sink.on_foreign_change(key, false));
+            pattern.iter().for_each(|pattern| sink.on_foreign_change(pattern, true));
+        }
+        // Before L1 forgets the key: the next read looks in L2 under the name of this generation.
+        if let ([key], Some(generation)) = (keys, generation) {
+            // mutant counts: remove
+            sink.adopt_generation(key, generation);
+        }
+        match &message.kind {
+            MessageKind::Beacon { .. } => {}
+            MessageKind::Delete { keys } => {
+                for key in keys {
+                    if !self.is_settled(sink, key, false) {
+                        sink.invalidate(key);
+                    }
+                    sink.on_applied(key);
+                }
+            }
+            MessageKind::Pattern { pattern } => {
+                if !self.is_settled(sink, pattern, true) {
+                    sink.invalidate_matching(pattern).await;
+                }
+            }
+            MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
+                let payload = value_as_of.and_then(|_| add_prefix(value));
+                let value = match payload {
+                    Some(payload) => sink.decode(payload).await,
+                    None => None,
+                };
+                for (key, ticket) in keys.iter().zip(tickets) {
+                    let kept = value.as_ref().zip(value_as_of).is_some_and(|(value, as_of)| {
+                        sink.offer(ticket, value, (*ttl_ms, *stale_ms), as_of, *prime)
+                    });
+                    if kept {
+                        observer.count(Counter::ValuesReceived);
+                        observer.emit(|| Event::SetReceived { key, source });
+                    } else if !prime {
+                        sink.invalidate(key);
+                    }
+                    if value_as_of.is_none() {
+                        observer.emit(|| Event::InvalidationStale { key, source });
+                    }
+                    sink.on_applied(key);
+                }
+            }
+        }
+    }
+
+    /// Whether the message says only that L2 has got an invalidation which this instance received
+    /// before: L1 has no value of L2 that is older than it. This instance then need not broadcast
+    /// it again.
+    fn is_settled<S: Sink>(&self, sink: &S, name: &str, is_pattern: bool) -> bool {
+        if self.message.in_l2 != InL2::Retried {
+            return false;
+        }
+        let is_pending = sink.on_peer_retried(name, is_pattern);
+        let name = Name { cache: self.cache, text: Arc::from(name), is_pattern };
+        let now = sink.now();
+        self.session.lock().on_rebroadcast(now, &name) || is_pending
+    }
+}
