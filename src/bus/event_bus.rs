@@ -17,7 +17,8 @@ use crate::error::BoxError;
 ///
 /// Caches with different [names](crate::CacheOptions::name) can share one bus, with one
 /// exception: if the broker remembers the subscription by a name (JetStream, or RabbitMQ with a
-/// queue name), each cache needs a bus of its own.
+/// queue name), each cache that is built alone needs a bus of its own. The caches of a
+/// [`CacheManager`](crate::CacheManager) share one subscription, and so can share such a bus too.
 ///
 /// ```
 /// # use lazy_layers_cache::{EventBus, LocalTransport};
