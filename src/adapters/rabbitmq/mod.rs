@@ -68,11 +68,12 @@ use crate::{
 ///
 /// # Bounds
 ///
-/// At most [`queue_max_bytes`](RabbitMqOptions::queue_max_bytes) of messages wait in memory, and the
-/// client holds one more message while it arrives. The rest waits at the broker, where a policy
-/// bounds it (see [`queue_expires`](RabbitMqOptions::queue_expires)). If the memory is full the subscription ends,
-/// and the next one takes fewer messages at a time: a durable queue delivers the rest to it. A
-/// message that is larger than the memory for all is skipped with a [`Gap`](crate::Delivery::Gap).
+/// At most [`queue_max_bytes`](RabbitMqOptions::queue_max_bytes) of messages wait in memory, and
+/// the client holds one more message while it arrives. The rest waits at the broker, where a policy
+/// bounds it (see [`queue_expires`](RabbitMqOptions::queue_expires)). If the memory is full the
+/// subscription ends, and the next one takes fewer messages at a time: a durable queue delivers the
+/// rest to it. A message that is larger than the memory for all is skipped with a
+/// [`Gap`](crate::Delivery::Gap).
 ///
 /// # Refusals
 ///
