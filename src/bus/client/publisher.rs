@@ -61,9 +61,10 @@ impl BusSession {
                 }
                 SendAction::Message(cache, seq, bytes) => {
                     // `None`: the cache has left, and its message must be published all the same.
-                    let members: Vec<Arc<Member>> = self.member(cache).into_iter().collect();
+                    let member = self.member(cache);
+                    let members = member.as_slice();
                     let message = self.transport().publish(&bytes);
-                    let sent = self.publish(&members, Some(Timed::Publication), message).await;
+                    let sent = self.publish(members, Some(Timed::Publication), message).await;
                     let now = self.now();
                     match sent {
                         Ok(()) => {
@@ -77,7 +78,7 @@ impl BusSession {
                         }
                         Err(Failure::Refused(error)) => {
                             let after = self.update(Session::on_refused);
-                            for member in &members {
+                            for member in members {
                                 self.report.refused(&member.observer, now, &error, after);
                             }
                             after == AfterRefusal::Replaced
