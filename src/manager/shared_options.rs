@@ -3,6 +3,35 @@
 
 use crate::{error::BuildError, options::CacheOptions};
 
+/// Sets an option of a cache to that of the manager; `false` if it is neither that nor the default.
+type Adopt = fn(&mut CacheOptions, &CacheOptions, &CacheOptions) -> bool;
+
+macro_rules! shared {
+    ($($path:literal: $($field:ident).+;)*) => {
+        /// These options, by their paths in a configuration file.
+        pub(super) const SHARED: &[(&str, Adopt)] = &[$(($path, |own, manager, default| {
+            adopt_one(&mut own.$($field).+, &manager.$($field).+, &default.$($field).+)
+        })),*];
+    };
+}
+
+shared! {
+    "instance_id": instance_id;
+    "event_dedupe": event_dedupe;
+    "event_bus.trust_timeout": event_bus.trust_timeout;
+    "event_bus.publish_timeout": event_bus.publish_timeout;
+    "event_bus_circuit_breaker": event_bus_circuit_breaker;
+    "l2_circuit_breaker": l2_circuit_breaker;
+}
+
+fn adopt_one<T: Clone + PartialEq>(own: &mut T, manager: &T, default: &T) -> bool {
+    let may_adopt = own == manager || own == default;
+    if may_adopt {
+        own.clone_from(manager);
+    }
+    may_adopt
+}
+
 /// Returns an error if an option of a cache is neither that of the manager nor the default, and
 /// else sets it to that of the manager.
 ///
@@ -10,26 +39,10 @@ use crate::{error::BuildError, options::CacheOptions};
 /// that its caller does not name.
 pub(super) fn adopt(own: &mut CacheOptions, manager: &CacheOptions) -> Result<(), BuildError> {
     let default = CacheOptions::default();
-    macro_rules! shared {
-        ($($path:literal: $($field:ident).+;)*) => {$(
-            let (option, shared) = (&mut own.$($field).+, &manager.$($field).+);
-            if option != shared {
-                if *option != default.$($field).+ {
-                    return Err(misplaced($path));
-                }
-                option.clone_from(shared);
-            }
-        )*};
+    match SHARED.iter().find(|(_, adopt)| !adopt(own, manager, &default)) {
+        Some((path, _)) => Err(misplaced(path)),
+        None => Ok(()),
     }
-    shared! {
-        "instance_id": instance_id;
-        "event_dedupe": event_dedupe;
-        "event_bus.trust_timeout": event_bus.trust_timeout;
-        "event_bus.publish_timeout": event_bus.publish_timeout;
-        "event_bus_circuit_breaker": event_bus_circuit_breaker;
-        "l2_circuit_breaker": l2_circuit_breaker;
-    }
-    Ok(())
 }
 
 const PROBLEM: &str = "is set for one cache, and belongs to the manager, whose caches share it";

@@ -11,20 +11,10 @@ use super::{
 use crate::{
     manager::{
         options::{MakeBus, ManagerOptions},
-        shared_options::misplaced,
+        shared_options::{SHARED, misplaced},
     },
     options::CacheOptions,
 };
-
-/// The options that belong to the manager, as `adopt` knows them.
-const SHARED: [&str; 6] = [
-    "instance_id",
-    "event_dedupe",
-    "event_bus.trust_timeout",
-    "event_bus.publish_timeout",
-    "event_bus_circuit_breaker",
-    "l2_circuit_breaker",
-];
 
 const NO_NAME: &str = "a cache has the name of its section, [caches.<name>]";
 const AT_THE_TOP: &str = "write it at the top of the file, before the first section";
@@ -70,7 +60,7 @@ fn read_file(mut file: Section) -> Result<ManagerOptions, (ConfigError, Values)>
         if own.contains_key("name") {
             return Err(within(ConfigError::other(NO_NAME).within("name")));
         }
-        let first = SHARED.into_iter().find(|option| names(&own, option));
+        let first = SHARED.iter().map(|(path, _)| *path).find(|path| names(&own, path));
         if let Some(option) = first.filter(|_| options.misplaced.is_none()) {
             options.misplaced = Some(misplaced(option).at(format!("[caches.{name}]")));
         }
