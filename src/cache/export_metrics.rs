@@ -1,6 +1,6 @@
 //! Feature `metrics`: exports a cache to the recorder of the `metrics` facade, once or regularly.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::{task::AbortHandle, time::sleep};
 
@@ -81,14 +81,11 @@ impl<K: ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
         }
         self.export_metrics();
         let interval = interval.max(MIN_INTERVAL);
-        let (state, handles) =
-            (Arc::downgrade(&self.state), Arc::downgrade(&self.shutdown_on_drop));
+        let cache = self.weak_state();
         let task = tokio::spawn(async move {
             loop {
                 sleep(interval).await;
-                // The tasks of a dropped cache may hold its state for a second more.
-                let state = state.upgrade().filter(|_| handles.strong_count() > 0);
-                let Some(state) = state else { return };
+                let Some(state) = cache.upgrade() else { return };
                 // A recorder that panics once may work the next time.
                 let _ = contain(|| export_metrics(&*state));
             }

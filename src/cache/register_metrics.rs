@@ -31,10 +31,8 @@ impl<K: ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// # Ok(()) }
     /// ```
     pub fn register_metrics(&self, meter: &Meter) {
-        let (state, handles) =
-            (Arc::downgrade(&self.state), Arc::downgrade(&self.shutdown_on_drop));
-        // The tasks of a dropped cache may hold its state for a second more.
-        let source = move || state.upgrade().filter(|_| handles.strong_count() > 0);
+        let cache = Arc::new(self.weak_state());
+        let source = move || cache.upgrade();
         let metrics = &self.state.observer.metrics;
         metrics.otel.register(meter, &metrics.label, source);
     }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use metrics::{Key, Label, Level, Metadata, Recorder, SharedString, Unit, with_recorder};
 
 use super::{
-    table::{LABEL, MetricSource, NAMED, SECONDS, Value},
+    table::{LABEL, MetricSource, NAMED, SECONDS, Value, histograms},
     timed::Timed,
 };
 
@@ -22,11 +22,7 @@ impl FacadeDurations {
     pub(super) const ARE_RECORDED: bool = true;
 
     pub(super) fn new(label: &Arc<str>) -> Self {
-        let keys = NAMED.iter().filter_map(|(name, metric)| match metric.value {
-            Value::Histogram(timed) => Some((timed, key(name, label))),
-            _ => None,
-        });
-        Self(keys.collect())
+        Self(histograms().map(|(timed, name, _)| (timed, key(name, label))).collect())
     }
 
     pub(super) fn record(&self, timed: Timed, took: Duration) {

@@ -19,7 +19,7 @@ use opentelemetry::{
 
 use super::{
     label::Label,
-    table::{LABEL, MetricSource, NAMED, Value},
+    table::{LABEL, MetricSource, NAMED, Value, histograms},
     timed::Timed,
 };
 
@@ -68,7 +68,7 @@ impl OtelDurations {
         let mut is_new = false;
         self.0.get_or_init(|| {
             is_new = true;
-            Registered { histograms: histograms(meter), attributes: attributes.clone() }
+            Registered { histograms: build_histograms(meter), attributes: attributes.clone() }
         });
         if !is_new {
             return;
@@ -108,13 +108,9 @@ impl OtelDurations {
     }
 }
 
-fn histograms(meter: &Meter) -> Vec<(Timed, Histogram<f64>)> {
-    let timed = NAMED.iter().filter_map(|(_, metric)| match metric.value {
-        Value::Histogram(timed) => Some((timed, *metric)),
-        _ => None,
-    });
-    timed
-        .map(|(timed, metric)| {
+fn build_histograms(meter: &Meter) -> Vec<(Timed, Histogram<f64>)> {
+    histograms()
+        .map(|(timed, _, metric)| {
             let builder = meter.f64_histogram(metric.name).with_unit(metric.unit);
             let builder = builder.with_description(metric.description);
             (timed, builder.with_boundaries(BOUNDS.to_vec()).build())

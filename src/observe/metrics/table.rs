@@ -66,6 +66,14 @@ impl Metric {
 pub(super) static NAMED: LazyLock<Vec<(String, &'static Metric)>> =
     LazyLock::new(|| METRICS.iter().map(|metric| (metric.prometheus_name(), metric)).collect());
 
+/// The histograms, each with its name for Prometheus.
+pub(super) fn histograms() -> impl Iterator<Item = (Timed, &'static str, &'static Metric)> {
+    NAMED.iter().filter_map(|(name, metric)| match metric.value {
+        Value::Histogram(timed) => Some((timed, name.as_str(), *metric)),
+        _ => None,
+    })
+}
+
 const fn counter(
     name: &'static str,
     unit: &'static str,
