@@ -9,24 +9,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot run may stop")]
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{hint::black_box, sync::Arc};
 
-use lazy_layers_cache::{Clock, L1Options, LazyLayersCache};
+use instructions::{Quick, ROOM, StandingClock, ours};
 
-type Value = Arc<[u8; 100]>;
-
-/// Capacity of the caches, in entries.
-const ROOM: usize = 2_000;
 /// A key of its own for each call, so that all calls are misses.
 const MOST_CALLS: usize = 60_000;
-
-struct StandingClock;
-
-impl Clock for StandingClock {
-    fn now(&self) -> u64 {
-        1_000_000
-    }
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,13 +25,10 @@ fn main() {
     let keys = if is_hit { ROOM / 2 } else { MOST_CALLS };
     let keys: Vec<String> = (0..keys).map(|number| format!("product:{number:08}")).collect();
     let value = Arc::new([7_u8; 100]);
-    let quick = quick_cache::sync::Cache::<String, Value>::new(ROOM);
-    let builder = LazyLayersCache::<String, [u8; 100]>::builder()
-        .ttl(Duration::from_secs(3_600))
-        .l1(L1Options::default().max_entries(ROOM));
+    let quick = Quick::new(ROOM);
     let builder = match clock {
-        [] => builder.clock(StandingClock),
-        _ => builder,
+        [] => ours().clock(StandingClock),
+        _ => ours(),
     };
     let ours = builder.build().expect("valid options");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

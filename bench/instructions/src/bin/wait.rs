@@ -7,25 +7,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a bench that cannot run may stop")]
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{hint::black_box, sync::Arc};
 
-use lazy_layers_cache::{Clock, L1Options, LazyLayersCache};
+use instructions::{Ours, Quick, ROOM, StandingClock, Value, ours};
 use tokio::task::{JoinSet, yield_now};
-
-type Value = Arc<[u8; 100]>;
-type Quick = quick_cache::sync::Cache<String, Value>;
-type Ours = LazyLayersCache<String, [u8; 100]>;
-
-/// Capacity of the caches, in entries.
-const ROOM: usize = 2_000;
-
-struct StandingClock;
-
-impl Clock for StandingClock {
-    fn now(&self) -> u64 {
-        1_000_000
-    }
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,12 +18,7 @@ fn main() {
     let calls: usize = calls.parse().expect("how many calls");
     let callers: usize = callers.parse().expect("how many callers");
     let quick = Arc::new(Quick::new(ROOM));
-    let ours = Ours::builder()
-        .ttl(Duration::from_secs(3_600))
-        .l1(L1Options::default().max_entries(ROOM))
-        .clock(StandingClock)
-        .build()
-        .expect("valid options");
+    let ours = ours().clock(StandingClock).build().expect("valid options");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         for number in 0..calls / callers {

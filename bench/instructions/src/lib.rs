@@ -1,0 +1,29 @@
+//! What the programs that make the counted calls share.
+
+use std::{sync::Arc, time::Duration};
+
+use lazy_layers_cache::{CacheBuilder, Clock, L1Options, LazyLayersCache};
+
+/// A value of both caches.
+pub type Value = Arc<[u8; 100]>;
+/// The cache that ours is compared with.
+pub type Quick = quick_cache::sync::Cache<String, Value>;
+/// Our cache.
+pub type Ours = LazyLayersCache<String, [u8; 100]>;
+
+/// Capacity of the caches, in entries.
+pub const ROOM: usize = 2_000;
+
+/// A clock whose steps no run has to count.
+pub struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> u64 {
+        1_000_000
+    }
+}
+
+/// Our cache, with the clock of the system unless the caller sets another.
+pub fn ours() -> CacheBuilder<String, [u8; 100]> {
+    Ours::builder().ttl(Duration::from_secs(3_600)).l1(L1Options::default().max_entries(ROOM))
+}
