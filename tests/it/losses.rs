@@ -96,11 +96,15 @@ async fn a_restart_that_empties_l2_is_told_once() {
     observed.assert_told_once("l2", "l2:emptied", "l2_emptied");
 }
 
-#[tokio::test(start_paused = true)]
-async fn pending_deletes_that_become_one_of_all_keys_are_told_once() {
+fn over_l2() -> (SharedStore, Observed) {
     let store = SharedStore::new(TokioClock::new());
     let cache = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
-    let observed = Observed::new(cache);
+    (store, Observed::new(cache))
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_deletes_that_become_one_of_all_keys_are_told_once() {
+    let (store, observed) = over_l2();
     store.set_fault(StoreFault::Fails);
     for key in 0..10_000 {
         observed.cache.delete(&key.to_string()).await.unwrap();
@@ -132,9 +136,7 @@ async fn an_outbox_that_overflows_is_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn invalidations_that_a_close_loses_are_told_once() {
-    let store = SharedStore::new(TokioClock::new());
-    let cache = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
-    let observed = Observed::new(cache);
+    let (store, observed) = over_l2();
     store.set_fault(StoreFault::Fails);
     observed.cache.delete("k").await.unwrap();
     observed.forget();
