@@ -102,6 +102,20 @@ mod l1;
 mod l2;
 mod load;
 mod manager;
+/// Its pages use every feature, and nothing but documentation needs them.
+#[cfg(all(
+    any(doc, doctest),
+    feature = "metrics",
+    feature = "nats",
+    feature = "opentelemetry",
+    feature = "rabbitmq",
+    feature = "redis",
+    feature = "serde",
+    feature = "testing",
+    feature = "tracing",
+    feature = "wire"
+))]
+pub mod manual;
 mod msgpack;
 mod observe;
 mod options;

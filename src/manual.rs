@@ -1,0 +1,28 @@
+//! The manual: one page for each topic.
+//!
+//! The pages are those of `docs/` in the repository; `docs/README.md` lists them in the order in
+//! which to read them. Their code is compiled and run by the tests.
+
+/// Makes one module of each page, and gives every page the definitions of the links between them.
+/// A page defines the same links at its end, for readers of the file: Markdown takes the first
+/// definition, so in this documentation a link leads to the module.
+macro_rules! pages {
+    ($($module:ident: $file:literal,)*) => {
+        pages!(
+            @links concat!($("[", stringify!($module), "]: crate::manual::", stringify!($module), "\n",)* "\n");
+            $($module: $file,)*
+        );
+    };
+    (@links $links:expr; $($module:ident: $file:literal,)*) => {
+        $(
+            #[doc = $links]
+            #[doc = include_str!(concat!("../docs/", $file))]
+            pub mod $module {}
+        )*
+    };
+}
+
+pages! {
+    guarantees: "guarantees.md",
+    metrics: "metrics.md",
+}
