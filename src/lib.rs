@@ -102,7 +102,7 @@ mod l1;
 mod l2;
 mod load;
 mod manager;
-/// Its pages use every feature, and nothing but documentation needs them.
+// Its pages use every feature, and only the documentation needs them.
 #[cfg(all(
     any(doc, doctest),
     feature = "metrics",
