@@ -12,12 +12,13 @@ use crate::{
     resilience::has_timer,
 };
 
-/// An interval of [`export_metrics_every`](LazyLayersCache::export_metrics_every) that is shorter
-/// counts as this one.
+/// A shorter interval counts as this one.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A task that exports the metrics of a cache regularly, see
-/// [`export_metrics_every`](LazyLayersCache::export_metrics_every). Dropping it ends the task.
+/// A task that exports metrics regularly: those of a cache, see
+/// [`LazyLayersCache::export_metrics_every`], or of all caches of a manager, see
+/// [`CacheManager::export_metrics_every`](crate::CacheManager::export_metrics_every). Dropping it
+/// ends the task.
 #[must_use = "dropping it ends the export"]
 #[derive(Debug)]
 pub struct MetricsExport(AbortHandle);
@@ -25,6 +26,30 @@ pub struct MetricsExport(AbortHandle);
 impl Drop for MetricsExport {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl MetricsExport {
+    /// Calls `export` now, and then at each interval in a task, until it returns false.
+    pub(crate) fn every(
+        interval: Duration,
+        export: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Self, Error> {
+        if !has_timer() {
+            return Err(Error::without_key(Cause::NoRuntime));
+        }
+        export();
+        let interval = interval.max(MIN_INTERVAL);
+        let task = tokio::spawn(async move {
+            loop {
+                sleep(interval).await;
+                // A recorder that panics once may work the next time.
+                if contain(&export).is_ok_and(|goes_on| !goes_on) {
+                    return;
+                }
+            }
+        });
+        Ok(Self(task.abort_handle()))
     }
 }
 
@@ -76,20 +101,12 @@ impl<K: ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// There is no tokio runtime with a timer here ([`NoRuntime`](crate::ErrorKind::NoRuntime)).
     /// Then nothing was exported.
     pub fn export_metrics_every(&self, interval: Duration) -> Result<MetricsExport, Error> {
-        if !has_timer() {
-            return Err(Error::without_key(Cause::NoRuntime));
-        }
-        self.export_metrics();
-        let interval = interval.max(MIN_INTERVAL);
         let cache = self.weak_state();
-        let task = tokio::spawn(async move {
-            loop {
-                sleep(interval).await;
-                let Some(state) = cache.upgrade() else { return };
-                // A recorder that panics once may work the next time.
-                let _ = contain(|| export_metrics(&*state));
-            }
-        });
-        Ok(MetricsExport(task.abort_handle()))
+        MetricsExport::every(interval, move || {
+            cache.upgrade().is_some_and(|state| {
+                export_metrics(&*state);
+                true
+            })
+        })
     }
 }

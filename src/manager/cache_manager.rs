@@ -71,7 +71,7 @@ use crate::{
 /// together open it, and one probe closes it for all. A cache that was given a store of its own, by
 /// `l2(..)` on its builder, has a circuit breaker of its own too.
 #[derive(Clone)]
-pub struct CacheManager(Arc<Manager>);
+pub struct CacheManager(pub(super) Arc<Manager>);
 
 impl CacheManager {
     pub(super) fn new(manager: Manager) -> Self {

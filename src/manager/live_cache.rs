@@ -3,7 +3,9 @@
 
 use std::{any::Any, time::Duration};
 
-use super::join_all::BoxFuture;
+use super::{
+    export_metrics::ExportMetrics, join_all::BoxFuture, register_metrics::RegisterMetrics,
+};
 use crate::{
     cache::{LazyLayersCache, WeakCache},
     error::Error,
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// A handle of any cache.
-pub(super) trait LiveCache: Send + Sync {
+pub(super) trait LiveCache: ExportMetrics + RegisterMetrics + Send + Sync {
     fn health(&self) -> Health;
     fn stats(&self) -> Stats;
     fn ready(&self) -> BoxFuture<'_, Result<(), Error>>;

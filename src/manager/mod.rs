@@ -4,6 +4,9 @@ mod builder;
 mod cache_manager;
 #[cfg(feature = "serde")]
 mod config;
+#[cfg_attr(feature = "metrics", path = "export_metrics.rs")]
+#[cfg_attr(not(feature = "metrics"), path = "without_export_metrics.rs")]
+mod export_metrics;
 mod health;
 mod join_all;
 mod live_cache;
@@ -11,6 +14,9 @@ mod nearest;
 mod options;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg_attr(feature = "opentelemetry", path = "register_metrics.rs")]
+#[cfg_attr(not(feature = "opentelemetry"), path = "without_register_metrics.rs")]
+mod register_metrics;
 mod registry;
 mod shared_options;
 #[cfg(feature = "wire")]

@@ -58,7 +58,7 @@ pub(super) type MakeBus = Arc<dyn Fn() -> Result<EventBus, BuildError> + Send + 
 /// | section | content |
 /// | --- | --- |
 /// | (top) | `instance_id`: the name of this process in all messages. Default: random |
-/// | `[redis]` | L2, with the feature `redis`: `url`; or `cluster`, a list of URLs; or `sentinel`, a list of URLs, and `master`, the URL with the name of the master as its host. Beside it the options of `RedisOptions`; `prefix` stands before the `{name}:cache:` of each cache |
+/// | `[redis]` | L2, with the feature `redis`: `url`; or `cluster`, a list of URLs; or `sentinel`, a list of URLs, and `master`, the URL with the name of the master as its host. For `rediss://`, with the feature `redis-tls`, a group `tls` with `ca_file`, `client_cert` and `client_key`, PEM files. Beside it the options of `RedisOptions`; `prefix` stands before the `{name}:cache:` of each cache |
 /// | `[bus]` | `transport`: `redis`, `nats`, `jetstream` or `rabbitmq`, with the feature of that name (`nats` for `jetstream`). Beside it the options of `RedisTransportOptions`, `NatsOptions`, `JetStreamOptions` or `RabbitMqOptions`. `redis` takes an address as `[redis]` does, and without one that of `[redis]`; `nats` and `jetstream` take a `url` in place of `connection.servers` |
 /// | `[defaults]` | the [`CacheOptions`] of all caches, without `name` and `instance_id` |
 /// | `[caches.<name>]` | options of one cache, over the defaults |
@@ -67,7 +67,9 @@ pub(super) type MakeBus = Arc<dyn Fn() -> Result<EventBus, BuildError> + Send + 
 /// L1 of 50,000 entries. Durations are texts such as `"5m"`, sizes in bytes numbers or texts such
 /// as `"64MiB"`. An unknown name is an error that says where it is and which name is nearest. No
 /// error, log line or `Debug` shows a value of `[redis]` or `[bus]`, because it may be a password.
-/// (A file that is no valid TOML is refused by its parser, which may show the line.)
+/// Only a file that is no valid TOML is refused by its parser, whose error quotes the line: print
+/// the [`message()`](https://docs.rs/toml/latest/toml/de/struct.Error.html#method.message) of a
+/// `toml::de::Error` rather than the error.
 ///
 /// Some options belong to the manager, because its caches share the parts that they are about:
 /// `instance_id`, `event_dedupe`, `event_bus.trust_timeout`, `event_bus.publish_timeout`,

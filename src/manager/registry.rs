@@ -15,6 +15,7 @@ use super::{
     live_cache::{AnyCache, LiveCache},
     nearest::nearest,
     options::StoreOf,
+    register_metrics::MeterSlot,
     shared_options::adopt,
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Manager {
     pub(super) l2: Option<SharedL2>,
     /// The bus session of all caches.
     pub(super) bus: Option<Arc<SharedSession>>,
+    pub(super) meter: MeterSlot,
     registry: Mutex<Registry>,
     has_warned: AtomicBool,
 }
@@ -76,10 +78,11 @@ impl Manager {
         l2: Option<SharedL2>,
         bus: Option<EventBus>,
     ) -> Self {
-        let (registry, has_warned) = (Mutex::default(), AtomicBool::new(false));
+        let (meter, registry) = (MeterSlot::default(), Mutex::default());
+        let has_warned = AtomicBool::new(false);
         let shared = SessionOptions::of_cache(&defaults);
         let bus = bus.map(|bus| Arc::new(SharedSession::new(bus, shared, clock.clone())));
-        Self { instance_id, defaults, sections, clock, l2, bus, registry, has_warned }
+        Self { instance_id, defaults, sections, clock, l2, bus, meter, registry, has_warned }
     }
 
     /// The options with which the builder of a cache begins.
@@ -132,6 +135,8 @@ impl Manager {
         let types = types::<K, V>();
         let entry = Entry { cache: Box::new(cache.downgrade()), types, accepts_unnamed };
         registry.caches.insert(name.to_owned(), entry);
+        drop(registry);
+        self.meter.register(&cache);
         Ok(cache)
     }
 

@@ -161,6 +161,15 @@ fn an_error_says_where_it_is_and_which_name_is_nearest() {
             "redis: write one of `url`, `cluster`, or `sentinel` with `master`",
         ),
         (
+            "[redis]\nurl = \"redis://a\"\ntls.ca_file = \"authority.pem\"",
+            "redis.tls: no address of this section begins with `rediss://`, so these files would \
+             not be used",
+        ),
+        (
+            "[redis]\nurl = \"rediss://a\"\ntls.ca_files = \"authority.pem\"",
+            "[redis.tls]: unknown option `ca_files`, did you mean `ca_file`?",
+        ),
+        (
             "[redis]\nurl = \"redis://a\"\ndelete_strategy = \"secret\"",
             "redis.delete_strategy: unknown value, write one of `unlink`, `del`",
         ),
@@ -264,6 +273,14 @@ fn wrong_values_are_refused_by_the_build_of_the_manager() {
         ("[caches.a:b]: name", "[caches.\"a:b\"]\nttl = \"1s\""),
         ("[caches.cache]: name", "[caches.cache]"),
         ("[redis]: redis.prefix", "[redis]\nurl = \"redis://a\"\nprefix = \"shop\""),
+        (
+            "[redis]: tls names a file that cannot be read, \"/no/such.pem\"",
+            "[redis]\nurl = \"rediss://a\"\ntls.ca_file = \"/no/such.pem\"",
+        ),
+        (
+            "[redis]: tls has only one of client_cert and client_key",
+            "[redis]\nurl = \"rediss://a\"\ntls.client_cert = \"/no/such.pem\"",
+        ),
         ("[bus]: durable_name", "[bus]\ntransport = \"jetstream\""),
         ("[bus]: url", "[bus]\ntransport = \"rabbitmq\""),
         ("[defaults]: instance_id", "instance_id = \"\""),

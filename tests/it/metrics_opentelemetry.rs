@@ -7,7 +7,7 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    WireCodec,
+    CacheManager, WireCodec,
     testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use opentelemetry::metrics::{Meter, MeterProvider};
@@ -165,12 +165,14 @@ async fn the_sdk_collects_exactly_what_a_cache_did_until_it_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn fifty_caches_do_not_mix() {
     let sdk = Sdk::new();
-    let caches: Vec<Cache> = (0..50)
-        .map(|number| on_tokio_time().name(format!("observed-{number}")).build().unwrap())
-        .collect();
+    let manager = CacheManager::builder().clock(TokioClock::new()).build().unwrap();
+    let build = |number| manager.memory_cache(&format!("observed-{number}")).build().unwrap();
+    let mut caches: Vec<Cache> = (0..25).map(build).collect();
+    // Those that live, and those that are built later.
+    manager.register_metrics(&sdk.meter());
+    caches.extend((25..50).map(build));
     let origin = Origin::default();
     for (number, cache) in caches.iter().enumerate() {
-        cache.register_metrics(&sdk.meter());
         for _ in 0..=number {
             cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lazy_layers_cache::{
-    ErrorKind, WireCodec,
+    CacheManager, ErrorKind, WireCodec,
     testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -126,8 +126,9 @@ async fn a_cache_alone_exports_neither_l2_nor_bus_gauges() {
 async fn fifty_caches_do_not_mix() {
     let recorder = recorder();
     let _local = metrics::set_default_local_recorder(&recorder);
+    let manager = CacheManager::builder().clock(TokioClock::new()).build().unwrap();
     let caches: Vec<Cache> = (0..50)
-        .map(|number| on_tokio_time().name(format!("many-{number}")).build().unwrap())
+        .map(|number| manager.memory_cache(&format!("many-{number}")).build().unwrap())
         .collect();
     let origin = Origin::default();
     for (number, cache) in caches.iter().enumerate() {
@@ -135,7 +136,7 @@ async fn fifty_caches_do_not_mix() {
             cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
         }
     }
-    caches.iter().for_each(Cache::export_metrics);
+    manager.export_metrics();
     caches.iter().for_each(Cache::export_metrics);
     let rows = scrape(&recorder.handle());
     for number in 0..50 {
@@ -195,6 +196,26 @@ async fn the_export_ends_with_its_handle_or_with_the_cache() {
     drop(cache);
     sleep(ms(101)).await;
     assert_eq!(tasks(), 0, "it does not keep the cache alive");
+    drop(export);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_exports_later_caches_too_until_it_is_dropped() {
+    let recorder = recorder();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let manager = CacheManager::builder().clock(TokioClock::new()).build().unwrap();
+    let misses = || value(&scrape(&recorder.handle()), "misses_total", "later");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let export = manager.export_metrics_every(ms(10_000)).unwrap();
+    let cache: Cache = manager.memory_cache("later").build().unwrap();
+    cache.get("k").await;
+    assert_eq!(misses(), None);
+    sleep(ms(10_001)).await;
+    assert_eq!((misses(), tasks()), (Some(1.0), 1));
+    drop(manager);
+    cache.get("k").await;
+    sleep(ms(10_001)).await;
+    assert_eq!((misses(), tasks()), (Some(1.0), 0), "it does not keep the manager alive");
     drop(export);
 }
 

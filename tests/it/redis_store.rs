@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    DeleteStrategy, FailSafe, LazyLayersCache, Lease, LeaseRequest, LeaseResponse, LockResponse,
-    NegativeCache, RedisStore, RestartPolicy, Store, WireCodec,
+    CacheManager, DeleteStrategy, FailSafe, LazyLayersCache, Lease, LeaseRequest, LeaseResponse,
+    LockResponse, ManagerOptions, NegativeCache, RedisStore, RestartPolicy, Store, WireCodec,
     testing::{SharedStore, TokioClock, check_store},
 };
 
@@ -326,6 +326,26 @@ async fn tls_with_a_private_authority_is_supported() {
     let stranger = self::store(&server);
     let error = stranger.get("k", false).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_configuration_file_names_the_certificates_of_redis() {
+    let server = RedisServer::start_with_tls();
+    let (url, authority) = (server.url(), server.authority().display().to_string());
+    let file = format!(
+        "[redis]\nurl = {url:?}\ntls.ca_file = {authority:?}\n[bus]\ntransport = \"redis\""
+    );
+    let manager = || {
+        let options: ManagerOptions = toml::from_str(&file).unwrap();
+        CacheManager::builder().options(options).build().unwrap()
+    };
+    let (here, there) = (manager(), manager());
+    let users = here.cache::<u64, String>("users").build().unwrap();
+    let peer = there.cache::<u64, String>("users").build().unwrap();
+    tokio::try_join!(here.ready(), there.ready()).unwrap();
+    let report = users.set(&7, "Ada".to_owned()).await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(peer.get(&7).await.as_deref(), Some(&"Ada".to_owned()));
 }
 
 #[test]

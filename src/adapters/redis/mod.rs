@@ -3,7 +3,7 @@
 mod builder;
 mod cluster;
 mod connection;
-mod endpoint;
+pub(crate) mod endpoint;
 mod eviction;
 mod prefix_state;
 mod refusal;

@@ -1,16 +1,18 @@
 //! The sections `[redis]` and `[bus]` with the transport `redis`.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{error::ConfigError, read_beside::read_beside, tree::Section, tree_reader::read};
 use crate::{
     adapters::redis::{
+        endpoint::tls::TlsMaterial,
         store::{RedisOptions, RedisStore},
         transport::{RedisTransport, RedisTransportOptions},
     },
     bus::EventBus,
+    error::BuildError,
     manager::{
         options::{MakeBus, MakeL2},
         redis::store_of,
@@ -26,14 +28,30 @@ struct Address {
     sentinel: Option<Vec<String>>,
     /// The URL of the master, with `sentinel`.
     master: Option<String>,
+    tls: TlsFiles,
 }
 
-const ADDRESS: [&str; 4] = ["url", "cluster", "sentinel", "master"];
-const BESIDE: [&str; 5] = ["transport", "url", "cluster", "sentinel", "master"];
+/// PEM files for `rediss://` addresses, under the names that the other transports have for them.
+#[derive(Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+struct TlsFiles {
+    ca_file: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+}
+
+const ADDRESS: [&str; 5] = ["url", "cluster", "sentinel", "master", "tls"];
+const BESIDE: [&str; 6] = ["transport", "url", "cluster", "sentinel", "master", "tls"];
 
 #[derive(Clone)]
-enum Place {
-    Server(String),
+struct Place {
+    server: Server,
+    tls: TlsFiles,
+}
+
+#[derive(Clone)]
+enum Server {
+    Single(String),
     Cluster(Vec<String>),
     Sentinel(Vec<String>, String),
 }
@@ -42,11 +60,12 @@ pub(super) fn l2(section: Section) -> Result<MakeL2, ConfigError> {
     let (place, options) = split::<RedisOptions>(section, &ADDRESS)?;
     let place = place.ok_or_else(|| ConfigError::other(ONE_ADDRESS))?;
     Ok(Arc::new(move || {
-        let builder = match place.clone() {
-            Place::Server(url) => RedisStore::at(url),
-            Place::Cluster(urls) => RedisStore::cluster(urls),
-            Place::Sentinel(urls, master) => RedisStore::sentinel(urls, master),
+        let mut builder = match place.server.clone() {
+            Server::Single(url) => RedisStore::at(url),
+            Server::Cluster(urls) => RedisStore::cluster(urls),
+            Server::Sentinel(urls, master) => RedisStore::sentinel(urls, master),
         };
+        builder.tls = place.tls.material()?;
         Ok(store_of(builder.options(options.clone()).build()?))
     }))
 }
@@ -63,11 +82,12 @@ pub(super) fn bus(section: Section, redis: Option<&Section>) -> Result<MakeBus, 
         })?,
     };
     Ok(Arc::new(move || {
-        let builder = match place.clone() {
-            Place::Server(url) => RedisTransport::at(url),
-            Place::Cluster(urls) => RedisTransport::cluster(urls),
-            Place::Sentinel(urls, master) => RedisTransport::sentinel(urls, master),
+        let mut builder = match place.server.clone() {
+            Server::Single(url) => RedisTransport::at(url),
+            Server::Cluster(urls) => RedisTransport::cluster(urls),
+            Server::Sentinel(urls, master) => RedisTransport::sentinel(urls, master),
         };
+        builder.tls = place.tls.material()?;
         Ok(EventBus::new(builder.options(options.clone()).build()?))
     }))
 }
@@ -85,12 +105,52 @@ fn split<T: DeserializeOwned>(
 
 fn place_of(section: &mut Section) -> Result<Option<Place>, ConfigError> {
     let named = ADDRESS.iter().filter_map(|name| section.remove_entry(*name)).collect();
-    let Address { url, cluster, sentinel, master } = read(named)?;
-    Ok(Some(match (url, cluster, sentinel, master) {
-        (None, None, None, None) => return Ok(None),
-        (Some(url), None, None, None) => Place::Server(url),
-        (None, Some(urls), None, None) => Place::Cluster(urls),
-        (None, None, Some(urls), Some(master)) => Place::Sentinel(urls, master),
+    let Address { url, cluster, sentinel, master, tls } = read(named)?;
+    let server = match (url, cluster, sentinel, master) {
+        (None, None, None, None) if tls == TlsFiles::default() => return Ok(None),
+        (Some(url), None, None, None) => Server::Single(url),
+        (None, Some(urls), None, None) => Server::Cluster(urls),
+        (None, None, Some(urls), Some(master)) => Server::Sentinel(urls, master),
         _ => return Err(ConfigError::other(ONE_ADDRESS)),
-    }))
+    };
+    if tls != TlsFiles::default() && !server.uses_tls() {
+        return Err(ConfigError::other(TLS_WITHOUT_EFFECT).within("tls"));
+    }
+    Ok(Some(Place { server, tls }))
+}
+
+const TLS_WITHOUT_EFFECT: &str = "no address of this section begins with `rediss://`, so these \
+                                  files would not be used";
+
+impl Server {
+    fn uses_tls(&self) -> bool {
+        let is_tls = |url: &String| url.starts_with("rediss://");
+        match self {
+            Self::Single(url) => is_tls(url),
+            Self::Cluster(urls) => urls.iter().any(is_tls),
+            Self::Sentinel(urls, master) => is_tls(master) || urls.iter().any(is_tls),
+        }
+    }
+}
+
+impl TlsFiles {
+    /// Reads the files.
+    fn material(&self) -> Result<TlsMaterial, BuildError> {
+        let Self { ca_file, client_cert, client_key } = self;
+        let client = match (client_cert, client_key) {
+            (Some(certificate), Some(key)) => Some((&**certificate, &**key)),
+            (None, None) => None,
+            _ => {
+                return Err(BuildError::new(
+                    "tls",
+                    "has only one of client_cert and client_key",
+                    "set both or neither",
+                ));
+            }
+        };
+        if ca_file.is_none() && client.is_none() {
+            return Ok(TlsMaterial::default());
+        }
+        TlsMaterial::read(ca_file.as_deref(), client)
+    }
 }

@@ -1,0 +1,5 @@
+//! Without the feature `metrics` a cache exports nothing.
+
+pub(super) trait ExportMetrics {}
+
+impl<T: ?Sized> ExportMetrics for T {}
