@@ -9,7 +9,9 @@
 macro_rules! pages {
     ($($module:ident: $file:literal,)*) => {
         pages!(
-            @links concat!($("[", stringify!($module), "]: crate::manual::", stringify!($module), "\n",)* "\n");
+            @links concat!(
+                $("[", stringify!($module), "]: crate::manual::", stringify!($module), "\n",)* "\n"
+            );
             $($module: $file,)*
         );
     };

@@ -19,13 +19,13 @@ use crate::{
     flight::{FlightTable, Limits},
     key::CacheKey,
     l1::L1,
-    l2::{L2, L2Context, OnRetried, Rebroadcast, Store},
+    l2::{L2, L2Context, OnRetried, Rebroadcast, ServerState, Store},
     observe::{Observer, log_option_without_effect},
     options::{
         CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
         FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
     },
-    resilience::{Breaker, task_tracker::TaskTracker},
+    resilience::task_tracker::TaskTracker,
     time::{Clock, SystemClock, millis, millis_noticing_suspension},
 };
 
@@ -42,7 +42,7 @@ pub struct CacheBuilder<K: ?Sized, V> {
     pub(crate) l2: Option<StoreWithCodec<V>>,
     pub(crate) bus: Option<(BuilderBus, Arc<dyn Codec<V>>)>,
     /// The circuit breaker that L2 shares with other caches; `None`: it has its own.
-    pub(crate) l2_breaker: Option<Arc<Breaker>>,
+    pub(crate) l2_server: Option<Arc<ServerState>>,
     built_by: Option<BuiltBy<K, V>>,
     keys: PhantomData<fn(&K)>,
 }
@@ -70,8 +70,8 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
 
 impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     fn new(options: CacheOptions) -> Self {
-        let (keys, weigher, l2_breaker, built_by) = (PhantomData, None, None, None);
-        Self { options, clock: None, weigher, l2: None, bus: None, l2_breaker, built_by, keys }
+        let (keys, weigher, l2_server, built_by) = (PhantomData, None, None, None);
+        Self { options, clock: None, weigher, l2: None, bus: None, l2_server, built_by, keys }
     }
 
     /// Returns a builder with these options, for a manager that builds the cache.
@@ -230,7 +230,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
                     clock: clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
                     tasks: running.clone(),
                     on_retried: broadcast_retried(state.clone()),
-                    shared_breaker: self.l2_breaker,
+                    shared_server: self.l2_server,
                 };
                 Arc::new(L2::new(store, codec, &self.options, context))
             }),

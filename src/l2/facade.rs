@@ -13,20 +13,21 @@ use std::{
 use super::{
     key_versions::KeyVersions,
     pending_invalidations::{PendingInvalidation, PendingInvalidations},
+    server_state::ServerState,
     store::{Store, StoreFuture},
 };
 use crate::{
     codec::{Codec, offloading::OffloadingCodec},
     error::{BoxError, HeldError},
     observe::{Counter, Event, Observer, Timed, log_l2_down, log_l2_emptied, log_l2_up},
-    options::{CacheOptions, CircuitBreaker, L2Timeouts},
-    resilience::{Breaker, Elapsed, Permit, task_tracker::TaskTracker, timeout},
-    time::{Clock, millis},
+    options::{CacheOptions, L2Timeouts},
+    resilience::{Elapsed, Permit, task_tracker::TaskTracker, timeout},
+    time::Clock,
 };
 
 pub(crate) struct L2<V> {
     store: Arc<dyn Store>,
-    breaker: Arc<Breaker>,
+    server: Arc<ServerState>,
     /// [`Store::times_emptied`] when it was last reported.
     times_emptied: AtomicU64,
     pub(super) context: L2Context,
@@ -49,8 +50,8 @@ pub(crate) struct L2Context {
     /// The retry task is one of these, so that `close` waits for it and stops it.
     pub(crate) tasks: TaskTracker,
     pub(crate) on_retried: OnRetried,
-    /// The circuit breaker of other caches on the same server; `None`: L2 has its own.
-    pub(crate) shared_breaker: Option<Arc<Breaker>>,
+    /// The state that other caches on the same server have too; `None`: L2 has its own.
+    pub(crate) shared_server: Option<Arc<ServerState>>,
 }
 
 /// Called with each invalidation that a retry has brought to the store, so that the cache
@@ -88,12 +89,13 @@ impl<V> L2<V> {
 
     /// Whether the circuit is open.
     pub(crate) fn is_skipped(&self) -> bool {
-        self.breaker.is_open()
+        self.server.breaker.is_open()
     }
 
     /// Whether a call would be sent to the store now: the circuit is closed, or a probe is due.
     pub(crate) fn would_call(&self) -> bool {
-        self.breaker.would_permit(self.context.clock.now(), self.store.connection_generation())
+        let connection = self.store.connection_generation();
+        self.server.breaker.would_permit(self.context.clock.now(), connection)
     }
 }
 
@@ -108,12 +110,11 @@ impl<V: Send + Sync + 'static> L2<V> {
         options: &CacheOptions,
         mut context: L2Context,
     ) -> Self {
-        let CircuitBreaker { failure_threshold, cooldown } = options.l2_circuit_breaker;
-        let own_breaker = || Arc::new(Breaker::new(failure_threshold, millis(cooldown)));
+        let own_server = || Arc::new(ServerState::new(&options.l2_circuit_breaker, false));
         Self {
             times_emptied: AtomicU64::new(store.times_emptied()),
             store,
-            breaker: context.shared_breaker.take().unwrap_or_else(own_breaker),
+            server: context.shared_server.take().unwrap_or_else(own_server),
             context,
             codec: OffloadingCodec::new(codec, options.name.as_deref()),
             limits: options.l2_timeouts.clone(),
@@ -146,7 +147,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
         let observer = &self.context.observer;
-        let permit = self.breaker.permit(self.now(), self.store.connection_generation());
+        let ServerState { breaker, is_shared, .. } = &*self.server;
+        let permit = breaker.permit(self.now(), self.store.connection_generation());
         // mutant open-retry: s/counts != BreakerCounts::Retry/true/
         if permit.is_none() && counts != BreakerCounts::Retry {
             observer.count(Counter::L2Skipped);
@@ -164,8 +166,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         };
         match answer.unwrap_or_else(|late| Err(no_answer(late, limit))) {
             Ok(answer) => {
-                if permit.map_or_else(|| self.breaker.close(), Permit::succeeded) {
-                    log_l2_up(observer.cache());
+                if permit.map_or_else(|| breaker.close(), Permit::succeeded) {
+                    log_l2_up(observer.cache(), *is_shared);
                 }
                 Ok(answer)
             }
@@ -175,7 +177,7 @@ impl<V: Send + Sync + 'static> L2<V> {
                 // mutant refused-write: s/!self.store.is_write_refusal(&error)/true/
                 let is_failure = is_counted && !self.store.is_write_refusal(&error);
                 if is_failure && permit.is_some_and(|permit| permit.failed(self.now())) {
-                    log_l2_down(observer.cache(), &error);
+                    log_l2_down(observer.cache(), *is_shared, &error);
                 }
                 Err(Failure::Failed)
             }
@@ -201,7 +203,9 @@ impl<V: Send + Sync + 'static> L2<V> {
             let observer = &self.context.observer;
             observer.count(Counter::L2Emptied);
             observer.emit(|| Event::L2Emptied {});
-            log_l2_emptied(observer.cache());
+            if self.server.logs_emptied(self.store.connection_generation()) {
+                log_l2_emptied(observer.cache(), self.server.is_shared);
+            }
         }
     }
 

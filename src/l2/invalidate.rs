@@ -342,7 +342,7 @@ mod tests {
             clock: Arc::new(clock.clone()),
             tasks: TaskTracker::default(),
             on_retried: Box::new(|_| ()),
-            shared_breaker: None,
+            shared_server: None,
         };
         let (store, codec) = (Arc::new(SharedStore::new(clock)), Arc::new(NoCodec));
         let l2 = Arc::new(L2::new(store, codec, &CacheOptions::default(), context));

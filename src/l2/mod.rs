@@ -11,6 +11,7 @@ mod lock;
 mod peek;
 mod pending_invalidations;
 mod read;
+mod server_state;
 pub(crate) mod store;
 mod write;
 mod write_outcome;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     lock::LockAttempt,
     pending_invalidations::{InvalidationWatch, Rebroadcast},
     read::{FreshValue, LoadRequest, LoadStart, NamedLease},
+    server_state::ServerState,
     write::PublishOutcome,
     write_outcome::WriteOutcome,
 };

@@ -11,10 +11,9 @@ use super::{
 use crate::{
     bus::EventBus,
     error::BuildError,
-    l2::Store,
+    l2::{ServerState, Store},
     options::CacheOptions,
-    resilience::Breaker,
-    time::{Clock, millis},
+    time::Clock,
 };
 
 /// Builds a [`CacheManager`]. Its methods neither panic nor connect; [`build`](Self::build) checks
@@ -139,9 +138,8 @@ impl CacheManagerBuilder {
                 .and_then(|()| check(own, name, bus.is_some()))
                 .map_err(|error| error.at(format!("[caches.{name}]")))?;
         }
-        let circuit = &defaults.l2_circuit_breaker;
-        let breaker = || Breaker::new(circuit.failure_threshold, millis(circuit.cooldown));
-        let l2 = l2.map(|store_of| SharedL2 { store_of, breaker: Arc::new(breaker()) });
+        let server = || ServerState::new(&defaults.l2_circuit_breaker, true);
+        let l2 = l2.map(|store_of| SharedL2 { store_of, server: Arc::new(server()) });
         let ManagerOptions { defaults, caches, .. } = options;
         Ok(CacheManager::new(Manager::new(instance_id, defaults, caches, self.clock, l2, bus)))
     }

@@ -170,7 +170,7 @@ impl CacheManager {
         let caches: BTreeMap<_, _> =
             live.iter().map(|(name, cache)| (name.clone(), cache.health())).collect();
         let of_l2 = |l2: &SharedL2| {
-            if l2.breaker.is_open() { L2Health::Skipped } else { L2Health::Answering }
+            if l2.server.breaker.is_open() { L2Health::Skipped } else { L2Health::Answering }
         };
         let l2 = self.0.l2.as_ref().map(of_l2);
         ManagerHealth {

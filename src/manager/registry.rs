@@ -24,9 +24,9 @@ use crate::{
     codec::Codec,
     error::BuildError,
     key::CacheKey,
+    l2::ServerState,
     observe::{log_option_without_effect, log_unused_section},
     options::CacheOptions,
-    resilience::Breaker,
     time::Clock,
 };
 
@@ -48,7 +48,7 @@ pub(super) struct Manager {
 /// L2 of all caches: one server, one circuit.
 pub(super) struct SharedL2 {
     pub(super) store_of: StoreOf,
-    pub(super) breaker: Arc<Breaker>,
+    pub(super) server: Arc<ServerState>,
 }
 
 #[derive(Default)]
@@ -148,7 +148,7 @@ impl Manager {
     ) -> Result<(), BuildError> {
         if let Some(l2) = self.l2.as_ref().filter(|_| builder.l2.is_none()) {
             builder.l2 = Some(((l2.store_of)(name)?, Arc::clone(codec)));
-            builder.l2_breaker = Some(Arc::clone(&l2.breaker));
+            builder.l2_server = Some(Arc::clone(&l2.server));
         }
         Ok(())
     }

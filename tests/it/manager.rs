@@ -10,9 +10,12 @@ use lazy_layers_cache::{
     testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::{runtime::Handle, time::Instant};
-use tracing_subscriber::{Layer, layer::Context};
 
-use crate::support::{Broken, Gate, Origin, log::listen, ms, settle};
+use crate::support::{
+    Broken, Gate, Origin,
+    log::{Lines, listen},
+    ms, settle,
+};
 
 type Users = LazyLayersCache<u64, String>;
 
@@ -331,34 +334,9 @@ async fn close_reaches_all_caches_within_one_deadline() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Warnings {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        struct Message(String);
-        impl tracing::field::Visit for Message {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    self.0 = format!("{value:?}");
-                }
-            }
-        }
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        self.0.lock().unwrap().push(format!("{} {}", event.metadata().level(), message.0));
-    }
-}
-
-impl Warnings {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_section_without_a_cache_is_one_warning_with_the_nearest_name() {
-    let warnings = Warnings::default();
+    let warnings = Lines::default();
     let _default = listen(warnings.clone());
     let options = || {
         ManagerOptions::default()
@@ -392,7 +370,7 @@ async fn a_section_without_a_cache_is_one_warning_with_the_nearest_name() {
 
 #[tokio::test(start_paused = true)]
 async fn options_of_a_second_builder_are_ignored_with_a_warning() {
-    let warnings = Warnings::default();
+    let warnings = Lines::default();
     let _default = listen(warnings.clone());
     let manager = on_tokio_time().build().unwrap();
     let cache = manager.cache::<u64, u32>("a").ttl(ms(1_000)).build().unwrap();

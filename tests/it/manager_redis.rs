@@ -3,10 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use lazy_layers_cache::{CacheManager, LazyLayersCache, ManagerOptions, RedisStore};
+use lazy_layers_cache::{CacheManager, LazyLayersCache, ManagerOptions, RedisOptions, RedisStore};
 use tokio::time::sleep;
 
-use crate::support::{Broken, ms, redis::RedisServer};
+use crate::support::{
+    Broken,
+    log::{Lines, listen},
+    ms,
+    redis::RedisServer,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -107,4 +112,47 @@ async fn a_store_of_the_application_is_lent_by_name() {
     assert_eq!(refused.option(), "redis.url");
     manager.close().await;
     other.close().await;
+}
+
+/// Fifty caches over a Redis that evicts keys, so that their indexes cannot be used.
+#[tokio::test]
+async fn one_walk_over_redis_clears_all_caches_after_a_restart() {
+    let log = Lines::default();
+    let _default = listen(log.clone());
+    let evicting = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+    let mut server = RedisServer::start_with(&evicting);
+    let store =
+        RedisStore::at(server.url()).options(RedisOptions::default().check_interval(ms(50)));
+    let manager = CacheManager::builder().redis(store).build().unwrap();
+    let caches: Vec<LazyLayersCache<str, u32>> = (0..50)
+        .map(|number| manager.cache(&format!("c{number}")).without_l1().build().unwrap())
+        .collect();
+    for (number, cache) in (0..).zip(&caches) {
+        cache.set("k", number).await.unwrap();
+    }
+    redis::cmd("SET").arg("c7:foreign").arg("kept").exec(&mut server.connect()).unwrap();
+    assert_eq!(keys(&server).len(), 51);
+    server.save();
+    server.kill();
+    let mut arguments = evicting.to_vec();
+    arguments.extend(["--save", ""]);
+    server.restart_with(&arguments);
+    // A Redis that evicts keys and has no run id is like one that has restarted.
+    let stats = || manager.stats().into_values();
+    assert!(stats().all(|it| it.l2_emptied == 1));
+    log.take();
+    eventually("all caches are cleared", async || {
+        for cache in &caches {
+            assert_eq!(cache.get("k").await, None, "no value from before the restart");
+        }
+        stats().all(|it| it.l2_emptied == 2)
+    })
+    .await;
+    assert_eq!(keys(&server), ["c7:foreign"]);
+    // The walk deletes leases, then values, then copies.
+    assert_eq!(server.calls("scan"), 3);
+    let log = log.take();
+    let emptied = log.iter().filter(|line| line.contains("were removed from L2")).count();
+    assert_eq!(emptied, 1, "{log:#?}");
+    manager.close().await;
 }

@@ -13,3 +13,4 @@ mod supervisor;
 #[cfg(feature = "redis-tls")]
 mod tls;
 pub(crate) mod transport;
+mod verify;

@@ -1,4 +1,4 @@
-//! Detects restarts and failovers by the run id of the server, and clears data that may be old.
+//! Detects restarts and failovers by the run id of the server, after which data may be old.
 //!
 //! A server that was restarted, or was promoted from a replica, may have lost deletes that it had
 //! confirmed, and hold the deleted values again. Redis gives each of its processes a new run id. If
@@ -22,9 +22,9 @@ use super::{
     endpoint::role::Role,
     eviction::Eviction,
     refusal::{is_command_refusal, is_write_refusal},
-    store::{context::StoreContext, options::RestartPolicy, scan::Scanner},
+    store::context::StoreContext,
 };
-use crate::{error::BoxError, l2::PatternCursor};
+use crate::error::BoxError;
 
 /// The run ids of one server, or of all masters of a Cluster.
 #[derive(Default)]
@@ -100,46 +100,54 @@ impl RunIds {
         self.trusted.clone_from(&self.current);
     }
 
-    /// Clears the data under a prefix if it may be old, and stores the current run id there.
+    /// Judges whether the data under a prefix may be old.
     ///
     /// A Cluster has no single place for the stored run id: there only this process notices.
-    pub(crate) async fn verify(
+    pub(super) async fn judge(
+        &self,
+        connection: &Connection,
+        context: &StoreContext,
+    ) -> Result<Judgement<'_>, BoxError> {
+        let may_be_old = context.prefix_state.may_be_old();
+        let (false, Some(current)) = (connection.is_cluster(), self.current.first()) else {
+            return Ok(Judgement { may_be_old, to_store: None });
+        };
+        let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
+        let stored: Option<Vec<u8>> = match connection.run(&get).await {
+            // Another program has replaced it: as if another server had run meanwhile.
+            Err(error) if error.code() == Some("WRONGTYPE") => Some(Vec::new()),
+            stored => stored?,
+        };
+        let to_store = (stored.as_deref() != Some(current.as_bytes())).then_some(&**current);
+        let may_be_old = match stored {
+            Some(_) => to_store.is_some(),
+            // mutant evicted-run-id: => None => may_be_old,
+            None => may_be_old || Eviction::of(connection).await?.evicts_any(),
+        };
+        Ok(Judgement { may_be_old, to_store })
+    }
+}
+
+/// Whether the data under a prefix may be old, and the run id to store there once it is not.
+pub(super) struct Judgement<'a> {
+    pub(super) may_be_old: bool,
+    to_store: Option<&'a str>,
+}
+
+impl Judgement<'_> {
+    /// Stores the run id whose data is now known to be good.
+    pub(super) async fn store(
         &self,
         connection: &Connection,
         context: &StoreContext,
     ) -> Result<(), BoxError> {
-        let mut may_be_old = context.prefix_state.may_be_old();
-        let mut to_store = None;
-        if let (false, Some(current)) = (connection.is_cluster(), self.current.first()) {
-            let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
-            let stored: Option<Vec<u8>> = match connection.run(&get).await {
-                // Another program has replaced it: as if another server had run meanwhile.
-                Err(error) if error.code() == Some("WRONGTYPE") => Some(Vec::new()),
-                stored => stored?,
-            };
-            to_store = (stored.as_deref() != Some(current.as_bytes())).then_some(current);
-            may_be_old = match stored {
-                Some(_) => to_store.is_some(),
-                // mutant evicted-run-id: => None => may_be_old,
-                None => may_be_old || Eviction::of(connection).await?.evicts_any(),
-            };
+        let Some(current) = self.to_store else { return Ok(()) };
+        let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();
+        match connection.run::<()>(&set).await {
+            // A server that takes no writes can still serve reads.
+            Err(error) if !is_write_refusal(&error) => Err(error.into()),
+            _ => Ok(()),
         }
-        // mutant restart: if false
-        if may_be_old && context.options.after_restart == RestartPolicy::Clear {
-            Scanner { connection, context }
-                .delete_matching("*", false, &PatternCursor::new())
-                .await?;
-            context.prefix_state.on_emptied();
-        }
-        if let Some(current) = to_store {
-            let set = redis::cmd("SET").arg(context.keys.run()).arg(current).to_owned();
-            match connection.run::<()>(&set).await {
-                // A server that takes no writes can still serve reads.
-                Err(error) if !is_write_refusal(&error) => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

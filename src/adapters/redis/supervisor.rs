@@ -28,6 +28,7 @@ use super::{
     refusal::{is_command_refusal, is_write_refusal},
     run_id::RunIds,
     store::{context::StoreContext, options::RedisOptions},
+    verify::verify,
 };
 use crate::{
     adapters::{client_name::ClientName, task::timeout_named},
@@ -265,30 +266,11 @@ impl Supervisor {
         Ok((connection, master))
     }
 
-    /// Verifies the prefixes in use that are not verified yet. Fails if no prefix in use can be
-    /// served: one that fails does not keep the others from their data.
+    /// Verifies the prefixes in use that are not verified yet. Fails if none of those in use can be
+    /// served, or if the server stops to answer.
     async fn verify_prefixes(&self, connection: &Connection, ids: &RunIds) -> Result<(), BoxError> {
-        let verify = async {
-            let (mut is_one_served, mut failure) = (false, None);
-            for context in self.shared.prefixes() {
-                let state = &context.prefix_state;
-                if state.is_verified() {
-                    is_one_served = true;
-                    continue;
-                }
-                match ids.verify(connection, &context).await {
-                    Ok(()) => {
-                        state.on_verified();
-                        is_one_served = true;
-                    }
-                    Err(error) => {
-                        state.on_failed(&error);
-                        failure = Some(error);
-                    }
-                }
-            }
-            failure.filter(|_| !is_one_served).map_or(Ok(()), Err)
-        };
+        let prefixes = self.shared.prefixes();
+        let verify = verify(connection, ids, &prefixes);
         // Scanning every key has no limit of its own, as long as the servers answer.
         run_until(verify, self.watch_liveness(connection))
             .await

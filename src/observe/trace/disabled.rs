@@ -18,11 +18,11 @@ pub(crate) fn log_origin_down(_cache: Option<&str>, _key: &str, _error: &Error) 
 
 pub(crate) fn log_origin_up(_cache: Option<&str>, _key: &str) {}
 
-pub(crate) fn log_l2_down(_cache: Option<&str>, _error: &BoxError) {}
+pub(crate) fn log_l2_down(_cache: Option<&str>, _is_shared: bool, _error: &BoxError) {}
 
-pub(crate) fn log_l2_up(_cache: Option<&str>) {}
+pub(crate) fn log_l2_up(_cache: Option<&str>, _is_shared: bool) {}
 
-pub(crate) fn log_l2_emptied(_cache: Option<&str>) {}
+pub(crate) fn log_l2_emptied(_cache: Option<&str>, _is_shared: bool) {}
 
 pub(crate) fn log_l2_overflow(_cache: Option<&str>) {}
 

@@ -56,32 +56,40 @@ pub(crate) fn log_origin_up(cache: Option<&str>, key: &str) {
     tracing::info!(target: "lazy_layers_cache", cache, part = "origin", key, "loads succeed again");
 }
 
-pub(crate) fn log_l2_down(cache: Option<&str>, error: &BoxError) {
+pub(crate) fn log_l2_down(cache: Option<&str>, is_shared: bool, error: &BoxError) {
     tracing::warn!(
         target: "lazy_layers_cache",
         cache,
         part = "l2",
+        concerns = concerned(is_shared),
         cause = %error,
         "L2 failed and its circuit opened: calls skip L2 until a probe succeeds after the cooldown",
     );
 }
 
-pub(crate) fn log_l2_up(cache: Option<&str>) {
+pub(crate) fn log_l2_up(cache: Option<&str>, is_shared: bool) {
     tracing::info!(
         target: "lazy_layers_cache",
         cache,
         part = "l2",
+        concerns = concerned(is_shared),
         "L2 answers again: its circuit closed",
     );
 }
 
-pub(crate) fn log_l2_emptied(cache: Option<&str>) {
+/// Names the caches that have the server of L2 together, in the line that one of them logs.
+fn concerned(is_shared: bool) -> Option<&'static str> {
+    is_shared.then_some("all caches of the manager")
+}
+
+pub(crate) fn log_l2_emptied(cache: Option<&str>, is_shared: bool) {
     tracing::warn!(
         target: "lazy_layers_cache",
         cache,
         part = "l2",
+        concerns = concerned(is_shared),
         "the server of L2 may have lost deletes (it was restarted or replaced, or has evicted the \
-         record of that): all keys of this cache were removed from L2, and are loaded again",
+         record of that): all keys of the cache were removed from L2, and are loaded again",
     );
 }
 

@@ -1,9 +1,12 @@
 //! The log lines and spans of one test.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing_subscriber::{
-    Layer, Registry, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    Layer, Registry,
+    layer::{Context, SubscriberExt},
+    registry,
+    util::SubscriberInitExt,
 };
 
 /// Makes `layer` the subscriber of this thread until the guard is dropped.
@@ -18,4 +21,30 @@ pub(crate) fn listen(
         LazyLock::new(|| [registry().into(), registry().into()]);
     LazyLock::force(&OTHERS);
     registry().with(layer).set_default()
+}
+
+/// The level and the text of each line.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().unwrap().push(format!("{} {}", event.metadata().level(), message.0));
+    }
+}
+
+impl Lines {
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
 }

@@ -69,6 +69,10 @@ impl KeySpace {
         Keys { value: self.value(key), lease: self.lease(key), copy: String::new() }
     }
 
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(crate) fn prefix_len(&self) -> usize {
         self.prefix.len()
     }

@@ -3,12 +3,14 @@
 pub(crate) mod adaptive_read;
 pub(crate) mod batch;
 pub(crate) mod builder;
+pub(crate) mod clear;
 pub(crate) mod context;
 mod copy_head;
 pub(crate) mod keyspace;
 pub(crate) mod options;
 pub(crate) mod redis_store;
 pub(crate) mod requests;
+mod rounds;
 pub(crate) mod scan;
 mod scan_position;
 pub(crate) mod scripts;

@@ -19,6 +19,7 @@ use redis::{Cmd, RedisResult, Value};
 use super::{
     context::StoreContext,
     keyspace::{Kind, LEASE_SETS},
+    rounds::Rounds,
     scan_position::Positions,
     scripts::index::{COUNT_EXISTING, DELETE_INDEXED},
 };
@@ -29,8 +30,8 @@ use crate::adapters::redis::{
 };
 use crate::{error::BoxError, glob::Pattern, l2::PatternCursor};
 
-/// Maximum number of times that a Cluster is scanned while its slots are being moved, and that the
-/// sets of keys with a lease are scanned while some of them expire.
+/// Maximum number of times that the sets of keys with a lease are scanned while some of them
+/// expire.
 const MAX_ROUNDS: usize = 8;
 
 /// Scans the names of one store.
@@ -65,16 +66,16 @@ impl Scanner<'_> {
         let pattern = Pattern::new(glob);
         let keys = &self.context.keys;
         let with_index = self.has_complete_index().await;
-        let mut slots = SlotMap::read(self.connection).await?;
         let mut positions = Positions::new(self.connection, cursor).await;
-        let mut was_moving = false;
+        let mut rounds = Rounds::begin(self.connection).await?;
         let value_glob = keys.glob(literal_start(glob)) + "*";
         let globs = [
             (Kind::Lease, keys.glob("__lease:*")),
             (Kind::Value, value_glob),
             (Kind::Copy, keys.glob("__copy:*")),
         ];
-        for _ in 0..MAX_ROUNDS {
+        loop {
+            let slots = &rounds.slots;
             // mutant one-walk: s/globs.iter()/globs.iter().rev()/
             let kinds = globs.iter().filter(|(kind, _)| !sidecars_only || *kind != Kind::Value);
             let mut walk = Vec::new();
@@ -106,16 +107,10 @@ impl Scanner<'_> {
                 }
                 from = START.to_owned();
             }
-            let later = SlotMap::read(self.connection).await?;
-            // A key that moved from a node before its scan to one after its scan was missed. It
-            // moves so only once, and the next round finds it.
-            if slots == later && (!later.is_moving || was_moving) {
+            if rounds.end().await? {
                 return Ok(());
             }
-            was_moving = slots.is_moving || later.is_moving;
-            slots = later;
         }
-        Err("slots of the Redis Cluster kept moving during a delete by pattern".into())
     }
 
     /// Deletes the leases that match, of the keys in the sets of keys with a lease.
@@ -160,8 +155,8 @@ impl Scanner<'_> {
         let glob = keys.glob("*");
         let mut size = 0;
         for node in SlotMap::read(self.connection).await?.nodes() {
-            let mut cursor = Some("0".to_owned());
-            while let Some(names) = self.step(Source::Node(node, &glob), &mut cursor).await? {
+            let mut steps = self.steps(node, &glob);
+            while let Some(names) = steps.next().await? {
                 let is_value = |name: &&String| matches!(keys.parse(name), Some((Kind::Value, _)));
                 size += names.iter().filter(is_value).count() as u64;
             }
@@ -172,7 +167,7 @@ impl Scanner<'_> {
     /// Returns false if there are no sets of names, or if names may be missing in them: Redis has
     /// evicted keys or may do so, or another program has put a key of another type in the place of
     /// a set. The sets of keys with a lease expire, so each policy of eviction may remove one.
-    async fn has_complete_index(&self) -> bool {
+    pub(super) async fn has_complete_index(&self) -> bool {
         let Some([index, sidecars, leases]) = self.context.index_keys() else { return false };
         let Ok(eviction) = Eviction::of(self.connection).await else { return false };
         let mut questions = redis::pipe();
@@ -199,7 +194,6 @@ impl Scanner<'_> {
         save: impl Fn(Option<&str>),
     ) -> RedisResult<()> {
         let StoreContext { keys, options, .. } = self.context;
-        let command = options.delete_strategy.command();
         let is_match = |name: &String| match source {
             Source::Leases(_) => pattern.matches(name),
             Source::Names(_) => keys.parse(name).is_some_and(|(it, key)| {
@@ -220,13 +214,16 @@ impl Scanner<'_> {
                         (set, members.iter().map(|key| keys.lease(key)).collect(), "SREM")
                     }
                     Source::Node(..) => {
-                        self.delete_all(command, members).await?;
+                        self.delete_all(members).await?;
                         continue;
                     }
                 };
                 let mut call = redis::cmd("EVALSHA");
                 call.arg(&DELETE_INDEXED.hash).arg(names.len() + 1).arg(set).arg(&names);
-                call.arg(command).arg(forget).arg(members.len()).arg(members);
+                call.arg(options.delete_strategy.command())
+                    .arg(forget)
+                    .arg(members.len())
+                    .arg(members);
                 decode::<()>(self.connection.send(&Request::Script(&DELETE_INDEXED, call)).await?)?;
             }
             save(cursor.as_deref());
@@ -234,7 +231,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    async fn delete_all(&self, command: &str, names: &[String]) -> RedisResult<()> {
+    pub(super) async fn delete_all(&self, names: &[String]) -> RedisResult<()> {
+        let command = self.context.options.delete_strategy.command();
         // The keys of a Cluster are in different slots.
         let per_command = if self.connection.is_cluster() { 1 } else { names.len().max(1) };
         for names in names.chunks(per_command) {
@@ -261,6 +259,11 @@ impl Scanner<'_> {
                 self.connection.send(&Request::Script(&COUNT_EXISTING, call)).await?,
             )?;
         }
+    }
+
+    /// Scans all keys of a node, or of the only server, that match a glob.
+    pub(super) fn steps<'a>(&'a self, node: Option<&'a Node>, glob: &'a str) -> Steps<'a> {
+        Steps { scanner: self, source: Source::Node(node, glob), cursor: Some(START.to_owned()) }
     }
 
     /// Returns the names that the next step of a scan finds, maybe none, and `None` at the end.
@@ -298,6 +301,20 @@ impl Scanner<'_> {
             _ => None,
         });
         Ok(Some(names.collect()))
+    }
+}
+
+/// A scan, step by step.
+pub(super) struct Steps<'a> {
+    scanner: &'a Scanner<'a>,
+    source: Source<'a>,
+    cursor: Option<String>,
+}
+
+impl Steps<'_> {
+    /// Returns the names that the next step finds, maybe none, and `None` at the end.
+    pub(super) async fn next(&mut self) -> RedisResult<Option<Vec<String>>> {
+        self.scanner.step(self.source, &mut self.cursor).await
     }
 }
 
