@@ -14,7 +14,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
-    BoxError, Codec, Lease, PatternCursor, Publication, Store, StoreFuture,
+    BoxError, Lease, PatternCursor, Publication, Store, StoreFuture,
     testing::{ForwardStore, SharedStore},
 };
 use parking_lot::Mutex;
@@ -322,17 +322,4 @@ pub(crate) fn value(version: u32, write: usize) -> u64 {
 pub(crate) fn parts(value: u64) -> (u32, usize) {
     let write = usize::try_from(value & u64::from(u32::MAX)).expect("32 bits");
     (u32::try_from(value >> 32).expect("32 bits"), write)
-}
-
-/// Encodes a value as eight bytes, from which a store can read the version and the write.
-pub(crate) struct PlainCodec;
-
-impl Codec<u64> for PlainCodec {
-    fn encode(&self, value: &u64) -> Result<Vec<u8>, BoxError> {
-        Ok(value.to_le_bytes().to_vec())
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Result<u64, BoxError> {
-        Ok(u64::from_le_bytes(bytes.try_into()?))
-    }
 }

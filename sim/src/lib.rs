@@ -15,6 +15,7 @@
     reason = "a simulation that cannot go on may stop"
 )]
 
+mod any_store;
 pub mod bounds;
 mod caller;
 pub mod check;

@@ -4,14 +4,11 @@
 use std::sync::Arc;
 
 use lazy_layers_cache::{
-    Codec, Lease, LeaseRequest, LeaseResponse, Publication, Store, StoreFuture,
+    Codec, Lease, LeaseRequest, LeaseResponse, Publication, Store, StoreFuture, WireCodec,
     testing::ForwardStore,
 };
 
-use crate::{
-    faulty_store::{PlainCodec, parts},
-    recorder::Recorder,
-};
+use crate::{faulty_store::parts, recorder::Recorder};
 
 pub(crate) struct RecordingStore<S> {
     store: Arc<S>,
@@ -61,7 +58,7 @@ impl<S: Store> ForwardStore for RecordingStore<S> {
                 self.recorder.removal_answered(self.by, number, lease, published);
                 return Ok(published);
             };
-            let (_, write) = parts(PlainCodec.decode(value)?);
+            let (_, write) = parts(WireCodec::new().decode(value)?);
             let published = self.store.publish(key, lease, result).await?;
             self.recorder.publish_answered(write, published);
             Ok(published)

@@ -1,29 +1,27 @@
-//! A cache with another name on the bus session of an instance. It joins and leaves the session
-//! while the cache under test stays.
+//! A cache with another name of the manager of an instance. It comes and goes while the cache under
+//! test stays, and shares its bus session and its circuit breaker of L2.
 
-use lazy_layers_cache::{WireCodec, testing::SharedBusSession};
+use lazy_layers_cache::CacheManager;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{
-    caller::{Cache, ms},
-    instance_clock::InstanceClock,
-    neighbour::Calls,
-    recorder::Recorder,
-};
+use crate::{caller::ms, instance_clock::InstanceClock, neighbour::Calls, recorder::Recorder};
+
+/// The name of the cache.
+pub(crate) const NAME: &str = "neighbour";
 
 /// Makes calls until it is dropped.
 pub(crate) struct Sibling(JoinSet<()>);
 
 impl Sibling {
     pub(crate) fn start(
-        session: &SharedBusSession,
+        manager: &CacheManager,
         clock: &InstanceClock,
         seed: u64,
         recorder: &Recorder,
     ) -> Self {
         let mut calls = JoinSet::new();
         let random = fastrand::Rng::with_seed(seed);
-        calls.spawn(live(session.clone(), clock.clone(), random, recorder.clone()));
+        calls.spawn(live(manager.clone(), clock.clone(), random, recorder.clone()));
         Self(calls)
     }
 
@@ -34,15 +32,15 @@ impl Sibling {
 }
 
 async fn live(
-    session: SharedBusSession,
+    manager: CacheManager,
     clock: InstanceClock,
     random: fastrand::Rng,
     recorder: Recorder,
 ) {
     let mut calls = Calls::new(random, recorder);
     loop {
-        let builder = Cache::builder().name("neighbour").close_timeout(ms(500));
-        let cache = session.give(builder, WireCodec::new()).build().expect("its name is free");
+        let builder = manager.cache::<String, u64>(NAME).close_timeout(ms(500));
+        let cache = builder.build().expect("sound options");
         for _ in 0..calls.random.u32(5..150) {
             sleep(ms(calls.random.u64(1..300))).await;
             // A frozen process makes no calls.

@@ -1,11 +1,11 @@
 //! Runs a plan: instances, the store and the bus between them, callers, and faults.
 
+use std::sync::Arc;
+
 use lazy_layers_cache::{
-    CacheOptions, CircuitBreaker, DistributedLock, EventBusOptions, FailSafe, HandlerGuard,
-    L2Timeouts, NegativeCache, WireCodec,
-    testing::{
-        BusFaults, BusLink, SharedBus, SharedBusSession, SharedStore, StoreSnapshot, TokioClock,
-    },
+    CacheManager, CacheOptions, CircuitBreaker, DistributedLock, EventBus, EventBusOptions,
+    FailSafe, HandlerGuard, L2Timeouts, NegativeCache, Store, WireCodec,
+    testing::{BusFaults, BusLink, SharedBus, SharedStore, StoreSnapshot, TokioClock},
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -14,9 +14,10 @@ use tokio::{
 };
 
 use crate::{
+    any_store::AnyStore,
     caller::{Cache, Caller, L2_READ, L2_WRITE, PATTERN, PUBLISH, WITHOUT_HARD, ms, on_event},
     environment::{Names, SimulatedEnvironment},
-    faulty_store::{FaultyStore, PlainCodec},
+    faulty_store::FaultyStore,
     history::{FaultWindow, History, Incarnation},
     instance_clock::InstanceClock,
     neighbour::Neighbour,
@@ -24,7 +25,7 @@ use crate::{
     recorder::Recorder,
     recording_store::RecordingStore,
     recording_transport::RecordingTransport,
-    sibling::Sibling,
+    sibling::{self, Sibling},
     slow_transport::SlowTransport,
 };
 
@@ -45,6 +46,8 @@ struct Simulation {
     start: Instant,
     bus: SharedBus,
     store: SharedStore,
+    /// The part of the siblings.
+    siblings_store: SharedStore,
     slots: Vec<Slot>,
     store_faults: Vec<StoreFaults>,
     /// A copy of the store, for a restart with old data.
@@ -64,6 +67,8 @@ struct Slot {
     cache: Cache,
     link: BusLink,
     store: FaultyStore,
+    /// The store of the sibling, with the same faults.
+    sibling_store: FaultyStore,
     clock: InstanceClock,
     is_frozen: bool,
     /// Calls that wait until the instance is thawed.
@@ -99,6 +104,7 @@ impl Simulation {
             start: Instant::now(),
             bus: SharedBus::new(plan.seed),
             store: SharedStore::new(TokioClock::new()),
+            siblings_store: SharedStore::new(TokioClock::new()),
             slots: Vec::new(),
             store_faults: Vec::new(),
             saved: None,
@@ -163,43 +169,52 @@ impl Simulation {
         let inner = SlowTransport { link: link.clone(), seed };
         let transport = RecordingTransport { inner, recorder: self.recorder.clone(), by };
         let store = FaultyStore::new(self.store.clone(), &self.recorder, seed);
-        store.set_faults(self.store_faults[slot]);
+        let sibling_store = FaultyStore::new(self.siblings_store.clone(), &self.recorder, !seed);
+        for store in [&store, &sibling_store] {
+            store.set_faults(self.store_faults[slot]);
+        }
+        let recording = RecordingStore::new(store.clone(), by, &self.recorder);
         let clock = InstanceClock::new();
-        let breaker = || CircuitBreaker::default().cooldown(ms(1_000));
-        let mut builder = Cache::builder()
-            .clock(clock.clone())
+        let breaker = CircuitBreaker::default().cooldown(ms(1_000));
+        let mut options = CacheOptions::default()
             .ttl(setup.ttl)
-            .name("sim")
-            .event_bus_options(EventBusOptions::default().confirm_deletes(setup.confirms))
-            .event_bus_circuit_breaker(breaker())
-            .l2_circuit_breaker(breaker())
+            .event_bus(EventBusOptions::default().confirm_deletes(setup.confirms))
+            .event_bus_circuit_breaker(breaker.clone())
+            .l2_circuit_breaker(breaker)
             .l2_timeouts(
                 L2Timeouts::default().read(ms(L2_READ)).write(ms(L2_WRITE)).pattern(ms(PATTERN)),
             )
             .broadcast_set(setup.broadcasts)
             .close_timeout(ms(CLOSE));
-        if setup.has_l2 {
-            builder =
-                builder.l2(RecordingStore::new(store.clone(), by, &self.recorder), PlainCodec);
-        }
         if setup.fail_safe {
-            builder = builder.fail_safe(FailSafe::enabled().throttle(ms(500)));
+            options = options.fail_safe(FailSafe::enabled().throttle(ms(500)));
         }
         if setup.locks {
-            builder = builder.distributed_lock(DistributedLock::enabled());
+            options = options.distributed_lock(DistributedLock::enabled());
         }
         if setup.negative_cache {
-            builder = builder.negative_cache(NegativeCache::enabled());
+            options = options.negative_cache(NegativeCache::enabled());
         }
         let mut sibling = None;
-        builder = if setup.has_siblings {
-            let mut options = CacheOptions::default();
-            options.event_bus_circuit_breaker = breaker();
-            let session = SharedBusSession::new(transport, &options, clock.clone());
-            sibling = Some(Sibling::start(&session, &clock, seed, &self.recorder));
-            session.give(builder, WireCodec::new())
+        let builder = if setup.has_siblings {
+            let mut manager = CacheManager::builder()
+                .clock(clock.clone())
+                .options(options)
+                .event_bus(EventBus::new(transport));
+            if setup.has_l2 {
+                let stores: [Arc<dyn Store>; 2] =
+                    [Arc::new(recording), Arc::new(sibling_store.clone())];
+                manager = manager.l2(move |name| {
+                    AnyStore(Arc::clone(&stores[usize::from(name == sibling::NAME)]))
+                });
+            }
+            let manager = manager.build().expect("sound options");
+            sibling = Some(Sibling::start(&manager, &clock, seed, &self.recorder));
+            manager.cache("sim")
         } else {
-            builder.event_bus(transport, WireCodec::new())
+            let builder = Cache::builder().options(options).name("sim").clock(clock.clone());
+            let builder = builder.event_bus(transport, WireCodec::new());
+            if setup.has_l2 { builder.l2(recording, WireCodec::new()) } else { builder }
         };
         let cache = builder.build().expect("sound options");
         let recorder = self.recorder.clone();
@@ -211,6 +226,7 @@ impl Simulation {
             cache,
             link,
             store,
+            sibling_store,
             clock,
             is_frozen: false,
             delayed: Vec::new(),
@@ -304,14 +320,17 @@ impl Simulation {
                 let slot = &mut self.slots[slot];
                 slot.link.freeze();
                 slot.store.set_frozen(true);
+                slot.sibling_store.set_frozen(true);
                 slot.clock.freeze();
                 slot.is_frozen = true;
             }
             Fault::Store(slot, faults, _) => self.set_store_faults(slot, faults),
             Fault::StoreRestartsEmpty => {
                 self.recorder.with(|history| history.l2_is_complete = false);
-                self.store.restart();
-                self.store.reconnect();
+                for store in [&self.store, &self.siblings_store] {
+                    store.restart();
+                    store.reconnect();
+                }
             }
             Fault::StoreRestartsOld(_) => self.saved = Some(self.store.snapshot()),
             Fault::Kill(slot) => {
@@ -357,6 +376,7 @@ impl Simulation {
         for slot in slots {
             self.store_faults[slot] = faults;
             self.slots[slot].store.set_faults(faults);
+            self.slots[slot].sibling_store.set_faults(faults);
         }
     }
 
@@ -384,6 +404,7 @@ impl Simulation {
         thawed.is_frozen = false;
         thawed.clock.thaw();
         thawed.store.set_frozen(false);
+        thawed.sibling_store.set_frozen(false);
         for (call, cancel_after) in std::mem::take(&mut thawed.delayed) {
             self.call(slot, call, cancel_after);
         }

@@ -1,6 +1,6 @@
 //! Tools for tests of this crate and of its users: clocks that a test can advance; an L2 store and
-//! a bus in memory, with faults on demand; a bus session for several caches; an L2 store that fails
-//! at random, and one that forwards to another; and checks of the contracts of a
+//! a bus in memory, with faults on demand; an L2 store that fails at random, and one that forwards
+//! to another; and checks of the contracts of a
 //! [`Store`](crate::Store) and of a [`Transport`](crate::Transport).
 
 mod bus;
@@ -8,7 +8,6 @@ mod chaos;
 mod clock;
 mod conformance;
 mod forward;
-mod session;
 mod store;
 mod store_state;
 mod transport_conformance;
@@ -19,7 +18,6 @@ pub use self::{
     clock::{ManualClock, TickReader, TokioClock},
     conformance::check_store,
     forward::ForwardStore,
-    session::SharedBusSession,
     store::{SharedStore, StoreSnapshot},
     store_state::StoreFault,
     transport_conformance::check_transport,

@@ -66,6 +66,8 @@ pub(super) struct Fleet {
 pub(super) const SLOTS: usize = 4;
 /// The slots behind proxies: one with confirmed deletes, one without.
 pub(super) const FAR: [usize; 2] = [1, 3];
+/// The slots whose cache is one of a manager: one behind proxies, one not.
+const MANAGED: [usize; 2] = [1, 2];
 /// The time until a process that was just started has subscribed.
 const START: u64 = 3_000;
 
@@ -100,6 +102,7 @@ impl Fleet {
         self.fault_windows.push(FaultWindow { disconnected: true, ..starting });
         let mut config = InstanceConfig { by, slot, confirms, ..self.config.clone() };
         config.seed ^= (by as u64) << 40;
+        config.is_managed = MANAGED.contains(&slot);
         if let Some(proxies) = &self.proxies[slot] {
             (config.bus_port, config.redis_port) = (proxies.bus.port(), proxies.redis.port());
         }

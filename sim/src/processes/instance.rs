@@ -1,11 +1,12 @@
-//! An instance in a process of its own: its cache, and callers that use it until the parent stops
+//! An instance in a process of its own: its cache, alone or one of a manager, and callers that use it until the parent stops
 //! or kills the process. It runs on one thread, as in the simulation: other tests cover several
 //! threads in one process.
 
 use std::{cell::Cell, io::BufRead, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
-    DistributedLock, Event, EventBusOptions, HandlerGuard, L2Timeouts, RedisStore, WireCodec,
+    CacheManager, CacheOptions, DistributedLock, Event, EventBus, EventBusOptions, HandlerGuard,
+    L2Timeouts, RedisStore, Store, WireCodec,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -20,11 +21,12 @@ use super::{
     limits::{BOUNDS, CATCH_UP},
     monotonic_env::{MonotonicEnv, Origin, tape},
     servers::broker::{Kind, transport_of},
+    siblings,
 };
 use crate::{
+    any_store::AnyStore,
     caller::{Cache, Caller, L2_WRITE, PATTERN, PUBLISH, is_done, ms, on_event},
     environment::TapeEntry,
-    faulty_store::PlainCodec,
     plan::{Call, Load, LoadEnd},
     recorder::Recorder,
     recording_store::RecordingStore,
@@ -50,6 +52,8 @@ pub(super) struct InstanceConfig {
     pub(super) confirms: bool,
     pub(super) locks: bool,
     pub(super) broadcasts: bool,
+    /// The cache is one of those of a manager.
+    pub(super) is_managed: bool,
 }
 
 pub(super) const KINDS: [Kind; 5] =
@@ -86,6 +90,7 @@ fn parent_lines() -> UnboundedReceiver<String> {
 struct Instance {
     config: InstanceConfig,
     caller: Rc<Caller>,
+    managed: Option<Managed>,
     is_running: Rc<Cell<bool>>,
     tasks: JoinSet<()>,
     _events: HandlerGuard,
@@ -100,7 +105,7 @@ impl Instance {
         let recorder = Recorder::new(environment, names, first(config.by));
         recorder.with(|history| history.bounds = BOUNDS);
         let by = config.by;
-        let cache = build(&config, &recorder);
+        let (cache, managed) = build(&config, &recorder);
         let events = {
             let recorder = recorder.clone();
             cache.on(move |event| {
@@ -110,7 +115,7 @@ impl Instance {
         };
         let caller = Rc::new(Caller { by, cache, store: None, recorder });
         let is_running = Rc::new(Cell::new(true));
-        Self { config, caller, is_running, tasks: JoinSet::new(), _events: events }
+        Self { config, caller, managed, is_running, tasks: JoinSet::new(), _events: events }
     }
 
     async fn run(mut self, mut orders: UnboundedReceiver<String>) {
@@ -122,6 +127,12 @@ impl Instance {
         }
         self.tasks.spawn_local(read_all_of_l1(Rc::clone(&self.caller), self.running()));
         self.tasks.spawn_local(delete_once_keys(Rc::clone(&self.caller), self.running()));
+        if let Some(Managed { siblings, .. }) = &self.managed {
+            let (caches, caller) = (Rc::clone(siblings), Rc::clone(&self.caller));
+            let random = fastrand::Rng::with_seed(!self.config.seed);
+            let calls = siblings::call_at_random(caches, caller, self.running(), random);
+            self.tasks.spawn_local(calls);
+        }
         while let Some(line) = orders.recv().await {
             match &*line {
                 "stop" => self.stop().await,
@@ -178,32 +189,59 @@ impl Instance {
     async fn close(&self) {
         let Caller { by, cache, recorder, .. } = &*self.caller;
         let begin = recorder.now();
-        cache.close().await;
+        match &self.managed {
+            Some(managed) => managed.manager.close().await,
+            None => cache.close().await,
+        }
         recorder.check_deadline(*by, "close", begin, CLOSE + 1_000 + CLOSE + PUBLISH);
     }
 }
 
-fn build(config: &InstanceConfig, recorder: &Recorder) -> Cache {
+/// The manager of the cache under test, and its other caches.
+struct Managed {
+    manager: CacheManager,
+    siblings: Rc<[Cache]>,
+}
+
+fn build(config: &InstanceConfig, recorder: &Recorder) -> (Cache, Option<Managed>) {
     let store = RedisStore::at(format!("redis://127.0.0.1:{}/", config.redis_port));
-    let store = RecordingStore::new(store.build().expect("sound options"), config.by, recorder);
+    let redis = store.build().expect("sound options");
+    let store = RecordingStore::new(redis.clone(), config.by, recorder);
     // The same names in every history on a broker, so that durable queues do not accumulate.
     let inner = transport_of(KINDS[config.kind], config.bus_port, &format!("slot-{}", config.slot));
     let bus = RecordingTransport { inner, recorder: recorder.clone(), by: config.by };
-    let options = EventBusOptions::default();
-    let mut builder = Cache::builder()
+    let mut options = CacheOptions::default()
         // Long, so that old values do not expire by themselves.
         .ttl(Duration::from_secs(600))
-        .l2(store, PlainCodec)
         .l2_timeouts(L2Timeouts::default().pattern(ms(PATTERN)))
-        .name(&*config.cache)
-        .event_bus(bus, WireCodec::new())
-        .event_bus_options(options.confirm_deletes(config.confirms))
+        .event_bus(EventBusOptions::default().confirm_deletes(config.confirms))
         .broadcast_set(config.broadcasts)
         .close_timeout(ms(CLOSE));
     if config.locks {
-        builder = builder.distributed_lock(DistributedLock::enabled());
+        options = options.distributed_lock(DistributedLock::enabled());
     }
-    builder.build().expect("sound options")
+    if !config.is_managed {
+        let cache = Cache::builder()
+            .options(options)
+            .name(&*config.cache)
+            .l2(store, WireCodec::new())
+            .event_bus(bus, WireCodec::new());
+        return (cache.build().expect("sound options"), None);
+    }
+    let (tested, store): (_, Arc<dyn Store>) = (config.cache.clone(), Arc::new(store));
+    let store_of = move |name: &str| {
+        if name == tested {
+            return AnyStore(Arc::clone(&store));
+        }
+        let part = redis.with_prefix(format!("{name}:cache:"));
+        AnyStore(Arc::new(part.expect("a sound prefix")))
+    };
+    let manager =
+        CacheManager::builder().options(options).l2(store_of).event_bus(EventBus::new(bus));
+    let manager = manager.build().expect("sound options");
+    let cache = manager.cache(&config.cache).build().expect("sound options");
+    let siblings = siblings::build(&manager, &config.cache).into();
+    (cache, Some(Managed { manager, siblings }))
 }
 
 /// Records the received messages that `confirmed_deletes` needs.

@@ -1,5 +1,5 @@
 //! Runs the checker over real processes: four of them, each an instance with L1, with Redis as L2,
-//! and with one of the buses; all servers are real, and faults come from outside. The tapes of the
+//! and with one of the buses, two of them a cache alone and two a manager of fifty caches; all servers are real, and faults come from outside. The tapes of the
 //! processes are merged by the machine's monotonic clock, and checked as a simulated history is.
 
 mod confirmed_deletes;
@@ -12,6 +12,7 @@ mod limits;
 mod merge;
 mod monotonic_env;
 mod servers;
+mod siblings;
 
 use std::{
     process::ExitCode,
@@ -162,6 +163,7 @@ fn run(args: &Args, bus: usize, broker: &mut Broker, name: &str, fault: Fault) -
             confirms: true,
             locks: random.bool(),
             broadcasts: random.bool(),
+            is_managed: false,
         },
         bus_ports,
     );

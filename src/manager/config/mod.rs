@@ -12,6 +12,10 @@ mod read_beside;
 #[cfg_attr(feature = "redis", path = "redis.rs")]
 #[cfg_attr(not(feature = "redis"), path = "without_redis.rs")]
 mod redis;
+#[cfg(feature = "redis")]
+#[cfg_attr(feature = "redis-tls", path = "redis_tls.rs")]
+#[cfg_attr(not(feature = "redis-tls"), path = "without_redis_tls.rs")]
+mod redis_tls;
 mod sections;
 mod tree;
 mod tree_reader;

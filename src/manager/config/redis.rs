@@ -4,7 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{error::ConfigError, read_beside::read_beside, tree::Section, tree_reader::read};
+use super::{
+    error::ConfigError, read_beside::read_beside, redis_tls, tree::Section, tree_reader::read,
+};
 use crate::{
     adapters::redis::{
         endpoint::tls::TlsMaterial,
@@ -151,6 +153,6 @@ impl TlsFiles {
         if ca_file.is_none() && client.is_none() {
             return Ok(TlsMaterial::default());
         }
-        TlsMaterial::read(ca_file.as_deref(), client)
+        redis_tls::read(ca_file.as_deref(), client)
     }
 }

@@ -1,5 +1,5 @@
 //! Removes everything under several prefixes of one Redis, after a restart that may have brought
-//! back what was deleted.
+//! deleted values back.
 //!
 //! A prefix with a complete index is cleared by that. All others share one walk over the keys of
 //! the server, in the three steps of a [delete by pattern](super::scan): fifty caches cost as many
