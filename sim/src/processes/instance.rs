@@ -1,6 +1,6 @@
-//! An instance in a process of its own: its cache, alone or one of a manager, and callers that use it until the parent stops
-//! or kills the process. It runs on one thread, as in the simulation: other tests cover several
-//! threads in one process.
+//! An instance in a process of its own: its cache, alone or one of a manager, and callers that use
+//! it until the parent stops or kills the process. It runs on one thread, as in the simulation:
+//! other tests cover several threads in one process.
 
 use std::{cell::Cell, io::BufRead, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 

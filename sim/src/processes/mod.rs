@@ -1,6 +1,7 @@
 //! Runs the checker over real processes: four of them, each an instance with L1, with Redis as L2,
-//! and with one of the buses, two of them a cache alone and two a manager of fifty caches; all servers are real, and faults come from outside. The tapes of the
-//! processes are merged by the machine's monotonic clock, and checked as a simulated history is.
+//! and with one of the buses, two of them a cache alone and two a manager of fifty caches. All
+//! servers are real, and faults come from outside. The tapes of the processes are merged by the
+//! machine's monotonic clock, and checked as a simulated history is.
 
 mod confirmed_deletes;
 mod faults;
