@@ -38,7 +38,7 @@ use report::Report;
 
 type Table = (&'static str, fn(&mut Report));
 
-const TABLES: [Table; 13] = [
+const TABLES: [Table; 14] = [
     ("hit", hit::run),
     ("miss", miss::run),
     ("abandoned", cancelled_load::run),
@@ -47,6 +47,7 @@ const TABLES: [Table; 13] = [
     ("policy", policy::run),
     ("growth", growth::run),
     ("bus", bus::run),
+    ("caches", bus::run_caches),
     ("shared", l2_hit::run),
     ("trips", round_trips::run),
     ("shop", shop::run),

@@ -24,6 +24,7 @@ impl ServerState {
     /// another cache on the same connection.
     pub(super) fn logs_emptied(&self, connection: u64) -> bool {
         let last = self.emptied_logged.swap(connection, Ordering::Relaxed);
+        // mutant emptied-lines: s/!self.is_shared/true/
         !self.is_shared || last != connection
     }
 }

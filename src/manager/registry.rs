@@ -109,6 +109,7 @@ impl Manager {
         let (mut live, mut same): (Vec<Box<dyn LiveCache>>, _) = (Vec::new(), None);
         let mut registry = self.registry.lock();
         registry.asked.insert(name.to_owned());
+        // mutant late-cache: remove
         registry.check_open()?;
         registry.caches.retain(|_, entry| entry.cache.is_live());
         if let Some(entry) = registry.caches.get(name).filter(|entry| entry.is_open(&mut live)) {
@@ -148,6 +149,7 @@ impl Manager {
     ) -> Result<(), BuildError> {
         if let Some(l2) = self.l2.as_ref().filter(|_| builder.l2.is_none()) {
             builder.l2 = Some(((l2.store_of)(name)?, Arc::clone(codec)));
+            // mutant circuit-each: remove
             builder.l2_server = Some(Arc::clone(&l2.server));
         }
         Ok(())

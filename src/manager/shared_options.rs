@@ -25,6 +25,7 @@ shared! {
 }
 
 fn adopt_one<T: Clone + PartialEq>(own: &mut T, manager: &T, default: &T) -> bool {
+    // mutant option-adopted: s/own == default/true/
     let may_adopt = own == manager || own == default;
     if may_adopt {
         own.clone_from(manager);

@@ -156,3 +156,55 @@ async fn one_walk_over_redis_clears_all_caches_after_a_restart() {
     assert_eq!(emptied, 1, "{log:#?}");
     manager.close().await;
 }
+
+/// A call of each cache, one after the other. Returns how long they took in all.
+async fn call_each(caches: &[LazyLayersCache<str, u32>], key: &str) -> Duration {
+    let begun = Instant::now();
+    for cache in caches {
+        let value = cache.get_or_set(key, || async { Ok::<_, Broken>(7) }).await.unwrap();
+        assert_eq!(*value, 7);
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn an_outage_of_redis_is_one_for_fifty_caches() {
+    let log = Lines::default();
+    let _default = listen(log.clone());
+    let opened = || log.take().iter().filter(|line| line.contains("its circuit opened")).count();
+    let mut server = RedisServer::start();
+    server.kill();
+    let manager = CacheManager::builder().redis(RedisStore::at(server.url())).build().unwrap();
+    let caches: Vec<LazyLayersCache<str, u32>> =
+        (0..50).map(|number| manager.cache(&format!("c{number}")).build().unwrap()).collect();
+    let recovered = async |what: &str| {
+        let begun = Instant::now();
+        for (number, cache) in (0..).zip(&caches) {
+            while !cache.set("recovered", number).await.unwrap().is_complete() {
+                assert!(
+                    begun.elapsed() < ms(3_000),
+                    "{what}: cache {number} is not back after 3 s"
+                );
+                sleep(ms(10)).await;
+            }
+        }
+    };
+    // Three calls fail, each within the deadline of 500 ms, and all others skip Redis.
+    let at_most = ms(3 * 500 + 1_000);
+    let took = call_each(&caches, "at the start").await;
+    assert!(took < at_most, "{took:?}");
+    assert_eq!(opened(), 1);
+    server.restart();
+    recovered("started").await;
+    assert!(manager.health().is_healthy(), "{:?}", manager.health());
+    opened();
+
+    server.freeze();
+    let took = call_each(&caches, "in the middle").await;
+    assert!((ms(1_400)..at_most).contains(&took), "{took:?}");
+    assert_eq!(opened(), 1);
+    server.thaw();
+    recovered("thawed").await;
+    assert!(manager.health().is_healthy(), "{:?}", manager.health());
+    manager.close().await;
+}

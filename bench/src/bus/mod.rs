@@ -1,13 +1,16 @@
-//! The bus: a burst of messages, idle instances, and the propagation of a delete.
+//! The bus: a burst of messages, idle instances, the propagation of a delete, and many caches.
 
 mod bare;
 mod burst;
+mod caches;
 mod idle;
 mod propagation;
 #[expect(dead_code, clippy::unwrap_used, reason = "files of the tests")]
 mod servers;
 
 use crate::report::Report;
+
+pub(crate) use self::caches::run as run_caches;
 
 pub(crate) fn run(report: &mut Report) {
     burst::run(report);

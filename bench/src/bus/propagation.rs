@@ -35,8 +35,8 @@ const KEY: &str = "product:00000007";
 const REST: Duration = Duration::from_millis(1);
 
 /// Two instances.
-struct Pair {
-    deletes: LazyLayersCache<String, Watched>,
+pub(super) struct Pair {
+    pub(super) deletes: LazyLayersCache<String, Watched>,
     hears: LazyLayersCache<String, Watched>,
     sender: UnboundedSender<Instant>,
     gone: UnboundedReceiver<Instant>,
@@ -147,19 +147,26 @@ impl Pair {
         for cache in [&deletes, &hears] {
             cache.ready().await.expect("it listens");
         }
+        Self::of(deletes, hears)
+    }
+
+    pub(super) fn of(
+        deletes: LazyLayersCache<String, Watched>,
+        hears: LazyLayersCache<String, Watched>,
+    ) -> Self {
         let (sender, gone) = unbounded_channel();
         Self { deletes, hears, sender, gone }
     }
 
     /// Puts the value into the peer's L1.
-    async fn fill(&self) {
+    pub(super) async fn fill(&self) {
         let watched = Watched { gone: Some(self.sender.clone()) };
         let loader = || async { Ok::<_, io::Error>(watched) };
         drop(self.hears.get_or_set(KEY, loader).await.expect("it is loaded"));
     }
 
     /// Seconds from the call of delete to the removal from the peer's L1.
-    async fn sample(&mut self) -> f64 {
+    pub(super) async fn sample(&mut self) -> f64 {
         let begun = Instant::now();
         self.deletes.delete(KEY).await.expect("it is open");
         let gone = self.gone.recv().await.expect("it goes");
@@ -195,7 +202,7 @@ impl Samples {
     }
 }
 
-fn quantile(samples: &[f64], of_all: f64) -> f64 {
+pub(super) fn quantile(samples: &[f64], of_all: f64) -> f64 {
     let mut samples = samples.to_vec();
     samples.sort_by(f64::total_cmp);
     samples[((samples.len() - 1) as f64 * of_all) as usize]

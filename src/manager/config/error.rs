@@ -60,6 +60,7 @@ impl ConfigError {
                 format!("{path}: unknown value, write one of {}", list(known))
             }
             Problem::Wrong { found, kind, expected } => {
+                // mutant secret-shown: s/values == Values::Shown/true/
                 let found = if values == Values::Shown { found } else { *kind };
                 format!("{path}: found {found}, expected {expected}")
             }
