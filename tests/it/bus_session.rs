@@ -82,7 +82,7 @@ fn cache(session: &CacheManager, name: &str) -> Cache {
 }
 
 /// The caches `users` and `mails` on one session.
-async fn pair(transport: impl Transport) -> (Cache, Cache) {
+async fn pair(transport: impl Transport) -> (CacheManager, Cache, Cache) {
     let session = session(transport);
     let (users, mails) = (cache(&session, "users"), cache(&session, "mails"));
     users.ready().await.unwrap();
