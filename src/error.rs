@@ -1,11 +1,13 @@
 //! The two errors that the library returns: [`Error`] from a call, [`BuildError`] from `build()`.
 
+mod box_error;
+
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+pub use self::box_error::BoxError;
+use self::box_error::find_error;
+pub(crate) use self::box_error::into_box_error;
 use crate::contain::{QuietDrop, contain};
-
-/// Any error that a loader may return. Every error type, `String` and `&str` convert into it.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// An error of a loader, a codec, a store or a transport, of which the cache is the owner.
 pub(crate) type HeldError = QuietDrop<BoxError>;
@@ -103,12 +105,33 @@ impl Error {
         self.0.key.as_deref()
     }
 
-    /// Returns the error of the loader, if its type is `E`. [`source`](StdError::source) returns
-    /// it without its type.
+    /// Returns the error of the loader, or the first of its [sources](StdError::source), that is of
+    /// the type `E`, also in a `Box` or an `Arc`. So it finds an error that the loader has wrapped
+    /// in another one. [`source`](StdError::source) returns the error of the loader without its
+    /// type.
+    ///
+    /// For a loader that returns an `anyhow::Error`, turn on the feature `anyhow`. Without it, only
+    /// an error with a context is found, because anyhow's own conversion hides the type of the
+    /// others.
+    ///
+    /// ```
+    /// # use lazy_layers_cache::LazyLayersCache;
+    /// # #[cfg(feature = "anyhow")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = LazyLayersCache::<str, u32>::builder().build()?;
+    /// let load = || async { anyhow::Ok("not a number".parse::<u32>()?) };
+    /// let error = cache.get_or_set("answer", load).await.unwrap_err();
+    ///
+    /// assert!(error.loader_error::<std::num::ParseIntError>().is_some());
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "anyhow"))]
+    /// # fn main() {}
+    /// ```
     #[must_use]
-    pub fn loader_error<E: StdError + 'static>(&self) -> Option<&E> {
+    pub fn loader_error<E: StdError + Send + Sync + 'static>(&self) -> Option<&E> {
         match &self.0.cause {
-            Cause::Loader(error) => error.downcast_ref(),
+            Cause::Loader(error) => find_error(&***error),
             _ => None,
         }
     }

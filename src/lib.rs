@@ -81,6 +81,7 @@
 //! | `rabbitmq` | `RabbitMqTransport`, a bus over RabbitMQ |
 //! | `wire` | `WireCodec`, the format of the TypeScript package; values must implement the traits of serde |
 //! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; `zstd` compiles C |
+//! | `anyhow` | [`Error::loader_error`] finds the error inside an `anyhow::Error` that a loader returned |
 //! | `serde` | [`CacheOptions`] and [`ManagerOptions`] can be read from a configuration file |
 //! | `tracing` | a span around each load, and log lines when the origin, L2 or the bus fails and recovers |
 //! | `metrics` | `LazyLayersCache::export_metrics`: counters, gauges and durations for the recorder of the `metrics` crate |

@@ -13,7 +13,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{IntoLoaded, Loaded, Loader};
 use crate::{
     contain::{Panicked, QuietDrop, contain},
-    error::{Cause, Error, HeldError},
+    error::{Cause, Error, HeldError, into_box_error},
     resilience::{Elapsed, timeout},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 /// created or dropped), its hard timeout and a missing runtime become an [`Error`].
 ///
 /// Cancel safe: dropping the future drops the loader.
-pub(crate) async fn run_contained<V, L: Loader<V>>(
+pub(crate) async fn run_contained<V: 'static, L: Loader<V>>(
     key: &Arc<str>,
     loader: QuietDrop<L>,
     hard: Option<Duration>,
@@ -37,7 +37,10 @@ pub(crate) async fn run_contained<V, L: Loader<V>>(
             running.0.set(None);
             Poll::Ready(match result {
                 Ok(loaded) => Ok(loaded.into_loaded()),
-                Err(error) => Err(Error::of_key(key, Cause::Loader(HeldError::new(error.into())))),
+                Err(error) => {
+                    let error = HeldError::new(into_box_error(error));
+                    Err(Error::of_key(key, Cause::Loader(error)))
+                }
             })
         });
         polled.unwrap_or_else(|panic| {

@@ -45,6 +45,7 @@ mod layering;
 mod leases;
 mod lifetimes;
 mod load_ends;
+mod loader_errors;
 mod local_transport;
 mod lock;
 mod logs;

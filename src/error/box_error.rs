@@ -1,0 +1,31 @@
+//! The box in which the cache keeps the error of a loader, and the search for a type in it.
+
+use std::{error::Error as StdError, iter::successors, sync::Arc};
+
+#[cfg_attr(feature = "anyhow", path = "anyhow_enabled.rs")]
+#[cfg_attr(not(feature = "anyhow"), path = "anyhow_disabled.rs")]
+mod anyhow_error;
+
+/// Any error that a loader may return. Every error type, `String` and `&str` convert into it; so do
+/// `anyhow::Error` and `eyre::Report`.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Converts an error to a box. An `anyhow::Error` keeps its type if the feature `anyhow` is on.
+pub(crate) fn into_box_error<E: Into<BoxError> + 'static>(error: E) -> BoxError {
+    anyhow_error::into_box_error(error)
+}
+
+/// Returns the first error of the type `E` among the error and its sources, also one in a `Box` or
+/// an `Arc`.
+pub(super) fn find_error<'a, E>(error: &'a (dyn StdError + 'static)) -> Option<&'a E>
+where
+    E: StdError + Send + Sync + 'static,
+{
+    successors(Some(error), |&error| error.source()).find_map(|error| {
+        error
+            .downcast_ref::<E>()
+            .or_else(|| error.downcast_ref::<Box<E>>().map(|inner| &**inner))
+            .or_else(|| error.downcast_ref::<Arc<E>>().map(|inner| &**inner))
+            .or_else(|| anyhow_error::find_error(error))
+    })
+}
