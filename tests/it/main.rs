@@ -55,6 +55,7 @@ mod manager_environment;
 mod manager_options;
 mod manager_redis;
 mod manifest;
+mod manual;
 mod metrics_opentelemetry;
 mod metrics_prometheus;
 mod model;
