@@ -106,6 +106,7 @@ mod manager;
 // Its pages use every feature, and only the documentation needs them.
 #[cfg(all(
     any(doc, doctest),
+    feature = "anyhow",
     feature = "metrics",
     feature = "nats",
     feature = "opentelemetry",

@@ -27,4 +27,12 @@ macro_rules! pages {
 pages! {
     guarantees: "guarantees.md",
     metrics: "metrics.md",
+    options: "options.md",
+    events: "events.md",
+    errors: "errors.md",
+    wire_format: "wire-format.md",
+    testing: "testing.md",
+    migrating: "migrating.md",
+    faq: "faq.md",
+    stability: "stability.md",
 }
