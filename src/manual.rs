@@ -25,6 +25,15 @@ macro_rules! pages {
 }
 
 pages! {
+    quick_start: "quick-start.md",
+    step_by_step: "step-by-step.md",
+    concepts: "concepts.md",
+    keys_and_values: "keys-and-values.md",
+    loading: "loading.md",
+    timeouts_and_fail_safe: "timeouts-and-fail-safe.md",
+    negative_results_and_errors: "negative-results-and-errors.md",
+    invalidation: "invalidation.md",
+    many_caches: "many-caches.md",
     guarantees: "guarantees.md",
     metrics: "metrics.md",
     options: "options.md",
