@@ -24,6 +24,7 @@ mod cut_off_from_bus;
 mod cut_off_from_l2;
 mod drops;
 mod events;
+mod examples;
 mod explain;
 mod faults;
 mod fences;
