@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         [] => shop().await,
         ["redis"] => fleet::play().await,
         [fleet::CHILD, folder, place] => fleet::child(folder, place).await,
-        _ => Err("write nothing, or `redis`".into()),
+        _ => Err("unknown arguments: pass none, or `redis`".into()),
     }
 }
 
@@ -40,7 +40,7 @@ async fn shop() -> Result<(), Box<dyn Error>> {
     scenes::memory::play(&database).await?;
 
     println!(
-        "\nAll of it in {:.0} s, measured just now on this machine.",
+        "\nThe tour took {:.0} s. Every number was measured in this run, on this machine.",
         begun.elapsed().as_secs_f64()
     );
     println!("Read on: README.md, or the code of these scenes in examples/shop/src/scenes/.");

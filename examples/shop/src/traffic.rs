@@ -73,7 +73,7 @@ where
     read_as(0, zipf, until, get).await
 }
 
-/// As [`run`], with another sequence of requests of the same distribution.
+/// As [`read`], with another sequence of requests of the same distribution.
 pub(crate) async fn read_as<F, Fut, E>(crowd: usize, zipf: &Arc<Zipf>, until: Until, get: F) -> Seen
 where
     F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,

@@ -20,6 +20,8 @@ use crate::{
 };
 
 const REQUESTS: usize = 40_000;
+/// The requests of the process in scene 2.
+const FIRST: usize = REQUESTS / 4;
 /// The time to live of a page in L1, in scene 3.
 const MEMORY: Duration = Duration::from_secs(1);
 const PRODUCT: u64 = 7;
@@ -31,7 +33,7 @@ pub(crate) async fn play() -> Outcome {
     let begun = Instant::now();
     let redis = Redis::find()?;
     banner("lazy-layers-cache: two processes of a shop, and one Redis");
-    println!("   Redis: {}", redis.said());
+    println!("   Redis: {}", redis.description());
     let folder = tempfile::tempdir()?;
     let database = Database::create(folder.path())?;
     let start = |place: &str| Process::start(folder.path(), place);
@@ -39,7 +41,10 @@ pub(crate) async fn play() -> Outcome {
     scene(
         1,
         "Two processes on a busy day",
-        &format!("{READERS} readers in each, {} requests; memory holds 10,000.", count(REQUESTS)),
+        &format!(
+            "Each has {READERS} readers, which make {} requests; its L1 holds 10,000 pages.",
+            count(REQUESTS)
+        ),
     );
     progress("each with its own memory only");
     let mut alone = [start(ALONE)?, start(ALONE)?];
@@ -55,24 +60,26 @@ pub(crate) async fn play() -> Outcome {
     table(&COLUMNS, &rows.collect::<Vec<_>>());
     let loads = |seen: &[Report; 2]| seen.iter().map(|report| report.loads).sum::<u64>();
     println!(
-        "   Loads in both together: {} without Redis, {} with it.",
+        "   Database loads of both processes: {} with memory only, {} with Redis.",
         count(loads(&alone_seen)),
         count(loads(&together_seen)),
     );
 
-    scene(2, "A process is started", "Its memory is empty; the same requests as process 1 had.");
+    scene(
+        2,
+        "A new process starts",
+        &format!("Its L1 is empty. It makes the first {} requests of process 1.", count(FIRST)),
+    );
     progress("a cold start");
     let (mut cold, mut warm) = (start(ALONE)?, start(redis.url())?);
-    let rows = [
-        row("memory only", &cold.read(0, REQUESTS / 4)?),
-        row("on a warm Redis", &warm.read(0, REQUESTS / 4)?),
-    ];
+    let rows =
+        [row("memory only", &cold.read(0, FIRST)?), row("on a warm Redis", &warm.read(0, FIRST)?)];
     table(&COLUMNS, &rows);
 
     scene(
         3,
         "A price changes",
-        "Process 1 tells its cache; process 2 may hold the page for 1 s in its memory.",
+        "Process 1 calls delete or set; the L1 of process 2 may keep the old page for 1 s.",
     );
     let [writer, reader] = &mut together;
     let mut rows = Vec::new();
@@ -90,28 +97,31 @@ pub(crate) async fn play() -> Outcome {
         let mut now = at_once.clone();
         while now.0 != price {
             if changed.elapsed() > 10 * MEMORY {
-                return Err("process 2 never saw the new price".into());
+                return Err("process 2 never read the new price".into());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
             now = reader.price(PRODUCT)?;
         }
-        let said = |(price, source): &(u64, String)| format!("{price} ({source})");
+        let text = |(price, source): &(u64, String)| format!("{price} ({source})");
         rows.push(vec![
             verb.to_owned(),
-            said(&before),
-            said(&at_writer),
-            said(&at_once),
-            said(&now),
+            text(&before),
+            text(&at_writer),
+            text(&at_once),
+            text(&now),
             time(changed.elapsed()),
         ]);
     }
-    table(&["process 1 does", "2 had", "1 sees", "2 sees at once", "2 sees then", "after"], &rows);
-    println!("   Process 1 never sees the old price again, nor does anyone get it from Redis.");
-    println!("   Memories of others lag by their time to live, which an event bus cuts short.");
+    table(
+        &["process 1 calls", "2 had", "1 reads", "2 reads at once", "2 reads later", "after"],
+        &rows,
+    );
+    println!("   Process 1 never serves the old price again, and no process reads it from Redis.");
+    println!("   Process 2 serves it until its L1 entry expires. An event bus deletes the entry.");
 
     let keys = warm.clear()?;
     println!(
-        "\n{} pages were in Redis, and are removed. All of it in {:.0} s, measured just now.",
+        "\nThe {} pages were removed from Redis. The tour took {:.0} s, all measured in this run.",
         count(keys),
         begun.elapsed().as_secs_f64(),
     );

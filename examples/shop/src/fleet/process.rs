@@ -38,7 +38,7 @@ pub(super) struct Report {
 /// The parent's handle of a child process.
 pub(super) struct Process {
     child: Child,
-    tell: ChildStdin,
+    commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
@@ -51,13 +51,13 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let tell = child.stdin.take().ok_or("no way to tell it")?;
-        let answers = BufReader::new(child.stdout.take().ok_or("no way to hear it")?);
-        Ok(Self { child, tell, answers })
+        let commands = child.stdin.take().ok_or("the child has no stdin")?;
+        let answers = BufReader::new(child.stdout.take().ok_or("the child has no stdout")?);
+        Ok(Self { child, commands, answers })
     }
 
     pub(super) fn begin_to_read(&mut self, crowd: usize, requests: usize) -> Answer<()> {
-        Ok(writeln!(self.tell, "read {crowd} {requests}")?)
+        Ok(writeln!(self.commands, "read {crowd} {requests}")?)
     }
 
     pub(super) fn report(&mut self) -> Answer<Report> {
@@ -77,26 +77,26 @@ impl Process {
 
     /// The price of a product, and the source of the answer.
     pub(super) fn price(&mut self, product: u64) -> Answer<(u64, String)> {
-        writeln!(self.tell, "price {product}")?;
+        writeln!(self.commands, "price {product}")?;
         let answer = self.answer()?;
         let (price, source) = answer.split_once(' ').ok_or_else(|| answer.clone())?;
         Ok((price.parse()?, source.to_owned()))
     }
 
     pub(super) fn delete(&mut self, product: u64) -> Answer<()> {
-        writeln!(self.tell, "delete {product}")?;
+        writeln!(self.commands, "delete {product}")?;
         self.answer().map(drop)
     }
 
     /// Reads the product anew and puts it into the cache.
     pub(super) fn set(&mut self, product: u64) -> Answer<()> {
-        writeln!(self.tell, "set {product}")?;
+        writeln!(self.commands, "set {product}")?;
         self.answer().map(drop)
     }
 
     /// Removes all entries and returns their number.
     pub(super) fn clear(&mut self) -> Answer<u64> {
-        writeln!(self.tell, "clear")?;
+        writeln!(self.commands, "clear")?;
         Ok(self.answer()?.parse()?)
     }
 
@@ -104,7 +104,7 @@ impl Process {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         if line.is_empty() {
-            return Err("a process ended before its time".into());
+            return Err("a process ended too early".into());
         }
         Ok(line.trim().to_owned())
     }
@@ -186,7 +186,7 @@ pub(crate) async fn child(folder: &str, place: &str) -> Answer<()> {
                 prices.clear().await?;
                 println!("{size}");
             }
-            _ => return Err(format!("`{line}` is no command of a process").into()),
+            _ => return Err(format!("unknown command `{line}`").into()),
         }
     }
     Ok(())

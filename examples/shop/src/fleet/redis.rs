@@ -33,10 +33,10 @@ impl Redis {
         &self.url
     }
 
-    pub(super) fn said(&self) -> String {
+    pub(super) fn description(&self) -> String {
         match self.own {
-            Some(_) => format!("a server of our own, {}", self.url),
-            None => "the one that REDIS_URL names".to_owned(),
+            Some(_) => format!("started by this program, {}", self.url),
+            None => "the server at REDIS_URL".to_owned(),
         }
     }
 

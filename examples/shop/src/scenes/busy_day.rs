@@ -15,7 +15,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
         1,
         "A busy day",
         &format!(
-            "{READERS} readers, {} requests, some products far more popular.",
+            "{READERS} readers make {} requests; some products are far more popular than others.",
             count(REQUESTS)
         ),
     );
@@ -68,9 +68,9 @@ pub(crate) async fn play(database: &Database) -> Outcome {
         ],
     );
     println!(
-        "   {:.1} times the requests per second, with a cache of 10,000 of the {} pages.",
-        with.per_second() as f64 / without.per_second() as f64,
+        "   The cache holds 10,000 of the {} pages and serves {:.1} times the requests per second.",
         count(PRODUCTS),
+        with.per_second() as f64 / without.per_second() as f64,
     );
     Ok(())
 }

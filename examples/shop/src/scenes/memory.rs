@@ -16,7 +16,10 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     scene(
         6,
         "A crawler reads the whole shop",
-        &format!("All {} pages, once each, through small caches.", count(PRODUCTS)),
+        &format!(
+            "The crawler requests each of the {} pages once, through two small caches.",
+            count(PRODUCTS)
+        ),
     );
     let by_entries = Pages::builder().l1(L1Options::default().max_entries(MOST_ENTRIES)).build()?;
     let by_weight = Pages::builder()
@@ -38,7 +41,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     }
     let (entries, weight) = (by_entries.stats(), by_weight.stats());
     table(
-        &["bound", "most held at any time", "held now", "pushed out"],
+        &["limit", "maximum", "at the end", "evicted"],
         &[
             vec![
                 format!("{} entries", count(MOST_ENTRIES as u64)),

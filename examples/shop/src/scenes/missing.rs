@@ -22,8 +22,8 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     );
     let mut rows = Vec::new();
     for (name, negative) in [
-        ("nothing remembered", NegativeCache::default()),
-        ("negative caching", NegativeCache::enabled().ttl(Duration::from_secs(60))),
+        ("without negative caching", NegativeCache::default()),
+        ("with negative caching", NegativeCache::enabled().ttl(Duration::from_secs(60))),
     ] {
         progress(name);
         let cache = Pages::builder().negative_cache(negative).build()?;

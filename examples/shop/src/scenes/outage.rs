@@ -13,13 +13,13 @@ use crate::{
 
 /// Products on display: few enough for all of them to be in L1 when the outage begins.
 const SHOWN: u64 = 500;
-const WEATHER: Duration = Duration::from_secs(2);
+const OUTAGE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn play(database: &Database) -> Outcome {
     scene(
         4,
         "The database fails",
-        "A migration locks it for 2 s: every query fails. Pages are fresh for 0.2 s only.",
+        "A migration locks it for 2 s, so that every query fails. Pages are fresh for 0.2 s.",
     );
     let zipf = Zipf::new(SHOWN, 0.8);
     let mut rows = Vec::new();
@@ -51,7 +51,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
         database.wait_for_locks(Duration::ZERO).await?;
         let lock = database.lock()?;
         database.take_queries();
-        let during = readers(Until::Elapsed(WEATHER)).await;
+        let during = readers(Until::Elapsed(OUTAGE)).await;
         let failing = matches!(cache.health().origin, OriginHealth::Failing { .. });
         drop(lock);
         rows.push(row(name, &during, database.take_queries(), cache.stats().stale_hits, failing));
@@ -60,11 +60,10 @@ pub(crate) async fn play(database: &Database) -> Outcome {
             return Err("the cache did not notice that the database is back".into());
         }
     }
-    table(
-        &["", "requests", "errors", "stale served", "queries tried", "p99", "health said"],
-        &rows,
+    table(&["", "requests", "errors", "stale served", "queries tried", "p99", "health"], &rows);
+    println!(
+        "   The cache retried each page once in 0.5 s, and loaded again when the lock was gone."
     );
-    println!("   Each failing page was tried once in 0.5 s; with the lock gone, loads went on.");
     Ok(())
 }
 

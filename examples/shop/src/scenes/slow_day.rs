@@ -26,7 +26,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     scene(
         5,
         "The database is slow",
-        "Locked for 0.7 s, free for 0.3 s, again and again: queries wait instead of failing.",
+        "A lock is held for 0.7 s of every second, so that queries wait instead of failing.",
     );
     database.wait_for_locks(Duration::from_secs(5)).await?;
     let zipf = Zipf::new(SHOWN, 0.8);
@@ -45,7 +45,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
             let database = database.clone();
             cache.get_or_set(&product, move || async move { database.page(product).await }).await?;
         }
-        let weather = StoreFault::begin(database.clone());
+        let lock = RepeatedLock::begin(database.clone());
         let (pages, origin) = (cache.clone(), database.clone());
         let seen = read(&zipf, Until::Elapsed(Duration::from_secs(3)), move |product| {
             let (pages, origin) = (pages.clone(), origin.clone());
@@ -55,7 +55,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
             }
         })
         .await;
-        weather.end().await?;
+        lock.end().await?;
         let stats = cache.stats();
         rows.push(vec![
             name.to_owned(),
@@ -67,7 +67,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
             count(seen.errors),
         ]);
     }
-    table(&["", "requests", "p99", "slowest", "stale at once", "refreshed", "errors"], &rows);
+    table(&["", "requests", "p99", "slowest", "stale copies", "loads", "errors"], &rows);
     hard_timeout(database).await
 }
 
@@ -83,7 +83,10 @@ async fn hard_timeout(database: &Database) -> Outcome {
     drop(lock);
     match answer {
         Err(error) if error.kind() == ErrorKind::HardTimeout => {
-            println!("   A page never seen before, hard timeout 300 ms: after {}:", time(took));
+            println!(
+                "   A page without a stale copy, hard timeout 300 ms: the call failed after {}:",
+                time(took)
+            );
             println!("   \"{error}\"");
             Ok(())
         }
@@ -92,12 +95,12 @@ async fn hard_timeout(database: &Database) -> Outcome {
 }
 
 /// Locks the database again and again, in a task that `end` ends.
-struct StoreFault {
+struct RepeatedLock {
     ended: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<Result<(), rusqlite::Error>>,
 }
 
-impl StoreFault {
+impl RepeatedLock {
     fn begin(database: Database) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&ended);

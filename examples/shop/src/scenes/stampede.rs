@@ -14,7 +14,10 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     scene(
         2,
         "A product in the news",
-        &format!("{} callers at once ask for one page that is not cached.", count(CALLERS)),
+        &format!(
+            "{} callers request one page at the same time; it is not cached yet.",
+            count(CALLERS)
+        ),
     );
     let cache = Pages::builder().build()?;
     database.take_queries();
@@ -33,7 +36,7 @@ pub(crate) async fn play(database: &Database) -> Outcome {
     }
     let stats = cache.stats();
     table(
-        &["callers", "answered", "joined the load", "came after it", "database queries", "done in"],
+        &["callers", "answered", "joined the load", "L1 hits", "database queries", "took"],
         &[vec![
             count(CALLERS),
             count(answered),
