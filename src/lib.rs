@@ -71,22 +71,31 @@
 //!
 //! # Features
 //!
-//! None is on by default, and a feature only adds items.
+//! No feature is on by default, and a feature only adds items. A cache in memory needs none. A
+//! service of several instances needs `redis` (which brings `wire`), `tracing` for its log, `serde`
+//! for options from a configuration file, and one of `metrics` and `opentelemetry`:
+//!
+//! ```sh
+//! cargo add lazy-layers-cache --features redis,serde,tracing,metrics
+//! cargo add lazy-layers-cache --dev --features testing
+//! ```
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `redis` | `RedisStore`, L2 in Redis, and `RedisTransport`, a bus over its Pub/Sub |
-//! | `redis-tls` | `rediss://` addresses |
-//! | `nats` | `NatsTransport`, a bus over NATS core, and `JetStreamTransport`, which also delivers the messages that were published while an instance was disconnected |
-//! | `rabbitmq` | `RabbitMqTransport`, a bus over RabbitMQ |
-//! | `wire` | `WireCodec`, the format of the TypeScript package; values must implement the traits of serde |
-//! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; `zstd` compiles C |
+//! | `redis` | `RedisStore`, L2 in Redis, and `RedisTransport`, a bus over its Pub/Sub; turns on `wire`, though a codec of your own works too |
+//! | `redis-tls` | `rediss://` addresses; turns on `redis` |
+//! | `nats` | `NatsTransport`, a bus over NATS core, and `JetStreamTransport`, which also delivers the messages that were published while an instance was disconnected; needs `wire` or a codec of your own |
+//! | `rabbitmq` | `RabbitMqTransport`, a bus over RabbitMQ; needs `wire` or a codec of your own |
+//! | `wire` | `WireCodec`, the codec of values in L2 and on a bus, in the format of the TypeScript package; values must implement `Serialize` and `DeserializeOwned` of serde |
+//! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; turn on `wire`; `zstd` compiles C |
 //! | `anyhow` | [`Error::loader_error`] finds the error inside an `anyhow::Error` that a loader returned |
 //! | `serde` | [`CacheOptions`] and [`ManagerOptions`] can be read from a configuration file |
 //! | `tracing` | a span around each load, and log lines when the origin, L2 or the bus fails and recovers |
 //! | `metrics` | `LazyLayersCache::export_metrics`: counters, gauges and durations for the recorder of the `metrics` crate |
 //! | `opentelemetry` | `LazyLayersCache::register_metrics`: the same as instruments of OpenTelemetry |
 //! | `testing` | clocks that a test can move; a store and a bus in memory with injected faults; checks for your own store or transport |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod adapters;
