@@ -1,5 +1,4 @@
-//! Two instances of one cache over NATS JetStream: a value that one instance loads reaches the
-//! other one, and so does a delete.
+//! Two instances of one cache over NATS JetStream: a delete in one instance reaches the other one.
 //!
 //!     nats-server -js
 //!     cargo run --example jetstream
@@ -60,16 +59,19 @@ async fn run(url: &str) -> Result<(), Box<dyn Error>> {
     let (one, two) = (instance(url, "one").await?, instance(url, "two").await?);
     println!("instances one and two are subscribed");
 
-    let ada = one.get_or_set(&7, || async { Ok::<_, io::Error>("Ada".to_owned()) }).await?;
-    println!("one: loaded user 7 from the database: {ada}");
-    wait_until(|| two.get_l1(&7).is_some()).await?;
-    println!("two: received {:?} over JetStream, without a load", two.get_l1(&7));
+    for users in [&one, &two] {
+        users.get_or_set(&7, || async { Ok::<_, io::Error>("Ada".to_owned()) }).await?;
+    }
+    println!("both have loaded user 7 from the database: {:?}", two.get_l1(&7));
 
     println!("one: the database now says Grace, so one deletes user 7 from the cache");
     let begun = Instant::now();
     one.delete(&7).await?;
     wait_until(|| two.get_l1(&7).is_none()).await?;
-    println!("two: has deleted user 7 too, {:.1?} after the call of one", begun.elapsed());
+    println!(
+        "two: user 7 was deleted here too, over JetStream, {:.1?} after the call",
+        begun.elapsed()
+    );
 
     let grace = two.get_or_set(&7, || async { Ok::<_, io::Error>("Grace".to_owned()) }).await?;
     println!("two: loaded user 7 from the database: {grace}");
