@@ -25,6 +25,8 @@ macro_rules! pages {
 }
 
 pages! {
+    redis: "redis.md",
+    choosing_a_bus: "choosing-a-bus.md",
     quick_start: "quick-start.md",
     step_by_step: "step-by-step.md",
     concepts: "concepts.md",
@@ -35,7 +37,13 @@ pages! {
     invalidation: "invalidation.md",
     many_caches: "many-caches.md",
     guarantees: "guarantees.md",
+    reading_your_own_writes: "reading-your-own-writes.md",
+    invalidating_from_elsewhere: "invalidating-from-elsewhere.md",
+    production_checklist: "production-checklist.md",
     metrics: "metrics.md",
+    observability: "observability.md",
+    runbook: "runbook.md",
+    security: "security.md",
     options: "options.md",
     events: "events.md",
     errors: "errors.md",

@@ -224,7 +224,13 @@ pub(crate) fn log_handler_panicked(cache: Option<&str>, event: &str) {
 }
 
 pub(crate) fn log_option_without_effect(cache: Option<&str>, option: &str, reason: &str) {
-    tracing::warn!(target: "lazy_layers_cache", cache, part = "options", option, "{reason}");
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "options",
+        option,
+        "an option has no effect: {reason}",
+    );
 }
 
 pub(crate) fn log_unused_section(section: &str, nearest: Option<&str>) {
