@@ -14,7 +14,8 @@ use super::{
     facade::{BreakerCounts, Failure, L2},
     key_versions::KeyVersions,
     pending_invalidations::{InvalidationWatch, PendingInvalidation, Recorded},
-    store::{PatternCursor, Store},
+    store::Store,
+    store_types::PatternCursor,
     write_outcome::WriteOutcome,
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     facade::{BreakerCounts, Failure, L2},
-    store::{LoadEnd, LockResponse},
+    store_types::{LoadEnd, LockResponse},
 };
 
 /// Result of an attempt to take a lock.

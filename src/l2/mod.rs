@@ -13,6 +13,7 @@ mod pending_invalidations;
 mod read;
 mod server_state;
 pub(crate) mod store;
+pub(crate) mod store_types;
 mod write;
 mod write_outcome;
 
@@ -27,8 +28,9 @@ pub(crate) use self::{
 };
 pub use self::{
     peek::KeyInL2,
-    store::{
+    store::{Store, StoreFuture},
+    store_types::{
         Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
-        StaleValue, Store, StoreFuture, StoredValue,
+        StaleValue, StoredValue,
     },
 };

@@ -7,6 +7,21 @@ use super::facade::L2;
 use crate::{codec::offloading::Unreadable, contain::Held, error::text_of};
 
 /// What L2 has of a key, in an [`Explanation`](crate::Explanation).
+///
+/// ```
+/// use lazy_layers_cache::{KeyInL2, LazyLayersCache, SystemClock, WireCodec, testing::SharedStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .l2(SharedStore::new(SystemClock), WireCodec::new())
+///     .build()?;
+/// assert_eq!(names.explain(&7).await.l2, Some(KeyInL2::Absent));
+///
+/// names.set(&7, "Ada".to_owned()).await?;
+/// assert!(matches!(names.explain(&7).await.l2, Some(KeyInL2::Fresh { .. })));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::store::PatternCursor;
+use super::store_types::PatternCursor;
 use crate::{
     glob::Pattern,
     resilience::{run_until, task_tracker::TaskTracker},

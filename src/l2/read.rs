@@ -6,7 +6,8 @@ use tokio::time::sleep;
 
 use super::{
     facade::{BreakerCounts, L2},
-    store::{Lease, LeaseRequest, LeaseResponse, StaleValue, Store, StoredValue},
+    store::Store,
+    store_types::{Lease, LeaseRequest, LeaseResponse, StaleValue, StoredValue},
 };
 use crate::{codec::offloading::Unreadable, contain::Held, resilience::has_timer};
 

@@ -1,13 +1,28 @@
-//! The contract of an L2 store, in bytes: the trait [`Store`] and its leases.
+//! The contract of an L2 store, in bytes: the trait [`Store`].
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
+use super::store_types::{
+    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+    StoredValue,
+};
 use crate::error::BoxError;
 
 /// The future that a [`Store`] returns. It is boxed because the store is chosen at run time; the
 /// box costs little beside a round trip.
+///
+/// ```
+/// use lazy_layers_cache::StoreFuture;
+///
+/// fn size() -> StoreFuture<'static, u64> {
+///     Box::pin(async { Err("the server does not answer".into()) })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// assert!(size().await.is_err());
+/// # Ok(()) }
+/// ```
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// The store behind L2, which all instances share: Redis, or any store that keeps bytes under keys
@@ -39,6 +54,98 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// - serve a stale copy only of a value that expired: if the value was removed or replaced before
 ///   its ttl ended, by a program that knows nothing of sidecars say, the copy is of no use.
 ///
+/// # Example
+///
+/// A store that adds a prefix to the keys of another one. (`src/testing/store_contract.rs` in the
+/// repository is a whole store, in memory.)
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{Lease, Publication, Store, StoreFuture, StoredValue};
+/// # use lazy_layers_cache::{LeaseRequest, LeaseResponse, LoadEnd, LockResponse, SystemClock};
+///
+/// struct Prefixed<S>(&'static str, S);
+///
+/// impl<S: Store> Store for Prefixed<S> {
+///     fn get<'a>(&'a self, key: &'a str, window: bool) -> StoreFuture<'a, Option<StoredValue>> {
+///         let name = format!("{}{key}", self.0);
+///         Box::pin(async move { self.1.get(&name, window).await })
+///     }
+///
+///     fn publish<'a>(
+///         &'a self,
+///         key: &'a str,
+///         lease: &'a Lease,
+///         result: Publication,
+///     ) -> StoreFuture<'a, bool> {
+///         let name = format!("{}{key}", self.0);
+///         Box::pin(async move { self.1.publish(&name, lease, result).await })
+///     }
+///
+///     // The other methods in the same way.
+/// #   fn get_or_lease<'a>(
+/// #       &'a self, key: &'a str, request: LeaseRequest,
+/// #   ) -> StoreFuture<'a, LeaseResponse> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.get_or_lease(&name, request).await })
+/// #   }
+/// #   fn extend_lease<'a>(
+/// #       &'a self, key: &'a str, lease: &'a Lease, lease_for: Duration,
+/// #   ) -> StoreFuture<'a, bool> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.extend_lease(&name, lease, lease_for).await })
+/// #   }
+/// #   fn acquire_write_lease<'a>(
+/// #       &'a self, key: &'a str, lease_for: Duration,
+/// #   ) -> StoreFuture<'a, Option<Lease>> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.acquire_write_lease(&name, lease_for).await })
+/// #   }
+/// #   fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.delete(&name).await })
+/// #   }
+/// #   fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
+/// #       let name = format!("{}{pattern}", self.0);
+/// #       Box::pin(async move { self.1.delete_matching(&name).await })
+/// #   }
+/// #   fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.delete_if_equals(&name, value).await })
+/// #   }
+/// #   fn size(&self) -> StoreFuture<'_, u64> { self.1.size() }
+/// #   fn lock<'a>(
+/// #       &'a self, key: &'a str, owner: &'a str, ttl: Duration, waited_for: Option<&'a str>,
+/// #   ) -> StoreFuture<'a, LockResponse> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.lock(&name, owner, ttl, waited_for).await })
+/// #   }
+/// #   fn extend<'a>(
+/// #       &'a self, key: &'a str, owner: &'a str, ttl: Duration,
+/// #   ) -> StoreFuture<'a, bool> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.extend(&name, owner, ttl).await })
+/// #   }
+/// #   fn unlock<'a>(
+/// #       &'a self, key: &'a str, owner: &'a str, end: Option<LoadEnd>,
+/// #   ) -> StoreFuture<'a, ()> {
+/// #       let name = format!("{}{key}", self.0);
+/// #       Box::pin(async move { self.1.unlock(&name, owner, end).await })
+/// #   }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// # use lazy_layers_cache::testing::SharedStore;
+/// # let shared = SharedStore::new(SystemClock);
+/// # let store = Prefixed("shop:", shared.clone());
+/// # let lease = store.acquire_write_lease("7", Duration::from_secs(5)).await?.unwrap();
+/// # let (value, ttl) = (b"Ada".to_vec(), Duration::from_secs(60));
+/// # let result = Publication::Value { value, ttl, stale_for: Duration::ZERO };
+/// # assert!(store.publish("7", &lease, result).await?);
+/// # assert!(shared.peek("shop:7").is_some() && store.get("7", true).await?.is_some());
+/// # Ok(()) }
+/// ```
+///
 /// # Cancel safety
 ///
 /// The cache may drop a future at any time. The operation may then have happened or not, and may
@@ -49,6 +156,11 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///
 /// The cache bounds every call by [`L2Timeouts`](crate::L2Timeouts), and stops calling a store that
 /// fails (`l2_circuit_breaker`). An implementation needs neither.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store for L2",
+    label = "expected a store, such as `RedisStore`",
+    note = "the builder of a store is none yet: call `build()?` on it"
+)]
 pub trait Store: Send + Sync + 'static {
     /// Reads a value, without a lease. `with_window`: the caller uses the value's stale window;
     /// otherwise the store may leave it out, as zero, to read less.
@@ -216,157 +328,4 @@ pub trait Store: Send + Sync + 'static {
     fn times_emptied(&self) -> u64 {
         0
     }
-}
-
-/// The position of one delete by pattern, which takes several calls if the store fails or is slow:
-/// see [`Store::delete_matching_from`].
-///
-/// The store writes the position, and only the store knows what it means. Clones are the same
-/// cursor. It is valid in this process only.
-#[derive(Debug, Clone, Default)]
-pub struct PatternCursor(Arc<Mutex<Option<String>>>);
-
-impl PatternCursor {
-    /// Creates a cursor at the beginning.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Returns the position; `None`: the beginning.
-    #[must_use]
-    pub fn position(&self) -> Option<String> {
-        self.0.lock().clone()
-    }
-
-    /// Sets the position. Everything before it is done.
-    pub fn advance(&self, position: impl Into<String>) {
-        *self.0.lock() = Some(position.into());
-    }
-}
-
-/// Two cursors are equal if their positions are.
-impl PartialEq for PatternCursor {
-    fn eq(&self, other: &Self) -> bool {
-        self.position() == other.position()
-    }
-}
-
-impl Eq for PatternCursor {}
-
-/// The right to publish the result of one load.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Lease(String);
-
-impl Lease {
-    /// Creates a lease from the token by which the store knows it.
-    pub fn new(token: impl Into<String>) -> Self {
-        Self(token.into())
-    }
-
-    /// Returns the store's token.
-    #[must_use]
-    pub fn token(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A value in a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredValue {
-    /// The bytes, as they were written.
-    pub value: Vec<u8>,
-    /// The time from now for which the value is fresh; `None`: it has no end.
-    pub ttl: Option<Duration>,
-    /// The stale window after that; zero if the store does not know one.
-    pub stale_for: Duration,
-}
-
-impl StoredValue {
-    /// Returns the value as one that a refresh ignores: it may be served for its whole time.
-    #[must_use]
-    pub fn into_stale(self) -> StaleValue {
-        let Self { value, ttl, stale_for } = self;
-        StaleValue { value, usable_for: ttl.unwrap_or(Duration::MAX).saturating_add(stale_for) }
-    }
-}
-
-/// A value that may be served when a load fails or is slow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaleValue {
-    /// The bytes, as they were written.
-    pub value: Vec<u8>,
-    /// The time from now until which the value may be served.
-    pub usable_for: Duration,
-}
-
-/// The result of a load, as a store writes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Publication {
-    /// A value.
-    Value {
-        /// The bytes.
-        value: Vec<u8>,
-        /// How long the value is fresh.
-        ttl: Duration,
-        /// How long the store keeps a stale copy after that; zero: it keeps none.
-        stale_for: Duration,
-    },
-    /// A negative entry: the key does not exist.
-    Missing {
-        /// How long the entry is valid.
-        ttl: Duration,
-    },
-}
-
-/// The request of a load that begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseRequest {
-    /// The time for which the lease must be valid at least.
-    pub lease_for: Duration,
-    /// Take a lease even if there is a value or a negative entry.
-    pub refresh: bool,
-    /// The caller uses stale copies and stale windows. Otherwise the store may leave them out, to
-    /// read less.
-    pub with_window: bool,
-    /// The caller accepts negative entries. Otherwise the store gives a lease in place of one.
-    pub with_missing: bool,
-}
-
-/// The answer to a load that begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeaseResponse {
-    /// There is a value: no load is needed.
-    Fresh(StoredValue),
-    /// There is a negative entry, for this long: no load is needed.
-    Missing(Duration),
-    /// There is neither, or the request was a refresh.
-    Load {
-        /// The right to publish. `None` if the store cannot give a lease now (it is full, say): the
-        /// load continues, and its result is not published.
-        lease: Option<Lease>,
-        /// The stale copy, or the value that the refresh ignores.
-        stale: Option<StaleValue>,
-    },
-}
-
-/// The answer to an attempt to take a lock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LockResponse {
-    /// The caller has the lock.
-    Acquired,
-    /// This owner has it.
-    HeldBy(String),
-    /// The owner for which the caller waited has released it, and its load ended so.
-    Released(LoadEnd),
-}
-
-/// How a load ended that leaves no value in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LoadEnd {
-    /// The key does not exist. The load had this lease: for a caller that got the same lease when
-    /// it began, no invalidation came between the two.
-    Missing(Lease),
-    /// The load failed.
-    Failed,
 }

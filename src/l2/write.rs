@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     facade::{BreakerCounts, Failure, L2},
     read::{MAX_LEASE, NamedLease},
-    store::Publication,
+    store_types::Publication,
     write_outcome::WriteOutcome,
 };
 use crate::{codec::offloading::Plain, entry::Lifetime, error::HeldError};

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    l2::store::{Lease, LeaseRequest, LeaseResponse, StaleValue, StoredValue},
+    l2::store_types::{Lease, LeaseRequest, LeaseResponse, StaleValue, StoredValue},
 };
 
 /// A miss rate of 100 %.

@@ -23,9 +23,9 @@ use crate::{
     error::BoxError,
     l2::{
         PatternCursor,
-        store::{
-            Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, Store,
-            StoreFuture, StoredValue,
+        store::{Store, StoreFuture},
+        store_types::{
+            Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StoredValue,
         },
     },
 };

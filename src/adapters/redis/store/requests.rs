@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     adapters::redis::connection::Request,
-    l2::store::{Publication, StoredValue},
+    l2::store_types::{Publication, StoredValue},
     time::millis,
 };
 
