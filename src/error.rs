@@ -56,6 +56,19 @@ pub(crate) enum Cause {
 }
 
 /// The kind of an [`Error`], to match on.
+///
+/// ```
+/// use lazy_layers_cache::{Error, ErrorKind};
+///
+/// /// The status of an HTTP response for an error of `get_or_set`.
+/// fn status(error: &Error) -> u16 {
+///     match error.kind() {
+///         ErrorKind::HardTimeout | ErrorKind::LockTimeout => 504,
+///         ErrorKind::Loader | ErrorKind::Closed => 503,
+///         _ => 500,
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -84,6 +97,17 @@ pub enum ErrorKind {
 
 impl Error {
     /// Returns the kind of the error.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{ErrorKind, LazyLayersCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = LazyLayersCache::<str, u32>::builder().build()?;
+    /// cache.close().await;
+    /// assert_eq!(cache.set("7", 1_u32).await.unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self.0.cause {
@@ -100,6 +124,18 @@ impl Error {
     }
 
     /// Returns the key of the failed call, if it concerns one key.
+    ///
+    /// ```
+    /// use lazy_layers_cache::LazyLayersCache;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = LazyLayersCache::<str, u32>::builder().build()?;
+    /// let load = || async { Err::<u32, _>("the database is down") };
+    /// let error = cache.get_or_set("answer", load).await.unwrap_err();
+    /// assert_eq!(error.key(), Some("answer"));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
@@ -210,6 +246,14 @@ impl StdError for Error {
 }
 
 /// An option that `build()` refuses: its name, the problem, and a fix.
+///
+/// ```
+/// use lazy_layers_cache::LazyLayersCache;
+///
+/// let refused = LazyLayersCache::<str, u32>::builder().ttl_jitter(1.5).build().unwrap_err();
+/// assert_eq!(refused.option(), "ttl_jitter");
+/// println!("{refused}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildError {
     /// The cache or the section of a file; empty for a cache that is built alone.
@@ -243,6 +287,16 @@ impl BuildError {
     }
 
     /// Returns the path of the option as in a configuration file, for example `l1.max_entries`.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{L1Options, LazyLayersCache};
+    ///
+    /// let refused = LazyLayersCache::<str, u32>::builder()
+    ///     .l1(L1Options::default().max_entries(0))
+    ///     .build()
+    ///     .unwrap_err();
+    /// assert_eq!(refused.option(), "l1.max_entries");
+    /// ```
     #[must_use]
     pub fn option(&self) -> &str {
         self.option

@@ -34,7 +34,41 @@ pub use self::loaded::{IntoLoaded, Loaded};
 /// after [`Coalescing::ttl`](crate::Coalescing::ttl) (5 s), with the inner loader, or ends with its
 /// hard timeout.
 ///
-/// For a loader with state, implement this trait for your own type:
+/// # When the compiler refuses a loader
+///
+/// | error | cause | fix |
+/// | --- | --- | --- |
+/// | E0277, "is not a loader" | a future, `find_user(7)`, in place of a closure | `\|\| find_user(7)` |
+/// | E0282, E0283: annotations needed | `Ok("x".into())` names neither the value nor the error | `Ok::<String, io::Error>("x".into())`, or call an `async fn`, whose signature names both |
+/// | E0505: cannot move out of `key` | the call borrows the key, and the loader takes it | clone the key for the loader, as below |
+/// | E0521: borrowed data escapes | the loader borrows `self`, or another reference of the method | clone the handle that it needs, a pool or an `Arc`, before the closure |
+/// | E0373: closure may outlive | the closure borrows a local variable | `move \|\| async move { .. }` |
+///
+/// ```
+/// use std::sync::Arc;
+/// use lazy_layers_cache::{BoxError, Error, LazyLayersCache};
+///
+/// # struct Db;
+/// # impl Db { async fn page(&self, slug: &str) -> Result<String, BoxError> { Ok(slug.into()) } }
+/// struct Pages { db: Arc<Db>, cache: LazyLayersCache<String, String> }
+///
+/// impl Pages {
+///     async fn page(&self, slug: String) -> Result<Arc<String>, Error> {
+///         // Clones for the loader, which may outlive this call: not `self.db` and `slug`.
+///         let (db, key) = (Arc::clone(&self.db), slug.clone());
+///         self.cache.get_or_set(&slug, move || async move { db.page(&key).await }).await
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let pages = Pages { db: Arc::new(Db), cache: LazyLayersCache::builder().build()? };
+/// # assert_eq!(pages.page("home".to_owned()).await?.as_str(), "home");
+/// # Ok(()) }
+/// ```
+///
+/// # A loader with state
+///
+/// Implement this trait for your own type:
 ///
 /// ```
 /// use lazy_layers_cache::{LazyLayersCache, Loader};
@@ -56,6 +90,13 @@ pub use self::loaded::{IntoLoaded, Loaded};
 /// assert_eq!(prices.get_or_set(&7, LoadPrice { product: 7 }).await?.as_deref(), Some(&9.99));
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a loader of `{V}`",
+    label = "pass a closure that returns the future: `move || async move {{ .. }}`",
+    note = "a loader is a closure without arguments, and not the future itself: the cache calls \
+            it only on a miss",
+    note = "or implement `Loader<{V}>` for a type of your own"
+)]
 pub trait Loader<V>: Send + 'static {
     /// The return type: `V`, `Option<V>`, `Loaded<V>`, ...
     type Loaded: IntoLoaded<V>;
