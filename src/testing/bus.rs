@@ -1,102 +1,66 @@
 //! A bus in memory that fails on demand: exactly, per link, or at random.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future::pending,
-    pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
 
-use crate::{
-    bus::{
-        Delivery, MessageRefused, MessageStream, Prober, Subscribed, Transport, TransportFuture,
-    },
-    error::BoxError,
-    resilience::run_until,
-};
-
-/// Faults of a [`SharedBus`], each with its probability from 0 (never) to 1 (always).
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct BusFaults {
-    /// A message is silently lost on its way to one receiver.
-    pub loses: f64,
-    /// How many consecutive messages from one sender to one receiver may be lost. `None`: no bound.
-    pub max_lost_in_a_row: Option<u32>,
-    /// A message arrives twice at one receiver.
-    pub duplicates: f64,
-    /// A publish fails without having sent the message.
-    pub fails: f64,
-    /// A publish fails after having sent the message.
-    pub fails_afterwards: f64,
-    /// A message or beacon of more bytes is refused, for the sender to publish less.
-    pub max_message_bytes: Option<usize>,
-    /// Every message and beacon is refused, as if the instances had no permission.
-    pub refuses_all: bool,
-    /// The longest delay of a message. The delays are random, so messages overtake each other.
-    pub longest_delay: Duration,
-}
+use super::bus_state::{BusFaults, Lag, State};
+use crate::error::BoxError;
 
 /// A bus in memory that fails on demand. It uses tokio's clock, which a test can pause. The random
 /// faults follow from the seed. Clones share one bus.
 ///
 /// Each instance gets a [`BusLink`] of its own.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, WireCodec, testing::SharedBus};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let bus = SharedBus::new(42);
+/// let link = bus.link();
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(link.clone(), WireCodec::new())
+///     .build()?;
+/// names.ready().await?;
+///
+/// link.cut();
+/// names.delete(&7).await?;
+/// assert!(names.get(&7).await.is_none(), "it is deleted here, whatever the bus does");
+/// # link.restore();
+/// # names.close().await;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
-pub struct SharedBus(Arc<Mutex<State>>);
-
-struct State {
-    random: fastrand::Rng,
-    faults: BusFaults,
-    /// The delays of the next messages, each for all receivers.
-    delays: VecDeque<Duration>,
-    /// The subscriptions, each with the number of its link.
-    subscriptions: Vec<(usize, Weak<Subscription>)>,
-    /// The links to which no message is delivered.
-    deaf: HashSet<usize>,
-    /// The links that are behind.
-    lags: HashMap<usize, Lag>,
-    /// The links on one side of a bus that is split; the others are on the other side.
-    apart: HashSet<usize>,
-    /// Per sender and receiver, the number of messages lost since one arrived.
-    lost: HashMap<(usize, usize), u32>,
-    links: usize,
-    published: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Lag {
-    by: Duration,
-    delays_beacons: bool,
-}
+pub struct SharedBus(pub(super) Arc<Mutex<State>>);
 
 /// The number that stands for the sender of injected messages.
 const NO_LINK: usize = 0;
 
-#[derive(Default)]
-struct Subscription {
-    state: Mutex<Arriving>,
-    /// Notified after each change of `state`; `next` waits.
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Arriving {
-    /// Messages and probes by the time of their arrival, then in the order of sending.
-    queue: BTreeMap<(Instant, u64), Delivery>,
-    is_cut: bool,
-}
-
 /// The transport of one instance. Clones share one link.
+///
+/// ```
+/// use lazy_layers_cache::{Delivery, Transport, testing::SharedBus};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let bus = SharedBus::new(42);
+/// let (one, other) = (bus.link(), bus.link());
+/// let mut subscription = other.subscribe().await?;
+/// one.publish(b"hello").await?;
+/// assert_eq!(subscription.messages.next().await, Delivery::Message(b"hello".to_vec()));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct BusLink {
-    bus: SharedBus,
-    number: usize,
+    pub(super) bus: SharedBus,
+    pub(super) number: usize,
     state: Arc<Mutex<LinkState>>,
 }
 
@@ -108,6 +72,16 @@ struct LinkState {
 
 impl SharedBus {
     /// Creates a bus without faults.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// bus.link().ping().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
@@ -125,22 +99,82 @@ impl SharedBus {
     }
 
     /// Replaces the faults of all links.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Transport, testing::{BusFaults, SharedBus}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// let link = bus.link();
+    /// bus.set_faults(BusFaults { fails: 1.0, ..BusFaults::default() });
+    /// assert!(link.publish(b"hello").await.is_err());
+    /// bus.set_faults(BusFaults::default());
+    /// assert!(link.publish(b"hello").await.is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn set_faults(&self, faults: BusFaults) {
         self.0.lock().faults = faults;
     }
 
     /// Delays the next message to all its receivers. Further calls delay the messages after it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Delivery, Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// let link = bus.link();
+    /// let mut subscription = link.subscribe().await?;
+    /// bus.delay_next(Duration::from_secs(1));
+    /// link.publish(b"first").await?;
+    /// link.publish(b"second").await?;
+    /// assert_eq!(subscription.messages.next().await, Delivery::Message(b"second".to_vec()));
+    /// # Ok(()) }
+    /// ```
     pub fn delay_next(&self, delay: Duration) {
         self.0.lock().delays.push_back(delay);
     }
 
     /// Splits the bus in two: a message reaches only the links on the side of its sender. These
     /// links are on one side, all others on the other one; none ends the split.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// let (one, other) = (bus.link(), bus.link());
+    /// let mut subscription = other.subscribe().await?;
+    /// bus.split(&[&one]);
+    /// one.publish(b"lost").await?;
+    /// bus.split(&[]);
+    /// one.publish(b"hello").await?;
+    /// assert_eq!(subscription.messages.next().await, Delivery::Message(b"hello".to_vec()));
+    /// # Ok(()) }
+    /// ```
     pub fn split(&self, links: &[&BusLink]) {
         self.0.lock().apart = links.iter().map(|link| link.number).collect();
     }
 
     /// Creates a link for one more instance.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{LazyLayersCache, WireCodec, testing::SharedBus};
+    ///
+    /// let bus = SharedBus::new(42);
+    /// let instance = || {
+    ///     LazyLayersCache::<u64, String>::builder()
+    ///         .name("users")
+    ///         .event_bus(bus.link(), WireCodec::new())
+    ///         .build()
+    /// };
+    /// let (one, other) = (instance()?, instance()?);
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[must_use]
     pub fn link(&self) -> BusLink {
         let mut state = self.0.lock();
@@ -149,12 +183,36 @@ impl SharedBus {
     }
 
     /// Returns how many messages were published so far, beacons and probes included.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// bus.link().publish(b"hello").await?;
+    /// assert_eq!(bus.published(), 1);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn published(&self) -> u64 {
         self.0.lock().published
     }
 
     /// Publishes a message that comes from no link.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// let mut subscription = bus.link().subscribe().await?;
+    /// bus.inject(b"not a message of a cache");
+    /// let received = Delivery::Message(b"not a message of a cache".to_vec());
+    /// assert_eq!(subscription.messages.next().await, received);
+    /// # Ok(()) }
+    /// ```
     pub fn inject(&self, message: &[u8]) {
         self.0.lock().publish(NO_LINK, message, false);
     }
@@ -162,6 +220,19 @@ impl SharedBus {
 
 impl BusLink {
     /// Ends the subscription, and fails all calls until the link is [restored](Self::restore).
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let link = SharedBus::new(42).link();
+    /// let mut subscription = link.subscribe().await?;
+    /// link.cut();
+    /// assert_eq!(subscription.messages.next().await, Delivery::Closed);
+    /// assert!(link.publish(b"hello").await.is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn cut(&self) {
         self.state.lock().is_cut = true;
         let bus = self.bus.0.lock();
@@ -173,6 +244,22 @@ impl BusLink {
     }
 
     /// Silently drops all messages to this link. Publishing still works.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = SharedBus::new(42);
+    /// let (one, other) = (bus.link(), bus.link());
+    /// let mut subscription = other.subscribe().await?;
+    /// other.drop_incoming();
+    /// one.publish(b"lost").await?;
+    /// other.restore();
+    /// one.publish(b"hello").await?;
+    /// assert_eq!(subscription.messages.next().await, Delivery::Message(b"hello".to_vec()));
+    /// # Ok(()) }
+    /// ```
     pub fn drop_incoming(&self) {
         self.bus.0.lock().deaf.insert(self.number);
     }
@@ -180,22 +267,82 @@ impl BusLink {
     /// Delivers all messages and probes to this link later by this time, as if it were behind a
     /// backlog. Beacons are not delayed, as on a broker that has another queue for them; those of
     /// [`lag_all`](Self::lag_all) are.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Transport, testing::SharedBus};
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let link = SharedBus::new(42).link();
+    /// let mut subscription = link.subscribe().await?;
+    /// link.lag(Duration::from_secs(2));
+    /// let sent = Instant::now();
+    /// link.publish(b"hello").await?;
+    /// subscription.messages.next().await;
+    /// assert!(sent.elapsed() >= Duration::from_secs(2));
+    /// # Ok(()) }
+    /// ```
     pub fn lag(&self, by: Duration) {
         self.bus.0.lock().lags.insert(self.number, Lag { by, delays_beacons: false });
     }
 
     /// As [`lag`](Self::lag), and delays beacons as well, as one connection for all does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Transport, testing::SharedBus};
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let link = SharedBus::new(42).link();
+    /// let mut subscription = link.subscribe().await?;
+    /// link.lag_all(Duration::from_secs(2));
+    /// let sent = Instant::now();
+    /// link.announce(b"a beacon").await?;
+    /// subscription.messages.next().await;
+    /// assert!(sent.elapsed() >= Duration::from_secs(2));
+    /// # Ok(()) }
+    /// ```
     pub fn lag_all(&self, by: Duration) {
         self.bus.0.lock().lags.insert(self.number, Lag { by, delays_beacons: true });
     }
 
     /// Lets all calls wait for ever, and drops all messages to this link.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let link = SharedBus::new(42).link();
+    /// link.freeze();
+    /// let limit = Duration::from_secs(60);
+    /// assert!(tokio::time::timeout(limit, link.publish(b"hello")).await.is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn freeze(&self) {
         self.drop_incoming();
         self.state.lock().is_stuck = true;
     }
 
     /// Ends the faults of this link. A subscription that was cut stays ended.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Transport, testing::SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let link = SharedBus::new(42).link();
+    /// link.cut();
+    /// assert!(link.ping().await.is_err());
+    /// link.restore();
+    /// assert!(link.ping().await.is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn restore(&self) {
         let bus = &mut *self.bus.0.lock();
         bus.deaf.remove(&self.number);
@@ -204,7 +351,7 @@ impl BusLink {
     }
 
     /// Fails while the link is cut, and never returns while it is frozen.
-    async fn ready(&self) -> Result<(), BoxError> {
+    pub(super) async fn ready(&self) -> Result<(), BoxError> {
         let LinkState { is_cut, is_stuck } = *self.state.lock();
         if is_cut {
             return Err("the link is cut".into());
@@ -213,159 +360,5 @@ impl BusLink {
             return pending().await;
         }
         Ok(())
-    }
-}
-
-impl State {
-    fn publish(&mut self, sender: usize, message: &[u8], is_beacon: bool) {
-        let Self {
-            random, faults, delays, subscriptions, deaf, lags, apart, lost, published, ..
-        } = self;
-        let delay = delays.pop_front();
-        subscriptions.retain(|(_, subscription)| subscription.strong_count() > 0);
-        *published += 1;
-        for (link, subscription) in subscriptions {
-            let is_cut_off = deaf.contains(link) || apart.contains(link) != apart.contains(&sender);
-            let Some(subscription) = subscription.upgrade().filter(|_| !is_cut_off) else {
-                continue;
-            };
-            let lag = lags.get(link).filter(|lag| !is_beacon || lag.delays_beacons);
-            let lag = lag.map_or(Duration::ZERO, |lag| lag.by);
-            let lost = lost.entry((sender, *link)).or_default();
-            let may_lose = faults.max_lost_in_a_row.is_none_or(|max| *lost < max);
-            if random.f64() < faults.loses && may_lose {
-                *lost += 1;
-                continue;
-            }
-            *lost = 0;
-            let copies = if random.f64() < faults.duplicates { 2 } else { 1 };
-            for copy in 0..copies {
-                let delay = delay.unwrap_or_else(|| faults.longest_delay.mul_f64(random.f64()));
-                let arrival = (Instant::now() + delay + lag, *published * 2 + copy);
-                let message = Delivery::Message(message.to_vec());
-                subscription.state.lock().queue.insert(arrival, message);
-            }
-            subscription.changed.notify_waiters();
-        }
-    }
-}
-
-impl Transport for BusLink {
-    fn name(&self) -> &'static str {
-        "shared"
-    }
-
-    fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.send(message, false)
-    }
-
-    fn announce<'a>(&'a self, beacon: &'a [u8]) -> TransportFuture<'a, ()> {
-        self.send(beacon, true)
-    }
-
-    fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
-        Box::pin(async move {
-            self.ready().await?;
-            let subscription = Arc::new(Subscription::default());
-            let weak = Arc::downgrade(&subscription);
-            self.bus.0.lock().subscriptions.push((self.number, weak));
-            let prober = LinkProber { link: self.clone(), subscription: Arc::clone(&subscription) };
-            let (messages, prober) = (Box::new(subscription), Box::new(prober));
-            Ok(Subscribed { messages, prober, resumed: false })
-        })
-    }
-
-    fn ping(&self) -> TransportFuture<'_, ()> {
-        Box::pin(self.ready())
-    }
-
-    fn disconnect(&self) -> TransportFuture<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-impl BusLink {
-    fn send<'a>(&'a self, message: &'a [u8], is_beacon: bool) -> TransportFuture<'a, ()> {
-        Box::pin(async move {
-            self.ready().await?;
-            let mut state = self.bus.0.lock();
-            let faults = state.faults;
-            if faults.refuses_all {
-                return Err(MessageRefused::new("no permission, by a fault").into());
-            }
-            if faults.max_message_bytes.is_some_and(|max| message.len() > max) {
-                return Err(MessageRefused::new("too large, by a fault").into());
-            }
-            if state.random.f64() < faults.fails {
-                return Err("the publish failed by a fault".into());
-            }
-            state.publish(self.number, message, is_beacon);
-            if state.random.f64() < faults.fails_afterwards {
-                return Err("the publish failed by a fault, after it was sent".into());
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Probes suffer the faults of messages from the link to itself, but overtake no message.
-struct LinkProber {
-    link: BusLink,
-    subscription: Arc<Subscription>,
-}
-
-impl Prober for LinkProber {
-    fn send(&self, number: u64) -> TransportFuture<'_, ()> {
-        Box::pin(async move {
-            self.link.ready().await?;
-            let bus = &mut *self.link.bus.0.lock();
-            if bus.random.f64() < bus.faults.fails {
-                return Err("the probe failed by a fault".into());
-            }
-            let is_lost = bus.random.f64() < bus.faults.loses;
-            if is_lost || bus.deaf.contains(&self.link.number) {
-                return Ok(());
-            }
-            bus.published += 1;
-            let mut state = self.subscription.state.lock();
-            let lag = bus.lags.get(&self.link.number).map_or(Duration::ZERO, |lag| lag.by);
-            let delay = lag + bus.faults.longest_delay.mul_f64(bus.random.f64());
-            let last = state.queue.last_key_value().map(|((arrival, _), _)| *arrival);
-            let arrival = last.into_iter().fold(Instant::now() + delay, Instant::max);
-            state.queue.insert((arrival, bus.published * 2), Delivery::Probe(number));
-            drop(state);
-            self.subscription.changed.notify_waiters();
-            Ok(())
-        })
-    }
-}
-
-impl Subscription {
-    async fn take_next(&self) -> Delivery {
-        loop {
-            // Created before the state is read, so that it is notified of every later change.
-            let changed = self.changed.notified();
-            let due = {
-                let mut state = self.state.lock();
-                if state.is_cut {
-                    return Delivery::Closed;
-                }
-                let now = Instant::now();
-                match state.queue.first_entry() {
-                    Some(first) if first.key().0 <= now => return first.remove(),
-                    first => first.map(|first| first.key().0),
-                }
-            };
-            match due {
-                Some(due) => drop(run_until(sleep_until(due), changed).await),
-                None => changed.await,
-            }
-        }
-    }
-}
-
-impl MessageStream for Arc<Subscription> {
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
-        Box::pin(self.take_next())
     }
 }

@@ -12,6 +12,13 @@ use crate::{
 };
 
 /// Probabilities of faults, from 0 (never) to 1 (always).
+///
+/// ```
+/// use lazy_layers_cache::testing::Chaos;
+///
+/// // One call in ten fails, half of them after they have happened.
+/// let chaos = Chaos { fails: 0.05, fails_afterwards: 0.05, ..Chaos::default() };
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Chaos {
     /// The call fails, and does not happen.
@@ -28,6 +35,24 @@ pub struct Chaos {
 
 /// A [`Store`] around another, whose calls fail, hang and are delayed at random: in the same way
 /// for the same seed and order of calls. Clones share the faults and the random numbers.
+///
+/// ```
+/// use lazy_layers_cache::{
+///     LazyLayersCache, SystemClock, WireCodec,
+///     testing::{Chaos, ChaosStore, SharedStore},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let store = ChaosStore::new(SharedStore::new(SystemClock), 42);
+/// store.set(Chaos { fails: 0.5, ..Chaos::default() });
+/// let names = LazyLayersCache::<u64, String>::builder().l2(store, WireCodec::new()).build()?;
+/// for id in 0..20_u64 {
+///     names.set(&id, "Ada".to_owned()).await?;
+///     assert!(names.get(&id).await.is_some(), "L1 serves it, whatever L2 does");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ChaosStore<S>(Arc<Inner<S>>);
 
@@ -38,12 +63,35 @@ struct Inner<S> {
 
 impl<S: Store> ChaosStore<S> {
     /// Wraps a store. There are no faults until [`set`](Self::set) is called.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Store, SystemClock, testing::{ChaosStore, SharedStore}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = ChaosStore::new(SharedStore::new(SystemClock), 42);
+    /// assert_eq!(store.size().await?, 0);
+    /// # Ok(()) }
+    /// ```
     pub fn new(store: S, seed: u64) -> Self {
         let state = Mutex::new((Chaos::default(), fastrand::Rng::with_seed(seed)));
         Self(Arc::new(Inner { store: Arc::new(store), state }))
     }
 
     /// Sets the faults of all later calls.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Store, SystemClock, testing::{Chaos, ChaosStore, SharedStore}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = ChaosStore::new(SharedStore::new(SystemClock), 42);
+    /// store.set(Chaos { fails: 1.0, ..Chaos::default() });
+    /// assert!(store.size().await.is_err());
+    /// store.set(Chaos::default());
+    /// assert!(store.size().await.is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn set(&self, chaos: Chaos) {
         self.0.state.lock().0 = chaos;
     }

@@ -17,17 +17,50 @@ use crate::time::{Clock, millis, ticker::Pace};
 ///
 /// It controls freshness only. Timeouts follow tokio's timer: to control both, pause tokio's time
 /// and use [`TokioClock`].
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{Clock, testing::ManualClock};
+///
+/// let clock = ManualClock::new();
+/// let same = clock.clone();
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(same.now(), 5_000);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
     /// Creates a clock at zero.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Clock, testing::ManualClock};
+    ///
+    /// assert_eq!(ManualClock::new().now(), 0);
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Advances the clock, by whole milliseconds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{LazyLayersCache, testing::ManualClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let clock = ManualClock::new();
+    /// let names = LazyLayersCache::<u64, String>::builder().clock(clock.clone()).build()?;
+    /// names.set(&7, "Ada".to_owned()).ttl(Duration::from_secs(5)).await?;
+    ///
+    /// clock.advance(Duration::from_millis(4_999));
+    /// assert!(names.has(&7).await);
+    /// clock.advance(Duration::from_millis(1));
+    /// assert!(!names.has(&7).await);
+    /// # Ok(()) }
+    /// ```
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(millis(by), Ordering::Relaxed);
     }
@@ -41,11 +74,38 @@ impl Clock for ManualClock {
 
 /// Tokio's own time, so that `#[tokio::test(start_paused = true)]` controls freshness and timeouts
 /// together.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{LazyLayersCache, testing::TokioClock};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// // In a test: #[tokio::test(start_paused = true)]
+/// let names = LazyLayersCache::<u64, String>::builder().clock(TokioClock::new()).build()?;
+/// names.set(&7, "Ada".to_owned()).ttl(Duration::from_secs(5)).await?;
+///
+/// tokio::time::advance(Duration::from_secs(5)).await;
+/// assert!(!names.has(&7).await);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct TokioClock(Instant);
 
 impl TokioClock {
     /// Creates a clock that is at zero now. Call it inside the runtime.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Clock, testing::TokioClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let clock = TokioClock::new();
+    /// tokio::time::advance(Duration::from_secs(1)).await;
+    /// assert_eq!(clock.now(), 1_000);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self(Instant::now())

@@ -54,6 +54,36 @@ macro_rules! forwarded {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {
         /// A [`Store`] that passes its calls on to another one. Implement this trait in place of
         /// [`Store`], and of its methods only those that differ.
+        ///
+        /// ```
+        /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+        /// use lazy_layers_cache::{
+        ///     Store, StoreFuture, SystemClock,
+        ///     testing::{ForwardStore, SharedStore},
+        /// };
+        ///
+        /// /// Counts the deletes, and changes nothing else.
+        /// struct CountingDeletes { store: Arc<SharedStore>, deletes: AtomicU64 }
+        ///
+        /// impl ForwardStore for CountingDeletes {
+        ///     fn inner(&self) -> Arc<dyn Store> {
+        ///         Arc::<SharedStore>::clone(&self.store)
+        ///     }
+        ///
+        ///     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
+        ///         self.deletes.fetch_add(1, Ordering::Relaxed);
+        ///         self.store.delete(key)
+        ///     }
+        /// }
+        ///
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+        /// let store = Arc::new(SharedStore::new(SystemClock));
+        /// let counting = CountingDeletes { store, deletes: AtomicU64::new(0) };
+        /// Store::delete(&counting, "user:7").await?;
+        /// assert_eq!(counting.deletes.load(Ordering::Relaxed), 1);
+        /// # Ok(()) }
+        /// ```
         pub trait ForwardStore: Send + Sync + 'static {
             /// Returns the store to which calls are passed.
             fn inner(&self) -> Arc<dyn Store>;

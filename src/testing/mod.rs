@@ -4,16 +4,20 @@
 //! [`Store`](crate::Store) and of a [`Transport`](crate::Transport).
 
 mod bus;
+mod bus_state;
+mod bus_transport;
 mod chaos;
 mod clock;
 mod conformance;
 mod forward;
 mod store;
+mod store_contract;
 mod store_state;
 mod transport_conformance;
 
 pub use self::{
-    bus::{BusFaults, BusLink, SharedBus},
+    bus::{BusLink, SharedBus},
+    bus_state::BusFaults,
     chaos::{Chaos, ChaosStore},
     clock::{ManualClock, TickReader, TokioClock},
     conformance::check_store,

@@ -1,30 +1,51 @@
-//! An L2 store in memory: the plainest implementation of [`Store`], with faults on demand.
+//! An L2 store in memory, and how a test looks into it and makes it fail.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::store_state::{END_SHOWN, Lock, StaleCopy, State, StoreFault, TimedValue, until};
-use crate::{
-    error::BoxError,
-    l2::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
-        Store, StoreFuture, StoredValue,
-    },
-    time::Clock,
-};
+use super::store_state::{State, StoreFault, TimedValue, until};
+use crate::{error::BoxError, l2::StoreFuture, time::Clock};
 
-/// A [`Store`] in memory. Clones are the same store, so caches with clones of it share it as
+/// A [`Store`](crate::Store) in memory. Clones are the same store, so caches with clones of it share it as
 /// instances share Redis.
 ///
 /// Each operation yields once, as a network call would, and then happens in one step.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, SystemClock, WireCodec, testing::SharedStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let store = SharedStore::new(SystemClock);
+/// let instance = || {
+///     LazyLayersCache::<u64, String>::builder().l2(store.clone(), WireCodec::new()).build()
+/// };
+/// let (one, other) = (instance()?, instance()?);
+/// one.set(&7, "Ada".to_owned()).await?;
+/// assert_eq!(other.get(&7).await.unwrap().as_str(), "Ada");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct SharedStore {
     clock: Arc<dyn Clock>,
-    state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<State>>,
 }
 
 /// The contents of a [`SharedStore`] at one time.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{SystemClock, testing::{SharedStore, StoreSnapshot}};
+///
+/// let store = SharedStore::new(SystemClock);
+/// store.insert_raw("user:7", "Ada", Duration::from_secs(60));
+/// let saved: StoreSnapshot = store.snapshot();
+/// store.restart();
+/// assert_eq!(store.peek("user:7"), None);
+/// store.restart_with(&saved);
+/// assert_eq!(store.peek("user:7").as_deref(), Some(&b"Ada"[..]));
+/// ```
 #[derive(Clone)]
 pub struct StoreSnapshot(State);
 
@@ -36,17 +57,51 @@ impl std::fmt::Debug for StoreSnapshot {
 
 impl SharedStore {
     /// Creates an empty store that measures ttls with this clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::testing::{ManualClock, SharedStore};
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = SharedStore::new(clock.clone());
+    /// store.insert_raw("user:7", "Ada", Duration::from_secs(60));
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(store.peek("user:7"), None);
+    /// ```
     #[must_use]
     pub fn new(clock: impl Clock) -> Self {
         Self { clock: Arc::new(clock), state: Arc::default() }
     }
 
     /// Sets the fault of all later operations.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Store, SystemClock, testing::{SharedStore, StoreFault}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = SharedStore::new(SystemClock);
+    /// store.set_fault(StoreFault::Fails);
+    /// assert!(store.size().await.is_err());
+    /// store.set_fault(StoreFault::None);
+    /// assert!(store.size().await.is_ok());
+    /// # Ok(()) }
+    /// ```
     pub fn set_fault(&self, fault: StoreFault) {
         self.state.lock().fault = fault;
     }
 
     /// Removes everything, leases included, as a server does that restarts empty.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{SystemClock, testing::SharedStore};
+    ///
+    /// let store = SharedStore::new(SystemClock);
+    /// store.insert_raw("user:7", "Ada", Duration::from_secs(60));
+    /// store.restart();
+    /// assert_eq!(store.peek("user:7"), None);
+    /// ```
     pub fn restart(&self) {
         let mut state = self.state.lock();
         let State { leases_given, fault, operations, connection, run_id, .. } = *state;
@@ -63,6 +118,22 @@ impl SharedStore {
     }
 
     /// Returns a copy of the contents, leases and locks included, as a server saves it to disk.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Store, SystemClock, testing::SharedStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = SharedStore::new(SystemClock);
+    /// store.insert_raw("user:7", "Ada", Duration::from_secs(60));
+    /// let before = store.snapshot();
+    /// store.delete("user:7").await?;
+    /// // A replica is promoted that has not received the delete.
+    /// store.restart_with(&before);
+    /// assert!(store.peek("user:7").is_some());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> StoreSnapshot {
         StoreSnapshot(self.state.lock().clone())
@@ -75,6 +146,15 @@ impl SharedStore {
     /// The store then has another [`run_id`](Self::run_id). A client that uses the store across
     /// this must detect that, as `RedisStore` does, and send it no requests until the old values
     /// have been removed.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{SystemClock, testing::SharedStore};
+    ///
+    /// let store = SharedStore::new(SystemClock);
+    /// let (before, run_id) = (store.snapshot(), store.run_id());
+    /// store.restart_with(&before);
+    /// assert_ne!(store.run_id(), run_id);
+    /// ```
     pub fn restart_with(&self, old: &StoreSnapshot) {
         let mut state = self.state.lock();
         let State { leases_given, fault, operations, connection, .. } = *state;
@@ -84,6 +164,15 @@ impl SharedStore {
 
     /// Returns the number of the run, which changes with each
     /// [`restart_with`](Self::restart_with).
+    ///
+    /// ```
+    /// use lazy_layers_cache::{SystemClock, testing::SharedStore};
+    ///
+    /// let store = SharedStore::new(SystemClock);
+    /// let run_id = store.run_id();
+    /// store.reconnect();
+    /// assert_eq!(store.run_id(), run_id, "another connection, the same run");
+    /// ```
     #[must_use]
     pub fn run_id(&self) -> u64 {
         self.state.lock().run_id
@@ -91,6 +180,16 @@ impl SharedStore {
 
     /// Whether the contents of this run were [marked as verified](Self::mark_verified). The mark is
     /// a part of the contents.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{SystemClock, testing::SharedStore};
+    ///
+    /// let store = SharedStore::new(SystemClock);
+    /// assert!(store.is_verified(), "an empty store holds no old values");
+    /// let before = store.snapshot();
+    /// store.restart_with(&before);
+    /// assert!(!store.is_verified());
+    /// ```
     #[must_use]
     pub fn is_verified(&self) -> bool {
         let state = self.state.lock();
@@ -99,23 +198,73 @@ impl SharedStore {
     }
 
     /// Marks the contents of this run as verified: they hold no old values.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{SystemClock, testing::SharedStore};
+    ///
+    /// let store = SharedStore::new(SystemClock);
+    /// let before = store.snapshot();
+    /// store.restart_with(&before);
+    /// // Here a client removes the old values.
+    /// store.mark_verified();
+    /// assert!(store.is_verified());
+    /// ```
     pub fn mark_verified(&self) {
         let mut state = self.state.lock();
         state.verified_run_id = state.run_id;
     }
 
-    /// Changes the [connection generation](Store::connection_generation), as a new connection does.
+    /// Changes the [connection generation](crate::Store::connection_generation), as a new connection does.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Store, SystemClock, testing::SharedStore};
+    ///
+    /// let store = SharedStore::new(SystemClock);
+    /// let generation = store.connection_generation();
+    /// store.reconnect();
+    /// assert_ne!(store.connection_generation(), generation);
+    /// ```
     pub fn reconnect(&self) {
         self.state.lock().connection += 1;
     }
 
     /// Writes bytes under a key, without a lease and whatever the fault.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{LazyLayersCache, SystemClock, WireCodec, testing::SharedStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = SharedStore::new(SystemClock);
+    /// store.insert_raw("7", "not what the codec writes", Duration::from_secs(60));
+    /// let names = LazyLayersCache::<u64, u32>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .build()?;
+    /// assert!(names.get(&7).await.is_none());
+    /// assert_eq!(names.stats().l2_errors, 1);
+    /// # Ok(()) }
+    /// ```
     pub fn insert_raw(&self, key: &str, value: impl Into<Vec<u8>>, ttl: Duration) {
         let value = TimedValue { value: value.into(), until: until(self.clock.now(), ttl) };
         self.state.lock().values.insert(key.to_owned(), value);
     }
 
     /// Returns the bytes under a key, whatever the fault.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{LazyLayersCache, SystemClock, WireCodec, testing::SharedStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = SharedStore::new(SystemClock);
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .build()?;
+    /// names.set(&7, "Ada".to_owned()).await?;
+    /// assert_eq!(store.peek("7").as_deref(), Some(&b"HC1M\xa3Ada"[..]));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<Vec<u8>> {
         let now = self.clock.now();
@@ -124,6 +273,23 @@ impl SharedStore {
 
     /// Returns the bytes of the stale copy of a key, whatever the fault, while the value is fresh
     /// too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{LazyLayersCache, SystemClock, WireCodec, testing::SharedStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = SharedStore::new(SystemClock);
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .build()?;
+    /// names.set(&7, "Ada".to_owned()).await?;
+    /// assert!(store.peek_copy("7").is_none(), "without a stale window there is no copy");
+    /// names.set(&7, "Ada".to_owned()).stale_for(Duration::from_secs(60)).await?;
+    /// assert!(store.peek_copy("7").is_some());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn peek_copy(&self, key: &str) -> Option<Vec<u8>> {
         let now = self.clock.now();
@@ -132,12 +298,27 @@ impl SharedStore {
     }
 
     /// Returns the number of operations so far: round trips, if it were Redis.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{LazyLayersCache, SystemClock, WireCodec, testing::SharedStore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let store = SharedStore::new(SystemClock);
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .build()?;
+    /// names.delete(&7).await?;
+    /// assert_eq!(store.operations(), 1);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
-    fn operate<'a, T: Send + 'a>(
+    /// Runs one operation, with the fault that is set.
+    pub(super) fn operate<'a, T: Send + 'a>(
         &'a self,
         operation: impl FnOnce(&mut State, u64) -> T + Send + 'a,
     ) -> StoreFuture<'a, T> {
@@ -161,191 +342,6 @@ impl SharedStore {
                 None => pending().await,
             }
         })
-    }
-}
-
-impl Store for SharedStore {
-    fn get<'a>(&'a self, key: &'a str, _: bool) -> StoreFuture<'a, Option<StoredValue>> {
-        self.operate(move |state, now| state.stored(key, now))
-    }
-
-    fn get_or_lease<'a>(
-        &'a self,
-        key: &'a str,
-        request: LeaseRequest,
-    ) -> StoreFuture<'a, LeaseResponse> {
-        self.operate(move |state, now| {
-            let stored = state.stored(key, now);
-            if let Some(stored) = &stored {
-                state.check_copy(key, stored);
-            }
-            if let Some(fresh) = stored.clone().filter(|_| !request.refresh) {
-                return LeaseResponse::Fresh(fresh);
-            }
-            let missing = state.missing.get(key).filter(|until| now < **until);
-            if let Some(until) = missing
-                && request.with_missing
-                && !request.refresh
-            {
-                return LeaseResponse::Missing(Duration::from_millis(until - now));
-            }
-            let until = until(now, request.lease_for);
-            let lease = match state.leases.get_mut(key).filter(|out| now < out.until) {
-                // mutant shared-write-lease: s/None/Some(out.lease.clone())/
-                Some(out) if out.is_exclusive => None,
-                Some(out) => {
-                    out.until = out.until.max(until);
-                    Some(out.lease.clone())
-                }
-                None => Some(state.give_lease(key, until, false)),
-            };
-            let stale = match stored {
-                Some(ignored) => Some(ignored.into_stale()),
-                None => state.stale(key, now),
-            };
-            LeaseResponse::Load { lease, stale }
-        })
-    }
-
-    fn extend_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, bool> {
-        self.operate(move |state, now| {
-            let is_valid = state.has_lease(key, lease, now);
-            if is_valid && let Some(out) = state.leases.get_mut(key) {
-                out.until = out.until.max(until(now, lease_for));
-            }
-            is_valid
-        })
-    }
-
-    fn publish<'a>(
-        &'a self,
-        key: &'a str,
-        lease: &'a Lease,
-        result: Publication,
-    ) -> StoreFuture<'a, bool> {
-        self.operate(move |state, now| {
-            if !state.has_lease(key, lease, now) {
-                return false;
-            }
-            state.remove(key);
-            match result {
-                Publication::Missing { ttl } => {
-                    state.missing.insert(key.to_owned(), until(now, ttl));
-                }
-                Publication::Value { value, ttl, stale_for } => {
-                    let fresh_until = until(now, ttl);
-                    if !stale_for.is_zero() {
-                        let until = until(fresh_until, stale_for);
-                        let copy = StaleCopy { value: value.clone(), fresh_until, until };
-                        state.copies.insert(key.to_owned(), copy);
-                    }
-                    state.values.insert(key.to_owned(), TimedValue { value, until: fresh_until });
-                }
-            }
-            true
-        })
-    }
-
-    fn acquire_write_lease<'a>(
-        &'a self,
-        key: &'a str,
-        lease_for: Duration,
-    ) -> StoreFuture<'a, Option<Lease>> {
-        self.operate(move |state, now| {
-            state.remove(key);
-            Some(state.give_lease(key, until(now, lease_for), true))
-        })
-    }
-
-    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| state.remove(key))
-    }
-
-    fn delete_matching<'a>(&'a self, pattern: &'a str) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| state.remove_matching(pattern, false))
-    }
-
-    fn delete_matching_from<'a>(
-        &'a self,
-        pattern: &'a str,
-        sidecars_only: bool,
-        _: &'a PatternCursor,
-    ) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| state.remove_matching(pattern, sidecars_only))
-    }
-
-    fn delete_sidecars<'a>(&'a self, keys: &'a [String]) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| keys.iter().for_each(|key| state.remove_sidecar(key)))
-    }
-
-    fn delete_if_equals<'a>(&'a self, key: &'a str, value: &'a [u8]) -> StoreFuture<'a, ()> {
-        self.operate(move |state, _| {
-            let in_value = state.values.get(key).is_some_and(|kept| kept.value == value);
-            if in_value || state.copies.get(key).is_some_and(|copy| copy.value == value) {
-                state.values.remove(key);
-                state.copies.remove(key);
-            }
-        })
-    }
-
-    fn size(&self) -> StoreFuture<'_, u64> {
-        self.operate(|state, now| {
-            state.values.values().filter(|kept| now < kept.until).count() as u64
-        })
-    }
-
-    fn lock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        ttl: Duration,
-        waited_for: Option<&'a str>,
-    ) -> StoreFuture<'a, LockResponse> {
-        self.operate(move |state, now| {
-            let lock = state.locks.get(key).filter(|lock| now < lock.until && lock.owner != owner);
-            match lock {
-                Some(Lock { owner, end: None, .. }) => return LockResponse::HeldBy(owner.clone()),
-                Some(Lock { owner, end: Some(end), .. }) if waited_for == Some(owner) => {
-                    return LockResponse::Released(end.clone());
-                }
-                _ => {}
-            }
-            let lock = Lock { owner: owner.to_owned(), until: until(now, ttl), end: None };
-            state.locks.insert(key.to_owned(), lock);
-            LockResponse::Acquired
-        })
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, owner: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.operate(move |state, now| {
-            let is_held = |lock: &&mut Lock| lock.is_held_by(owner) && now < lock.until;
-            let lock = state.locks.get_mut(key).filter(is_held);
-            lock.map(|lock| lock.until = until(now, ttl)).is_some()
-        })
-    }
-
-    fn unlock<'a>(
-        &'a self,
-        key: &'a str,
-        owner: &'a str,
-        end: Option<LoadEnd>,
-    ) -> StoreFuture<'a, ()> {
-        self.operate(move |state, now| {
-            let Some(lock) = state.locks.get_mut(key).filter(|lock| lock.is_held_by(owner)) else {
-                return;
-            };
-            lock.until = if end.is_some() { now + END_SHOWN } else { now };
-            lock.end = end;
-        })
-    }
-
-    fn connection_generation(&self) -> u64 {
-        self.state.lock().connection
     }
 }
 

@@ -9,6 +9,25 @@ use crate::{
 };
 
 /// The fault of every operation of a [`SharedStore`](super::store::SharedStore).
+///
+/// ```
+/// use lazy_layers_cache::{
+///     LazyLayersCache, SystemClock, WireCodec,
+///     testing::{SharedStore, StoreFault},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let store = SharedStore::new(SystemClock);
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .l2(store.clone(), WireCodec::new())
+///     .build()?;
+/// store.set_fault(StoreFault::Fails);
+/// let load = || async { Ok::<_, std::io::Error>("Ada".to_owned()) };
+/// assert_eq!(names.get_or_set(&7, load).await?.as_str(), "Ada");
+/// assert_eq!(names.stats().l2_hits, 0);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StoreFault {
