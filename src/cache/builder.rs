@@ -4,7 +4,6 @@ use std::{
     fmt,
     marker::PhantomData,
     sync::{Arc, Weak, atomic::AtomicBool},
-    time::Duration,
 };
 
 use super::{
@@ -21,10 +20,7 @@ use crate::{
     l1::L1,
     l2::{L2, L2Context, OnRetried, Rebroadcast, ServerState, Store},
     observe::{Observer, log_option_without_effect},
-    options::{
-        CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
-        FailSafe, L1Options, L2Options, L2Timeouts, NegativeCache, Timeouts,
-    },
+    options::CacheOptions,
     resilience::task_tracker::TaskTracker,
     time::{Clock, SystemClock, millis, millis_noticing_suspension},
 };
@@ -34,11 +30,24 @@ type StoreWithCodec<V> = (Arc<dyn Store>, Arc<dyn Codec<V>>);
 /// Builds a [`LazyLayersCache`]. Its methods neither panic nor connect; [`build`](Self::build)
 /// checks the options. That of a cache of a [`CacheManager`](crate::CacheManager) begins with the
 /// options of the manager.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{CacheBuilder, FailSafe, LazyLayersCache};
+///
+/// /// The options that all caches of the service have.
+/// fn usual<K, V: Send + Sync + 'static>(builder: CacheBuilder<K, V>) -> CacheBuilder<K, V> {
+///     builder.ttl(Duration::from_secs(60)).ttl_jitter(0.1).fail_safe(FailSafe::enabled())
+/// }
+///
+/// let names = usual(LazyLayersCache::<u64, String>::builder()).name("users").build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[must_use = "nothing happens before build()"]
 pub struct CacheBuilder<K: ?Sized, V> {
     pub(crate) options: CacheOptions,
     pub(crate) clock: Option<Arc<dyn Clock>>,
-    weigher: Option<Box<Weigher<V>>>,
+    pub(super) weigher: Option<Box<Weigher<V>>>,
     pub(crate) l2: Option<StoreWithCodec<V>>,
     pub(crate) bus: Option<(BuilderBus, Arc<dyn Codec<V>>)>,
     /// The circuit breaker that L2 shares with other caches; `None`: it has its own.
@@ -60,10 +69,24 @@ pub(crate) enum BuilderBus {
 /// Number of locks of the flight table. Loads of two keys share a lock with a chance of 1 in 64.
 const FLIGHT_SHARDS: usize = 64;
 
-impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
+impl<K: ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// Returns a builder with the default options: L1 of 10,000 entries, values fresh for 60 s,
     /// concurrent loads of a key coalesced, neither L2 nor event bus.
-    pub fn builder() -> CacheBuilder<K, V> {
+    ///
+    /// ```
+    /// use lazy_layers_cache::LazyLayersCache;
+    ///
+    /// // Keys are `u64`, values are `String`.
+    /// let names = LazyLayersCache::<u64, String>::builder().build()?;
+    /// // Keys are texts: with `str` in place of `String`, every call takes a `&str`.
+    /// let pages = LazyLayersCache::<str, String>::builder().build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
+    // The bound stands here, not at the `impl` block, for the sake of the compiler's message.
+    pub fn builder() -> CacheBuilder<K, V>
+    where
+        K: CacheKey,
+    {
         CacheBuilder::new(CacheOptions::default())
     }
 }
@@ -77,78 +100,6 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// Returns a builder with these options, for a manager that builds the cache.
     pub(crate) fn built_by(options: CacheOptions, build: BuiltBy<K, V>) -> Self {
         Self { built_by: Some(build), ..Self::new(options) }
-    }
-
-    /// Sets the name of the cache, the same on all its instances: the namespace of its messages on
-    /// the event bus, and the start of its keys in Redis. [`CacheOptions::name`] has the rules.
-    /// Required with an event bus. Default: none.
-    #[doc(alias = "namespace")]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.name = Some(name.into());
-        self
-    }
-
-    /// Replaces all options, the name too, for example by those of a config file. So call the
-    /// setters of single options after it.
-    pub fn options(mut self, options: CacheOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Disables L1. Callers then share the loads that run at the same time, and L2.
-    pub fn without_l1(mut self) -> Self {
-        self.options.l1.enabled = false;
-        self
-    }
-
-    /// Adds L2, the store that instances share, and the codec of its values. Default: none.
-    ///
-    /// Caches with different [names](Self::name) may share a `RedisStore`. Caches without a name
-    /// would share its keys too.
-    ///
-    /// `build` does not connect. While L2 does not answer, the cache works without it.
-    pub fn l2(mut self, store: impl Store, codec: impl Codec<V>) -> Self {
-        self.l2 = Some((Arc::new(store), Arc::new(codec)));
-        self
-    }
-
-    /// Adds the event bus, over which instances send each other invalidations and values, and the
-    /// codec of those values (usually the `WireCodec`). The cache then needs a
-    /// [`name`](Self::name): caches with different names can share a channel. Default: none.
-    ///
-    /// `build` does not connect. The cache subscribes when the first call leaves L1, or when
-    /// [`ready`](LazyLayersCache::ready) is called.
-    pub fn event_bus(mut self, bus: impl Into<EventBus>, codec: impl Codec<V>) -> Self {
-        self.bus = Some((BuilderBus::Alone(bus.into()), Arc::new(codec)));
-        self
-    }
-
-    /// Sets the name of this instance in its messages. Default: random for each cache; that of the
-    /// manager, if a manager builds the cache.
-    #[doc(alias = "source")]
-    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
-        self.options.instance_id = Some(id.into());
-        self
-    }
-
-    /// Sets how many bytes an encoded value that is sent to the peers may have. Default: no limit.
-    pub fn broadcast_set_max_bytes(mut self, bytes: usize) -> Self {
-        self.options.broadcast_set_max_bytes = Some(bytes);
-        self
-    }
-
-    /// Sets the function that weighs an entry, for [`L1Options::max_weight`]. The cache calls it
-    /// once per stored value, never under a lock. A weight of 0 counts as 1; if the function
-    /// panics, L1 does not store the value. Default: none.
-    pub fn weigher(mut self, weigher: impl Fn(&str, &V) -> u64 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(weigher));
-        self
-    }
-
-    /// Sets the clock that measures freshness. Default: [`SystemClock`](crate::SystemClock).
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Some(Arc::new(clock));
-        self
     }
 
     /// Builds the cache. It needs no runtime, and does not connect.
@@ -250,78 +201,6 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let shutdown_on_drop = Arc::new(ShutdownOnDrop(Box::new(move || ending.end_on_drop())));
         Ok(LazyLayersCache { state, shutdown_on_drop, keys: PhantomData })
     }
-}
-
-/// Implements the setters that replace one field of the options, as `name(field: type)`.
-macro_rules! option_setters {
-    ($($(#[$doc:meta])* $name:ident($field:ident: $type:ty);)+) => {
-        impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {$(
-            $(#[$doc])*
-            pub fn $name(mut self, $field: $type) -> Self {
-                self.options.$field = $field;
-                self
-            }
-        )+}
-    };
-}
-
-option_setters! {
-    /// Sets how long a value is fresh, unless a level, a call or a loader sets its own time.
-    /// Default: 60 s.
-    #[doc(alias = "time_to_live")]
-    ttl(ttl: Duration);
-
-    /// Shortens the ttl of each entry by a random part, at most this fraction of it. Default: 0.
-    ttl_jitter(ttl_jitter: f64);
-
-    /// Sets the options of L1, the cache in memory. Default: at most 10,000 entries.
-    l1(l1: L1Options);
-
-    /// Sets the options of L2. Without L2 they have no effect.
-    l2_options(l2: L2Options);
-
-    /// Sets the timeouts of L2. Default: 500 ms to read, 1 s to write.
-    l2_timeouts(l2_timeouts: L2Timeouts);
-
-    /// Sets the circuit breaker of L2. Default: opens after 3 consecutive failures, for 30 s.
-    l2_circuit_breaker(l2_circuit_breaker: CircuitBreaker);
-
-    /// Sets whether the cache receives the messages of its peers. Default: true.
-    subscribe_to_events(subscribe_to_events: bool);
-
-    /// Sets whether values that were loaded or `set` are sent to the peers. Default: true.
-    broadcast_set(broadcast_set: bool);
-
-    /// Sets how many received messages are remembered, to apply no message twice. Default: 10,000,
-    /// for 300 s each.
-    event_dedupe(event_dedupe: EventDedupe);
-
-    /// Sets the circuit breaker of publishing. Default: as for L2.
-    event_bus_circuit_breaker(event_bus_circuit_breaker: CircuitBreaker);
-
-    /// Sets the options of the event bus: timeouts, and the bounds of the outbox.
-    event_bus_options(event_bus: EventBusOptions);
-
-    /// Sets how concurrent loads of a key are coalesced (single flight). Default: enabled.
-    inflight(inflight: Coalescing);
-
-    /// Sets whether only one instance at a time loads a key, by a lock in L2. Default: disabled.
-    distributed_lock(distributed_lock: DistributedLock);
-
-    /// Sets whether the cache remembers that a key does not exist. Default: disabled.
-    negative_cache(negative_cache: NegativeCache);
-
-    /// Sets whether a stale value is served when the loader fails. Default: disabled.
-    #[doc(alias = "grace")]
-    #[doc(alias = "stale_if_error")]
-    fail_safe(fail_safe: FailSafe);
-
-    /// Sets the soft and the hard timeout of a load. Default: none.
-    timeouts(timeouts: Timeouts);
-
-    /// Sets how long [`close`](LazyLayersCache::close) waits for the loads and writes
-    /// that run. Default: 5 s.
-    close_timeout(close_timeout: Duration);
 }
 
 /// L1 can be switched off from outside, by a variable of the environment say, and that must not

@@ -12,6 +12,21 @@ use crate::{
 /// Where a key of a cache is, and what `get_or_set` would do now: see
 /// [`explain`](LazyLayersCache::explain). [`Display`](fmt::Display) writes it in words, in a few
 /// lines. With the feature `serde` it serializes; durations are written as "1m 5s".
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, NextStep};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// let explanation = names.explain(&7).await;
+/// assert_eq!((explanation.key.as_str(), explanation.next), ("7", NextStep::Load));
+/// assert_eq!(
+///     explanation.to_string(),
+///     "key \"7\"\nL1: no entry\nL2: the cache has none\nget_or_set now loads",
+/// );
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -42,6 +57,23 @@ pub struct Explanation {
 /// What L1 has of a key, in an [`Explanation`].
 ///
 /// An entry that is not trusted is looked up in L2, or loaded, before it is served.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{KeyInL1, LazyLayersCache};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// assert_eq!(names.explain(&7).await.l1, Some(KeyInL1::Absent));
+///
+/// names.set(&7, "Ada".to_owned()).await?;
+/// let Some(KeyInL1::Fresh { fresh_for, .. }) = names.explain(&7).await.l1 else {
+///     panic!("the value is in L1");
+/// };
+/// assert!(fresh_for <= Duration::from_secs(60));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -88,6 +120,26 @@ pub enum KeyInL1 {
 
 /// A load that runs, in an [`Explanation`]: it reads L2, waits for the distributed lock, or runs
 /// its loader.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, NextStep};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// let load = || std::future::pending::<Result<String, std::io::Error>>();
+/// let caller = tokio::spawn({
+///     let names = names.clone();
+///     async move { names.get_or_set(&7, load).await }
+/// });
+/// tokio::task::yield_now().await;
+///
+/// let explanation = names.explain(&7).await;
+/// assert_eq!((explanation.loads.len(), explanation.loads[0].followers), (1, 0));
+/// assert_eq!(explanation.next, NextStep::JoinLoad);
+/// # caller.abort();
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -100,6 +152,19 @@ pub struct RunningLoad {
 }
 
 /// What a `get_or_set` without options of its own would do, in an [`Explanation`].
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, NextStep};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// names.set(&7, "Ada".to_owned()).await?;
+/// assert_eq!(names.explain(&7).await.next, NextStep::ServeL1);
+/// names.close().await;
+/// assert_eq!(names.explain(&7).await.next, NextStep::Refuse);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

@@ -19,6 +19,22 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// [`LazyLayersCache::export_metrics_every`], or of all caches of a manager, see
 /// [`CacheManager::export_metrics_every`](crate::CacheManager::export_metrics_every). Dropping it
 /// ends the task.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{LazyLayersCache, MetricsExport};
+///
+/// /// The state of a service. Its metrics end with it.
+/// struct Service { users: LazyLayersCache<u64, String>, metrics: MetricsExport }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let users = LazyLayersCache::<u64, String>::builder().name("users").build()?;
+/// let metrics = users.export_metrics_every(Duration::from_secs(10))?;
+/// let service = Service { users, metrics };
+/// # let _ = (&service.users, &service.metrics);
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping it ends the export"]
 #[derive(Debug)]
 pub struct MetricsExport(AbortHandle);
@@ -95,6 +111,18 @@ impl<K: ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// returned handle is dropped, when the last handle of the cache is dropped, or with the
     /// runtime. It does not keep the cache alive. `close` leaves it running, so that it exports the
     /// end of the cache too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::LazyLayersCache;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let users = LazyLayersCache::<u64, String>::builder().name("users").build()?;
+    /// // `let _ = ..` would end the export at once.
+    /// let _export = users.export_metrics_every(Duration::from_secs(10))?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

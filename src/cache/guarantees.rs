@@ -8,6 +8,20 @@ use super::state::CacheState;
 /// [`Display`](fmt::Display) writes them in words, one a line.
 ///
 /// `docs/guarantees.md` describes how each is tested.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{LazyLayersCache, LocalTransport, WireCodec};
+///
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(LocalTransport::new(), WireCodec::new())
+///     .build()?;
+/// // Fails at the start of the service if a change of the options weakens what it relies on.
+/// assert!(names.guarantees().max_staleness <= Some(Duration::from_secs(3)));
+/// assert!(names.guarantees().one_load_within_instance);
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
@@ -57,6 +71,20 @@ pub struct Guarantees {
 
 /// How far an invalidation has got, beyond this instance, when a delete or set returns a
 /// [complete](crate::WriteReport::is_complete) report.
+///
+/// ```
+/// use lazy_layers_cache::{DeleteAck, LazyLayersCache, LocalTransport, WireCodec};
+///
+/// let alone = LazyLayersCache::<u64, String>::builder().build()?;
+/// assert_eq!(alone.guarantees().delete_ack, DeleteAck::Local);
+///
+/// let one_of_several = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(LocalTransport::new(), WireCodec::new())
+///     .build()?;
+/// assert_eq!(one_of_several.guarantees().delete_ack, DeleteAck::Queued);
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeleteAck {

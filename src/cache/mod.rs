@@ -2,6 +2,8 @@
 //! stages (L1, flights, loads, L2, bus), and so knows their order.
 
 mod builder;
+mod builder_options;
+mod builder_setters;
 mod bus_access;
 mod close;
 mod distributed_lock;
@@ -13,6 +15,8 @@ mod flight_watch;
 mod follow;
 mod guarantees;
 mod handle;
+mod handle_service;
+mod handle_writes;
 mod l1_access;
 mod load;
 mod load_end;
@@ -25,6 +29,7 @@ mod register_metrics;
 mod registry;
 mod reports;
 mod request;
+mod set_request;
 mod state;
 mod weak;
 mod write;
@@ -39,6 +44,7 @@ pub use self::{
     guarantees::{DeleteAck, Guarantees},
     handle::LazyLayersCache,
     outcome::{Outcome, Source},
-    request::{GetOrSet, GetOrSetFuture, OutcomeFuture, SetRequest},
+    request::{GetOrSet, GetOrSetFuture, OutcomeFuture},
+    set_request::SetRequest,
     write_report::{BusEffect, L1Effect, L2Effect, WriteReport},
 };

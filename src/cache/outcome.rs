@@ -14,6 +14,23 @@ use crate::{
 ///
 /// With the feature `serde` it serializes if the value does (an `Arc` does with serde's own feature
 /// `rc`); `age` is written as "1m 5s".
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{LazyLayersCache, testing::ManualClock};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = ManualClock::new();
+/// let prices = LazyLayersCache::<u64, u32>::builder().clock(clock.clone()).build()?;
+/// prices.set(&7, 9_u32).await?;
+/// clock.advance(Duration::from_secs(20));
+///
+/// let load = || async { Ok::<_, std::io::Error>(10) };
+/// let price = prices.get_or_set(&7, load).outcome().await?;
+/// assert_eq!((*price.value, price.age, price.stale), (9, Duration::from_secs(20), None));
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -32,6 +49,19 @@ pub struct Outcome<T> {
 }
 
 /// Where a value came from.
+///
+/// ```
+/// use lazy_layers_cache::Source;
+///
+/// /// The value of a response header.
+/// fn header(source: Source) -> &'static str {
+///     match source {
+///         Source::L1 | Source::L2 => "hit",
+///         _ => "miss",
+///     }
+/// }
+/// assert_eq!(header(Source::Joined), "miss");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

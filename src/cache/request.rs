@@ -1,5 +1,5 @@
-//! Requests: the builders that `get_or_set` and `set` return. Methods set options of the call,
-//! awaiting the request runs it.
+//! The request that `get_or_set` returns. Its methods set options of the call, awaiting it runs
+//! the call.
 
 use std::{
     future::IntoFuture,
@@ -12,10 +12,8 @@ use std::{
 use super::{
     outcome::{Outcome, ReadResult},
     state::CacheState,
-    write_report::WriteReport,
 };
 use crate::{
-    contain::Held,
     error::Error,
     key::CacheKey,
     load::{IntoLoaded, Loader},
@@ -66,6 +64,22 @@ where
 
     /// The ttl of the loaded value. Default: the ttl of the cache. The ttl of a returned
     /// [`Loaded`](crate::Loaded) takes precedence. Zero: do not cache the value.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{LazyLayersCache, testing::ManualClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::new();
+    /// let prices = LazyLayersCache::<u64, u32>::builder().clock(clock.clone()).build()?;
+    /// let load = || async { Ok::<_, std::io::Error>(9) };
+    /// prices.get_or_set(&7, load).ttl(Duration::from_secs(5)).await?;
+    ///
+    /// clock.advance(Duration::from_secs(6));
+    /// assert!(prices.get(&7).await.is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.call_mut().ttl = Some(ttl);
         self
@@ -73,12 +87,46 @@ where
 
     /// The stale window of the loaded value, after its ttl. Default: the window of the cache's
     /// [`FailSafe`](crate::FailSafe), or zero if fail-safe is off.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{LazyLayersCache, testing::ManualClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::new();
+    /// let prices = LazyLayersCache::<u64, u32>::builder().clock(clock.clone()).build()?;
+    /// let load = || async { Ok::<_, std::io::Error>(9) };
+    /// prices.get_or_set(&7, load).stale_for(Duration::from_secs(600)).await?;
+    ///
+    /// clock.advance(Duration::from_secs(61));
+    /// let price = prices.get_or_set(&7, || async { Err::<u32, _>("the origin is down") }).await?;
+    /// assert_eq!(*price, 9, "the stale value");
+    /// # Ok(()) }
+    /// ```
     pub fn stale_for(mut self, stale_for: Duration) -> Self {
         self.call_mut().stale_for = Some(stale_for);
         self
     }
 
     /// The timeouts of this call, and of the load that it may start. Default: those of the cache.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{ErrorKind, LazyLayersCache, Timeouts};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let prices = LazyLayersCache::<u64, u32>::builder().build()?;
+    /// let slow = || async {
+    ///     tokio::time::sleep(Duration::from_secs(60)).await;
+    ///     Ok::<_, std::io::Error>(9)
+    /// };
+    /// let limit = Timeouts::none().hard(Duration::from_millis(200));
+    /// let error = prices.get_or_set(&7, slow).timeouts(limit).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::HardTimeout);
+    /// # Ok(()) }
+    /// ```
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.call_mut().timeouts = Some(timeouts);
         self
@@ -86,6 +134,20 @@ where
 
     /// Loads even if there is a fresh value. If the load fails, the call returns that value. If a
     /// load of the key is running already, the call joins it.
+    ///
+    /// ```
+    /// use lazy_layers_cache::LazyLayersCache;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let prices = LazyLayersCache::<u64, u32>::builder().build()?;
+    /// prices.set(&7, 9_u32).await?;
+    ///
+    /// let load = || async { Ok::<_, std::io::Error>(10) };
+    /// assert_eq!(*prices.get_or_set(&7, load).refresh().await?, 10);
+    /// assert_eq!(*prices.get(&7).await.unwrap(), 10);
+    /// # Ok(()) }
+    /// ```
     #[doc(alias = "force_refresh")]
     pub fn refresh(mut self) -> Self {
         self.call_mut().refresh = true;
@@ -93,6 +155,18 @@ where
     }
 
     /// Runs the call, and returns also the source, age and staleness of the value.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{LazyLayersCache, Source};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let prices = LazyLayersCache::<u64, u32>::builder().build()?;
+    /// let load = || async { Ok::<_, std::io::Error>(9) };
+    /// assert_eq!(prices.get_or_set(&7, load).outcome().await?.source, Source::Loader);
+    /// assert_eq!(prices.get_or_set(&7, load).outcome().await?.source, Source::L1);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -126,6 +200,20 @@ where
 }
 
 /// The future of a [`GetOrSet`]. The first poll answers a hit in L1, without an allocation.
+///
+/// ```
+/// use std::future::IntoFuture;
+/// use lazy_layers_cache::{GetOrSetFuture, LazyLayersCache};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let prices = LazyLayersCache::<u64, u32>::builder().build()?;
+/// let load = || async { Ok::<_, std::io::Error>(9) };
+/// // Without a box: `select!` and `join!` take it as it is, because it is `Unpin`.
+/// let mut call: GetOrSetFuture<'_, u64, u32, _> = prices.get_or_set(&7, load).into_future();
+/// assert_eq!(*(&mut call).await?, 9);
+/// # Ok(()) }
+/// ```
 #[must_use = "does nothing until awaited"]
 pub struct GetOrSetFuture<'a, Q: ?Sized, V, L>(State<'a, Q, V, L>);
 
@@ -180,6 +268,18 @@ where
 ///
 /// It is a type of its own, not that of an `async fn`: whether that is `Send` cannot be decided for
 /// every loader.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, OutcomeFuture, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let prices = LazyLayersCache::<u64, u32>::builder().build()?;
+/// let load = || async { Ok::<_, std::io::Error>(9) };
+/// let call: OutcomeFuture<'_, u64, u32, _> = prices.get_or_set(&7, load).outcome();
+/// assert_eq!(call.await?.source, Source::Loader);
+/// # Ok(()) }
+/// ```
 #[must_use = "does nothing until awaited"]
 pub struct OutcomeFuture<'a, Q: ?Sized, V, L>(State<'a, Q, V, L>);
 
@@ -232,46 +332,5 @@ where
             *self = Self::Slow(slow);
         }
         result
-    }
-}
-
-/// A [`set`](super::LazyLayersCache::set) request. Its methods set options of this call; awaiting
-/// it runs the call.
-#[must_use = "does nothing until awaited"]
-pub struct SetRequest<'a, Q: ?Sized, V> {
-    state: &'a Arc<CacheState<V>>,
-    key: &'a Q,
-    value: Held<V>,
-    call: CallOptions,
-}
-
-impl<'a, Q: CacheKey + ?Sized, V: Send + Sync + 'static> SetRequest<'a, Q, V> {
-    pub(super) fn new(state: &'a Arc<CacheState<V>>, key: &'a Q, value: Arc<V>) -> Self {
-        Self { state, key, value: Held::new(value), call: CallOptions::default() }
-    }
-
-    /// The ttl of the value. Default: the ttl of the cache. Zero: only delete the cached value.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.call.ttl = Some(ttl);
-        self
-    }
-
-    /// The stale window of the value, after its ttl. Default: the window of the cache's
-    /// [`FailSafe`](crate::FailSafe), or zero if fail-safe is off.
-    pub fn stale_for(mut self, stale_for: Duration) -> Self {
-        self.call.stale_for = Some(stale_for);
-        self
-    }
-}
-
-impl<'a, Q: CacheKey + Sync + ?Sized, V: Send + Sync + 'static> IntoFuture
-    for SetRequest<'a, Q, V>
-{
-    type Output = Result<WriteReport, Error>;
-    type IntoFuture = BoxFuture<'a, Result<WriteReport, Error>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let Self { state, key, value, call } = self;
-        Box::pin(async move { state.set(&key.key_text(), &value, &call).await })
     }
 }

@@ -46,6 +46,20 @@ pub struct WriteReport {
 }
 
 /// The effect of a `set` or a delete on L1.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{L1Effect, LazyLayersCache};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// assert_eq!(names.set(&7, "Ada".to_owned()).await?.l1, L1Effect::Stored);
+/// // A ttl of zero only deletes the old value.
+/// let report = names.set(&7, "Grace".to_owned()).ttl(Duration::ZERO).await?;
+/// assert_eq!(report.l1, L1Effect::Removed);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum L1Effect {
@@ -62,6 +76,25 @@ pub enum L1Effect {
 }
 
 /// The effect of a `set` or a delete on L2.
+///
+/// ```
+/// use lazy_layers_cache::{
+///     L2Effect, LazyLayersCache, SystemClock, WireCodec,
+///     testing::{SharedStore, StoreFault},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = SharedStore::new(SystemClock);
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .l2(store.clone(), WireCodec::new())
+///     .build()?;
+/// assert_eq!(names.delete(&7).await?.l2, L2Effect::Done);
+///
+/// store.set_fault(StoreFault::Fails);
+/// assert_eq!(names.delete(&7).await?.l2, L2Effect::Pending);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum L2Effect {
@@ -80,6 +113,21 @@ pub enum L2Effect {
 }
 
 /// The effect of a `set` or a delete on the event bus.
+///
+/// ```
+/// use lazy_layers_cache::{BusEffect, LazyLayersCache, LocalTransport, WireCodec};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(LocalTransport::new(), WireCodec::new())
+///     .build()?;
+/// names.ready().await?;
+/// assert_eq!(names.delete(&7).await?.bus, BusEffect::Queued);
+/// # names.close().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BusEffect {
@@ -133,6 +181,26 @@ impl WriteReport {
     /// `false`: peers may serve an older value until L2 and the bus answer again. The report says
     /// how far the call had got when it returned, and does not change;
     /// [`settled`](Self::settled) waits for the rest.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{
+    ///     LazyLayersCache, SystemClock, WireCodec,
+    ///     testing::{SharedStore, StoreFault},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = SharedStore::new(SystemClock);
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .build()?;
+    /// assert!(names.delete(&7).await?.is_complete());
+    ///
+    /// // Redis is down: the delete succeeds here, and the cache retries it there.
+    /// store.set_fault(StoreFault::Fails);
+    /// assert!(!names.delete(&7).await?.is_complete());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let is_bus_behind = match self.bus {
@@ -149,6 +217,27 @@ impl WriteReport {
     /// Returns `false` also if the cache is closed, or its last handle is dropped, before that. The
     /// call does not keep the cache open. It needs a tokio runtime with a timer, and waits for
     /// nothing without one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{
+    ///     LazyLayersCache, WireCodec,
+    ///     testing::{SharedStore, StoreFault, TokioClock},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = SharedStore::new(TokioClock::new());
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .build()?;
+    /// store.set_fault(StoreFault::Fails);
+    /// let report = names.delete(&7).await?;
+    ///
+    /// store.set_fault(StoreFault::None);
+    /// assert!(report.settled(Duration::from_secs(10)).await, "the cache has retried the delete");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     ///

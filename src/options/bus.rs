@@ -7,6 +7,16 @@ use super::option_group::option_group;
 option_group! {
     /// Detection of duplicates: a durable bus delivers a message again if it was not
     /// acknowledged, and a publisher repeats a message whose outcome is unknown.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{EventDedupe, LazyLayersCache};
+    ///
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .event_dedupe(EventDedupe::default().max_entries(50_000).ttl(Duration::from_secs(600)))
+    ///     .build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct EventDedupe {
         /// How many message ids the subscriber remembers; 0 for none. A duplicate whose id is
@@ -20,6 +30,21 @@ option_group! {
 
 option_group! {
     /// Publishing, and the detection of lost messages.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{EventBusOptions, LazyLayersCache};
+    ///
+    /// let options = EventBusOptions::default()
+    ///     .trust_timeout(Duration::from_secs(1))
+    ///     .confirm_deletes(true)
+    ///     .publish_timeout(Duration::from_millis(500))
+    ///     .outbox_max_entries(50_000)
+    ///     .outbox_max_bytes(32 << 20)
+    ///     .accept_unnamed(false);
+    /// let names = LazyLayersCache::<u64, String>::builder().event_bus_options(options).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct EventBusOptions {
         /// Interop only: whether the cache accepts messages without a namespace, as older releases

@@ -49,6 +49,40 @@ option_group! {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// In code, each option has a setter:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{
+    ///     CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions, EventDedupe,
+    ///     FailSafe, L1Options, L2Options, L2Timeouts, LazyLayersCache, NegativeCache, Timeouts,
+    /// };
+    ///
+    /// let options = CacheOptions::default()
+    ///     .name("users")
+    ///     .instance_id("shop-1")
+    ///     .ttl(Duration::from_secs(300))
+    ///     .ttl_jitter(0.1)
+    ///     .l1(L1Options::default().max_entries(50_000))
+    ///     .l2(L2Options::default().max_key_bytes(1_024))
+    ///     .l2_timeouts(L2Timeouts::default().read(Duration::from_millis(100)))
+    ///     .l2_circuit_breaker(CircuitBreaker::default().failure_threshold(5))
+    ///     .inflight(Coalescing::default().ttl(Duration::from_secs(10)))
+    ///     .distributed_lock(DistributedLock::enabled())
+    ///     .negative_cache(NegativeCache::enabled())
+    ///     .fail_safe(FailSafe::enabled())
+    ///     .timeouts(Timeouts::none().hard(Duration::from_secs(2)))
+    ///     .subscribe_to_events(true)
+    ///     .broadcast_set(true)
+    ///     .broadcast_set_max_bytes(512 << 10)
+    ///     .event_dedupe(EventDedupe::default().max_entries(50_000))
+    ///     .event_bus(EventBusOptions::default().trust_timeout(Duration::from_secs(1)))
+    ///     .event_bus_circuit_breaker(CircuitBreaker::default())
+    ///     .close_timeout(Duration::from_secs(10));
+    /// let users = LazyLayersCache::<u64, String>::builder().options(options).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq)]
     pub struct CacheOptions {
         /// The name of the cache, the same on all its instances. It is the namespace of its

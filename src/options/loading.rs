@@ -7,6 +7,19 @@ use super::option_group::option_group;
 option_group! {
     /// Coalescing of concurrent loads (single flight): one caller loads the key, and the other
     /// callers wait for its result.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{Coalescing, LazyLayersCache};
+    ///
+    /// // Loads that usually take up to 20 s.
+    /// let inflight = Coalescing::default()
+    ///     .ttl(Duration::from_secs(30))
+    ///     .max_entries(1_000)
+    ///     .max_followers(10_000);
+    /// let reports = LazyLayersCache::<u64, String>::builder().inflight(inflight).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[doc(alias = "inflight")]
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Coalescing {
@@ -31,6 +44,12 @@ option_group! {
 
 impl Coalescing {
     /// Returns options without coalescing: each caller loads for itself.
+    ///
+    /// ```
+    /// use lazy_layers_cache::Coalescing;
+    ///
+    /// assert!(!Coalescing::disabled().enabled);
+    /// ```
     #[must_use]
     pub fn disabled() -> Self {
         Self { enabled: false, ..Self::default() }
@@ -41,6 +60,19 @@ option_group! {
     /// One load of a key at a time over all instances, by a lock in L2. It saves loads; stale
     /// values are refused without it too. An instance that has to load a key again, because it was
     /// changed during a load, does not wait for its own lock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{DistributedLock, LazyLayersCache};
+    ///
+    /// // Without L2 the lock has no effect.
+    /// let lock = DistributedLock::enabled()
+    ///     .ttl(Duration::from_secs(15))
+    ///     .wait_timeout(Duration::from_secs(10))
+    ///     .poll(Duration::from_millis(100));
+    /// let reports = LazyLayersCache::<u64, String>::builder().distributed_lock(lock).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct DistributedLock {
         /// Default: false.
@@ -58,6 +90,15 @@ option_group! {
 
 option_group! {
     /// Caching, for a short time, that the loader found nothing: in L1, and in L2 if there is one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{LazyLayersCache, NegativeCache};
+    ///
+    /// let missing = NegativeCache::enabled().ttl(Duration::from_secs(2)).max_entries(1_000);
+    /// let names = LazyLayersCache::<u64, String>::builder().negative_cache(missing).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct NegativeCache {
         /// Default: false.
@@ -73,6 +114,28 @@ option_group! {
 option_group! {
     /// Time limits of a load. They use tokio's timer: outside of a runtime, or in a runtime
     /// without `enable_time`, there are no limits.
+    ///
+    /// ```
+    /// use std::{io, time::Duration};
+    /// use lazy_layers_cache::{LazyLayersCache, StaleReason, Timeouts, testing::TokioClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let prices = LazyLayersCache::<u64, u32>::builder()
+    ///     .timeouts(Timeouts::none().soft(Duration::from_millis(50)).hard(Duration::from_secs(2)))
+    ///     .clock(TokioClock::new())
+    ///     .build()?;
+    /// prices.set(&7, 9_u32).stale_for(Duration::from_secs(600)).await?;
+    /// tokio::time::advance(Duration::from_secs(61)).await;
+    ///
+    /// let slow = || async {
+    ///     tokio::time::sleep(Duration::from_secs(1)).await;
+    ///     Ok::<u32, io::Error>(10)
+    /// };
+    /// let price = prices.get_or_set(&7, slow).outcome().await?;
+    /// assert_eq!((*price.value, price.stale), (9, Some(StaleReason::SoftTimeout)));
+    /// # Ok(()) }
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Timeouts {
         /// If a stale copy exists, callers wait this long for the load and then take the copy. The
@@ -87,6 +150,12 @@ option_group! {
 
 impl Timeouts {
     /// Returns no limits: a load may take any time.
+    ///
+    /// ```
+    /// use lazy_layers_cache::Timeouts;
+    ///
+    /// assert_eq!((Timeouts::none().soft, Timeouts::none().hard), (None, None));
+    /// ```
     #[must_use]
     pub fn none() -> Self {
         Self::default()

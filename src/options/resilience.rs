@@ -9,6 +9,29 @@ option_group! {
     /// `cooldown`. Then one call at a time is let through, until one succeeds. Invalidations that
     /// have not been published, or have not reached L2, do not wait for that: the cache retries
     /// them about once a second, and a success closes the circuit too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{
+    ///     CircuitBreaker, L2Health, LazyLayersCache, SystemClock, WireCodec,
+    ///     testing::{SharedStore, StoreFault},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let breaker = CircuitBreaker::default()
+    ///     .failure_threshold(1)
+    ///     .cooldown(Duration::from_secs(10));
+    /// let store = SharedStore::new(SystemClock);
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .l2(store.clone(), WireCodec::new())
+    ///     .l2_circuit_breaker(breaker)
+    ///     .build()?;
+    /// store.set_fault(StoreFault::Fails);
+    /// names.get(&7).await;
+    /// assert_eq!(names.health().l2, Some(L2Health::Skipped));
+    /// # Ok(()) }
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct CircuitBreaker {
         /// Consecutive failures that open the circuit. Default: 3.
@@ -21,6 +44,19 @@ option_group! {
 option_group! {
     /// Keeps a value beyond its time to live, to serve it as a stale copy when a load fails or
     /// takes too long.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{FailSafe, LazyLayersCache};
+    ///
+    /// let fail_safe = FailSafe::enabled()
+    ///     .stale_ttl(Duration::from_secs(3_600))
+    ///     .throttle(Duration::from_secs(1))
+    ///     .in_l2(false);
+    /// let names = LazyLayersCache::<u64, String>::builder().fail_safe(fail_safe).build()?;
+    /// assert_eq!(names.guarantees().stale_for, Duration::from_secs(3_600));
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct FailSafe {
         /// Default: false.

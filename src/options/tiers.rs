@@ -6,6 +6,22 @@ use super::option_group::option_group;
 
 option_group! {
     /// L1, the memory of the instance.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{L1Options, LazyLayersCache};
+    ///
+    /// // Any number of entries up to 10,000 that fit into 64 MiB, each fresh for at most 10 s.
+    /// let l1 = L1Options::default()
+    ///     .max_entries(10_000)
+    ///     .max_weight(64 << 20)
+    ///     .ttl(Duration::from_secs(10));
+    /// let pages = LazyLayersCache::<str, String>::builder()
+    ///     .l1(l1)
+    ///     .weigher(|key: &str, page: &String| (key.len() + page.len()) as u64)
+    ///     .build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct L1Options {
         /// Whether the cache has an L1. Default: true.
@@ -40,6 +56,18 @@ option_group! {
     /// from L2 before. At most 10,000 keys and 100 patterns are pending at a time. More become one
     /// pending delete of all keys, so that L2 is empty afterwards; an `l2:pending-overflow` event
     /// and a warning report it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{L2Options, LazyLayersCache};
+    ///
+    /// let l2 = L2Options::default()
+    ///     .ttl(Duration::from_secs(3_600))
+    ///     .max_key_bytes(1_024)
+    ///     .versioning(false);
+    /// let names = LazyLayersCache::<u64, String>::builder().l2_options(l2).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct L2Options {
         /// The longest time for which a value is fresh in L2, whatever the call or the loader say.
@@ -67,6 +95,18 @@ option_group! {
 option_group! {
     /// Time limits of calls to L2: a call that takes longer counts as failed. The limits use
     /// tokio's timer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{L2Timeouts, LazyLayersCache};
+    ///
+    /// let limits = L2Timeouts::default()
+    ///     .read(Duration::from_millis(50))
+    ///     .write(Duration::from_millis(200))
+    ///     .pattern(Duration::from_secs(10));
+    /// let names = LazyLayersCache::<u64, String>::builder().l2_timeouts(limits).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct L2Timeouts {
         /// A read, with the lease that comes with it. Default: 500 ms.
