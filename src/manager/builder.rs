@@ -18,6 +18,19 @@ use crate::{
 
 /// Builds a [`CacheManager`]. Its methods neither panic nor connect; [`build`](Self::build) checks
 /// the options.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{CacheManager, CacheOptions, LocalTransport};
+///
+/// let manager = CacheManager::builder()
+///     .options(CacheOptions::default().ttl(Duration::from_secs(300)))
+///     .instance_id("shop-1")
+///     .event_bus(LocalTransport::new())
+///     .build()?;
+/// let users = manager.cache::<u64, String>("users").build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[must_use = "nothing happens before build()"]
 #[derive(Default)]
 pub struct CacheManagerBuilder {
@@ -30,6 +43,14 @@ pub struct CacheManagerBuilder {
 
 impl CacheManager {
     /// Returns a builder without L2 and event bus, with the default options for all caches.
+    ///
+    /// ```
+    /// use lazy_layers_cache::CacheManager;
+    ///
+    /// let manager = CacheManager::builder().build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     pub fn builder() -> CacheManagerBuilder {
         CacheManagerBuilder::default()
     }
@@ -39,6 +60,18 @@ impl CacheManagerBuilder {
     /// Sets the options: those of a configuration file, or `CacheOptions` as the defaults of all
     /// caches. What the other methods of the builder set replaces what a file says. Default: the
     /// default options for all caches, neither L2 nor event bus.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{CacheManager, CacheOptions, L1Options};
+    ///
+    /// let l1 = L1Options::default().ttl(Duration::from_secs(10));
+    /// let defaults = CacheOptions::default().l1(l1);
+    /// let manager = CacheManager::builder().options(defaults).build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// assert_eq!(users.guarantees().max_staleness, Some(Duration::from_secs(10)));
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     pub fn options(mut self, options: impl Into<ManagerOptions>) -> Self {
         self.options = options.into();
         self
@@ -46,6 +79,14 @@ impl CacheManagerBuilder {
 
     /// Sets the name of this process in the messages of all its caches. Default: that of the
     /// options, else random.
+    ///
+    /// ```
+    /// use lazy_layers_cache::CacheManager;
+    ///
+    /// let manager = CacheManager::builder().instance_id("shop-1").build()?;
+    /// assert_eq!(manager.health().instance_id, "shop-1");
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[doc(alias = "source")]
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.instance_id = Some(id.into());
@@ -80,12 +121,41 @@ impl CacheManagerBuilder {
 
     /// Adds the event bus of all caches ([`EventBus`] says which buses caches can share). Default:
     /// that of the options, else none.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{CacheManager, LocalTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = CacheManager::builder().event_bus(LocalTransport::new()).build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// manager.ready().await?;
+    /// assert!(users.health().event_bus.unwrap().subscribed);
+    /// # manager.close().await;
+    /// # Ok(()) }
+    /// ```
     pub fn event_bus(mut self, bus: impl Into<EventBus>) -> Self {
         self.bus = Some(bus.into());
         self
     }
 
     /// Sets the clock that measures freshness. Default: [`SystemClock`](crate::SystemClock).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{CacheManager, testing::ManualClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::new();
+    /// let manager = CacheManager::builder().clock(clock.clone()).build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// users.set(&7, "Ada".to_owned()).await?;
+    ///
+    /// clock.advance(Duration::from_secs(61));
+    /// assert!(users.get(&7).await.is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self

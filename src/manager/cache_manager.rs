@@ -145,6 +145,20 @@ impl CacheManager {
     /// [`LazyLayersCache::ready`](crate::LazyLayersCache::ready) does for one. Call it after all
     /// caches were built: the first call warns of sections of the file that no cache was asked for.
     ///
+    /// ```
+    /// use lazy_layers_cache::{CacheManager, LocalTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = CacheManager::builder().event_bus(LocalTransport::new()).build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// // At the start of the service, when all caches are built.
+    /// manager.ready().await?;
+    /// assert!(manager.health().is_healthy());
+    /// # manager.close().await;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The manager is closed, or there is no runtime in which the caches could subscribe.
@@ -164,6 +178,16 @@ impl CacheManager {
     }
 
     /// Returns the state of each cache and of the parts that they share, as this process sees them.
+    ///
+    /// ```
+    /// use lazy_layers_cache::CacheManager;
+    ///
+    /// let manager = CacheManager::builder().build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// let health = manager.health();
+    /// assert_eq!(health.caches.keys().collect::<Vec<_>>(), ["users"]);
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[must_use]
     pub fn health(&self) -> ManagerHealth {
         let live = self.0.live();
@@ -201,6 +225,16 @@ impl CacheManager {
 
     /// Returns the names of the sections of the file that no cache was asked for yet. They are
     /// probably misspelt.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{CacheManager, CacheOptions, ManagerOptions};
+    ///
+    /// let options = ManagerOptions::default().cache("usres", CacheOptions::default());
+    /// let manager = CacheManager::builder().options(options).build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// assert_eq!(manager.unused_sections(), ["usres"]);
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[must_use]
     pub fn unused_sections(&self) -> Vec<String> {
         self.0.unused_sections()
@@ -215,6 +249,20 @@ impl CacheManager {
     /// [`Stats::invalidations_lost`] and a line in the log.
     ///
     /// A second call, also a concurrent one, waits for the same end.
+    ///
+    /// ```
+    /// use lazy_layers_cache::CacheManager;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = CacheManager::builder().build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    ///
+    /// // At the end of the service, when it takes no more requests.
+    /// manager.close().await;
+    /// assert!(users.health().closed);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Cancel safety
     ///

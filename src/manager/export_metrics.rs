@@ -50,6 +50,19 @@ impl CacheManager {
     /// too. The task ends when the returned handle or the last handle of the manager is dropped, or
     /// with the runtime. It does not keep the manager alive. `close` leaves it running.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::CacheManager;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = CacheManager::builder().build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// // `let _ = ..` would end the export at once.
+    /// let _export = manager.export_metrics_every(Duration::from_secs(10))?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// There is no tokio runtime with a timer here ([`NoRuntime`](crate::ErrorKind::NoRuntime)).

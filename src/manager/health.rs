@@ -6,6 +6,21 @@ use crate::observe::{BusHealth, Health, L2Health};
 
 /// A snapshot of the state of a [`CacheManager`](crate::CacheManager) and its caches. With the
 /// feature `serde` it serializes, say for a health endpoint.
+///
+/// ```
+/// use lazy_layers_cache::{CacheManager, ManagerHealth};
+///
+/// /// The lines of a status page.
+/// fn lines(health: &ManagerHealth) -> Vec<String> {
+///     let caches = health.caches.iter();
+///     caches.map(|(name, cache)| format!("{name}: {:?}", cache.origin)).collect()
+/// }
+///
+/// let manager = CacheManager::builder().build()?;
+/// let users = manager.cache::<u64, String>("users").build()?;
+/// assert_eq!(lines(&manager.health()), ["users: Answering"]);
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -21,6 +36,16 @@ pub struct ManagerHealth {
 }
 
 /// The state of the parts that the caches of a manager share.
+///
+/// ```
+/// use lazy_layers_cache::{CacheManager, L2Health, SystemClock, testing::SharedStore};
+///
+/// let manager = CacheManager::builder().l2(|_name| SharedStore::new(SystemClock)).build()?;
+/// let shared = manager.health().shared;
+/// assert_eq!(shared.l2, Some(L2Health::Answering));
+/// assert!(shared.event_bus.is_none());
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -38,6 +63,20 @@ impl ManagerHealth {
     /// by itself, and the manager is not closed.
     ///
     /// An unhealthy manager still serves: do not take an instance out of service for it.
+    ///
+    /// ```
+    /// use lazy_layers_cache::CacheManager;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = CacheManager::builder().build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// assert!(manager.health().is_healthy());
+    ///
+    /// let _ = users.get_or_set(&7, || async { Err::<String, _>("the database is down") }).await;
+    /// assert!(!manager.health().is_healthy());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         let SharedHealth { l2, event_bus } = &self.shared;

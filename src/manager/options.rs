@@ -96,6 +96,15 @@ pub struct ManagerOptions {
 
 impl ManagerOptions {
     /// Returns options with these defaults, without sections. `CacheOptions` convert into them too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{CacheOptions, ManagerOptions};
+    ///
+    /// let defaults = CacheOptions::default().ttl(Duration::from_secs(300));
+    /// let options = ManagerOptions::new(defaults.clone());
+    /// assert_eq!(options.defaults(), &defaults);
+    /// ```
     #[must_use]
     pub fn new(defaults: CacheOptions) -> Self {
         Self { defaults, ..Self::default() }
@@ -119,6 +128,14 @@ impl ManagerOptions {
     }
 
     /// Returns the options of caches without a section.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::ManagerOptions;
+    ///
+    /// let options = ManagerOptions::default();
+    /// assert_eq!(options.defaults().ttl, Duration::from_secs(60));
+    /// ```
     #[must_use]
     pub fn defaults(&self) -> &CacheOptions {
         &self.defaults

@@ -5,6 +5,20 @@ use std::{fmt, time::Duration};
 use crate::error::Error;
 
 /// The level that held an entry.
+///
+/// ```
+/// use lazy_layers_cache::{Event, LazyLayersCache, Level};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// let _guard = names.on(|event| {
+///     if let Event::Hit { key, level: Level::L2, .. } = event {
+///         println!("{key} came from the store that instances share");
+///     }
+/// });
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
@@ -15,6 +29,12 @@ pub enum Level {
 }
 
 /// Why a stale copy was served.
+///
+/// ```
+/// use lazy_layers_cache::StaleReason;
+///
+/// assert_eq!(StaleReason::SoftTimeout.to_string(), "soft-timeout");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -54,6 +74,20 @@ macro_rules! events {
     ($($(#[$doc:meta])* $name:literal $(of $key:ident)? => $variant:ident { $($fields:tt)* })*) => {
         /// Something that happened in a cache, for the handlers that
         /// [`on`](crate::LazyLayersCache::on) registers. Built only if there are handlers.
+        ///
+        /// ```
+        /// use lazy_layers_cache::{Event, LazyLayersCache};
+        ///
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let names = LazyLayersCache::<u64, String>::builder().build()?;
+        /// let _guard = names.on(|event| match event {
+        ///     Event::LoaderError { key, error, .. } => eprintln!("{key}: {error}"),
+        ///     Event::L2Error { key, error, .. } => eprintln!("{key}: L2: {error}"),
+        ///     _ => {}
+        /// });
+        /// # Ok(()) }
+        /// ```
         #[derive(Debug, Clone)]
         #[non_exhaustive]
         #[expect(missing_docs, reason = "the names of the fields say all, in every variant")]
@@ -71,6 +105,22 @@ macro_rules! events {
         impl Event<'_> {
             /// Returns the name for metrics and logs: that of the TypeScript package, where it has
             /// the event.
+            ///
+            /// ```
+            /// use std::sync::mpsc;
+            /// use lazy_layers_cache::LazyLayersCache;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+            /// let names = LazyLayersCache::<u64, String>::builder().build()?;
+            /// let (events, seen) = mpsc::channel();
+            /// let _guard = names.on(move |event| events.send(event.name()).unwrap_or_default());
+            ///
+            /// names.get(&7).await;
+            /// names.set(&7, "Ada".to_owned()).await?;
+            /// assert_eq!(seen.try_iter().collect::<Vec<_>>(), ["miss", "set"]);
+            /// # Ok(()) }
+            /// ```
             #[must_use]
             pub fn name(&self) -> &'static str {
                 match self {
@@ -80,6 +130,23 @@ macro_rules! events {
             }
 
             /// Returns the key of the event, if it concerns exactly one.
+            ///
+            /// ```
+            /// use std::sync::mpsc;
+            /// use lazy_layers_cache::LazyLayersCache;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+            /// let names = LazyLayersCache::<u64, String>::builder().build()?;
+            /// let (keys, seen) = mpsc::channel();
+            /// let _guard =
+            ///     names.on(move |it| keys.send(it.key().map(str::to_owned)).unwrap_or_default());
+            ///
+            /// names.delete(&7).await?;
+            /// names.clear().await?;
+            /// assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Some("7".to_owned()), None]);
+            /// # Ok(()) }
+            /// ```
             #[must_use]
             pub fn key(&self) -> Option<&str> {
                 match self {

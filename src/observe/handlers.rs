@@ -29,6 +29,24 @@ struct List {
 
 /// The registration of an event handler. Dropping it removes the handler; a call of the handler
 /// that is running at that moment may end later.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use lazy_layers_cache::LazyLayersCache;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder().build()?;
+/// let events = Arc::new(AtomicU64::new(0));
+/// let counter = Arc::clone(&events);
+/// let guard = names.on(move |_| { counter.fetch_add(1, Ordering::Relaxed); });
+/// names.get(&7).await;
+///
+/// drop(guard);
+/// names.get(&7).await;
+/// assert_eq!(events.load(Ordering::Relaxed), 1);
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping the guard removes the handler at once"]
 pub struct HandlerGuard {
     list: Weak<List>,

@@ -7,6 +7,16 @@ use std::{
 
 /// A snapshot of the state of a cache. With the feature `serde` it serializes, say for a health
 /// endpoint; durations are written as "1m 5s".
+///
+/// ```
+/// use lazy_layers_cache::LazyLayersCache;
+///
+/// // What a health endpoint returns, with the feature `serde`.
+/// let names = LazyLayersCache::<u64, String>::builder().name("users").build()?;
+/// let json = serde_json::to_value(names.health())?;
+/// assert_eq!((json["name"].as_str(), json["closed"].as_bool()), (Some("users"), Some(false)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -49,6 +59,23 @@ impl Health {
 impl BusHealth {
     /// Returns whether L1 is trusted and messages are published. A bus that was not used yet is
     /// not healthy: [`ready`](crate::LazyLayersCache::ready) subscribes.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{LazyLayersCache, LocalTransport, WireCodec};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let names = LazyLayersCache::<u64, String>::builder()
+    ///     .name("users")
+    ///     .event_bus(LocalTransport::new(), WireCodec::new())
+    ///     .build()?;
+    /// let is_healthy = || names.health().event_bus.is_some_and(|bus| bus.is_healthy());
+    /// assert!(!is_healthy(), "the cache is not subscribed yet");
+    /// names.ready().await?;
+    /// assert!(is_healthy());
+    /// # names.close().await;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.trusted && !self.publishing_skipped && !self.publishing_refused
@@ -56,6 +83,22 @@ impl BusHealth {
 }
 
 /// The outcome of the latest loads, over all keys.
+///
+/// ```
+/// use std::time::Duration;
+/// use lazy_layers_cache::{LazyLayersCache, OriginHealth, testing::ManualClock};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = ManualClock::new();
+/// let names = LazyLayersCache::<u64, String>::builder().clock(clock.clone()).build()?;
+/// let _ = names.get_or_set(&7, || async { Err::<String, _>("the database is down") }).await;
+///
+/// clock.advance(Duration::from_secs(5));
+/// let since = Duration::from_secs(5);
+/// assert_eq!(names.health().origin, OriginHealth::Failing { since });
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -72,6 +115,28 @@ pub enum OriginHealth {
 }
 
 /// The state of L2, by its circuit breaker.
+///
+/// ```
+/// use lazy_layers_cache::{
+///     L2Health, LazyLayersCache, SystemClock, WireCodec,
+///     testing::{SharedStore, StoreFault},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = SharedStore::new(SystemClock);
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .l2(store.clone(), WireCodec::new())
+///     .build()?;
+/// assert_eq!(names.health().l2, Some(L2Health::Answering));
+///
+/// store.set_fault(StoreFault::Fails);
+/// for id in 0..3_u64 {
+///     names.get(&id).await;
+/// }
+/// assert_eq!(names.health().l2, Some(L2Health::Skipped), "after three failures");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -86,6 +151,22 @@ pub enum L2Health {
 }
 
 /// The state of the event bus.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, LocalTransport, WireCodec};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(LocalTransport::new(), WireCodec::new())
+///     .build()?;
+/// names.ready().await?;
+/// let bus = names.health().event_bus.unwrap();
+/// assert_eq!((bus.transport, bus.subscribed, bus.waiting), ("local", true, 0));
+/// # names.close().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

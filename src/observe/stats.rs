@@ -20,6 +20,22 @@ macro_rules! counters {
         /// that happen during the read.
         ///
         /// With the feature `serde`, `Stats` serializes as a map of numbers.
+        ///
+        /// ```
+        /// use lazy_layers_cache::LazyLayersCache;
+        ///
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+        /// let names = LazyLayersCache::<u64, String>::builder().build()?;
+        /// let load = || async { Ok::<_, std::io::Error>("Ada".to_owned()) };
+        /// for _ in 0..4 {
+        ///     names.get_or_set(&7, load).await?;
+        /// }
+        /// let stats = names.stats();
+        /// let hits = stats.l1_hits as f64 / (stats.l1_hits + stats.misses) as f64;
+        /// assert_eq!((stats.loads, hits), (1, 0.75));
+        /// # Ok(()) }
+        /// ```
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
