@@ -19,6 +19,16 @@ use crate::{
 
 option_group! {
     /// Whether TLS is required, and which certificates are trusted.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{NatsConnection, TlsOptions};
+    ///
+    /// let tls = TlsOptions::required()
+    ///     .ca_file("/etc/nats/ca.pem")
+    ///     .client_cert("/etc/nats/shop.pem")
+    ///     .client_key("/etc/nats/shop.key");
+    /// let connection = NatsConnection::default().servers(["tls://nats-1:4222"]).tls(tls);
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct TlsOptions {
         /// Refuses a server without TLS. An address that begins with `tls://` or `amqps://` does
@@ -36,6 +46,12 @@ option_group! {
 
 impl TlsOptions {
     /// The default options with TLS [`required`](Self#structfield.required).
+    ///
+    /// ```
+    /// use lazy_layers_cache::TlsOptions;
+    ///
+    /// assert!(TlsOptions::required().required && !TlsOptions::default().required);
+    /// ```
     #[must_use]
     pub fn required() -> Self {
         Self { required: true, ..Self::default() }

@@ -41,6 +41,24 @@ struct Inner {
 }
 
 /// The result of a [health check](EventBus::health_check).
+///
+/// ```
+/// use lazy_layers_cache::{BusProbe, EventBus, LocalTransport};
+///
+/// /// The line of a status page.
+/// fn line(probe: &BusProbe) -> String {
+///     match &probe.error {
+///         None => format!("{}: answered in {:?}", probe.transport, probe.took),
+///         Some(error) => format!("{}: {error}", probe.transport),
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let bus = EventBus::new(LocalTransport::new());
+/// assert!(line(&bus.health_check().await).starts_with("local: answered in"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BusProbe {
@@ -54,12 +72,39 @@ pub struct BusProbe {
 
 impl EventBus {
     /// Creates a bus over a transport. It does not connect yet.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{EventBus, LazyLayersCache, LocalTransport, WireCodec};
+    ///
+    /// // Two caches with different names share one bus.
+    /// let bus = EventBus::new(LocalTransport::new());
+    /// let users = LazyLayersCache::<u64, String>::builder()
+    ///     .name("users")
+    ///     .event_bus(bus.clone(), WireCodec::new())
+    ///     .build()?;
+    /// let prices = LazyLayersCache::<u64, u32>::builder()
+    ///     .name("prices")
+    ///     .event_bus(bus, WireCodec::new())
+    ///     .build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     pub fn new(transport: impl Transport) -> Self {
         Self(Arc::new(Inner { transport: Box::new(transport), users: AtomicUsize::new(0) }))
     }
 
     /// Connects, so that a service can refuse to start without its bus. A cache does not need this
     /// call: it connects in the background, and again whenever the connection is lost.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{EventBus, LocalTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = EventBus::new(LocalTransport::new());
+    /// // A service that must not start without its bus.
+    /// bus.connect().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -74,6 +119,21 @@ impl EventBus {
 
     /// Checks that the other side answers, within the time limits of the transport.
     ///
+    /// ```
+    /// use lazy_layers_cache::EventBus;
+    /// use lazy_layers_cache::testing::SharedBus;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let link = SharedBus::new(1).link();
+    /// let bus = EventBus::new(link.clone());
+    /// assert!(bus.health_check().await.error.is_none());
+    ///
+    /// link.cut();
+    /// assert!(bus.health_check().await.error.is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
@@ -84,6 +144,17 @@ impl EventBus {
     }
 
     /// Closes the connections. A cache that still uses the bus connects anew.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{EventBus, LocalTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = EventBus::new(LocalTransport::new());
+    /// bus.connect().await?;
+    /// bus.disconnect().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -17,6 +17,21 @@ use super::{
 /// When a publish returns, the message is in the queue of every subscriber, in order per publisher.
 /// A message is lost only if a subscriber falls behind by more than its queue holds: then the
 /// queued messages are dropped and the subscriber receives a [`Delivery::Gap`] instead.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, LocalTransport, WireCodec};
+///
+/// // In a test: two instances of one service in one process.
+/// let bus = LocalTransport::new();
+/// let instance = || {
+///     LazyLayersCache::<u64, String>::builder()
+///         .name("users")
+///         .event_bus(bus.clone(), WireCodec::new())
+///         .build()
+/// };
+/// let (one, other) = (instance()?, instance()?);
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Clone)]
 pub struct LocalTransport(Arc<Inner>);
 
@@ -35,6 +50,18 @@ impl LocalTransport {
 
     /// Creates a bus with queues of [`CAPACITY`](Self::CAPACITY) messages and
     /// [`MAX_BYTES`](Self::MAX_BYTES).
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, LocalTransport, Transport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = LocalTransport::new();
+    /// let mut subscription = bus.subscribe().await?;
+    /// bus.publish(b"hello").await?;
+    /// assert_eq!(subscription.messages.next().await, Delivery::Message(b"hello".to_vec()));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::with_capacity(Self::CAPACITY)
@@ -42,6 +69,19 @@ impl LocalTransport {
 
     /// Creates a bus with queues of `capacity` messages and [`MAX_BYTES`](Self::MAX_BYTES). Zero
     /// counts as one.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, LocalTransport, Transport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = LocalTransport::with_capacity(1);
+    /// let mut slow = bus.subscribe().await?;
+    /// bus.publish(b"one").await?;
+    /// bus.publish(b"two").await?;
+    /// assert_eq!(slow.messages.next().await, Delivery::Gap);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self::with_limits(capacity, Self::MAX_BYTES)
@@ -49,6 +89,18 @@ impl LocalTransport {
 
     /// Creates a bus with queues of `capacity` messages, zero counts as one, and `max_bytes` bytes.
     /// A larger message becomes a gap for every subscriber.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Delivery, LocalTransport, Transport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// let bus = LocalTransport::with_limits(100, 1_024);
+    /// let mut subscription = bus.subscribe().await?;
+    /// bus.publish(&[0; 2_000]).await?;
+    /// assert_eq!(subscription.messages.next().await, Delivery::Gap);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn with_limits(capacity: usize, max_bytes: usize) -> Self {
         let capacity = capacity.max(1);

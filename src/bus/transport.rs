@@ -5,6 +5,19 @@ use std::{fmt, pin::Pin};
 use crate::error::BoxError;
 
 /// The future that a transport returns.
+///
+/// ```
+/// use lazy_layers_cache::TransportFuture;
+///
+/// fn ping() -> TransportFuture<'static, ()> {
+///     Box::pin(async { Err("the broker does not answer".into()) })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// assert!(ping().await.is_err());
+/// # Ok(()) }
+/// ```
 pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
 /// Carries messages to all instances.
@@ -18,6 +31,43 @@ pub type TransportFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError
 /// | must not | reconnect or retry: the cache subscribes again, and knows what it may have missed |
 ///
 /// `testing::check_transport` checks an implementation of your own against this contract.
+///
+/// ```
+/// use lazy_layers_cache::{EventBus, LocalTransport, Subscribed, Transport, TransportFuture};
+///
+/// /// Counts the messages. Each call goes to the transport within.
+/// struct Counting { inner: LocalTransport, published: std::sync::atomic::AtomicU64 }
+///
+/// impl Transport for Counting {
+///     fn name(&self) -> &'static str {
+///         "counting"
+///     }
+///
+///     fn publish<'a>(&'a self, message: &'a [u8]) -> TransportFuture<'a, ()> {
+///         self.published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+///         self.inner.publish(message)
+///     }
+///
+///     fn subscribe(&self) -> TransportFuture<'_, Subscribed> {
+///         self.inner.subscribe()
+///     }
+///
+///     fn ping(&self) -> TransportFuture<'_, ()> {
+///         self.inner.ping()
+///     }
+///
+///     fn disconnect(&self) -> TransportFuture<'_, ()> {
+///         self.inner.disconnect()
+///     }
+/// }
+///
+/// let bus = EventBus::new(Counting { inner: LocalTransport::new(), published: 0.into() });
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transport of an event bus",
+    label = "expected a transport, such as `RedisTransport`, or an `EventBus`",
+    note = "the builder of a transport is none yet: call `build()?` on it"
+)]
 pub trait Transport: Send + Sync + 'static {
     /// The name for logs and health: `redis`, `nats`.
     fn name(&self) -> &'static str;
@@ -83,6 +133,18 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// A subscription in force.
+///
+/// ```
+/// use lazy_layers_cache::{Delivery, LocalTransport, Subscribed, Transport};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let Subscribed { mut messages, prober, resumed } = LocalTransport::new().subscribe().await?;
+/// assert!(!resumed, "this transport remembers no subscription");
+/// prober.send(1).await?;
+/// assert_eq!(messages.next().await, Delivery::Probe(1));
+/// # Ok(()) }
+/// ```
 pub struct Subscribed {
     /// The messages it receives.
     pub messages: Box<dyn MessageStream>,
@@ -95,6 +157,20 @@ pub struct Subscribed {
 
 /// Sends the probes of one subscription. A probe that comes back shows that the subscriber is not
 /// behind: it has processed all messages that were published before the probe was sent.
+///
+/// ```
+/// use tokio::sync::mpsc::UnboundedSender;
+/// use lazy_layers_cache::{Delivery, Prober, TransportFuture};
+///
+/// /// Of a transport that has one queue for messages and probes.
+/// struct QueueProber(UnboundedSender<Delivery>);
+///
+/// impl Prober for QueueProber {
+///     fn send(&self, number: u64) -> TransportFuture<'_, ()> {
+///         Box::pin(async move { Ok(self.0.send(Delivery::Probe(number))?) })
+///     }
+/// }
+/// ```
 pub trait Prober: Send + Sync {
     /// Sends a probe, which only its own subscription delivers, as [`Delivery::Probe`] with this
     /// number: after every message that any instance had published before this call, as far as
@@ -108,6 +184,21 @@ pub trait Prober: Send + Sync {
 }
 
 /// A subscription. Dropping it ends it.
+///
+/// ```
+/// use std::pin::Pin;
+/// use tokio::sync::mpsc::UnboundedReceiver;
+/// use lazy_layers_cache::{Delivery, MessageStream};
+///
+/// struct Queue(UnboundedReceiver<Delivery>);
+///
+/// impl MessageStream for Queue {
+///     fn next(&mut self) -> Pin<Box<dyn Future<Output = Delivery> + Send + '_>> {
+///         // `recv` loses no message if the future is dropped.
+///         Box::pin(async move { self.0.recv().await.unwrap_or(Delivery::Closed) })
+///     }
+/// }
+/// ```
 pub trait MessageStream: Send {
     /// Waits for the next delivery. The call also says that the subscriber has processed the
     /// delivery before it: a transport that acknowledges messages does so then, not earlier.
@@ -119,6 +210,22 @@ pub trait MessageStream: Send {
 }
 
 /// An item of a subscription.
+///
+/// ```
+/// use lazy_layers_cache::{Delivery, LocalTransport, Transport};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let transport = LocalTransport::new();
+/// let mut subscription = transport.subscribe().await?;
+/// transport.publish(b"hello").await?;
+/// match subscription.messages.next().await {
+///     Delivery::Message(bytes) => assert_eq!(bytes, b"hello"),
+///     Delivery::Gap => println!("messages were lost"),
+///     other => panic!("unexpected: {other:?}"),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
@@ -135,11 +242,43 @@ pub enum Delivery {
 
 /// The error of a [`publish`](Transport::publish) whose message the broker would refuse again: the
 /// message is too large, or a permission or a policy of the broker forbids it.
+///
+/// ```
+/// use lazy_layers_cache::{MessageRefused, Transport, testing::{BusFaults, SharedBus}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+/// let bus = SharedBus::new(1);
+/// bus.set_faults(BusFaults { max_message_bytes: Some(1_024), ..BusFaults::default() });
+/// let error = bus.link().publish(&[0; 2_000]).await.unwrap_err();
+/// assert!(error.is::<MessageRefused>());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct MessageRefused(BoxError);
 
 impl MessageRefused {
     /// `reason` names what the broker refuses, and the fix if it is known.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{MessageRefused, TransportFuture};
+    ///
+    /// const MAX_BYTES: usize = 1 << 20;
+    ///
+    /// fn publish(message: &[u8]) -> TransportFuture<'_, ()> {
+    ///     Box::pin(async move {
+    ///         if message.len() > MAX_BYTES {
+    ///             return Err(MessageRefused::new("the broker takes at most 1 MiB").into());
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), lazy_layers_cache::BoxError> {
+    /// assert!(publish(&[0; 2 << 20]).await.unwrap_err().is::<MessageRefused>());
+    /// # Ok(()) }
+    /// ```
     pub fn new(reason: impl Into<BoxError>) -> Self {
         Self(reason.into())
     }

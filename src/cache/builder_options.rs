@@ -269,7 +269,7 @@ option_setters! {
     /// ```
     timeouts(timeouts: Timeouts);
 
-    /// Sets how long [`close`](LazyLayersCache::close) waits for the loads and writes
+    /// Sets how long [`close`](crate::LazyLayersCache::close) waits for the loads and writes
     /// that run. Default: 5 s.
     ///
     /// ```

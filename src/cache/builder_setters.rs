@@ -96,7 +96,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// [`name`](Self::name): caches with different names can share a channel. Default: none.
     ///
     /// `build` does not connect. The cache subscribes when the first call leaves L1, or when
-    /// [`ready`](LazyLayersCache::ready) is called.
+    /// [`ready`](crate::LazyLayersCache::ready) is called.
     ///
     /// ```
     /// use lazy_layers_cache::{LazyLayersCache, LocalTransport, WireCodec};

@@ -14,6 +14,32 @@ use crate::error::BoxError;
 /// could not decode. A value whose bytes do not decode counts as a value that cannot be encoded: it
 /// stays in L1 and is not sent to peers. From then on the cache checks every value. The log names
 /// the type once.
+///
+/// ```
+/// use lazy_layers_cache::{BoxError, Codec};
+///
+/// /// Texts as their own bytes.
+/// struct Utf8;
+///
+/// impl Codec<String> for Utf8 {
+///     fn encode(&self, value: &String) -> Result<Vec<u8>, BoxError> {
+///         Ok(value.clone().into_bytes())
+///     }
+///
+///     fn decode(&self, bytes: &[u8]) -> Result<String, BoxError> {
+///         Ok(String::from_utf8(bytes.to_vec())?)
+///     }
+/// }
+///
+/// assert_eq!(Utf8.decode(&Utf8.encode(&"Ada".to_owned())?)?, "Ada");
+/// # Ok::<(), lazy_layers_cache::BoxError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a codec of `{V}`",
+    label = "expected a codec, such as `WireCodec::new()`",
+    note = "`WireCodec` encodes all types that implement serde's `Serialize` and \
+            `DeserializeOwned`; for other types implement `Codec<{V}>`"
+)]
 pub trait Codec<V>: Send + Sync + 'static {
     /// Returns the value as bytes.
     ///

@@ -12,6 +12,24 @@ use super::coarse;
 /// [`CacheBuilder::clock`](crate::CacheBuilder::clock), for example to drive expiry from a
 /// simulation. The cache reads it while it holds locks, so an implementation must not call the
 /// cache.
+///
+/// ```
+/// use std::time::Instant;
+/// use lazy_layers_cache::{Clock, LazyLayersCache};
+///
+/// /// The precise clock of the standard library.
+/// struct Precise(Instant);
+///
+/// impl Clock for Precise {
+///     fn now(&self) -> u64 {
+///         u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+///     }
+/// }
+///
+/// let clock = Precise(Instant::now());
+/// let names = LazyLayersCache::<u64, String>::builder().clock(clock).build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// Returns milliseconds since a fixed origin that the clock chooses. Must never go back.
     fn now(&self) -> u64;
@@ -36,6 +54,13 @@ pub trait Clock: Send + Sync + 'static {
 /// serves all caches, and sleeps without load. If the process was frozen, each thread notices at
 /// its first hit afterwards, or in such a loop within sixteen hits. A cache with an event bus uses
 /// no ticks: a thread would trust L1 for the hits of such a loop.
+///
+/// ```
+/// use lazy_layers_cache::{Clock, SystemClock};
+///
+/// let begun = SystemClock.now();
+/// assert!(SystemClock.now() - begun < 60_000, "less than a minute");
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -53,6 +53,19 @@ use crate::error::BuildError;
 /// sends a heartbeat every [`heartbeat`](NatsConnection::heartbeat), and ends at the first sign of
 /// a disconnect; its subscriptions end with it. It closes with the transport and the last
 /// subscription.
+///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, NatsConnection, NatsOptions, NatsTransport, WireCodec};
+///
+/// let connection = NatsConnection::default().servers(["nats://127.0.0.1:4222"]);
+/// let bus = NatsTransport::new(NatsOptions::default().connection(connection))?;
+/// // Neither line connects: the cache subscribes with its first call that leaves L1.
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(bus, WireCodec::new())
+///     .build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 pub struct NatsTransport {
     connector: Connector,
     options: NatsOptions,
@@ -60,6 +73,14 @@ pub struct NatsTransport {
 
 impl NatsTransport {
     /// Creates a transport with a connection of its own. It connects with the first call.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{NatsOptions, NatsTransport};
+    ///
+    /// assert!(NatsTransport::new(NatsOptions::default()).is_ok());
+    /// let refused = NatsTransport::new(NatsOptions::default().subject("cache.*")).unwrap_err();
+    /// assert_eq!(refused.option(), "subject");
+    /// ```
     ///
     /// # Errors
     ///
@@ -77,6 +98,16 @@ impl NatsTransport {
     /// tells only the application what the server has denied; so a message without permission is
     /// an error after [`confirm_timeout`](NatsConnection::confirm_timeout), and a subscription
     /// without permission receives nothing.
+    ///
+    /// ```no_run
+    /// use lazy_layers_cache::{NatsOptions, NatsTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = async_nats::connect("nats://127.0.0.1:4222").await?;
+    /// let bus = NatsTransport::with_client(client, NatsOptions::default())?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

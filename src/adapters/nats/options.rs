@@ -21,7 +21,9 @@ option_group! {
     /// let servers = ["nats://nats-1:4222", "nats://nats-2:4222"];
     /// let options = NatsOptions::default()
     ///     .connection(NatsConnection::default().servers(servers))
-    ///     .subject("shop.invalidations");
+    ///     .subject("shop.invalidations")
+    ///     .queue_capacity(50_000)
+    ///     .queue_max_bytes(64 << 20);
     /// ```
     ///
     /// The TypeScript package has an option `mode`; here the type of the transport decides: this
@@ -71,6 +73,27 @@ pub(crate) fn check_queue_max_bytes(bytes: usize) -> Result<(), BuildError> {
 
 option_group! {
     /// How to connect to NATS, and how long the server may take to answer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{NatsConnection, NatsOptions, NatsTransport, TlsOptions};
+    ///
+    /// let connection = NatsConnection::default()
+    ///     .servers(["nats://nats-1:4222", "nats://nats-2:4222"])
+    ///     .name("shop-1")
+    ///     .user("shop")
+    ///     .password("secret")
+    ///     .tls(TlsOptions::default())
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .confirm_timeout(Duration::from_secs(2))
+    ///     .heartbeat(Duration::from_secs(1));
+    /// let bus = NatsTransport::new(NatsOptions::default().connection(connection))?;
+    ///
+    /// // In place of user and password:
+    /// let token = NatsConnection::default().token("s3cr3t");
+    /// let file = NatsConnection::default().credentials_file("/etc/nats/shop.creds");
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Clone, PartialEq, Eq)]
     pub struct NatsConnection {
         /// URLs that begin with `nats://`, or `tls://` for TLS. The client tries them in random
@@ -104,6 +127,13 @@ option_group! {
 
 impl NatsConnection {
     /// Sets [`servers`](Self#structfield.servers).
+    ///
+    /// ```
+    /// use lazy_layers_cache::NatsConnection;
+    ///
+    /// let connection = NatsConnection::default().servers(["nats://nats-1:4222"]);
+    /// assert_eq!(connection.servers, ["nats://nats-1:4222"]);
+    /// ```
     #[must_use]
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = servers.into_iter().map(Into::into).collect();

@@ -66,6 +66,19 @@ use crate::{
 /// stops reading from connections that publish. Calls connect when they need to; a broken
 /// connection is replaced, not recovered.
 ///
+/// ```
+/// use lazy_layers_cache::{LazyLayersCache, RabbitMqOptions, RabbitMqTransport, WireCodec};
+///
+/// let options = RabbitMqOptions::new("amqp://guest:guest@127.0.0.1:5672/%2f");
+/// let bus = RabbitMqTransport::new(options)?;
+/// // Neither line connects: the cache subscribes with its first call that leaves L1.
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(bus, WireCodec::new())
+///     .build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
+///
 /// # Bounds
 ///
 /// At most [`queue_max_bytes`](RabbitMqOptions::queue_max_bytes) of messages wait in memory, and
@@ -105,6 +118,13 @@ const MANY_MESSAGES: u32 = 10_000;
 impl RabbitMqTransport {
     /// Creates a transport with connections of its own. It connects with the first call.
     ///
+    /// ```
+    /// use lazy_layers_cache::{RabbitMqOptions, RabbitMqTransport};
+    ///
+    /// let refused = RabbitMqTransport::new(RabbitMqOptions::default()).unwrap_err();
+    /// assert_eq!(refused.option(), "url");
+    /// ```
+    ///
     /// # Errors
     ///
     /// Names the option that is wrong.
@@ -122,6 +142,20 @@ impl RabbitMqTransport {
     ///
     /// The connection must not recover automatically (the default), because recovery loses messages
     /// silently. Once it has broken, every call fails.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use lapin::{Connection, ConnectionProperties};
+    /// use lazy_layers_cache::{RabbitMqOptions, RabbitMqTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let url = "amqp://127.0.0.1:5672/%2f";
+    /// let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    /// let options = RabbitMqOptions::default();
+    /// let bus = RabbitMqTransport::with_connection(Arc::new(connection), options)?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

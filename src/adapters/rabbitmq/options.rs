@@ -17,6 +17,39 @@ option_group! {
     /// let durable = RabbitMqOptions::new(url).durable_queue("shop-1");
     /// ```
     ///
+    /// With all options:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{
+    ///     RabbitMqExchangeType, RabbitMqOptions, RabbitMqTransport, TlsOptions,
+    /// };
+    ///
+    /// let options = RabbitMqOptions::default()
+    ///     .url("amqp://guest:guest@localhost:5672/%2f")
+    ///     .exchange("shop.invalidations")
+    ///     .exchange_type(RabbitMqExchangeType::Topic)
+    ///     .routing_key("shop.cache")
+    ///     .durable_invalidation_mode(true)
+    ///     .queue_name("shop-1-cache")
+    ///     .queue_expires(Duration::from_secs(86_400))
+    ///     .prefetch(50)
+    ///     .queue_max_bytes(64 << 20)
+    ///     .tls(TlsOptions::default())
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .confirm_timeout(Duration::from_secs(2))
+    ///     .heartbeat(Duration::from_secs(1));
+    /// let bus = RabbitMqTransport::new(options)?;
+    ///
+    /// // Interop only: what `durable_invalidation_mode` sets, one by one.
+    /// let options = RabbitMqOptions::default()
+    ///     .durable(true)
+    ///     .persistent(true)
+    ///     .exclusive_queue(false)
+    ///     .auto_delete_queue(false);
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
+    ///
     /// The options `retryQueue` and `logging` of the TypeScript package have no counterpart here:
     /// the cache retries and reports.
     #[derive(Clone, PartialEq, Eq)]
@@ -93,6 +126,14 @@ option_group! {
 }
 
 /// How an exchange routes messages to queues.
+///
+/// ```
+/// use lazy_layers_cache::{RabbitMqExchangeType, RabbitMqOptions};
+///
+/// let options = RabbitMqOptions::new("amqp://127.0.0.1:5672/%2f")
+///     .exchange_type(RabbitMqExchangeType::Topic)
+///     .routing_key("shop.cache");
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -109,6 +150,12 @@ pub enum RabbitMqExchangeType {
 
 impl RabbitMqOptions {
     /// The default options with this [`url`](Self#structfield.url).
+    ///
+    /// ```
+    /// use lazy_layers_cache::RabbitMqOptions;
+    ///
+    /// let options = RabbitMqOptions::new("amqp://guest:guest@127.0.0.1:5672/%2f");
+    /// ```
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self::default().url(url)
@@ -116,6 +163,15 @@ impl RabbitMqOptions {
 
     /// Sets [`durable_invalidation_mode`](Self#structfield.durable_invalidation_mode) and
     /// [`queue_name`](Self#structfield.queue_name), which the mode needs.
+    ///
+    /// ```
+    /// use lazy_layers_cache::RabbitMqOptions;
+    ///
+    /// // The name of the queue: another one on every instance, the same after a restart.
+    /// let url = "amqp://127.0.0.1:5672/%2f";
+    /// let options = RabbitMqOptions::new(url).durable_queue("shop-1-cache");
+    /// assert!(options.durable_invalidation_mode);
+    /// ```
     #[must_use]
     pub fn durable_queue(self, name: impl Into<String>) -> Self {
         self.durable_invalidation_mode(true).queue_name(name)

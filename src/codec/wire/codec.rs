@@ -35,6 +35,20 @@ use crate::msgpack::{
 /// too. There is one null: `Some(None)` of an `Option<Option<T>>`, and `Some` of any other value
 /// that is written as null, such as `()`, are read as `None`.
 ///
+/// ```
+/// use lazy_layers_cache::{Codec, WireCodec};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// struct User { name: String, age: u8 }
+///
+/// let ada = User { name: "Ada".to_owned(), age: 36 };
+/// let bytes = WireCodec::new().encode(&ada)?;
+/// assert!(bytes.starts_with(b"HC1M"));
+/// assert_eq!(ada, WireCodec::new().decode(&bytes)?);
+/// # Ok::<(), lazy_layers_cache::BoxError>(())
+/// ```
+///
 /// # Rust values in JavaScript
 ///
 /// | in Rust | in JavaScript |
@@ -106,6 +120,13 @@ const MAX_INLINE_DECODE: usize = 64 << 10;
 
 impl WireCodec {
     /// Creates a codec that writes MessagePack, with gzip from 64 KiB on.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Codec, WireCodec};
+    ///
+    /// assert_eq!(WireCodec::new().encode(&7_u8)?, b"HC1M\x07");
+    /// # Ok::<(), lazy_layers_cache::BoxError>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -114,6 +135,16 @@ impl WireCodec {
     /// Creates a codec as [`new`](Self::new) does, with [`json`](Self::json) if the environment
     /// variable `CACHE_FORMAT` is `json`, as in the TypeScript package. The variable is read during
     /// this call; its other values are ignored.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Codec, WireCodec};
+    ///
+    /// // Reads both formats, whichever it writes.
+    /// let bytes = WireCodec::from_env().encode(&7_u8)?;
+    /// let value: u8 = WireCodec::new().decode(&bytes)?;
+    /// assert_eq!(value, 7);
+    /// # Ok::<(), lazy_layers_cache::BoxError>(())
+    /// ```
     #[must_use]
     pub fn from_env() -> Self {
         Self { json: env::var_os("CACHE_FORMAT").is_some_and(|it| it == "json"), ..Self::new() }
@@ -122,6 +153,14 @@ impl WireCodec {
     /// Writes JSON instead of MessagePack, for people to read. The codec always reads both. Values
     /// in messages of the bus are MessagePack all the same. A value with an infinity or NaN in it
     /// cannot be encoded: JSON has neither, and a null is no float.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Codec, WireCodec};
+    ///
+    /// let bytes = WireCodec::new().json().encode(&vec![1, 2, 3])?;
+    /// assert_eq!(bytes, b"HC1J[1,2,3]");
+    /// # Ok::<(), lazy_layers_cache::BoxError>(())
+    /// ```
     #[must_use]
     pub fn json(mut self) -> Self {
         self.json = true;
@@ -133,6 +172,15 @@ impl WireCodec {
     ///
     /// If a value is long enough for several compressions, the one with the greatest threshold is
     /// used.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Codec, WireCodec};
+    ///
+    /// let page = "<p>".repeat(1_000);
+    /// assert!(WireCodec::new().encode(&page)?.starts_with(b"HC1M"));
+    /// assert!(WireCodec::new().gzip_from(1_000).encode(&page)?.starts_with(b"HC1G"));
+    /// # Ok::<(), lazy_layers_cache::BoxError>(())
+    /// ```
     #[must_use]
     pub fn gzip_from(mut self, bytes: usize) -> Self {
         self.thresholds.gzip = bytes;
@@ -140,6 +188,15 @@ impl WireCodec {
     }
 
     /// Limits on the payloads that are read and written. Default: [`WireLimits::default`].
+    ///
+    /// ```
+    /// use lazy_layers_cache::{Codec, WireCodec, WireLimits};
+    ///
+    /// let codec = WireCodec::new().limits(WireLimits::default().stored(1_000));
+    /// assert!(codec.encode(&"x".repeat(100)).is_ok());
+    /// assert!(codec.encode(&"x".repeat(2_000)).is_err());
+    /// # Ok::<(), lazy_layers_cache::BoxError>(())
+    /// ```
     #[must_use]
     pub fn limits(mut self, limits: WireLimits) -> Self {
         self.limits = limits;
@@ -148,6 +205,16 @@ impl WireCodec {
 
     /// Returns the payload that [`encode`](Codec::encode) returns, with its encoding and the sizes
     /// before and after compression.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{WireCodec, WireEncoding};
+    ///
+    /// let page = "<p>".repeat(50_000);
+    /// let serialized = WireCodec::new().serialize_with_stats(&page)?;
+    /// assert_eq!(serialized.encoding, WireEncoding::Gzip);
+    /// println!("{} of {} bytes", serialized.stored_bytes, serialized.original_bytes);
+    /// # Ok::<(), lazy_layers_cache::BoxError>(())
+    /// ```
     ///
     /// # Errors
     ///

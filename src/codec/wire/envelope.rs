@@ -5,6 +5,13 @@ use std::fmt;
 use crate::msgpack::envelope::PREFIX;
 
 /// The encoding of a payload.
+///
+/// ```
+/// use lazy_layers_cache::{WireCodec, WireEncoding};
+///
+/// assert_eq!(WireCodec::new().serialize_with_stats(&7)?.encoding, WireEncoding::MessagePack);
+/// # Ok::<(), lazy_layers_cache::BoxError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WireEncoding {
@@ -22,6 +29,12 @@ pub enum WireEncoding {
 
 impl WireEncoding {
     /// Returns the name that the TypeScript package uses.
+    ///
+    /// ```
+    /// use lazy_layers_cache::WireEncoding;
+    ///
+    /// assert_eq!(WireEncoding::Gzip.as_str(), "msgpack-gzip");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,6 +79,16 @@ impl fmt::Display for WireEncoding {
 
 /// A payload and how it was encoded: the result of
 /// [`serialize_with_stats`](crate::WireCodec::serialize_with_stats).
+///
+/// ```
+/// use lazy_layers_cache::WireCodec;
+///
+/// let serialized = WireCodec::new().serialize_with_stats("Ada")?;
+/// assert_eq!(serialized.bytes, b"HC1M\xa3Ada");
+/// assert_eq!((serialized.original_bytes, serialized.stored_bytes), (4, 8));
+/// assert!(!serialized.compressed);
+/// # Ok::<(), lazy_layers_cache::BoxError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Serialized {

@@ -6,6 +6,17 @@ option_group! {
     /// Limits on the size of a payload and of its content. Anyone with write access to L2 or the
     /// bus decides about the content of a payload, so its cost is limited here. The codec does not
     /// write a value that it would refuse to read.
+    ///
+    /// ```
+    /// use lazy_layers_cache::{WireCodec, WireLimits};
+    ///
+    /// let limits = WireLimits::default()
+    ///     .stored(1 << 20)
+    ///     .unpacked(4 << 20)
+    ///     .nesting(32)
+    ///     .values(100_000);
+    /// let codec = WireCodec::new().limits(limits);
+    /// ```
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct WireLimits {
         /// The most bytes as stored. Default: 32 MiB.

@@ -76,6 +76,18 @@ use crate::error::{BoxError, BuildError};
 ///
 /// While no message arrives, the subscription asks for the state of the stream every two
 /// heartbeats, besides the heartbeats of the connection.
+///
+/// ```
+/// use lazy_layers_cache::{JetStreamOptions, JetStreamTransport, LazyLayersCache, WireCodec};
+///
+/// // The name of the consumer: another one on every instance, the same after a restart.
+/// let bus = JetStreamTransport::new(JetStreamOptions::durable("shop-1-cache"))?;
+/// let names = LazyLayersCache::<u64, String>::builder()
+///     .name("users")
+///     .event_bus(bus, WireCodec::new())
+///     .build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 pub struct JetStreamTransport {
     connector: Connector,
     options: JetStreamOptions,
@@ -95,6 +107,14 @@ const REMOVAL: Duration = Duration::from_millis(500);
 impl JetStreamTransport {
     /// Creates a transport with a connection of its own. It connects with the first call.
     ///
+    /// ```
+    /// use lazy_layers_cache::{JetStreamOptions, JetStreamTransport};
+    ///
+    /// let refused = JetStreamTransport::new(JetStreamOptions::default()).unwrap_err();
+    /// assert_eq!(refused.option(), "durable_name");
+    /// assert!(JetStreamTransport::new(JetStreamOptions::durable("shop-1-cache")).is_ok());
+    /// ```
+    ///
     /// # Errors
     ///
     /// Names the option that is wrong, above all a missing
@@ -105,6 +125,17 @@ impl JetStreamTransport {
 
     /// Creates a transport over a client of the application, which is never closed. Of
     /// [`JetStreamOptions::connection`] only the durations apply.
+    ///
+    /// ```no_run
+    /// use lazy_layers_cache::{JetStreamOptions, JetStreamTransport};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = async_nats::connect("nats://127.0.0.1:4222").await?;
+    /// let options = JetStreamOptions::durable("shop-1-cache");
+    /// let bus = JetStreamTransport::with_client(client, options)?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -14,9 +14,33 @@ option_group! {
     /// Options of [`JetStreamTransport`](crate::JetStreamTransport).
     ///
     /// ```
-    /// use lazy_layers_cache::JetStreamOptions;
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{
+    ///     JetStreamOptions, JetStreamStorage, JetStreamTransport, NatsConnection,
+    /// };
     ///
+    /// // Enough for most services:
     /// let options = JetStreamOptions::durable("shop-1-cache");
+    ///
+    /// // With all options:
+    /// let options = JetStreamOptions::default()
+    ///     .connection(NatsConnection::default().servers(["nats://nats-1:4222"]))
+    ///     .subject("shop.invalidations")
+    ///     .stream("SHOP_INVALIDATIONS")
+    ///     .durable_name("shop-1-cache")
+    ///     .storage(JetStreamStorage::File)
+    ///     .max_age(Duration::from_secs(86_400))
+    ///     .max_messages(1_000_000)
+    ///     .replicas(3)
+    ///     .ack_wait(Duration::from_secs(30))
+    ///     .max_deliver(10)
+    ///     .prefetch(200)
+    ///     .queue_max_bytes(64 << 20)
+    ///     .inactive_threshold(Duration::from_secs(3_600))
+    ///     .ensure_stream(true)
+    ///     .ensure_consumer(true);
+    /// let bus = JetStreamTransport::new(options)?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
     /// ```
     ///
     /// [`NatsOptions`](crate::NatsOptions) lists the differences from the TypeScript package.
@@ -70,6 +94,12 @@ option_group! {
 }
 
 /// Where a stream is stored.
+///
+/// ```
+/// use lazy_layers_cache::{JetStreamOptions, JetStreamStorage};
+///
+/// let options = JetStreamOptions::durable("shop-1-cache").storage(JetStreamStorage::Memory);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -84,6 +114,13 @@ pub enum JetStreamStorage {
 
 impl JetStreamOptions {
     /// The default options with this [`durable_name`](Self#structfield.durable_name).
+    ///
+    /// ```
+    /// use lazy_layers_cache::JetStreamOptions;
+    ///
+    /// let options = JetStreamOptions::durable("shop-1-cache");
+    /// assert_eq!(options.durable_name.as_deref(), Some("shop-1-cache"));
+    /// ```
     #[must_use]
     pub fn durable(name: impl Into<String>) -> Self {
         Self::default().durable_name(name)

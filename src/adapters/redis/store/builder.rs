@@ -20,6 +20,22 @@ use crate::{
 
 redis_builder!(
     RedisStore,
+    ///
+    /// ```
+    /// use lazy_layers_cache::{DeleteStrategy, RedisStore, RestartPolicy};
+    ///
+    /// let store = RedisStore::at("redis://127.0.0.1/")
+    ///     .prefix_needs_separator(true)
+    ///     .use_index(true)
+    ///     .scan_count(500)
+    ///     .batch_size(200)
+    ///     .delete_strategy(DeleteStrategy::Unlink)
+    ///     .max_entries(1_000_000_usize)
+    ///     .max_payload_bytes(1_usize << 20)
+    ///     .after_restart(RestartPolicy::Clear)
+    ///     .build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     RedisStoreBuilder {},
     RedisOptions {
         prefix_needs_separator: bool,
@@ -36,6 +52,18 @@ redis_builder!(
 impl RedisStore {
     /// Uses a connection of the application. The store never replaces a broken connection of the
     /// application, so prefer a `ConnectionManager` to a `MultiplexedConnection`.
+    ///
+    /// ```no_run
+    /// use lazy_layers_cache::RedisStore;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = redis::Client::open("redis://127.0.0.1/")?;
+    /// // A `ConnectionManager`, a feature of the client, would connect again by itself.
+    /// let connection = client.get_multiplexed_async_connection().await?;
+    /// let store = RedisStore::over(connection).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn over(
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
     ) -> RedisStoreBuilder {
@@ -43,6 +71,17 @@ impl RedisStore {
     }
 
     /// Uses a connection of the application to a Cluster.
+    ///
+    /// ```no_run
+    /// use lazy_layers_cache::RedisStore;
+    /// use redis::cluster::ClusterClient;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ClusterClient::new(["redis://redis-1/", "redis://redis-2/"])?;
+    /// let store = RedisStore::over_cluster(client.get_async_connection().await?).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn over_cluster(connection: ClusterConnection) -> RedisStoreBuilder {
         RedisStoreBuilder::new(Address::Ready(Box::new(Endpoint::ExternalCluster(connection))))
     }
@@ -51,12 +90,28 @@ impl RedisStore {
 impl RedisStoreBuilder {
     /// Sets [`RedisOptions::prefix`]. All caches over the store then have this prefix: give each
     /// cache a store of its own, or a view by [`RedisStore::with_prefix`].
+    ///
+    /// ```
+    /// use lazy_layers_cache::RedisStore;
+    ///
+    /// let store = RedisStore::at("redis://127.0.0.1/").prefix("shop:users:").build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.options.prefix = Some(prefix.into());
         self
     }
 
     /// Builds the store. Connects to nothing.
+    ///
+    /// ```
+    /// use lazy_layers_cache::RedisStore;
+    ///
+    /// let refused = RedisStore::at("http://127.0.0.1/").build().unwrap_err();
+    /// println!("{refused}");
+    /// let refused = RedisStore::at("redis://127.0.0.1/").prefix("users").build().unwrap_err();
+    /// assert_eq!(refused.option(), "redis.prefix", "it does not end in a separator");
+    /// ```
     ///
     /// # Errors
     ///

@@ -5,6 +5,13 @@ use std::time::Duration;
 use crate::options::option_group;
 
 /// The command that deletes keys.
+///
+/// ```
+/// use lazy_layers_cache::{DeleteStrategy, RedisStore};
+///
+/// let store = RedisStore::at("redis://127.0.0.1/").delete_strategy(DeleteStrategy::Del).build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -25,6 +32,14 @@ impl DeleteStrategy {
 
 /// The reaction to a restart of Redis, or to the promotion of a replica. The server may have lost
 /// deletes that it had acknowledged, so that old values are back.
+///
+/// ```
+/// use lazy_layers_cache::{RedisStore, RestartPolicy};
+///
+/// // For values that may be old: exchange rates of the day, say.
+/// let store = RedisStore::at("redis://127.0.0.1/").after_restart(RestartPolicy::Keep).build()?;
+/// # Ok::<(), lazy_layers_cache::BuildError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -40,6 +55,26 @@ pub enum RestartPolicy {
 
 option_group! {
     /// Options of a [`RedisStore`](crate::RedisStore).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{DeleteStrategy, RedisOptions, RedisStore, RestartPolicy};
+    ///
+    /// let options = RedisOptions::default()
+    ///     .prefix("shop:users:")
+    ///     .prefix_needs_separator(true)
+    ///     .use_index(true)
+    ///     .scan_count(500)
+    ///     .batch_size(200)
+    ///     .delete_strategy(DeleteStrategy::Unlink)
+    ///     .max_entries(1_000_000)
+    ///     .max_payload_bytes(1 << 20)
+    ///     .after_restart(RestartPolicy::Clear)
+    ///     .connect_timeout(Duration::from_millis(500))
+    ///     .check_interval(Duration::from_secs(1));
+    /// let store = RedisStore::at("redis://127.0.0.1/").options(options).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct RedisOptions {
         /// Start of every name in Redis. **Everything that begins with the prefix belongs to the

@@ -16,6 +16,21 @@ use crate::{
 
 redis_builder!(
     RedisTransport,
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::RedisTransport;
+    ///
+    /// let bus = RedisTransport::at("redis://127.0.0.1/")
+    ///     .channel("shop:invalidations")
+    ///     .queue_capacity(50_000_usize)
+    ///     .queue_max_bytes(64_usize << 20)
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .confirm_timeout(Duration::from_secs(2))
+    ///     .heartbeat(Duration::from_secs(1))
+    ///     .build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
+    /// ```
     RedisTransportBuilder { external: Option<Arc<dyn ExternalConnection>> = None },
     RedisTransportOptions {
         channel: impl Into<String>,
@@ -29,6 +44,15 @@ redis_builder!(
 
 impl RedisTransport {
     /// Uses a single server, with connections that a client of the application makes.
+    ///
+    /// ```
+    /// use lazy_layers_cache::RedisTransport;
+    /// use redis::Client;
+    ///
+    /// let client = Client::open("redis://127.0.0.1/")?;
+    /// let bus = RedisTransport::over(client).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn over(client: Client) -> RedisTransportBuilder {
         RedisTransportBuilder::new(Address::Ready(Box::new(Endpoint::Server(client))))
     }
@@ -39,6 +63,17 @@ impl RedisTransportBuilder {
     /// `ConnectionManager` or a `ClusterConnection`, since the transport never replaces or closes
     /// it, and does not check which server it leads to. Subscriptions still have connections of
     /// their own, because a connection that is subscribed may be unable to do anything else.
+    ///
+    /// ```no_run
+    /// use lazy_layers_cache::RedisTransport;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = redis::Client::open("redis://127.0.0.1/")?;
+    /// let connection = client.get_multiplexed_async_connection().await?;
+    /// let bus = RedisTransport::at("redis://127.0.0.1/").publish_over(connection).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn publish_over(
         mut self,
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
@@ -48,6 +83,13 @@ impl RedisTransportBuilder {
     }
 
     /// Builds the transport. Connects to nothing.
+    ///
+    /// ```
+    /// use lazy_layers_cache::RedisTransport;
+    ///
+    /// let refused = RedisTransport::at("redis://127.0.0.1/").channel("").build().unwrap_err();
+    /// assert_eq!(refused.option(), "channel");
+    /// ```
     ///
     /// # Errors
     ///

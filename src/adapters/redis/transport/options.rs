@@ -8,9 +8,18 @@ option_group! {
     /// Options of a [`RedisTransport`](crate::RedisTransport). Its constructors take the address.
     ///
     /// ```
-    /// use lazy_layers_cache::RedisTransportOptions;
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{RedisTransport, RedisTransportOptions};
     ///
-    /// let options = RedisTransportOptions::default().channel("shop:invalidations");
+    /// let options = RedisTransportOptions::default()
+    ///     .channel("shop:invalidations")
+    ///     .queue_capacity(50_000)
+    ///     .queue_max_bytes(64 << 20)
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .confirm_timeout(Duration::from_secs(2))
+    ///     .heartbeat(Duration::from_secs(1));
+    /// let bus = RedisTransport::at("redis://127.0.0.1/").options(options).build()?;
+    /// # Ok::<(), lazy_layers_cache::BuildError>(())
     /// ```
     ///
     /// The TypeScript package's option `redis` is
