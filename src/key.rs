@@ -131,11 +131,11 @@ impl<'a> KeyText<'a> {
 /// from the text.
 fn joined<const N: usize>(parts: [KeyText<'_>; N]) -> KeyText<'static> {
     let mut text = Text::EMPTY;
-    for (index, part) in parts.iter().enumerate() {
+    for (index, part) in parts.into_iter().enumerate() {
         if index > 0 {
             text.push(":");
         }
-        let mut rest = &**part;
+        let mut rest = &*part;
         while let Some(at) = rest.find([':', '\\']) {
             let (before, special) = rest.split_at(at);
             // Both characters are one byte long.
