@@ -25,8 +25,6 @@ macro_rules! pages {
 }
 
 pages! {
-    redis: "redis.md",
-    choosing_a_bus: "choosing-a-bus.md",
     quick_start: "quick-start.md",
     step_by_step: "step-by-step.md",
     concepts: "concepts.md",
@@ -36,6 +34,8 @@ pages! {
     negative_results_and_errors: "negative-results-and-errors.md",
     invalidation: "invalidation.md",
     many_caches: "many-caches.md",
+    redis: "redis.md",
+    choosing_a_bus: "choosing-a-bus.md",
     guarantees: "guarantees.md",
     reading_your_own_writes: "reading-your-own-writes.md",
     invalidating_from_elsewhere: "invalidating-from-elsewhere.md",
