@@ -311,3 +311,49 @@ fn each_block_of_code_is_complete_for_readers_of_the_file() {
     }
     assert!(blocks > 5, "{blocks}");
 }
+
+/// The pages that a list links to, in its order.
+fn listed(list: &str, start: &str) -> Vec<String> {
+    let (targets, _) = links(list);
+    let pages = targets.iter().filter_map(|it| it.strip_prefix(start));
+    pages.filter(|it| it.ends_with(".md") && !it.contains('/')).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_page_is_in_both_indexes_and_in_the_documentation() {
+    let sorted = |mut pages: Vec<String>| {
+        pages.sort();
+        pages
+    };
+    let pages = files("docs", ".md").into_iter();
+    let pages: Vec<String> = pages
+        .filter_map(|it| it.strip_prefix("docs/").map(str::to_owned))
+        .filter(|it| it != "README.md")
+        .collect();
+    let index = read("docs/README.md");
+    assert_eq!(sorted(listed(&index, "")), pages, "docs/README.md");
+    assert_eq!(sorted(listed(&read("llms.txt"), "docs/")), pages, "llms.txt");
+
+    // The figures are images beside the page, which the documentation does not have.
+    let source = read("src/manual.rs");
+    let (_, table) = source.split_once("\npages! {").unwrap();
+    let rows: Vec<(&str, &str)> =
+        table.lines().filter_map(|line| line.trim().split_once(": ")).collect();
+    let modules: Vec<String> =
+        rows.iter().map(|(_, file)| file.trim_matches(['"', ',']).to_owned()).collect();
+    let expected: Vec<String> = pages.into_iter().filter(|it| it != "figures.md").collect();
+    assert_eq!(sorted(modules.clone()), expected, "src/manual.rs");
+    for ((module, _), file) in rows.iter().zip(&modules) {
+        assert_eq!(*module, file.trim_end_matches(".md").replace('-', "_"));
+    }
+
+    // In the order of the index.
+    let prose = prose(&index);
+    let labels: Vec<&str> =
+        prose.split("][").skip(1).filter_map(|it| it.split(']').next()).collect();
+    let order = |file: &String| {
+        let label = file.trim_end_matches(".md").replace('-', "_");
+        labels.iter().rposition(|it| *it == label)
+    };
+    assert!(modules.iter().map(order).is_sorted(), "{modules:?} is not in the order of {labels:?}");
+}
