@@ -184,6 +184,6 @@ pub use crate::{
 };
 
 /// The README's code must compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

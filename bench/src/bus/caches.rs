@@ -54,6 +54,7 @@ pub(crate) fn run(report: &mut Report) {
         let jetstream = |caches: usize, side: &str| {
             let options = JetStreamOptions::durable(format!("{side}-{caches}"));
             let options = options.subject(format!("bench-{caches}"));
+            let options = options.stream(format!("BENCH_{caches}"));
             JetStreamTransport::new(options.connection(connection(&stream)))
         };
         let core = |caches: usize| {
