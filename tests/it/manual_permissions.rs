@@ -95,6 +95,14 @@ async fn the_rules_for_redis_suffice() {
     for store in [store(), store().use_index(false), store().max_entries(1)] {
         is_used(store, RedisTransport::at(of("users-bus"))).await;
     }
+    // As after a restart of Redis, with an index and without one.
+    for use_index in [true, false] {
+        let run = cmd("SET").arg("users:cache:__run").arg("another").to_owned();
+        run.exec(&mut server.connect()).unwrap();
+        let restarted = store().prefix("users:cache:").use_index(use_index).build().unwrap();
+        assert!(restarted.get("k", false).await.unwrap().is_none());
+        assert_eq!(restarted.times_emptied(), 1);
+    }
     assert_eq!(denied(&server), [""; 0]);
     let bus = || RedisTransport::at(of("users-bus")).build().unwrap();
     check_transport(&bus(), &bus()).await;
