@@ -1,6 +1,6 @@
 //! The caches of a service from a configuration file, with environment variables over it.
 //!
-//!     SHOP_CACHES__USERS__TTL=1m cargo run --all-features --example configured
+//!     SHOP_CACHES__USERS__TTL=1m cargo run --example configured
 //!
 //! It runs without Redis too: the caches then use their memory, and Redis as soon as it answers.
 
