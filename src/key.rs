@@ -129,13 +129,13 @@ impl<'a> KeyText<'a> {
 
 /// The texts of the parts of a tuple, with a colon between them. Escaped, so that the parts follow
 /// from the text.
-fn joined<const N: usize>(parts: [KeyText<'_>; N]) -> KeyText<'static> {
+fn joined<const N: usize>(parts: &[KeyText<'_>; N]) -> KeyText<'static> {
     let mut text = Text::EMPTY;
-    for (index, part) in parts.into_iter().enumerate() {
+    for (index, part) in parts.iter().enumerate() {
         if index > 0 {
             text.push(":");
         }
-        let mut rest = &*part;
+        let mut rest = &**part;
         while let Some(at) = rest.find([':', '\\']) {
             let (before, special) = rest.split_at(at);
             // Both characters are one byte long.
@@ -237,7 +237,7 @@ macro_rules! tuples {
         impl<$($key: CacheKey),+> CacheKey for ($($key,)+) {
             fn key_text(&self) -> KeyText<'_> {
                 let ($($part,)+) = self;
-                joined([$($part.key_text()),+])
+                joined(&[$($part.key_text()),+])
             }
         }
     )*};

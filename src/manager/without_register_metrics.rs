@@ -7,7 +7,7 @@ pub(super) trait RegisterMetrics {}
 impl<T: ?Sized> RegisterMetrics for T {}
 
 #[derive(Default)]
-pub(super) struct MeterSlot;
+pub(super) struct MeterSlot {}
 
 impl MeterSlot {
     pub(super) fn register(&self, _: &dyn LiveCache) {}
