@@ -157,6 +157,17 @@ fn each_option_and_its_default_are_documented() {
     check_options::<RabbitMqOptions>("RabbitMqOptions");
 }
 
+#[test]
+fn each_feature_is_documented() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let features = manifest["features"].as_table().unwrap().keys().map(String::as_str);
+    let features: BTreeSet<&str> = features.filter(|it| *it != "default").collect();
+    let page = read("docs/options.md");
+    let rows = rows(section(&page, "Cargo features"));
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|row| codes(&row[0])).collect();
+    assert_eq!(documented, features);
+}
+
 /// The options that `build()` refuses: in the source each stands before the problem, which is a
 /// text or a `format!`.
 fn refused_options() -> BTreeSet<String> {
@@ -294,7 +305,7 @@ fn each_link_leads_to_a_file_and_a_heading() {
 #[test]
 fn each_block_of_code_is_complete_for_readers_of_the_file() {
     let mut blocks = 0;
-    for page in files("docs", ".md") {
+    for page in files("docs", ".md").into_iter().chain(["README.md".to_owned()]) {
         let text = read(&page);
         let mut language: Option<&str> = None;
         for line in text.lines() {
