@@ -3,26 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{cache_manager::CacheManager, registry::Manager};
-use crate::{
-    cache::{LazyLayersCache, MetricsExport},
-    error::Error,
-};
-
-/// The part of any cache that this file needs.
-pub(super) trait ExportMetrics {
-    fn export_metrics(&self);
-}
-
-impl<K: ?Sized, V: Send + Sync + 'static> ExportMetrics for LazyLayersCache<K, V> {
-    fn export_metrics(&self) {
-        Self::export_metrics(self);
-    }
-}
+use crate::{cache::MetricsExport, error::Error};
 
 impl CacheManager {
     /// Writes the counters and gauges of all caches to the recorder of the `metrics` crate (feature
-    /// `metrics`), as [`LazyLayersCache::export_metrics`] does for one. Call it before each scrape,
-    /// or have it called by [`export_metrics_every`](Self::export_metrics_every).
+    /// `metrics`), as [`LazyLayersCache::export_metrics`](crate::LazyLayersCache::export_metrics)
+    /// does for one. Call it before each scrape, or have it called by
+    /// [`export_metrics_every`](Self::export_metrics_every).
     ///
     /// ```
     /// # use lazy_layers_cache::CacheManager;

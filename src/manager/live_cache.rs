@@ -3,9 +3,7 @@
 
 use std::{any::Any, time::Duration};
 
-use super::{
-    export_metrics::ExportMetrics, join_all::BoxFuture, register_metrics::RegisterMetrics,
-};
+use super::{join_all::BoxFuture, live_export::ExportMetrics, live_meter::RegisterMetrics};
 use crate::{
     cache::{LazyLayersCache, WeakCache},
     error::Error,

@@ -4,18 +4,22 @@ mod builder;
 mod cache_manager;
 #[cfg(feature = "serde")]
 mod config;
-#[cfg_attr(feature = "metrics", path = "export_metrics.rs")]
-#[cfg_attr(not(feature = "metrics"), path = "without_export_metrics.rs")]
+#[cfg(feature = "metrics")]
 mod export_metrics;
 mod health;
 mod join_all;
 mod live_cache;
+#[cfg_attr(feature = "metrics", path = "live_export.rs")]
+#[cfg_attr(not(feature = "metrics"), path = "without_live_export.rs")]
+mod live_export;
+#[cfg_attr(feature = "opentelemetry", path = "live_meter.rs")]
+#[cfg_attr(not(feature = "opentelemetry"), path = "without_live_meter.rs")]
+mod live_meter;
 mod nearest;
 mod options;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg_attr(feature = "opentelemetry", path = "register_metrics.rs")]
-#[cfg_attr(not(feature = "opentelemetry"), path = "without_register_metrics.rs")]
+#[cfg(feature = "opentelemetry")]
 mod register_metrics;
 mod registry;
 mod shared_options;

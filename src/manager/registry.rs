@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use super::{
     live_cache::{AnyCache, LiveCache},
+    live_meter::MeterSlot,
     nearest::nearest,
     options::StoreOf,
-    register_metrics::MeterSlot,
     shared_options::adopt,
 };
 use crate::{
