@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tools", &["observe", "resilience", "msgpack", "codec"]),
     ("stages", &["l1", "flight", "load", "l2", "bus"]),
     ("adapters", &["adapters"]),
-    ("front door", &["cache", "manager", "testing"]),
+    ("front door", &["cache", "manager", "testing", "manual"]),
 ];
 
 /// All that adapters may use of the stages: the contracts that they fulfil, and the inbox of a
