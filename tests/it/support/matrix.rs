@@ -1,5 +1,5 @@
-//! Checks of two caches over any bus, one per kind of message or fault. A third transport publishes
-//! messages that no cache would.
+//! Checks of two caches over any bus, one per kind of message or fault: one cache alone, and one of a
+//! manager with another cache. A third transport publishes messages that no cache would.
 
 use std::{
     ops::AsyncFn,
@@ -8,8 +8,8 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    Delivery, Event, EventBusOptions, HandlerGuard, LazyLayersCache, MessageStream, Subscribed,
-    Transport, TransportFuture, WireCodec,
+    CacheManager, CacheOptions, Delivery, Event, EventBus, EventBusOptions, HandlerGuard,
+    LazyLayersCache, MessageStream, Subscribed, Transport, TransportFuture, WireCodec,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -44,13 +44,16 @@ pub(crate) async fn check_all(
     world.unknown_type().await;
     world.wrong_namespace().await;
     world.left.close().await;
-    world.right.close().await;
+    world.manager.close().await;
 }
 
 struct World {
     name: &'static str,
     left: Cache,
     right: Cache,
+    /// The manager of `right`, and its other cache.
+    manager: CacheManager,
+    _neighbour: Cache,
     /// The events of each cache, as `<event> <key or pattern>`.
     log: [EventLog; 2],
     held: Held,
@@ -67,13 +70,15 @@ impl World {
         raw: BrokerTransport,
     ) -> Self {
         let held = Held(Arc::new(Holding { transport: one, hold: Mutex::default() }));
-        let (left, right) = (cache(held.clone()), cache(other));
+        let (left, manager) = (cache(held.clone()), manager(other));
+        let right = manager.cache("ours").build().unwrap();
+        let _neighbour = manager.cache("neighbour").build().unwrap();
         let tapped = raw.subscribe().await.unwrap().messages;
         let log = [EventLog::of(&left), EventLog::of(&right)];
         left.ready().await.unwrap();
         right.ready().await.unwrap();
         let (tap, tapped) = (Mutex::default(), tokio::sync::Mutex::new(tapped));
-        Self { name, left, right, log, held, raw, tap, tapped }
+        Self { name, left, right, manager, _neighbour, log, held, raw, tap, tapped }
     }
 
     /// Repeats a failed attempt if a cache had a gap meanwhile: on a machine that stalls for a
@@ -354,15 +359,19 @@ impl World {
     }
 }
 
+fn options() -> CacheOptions {
+    let bus = EventBusOptions::default().trust_timeout(TRUST);
+    CacheOptions::default().ttl(ms(600_000)).event_bus(bus)
+}
+
 fn cache(transport: impl Transport) -> Cache {
-    let options = EventBusOptions::default().trust_timeout(TRUST);
-    Cache::builder()
-        .ttl(ms(600_000))
-        .name("ours")
-        .event_bus(transport, WireCodec::new())
-        .event_bus_options(options)
-        .build()
-        .unwrap()
+    let builder = Cache::builder().options(options()).name("ours");
+    builder.event_bus(transport, WireCodec::new()).build().unwrap()
+}
+
+fn manager(transport: impl Transport) -> CacheManager {
+    let builder = CacheManager::builder().options(options());
+    builder.event_bus(EventBus::new(transport)).build().unwrap()
 }
 
 fn kept(cache: &Cache, key: &str, value: &str) -> Result<(), String> {
