@@ -1,5 +1,5 @@
-//! Checks of two caches over any bus, one per kind of message or fault: one cache alone, and one of a
-//! manager with another cache. A third transport publishes messages that no cache would.
+//! Checks of two caches over any bus, one per kind of message or fault: one cache alone, and one of
+//! a manager with another cache. A third transport publishes messages that no cache would.
 
 use std::{
     ops::AsyncFn,
