@@ -80,8 +80,8 @@ pub enum ErrorKind {
     HardTimeout,
     /// A loader waited, directly or through other loaders, for the very key it is loading.
     Recursion,
-    /// The load that this call joined found that the key does not exist, but the loader of this
-    /// call returns `V`, not `Option<V>`.
+    /// The load found that the key does not exist, and the type that the loader returns cannot
+    /// express that: a type of your own that implements [`IntoLoaded`](crate::IntoLoaded).
     Absent,
     /// The load was dropped before it ended, because its runtime shut down or the cache was closed.
     Abandoned,
@@ -195,8 +195,8 @@ impl fmt::Display for Error {
             }
             Cause::Absent => write!(
                 f,
-                "the load that this call joined found that key `{key}` does not exist; let the \
-                 loader return `Option<V>` to receive that as `None`"
+                "key `{key}` does not exist, which the type that the loader returns cannot express; \
+                 let the loader return `Option<V>` to receive that as `None`"
             ),
             Cause::Abandoned => write!(
                 f,
