@@ -14,7 +14,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use lazy_layers_cache::{
-    BoxError, Lease, PatternCursor, Publication, Store, StoreFuture,
+    BoxError, Codec, Lease, PatternCursor, Publication, Store, StoreFuture, WireCodec,
     testing::{ForwardStore, SharedStore},
 };
 use parking_lot::Mutex;
@@ -261,10 +261,10 @@ impl ForwardStore for FaultyStore {
     ) -> StoreFuture<'a, bool> {
         let (key, lease) = (key.to_owned(), lease.clone());
         let write = match &result {
-            Publication::Value { value, .. } => <[u8; 8]>::try_from(&**value).ok(),
+            Publication::Value { value, .. } => WireCodec::new().decode(value).ok(),
             Publication::Missing { .. } => None,
         };
-        let write = write.map(|value| parts(u64::from_le_bytes(value)).1);
+        let write = write.map(|value| parts(value).1);
         let record = self.recording(self.recorder.key_of(&key).into_iter().collect(), write);
         self.request(move |store| async move {
             let published = store.publish(&key, &lease, result).await;

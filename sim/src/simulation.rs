@@ -46,8 +46,10 @@ struct Simulation {
     start: Instant,
     bus: SharedBus,
     store: SharedStore,
-    /// The part of the siblings.
+    /// The part of the siblings, whose keys have the same names.
     siblings_store: SharedStore,
+    /// Records nothing that is checked.
+    siblings_recorder: Recorder,
     slots: Vec<Slot>,
     store_faults: Vec<StoreFaults>,
     /// A copy of the store, for a restart with old data.
@@ -96,15 +98,19 @@ enum Moment<'a> {
 
 impl Simulation {
     fn new(plan: &Plan) -> Self {
-        let environment = SimulatedEnvironment::new(KEYS.len());
+        let recorder = || {
+            let environment = SimulatedEnvironment::new(KEYS.len());
+            Recorder::new(environment, names(plan.setup.keys).into(), 0)
+        };
         Self {
             setup: plan.setup,
             seed: fastrand::Rng::with_seed(!plan.seed).u64(..),
-            recorder: Recorder::new(environment, names(plan.setup.keys).into(), 0),
+            recorder: recorder(),
             start: Instant::now(),
             bus: SharedBus::new(plan.seed),
             store: SharedStore::new(TokioClock::new()),
             siblings_store: SharedStore::new(TokioClock::new()),
+            siblings_recorder: recorder(),
             slots: Vec::new(),
             store_faults: Vec::new(),
             saved: None,
@@ -169,7 +175,8 @@ impl Simulation {
         let inner = SlowTransport { link: link.clone(), seed };
         let transport = RecordingTransport { inner, recorder: self.recorder.clone(), by };
         let store = FaultyStore::new(self.store.clone(), &self.recorder, seed);
-        let sibling_store = FaultyStore::new(self.siblings_store.clone(), &self.recorder, !seed);
+        let sibling_store =
+            FaultyStore::new(self.siblings_store.clone(), &self.siblings_recorder, !seed);
         for store in [&store, &sibling_store] {
             store.set_faults(self.store_faults[slot]);
         }

@@ -242,3 +242,22 @@ async fn a_restart_of_the_broker_is_reported_once_for_fifty_caches() {
     }
     manager.close().await;
 }
+
+#[tokio::test]
+async fn the_checks_of_the_connection_are_as_many_for_fifty_caches_as_for_one() {
+    let server = RedisServer::start();
+    let store =
+        RedisStore::at(server.url()).options(RedisOptions::default().check_interval(ms(20)));
+    let manager = CacheManager::builder().redis(store).build().unwrap();
+    let caches: Vec<LazyLayersCache<str, u32>> =
+        (0..50).map(|number| manager.cache(&format!("c{number}")).build().unwrap()).collect();
+    for cache in &caches {
+        eventually("Redis has it", async || cache.set("k", 1).await.unwrap().is_complete()).await;
+    }
+    let (before, checks) = (server.round_trips(), server.calls("role"));
+    eventually("twenty checks", async || server.calls("role") >= checks + 20).await;
+    let checks = server.calls("role") - checks;
+    let trips = server.round_trips() - before;
+    assert!(trips <= 4 * checks + 10, "{trips} round trips for {checks} checks");
+    manager.close().await;
+}

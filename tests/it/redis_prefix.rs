@@ -295,12 +295,15 @@ async fn a_prefix_without_rights_keeps_no_other_from_its_data() {
         assert!(begun.elapsed() < PATIENCE, "{error}");
         tokio::time::sleep(ms(5)).await;
     }
+    let generation = users.connection_generation();
     for _ in 0..30 {
         mails.get("k", false).await.unwrap_err();
         write(&users, "k").await;
         tokio::time::sleep(ms(50)).await;
         assert!(users.get("k", false).await.unwrap().is_some());
     }
+    // The circuit breaker takes a new number for a Redis that works again.
+    assert_eq!(users.connection_generation(), generation);
     // Rights that are given later are noticed.
     cmd("ACL").arg("SETUSER").arg("shop").arg("~mails:*").exec(&mut server.connect()).unwrap();
     let begun = Instant::now();

@@ -15,10 +15,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use redis::Value;
+use redis::{RedisResult, Value};
 
 use super::{
-    connection::{Connection, info_field},
+    connection::{Connection, Request, decode, info_field},
     endpoint::role::Role,
     eviction::Eviction,
     refusal::{is_command_refusal, is_write_refusal},
@@ -68,13 +68,16 @@ impl RunIds {
         self.refresh(connection).await?;
         let is_known = !connection.is_cluster() && !self.have_changed();
         let Some(current) = self.current.first().filter(|_| is_known) else { return Ok(()) };
-        for context in prefixes.iter().filter(|context| context.prefix_state.is_verified()) {
-            let run = context.keys.run();
-            let stored = connection.run::<Value>(redis::cmd("GET").arg(&run)).await;
+        let is_verified = |context: &&Arc<StoreContext>| context.prefix_state.is_verified();
+        let verified = prefixes.iter().filter(is_verified).map(|context| &**context);
+        let verified: Vec<&StoreContext> = verified.collect();
+        let stored = stored_run_ids(connection, &verified).await.unwrap_or_default();
+        for (context, stored) in verified.iter().zip(stored) {
             // mutant kept-run-id: if false
-            if let Ok(Value::Nil) = stored {
+            if stored == Value::Nil {
                 // The server may take no writes now: the next check tries again.
-                let set = redis::cmd("SET").arg(&run).arg(current).arg("NX").to_owned();
+                let run = context.keys.run();
+                let set = redis::cmd("SET").arg(run).arg(current).arg("NX").to_owned();
                 let _ = connection.run::<Value>(&set).await;
             }
         }
@@ -100,31 +103,74 @@ impl RunIds {
         self.trusted.clone_from(&self.current);
     }
 
-    /// Judges whether the data under a prefix may be old.
+    /// Judges whether the data under each of these prefixes may be old, in one round trip for all.
     ///
     /// A Cluster has no single place for the stored run id: there only this process notices.
     pub(super) async fn judge(
         &self,
         connection: &Connection,
-        context: &StoreContext,
-    ) -> Result<Judgement<'_>, BoxError> {
-        let may_be_old = context.prefix_state.may_be_old();
+        prefixes: &[&StoreContext],
+    ) -> Vec<Result<Judgement<'_>, BoxError>> {
         let (false, Some(current)) = (connection.is_cluster(), self.current.first()) else {
-            return Ok(Judgement { may_be_old, to_store: None });
+            let by_state = |context: &&StoreContext| {
+                Ok(Judgement { may_be_old: context.prefix_state.may_be_old(), to_store: None })
+            };
+            return prefixes.iter().map(by_state).collect();
         };
-        let get = redis::cmd("GET").arg(context.keys.run()).to_owned();
-        let stored: Option<Vec<u8>> = match connection.run(&get).await {
-            // Another program has replaced it: as if another server had run meanwhile.
-            Err(error) if error.code() == Some("WRONGTYPE") => Some(Vec::new()),
-            stored => stored?,
+        let stored = match stored_run_ids(connection, prefixes).await {
+            Ok(stored) => stored,
+            Err(error) => return prefixes.iter().map(|_| Err(error.clone().into())).collect(),
         };
-        let to_store = (stored.as_deref() != Some(current.as_bytes())).then_some(&**current);
-        let may_be_old = match stored {
-            Some(_) => to_store.is_some(),
-            // mutant evicted-run-id: => None => may_be_old,
-            None => may_be_old || Eviction::of(connection).await?.evicts_any(),
-        };
-        Ok(Judgement { may_be_old, to_store })
+        let mut judgements = Vec::with_capacity(prefixes.len());
+        let mut evicts_any = None;
+        for (context, stored) in prefixes.iter().zip(stored) {
+            let stored: Option<Vec<u8>> = match decode(stored) {
+                Ok(stored) => stored,
+                // Another program has replaced it: as if another server had run meanwhile.
+                Err(error) if error.code() == Some("WRONGTYPE") => Some(Vec::new()),
+                Err(error) => {
+                    judgements.push(Err(error.into()));
+                    continue;
+                }
+            };
+            let to_store = (stored.as_deref() != Some(current.as_bytes())).then_some(&**current);
+            let may_be_old = context.prefix_state.may_be_old();
+            if stored.is_none() && !may_be_old && evicts_any.is_none() {
+                evicts_any = match Eviction::of(connection).await {
+                    Ok(eviction) => Some(eviction.evicts_any()),
+                    Err(error) => {
+                        judgements.push(Err(error.into()));
+                        continue;
+                    }
+                };
+            }
+            let may_be_old = match stored {
+                Some(_) => to_store.is_some(),
+                // mutant evicted-run-id: => None => may_be_old,
+                None => may_be_old || evicts_any == Some(true),
+            };
+            judgements.push(Ok(Judgement { may_be_old, to_store }));
+        }
+        judgements
+    }
+}
+
+/// Returns the replies to reads of the run ids that are stored under these prefixes, in one round
+/// trip: a check takes no longer for many prefixes than for one.
+async fn stored_run_ids(
+    connection: &Connection,
+    prefixes: &[&StoreContext],
+) -> RedisResult<Vec<Value>> {
+    if prefixes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut gets = redis::pipe();
+    for context in prefixes {
+        gets.cmd("GET").arg(context.keys.run());
+    }
+    match connection.send(&Request::Pipeline(gets)).await? {
+        Value::Array(replies) => Ok(replies),
+        other => decode(other),
     }
 }
 

@@ -270,7 +270,9 @@ impl Supervisor {
     /// served, or if the server stops to answer.
     async fn verify_prefixes(&self, connection: &Connection, ids: &RunIds) -> Result<(), BoxError> {
         let prefixes = self.shared.prefixes();
-        let verify = verify(connection, ids, &prefixes);
+        // Wakes the callers that wait for their prefixes.
+        let on_good = || self.sender.send_modify(|_| ());
+        let verify = verify(connection, ids, &prefixes, on_good);
         // Scanning every key has no limit of its own, as long as the servers answer.
         run_until(verify, self.watch_liveness(connection))
             .await
@@ -284,10 +286,10 @@ impl Supervisor {
         if late.iter().all(|context| context.prefix_state.is_verified()) {
             return;
         }
-        let had_failed = late.iter().any(|it| it.prefix_state.failure().is_some());
+        let failed: Vec<_> = late.iter().filter(|it| it.prefix_state.failure().is_some()).collect();
         // If the server does not answer, the next check finds out.
         let _ = self.verify_prefixes(connection, ids).await;
-        if had_failed && late.iter().any(|it| it.prefix_state.is_verified()) {
+        if failed.iter().any(|it| it.prefix_state.is_verified()) {
             // Counts as a new connection, so that the circuit breaker retries at once.
             self.shared.generation.fetch_add(1, Ordering::Relaxed);
         }

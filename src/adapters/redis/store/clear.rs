@@ -63,11 +63,12 @@ async fn walk(connection: &Connection, prefixes: &mut [Walked<'_>]) -> Result<()
             for node in rounds.slots.nodes() {
                 let mut steps = scanner.steps(node, &glob);
                 while let Some(names) = steps.next().await? {
-                    for prefix in prefixes.iter_mut() {
+                    for prefix in prefixes.iter_mut().filter(|it| it.failure.is_none()) {
                         let result = delete(connection, prefix.context, kind, &names).await;
-                        if let Err(error) = result {
-                            prefix.failure = Some(error.into());
-                        }
+                        prefix.failure = result.err().map(Into::into);
+                    }
+                    if prefixes.iter().all(|prefix| prefix.failure.is_some()) {
+                        return Ok(());
                     }
                 }
             }
