@@ -195,8 +195,8 @@ impl fmt::Display for Error {
             }
             Cause::Absent => write!(
                 f,
-                "key `{key}` does not exist, which the type that the loader returns cannot express; \
-                 let the loader return `Option<V>` to receive that as `None`"
+                "key `{key}` does not exist, which the type that the loader returns cannot \
+                 express; let the loader return `Option<V>` to receive that as `None`"
             ),
             Cause::Abandoned => write!(
                 f,
