@@ -296,8 +296,8 @@ async fn values_that_may_be_old_are_not_served_until_they_are_removed() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_node_restarted_with_deleted_values_is_cleared() {
+/// Restarts a node with a value that was deleted, and waits until the value is gone.
+async fn restart_with_a_deleted_value(away: impl AsyncFn(&RedisStore)) {
     let mut cluster = Cluster::start();
     let store = RedisStore::cluster(cluster.urls()).build().unwrap();
     // A key in a slot of the second node.
@@ -311,6 +311,7 @@ async fn a_cluster_node_restarted_with_deleted_values_is_cleared() {
     cluster.node(1).save();
     store.delete(&key).await.unwrap();
     cluster.kill(1);
+    away(&store).await;
     cluster.restart(1);
     let mut node = cluster.node(1).connect();
     let name = format!("cache:{key}");
@@ -320,6 +321,25 @@ async fn a_cluster_node_restarted_with_deleted_values_is_cleared() {
     .await;
     soon("it answers", async || store.get(&key, false).await.is_ok_and(|found| found.is_none()))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_node_restarted_with_deleted_values_is_cleared() {
+    restart_with_a_deleted_value(async |_| ()).await;
+}
+
+/// Meanwhile the store tries to connect again, with the other nodes only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_node_that_was_away_for_longer_is_cleared() {
+    restart_with_a_deleted_value(async |store| {
+        let (before, begun) = (store.connection_generation(), Instant::now());
+        while store.connection_generation() == before && begun.elapsed() < ms(3_000) {
+            // A failing call makes the store check its connection.
+            let _ = timeout(ms(100), store.get("k", false)).await;
+            sleep(ms(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
