@@ -247,7 +247,7 @@ async fn a_restart_of_the_broker_is_reported_once_for_fifty_caches() {
 async fn the_checks_of_the_connection_are_as_many_for_fifty_caches_as_for_one() {
     let server = RedisServer::start();
     let store =
-        RedisStore::at(server.url()).options(RedisOptions::default().check_interval(ms(20)));
+        RedisStore::at(server.url()).options(RedisOptions::default().check_interval(ms(100)));
     let manager = CacheManager::builder().redis(store).build().unwrap();
     let caches: Vec<LazyLayersCache<str, u32>> =
         (0..50).map(|number| manager.cache(&format!("c{number}")).build().unwrap()).collect();
