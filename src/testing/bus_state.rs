@@ -18,7 +18,8 @@ use crate::{
     resilience::run_until,
 };
 
-/// Faults of a [`SharedBus`](super::SharedBus), each with its probability from 0 (never) to 1 (always).
+/// Faults of a [`SharedBus`](super::SharedBus), each with its probability from 0 (never) to 1
+/// (always).
 ///
 /// ```
 /// use std::time::Duration;

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use super::store_state::{State, StoreFault, TimedValue, until};
 use crate::{error::BoxError, l2::StoreFuture, time::Clock};
 
-/// A [`Store`](crate::Store) in memory. Clones are the same store, so caches with clones of it share it as
-/// instances share Redis.
+/// A [`Store`](crate::Store) in memory. Clones are the same store, so caches with clones of it
+/// share it as instances share Redis.
 ///
 /// Each operation yields once, as a network call would, and then happens in one step.
 ///
@@ -214,7 +214,8 @@ impl SharedStore {
         state.verified_run_id = state.run_id;
     }
 
-    /// Changes the [connection generation](crate::Store::connection_generation), as a new connection does.
+    /// Changes the [connection generation](crate::Store::connection_generation), as a new
+    /// connection does.
     ///
     /// ```
     /// use lazy_layers_cache::{Store, SystemClock, testing::SharedStore};
