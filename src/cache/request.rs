@@ -20,7 +20,7 @@ use crate::{
     options::{CallOptions, Timeouts},
 };
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Output<V, L> = <<L as Loader<V>>::Loaded as IntoLoaded<V>>::Output;
 
 /// A [`get_or_set`](super::LazyLayersCache::get_or_set) request. Its methods set options of this

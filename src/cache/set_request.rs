@@ -1,11 +1,9 @@
 //! The request that `set` returns. Its methods set options of the call, awaiting it runs the call.
 
-use std::{future::IntoFuture, pin::Pin, sync::Arc, time::Duration};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
-use super::{state::CacheState, write_report::WriteReport};
+use super::{request::BoxFuture, state::CacheState, write_report::WriteReport};
 use crate::{contain::Held, error::Error, key::CacheKey, options::CallOptions};
-
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A [`set`](super::LazyLayersCache::set) request. Its methods set options of this call; awaiting
 /// it runs the call.
