@@ -1,11 +1,11 @@
 //! The manager: its handle and its verbs.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{any::type_name, collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     health::{ManagerHealth, SharedHealth, sum_of},
     join_all::join_all,
-    registry::{Manager, SharedL2},
+    registry::{Manager, NamedCodec, SharedL2},
 };
 use crate::{
     cache::CacheBuilder,
@@ -51,6 +51,7 @@ use crate::{
 /// | --- | --- |
 /// | a name is asked for twice, with the same types | the same cache; options of the second builder that differ are ignored, with a warning |
 /// | a name is asked for twice, with other types | an error of `build()` that names both |
+/// | a name is asked for twice, with another codec, or once as a [`memory_cache`](Self::memory_cache) | an error of `build()` that names both |
 /// | a name is asked for by several threads at once | one cache |
 /// | a section of the file that no cache was asked for | one warning, with the nearest name: at the first `ready()`, else at `close()` or when the last handle of the manager is dropped |
 /// | a second cache with [`accept_unnamed`](crate::EventBusOptions::accept_unnamed) | an error of `build()` |
@@ -82,7 +83,8 @@ impl CacheManager {
     /// bus. It begins with the options of the cache's section, else with the defaults. (With the
     /// feature `wire`, `cache(name)` does the same with the `WireCodec`.)
     ///
-    /// `build()` returns the cache that has the name already, if there is one of the same types.
+    /// `build()` returns the cache that has the name already, if there is one of the same types and
+    /// with a codec of the same type.
     ///
     /// ```
     /// use lazy_layers_cache::{BoxError, CacheManager, Codec};
@@ -108,7 +110,7 @@ impl CacheManager {
         K: CacheKey + ?Sized + 'static,
         V: Send + Sync + 'static,
     {
-        self.begin(name, Some(Arc::new(codec)))
+        self.begin(name, Some(named(codec)))
     }
 
     /// Returns the builder of a cache with neither L2 nor event bus, for values that have no form
@@ -128,7 +130,7 @@ impl CacheManager {
         self.begin(name, None)
     }
 
-    fn begin<K, V>(&self, name: &str, codec: Option<Arc<dyn Codec<V>>>) -> CacheBuilder<K, V>
+    fn begin<K, V>(&self, name: &str, codec: Option<NamedCodec<V>>) -> CacheBuilder<K, V>
     where
         K: CacheKey + ?Sized + 'static,
         V: Send + Sync + 'static,
@@ -280,6 +282,10 @@ impl CacheManager {
     fn check_open(&self) -> Result<(), Error> {
         if self.0.is_closed() { Err(Error::without_key(Cause::Closed)) } else { Ok(()) }
     }
+}
+
+fn named<V, C: Codec<V>>(codec: C) -> NamedCodec<V> {
+    (Arc::new(codec), type_name::<C>())
 }
 
 impl fmt::Debug for CacheManager {

@@ -63,8 +63,15 @@ struct Entry {
     cache: Box<dyn AnyCache>,
     /// Keys and values, for errors.
     types: String,
+    /// The type of its codec; `None`: a memory cache.
+    codec: Option<&'static str>,
+    /// Whether its builder was given a store of its own.
+    has_own_l2: bool,
     accepts_unnamed: bool,
 }
+
+/// A codec, and the name of its type.
+pub(super) type NamedCodec<V> = (Arc<dyn Codec<V>>, &'static str);
 
 /// A cache that lives, and its name.
 pub(super) type Named = (String, Box<dyn LiveCache>);
@@ -98,13 +105,14 @@ impl Manager {
         &self,
         name: &str,
         mut builder: CacheBuilder<K, V>,
-        codec: Option<Arc<dyn Codec<V>>>,
+        codec: Option<NamedCodec<V>>,
     ) -> Result<LazyLayersCache<K, V>, BuildError>
     where
         K: CacheKey + ?Sized + 'static,
         V: Send + Sync + 'static,
     {
         self.check_own(name, &mut builder)?;
+        let (codec, codec_type) = codec.unzip();
         // Declared before the lock is taken: to drop a handle may be to drop the last one.
         let (mut live, mut same): (Vec<Box<dyn LiveCache>>, _) = (Vec::new(), None);
         let mut registry = self.registry.lock();
@@ -113,11 +121,14 @@ impl Manager {
         registry.check_open()?;
         registry.caches.retain(|_, entry| entry.cache.is_live());
         if let Some(entry) = registry.caches.get(name).filter(|entry| entry.is_open(&mut live)) {
-            same = entry.downcast::<K, V>()?;
+            same = entry.downcast::<K, V>(codec_type)?.map(|cache| (cache, entry.has_own_l2));
         }
-        if let Some(cache) = &same {
+        if let Some((cache, has_own_l2)) = &same {
             if *cache.options() != builder.options {
                 log_option_without_effect(Some(name), "options", SECOND);
+            }
+            if *has_own_l2 != builder.l2.is_some() {
+                log_option_without_effect(Some(name), "l2", SECOND_L2);
             }
             return Ok(cache.clone());
         }
@@ -126,6 +137,7 @@ impl Manager {
         if accepts_unnamed {
             registry.check_unnamed(name, &mut live)?;
         }
+        let has_own_l2 = builder.l2.is_some();
         builder.clock.clone_from(&self.clock);
         if let Some(codec) = codec {
             self.lend_l2(name, &mut builder, &codec)?;
@@ -134,7 +146,8 @@ impl Manager {
         }
         let cache = builder.build_alone()?;
         let types = types::<K, V>();
-        let entry = Entry { cache: Box::new(cache.downgrade()), types, accepts_unnamed };
+        let (codec, weak) = (codec_type, Box::new(cache.downgrade()));
+        let entry = Entry { cache: weak, types, codec, has_own_l2, accepts_unnamed };
         registry.caches.insert(name.to_owned(), entry);
         drop(registry);
         self.meter.register(&cache);
@@ -226,6 +239,9 @@ impl Drop for Manager {
 const SECOND: &str = "the manager has this cache already, built with other options: those of the \
                       second call are not used";
 
+const SECOND_L2: &str = "the manager has this cache already, and only one of the two calls gave \
+                         it a store of its own: the cache has the L2 of the first call";
+
 impl Registry {
     fn check_open(&self) -> Result<(), BuildError> {
         BuildError::refuse_if(
@@ -268,20 +284,41 @@ impl Entry {
     }
 
     /// Returns the cache, unless it was dropped.
-    fn downcast<K, V>(&self) -> Result<Option<LazyLayersCache<K, V>>, BuildError>
+    ///
+    /// # Errors
+    ///
+    /// It has other types, or another codec.
+    fn downcast<K, V>(
+        &self,
+        codec: Option<&'static str>,
+    ) -> Result<Option<LazyLayersCache<K, V>>, BuildError>
     where
         K: CacheKey + ?Sized + 'static,
         V: Send + Sync + 'static,
     {
         let any: &dyn Any = &*self.cache;
         match any.downcast_ref::<WeakCache<K, V>>() {
-            Some(cache) => Ok(cache.upgrade()),
+            // mutant other-codec: s/codec == self.codec/true/
+            Some(cache) if codec == self.codec => Ok(cache.upgrade()),
+            Some(_) => Err(BuildError::new(
+                "name",
+                format!("is that of {} already, not of {}", of_codec(self.codec), of_codec(codec)),
+                "give the caches different names, or call the same method of the manager, with \
+                 the same codec, everywhere",
+            )),
             None => Err(BuildError::new(
                 "name",
                 format!("is that of a cache of {} already, not of {}", self.types, types::<K, V>()),
                 "give the caches different names, or ask for the same types everywhere",
             )),
         }
+    }
+}
+
+fn of_codec(codec: Option<&'static str>) -> String {
+    match codec {
+        Some(codec) => format!("a cache with the codec {codec}"),
+        None => "a memory cache".to_owned(),
     }
 }
 

@@ -9,7 +9,8 @@ impl CacheManager {
     /// Returns the builder of a cache whose values have the wire format (`WireCodec`) in L2 and on
     /// the bus. It begins with the options of the cache's section, else with the defaults.
     ///
-    /// `build()` returns the cache that has the name already, if there is one of the same types.
+    /// `build()` returns the cache that has the name already, if there is one of the same types and
+    /// with the same codec.
     ///
     /// ```
     /// use lazy_layers_cache::CacheManager;

@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use lazy_layers_cache::{
-    BuildError, BusEffect, CacheManager, CacheManagerBuilder, CacheOptions, CircuitBreaker,
-    ErrorKind, EventBus, EventBusOptions, EventDedupe, L2Health, LazyLayersCache, LocalTransport,
-    ManagerOptions, WireCodec,
+    BoxError, BuildError, BusEffect, CacheManager, CacheManagerBuilder, CacheOptions,
+    CircuitBreaker, Codec, ErrorKind, EventBus, EventBusOptions, EventDedupe, L2Health,
+    LazyLayersCache, LocalTransport, ManagerOptions, WireCodec,
     testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::{runtime::Handle, time::Instant};
@@ -52,6 +52,41 @@ async fn one_name_is_one_cache() {
         assert!(error.to_string().starts_with(&format!("cache `{wrong}`: name")), "{error}");
     }
     assert_eq!(manager.stats().keys().collect::<Vec<_>>(), ["users"]);
+}
+
+/// Else one caller gets a cache without L2 and event bus, or with values in another form, unseen.
+#[tokio::test(start_paused = true)]
+async fn one_name_is_one_kind_of_cache() {
+    struct Text;
+    impl Codec<String> for Text {
+        fn encode(&self, value: &String) -> Result<Vec<u8>, BoxError> {
+            Ok(value.clone().into_bytes())
+        }
+
+        fn decode(&self, bytes: &[u8]) -> Result<String, BoxError> {
+            Ok(String::from_utf8(bytes.to_vec())?)
+        }
+    }
+
+    let manager = on_tokio_time().event_bus(LocalTransport::new()).build().unwrap();
+    let memory = || manager.memory_cache::<u64, String>("users").build();
+    let wire = || users(&manager);
+    let text = || manager.cache_with_codec::<u64, String>("users", Text).build();
+    type Build<'a> = &'a dyn Fn() -> Result<Users, BuildError>;
+    let ways: [(Build<'_>, &str); 3] =
+        [(&memory, "a memory cache"), (&wire, "codec::WireCodec"), (&text, "Text")];
+    for (first, (build, name)) in ways.iter().enumerate() {
+        let cache = build().unwrap();
+        assert!(build().is_ok(), "{name} again is the same cache");
+        for (_, (other, other_name)) in ways.iter().enumerate().filter(|(at, _)| *at != first) {
+            let refused = other().unwrap_err();
+            assert_eq!(refused.option(), "name");
+            let text = refused.to_string();
+            let (has, asked) = text.split_once(" already, not of ").expect(&text);
+            assert!(has.contains(name) && asked.contains(other_name), "{text}");
+        }
+        drop(cache);
+    }
 }
 
 #[test]
@@ -381,4 +416,18 @@ async fn options_of_a_second_builder_are_ignored_with_a_warning() {
     same.set(&1, 1).await.unwrap();
     tokio::time::sleep(ms(1_000)).await;
     assert!(cache.get(&1).await.is_none());
+    // Neither is its store.
+    let store = SharedStore::new(TokioClock::new());
+    let own = || {
+        let asked = manager.cache::<u64, u32>("b");
+        asked.l2(store.clone(), WireCodec::new()).build().unwrap()
+    };
+    let cache = manager.cache::<u64, u32>("b").build().unwrap();
+    assert!(own().health().l2.is_none());
+    assert_eq!(warnings.take().len(), 1);
+    drop(cache);
+    let cache = own();
+    assert!(own().health().l2.is_some());
+    assert!(warnings.take().is_empty());
+    drop(cache);
 }
