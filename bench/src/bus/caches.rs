@@ -168,7 +168,7 @@ async fn measure<T: Transport>(port: u16, transport: impl Fn(usize, &str) -> T) 
     let mut measured = Vec::new();
     let mut fleets = Vec::new();
     for caches in [1, MANY] {
-        let (connections, tasks) = (connections_to(port), alive_tasks());
+        let (connections, tasks) = (connections_to(port), settled_tasks().await);
         let manager = |side: &str| {
             let bus = EventBus::new(transport(caches, side));
             CacheManager::builder().event_bus(bus).build().expect("valid options")
@@ -188,15 +188,9 @@ async fn measure<T: Transport>(port: u16, transport: impl Fn(usize, &str) -> T) 
         for pair in &pairs {
             pair.deletes.delete("other").await.expect("it is open");
         }
-        // The least of several counts: a message on its way has a task for a moment.
-        let mut least = usize::MAX;
-        for _ in 0..50 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            least = least.min(alive_tasks());
-        }
         measured.push(Measured {
             connections: connections_to(port) - connections,
-            tasks: least - tasks,
+            tasks: settled_tasks().await - tasks,
             seconds: Vec::with_capacity(SAMPLES),
         });
         fleets.push((pairs, [deletes, hears]));
@@ -221,8 +215,15 @@ async fn measure<T: Transport>(port: u16, transport: impl Fn(usize, &str) -> T) 
     measured
 }
 
-fn alive_tasks() -> usize {
-    Handle::current().metrics().num_alive_tasks()
+/// The least of the counts of a second: a message on its way has a task for a moment, and so has a
+/// client that was just closed.
+async fn settled_tasks() -> usize {
+    let mut least = usize::MAX;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        least = least.min(Handle::current().metrics().num_alive_tasks());
+    }
+    least
 }
 
 /// The connections of this machine to a local port.
