@@ -131,14 +131,17 @@ impl<'a> Reader<'a> {
     ) -> Result<&'a [u8], Malformed> {
         let all = self.rest;
         let mut left = max_values;
-        // For each open array or map, how many values are still to come in it.
-        let mut open = vec![1u64];
-        while let Some(to_come) = open.last_mut() {
-            if *to_come == 0 {
-                open.pop();
-                continue;
+        // How many values are still to come in the innermost open array or map, and in each one
+        // around it. A value without children needs no allocation.
+        let (mut to_come, mut around) = (1u64, Vec::new());
+        loop {
+            while to_come == 0 {
+                let Some(outer) = around.pop() else {
+                    return all.get(..all.len() - self.rest.len()).ok_or(Malformed::Truncated);
+                };
+                to_come = outer;
             }
-            *to_come -= 1;
+            to_come -= 1;
             left = left.checked_sub(1).ok_or(Malformed::TooManyValues)?;
             let children = self.token()?.children();
             // Each takes at least one byte.
@@ -146,13 +149,13 @@ impl<'a> Reader<'a> {
                 return Err(Malformed::Truncated);
             }
             if children > 0 {
-                if open.len() > max_depth {
+                if around.len() >= max_depth {
                     return Err(Malformed::TooDeep);
                 }
-                open.push(children);
+                around.push(to_come);
+                to_come = children;
             }
         }
-        all.get(..all.len() - self.rest.len()).ok_or(Malformed::Truncated)
     }
 
     /// Returns an error unless all bytes are read.

@@ -42,6 +42,8 @@ pub(crate) struct BusSession {
     pub(super) event_bus: EventBus,
     in_use: Mutex<Option<BusUse>>,
     clock: Option<Arc<dyn Clock>>,
+    /// Random, new with every session: the messages of this instance carry it.
+    pub(super) incarnation: String,
     pub(super) options: SessionOptions,
     pub(super) protocol: Mutex<Session>,
     members: RwLock<BTreeMap<CacheId, Arc<Member>>>,
@@ -104,6 +106,7 @@ impl BusSession {
             publisher: TaskFlag::default(),
             is_over: AtomicBool::new(false),
             runtime: Mutex::new(None),
+            incarnation,
             options,
         }
     }

@@ -184,6 +184,8 @@ impl BusSession {
     /// task takes longer than the message.
     fn flush(&self) -> bool {
         let transport = self.transport();
+        let state = |session: &Session| (session.is_publisher_late(), session.is_stuck());
+        let mut after = None;
         if transport.is_immediate() {
             let next = self.next_action(|it, now, ts, of| it.try_next_action(now, ts, of));
             if let Some(SendAction::Message(cache, seq, bytes)) = next {
@@ -195,12 +197,14 @@ impl BusSession {
                         member.observer.record(Timed::Publication, timer);
                     }
                     let now = self.now();
-                    self.update(|session| session.on_sent(now, seq));
+                    after = Some(self.update(|session| {
+                        session.on_sent(now, seq);
+                        state(session)
+                    }));
                 }
             }
         }
-        let (is_late, is_stuck) =
-            self.update(|session| (session.is_publisher_late(), session.is_stuck()));
+        let (is_late, is_stuck) = after.unwrap_or_else(|| self.update(|session| state(session)));
         if is_late {
             self.work.notify_one();
         }

@@ -129,6 +129,7 @@ impl BusSession {
         let mut gap_checks = interval(GAP_CHECK_INTERVAL.min(trust_timeout / 30));
         gap_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut received = 0u32;
+        let mut namespaces = self.protocol.lock().namespaces();
         loop {
             let gap_check = async {
                 gap_checks.tick().await;
@@ -142,7 +143,7 @@ impl BusSession {
                     }
                 }
                 Some(Delivery::Message(payload)) => {
-                    self.handle_message(&payload).await;
+                    self.handle_message(&payload, &mut namespaces).await;
                     received = received.wrapping_add(1);
                     if received.is_multiple_of(YIELD_EVERY) {
                         tokio::task::yield_now().await;
@@ -242,14 +243,16 @@ impl BusSession {
         self.receivers().iter().for_each(|member| member.revoke_loads());
     }
 
-    async fn handle_message(&self, payload: &[u8]) {
+    /// `namespaces`: those of the message before.
+    async fn handle_message(&self, payload: &[u8], namespaces: &mut Arc<Namespaces>) {
         let unpacked = match is_packed(payload) {
             true => self.unpack(payload).await,
             false => None,
         };
         let body = unwrap_body(payload, unpacked);
-        let namespaces = || self.protocol.lock().namespaces();
-        while !self.handle_body(&body, &namespaces()).await {}
+        while !self.handle_body(&body, namespaces).await {
+            *namespaces = self.protocol.lock().namespaces();
+        }
     }
 
     /// Returns the MessagePack of a packed message. Which cache it is for is not known before.
@@ -281,14 +284,16 @@ impl BusSession {
             body.as_ref().map_err(|e| *e).and_then(|body| Message::decode(body, namespaces));
         match message {
             Ok(Received::Ours(cache, message)) => {
-                let is_beacon = matches!(message.kind, MessageKind::Beacon { .. });
-                let member = self.member(cache).filter(|_| !is_beacon);
+                let stamp = message.stamp.as_ref();
+                let is_own = stamp.is_some_and(|stamp| *stamp.incarnation == *self.incarnation);
+                let is_applied = !is_own && !matches!(message.kind, MessageKind::Beacon { .. });
+                let member = if is_applied { self.member(cache) } else { None };
                 match member.and_then(|member| member.receiver.upgrade()) {
                     Some(receiver) => {
                         let (session, message) = (&self.protocol, &message);
                         receiver.receive(Receipt { session, cache, message, namespaces }).await
                     }
-                    // A cache that is being built, or dropped, has nothing to which it applies.
+                    // Nothing is to be applied, or the cache is being built, or was dropped.
                     None => self.record(cache, &message, namespaces),
                 }
             }

@@ -21,7 +21,8 @@ pub(crate) struct MessageWriter {
 
 impl MessageWriter {
     pub(crate) fn new() -> Self {
-        let mut bytes = Writer::default();
+        // Longer than the message of a delete.
+        let mut bytes = Writer(Vec::with_capacity(256));
         bytes.raw(PREFIX);
         // A map with a length of 16 bits, which `finish` fills in.
         bytes.raw(&[0xde, 0, 0]);
@@ -205,7 +206,9 @@ fn skip<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
 
 /// Reads past one value and returns its first token.
 fn first_token<'a>(reader: &mut Reader<'a>) -> Result<Token<'a>, Malformed> {
-    Reader::new(skip(reader)?).token()
+    let mut value = *reader;
+    skip(reader)?;
+    value.token()
 }
 
 fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
@@ -258,6 +261,11 @@ fn optional_field<'a, T>(
     reader: &mut Reader<'a>,
     read: fn(&mut Reader<'a>, &'static str) -> Result<Option<T>, DecodeError>,
 ) -> Result<Option<T>, DecodeError> {
-    let mut value = Reader::new(skip(reader)?);
-    Ok(read(&mut value, "").ok().flatten())
+    let mut attempt = *reader;
+    let Ok(value) = read(&mut attempt, "") else {
+        skip(reader)?;
+        return Ok(None);
+    };
+    *reader = attempt;
+    Ok(value)
 }

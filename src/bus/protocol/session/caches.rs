@@ -220,6 +220,9 @@ impl Session {
 
     /// Returns the outboxes that have changed since the last call.
     pub(crate) fn take_reports(&mut self) -> Vec<CacheReport> {
+        if self.changed.is_empty() {
+            return Vec::new();
+        }
         let changed = self.changed.drain(..);
         let reports = changed.filter_map(|cache| {
             let outbox = &mut self.caches.get_mut(&cache).filter(|it| !it.is_detached)?.outbox;
