@@ -127,6 +127,31 @@ impl ManagerOptions {
         self
     }
 
+    /// Leaves out `[redis]` and `[bus]`: for tests of a service with the options of its file, but
+    /// without servers.
+    ///
+    /// ```
+    /// # #[cfg(feature = "serde")] {
+    /// use std::time::Duration;
+    /// use lazy_layers_cache::{CacheManager, ManagerOptions};
+    ///
+    /// let file = "
+    ///     redis.url = 'redis://cache.example.com/'
+    ///     caches.users.ttl = '30s'
+    /// ";
+    /// let options = toml::from_str::<ManagerOptions>(file)?.without_servers();
+    /// let manager = CacheManager::builder().options(options).build()?;
+    /// let users = manager.cache::<u64, String>("users").build()?;
+    /// assert_eq!(users.options().ttl, Duration::from_secs(30));
+    /// assert_eq!(users.health().l2, None);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn without_servers(self) -> Self {
+        Self { redis: None, bus: None, ..self }
+    }
+
     /// Returns the options of caches without a section.
     ///
     /// ```

@@ -128,7 +128,7 @@ fn an_error_says_where_it_is_and_which_name_is_nearest() {
         ),
         (
             "[caches.users]\nttl = \"soon\"",
-            "caches.users.ttl: found string \"soon\", expected a duration",
+            "caches.users.ttl: found string \"soon\", expected a duration such as \"30s\"",
         ),
         (
             "[caches.users]\nl1.max_entries = \"many\"",

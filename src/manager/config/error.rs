@@ -85,7 +85,10 @@ impl ConfigError {
             }
             found => found.to_string(),
         };
-        let expected = expected.to_string();
+        let expected = match expected.to_string() {
+            duration if duration == "a duration" => r#"a duration such as "30s""#.to_owned(),
+            expected => expected,
+        };
         Self { path: Vec::new(), problem: Problem::Wrong { found, kind, expected } }
     }
 }
