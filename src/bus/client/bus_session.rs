@@ -125,11 +125,11 @@ impl BusSession {
         options: &CacheOptions,
         sends_generations: bool,
     ) -> Option<Result<CacheId, AttachRefused>> {
-        let mut protocol = self.protocol.lock();
+        let (now, mut protocol) = (self.now(), self.protocol.lock());
         if self.is_over() {
             return None;
         }
-        let attached = protocol.attach(options, sends_generations);
+        let attached = protocol.attach(now, options, sends_generations);
         drop(protocol);
         if attached.is_ok() {
             self.subscribes.fetch_or(options.subscribe_to_events, Ordering::SeqCst);

@@ -64,8 +64,7 @@ pub(crate) struct CausalFilter {
     /// The last outbox position of the messages that will raise it once they are published.
     own_forgotten_position: Option<u64>,
     uncommitted_patterns: usize,
-    /// Until when every value is refused, because of deletes without a number that are not known
-    /// key by key.
+    /// Until when every value is refused, because of deletes that are not known key by key.
     reject_all_until: u64,
     /// The patterns without a number, each with the time until which values of its keys are
     /// refused, in the order of these times.
@@ -136,14 +135,18 @@ impl CausalFilter {
 
     /// Makes it the filter of a cache that joins an instance which has used all sequence numbers
     /// below `next_seq`, perhaps for deletes of a cache of the same name. `unnumbered_at`: when the
-    /// last message without a number was received that may have been for the cache.
+    /// last message without a number was received that may be for the cache. `named_at`: when its
+    /// publishers are known.
     pub(crate) fn of_cache(
         self,
         cache: CacheId,
         next_seq: u64,
         unnumbered_at: Option<u64>,
+        named_at: u64,
     ) -> Self {
-        let reject_all_until = unnumbered_at.map_or(0, |at| at.saturating_add(UNNUMBERED_WINDOW));
+        let forgotten_at = unnumbered_at.map_or(0, |at| at.saturating_add(UNNUMBERED_WINDOW));
+        // mutant late-values: s/named_at.max(forgotten_at)/forgotten_at/
+        let reject_all_until = named_at.max(forgotten_at);
         Self { cache, own_forgotten_below: next_seq, reject_all_until, ..self }
     }
 
@@ -227,7 +230,7 @@ impl CausalFilter {
         if patterns.len() < MAX_PATTERNS && pattern.len() <= MAX_PATTERN_LEN {
             patterns.push_back((until, Pattern::new(pattern)));
         } else {
-            self.reject_all_until = until;
+            self.reject_all_until = self.reject_all_until.max(until);
         }
     }
 

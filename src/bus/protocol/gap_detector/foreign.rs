@@ -30,13 +30,14 @@ impl GapDetector {
 
     /// A cache joins the instance. The deletes of its keys in the messages that were received are
     /// not known key by key. Returns when the last message without a number was received that may
-    /// have been for it.
-    pub(crate) fn on_cache_joined(&mut self) -> Option<u64> {
+    /// have been for it, and when all its publishers have named it: each does within the time that
+    /// a subscription has to hear them.
+    pub(crate) fn on_cache_joined(&mut self, now: u64) -> (Option<u64>, u64) {
         for publisher in self.publishers.values_mut() {
             // mutant late-cache: remove
             publisher.forget_below(publisher.numbers.highest());
         }
-        self.last_foreign_unnumbered
+        (self.last_foreign_unnumbered, now.saturating_add(self.trust_timeout))
     }
 
     pub(crate) fn on_cache_left(&mut self, cache: CacheId) {

@@ -42,11 +42,15 @@ impl Session {
     /// it. `sends_generations`: each message carries the generation of its key, so that it has room
     /// for one key.
     ///
+    /// For `trust_timeout` the cache admits no value of a peer: until then its publishers name it
+    /// in their beacons, and only then their earlier deletes count against a value.
+    ///
     /// # Errors
     ///
     /// Another cache of the session is in the way.
     pub(crate) fn attach(
         &mut self,
+        now: u64,
         options: &CacheOptions,
         sends_generations: bool,
     ) -> Result<CacheId, AttachRefused> {
@@ -65,12 +69,12 @@ impl Session {
         let id = CacheId(self.next_id);
         self.next_id += 1;
         let outbox = Outbox::new(bus.outbox_max_entries, bus.outbox_max_bytes);
-        let unnumbered_at = self.gaps.on_cache_joined();
+        let (unnumbered_at, named_at) = self.gaps.on_cache_joined(now);
         let causality = CausalFilter::new(&self.identity.incarnation, CausalFilter::MAX_KEYS);
         let cache = CacheState {
             // mutant counts-alone: if false
             outbox: if sends_generations { outbox.single_key() } else { outbox },
-            causality: causality.of_cache(id, self.next_seq, unnumbered_at),
+            causality: causality.of_cache(id, self.next_seq, unnumbered_at, named_at),
             has_turn: false,
             is_ending: false,
             is_detached: false,

@@ -22,7 +22,11 @@ fn options(name: &str) -> CacheOptions {
 }
 
 fn attach(session: &mut Session, name: &str) -> CacheId {
-    session.attach(&options(name), false).unwrap()
+    attach_at(session, 0, name)
+}
+
+fn attach_at(session: &mut Session, now: u64, name: &str) -> CacheId {
+    session.attach(now, &options(name), false).unwrap()
 }
 
 /// A session with the caches `users` and `mails`, which is caught up.
@@ -53,20 +57,24 @@ fn message<'a>(
     }
 }
 
+fn receive(session: &mut Session, message: &Message<'_>) -> Option<Disposition> {
+    receive_at(session, TRUST, message)
+}
+
 /// Receives a message as the subscriber does. Returns its disposition; `None` if it is for no
 /// cache.
-fn receive(session: &mut Session, message: &Message<'_>) -> Option<Disposition> {
+fn receive_at(session: &mut Session, now: u64, message: &Message<'_>) -> Option<Disposition> {
     let bytes = Message { id: &fastrand::u64(..).to_string(), ..message.clone() }.encode().unwrap();
     let namespaces = session.namespaces();
     match Message::decode(bytes.strip_prefix(b"HC1M").unwrap(), &namespaces).unwrap() {
         Received::Ours(cache, message) => {
-            let classified = session.classify(TRUST, &namespaces, cache, &message).unwrap();
+            let classified = session.classify(now, &namespaces, cache, &message).unwrap();
             let disposition = classified.disposition;
-            session.on_applied(TRUST, classified, 0.0);
+            session.on_applied(now, classified, 0.0);
             Some(disposition)
         }
         Received::Foreign { stamp, is_beacon } => {
-            assert!(session.on_foreign(TRUST, &namespaces, stamp.as_ref(), is_beacon));
+            assert!(session.on_foreign(now, &namespaces, stamp.as_ref(), is_beacon));
             None
         }
     }
@@ -78,11 +86,21 @@ fn delete(key: &str) -> MessageKind<'_> {
 
 /// Whether a loaded value of `k` with this version vector, by `p`, is admitted by a cache.
 fn admits(session: &mut Session, namespace: &str, seq: u64, vector: &[(&str, u64)]) -> bool {
+    admits_at(session, TRUST, namespace, seq, vector)
+}
+
+fn admits_at(
+    session: &mut Session,
+    now: u64,
+    namespace: &str,
+    seq: u64,
+    vector: &[(&str, u64)],
+) -> bool {
     let context = VersionVector::encode(&[vector, &[("p", seq)]].concat());
     let (keys, context) = (vec!["k"], context.as_deref());
     let (ttl_ms, stale_ms, prime) = (Some(1_000), None, true);
     let kind = MessageKind::Set { keys, value: b"\x07", ttl_ms, stale_ms, prime, context };
-    let disposition = receive(session, &message(namespace, ("p", seq), kind));
+    let disposition = receive_at(session, now, &message(namespace, ("p", seq), kind));
     disposition == Some(Disposition::Apply { value_admissible: true })
 }
 
@@ -180,11 +198,15 @@ fn a_peer_with_one_of_the_caches_is_watched_and_the_others_do_not_matter_for_its
 fn a_cache_that_joins_late_admits_no_value_older_than_a_delete_from_before() {
     let (mut session, ..) = settled();
     assert_eq!(receive(&mut session, &message("late", ("b", 7), delete("k"))), None);
-    let late = attach(&mut session, "late");
+    let late = attach_at(&mut session, TRUST, "late");
+    // It is not known yet that `b` has the cache.
+    assert!(!admits(&mut session, "late", 0, &[("b", 7)]));
     let beacon = MessageKind::Beacon { hello: false, caches: vec!["late", "users"] };
     receive(&mut session, &message("", ("b", 8), beacon));
-    assert!(!admits(&mut session, "late", 0, &[("b", 7)]));
-    assert!(admits(&mut session, "late", 1, &[("b", 8)]));
+    let admits =
+        |session: &mut Session, seq, vector| admits_at(session, 2 * TRUST, "late", seq, vector);
+    assert!(!admits(&mut session, 1, &[("b", 7)]));
+    assert!(admits(&mut session, 2, &[("b", 8)]));
     // A delete that was decoded before the cache joined, and is recorded after that.
     let before = session.namespaces();
     let later = attach(&mut session, "later");
@@ -197,8 +219,8 @@ fn a_cache_that_joins_late_admits_no_value_older_than_a_delete_from_before() {
     session.on_sent(TRUST, 0);
     session.detach(late);
     attach(&mut session, "late");
-    assert!(!admits(&mut session, "late", 2, &[("b", 9)]));
-    assert!(admits(&mut session, "late", 3, &[("b", 9), ("i7", 1)]));
+    assert!(!admits(&mut session, 3, &[("b", 9)]));
+    assert!(admits(&mut session, 4, &[("b", 9), ("i7", 1)]));
 }
 
 #[test]
@@ -208,7 +230,7 @@ fn names_are_taken_until_the_calls_of_their_cache_have_ended() {
         let event_bus = EventBusOptions::default().accept_unnamed(true);
         CacheOptions { event_bus, ..options(name) }
     };
-    let attach = |session: &mut Session, options| session.attach(&options, false);
+    let attach = |session: &mut Session, options| session.attach(TRUST, &options, false);
     assert_eq!(attach(&mut session, options("users")), Err(AttachRefused::NameTaken));
     let old = attach(&mut session, unnamed("old")).unwrap();
     assert_eq!(attach(&mut session, unnamed("older")), Err(AttachRefused::UnnamedTaken));

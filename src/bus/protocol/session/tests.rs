@@ -31,7 +31,7 @@ fn decode(bytes: &[u8]) -> Message<'_> {
 /// A session with one cache, which has no name.
 fn session(sends_generations: bool) -> Session {
     let mut session = empty();
-    session.attach(&CacheOptions::default(), sends_generations).unwrap();
+    session.attach(0, &CacheOptions::default(), sends_generations).unwrap();
     session
 }
 
