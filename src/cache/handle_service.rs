@@ -141,6 +141,10 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// the cache is left, except for a loader that blocks its thread: such a loader cannot be
     /// dropped, and `close` waits for it, as for writes that still run, for one second more.
     ///
+    /// So it takes at most `close_timeout` and a second. With a bus that does not answer, it takes
+    /// at most `close_timeout`, three seconds and
+    /// [`publish_timeout`](crate::EventBusOptions::publish_timeout): 9 s by default.
+    ///
     /// A write that ends later than that is not published; its report is not complete.
     /// Invalidations that have not reached L2, or were not published on the bus by then, are lost.
     /// The event `close:lost`, [`Stats::invalidations_lost`] and a line in the log say how many.

@@ -144,7 +144,8 @@ option_group! {
         /// Publishing, and the detection of lost messages.
         pub event_bus: EventBusOptions = EventBusOptions::default(),
         /// How long [`close`](crate::LazyLayersCache::close) waits for the loads and writes
-        /// that run, before it drops the loads. Default: 5 s.
+        /// that run, before it drops the loads, and then for the outbox of the bus. Its other
+        /// stages take at most 4 s more by default. Default: 5 s.
         pub close_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
     }
 }
