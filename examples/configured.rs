@@ -1,6 +1,6 @@
 //! The caches of a service from a configuration file, with environment variables over it.
 //!
-//!     SHOP_CACHES__USERS__TTL=1m cargo run --example configured
+//!     SHOP__CACHES__USERS__TTL=1m cargo run --example configured
 //!
 //! It runs without Redis too: the caches then use their memory, and Redis as soon as it answers.
 
@@ -16,11 +16,12 @@ struct Caches {
     prices: LazyLayersCache<str, f64>,
 }
 
-/// Reads the file, and over it variables such as `SHOP_REDIS__URL`. Two underscores separate the
-/// names of sections and options, which contain single ones. The values stay texts: the options
-/// turn them into numbers, so a password of digits remains what it is.
+/// Reads the file, and over it variables such as `SHOP__REDIS__URL`. Two underscores separate the
+/// names of sections and options, which contain single ones; they stand behind the prefix too, so
+/// that `SHOP_PORT`, which Kubernetes sets for a Service named `shop`, is no section. The values
+/// stay texts: the options turn them into numbers, so a password of digits remains what it is.
 fn read(file: &str, environment: Environment) -> Result<ManagerOptions, Box<dyn Error>> {
-    let variables = environment.prefix("SHOP").prefix_separator("_").separator("__");
+    let variables = environment.prefix("SHOP").prefix_separator("__").separator("__");
     let sources = Config::builder()
         .add_source(File::from_str(file, FileFormat::Toml))
         .add_source(variables)

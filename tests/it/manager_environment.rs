@@ -9,7 +9,7 @@ use crate::support::ms;
 fn read(file: &str, variables: &[(&str, &str)]) -> Result<ManagerOptions, String> {
     let variables =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let environment = Environment::with_prefix("SHOP").prefix_separator("_").separator("__");
+    let environment = Environment::with_prefix("SHOP").prefix_separator("__").separator("__");
     let sources = Config::builder()
         .add_source(File::from_str(file, FileFormat::Toml))
         .add_source(environment.source(Some(variables)))
@@ -24,15 +24,18 @@ fn variables_replace_single_options_whatever_their_type() {
     let options = read(
         file,
         &[
-            ("SHOP_INSTANCE_ID", "7"),
-            ("SHOP_DEFAULTS__L2_CIRCUIT_BREAKER__FAILURE_THRESHOLD", "9"),
-            ("SHOP_DEFAULTS__TTL_JITTER", "0.5"),
-            ("SHOP_CACHES__USERS__TTL", "1m"),
-            ("SHOP_CACHES__USERS__L1__MAX_ENTRIES", "123"),
-            ("SHOP_CACHES__USERS__FAIL_SAFE__ENABLED", "false"),
-            ("SHOP_CACHES__USERS__L2__MAX_KEY_BYTES", "2KiB"),
-            ("SHOP_REDIS__URL", "redis://:0123@127.0.0.1/"),
-            ("OTHER_DEFAULTS__TTL", "9s"),
+            ("SHOP__INSTANCE_ID", "7"),
+            ("SHOP__DEFAULTS__L2_CIRCUIT_BREAKER__FAILURE_THRESHOLD", "9"),
+            ("SHOP__DEFAULTS__TTL_JITTER", "0.5"),
+            ("SHOP__CACHES__USERS__TTL", "1m"),
+            ("SHOP__CACHES__USERS__L1__MAX_ENTRIES", "123"),
+            ("SHOP__CACHES__USERS__FAIL_SAFE__ENABLED", "false"),
+            ("SHOP__CACHES__USERS__L2__MAX_KEY_BYTES", "2KiB"),
+            ("SHOP__REDIS__URL", "redis://:0123@127.0.0.1/"),
+            ("OTHER__DEFAULTS__TTL", "9s"),
+            // Kubernetes sets such variables for a Service named `shop`.
+            ("SHOP_PORT", "tcp://10.0.0.7:80"),
+            ("SHOP_SERVICE_HOST", "10.0.0.7"),
         ],
     )
     .unwrap();
@@ -51,9 +54,10 @@ fn variables_replace_single_options_whatever_their_type() {
 
 #[test]
 fn an_unknown_variable_is_refused_with_its_path_and_no_error_has_a_secret() {
-    let error = read("", &[("SHOP_CACHES__USERS__TLL", "5m")]).unwrap_err();
+    let error = read("", &[("SHOP__CACHES__USERS__TLL", "5m")]).unwrap_err();
     assert!(error.contains("[caches.users]: unknown option `tll`, did you mean `ttl`?"), "{error}");
-    for variable in ["SHOP_REDIS", "SHOP_REDIS__CLUSTER", "SHOP_REDIS__SCAN_COUNT", "SHOP_BUS"] {
+    for variable in ["SHOP__REDIS", "SHOP__REDIS__CLUSTER", "SHOP__REDIS__SCAN_COUNT", "SHOP__BUS"]
+    {
         let error = read("", &[(variable, "redis://:s3cret@a")]).unwrap_err();
         assert!(!error.contains("s3cret"), "{error}");
     }

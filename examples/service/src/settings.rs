@@ -19,12 +19,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the file, and variables such as `SERVICE_LISTEN` over it. Two underscores separate the
-    /// names of sections and options, which contain single ones.
+    /// Reads the file, and variables such as `SERVICE__LISTEN` over it. Two underscores separate
+    /// the names of sections and options, which contain single ones. They stand behind the prefix
+    /// too, because Kubernetes sets variables such as `SERVICE_PORT` for a Service of that name.
     pub(crate) fn read(file: &Path) -> Result<Self, Box<dyn Error>> {
         let text = std::fs::read_to_string(file)
             .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-        let variables = Environment::with_prefix("SERVICE").prefix_separator("_").separator("__");
+        let variables = Environment::with_prefix("SERVICE").prefix_separator("__").separator("__");
         Self::from(&text, variables, std::env::var("REDIS_URL").ok())
     }
 

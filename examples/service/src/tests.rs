@@ -19,7 +19,7 @@ use crate::{App, caches::Caches, database::Database, operations, router, setting
 
 fn settings(variables: &[(&str, &str)], redis: Option<&str>) -> Result<Settings, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-    let environment = Environment::with_prefix("SERVICE").prefix_separator("_").separator("__");
+    let environment = Environment::with_prefix("SERVICE").prefix_separator("__").separator("__");
     let environment = environment.source(Some(variables.collect()));
     let settings =
         Settings::from(include_str!("../service.toml"), environment, redis.map(str::to_owned));
@@ -179,7 +179,7 @@ async fn prometheus_gets_the_counters_of_each_cache() {
 #[test]
 fn variables_replace_options_of_the_file_and_a_wrong_one_is_refused() {
     let variables =
-        [("SERVICE_LISTEN", "127.0.0.1:3001"), ("SERVICE_CACHE__CACHES__PRODUCTS__TTL", "1m")];
+        [("SERVICE__LISTEN", "127.0.0.1:3001"), ("SERVICE__CACHE__CACHES__PRODUCTS__TTL", "1m")];
     let settings_of_two = settings(&variables, Some("redis://:0123@127.0.0.1/")).unwrap();
     assert_eq!(settings_of_two.listen.port(), 3001);
     let manager = CacheManager::builder().options(settings_of_two.cache).build().unwrap();
@@ -187,6 +187,6 @@ fn variables_replace_options_of_the_file_and_a_wrong_one_is_refused() {
     let products = format!("{:?}", manager.cache::<u64, String>("products"));
     assert!(products.contains("ttl: 60s"), "{products}");
 
-    let refused = settings(&[("SERVICE_CACHE__DEFAULTS__TLL", "1m")], None).err().unwrap();
+    let refused = settings(&[("SERVICE__CACHE__DEFAULTS__TLL", "1m")], None).err().unwrap();
     assert!(refused.contains("did you mean `ttl`?"), "{refused}");
 }

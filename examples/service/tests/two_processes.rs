@@ -34,8 +34,8 @@ struct Service {
 impl Service {
     fn start(folder: &Path, redis: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_service"))
-            .env("SERVICE_LISTEN", "127.0.0.1:0")
-            .env("SERVICE_DATABASE", folder.join("service.sqlite"))
+            .env("SERVICE__LISTEN", "127.0.0.1:0")
+            .env("SERVICE__DATABASE", folder.join("service.sqlite"))
             .env("REDIS_URL", redis)
             .stdout(Stdio::piped())
             .spawn()
