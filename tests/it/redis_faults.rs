@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::{
     Log, REFRESH,
     cluster::Cluster,
+    fake_sentinel::FakeSentinel,
     ms,
     process::wait_for,
     proxy::{Mode, Proxy},
@@ -26,6 +27,8 @@ type Cache = LazyLayersCache<String, u32>;
 const GRACE: Duration = ms(100);
 /// Limit for the recovery after a fault.
 const SOON: Duration = Duration::from_secs(3);
+/// Limit for steps that are slow on a busy machine only.
+const PATIENCE: Duration = Duration::from_secs(20);
 const READ: Duration = ms(200);
 const WRITE: Duration = ms(300);
 
@@ -296,16 +299,17 @@ async fn values_that_may_be_old_are_not_served_until_they_are_removed() {
         .await;
 }
 
+/// Returns a key in a slot of one of the three masters of a Cluster.
+fn key_of(cluster: &Cluster, master: u16) -> String {
+    let is_there = |key: &String| cluster.slot_of(&format!("cache:{key}")) / 5_462 == master;
+    (0..).map(|number| number.to_string()).find(is_there).unwrap()
+}
+
 /// Restarts a node with a value that was deleted, and waits until the value is gone.
 async fn restart_with_a_deleted_value(away: impl AsyncFn(&RedisStore)) {
     let mut cluster = Cluster::start();
     let store = RedisStore::cluster(cluster.urls()).build().unwrap();
-    // A key in a slot of the second node.
-    let key = (0..).map(|i| i.to_string()).find(|key| {
-        let slot = cluster.slot_of(&format!("cache:{key}"));
-        (5_462..10_924).contains(&slot)
-    });
-    let key = key.unwrap();
+    let key = key_of(&cluster, 1);
     let lease = lease(&store, &key).await;
     assert!(store.publish(&key, &lease, publication(b"1", ms(600_000))).await.unwrap());
     cluster.node(1).save();
@@ -313,13 +317,21 @@ async fn restart_with_a_deleted_value(away: impl AsyncFn(&RedisStore)) {
     cluster.kill(1);
     away(&store).await;
     cluster.restart(1);
-    let mut node = cluster.node(1).connect();
-    let name = format!("cache:{key}");
-    soon("the value is removed", async || {
-        !redis::cmd("EXISTS").arg(&name).query::<bool>(&mut node).unwrap()
-    })
-    .await;
-    soon("it answers", async || store.get(&key, false).await.is_ok_and(|found| found.is_none()))
+    is_removed(&key, cluster.node(1), &store).await;
+}
+
+/// Waits until the node does not have the value any more, and the store answers.
+async fn is_removed(key: &str, node: &RedisServer, store: &RedisStore) {
+    let (name, mut node) = (format!("cache:{key}"), node.connect());
+    let begun = Instant::now();
+    while redis::cmd("EXISTS").arg(&name).query::<bool>(&mut node).unwrap() {
+        assert!(begun.elapsed() < PATIENCE, "the value is not removed");
+        // The client finds a new master when the others refer a call to it. For up to half a
+        // second the value is served then.
+        let _ = timeout(ms(100), store.get(key, false)).await;
+        sleep(ms(20)).await;
+    }
+    soon("it answers", async || store.get(key, false).await.is_ok_and(|found| found.is_none()))
         .await;
 }
 
@@ -340,6 +352,39 @@ async fn a_cluster_node_that_was_away_for_longer_is_cleared() {
         }
     })
     .await;
+}
+
+/// The replica did not get the last delete of its master. The store connects to the other nodes
+/// alone before the replica is promoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_a_cluster_that_is_promoted_with_deleted_values_is_cleared() {
+    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]);
+    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
+    let key = key_of(&cluster, 1);
+    let lease = lease(&store, &key).await;
+    assert!(store.publish(&key, &lease, publication(b"1", ms(600_000))).await.unwrap());
+    cluster.add_replica(1);
+    cluster.node(3).freeze();
+    let mut master = cluster.node(1).connect();
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").exec(&mut master).unwrap();
+    store.delete(&key).await.unwrap();
+    cluster.kill(1);
+    cluster.node(3).thaw();
+    // Another node stalls meanwhile, so that the store replaces its connection.
+    let mut redis = cluster.node(2).connect();
+    let mut checks_by_other_than = |known: &str| {
+        let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis).unwrap();
+        let mut checks = list.lines().filter(|line| line.contains("cmd=info"));
+        checks.find_map(|line| line.split(' ').next().filter(|id| *id != known).map(str::to_owned))
+    };
+    let known = wait_for("a check", PATIENCE, || checks_by_other_than(""));
+    cluster.node(0).freeze();
+    wait_for("another connection", PATIENCE, || checks_by_other_than(&known));
+    cluster.node(0).thaw();
+    let other = key_of(&cluster, 2);
+    soon("it is connected", async || store.get(&other, false).await.is_ok()).await;
+    cluster.promote(3);
+    is_removed(&key, cluster.node(3), &store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -567,6 +612,39 @@ async fn a_slot_that_moves_while_loads_run_loses_neither_values_nor_fences() {
     assert!(store.publish("k", &newer, publication(b"2", ms(60_000))).await.unwrap());
     store.delete_matching("*").await.unwrap();
     assert_eq!(store.size().await.unwrap(), 0);
+}
+
+/// Two servers take turns as the master. Neither gets the deletes of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_returns_with_deleted_values_is_cleared_once() {
+    let (a, b) = (RedisServer::start(), RedisServer::start());
+    let sentinel = FakeSentinel::naming(a.port(), 1);
+    let master = format!("redis://{}/", Sentinel::MASTER);
+    let store = RedisStore::sentinel([sentinel.url()], master).build().unwrap();
+    let write = async || {
+        let lease = lease(&store, "k").await;
+        assert!(store.publish("k", &lease, publication(b"1", ms(60_000))).await.unwrap());
+    };
+    let reconnects = async |before: u64| {
+        soon("it connects", async || {
+            store.get("other", false).await.is_ok() && store.connection_generation() > before
+        })
+        .await;
+    };
+    write().await;
+    for (server, epoch) in [(&b, 2), (&a, 3), (&b, 4)] {
+        let before = store.connection_generation();
+        sentinel.name(server.port(), epoch);
+        reconnects(before).await;
+        assert_eq!(store.get("k", false).await.unwrap(), None, "it was deleted elsewhere");
+        write().await;
+        store.delete("k").await.unwrap();
+        write().await;
+    }
+    let before = store.connection_generation();
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut b.connect()).unwrap();
+    reconnects(before).await;
+    assert!(store.get("k", false).await.unwrap().is_some(), "the same server, cleared before");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

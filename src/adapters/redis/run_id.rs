@@ -27,13 +27,22 @@ use super::{
 use crate::error::BoxError;
 
 /// The run ids of one server, or of all masters of a Cluster.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct RunIds {
     /// Run ids whose data may be served.
     trusted: BTreeSet<String>,
     /// Run ids that answered last. Empty if the servers do not offer `INFO`.
     current: BTreeSet<String>,
+    /// Run ids that were trusted until others took their place. The latest is the last.
+    replaced: Vec<String>,
+    /// The current run id had been replaced: it is that of a server to which this process has
+    /// returned.
+    has_returned: bool,
 }
+
+/// Maximum number of run ids that were replaced. A process that has ended does not return, and one
+/// address has few servers.
+const MAX_REPLACED: usize = 16;
 
 impl RunIds {
     /// Asks the servers for their run ids, and so also proves that they answer: a refusal is an
@@ -98,12 +107,28 @@ impl RunIds {
         !self.trusted.is_subset(&self.current) && !self.current.is_subset(&self.trusted)
     }
 
-    /// Trusts the current run ids. Each prefix in use has to be verified then.
+    /// Trusts the current run ids, in place of those that they have replaced. Each prefix in use
+    /// has to be verified then.
+    ///
+    /// Changes nothing if run ids are merely missing: a master of a Cluster that is away may come
+    /// back, or its replica in its place, without the last deletes.
     pub(crate) fn trust_current(&mut self) {
+        // mutant away-master: if false
+        if !self.have_changed() {
+            return;
+        }
+        self.has_returned = self.current.iter().any(|id| self.replaced.contains(id));
+        self.replaced.retain(|id| !self.current.contains(id));
+        self.replaced.extend(self.trusted.difference(&self.current).cloned());
+        self.replaced.drain(..self.replaced.len().saturating_sub(MAX_REPLACED));
         self.trusted.clone_from(&self.current);
     }
 
     /// Judges whether the data under each of these prefixes may be old, in one round trip for all.
+    ///
+    /// A stored run id that is the current one says that an instance has cleared the prefix on this
+    /// server. If this process has used another server meanwhile, the instance may have done so
+    /// before, and the data may be old again.
     ///
     /// A Cluster has no single place for the stored run id: there only this process notices.
     pub(super) async fn judge(
@@ -145,7 +170,8 @@ impl RunIds {
                 };
             }
             let may_be_old = match stored {
-                Some(_) => to_store.is_some(),
+                // mutant returned-server: s/(may_be_old && self.has_returned)/false/
+                Some(_) => to_store.is_some() || (may_be_old && self.has_returned),
                 // mutant evicted-run-id: => None => may_be_old,
                 None => may_be_old || evicts_any == Some(true),
             };
@@ -247,10 +273,47 @@ mod tests {
             ("abc", "abcd", false),
             ("a", "", false),
         ] {
-            let mut ids = RunIds { trusted: set(trusted), current: set(trusted) };
+            let mut ids = RunIds { trusted: set(trusted), ..RunIds::default() };
             ids.observe(set(current));
             assert_eq!(ids.have_changed(), changed, "{trusted} {current}");
         }
+    }
+
+    /// Connects to servers with these run ids. Returns whether the data may be old.
+    fn connect(ids: &mut RunIds, current: &str) -> bool {
+        ids.observe(set(current));
+        let may_be_old = ids.have_changed();
+        ids.trust_current();
+        may_be_old
+    }
+
+    #[test]
+    fn a_new_run_id_in_place_of_one_that_was_away_at_a_connection_is_a_change() {
+        for (connections, changed) in [
+            (["abc", "ac", "adc"], [false, false, true]),
+            (["abc", "ac", "abc"], [false, false, false]),
+            (["abc", "adc", "adce"], [false, true, false]),
+            (["a", "", "b"], [false, false, true]),
+        ] {
+            let mut ids = RunIds::default();
+            let found = connections.map(|current| connect(&mut ids, current));
+            assert_eq!(found, changed, "{connections:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_replaced_has_returned_until_another_takes_its_place() {
+        let mut ids = RunIds::default();
+        for (current, has_returned) in
+            [("a", false), ("b", false), ("a", true), ("a", true), ("c", false), ("b", true)]
+        {
+            connect(&mut ids, current);
+            assert_eq!(ids.has_returned, has_returned, "{current}");
+        }
+        for number in 0..100 {
+            connect(&mut ids, &char::from(number).to_string());
+        }
+        assert_eq!(ids.replaced.len(), MAX_REPLACED);
     }
 
     #[test]

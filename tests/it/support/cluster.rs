@@ -95,6 +95,29 @@ impl Cluster {
         self.wait_until_agreed();
     }
 
+    /// Adds a replica of a node, as the last node. It waits for [`promote`](Self::promote) when its
+    /// master is down. Returns once it has the keys of its master and all nodes know it.
+    pub(crate) fn add_replica(&mut self, of: usize) {
+        let (replica, bus) = node(&["--cluster-replica-no-failover", "yes"]);
+        let mut redis = replica.connect();
+        let meet = ["MEET", "127.0.0.1", &replica.port().to_string(), &bus.to_string()];
+        let master = id_of(&mut self.nodes[of].connect());
+        cmd("CLUSTER").arg(&meet).exec(&mut self.nodes[of].connect()).unwrap();
+        self.nodes.push(replica);
+        self.wait_until_agreed();
+        cmd("CLUSTER").arg("REPLICATE").arg(master).exec(&mut redis).unwrap();
+        wait_for("replication", PATIENCE, || {
+            let info = self.nodes.last().map(|replica| replica.info("replication"));
+            info.is_some_and(|it| it.contains("master_link_status:up")).then_some(())
+        });
+    }
+
+    /// Makes a replica the master of its slots, whose master is down.
+    pub(crate) fn promote(&self, replica: usize) {
+        let mut redis = self.nodes[replica].connect();
+        cmd("CLUSTER").arg("FAILOVER").arg("TAKEOVER").exec(&mut redis).unwrap();
+    }
+
     /// Returns the slot of a key.
     pub(crate) fn slot_of(&self, key: &str) -> u16 {
         cmd("CLUSTER").arg("KEYSLOT").arg(key).query(&mut self.nodes[0].connect()).unwrap()
@@ -140,12 +163,13 @@ impl Cluster {
 
     /// Waits until all nodes know each other and the owner of each slot.
     fn wait_until_agreed(&self) {
+        let all = format!("cluster_known_nodes:{}", self.nodes.len());
         for node in &self.nodes {
             let mut redis = node.connect();
             wait_for("the cluster", PATIENCE, || {
                 let info: String = cmd("CLUSTER").arg("INFO").query(&mut redis).unwrap();
                 let says = |line: &str| info.lines().any(|said| said == line);
-                (says("cluster_state:ok") && says("cluster_known_nodes:3")).then_some(())
+                (says("cluster_state:ok") && says(&all)).then_some(())
             });
         }
     }
