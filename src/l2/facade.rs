@@ -203,7 +203,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             let observer = &self.context.observer;
             observer.count(Counter::L2Emptied);
             observer.emit(|| Event::L2Emptied {});
-            if self.server.logs_emptied(self.store.connection_generation()) {
+            if self.server.logs_emptied(times) {
                 log_l2_emptied(observer.cache(), self.server.is_shared);
             }
         }

@@ -8,7 +8,8 @@ use crate::{options::CircuitBreaker, resilience::Breaker, time::millis};
 #[derive(Debug)]
 pub(crate) struct ServerState {
     pub(crate) breaker: Breaker,
-    /// The connection after which a log line last said that keys were removed.
+    /// The number ([`Store::times_emptied`](super::Store::times_emptied)) of the last log line that
+    /// said that keys were removed.
     emptied_logged: AtomicU64,
     /// Several caches may have it.
     pub(crate) is_shared: bool,
@@ -21,10 +22,10 @@ impl ServerState {
     }
 
     /// Whether to log that the keys of a cache were removed: yes, unless a line has said so of
-    /// another cache on the same connection.
-    pub(super) fn logs_emptied(&self, connection: u64) -> bool {
-        let last = self.emptied_logged.swap(connection, Ordering::Relaxed);
+    /// another cache whose keys were removed together with these.
+    pub(super) fn logs_emptied(&self, number: u64) -> bool {
+        let last = self.emptied_logged.swap(number, Ordering::Relaxed);
         // mutant emptied-lines: s/!self.is_shared/true/
-        !self.is_shared || last != connection
+        !self.is_shared || last != number
     }
 }

@@ -323,8 +323,10 @@ pub trait Store: Send + Sync + 'static {
         0
     }
 
-    /// Returns how often the store has removed all keys of the cache by itself, because its server
-    /// may have lost deletes. The cache reports a change of the number. The default returns 0.
+    /// A number that changes when the store has removed all keys of the cache by itself, because
+    /// its server may have lost deletes. The cache reports a change of the number. Of caches of one
+    /// manager that get the same number one writes a line to the log. The default always returns
+    /// 0.
     fn times_emptied(&self) -> u64 {
         0
     }

@@ -7,7 +7,7 @@ use lazy_layers_cache::{BuildError, LazyLayersCache, LeaseResponse, RedisStore, 
 use redis::{Connection, cmd};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::support::{REFRESH, ms, publication, redis::RedisServer};
+use crate::support::{REFRESH, ms, process::wait_for, publication, redis::RedisServer};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -244,6 +244,31 @@ async fn a_late_prefix_is_verified_before_it_is_served() {
     assert!(store.get("k", false).await.unwrap().is_some(), "the other prefix is left alone");
     write(&late, "k").await;
     assert!(late.get("k", false).await.unwrap().is_some());
+}
+
+/// So that a second restart, or another master, is noticed meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connection_is_checked_while_a_late_prefix_is_cleared() {
+    let server = RedisServer::start();
+    // So that the scan takes one step per name.
+    let store = RedisStore::at(server.url()).prefix("users:").use_index(false).scan_count(1);
+    let store = store.build().unwrap();
+    write(&store, "k").await;
+    let mut redis = server.connect();
+    let mut fill = cmd("MSET");
+    for number in 0..50_000 {
+        fill.arg(format!("other:{number}")).arg("");
+    }
+    fill.exec(&mut redis).unwrap();
+    set(&mut redis, "late:__run");
+    let late = store.with_prefix("late:").unwrap();
+    let reading = tokio::spawn(async move { late.get("k", false).await });
+    let reaches = |command: &str, calls: u64| {
+        wait_for(command, PATIENCE, || (server.calls(command) >= calls).then_some(()));
+    };
+    reaches("scan", 1);
+    reaches("role", server.calls("role") + 2);
+    assert!(!reading.is_finished(), "the checks wait for the scan");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

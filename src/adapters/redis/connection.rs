@@ -9,7 +9,7 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
 };
 
-use super::store::scripts::Script;
+use super::{refusal::is_command_refusal, store::scripts::Script};
 
 #[derive(Clone)]
 pub(crate) enum Connection {
@@ -146,6 +146,19 @@ impl Connection {
             }
             // Boxed, as all rare paths here: it keeps the futures of callers small.
             (connection, request) => Box::pin(connection.send(request)).await,
+        }
+    }
+
+    /// Returns false if a node of a Cluster reports that it serves no keys, as while slots have no
+    /// master: it answers commands without a key all the same.
+    pub(crate) async fn serves_keys(&self) -> bool {
+        if !self.is_cluster() {
+            return true;
+        }
+        let info = redis::cmd("CLUSTER").arg("INFO").to_owned();
+        match self.run_everywhere(&info).await {
+            Ok(replies) => replies.iter().all(|info| !info.contains("cluster_state:fail")),
+            Err(error) => is_command_refusal(&error),
         }
     }
 

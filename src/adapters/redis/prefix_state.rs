@@ -21,8 +21,9 @@ pub(crate) struct PrefixState {
     is_verified: AtomicBool,
     /// The server has changed since the data was verified, and may have lost deletes.
     may_be_old: AtomicBool,
-    /// How often the data was removed because it may have been old.
-    times_emptied: AtomicU64,
+    /// The number of the last time that prefixes of this connection were cleared, because their
+    /// data may have been old, and this one was among them. 0: never.
+    emptied: AtomicU64,
     /// Why the last attempt to verify the data failed.
     failure: Mutex<Option<Arc<str>>>,
 }
@@ -41,12 +42,12 @@ impl PrefixState {
         self.may_be_old.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn times_emptied(&self) -> u64 {
-        self.times_emptied.load(Ordering::Relaxed)
+    pub(crate) fn emptied(&self) -> u64 {
+        self.emptied.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn on_emptied(&self) {
-        self.times_emptied.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn on_emptied(&self, number: u64) {
+        self.emptied.store(number, Ordering::Relaxed);
     }
 
     pub(crate) fn failure(&self) -> Option<Arc<str>> {

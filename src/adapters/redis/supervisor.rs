@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     connection::Connection,
     endpoint::{Connected, Endpoint, client::set_name},
-    refusal::{is_command_refusal, is_write_refusal},
+    refusal::is_write_refusal,
     run_id::RunIds,
     store::{context::StoreContext, options::RedisOptions},
     verify::verify,
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     adapters::{client_name::ClientName, task::timeout_named},
     error::BoxError,
-    resilience::{Backoff, DropGuard, run_until},
+    resilience::{Backoff, DropGuard, run_alongside, run_until},
 };
 
 /// What the supervisor task connects to, and how.
@@ -62,6 +62,8 @@ struct Shared {
     generation: AtomicU64,
     /// Notified by a call after a fault, so that the supervisor task checks at once.
     fault_reported: Notify,
+    /// Notified by the first call under a prefix, so that the supervisor task verifies it at once.
+    prefix_added: Notify,
     /// Set by a call: the server answers, but accepts no writes.
     is_not_writable: AtomicBool,
     /// Set by a call that failed.
@@ -71,6 +73,8 @@ struct Shared {
     /// The prefixes in use. A prefix that no call has used yet is not one of them: the supervisor
     /// task writes nothing there.
     prefixes: Mutex<Vec<Weak<StoreContext>>>,
+    /// How often prefixes were cleared.
+    times_cleared: AtomicU64,
 }
 
 impl Shared {
@@ -147,7 +151,7 @@ impl ConnectionHandle {
         let prefix = &context.prefix_state;
         if prefix.register() {
             self.shared.prefixes.lock().push(Arc::downgrade(context));
-            self.shared.fault_reported.notify_one();
+            self.shared.prefix_added.notify_one();
         }
         let mut receiver = self.receiver()?;
         let is_settled = |state: &State| match state {
@@ -174,15 +178,16 @@ impl ConnectionHandle {
     /// Returns the connection if there is one, and the prefix is verified. The fast path: it clones
     /// no receiver.
     pub(crate) fn connected(&self, context: &StoreContext) -> Option<(Connection, u64)> {
-        // mutant late-prefix: if false
-        if !context.prefix_state.is_verified() {
-            return None;
-        }
         let state = self.state.read();
         let (receiver, _) = state.as_ref().filter(|(it, _)| it.has_changed().is_ok())?;
         match &*receiver.borrow() {
-            State::Up(connection, generation) => Some((connection.clone(), *generation)),
-            State::Connecting | State::Down(_) => None,
+            // In this order: a prefix that was verified on an earlier connection counts as not
+            // verified from before the next one is here.
+            // mutant late-prefix: s/context.prefix_state.is_verified()/true/
+            State::Up(connection, generation) if context.prefix_state.is_verified() => {
+                Some((connection.clone(), *generation))
+            }
+            State::Up(..) | State::Connecting | State::Down(_) => None,
         }
     }
 
@@ -272,7 +277,7 @@ impl Supervisor {
         let prefixes = self.shared.prefixes();
         // Wakes the callers that wait for their prefixes.
         let on_good = || self.sender.send_modify(|_| ());
-        let verify = verify(connection, ids, &prefixes, on_good);
+        let verify = verify(connection, ids, &prefixes, on_good, &self.shared.times_cleared);
         // Scanning every key has no limit of its own, as long as the servers answer.
         run_until(verify, self.watch_liveness(connection))
             .await
@@ -280,8 +285,16 @@ impl Supervisor {
     }
 
     /// Verifies the prefixes whose first call came after the connection was made, and again those
-    /// that failed.
+    /// that failed, until it is dropped.
     async fn verify_late_prefixes(&self, connection: &Connection, ids: &RunIds) {
+        loop {
+            let added = self.shared.prefix_added.notified();
+            let _ = timeout(self.server.check_interval, added).await;
+            self.verify_again(connection, ids).await;
+        }
+    }
+
+    async fn verify_again(&self, connection: &Connection, ids: &RunIds) {
         let late = self.shared.prefixes();
         if late.iter().all(|context| context.prefix_state.is_verified()) {
             return;
@@ -312,18 +325,26 @@ impl Supervisor {
         }
     }
 
+    /// Checks the connection, and verifies late prefixes beside that: to clear one may take
+    /// minutes. Returns the reason once the connection must be replaced.
+    async fn watch(&self, connected: &Connected, ids: &mut RunIds) -> BoxError {
+        // The checks end once they find other run ids.
+        let known = ids.clone();
+        let late = Box::pin(self.verify_late_prefixes(&connected.0, &known));
+        run_alongside(late, Box::pin(self.check(connected, ids))).await
+    }
+
     /// Checks the connection at each interval, and at once when a call reports a fault. Returns
     /// the reason once the connection must be replaced.
     ///
     /// Only the application can replace its own connection, so an external one is replaced only
     /// after a restart of the server, to verify its data.
-    async fn watch(&self, (connection, master): &Connected, ids: &mut RunIds) -> BoxError {
+    async fn check(&self, (connection, master): &Connected, ids: &mut RunIds) -> BoxError {
         let interval = self.server.check_interval;
         let endpoint = &self.server.endpoint;
         let mut unanswered = 0;
         loop {
             let _ = timeout(interval, self.shared.fault_reported.notified()).await;
-            self.verify_late_prefixes(connection, ids).await;
             if self.shared.is_not_writable.load(Ordering::Relaxed) && !endpoint.is_external() {
                 return "the server accepts no writes".into();
             }
@@ -349,6 +370,7 @@ impl Supervisor {
             }
         }
     }
+
     /// Returns true if calls failed or timed out since this function last returned true, and calls
     /// may succeed again: the servers have just answered a check, within `took`, and serve keys.
     ///
@@ -362,23 +384,10 @@ impl Supervisor {
         if !is_due {
             return false;
         }
-        let has_recovered = matches!(timeout(interval, serves_keys(connection)).await, Ok(true));
+        let has_recovered = matches!(timeout(interval, connection.serves_keys()).await, Ok(true));
         if !has_recovered {
             has_failed.store(true, Ordering::Relaxed);
         }
         has_recovered
-    }
-}
-
-/// Returns false if a node of a Cluster reports that it serves no keys, as while slots have no
-/// master: it answers commands without a key all the same.
-async fn serves_keys(connection: &Connection) -> bool {
-    if !connection.is_cluster() {
-        return true;
-    }
-    let info = redis::cmd("CLUSTER").arg("INFO").to_owned();
-    match connection.run_everywhere(&info).await {
-        Ok(replies) => replies.iter().all(|info| !info.contains("cluster_state:fail")),
-        Err(error) => is_command_refusal(&error),
     }
 }

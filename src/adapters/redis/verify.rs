@@ -1,7 +1,10 @@
 //! Verifies the data under prefixes before the first call on a new connection: data that may be old
 //! is removed.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     connection::Connection,
@@ -13,11 +16,13 @@ use crate::error::BoxError;
 /// Verifies those of the prefixes that are not verified yet. Fails if none of them all can be
 /// served: one that fails does not keep the others from their data. Calls `on_good` once the
 /// prefixes whose data is good are verified, before the others are cleared, which may take long.
+/// Prefixes that are cleared together share a number, which `times_cleared` counts.
 pub(super) async fn verify(
     connection: &Connection,
     ids: &RunIds,
     prefixes: &[Arc<StoreContext>],
     on_good: impl Fn(),
+    times_cleared: &AtomicU64,
 ) -> Result<(), BoxError> {
     let is_new = |context: &&StoreContext| !context.prefix_state.is_verified();
     let new: Vec<&StoreContext> =
@@ -39,11 +44,12 @@ pub(super) async fn verify(
         }
     }
     on_good();
+    let number = times_cleared.fetch_add(old.len().min(1) as u64, Ordering::Relaxed) + 1;
     let to_clear: Vec<&StoreContext> = old.iter().map(|(context, _)| *context).collect();
     for ((context, judgement), cleared) in old.iter().zip(clear(connection, &to_clear).await) {
         match cleared {
             Ok(()) => {
-                context.prefix_state.on_emptied();
+                context.prefix_state.on_emptied(number);
                 outcome.accept(context, judgement).await;
             }
             Err(error) => outcome.fail(context, error),

@@ -358,7 +358,7 @@ impl Store for RedisStore {
     }
 
     fn times_emptied(&self) -> u64 {
-        self.sender.context.prefix_state.times_emptied()
+        self.sender.context.prefix_state.emptied()
     }
 }
 
