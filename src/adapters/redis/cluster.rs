@@ -2,7 +2,10 @@
 
 use redis::{ErrorKind, RedisResult};
 
-use super::connection::{Connection, Node};
+use super::{
+    connection::{Connection, Node},
+    refusal::is_command_refusal,
+};
 
 /// The slots of each master.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +36,21 @@ impl SlotMap {
             is_moving |= Self::parse_whole(&text)?.is_moving;
         }
         Ok(Self { is_moving, ..first })
+    }
+
+    /// Returns the ids of the masters that are up and have slots, as one node knows them. Empty
+    /// without a Cluster, or if the user may not ask.
+    pub(crate) async fn master_ids(connection: &Connection) -> RedisResult<Vec<String>> {
+        if !connection.is_cluster() {
+            return Ok(Vec::new());
+        }
+        let nodes = redis::cmd("CLUSTER").arg("NODES").to_owned();
+        let text: String = match connection.run_anywhere(&nodes).await {
+            Err(error) if is_command_refusal(&error) => return Ok(Vec::new()),
+            text => text?,
+        };
+        let slots = Self::parse(&text).map(|(map, _)| map.slots).unwrap_or_default();
+        Ok(slots.iter().filter_map(|slots| Some(slots.split(' ').next()?.to_owned())).collect())
     }
 
     fn parse_whole(text: &str) -> RedisResult<Self> {

@@ -18,6 +18,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use redis::{RedisResult, Value};
 
 use super::{
+    cluster::SlotMap,
     connection::{Connection, Request, decode, info_field},
     endpoint::role::Role,
     eviction::Eviction,
@@ -38,6 +39,8 @@ pub(crate) struct RunIds {
     /// The current run id had been replaced: it is that of a server to which this process has
     /// returned.
     has_returned: bool,
+    /// Ids of the masters of a Cluster when the connection was made.
+    masters: Vec<String>,
 }
 
 /// Maximum number of run ids that were replaced. A process that has ended does not return, and one
@@ -48,7 +51,7 @@ impl RunIds {
     /// Asks the servers for their run ids, and so also proves that they answer: a refusal is an
     /// answer too. Fails if a server is too old, or if a single server is a replica; in a Cluster
     /// the client takes care of that.
-    pub(crate) async fn refresh(&mut self, connection: &Connection) -> Result<(), BoxError> {
+    async fn refresh(&mut self, connection: &Connection) -> Result<(), BoxError> {
         let info = redis::cmd("INFO").arg("server").to_owned();
         let replies = match connection.run_everywhere(&info).await {
             Err(error) if is_command_refusal(&error) => Vec::new(),
@@ -66,15 +69,29 @@ impl RunIds {
         }
     }
 
-    /// As [`refresh`](Self::refresh). Then reads the run id that is stored under each verified
-    /// prefix, because most policies first evict a key that no client reads, and stores it again if
-    /// it is missing.
+    /// As [`refresh`](Self::refresh), on a new connection.
+    pub(crate) async fn begin(&mut self, connection: &Connection) -> Result<(), BoxError> {
+        self.refresh(connection).await?;
+        self.masters = SlotMap::master_ids(connection).await?;
+        Ok(())
+    }
+
+    /// As [`refresh`](Self::refresh). Fails if a Cluster has a master that it had not when the
+    /// connection was made: the client may send commands to a replica in place of a master that is
+    /// away, and does not notice that it was promoted.
+    ///
+    /// Then reads the run id that is stored under each verified prefix, because most policies first
+    /// evict a key that no client reads, and stores it again if it is missing.
     pub(crate) async fn check(
         &mut self,
         connection: &Connection,
         prefixes: &[Arc<StoreContext>],
     ) -> Result<(), BoxError> {
         self.refresh(connection).await?;
+        let masters = SlotMap::master_ids(connection).await?;
+        if masters.iter().any(|id| !self.masters.contains(id)) {
+            return Err("the Cluster has another master".into());
+        }
         let is_known = !connection.is_cluster() && !self.have_changed();
         let Some(current) = self.current.first().filter(|_| is_known) else { return Ok(()) };
         let is_verified = |context: &&Arc<StoreContext>| context.prefix_state.is_verified();

@@ -260,7 +260,7 @@ impl Supervisor {
             if let Connection::Server(connection) = &connection {
                 set_name(&mut connection.clone(), &self.server.name, "store").await;
             }
-            ids.refresh(&connection).await
+            ids.begin(&connection).await
         };
         timeout_named(limit, "answer", greeting).await?;
         let may_be_old = ids.have_changed();
