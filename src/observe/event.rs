@@ -253,4 +253,6 @@ events! {
     "event-bus:probe-error" => BusProbeError { error: Cause<'a> }
     /// Messages were lost, or may have been. L1 is marked untrusted.
     "event-bus:gap" => BusGap { reason: &'a str }
+    /// Two live processes that have this cache publish under one instance id.
+    "event-bus:shared-instance-id" => BusSharedInstanceId { instance_id: &'a str }
 }

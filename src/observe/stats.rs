@@ -146,6 +146,9 @@ counters! {
     invalidations_lost: InvalidationsLost,
     /// How often messages were lost, or may have been, and L1 was marked untrusted.
     bus_gaps: BusGaps,
+    /// How often two live processes with one instance id were noticed: once for each of them but
+    /// one.
+    bus_shared_instance_ids: BusSharedInstanceIds,
 }
 
 /// Each thread gets a stripe; threads beyond this number share the last one.

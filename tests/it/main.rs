@@ -94,6 +94,7 @@ mod runbook;
 mod runtimes;
 mod sentinels;
 mod serialized_reports;
+mod shared_instance_ids;
 mod support;
 mod text_fuzz;
 mod transport_rules;

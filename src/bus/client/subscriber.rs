@@ -33,7 +33,7 @@ use crate::{
         },
     },
     error::{BoxError, HeldError},
-    observe::{Counter, Event, log_bus_down, log_bus_gap, log_bus_up},
+    observe::{Counter, Event, log_bus_down, log_bus_gap, log_bus_shared_instance, log_bus_up},
     resilience::{Backoff, DropGuard, Elapsed, run_alongside, run_until, timeout},
 };
 
@@ -179,6 +179,12 @@ impl BusSession {
         }
         if let Some(until) = self.protocol.lock().gaps.take_unsure_beginning() {
             self.trust.invalidate_before(until);
+        }
+        let shared = self.protocol.lock().gaps.take_shared_instance();
+        if let Some(instance_id) = shared {
+            let event = || Event::BusSharedInstanceId { instance_id: &instance_id };
+            Self::report_to(&self.receivers(), Some(Counter::BusSharedInstanceIds), event);
+            log_bus_shared_instance(self.log_name().as_deref(), &instance_id);
         }
         if self.protocol.lock().gaps.request_probe(now) {
             self.probe_due.notify_one();

@@ -58,6 +58,7 @@
 //!   seconds.
 
 mod foreign;
+mod instances;
 mod reason;
 mod watermarks;
 
@@ -110,6 +111,7 @@ pub(crate) struct GapDetector {
     is_uncertain: bool,
     /// When a message without a number was received that is for none of the caches.
     last_foreign_unnumbered: Option<u64>,
+    instances: instances::Instances,
 }
 
 impl GapDetector {

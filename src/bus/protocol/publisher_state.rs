@@ -29,8 +29,22 @@ pub(super) struct PublisherState {
     pub(super) is_silent: bool,
     /// Whether the publisher has sent its last beacon.
     has_left: bool,
+    /// The hash of its instance id, once a beacon has carried it.
+    pub(super) instance: Option<u64>,
+    pub(super) successor: Successor,
     /// The caches of this instance of which messages were received, or that a beacon has named.
     pub(super) caches: HashSet<CacheId, foldhash::fast::RandomState>,
+}
+
+/// Whether a newer incarnation has the instance id of a publisher.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Successor {
+    #[default]
+    None,
+    /// Its first beacon was received at this time.
+    Since(u64),
+    /// Both are alive, which was noticed.
+    Reported,
 }
 
 impl PublisherState {

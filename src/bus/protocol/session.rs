@@ -263,6 +263,12 @@ impl Session {
             Some(stamp) => self.gaps.observe(now, stamp, hello.is_some(), caches),
             None => self.gaps.observe_activity(now),
         }
+        if let (Some(_), Some(stamp)) = (hello, &message.stamp)
+            && stamp.next_within_ms.is_some()
+        {
+            // mutant shared-instance: remove
+            self.gaps.observe_instance(now, stamp.incarnation, message.source);
+        }
         let must_answer = hello == Some(true) && !is_own;
         if must_answer {
             self.beacons.on_hello(now, random);

@@ -36,6 +36,8 @@ pub(crate) fn log_bus_publishing_up(_cache: Option<&str>) {}
 
 pub(crate) fn log_bus_gap(_cache: Option<&str>, _reason: &str) {}
 
+pub(crate) fn log_bus_shared_instance(_cache: Option<&str>, _instance_id: &str) {}
+
 pub(crate) fn log_bus_refusing(_cache: Option<&str>, _error: &BoxError, _is_stuck: bool) {}
 
 pub(crate) fn log_bus_accepting(_cache: Option<&str>) {}

@@ -154,6 +154,17 @@ pub(crate) fn log_bus_gap(cache: Option<&str>, reason: &str) {
     );
 }
 
+pub(crate) fn log_bus_shared_instance(cache: Option<&str>, instance_id: &str) {
+    tracing::warn!(
+        target: "lazy_layers_cache",
+        cache,
+        part = "event_bus",
+        instance_id,
+        "two live processes publish under one instance id, so that logs and events cannot tell \
+         them apart: give each process its own",
+    );
+}
+
 pub(crate) fn log_bus_refusing(cache: Option<&str>, error: &BoxError, is_stuck: bool) {
     let next = if is_stuck {
         "the broker refuses even the smallest message: peers are not told of invalidations, and \
