@@ -100,7 +100,8 @@ impl CacheManagerBuilder {
     ///
     /// All these stores count as one L2, of one server: they have one circuit breaker, and their
     /// [`connection_generation`](Store::connection_generation) must be that of one connection.
-    /// `build` of a cache calls the function, which must not call the manager. Default: none.
+    /// `build` of a cache calls the function, which may ask the manager for other caches than this
+    /// one. Default: none.
     ///
     /// ```
     /// use lazy_layers_cache::{CacheManager, testing::{SharedStore, TokioClock}};

@@ -3,9 +3,10 @@
 use std::{any::type_name, collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
+    entry::NamedCodec,
     health::{ManagerHealth, SharedHealth, sum_of},
     join_all::join_all,
-    registry::{Manager, NamedCodec, SharedL2},
+    registry::{Manager, SharedL2},
 };
 use crate::{
     cache::CacheBuilder,

@@ -4,6 +4,7 @@ mod builder;
 mod cache_manager;
 #[cfg(feature = "serde")]
 mod config;
+mod entry;
 #[cfg(feature = "metrics")]
 mod export_metrics;
 mod health;

@@ -1,18 +1,19 @@
 //! The caches of a manager by name: builds each once, and finds those that live.
 
 use std::{
-    any::{Any, type_name},
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, ThreadId},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{
-    live_cache::{AnyCache, LiveCache},
+    entry::{Entry, NamedCodec, types},
+    live_cache::LiveCache,
     live_meter::MeterSlot,
     nearest::nearest,
     options::StoreOf,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     bus::{EventBus, SessionOptions, SharedSession},
-    cache::{BuilderBus, CacheBuilder, LazyLayersCache, WeakCache},
+    cache::{BuilderBus, CacheBuilder, LazyLayersCache},
     codec::Codec,
     error::BuildError,
     key::CacheKey,
@@ -42,6 +43,8 @@ pub(super) struct Manager {
     pub(super) bus: Option<Arc<SharedSession>>,
     pub(super) meter: MeterSlot,
     registry: Mutex<Registry>,
+    /// Notified when a cache was built, or could not be.
+    built: Condvar,
     has_warned: AtomicBool,
 }
 
@@ -54,24 +57,30 @@ pub(super) struct SharedL2 {
 #[derive(Default)]
 struct Registry {
     caches: BTreeMap<String, Entry>,
+    /// The caches that are being built.
+    building: BTreeMap<String, Building>,
     /// The names that were ever asked for.
     asked: BTreeSet<String>,
     closed: bool,
 }
 
-struct Entry {
-    cache: Box<dyn AnyCache>,
-    /// Keys and values, for errors.
-    types: String,
-    /// The type of its codec; `None`: a memory cache.
-    codec: Option<&'static str>,
-    /// Whether its builder was given a store of its own.
-    has_own_l2: bool,
+struct Building {
+    thread: ThreadId,
     accepts_unnamed: bool,
 }
 
-/// A codec, and the name of its type.
-pub(super) type NamedCodec<V> = (Arc<dyn Codec<V>>, &'static str);
+/// The claim of a caller to build the cache of a name. Others that ask for it wait until it is
+/// dropped.
+struct Claim<'a> {
+    manager: &'a Manager,
+    name: &'a str,
+}
+
+enum Found<'a, K: ?Sized, V> {
+    /// A cache, and whether its builder was given a store of its own.
+    Built(LazyLayersCache<K, V>, bool),
+    Nothing(Claim<'a>),
+}
 
 /// A cache that lives, and its name.
 pub(super) type Named = (String, Box<dyn LiveCache>);
@@ -86,10 +95,11 @@ impl Manager {
         bus: Option<EventBus>,
     ) -> Self {
         let (meter, registry) = (MeterSlot::default(), Mutex::default());
+        let built = Condvar::new();
         let has_warned = AtomicBool::new(false);
         let shared = SessionOptions::of_cache(&defaults);
         let bus = bus.map(|bus| Arc::new(SharedSession::new(bus, shared, clock.clone())));
-        Self { instance_id, defaults, sections, clock, l2, bus, meter, registry, has_warned }
+        Self { instance_id, defaults, sections, clock, l2, bus, meter, registry, built, has_warned }
     }
 
     /// The options with which the builder of a cache begins.
@@ -113,45 +123,76 @@ impl Manager {
     {
         self.check_own(name, &mut builder)?;
         let (codec, codec_type) = codec.unzip();
-        // Declared before the lock is taken: to drop a handle may be to drop the last one.
-        let (mut live, mut same): (Vec<Box<dyn LiveCache>>, _) = (Vec::new(), None);
-        let mut registry = self.registry.lock();
-        registry.asked.insert(name.to_owned());
-        // mutant late-cache: remove
-        registry.check_open()?;
-        registry.caches.retain(|_, entry| entry.cache.is_live());
-        if let Some(entry) = registry.caches.get(name).filter(|entry| entry.is_open(&mut live)) {
-            same = entry.downcast::<K, V>(codec_type)?.map(|cache| (cache, entry.has_own_l2));
-        }
-        if let Some((cache, has_own_l2)) = &same {
-            if *cache.options() != builder.options {
-                log_option_without_effect(Some(name), "options", SECOND);
-            }
-            if *has_own_l2 != builder.l2.is_some() {
-                log_option_without_effect(Some(name), "l2", SECOND_L2);
-            }
-            return Ok(cache.clone());
-        }
+        let has_own_l2 = builder.l2.is_some();
         let accepts_unnamed =
             self.bus.is_some() && codec.is_some() && builder.options.event_bus.accept_unnamed;
-        if accepts_unnamed {
-            registry.check_unnamed(name, &mut live)?;
-        }
-        let has_own_l2 = builder.l2.is_some();
+        let claim = match self.find_or_claim(name, codec_type, accepts_unnamed)? {
+            Found::Built(cache, had_own_l2) => {
+                if *cache.options() != builder.options {
+                    log_option_without_effect(Some(name), "options", SECOND);
+                }
+                if had_own_l2 != has_own_l2 {
+                    log_option_without_effect(Some(name), "l2", SECOND_L2);
+                }
+                return Ok(cache);
+            }
+            Found::Nothing(claim) => claim,
+        };
         builder.clock.clone_from(&self.clock);
         if let Some(codec) = codec {
             self.lend_l2(name, &mut builder, &codec)?;
             // The one place where a cache gets its bus.
             builder.bus = self.bus.clone().map(|bus| (BuilderBus::Shared(bus), codec));
         }
+        // Under no lock: this calls the user's store, transport and subscriber of the log, which
+        // may call the manager.
         let cache = builder.build_alone()?;
-        let types = types::<K, V>();
-        let (codec, weak) = (codec_type, Box::new(cache.downgrade()));
-        let entry = Entry { cache: weak, types, codec, has_own_l2, accepts_unnamed };
-        registry.caches.insert(name.to_owned(), entry);
-        drop(registry);
+        let (types, codec, weak) = (types::<K, V>(), codec_type, Box::new(cache.downgrade()));
+        claim.fulfil(Entry { cache: weak, types, codec, has_own_l2, accepts_unnamed })?;
         self.meter.register(&cache);
         Ok(cache)
+    }
+
+    /// Returns the cache that lives under a name, else the claim of the caller to build it. Waits
+    /// while another thread builds it.
+    fn find_or_claim<'a, K, V>(
+        &'a self,
+        name: &'a str,
+        codec: Option<&'static str>,
+        accepts_unnamed: bool,
+    ) -> Result<Found<'a, K, V>, BuildError>
+    where
+        K: CacheKey + ?Sized + 'static,
+        V: Send + Sync + 'static,
+    {
+        // Declared before the lock is taken: to drop a handle may be to drop the last one.
+        let (mut live, mut same): (Vec<Box<dyn LiveCache>>, _) = (Vec::new(), None);
+        let (thread, mut registry) = (thread::current().id(), self.registry.lock());
+        registry.asked.insert(name.to_owned());
+        while let Some(building) = registry.building.get(name) {
+            BuildError::refuse_if(
+                building.thread == thread,
+                "name",
+                "is that of a cache which this thread is building",
+                "ask for it after its build() has returned, not in a store, a transport or a \
+                 subscriber of the log that build() calls",
+            )?;
+            self.built.wait(&mut registry);
+        }
+        // mutant late-cache: remove
+        registry.check_open()?;
+        registry.caches.retain(|_, entry| entry.cache.is_live());
+        if let Some(entry) = registry.caches.get(name).filter(|entry| entry.is_open(&mut live)) {
+            same = entry.downcast::<K, V>(codec)?.map(|cache| (cache, entry.has_own_l2));
+        }
+        if let Some((cache, has_own_l2)) = same.take() {
+            return Ok(Found::Built(cache, has_own_l2));
+        }
+        if accepts_unnamed {
+            registry.check_unnamed(name, &mut live)?;
+        }
+        registry.building.insert(name.to_owned(), Building { thread, accepts_unnamed });
+        Ok(Found::Nothing(Claim { manager: self, name }))
     }
 
     fn lend_l2<K: ?Sized, V: Send + Sync + 'static>(
@@ -258,9 +299,15 @@ impl Registry {
         name: &str,
         live: &mut Vec<Box<dyn LiveCache>>,
     ) -> Result<(), BuildError> {
-        let mut others = self.caches.iter().filter(|(other, _)| *other != name);
-        match others.find(|(_, entry)| entry.accepts_unnamed && entry.is_open(live)) {
-            Some((other, _)) => Err(BuildError::new(
+        let built = self.caches.iter().filter(|(other, _)| *other != name);
+        let building = self.building.iter().filter(|(_, building)| building.accepts_unnamed);
+        let other = built
+            .filter(|(_, entry)| entry.accepts_unnamed && entry.is_open(live))
+            .map(|(other, _)| other)
+            .chain(building.map(|(other, _)| other))
+            .next();
+        match other {
+            Some(other) => Err(BuildError::new(
                 "event_bus.accept_unnamed",
                 format!(
                     "is on for this cache and for `{other}`, which would take each other's \
@@ -273,55 +320,24 @@ impl Registry {
     }
 }
 
-impl Entry {
-    /// Whether the cache was neither dropped nor closed. Adds its handle to `live`, which the
-    /// caller drops under no lock.
-    fn is_open(&self, live: &mut Vec<Box<dyn LiveCache>>) -> bool {
-        let Some(cache) = self.cache.upgrade() else { return false };
-        let is_open = !cache.is_closed();
-        live.push(cache);
-        is_open
-    }
-
-    /// Returns the cache, unless it was dropped.
+impl Claim<'_> {
+    /// Adds the cache that was built.
     ///
     /// # Errors
     ///
-    /// It has other types, or another codec.
-    fn downcast<K, V>(
-        &self,
-        codec: Option<&'static str>,
-    ) -> Result<Option<LazyLayersCache<K, V>>, BuildError>
-    where
-        K: CacheKey + ?Sized + 'static,
-        V: Send + Sync + 'static,
-    {
-        let any: &dyn Any = &*self.cache;
-        match any.downcast_ref::<WeakCache<K, V>>() {
-            // mutant other-codec: s/codec == self.codec/true/
-            Some(cache) if codec == self.codec => Ok(cache.upgrade()),
-            Some(_) => Err(BuildError::new(
-                "name",
-                format!("is that of {} already, not of {}", of_codec(self.codec), of_codec(codec)),
-                "give the caches different names, or call the same method of the manager, with \
-                 the same codec, everywhere",
-            )),
-            None => Err(BuildError::new(
-                "name",
-                format!("is that of a cache of {} already, not of {}", self.types, types::<K, V>()),
-                "give the caches different names, or ask for the same types everywhere",
-            )),
-        }
+    /// The manager was closed meanwhile, so it would not close the cache.
+    fn fulfil(self, entry: Entry) -> Result<(), BuildError> {
+        let mut registry = self.manager.registry.lock();
+        // mutant late-cache: remove
+        registry.check_open()?;
+        registry.caches.insert(self.name.to_owned(), entry);
+        Ok(())
     }
 }
 
-fn of_codec(codec: Option<&'static str>) -> String {
-    match codec {
-        Some(codec) => format!("a cache with the codec {codec}"),
-        None => "a memory cache".to_owned(),
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.manager.registry.lock().building.remove(self.name);
+        self.manager.built.notify_all();
     }
-}
-
-fn types<K: ?Sized, V>() -> String {
-    format!("{} -> {}", type_name::<K>(), type_name::<V>())
 }

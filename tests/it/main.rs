@@ -52,6 +52,7 @@ mod lock;
 mod logs;
 mod losses;
 mod manager;
+mod manager_calls;
 mod manager_environment;
 mod manager_options;
 mod manager_redis;

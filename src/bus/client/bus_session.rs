@@ -133,9 +133,6 @@ impl BusSession {
         drop(protocol);
         if attached.is_ok() {
             self.subscribes.fetch_or(options.subscribe_to_events, Ordering::SeqCst);
-            if let Some(cache) = &options.name {
-                self.event_bus.transport().on_used_by(cache);
-            }
             // Peers learn of the cache by a beacon.
             self.work.notify_one();
         }

@@ -46,11 +46,24 @@ impl SharedSession {
         options: &CacheOptions,
         sends_generations: bool,
     ) -> Result<(Arc<BusSession>, CacheId), BuildError> {
+        let (session, attached) = self.attach_to_current(options, sends_generations);
+        let id = attached.map_err(|refused| build_error(options, refused))?;
+        // Under no lock: the transport may be the user's.
+        if let Some(cache) = &options.name {
+            self.event_bus.transport().on_used_by(cache);
+        }
+        Ok((session, id))
+    }
+
+    fn attach_to_current(
+        &self,
+        options: &CacheOptions,
+        sends_generations: bool,
+    ) -> (Arc<BusSession>, Result<CacheId, AttachRefused>) {
         let mut current = self.current.lock();
         loop {
             if let Some(attached) = current.attach(options, sends_generations) {
-                let id = attached.map_err(|refused| build_error(options, refused))?;
-                return Ok((Arc::clone(&current), id));
+                return (Arc::clone(&current), attached);
             }
             let (bus, clock) = (self.event_bus.clone(), self.clock.clone());
             *current = Arc::new(BusSession::new(bus, self.options.clone(), clock));
