@@ -3,7 +3,10 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 use super::{
@@ -192,7 +195,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             observer,
             running,
             closed: AtomicBool::new(false),
-            has_reported_lost: AtomicBool::new(false),
+            lost_in_l2: AtomicUsize::new(0),
             clock,
             weigher: self.weigher,
             options: self.options,

@@ -12,7 +12,6 @@ use super::state::{CacheBus, CacheState};
 use crate::{
     flight::Origin,
     glob::Pattern,
-    observe::{Counter, Event, log_close_lost},
     resilience::{DropGuard, has_timer, task_tracker::TaskTracker, timeout},
 };
 
@@ -90,16 +89,15 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         }
     }
 
-    /// Reports the invalidations that nobody retries any more, once.
+    /// Reports the invalidations that nobody retries any more, each once.
     fn report_lost(&self) {
-        let l2 = self.l2.as_ref().map_or(0, |l2| l2.pending_len());
-        let bus = self.bus.as_ref().map_or(0, |bus| bus.client.unpublished());
-        if l2 + bus == 0 || self.has_reported_lost.swap(true, Ordering::Relaxed) {
-            return;
+        let pending = self.l2.as_ref().map_or(0, |l2| l2.pending_len());
+        let reported = self.lost_in_l2.fetch_max(pending, Ordering::SeqCst);
+        let l2 = pending.saturating_sub(reported);
+        match &self.bus {
+            Some(bus) => bus.client.report_lost(l2),
+            None => self.observer.on_close_lost(l2, 0),
         }
-        self.observer.count_many(Counter::InvalidationsLost, (l2 + bus) as u64);
-        self.observer.emit(|| Event::CloseLost { l2, bus });
-        log_close_lost(self.observer.cache(), l2, bus);
     }
 
     /// Waits until the tasks have ended, for at most `limit`.

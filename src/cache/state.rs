@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::{
@@ -44,8 +44,8 @@ pub(super) struct CacheState<V> {
     pub(super) running: TaskTracker,
     /// Set by `close`; loads and writes check it before they change anything.
     pub(super) closed: AtomicBool,
-    /// Whether the invalidations that its end has lost were reported.
-    pub(super) has_reported_lost: AtomicBool,
+    /// The number of invalidations that were reported as lost to L2.
+    pub(super) lost_in_l2: AtomicUsize,
 }
 
 /// The bus client of a cache, and the codec of the values that it sends and receives.

@@ -213,7 +213,8 @@ events! {
     /// L2 was not called, because its circuit is open.
     "l2:skipped" of key => L2Skipped { key: &'a str }
     /// The cache was closed, or its last handle dropped, before these numbers of invalidations had
-    /// reached L2 and been published on the bus: nobody retries them.
+    /// reached L2 and been published on the bus: nobody retries them. Again for a write that
+    /// outlasts the close.
     "close:lost" => CloseLost { l2: usize, bus: usize }
     /// A peer deleted or set these keys, or deleted a pattern.
     "invalidation:received" => InvalidationReceived {

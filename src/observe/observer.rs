@@ -83,6 +83,15 @@ impl Observer {
         }
     }
 
+    /// Records invalidations that nobody retries any more, because the cache has ended.
+    pub(crate) fn on_close_lost(&self, l2: usize, bus: usize) {
+        if l2 + bus > 0 {
+            self.count_many(Counter::InvalidationsLost, (l2 + bus) as u64);
+            self.emit(|| Event::CloseLost { l2, bus });
+            trace::log_close_lost(self.cache(), l2, bus);
+        }
+    }
+
     pub(crate) fn origin_health(&self, now: u64) -> OriginHealth {
         self.origin.read(now)
     }

@@ -142,7 +142,10 @@ counters! {
     /// was too long, or the broker refused the message.
     bus_widened: BusWidened,
     /// Invalidations that had not reached L2, or were not published on the bus, when the cache was
-    /// closed or its last handle dropped. One that reached neither counts twice.
+    /// closed or its last handle dropped, or when a write that outlasted that ended. One that
+    /// reached neither counts twice; several of one key, or those that an overflow has replaced by
+    /// a wider one, count once. A message whose publish the close of the last cache of a manager
+    /// interrupts counts for that cache, although it may have arrived.
     invalidations_lost: InvalidationsLost,
     /// How often messages were lost, or may have been, and L1 was marked untrusted.
     bus_gaps: BusGaps,

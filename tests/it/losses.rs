@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use lazy_layers_cache::{
-    EventBusOptions, Store, WireCodec,
+    Event, EventBusOptions, L2Timeouts, LocalTransport, Store, WireCodec,
     testing::{BusFaults, ForwardStore, SharedBus, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::sleep;
@@ -145,6 +145,51 @@ async fn invalidations_that_a_close_loses_are_told_once() {
     // The retries fail meanwhile, so that the circuit may open.
     observed.warnings.0.lock().unwrap().retain(|part| part != "l2");
     observed.assert_told_once("close", "close:lost", "invalidations_lost");
+}
+
+/// Two writes outlast the close, and one caller does not wait for the end of its own.
+#[tokio::test(start_paused = true)]
+async fn invalidations_that_are_lost_after_a_close_are_told_of_too() {
+    let store = SharedStore::new(TokioClock::new());
+    let cache = on_tokio_time()
+        .name("losses")
+        .event_bus(LocalTransport::new(), WireCodec::new())
+        .l2(store.clone(), WireCodec::new())
+        .l2_timeouts(L2Timeouts::default().write(ms(10_000)))
+        .close_timeout(ms(100))
+        .build()
+        .unwrap();
+    cache.ready().await.unwrap();
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let _guard = cache.on({
+        let lost = Arc::clone(&lost);
+        move |event| {
+            if let Event::CloseLost { l2, bus, .. } = event {
+                lost.lock().unwrap().push((*l2, *bus));
+            }
+        }
+    });
+    let lost = || std::mem::take(&mut *lost.lock().unwrap());
+    store.set_fault(StoreFault::Fails);
+    cache.delete("before").await.unwrap();
+    store.set_fault(StoreFault::Hangs);
+    let late = |key: &'static str| {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.delete(key).await })
+    };
+    let (late, dropped) = (late("late"), late("dropped"));
+    sleep(ms(1)).await;
+    cache.close().await;
+    assert_eq!(lost(), [(1, 0)], "peers have got this one");
+    dropped.abort();
+    assert!(dropped.await.unwrap_err().is_cancelled());
+    let (_, of_bus) = lost().into_iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    assert_eq!(of_bus, 1);
+    assert!(!late.await.unwrap().unwrap().is_complete());
+    let stats = cache.stats().invalidations_lost;
+    cache.close().await;
+    // Three that have not reached L2, and the last two not the bus.
+    assert_eq!((stats, cache.stats().invalidations_lost), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]

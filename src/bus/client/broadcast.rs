@@ -91,6 +91,9 @@ impl Drop for PendingBroadcast<'_> {
         if let Some(invalidation) = self.0.take() {
             let (invalidation, _) = invalidation.commit(None, false);
             invalidation.client.flush(invalidation.name);
+            if invalidation.client.has_ended() {
+                invalidation.client.report_lost(0);
+            }
         }
     }
 }

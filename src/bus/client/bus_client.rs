@@ -38,8 +38,8 @@ pub(crate) struct BusClient {
     /// Has no tasks. Stopped when nothing of the cache is published any more.
     pub(super) ended: TaskTracker,
     shutdown_once: OnceCell<()>,
-    /// The number of invalidations that were not published when the cache left the session, or
-    /// came later.
+    /// The number of invalidations that were lost when the cache left the session, or came later,
+    /// until they are reported.
     pub(super) lost: AtomicUsize,
 }
 
@@ -111,10 +111,9 @@ impl BusClient {
         }
     }
 
-    /// The number of invalidations that were not published.
-    pub(crate) fn unpublished(&self) -> usize {
-        let waiting = self.session.protocol.lock().unpublished(self.member.id);
-        waiting + self.lost.load(Ordering::SeqCst)
+    /// Reports the invalidations that are lost, each once. `l2`: those that have not reached L2.
+    pub(crate) fn report_lost(&self, l2: usize) {
+        self.member.observer.on_close_lost(l2, self.lost.swap(0, Ordering::SeqCst));
     }
 
     /// Starts the tasks of the session, unless they run. To be called by each call of the cache

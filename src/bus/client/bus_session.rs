@@ -143,8 +143,8 @@ impl BusSession {
         self.members.write().insert(member.id, member);
     }
 
-    /// Removes a cache. Returns the number of its invalidations that were not published; `None` if
-    /// it is the last cache. Then the session ends: the caller may
+    /// Removes a cache. Returns the number of invalidations that are lost; `None` if it is the last
+    /// cache. Then the session ends: the caller may
     /// [say goodbye](Self::say_goodbye), and removes it by [`detach`](Self::detach).
     pub(super) fn leave(&self, member: &Member) -> Option<usize> {
         let mut protocol = self.protocol.lock();

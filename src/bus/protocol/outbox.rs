@@ -182,18 +182,19 @@ impl Outbox {
         self.waiting.len() + self.parts.len() + usize::from(self.in_flight.is_some())
     }
 
-    /// The number of invalidations that were not published, in the queue and in flight.
-    pub(crate) fn unpublished(&self) -> usize {
-        let sending = self.in_flight.iter().chain(&self.parts).map(|batch| batch.changes.len());
-        let is_prime = |it: &&Queued| matches!(it.change, Change::Value { prime: true, .. });
-        let primes = self.waiting.values().filter(is_prime).count();
-        sending.sum::<usize>() + self.waiting.len() - primes
+    /// The number of invalidations in the message in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.iter().map(Batch::invalidations).sum()
     }
 
-    /// Forgets all changes but those of the message in flight, which keeps its number.
-    pub(crate) fn forget_waiting(&mut self) {
+    /// Forgets all changes but those of the message in flight, which keeps its number. Returns how
+    /// many invalidations are forgotten.
+    pub(crate) fn forget_waiting(&mut self) -> usize {
         let in_flight = self.in_flight.take();
-        *self = Self { in_flight, is_stuck: self.is_stuck, ..Self::default() };
+        let old = std::mem::take(self);
+        *self = Self { in_flight, is_stuck: old.is_stuck, ..Self::default() };
+        let waiting = old.waiting.values().filter(|queued| queued.change.is_invalidation());
+        old.parts.iter().map(Batch::invalidations).sum::<usize>() + waiting.count()
     }
 
     /// Returns the reductions since the last call.

@@ -57,6 +57,10 @@ pub(crate) enum Reduction {
 }
 
 impl Batch {
+    pub(super) fn invalidations(&self) -> usize {
+        self.changes.iter().filter(|(_, change)| change.is_invalidation()).count()
+    }
+
     pub(crate) fn kind(&self) -> MessageKind<'_> {
         match &self.changes[..] {
             [(_, Change::Pattern(pattern))] => MessageKind::Pattern { pattern },
@@ -89,6 +93,11 @@ impl Batch {
 }
 
 impl Change {
+    /// Whether peers must delete something, unlike for a value that was loaded.
+    pub(super) fn is_invalidation(&self) -> bool {
+        !matches!(self, Self::Value { prime: true, .. })
+    }
+
     /// The delete of a key, or of the keys that match a glob.
     pub(crate) fn invalidation(name: Arc<str>, is_pattern: bool) -> Self {
         if is_pattern { Self::Pattern(name) } else { Self::Delete(name) }

@@ -101,17 +101,22 @@ impl Session {
         self.caches.iter().any(|(id, it)| *id != cache && !it.is_detached)
     }
 
-    /// Removes a cache. Returns the number of its invalidations that were not published, and
+    /// Removes a cache. Returns the number of invalidations that are lost with it, and
     /// [how far](Outbox::acked) its outbox was; `None` if it was removed before.
     ///
     /// If there are any, a sequence number is left out. So its peers find a gap, as they would if
     /// the session had ended. The message in flight is published all the same, because its number
-    /// is used.
+    /// is used; unless the cache is the last one of the session. Then that message is lost, of
+    /// whichever cache it is.
     pub(crate) fn detach(&mut self, cache: CacheId) -> Option<(usize, u64)> {
+        let is_last = !self.has_other(cache);
         let state = self.caches.get_mut(&cache).filter(|it| !it.is_detached)?;
-        let (lost, acked) = (state.outbox.unpublished(), state.outbox.acked());
+        let acked = state.outbox.acked();
         state.is_detached = true;
-        state.outbox.forget_waiting();
+        let mut lost = state.outbox.forget_waiting();
+        if is_last {
+            lost += self.caches.values().map(|it| it.outbox.in_flight()).sum::<usize>();
+        }
         if !self.is_sending(cache) {
             self.caches.remove(&cache);
         }
@@ -215,11 +220,6 @@ impl Session {
     /// The number of changes of a cache that wait to be published, see [`Outbox::len`].
     pub(crate) fn waiting(&self, cache: CacheId) -> usize {
         self.outbox(cache).map_or(0, Outbox::len)
-    }
-
-    /// The number of invalidations of a cache that were not published.
-    pub(crate) fn unpublished(&self, cache: CacheId) -> usize {
-        self.outbox(cache).map_or(0, Outbox::unpublished)
     }
 
     /// Returns the outboxes that have changed since the last call.

@@ -257,7 +257,8 @@ fn a_cache_that_leaves_with_something_unpublished_leaves_a_gap_and_nothing_else(
     push(&mut session, users, "lost");
     push(&mut session, mails, "kept");
     session.rebroadcast_later(TRUST, Name { cache: users, ..key("k") }, 0.5);
-    assert_eq!(session.detach(users), Some((2, 0)));
+    // The message in flight is not lost.
+    assert_eq!(session.detach(users), Some((1, 0)));
     assert_eq!(session.detach(users), None);
     assert_eq!(push(&mut session, users, "late"), None);
     assert_eq!(next(&mut session), Some((users, 0, "sent".to_owned())), "its number is used");
@@ -267,4 +268,17 @@ fn a_cache_that_leaves_with_something_unpublished_leaves_a_gap_and_nothing_else(
     session.on_sent(TRUST, 2);
     assert_eq!(session.detach(mails), Some((0, 1)));
     assert_eq!((session.caches.len(), session.turns.len(), session.next_seq), (0, 0, 3));
+}
+
+#[test]
+fn the_last_cache_loses_the_message_in_flight_too_of_whichever_cache() {
+    for leaves_first in [true, false] {
+        let (mut session, users, mails) = settled();
+        push(&mut session, users, "in flight");
+        assert_eq!(next(&mut session), Some((users, 0, "in flight".to_owned())));
+        push(&mut session, mails, "waits");
+        let (first, last) = if leaves_first { (users, mails) } else { (mails, users) };
+        let lost = [first, last].map(|cache| session.detach(cache).unwrap().0);
+        assert_eq!(lost, if leaves_first { [0, 2] } else { [1, 1] });
+    }
 }
