@@ -310,7 +310,8 @@ impl BusSession {
             Err(error) => {
                 let now = self.now();
                 self.protocol.lock().gaps.observe_unreadable(now);
-                let namespace = body.as_ref().ok().and_then(|body| Fields::read_namespace(body));
+                let place = body.as_ref().ok().and_then(|body| Fields::read_place(body));
+                let namespace = place.and_then(|place| place.namespace);
                 let cache = namespace.and_then(|name| namespaces.find(Some(name)));
                 let members = match cache.and_then(|cache| self.member(cache)) {
                     Some(member) => vec![member],

@@ -181,21 +181,31 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Returns the namespace of a message that has another field which cannot be read.
-    pub(crate) fn read_namespace(body: &'a [u8]) -> Option<&'a str> {
+    /// Returns only the namespace and the number of a message that has another field which cannot
+    /// be read. A beacon has no number of its own.
+    pub(crate) fn read_place(body: &'a [u8]) -> Option<Self> {
+        let (mut fields, mut is_beacon) = (Self::default(), false);
         let mut reader = Reader::new(body);
         let Token::Map(pairs) = reader.token().ok()? else { return None };
-        let mut namespace = None;
         for _ in 0..pairs {
             let Token::Text(name) = reader.token().ok()? else { return None };
-            if name == b"namespace" {
-                namespace = text(&mut reader, "namespace").ok()?;
-            } else {
-                skip(&mut reader).ok()?;
+            let r = &mut reader;
+            match name {
+                b"namespace" => fields.namespace = text(r, "namespace").ok()?,
+                b"inc" => fields.incarnation = optional_field(r, text).ok()?,
+                b"seq" => fields.seq = optional_field(r, number).ok()?,
+                b"due" => fields.next_within_ms = optional_field(r, number).ok()?,
+                b"idle" => fields.idle_ms = optional_field(r, number).ok()?,
+                _ => {
+                    is_beacon |= name == b"beacon";
+                    skip(r).ok()?;
+                }
             }
         }
         reader.end().ok()?;
-        namespace
+        // mutant unreadable-number: s/is_beacon/true/
+        fields.seq = fields.seq.filter(|_| !is_beacon);
+        Some(fields)
     }
 }
 

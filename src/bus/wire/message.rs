@@ -135,15 +135,13 @@ impl<'a> MessageKind<'a> {
 impl<'a> Message<'a> {
     /// Decodes the body of a message, without its prefix.
     pub(crate) fn decode(body: &'a [u8], own: &Namespaces) -> Result<Received<'a>, DecodeError> {
-        let fields = match Fields::read(body) {
-            // Another cache may use a field in a way that this release does not know.
-            Err(_)
-                if Fields::read_namespace(body).is_some_and(|it| own.find(Some(it)).is_none()) =>
-            {
-                return Ok(Received::Foreign { stamp: None, is_beacon: false });
-            }
-            fields => fields?,
-        };
+        let fields = Fields::read(body).or_else(|error| {
+            // Another cache may use a field in a way that this release does not know. Nothing of
+            // the message is lost here, so its number counts as received.
+            let is_foreign = |name| own.find(Some(name)).is_none();
+            let place = Fields::read_place(body);
+            place.filter(|it| it.namespace.is_some_and(is_foreign)).ok_or(error)
+        })?;
         let incarnation = fields.incarnation.filter(|it| it.len() <= MAX_INCARNATION);
         let stamp = incarnation.zip(fields.seq).map(|(incarnation, seq)| SequenceStamp {
             incarnation,

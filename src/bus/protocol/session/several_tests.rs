@@ -223,6 +223,39 @@ fn a_cache_that_joins_late_admits_no_value_older_than_a_delete_from_before() {
     assert!(admits(&mut session, 4, &[("b", 9), ("i7", 1)]));
 }
 
+/// Else each message of a newer release for another cache costs these caches their trust.
+#[test]
+fn a_message_of_another_cache_that_cannot_be_read_is_no_hole() {
+    let (mut session, ..) = settled();
+    for seq in 0..20 {
+        let now = TRUST + seq * 1_000;
+        let message =
+            message(if seq % 2 == 0 { "users" } else { "other" }, ("b", seq), delete("k"));
+        if seq % 2 == 0 {
+            receive_at(&mut session, now, &message);
+        } else {
+            // A field that has another type.
+            let bytes = message.encode().unwrap();
+            let at = bytes.windows(4).position(|it| it == b"\xa2ts\x00").unwrap();
+            let (before, after) = (&bytes[b"HC1M".len()..at + 3], &bytes[at + 4..]);
+            let body = [before, b"\xc3", after].concat();
+            let mut others = Namespaces::default();
+            others.add(CacheId(0), &Namespace::new(Some("other"), false));
+            assert!(Message::decode(&body, &others).is_err(), "it is unreadable for its cache");
+            let namespaces = session.namespaces();
+            let Ok(Received::Foreign { stamp, is_beacon: false }) =
+                Message::decode(&body, &namespaces)
+            else {
+                panic!("it is of another cache");
+            };
+            assert!(session.on_foreign(now, &namespaces, stamp.as_ref(), false));
+        }
+        session.gaps.request_probe(now + 900);
+        session.gaps.probe(now + 900);
+        assert_eq!(session.poll_gap(now + 900, 0.0), None, "{seq}");
+    }
+}
+
 #[test]
 fn names_are_taken_until_the_calls_of_their_cache_have_ended() {
     let (mut session, users, mails) = settled();
