@@ -58,14 +58,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listener = TcpListener::bind(settings.listen).await?;
     // Subscribes to the bus in the background, so that a bus that is down delays no start.
-    let manager = app.caches.manager.clone();
-    let subscribing = manager.clone();
+    let subscribing = app.caches.manager.clone();
     tokio::spawn(async move { subscribing.ready().await });
     info!(address = %listener.local_addr()?, "the service is ready");
-    axum::serve(listener, router(app)).with_graceful_shutdown(shutdown()).await?;
+    axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(shutdown()).await?;
 
     // All requests are answered. Now the invalidations that wait for Redis or the bus are sent.
-    manager.close().await;
+    // `serve` has dropped its handles of the caches; a cache without a handle would have ended.
+    app.caches.manager.close().await;
     info!("the service has ended");
     Ok(())
 }
