@@ -73,12 +73,12 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             state.report_lost();
         });
         let state = Arc::clone(self);
-        runtime.spawn(async move {
+        runtime.spawn(bus.client.drop_token().run(async move {
             if let Some(bus) = &state.bus {
                 bus.client.shutdown(GRACE).await;
             }
             drop(end);
-        });
+        }));
     }
 
     /// A write that outlasts the close, by more than its deadline, has nobody to retry it.

@@ -14,6 +14,7 @@ use crate::{
     error::{Cause, Error, ErrorKind},
     key::CacheKey,
     observe::{L2Health, Stats},
+    resilience::{has_timer, timeout},
 };
 
 /// The caches of one process: they share L2, the event bus, the instance id and the options of a
@@ -248,6 +249,11 @@ impl CacheManager {
     /// the [`close_timeout`](crate::CacheOptions::close_timeout) of the defaults. From then on
     /// `build()` of a cache is an error.
     ///
+    /// Keep a handle of each cache until then, for example beside the state that a router of axum
+    /// owns and drops. For a cache whose last handle was dropped before, `close` waits only until
+    /// its last messages are published, for at most a second. What that cache had still to bring
+    /// to L2 is lost, and reported in the same way.
+    ///
     /// Invalidations that are lost are reported by each cache: the event `close:lost`,
     /// [`Stats::invalidations_lost`] and a line in the log.
     ///
@@ -278,6 +284,10 @@ impl CacheManager {
         let caches = self.0.live();
         let limit = self.0.defaults.close_timeout;
         join_all(caches.iter().map(|(_, cache)| cache.close_within(limit)).collect()).await;
+        if let Some(bus) = self.0.bus.as_ref().filter(|_| has_timer()) {
+            // mutant close-dropped: remove
+            let _ = timeout(Some(limit), bus.dropped().wait_idle()).await;
+        }
     }
 
     fn check_open(&self) -> Result<(), Error> {

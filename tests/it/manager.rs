@@ -132,6 +132,19 @@ async fn a_dropped_cache_ends_and_its_name_builds_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn close_waits_for_the_last_messages_of_caches_that_were_dropped() {
+    let bus = SharedBus::new(1);
+    let manager = on_tokio_time().event_bus(EventBus::new(bus.link())).build().unwrap();
+    let cache = users(&manager).unwrap();
+    manager.ready().await.unwrap();
+    let before = bus.published();
+    // As a router of axum does with its state when `serve` returns.
+    drop(cache);
+    manager.close().await;
+    assert_eq!(bus.published() - before, 1, "the goodbye");
+}
+
+#[tokio::test(start_paused = true)]
 async fn caches_outlive_the_handles_of_their_manager() {
     let bus = SharedBus::new(1);
     let make = || {

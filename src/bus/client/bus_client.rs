@@ -22,7 +22,11 @@ use crate::{
     error::{BuildError, Cause, Error},
     observe::{BusHealth, Observer},
     options::CacheOptions,
-    resilience::{Elapsed, has_timer, run_until, task_tracker::TaskTracker, timeout},
+    resilience::{
+        Elapsed, has_timer, run_until,
+        task_tracker::{TaskToken, TaskTracker},
+        timeout,
+    },
 };
 
 /// After this time without a subscription, [`BusClient::ready`] checks that the subscriber runs.
@@ -37,6 +41,8 @@ pub(crate) struct BusClient {
     closing: Notify,
     /// Has no tasks. Stopped when nothing of the cache is published any more.
     pub(super) ended: TaskTracker,
+    /// See [`SharedSession::dropped`].
+    dropped: TaskTracker,
     shutdown_once: OnceCell<()>,
     /// The number of invalidations that were lost when the cache left the session, or came later,
     /// until they are reported.
@@ -48,6 +54,7 @@ pub(crate) struct BusPlace {
     session: Arc<BusSession>,
     id: CacheId,
     sends_generations: bool,
+    dropped: TaskTracker,
 }
 
 impl BusPlace {
@@ -61,8 +68,9 @@ impl BusPlace {
         options: &CacheOptions,
         sends_generations: bool,
     ) -> Result<Self, BuildError> {
+        let dropped = session.dropped().clone();
         let (session, id) = session.attach(options, sends_generations)?;
-        Ok(Self { session, id, sends_generations })
+        Ok(Self { session, id, sends_generations, dropped })
     }
 }
 
@@ -73,7 +81,7 @@ impl BusClient {
         observer: Arc<Observer>,
         receiver: Weak<dyn Receiver>,
     ) -> Self {
-        let BusPlace { session, id, sends_generations } = place;
+        let BusPlace { session, id, sends_generations, dropped } = place;
         let subscribes = options.subscribe_to_events;
         let member = Arc::new(Member::new(id, receiver, observer, subscribes, sends_generations));
         session.add_member(Arc::clone(&member));
@@ -84,6 +92,7 @@ impl BusClient {
             closed: AtomicBool::new(false),
             closing: Notify::new(),
             ended: TaskTracker::default(),
+            dropped,
             shutdown_once: OnceCell::new(),
             lost: AtomicUsize::new(0),
         }
@@ -209,6 +218,11 @@ impl BusClient {
     /// of the tasks. `None` if there is none, no task has ever started, or the cache was shut down.
     pub(crate) fn last_runtime(&self) -> Option<Handle> {
         self.session.last_runtime().filter(|_| !self.shutdown_once.initialized())
+    }
+
+    /// Counts a task that publishes the last messages of a cache which was dropped.
+    pub(crate) fn drop_token(&self) -> TaskToken {
+        self.dropped.token()
     }
 
     /// Whether the cache was shut down, so that nothing of it is published any more.

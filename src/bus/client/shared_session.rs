@@ -9,6 +9,7 @@ use crate::{
     bus::{event_bus::EventBus, protocol::session::AttachRefused, wire::namespace::CacheId},
     error::BuildError,
     options::CacheOptions,
+    resilience::task_tracker::TaskTracker,
     time::Clock,
 };
 
@@ -19,6 +20,7 @@ pub(crate) struct SharedSession {
     options: SessionOptions,
     clock: Option<Arc<dyn Clock>>,
     current: Mutex<Arc<BusSession>>,
+    dropped: TaskTracker,
 }
 
 impl SharedSession {
@@ -29,11 +31,17 @@ impl SharedSession {
         clock: Option<Arc<dyn Clock>>,
     ) -> Self {
         let session = BusSession::new(event_bus.clone(), options.clone(), clock.clone());
-        Self { event_bus, options, clock, current: Mutex::new(Arc::new(session)) }
+        let current = Mutex::new(Arc::new(session));
+        Self { event_bus, options, clock, current, dropped: TaskTracker::default() }
     }
 
     pub(crate) fn clock(&self) -> Option<Arc<dyn Clock>> {
         self.clock.clone()
+    }
+
+    /// The tasks that publish the last messages of caches which were dropped.
+    pub(crate) fn dropped(&self) -> &TaskTracker {
+        &self.dropped
     }
 
     /// Adds a cache to the session.
