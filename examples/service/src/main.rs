@@ -64,7 +64,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(shutdown()).await?;
 
     // All requests are answered. Now the invalidations that wait for Redis or the bus are sent.
-    // `serve` has dropped its handles of the caches; a cache without a handle would have ended.
+    // `serve` has dropped its handles of the caches. Those of `app` keep the caches alive: without
+    // them, deletes that wait for Redis would be lost.
     app.caches.manager.close().await;
     info!("the service has ended");
     Ok(())
