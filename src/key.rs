@@ -46,7 +46,7 @@ use std::{
     note = "implement it: `impl CacheKey for ..` with `fn key_text(&self) -> KeyText<'_> \
             {{ KeyText::display(&self.id) }}`",
     note = "strings, integers, `bool`, `char`, IP addresses, tuples of keys, and keys behind `&`, \
-            `Box` or `Arc` are keys already"
+            `Box` or `Arc` are keys already; wrap a type of another crate in one of yours"
 )]
 pub trait CacheKey {
     /// Returns the text of this key.

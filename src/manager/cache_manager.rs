@@ -251,8 +251,9 @@ impl CacheManager {
     ///
     /// Keep a handle of each cache until then, for example beside the state that a router of axum
     /// owns and drops. For a cache whose last handle was dropped before, `close` waits only until
-    /// its last messages are published, for at most a second. What that cache had still to bring
-    /// to L2 is lost, and reported in the same way.
+    /// its last messages are published, for at most a second and one
+    /// [`publish_timeout`](crate::EventBusOptions::publish_timeout). What that cache had still to
+    /// bring to L2 is lost, and reported in the same way.
     ///
     /// Invalidations that are lost are reported by each cache: the event `close:lost`,
     /// [`Stats::invalidations_lost`] and a line in the log.

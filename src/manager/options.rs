@@ -80,7 +80,7 @@ pub(super) type MakeBus = Arc<dyn Fn() -> Result<EventBus, BuildError> + Send + 
 /// # Environment variables
 ///
 /// A crate such as `config` can lay environment variables over the file, for example
-/// `SHOP_CACHES__USERS__TTL=1m` or the password of Redis; numbers and bools may therefore be texts
+/// `SHOP__CACHES__USERS__TTL=1m` or the password of Redis; numbers and bools may therefore be texts
 /// too. The example `examples/configured.rs` in the repository does so.
 #[derive(Clone, Default)]
 pub struct ManagerOptions {

@@ -15,8 +15,9 @@ use crate::time::{Clock, millis, ticker::Pace};
 
 /// A clock that stands still until a test advances it. Clones are the same clock.
 ///
-/// It controls freshness only. Timeouts follow tokio's timer: to control both, pause tokio's time
-/// and use [`TokioClock`].
+/// It controls how old entries are. Timeouts follow tokio's timer: to control both, pause tokio's
+/// time and use [`TokioClock`], also for a cache with an event bus, whose L1 is trusted only while
+/// the clock moves with tokio's.
 ///
 /// ```
 /// use std::time::Duration;
