@@ -28,6 +28,8 @@ struct LiveState {
     jumps: HashMap<usize, u64>,
     /// The running loaders.
     running: Vec<Running>,
+    /// When the loader of a forced refresh was called last.
+    refreshed: HashMap<(usize, usize), u64>,
     /// The last event after which another load may begin: the running loads were revoked, say.
     revoked: HashMap<(usize, usize), Revoked>,
     /// The number of changes that have begun and not ended.
@@ -42,7 +44,8 @@ struct Running {
     begin: Stamp,
     lease: Option<Lease>,
     /// A forced refresh has begun beside the load, because it could not use what the load may find
-    /// in L2. Its flight has taken the place of the load's: nobody joins the load any more.
+    /// in L2. Its flight has taken the place of the load's: nobody joins the load any more. That
+    /// holds also for a load that still waited for L2 or for a lock then.
     is_displaced: bool,
 }
 
@@ -301,7 +304,11 @@ impl Recorder {
             for other in live.running.iter_mut().filter(|it| (it.by, it.key) == (by, key)) {
                 other.is_displaced |= refresh;
             }
-            let is_displaced = false;
+            let is_displaced =
+                live.refreshed.get(&(by, key)).is_some_and(|refreshed| begin.seq < *refreshed);
+            if refresh {
+                live.refreshed.insert((by, key), called.seq);
+            }
             live.running.push(Running { by, key, write: number, begin, lease, is_displaced });
             let origin = WriteOrigin::Load { called, ended: None, leased, published: None };
             let write = Write { key, version: 0, origin };
@@ -358,5 +365,37 @@ impl Recorder {
 
     pub(crate) fn revoke_all_loads(&self, by: usize) {
         (0..self.names.keys.len()).for_each(|key| self.revoke_loads(by, key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::SimulatedEnvironment;
+
+    /// Counts the violations of a load, a refresh that begins beside it and ends, and another load.
+    fn violations(refresh: bool, first_waits: bool) -> usize {
+        let names = Names { keys: vec!["a".into()], patterns: Vec::new() };
+        let recorder = Recorder::new(SimulatedEnvironment::new(1), Arc::new(names), 0);
+        let load = |begin, refresh| recorder.loader_called(1, 0, begin, refresh);
+        let (first, second) = (recorder.stamp(), recorder.stamp());
+        if !first_waits {
+            load(first, false);
+        }
+        let ends = load(second, refresh);
+        recorder.loader_ends(ends);
+        if first_waits {
+            load(first, false);
+        }
+        load(recorder.stamp(), false);
+        recorder.finish().violations.len()
+    }
+
+    #[test]
+    fn a_load_that_a_refresh_has_displaced_is_not_joined_whether_it_waited_or_not() {
+        assert_eq!(violations(true, true), 0);
+        assert_eq!(violations(false, true), 1, "two loads at the same time");
+        assert_eq!(violations(true, false), 1);
+        assert_eq!(violations(false, false), 2);
     }
 }
