@@ -137,12 +137,12 @@ impl ManagerOptions {
     ///
     /// let file = "
     ///     redis.url = 'redis://cache.example.com/'
-    ///     caches.users.ttl = '30s'
+    ///     defaults.ttl = '30s'
     /// ";
     /// let options = toml::from_str::<ManagerOptions>(file)?.without_servers();
+    /// assert_eq!(options.defaults().ttl, Duration::from_secs(30));
     /// let manager = CacheManager::builder().options(options).build()?;
     /// let users = manager.cache::<u64, String>("users").build()?;
-    /// assert_eq!(users.options().ttl, Duration::from_secs(30));
     /// assert_eq!(users.health().l2, None);
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
