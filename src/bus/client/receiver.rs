@@ -10,7 +10,7 @@ use crate::{
     bus::{
         protocol::{
             rebroadcasts::Name,
-            session::{Disposition, Session},
+            session::{Classified, Disposition, Session},
         },
         wire::{
             envelope::add_prefix,
@@ -32,11 +32,18 @@ pub(crate) struct Receipt<'a> {
     pub(super) namespaces: &'a Arc<Namespaces>,
 }
 
-/// A [`Sink`] without its types. One allocation per message is what this costs.
+/// Whether a message was received. `false`: it must be decoded again, see [`Session::classify`].
+pub(crate) enum Receiving<'a> {
+    Done(bool),
+    /// To be polled: something of the message is decoded, or applied in steps.
+    Running(ReceiverFuture<'a, bool>),
+}
+
+/// A [`Sink`] without its types. One allocation is what this costs, for messages other than
+/// deletes.
 pub(crate) trait Receiver: Send + Sync {
-    /// Applies a message, unless it was received before, and records it. Returns `false` if it
-    /// must be decoded again: see [`Session::classify`].
-    fn receive<'a>(&'a self, receipt: Receipt<'a>) -> ReceiverFuture<'a, bool>;
+    /// Applies a message, unless it was received before, and records it.
+    fn receive<'a>(&'a self, receipt: Receipt<'a>) -> Receiving<'a>;
 
     /// See [`Sink::unpack`].
     fn unpack(&self, message: Vec<u8>, limit: usize) -> ReceiverFuture<'_, Option<Vec<u8>>>;
@@ -52,8 +59,11 @@ pub(crate) trait Receiver: Send + Sync {
 }
 
 impl<S: Sink> Receiver for S {
-    fn receive<'a>(&'a self, receipt: Receipt<'a>) -> ReceiverFuture<'a, bool> {
-        Box::pin(receipt.receive(self))
+    fn receive<'a>(&'a self, receipt: Receipt<'a>) -> Receiving<'a> {
+        match &receipt.message.kind {
+            MessageKind::Delete { keys } => Receiving::Done(receipt.receive_delete(self, keys)),
+            _ => Receiving::Running(Box::pin(receipt.receive(self))),
+        }
     }
 
     fn unpack(&self, message: Vec<u8>, limit: usize) -> ReceiverFuture<'_, Option<Vec<u8>>> {
@@ -74,43 +84,67 @@ impl<S: Sink> Receiver for S {
 }
 
 impl Receipt<'_> {
-    async fn receive<S: Sink>(self, sink: &S) -> bool {
-        let Self { session, cache, message, namespaces } = self;
-        // The tickets are issued before the message is classified: a delete of this instance that
-        // comes after the classification revokes the tickets.
-        let tickets: Vec<S::Ticket> = match &message.kind {
-            MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
-            _ => Vec::new(),
-        };
-        let now = sink.now();
-        let classified = session.lock().classify(now, namespaces, cache, message);
-        let Some(classified) = classified else { return false };
-        match classified.disposition {
-            Disposition::Apply { value_admissible } => {
-                let value_as_of = value_admissible.then_some(classified.as_of);
-                self.apply(sink, tickets, value_as_of).await;
+    /// Nothing of a delete is waited for.
+    fn receive_delete<S: Sink>(self, sink: &S, keys: &[&str]) -> bool {
+        let Some(classified) = self.classify(sink) else { return false };
+        if self.begins(sink, &classified) {
+            for key in keys {
+                if !self.is_settled(sink, key, false) {
+                    sink.invalidate(key);
+                }
+                sink.on_applied(key);
             }
-            Disposition::Duplicate => {
-                sink.observer().count(Counter::EventsDuplicate);
-                sink.observer().emit(|| Event::InvalidationDuplicate { source: message.source });
-            }
-            Disposition::Own => {}
         }
-        let (now, random) = (sink.now(), fastrand::f64());
-        session.lock().on_applied(now, classified, random);
+        self.record(sink, classified);
         true
     }
 
-    async fn apply<S: Sink>(&self, sink: &S, tickets: Vec<S::Ticket>, value_as_of: Option<u64>) {
-        let message = self.message;
+    async fn receive<S: Sink>(self, sink: &S) -> bool {
+        // The tickets are issued before the message is classified: a delete of this instance that
+        // comes after the classification revokes the tickets.
+        let tickets: Vec<S::Ticket> = match &self.message.kind {
+            MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
+            _ => Vec::new(),
+        };
+        let Some(classified) = self.classify(sink) else { return false };
+        if self.begins(sink, &classified) {
+            self.apply(sink, tickets, &classified).await;
+        }
+        self.record(sink, classified);
+        true
+    }
+
+    fn classify<S: Sink>(&self, sink: &S) -> Option<Classified<'_>> {
+        let now = sink.now();
+        self.session.lock().classify(now, self.namespaces, self.cache, self.message)
+    }
+
+    fn record<S: Sink>(&self, sink: &S, classified: Classified<'_>) {
+        let now = sink.now();
+        // Only the answer to a beacon is sent at random.
+        self.session.lock().on_applied(now, classified, 0.0);
+    }
+
+    /// Reports the message, and makes what L2 may have pending. Returns whether the message is to
+    /// be applied.
+    fn begins<S: Sink>(&self, sink: &S, classified: &Classified<'_>) -> bool {
+        let (message, observer) = (self.message, sink.observer());
         let source = message.source;
+        match classified.disposition {
+            Disposition::Apply { .. } => {}
+            Disposition::Duplicate => {
+                observer.count(Counter::EventsDuplicate);
+                observer.emit(|| Event::InvalidationDuplicate { source });
+                return false;
+            }
+            Disposition::Own => return false,
+        }
         let pattern = match message.kind {
-            MessageKind::Beacon { .. } => return,
+            MessageKind::Beacon { .. } => return false,
             MessageKind::Pattern { pattern } => Some(pattern),
             _ => None,
         };
         let keys = message.kind.deleted_keys();
-        let observer = sink.observer();
         observer.count(Counter::EventsReceived);
         if !keys.is_empty() || pattern.is_some() {
             observer.emit(|| Event::InvalidationReceived { source, keys, pattern });
@@ -134,22 +168,21 @@ impl Receipt<'_> {
             // mutant counts: remove
             sink.adopt_generation(key, generation);
         }
-        match &message.kind {
-            MessageKind::Beacon { .. } => {}
-            MessageKind::Delete { keys } => {
-                for key in keys {
-                    if !self.is_settled(sink, key, false) {
-                        sink.invalidate(key);
-                    }
-                    sink.on_applied(key);
-                }
-            }
+        true
+    }
+
+    /// Applies a message that is no delete.
+    async fn apply<S: Sink>(&self, sink: &S, tickets: Vec<S::Ticket>, classified: &Classified<'_>) {
+        let (source, observer) = (self.message.source, sink.observer());
+        match &self.message.kind {
+            MessageKind::Beacon { .. } | MessageKind::Delete { .. } => {}
             MessageKind::Pattern { pattern } => {
                 if !self.is_settled(sink, pattern, true) {
                     sink.invalidate_matching(pattern).await;
                 }
             }
             MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
+                let value_as_of = classified.value_as_of();
                 let payload = value_as_of.and_then(|_| add_prefix(value));
                 let value = match payload {
                     Some(payload) => sink.decode(payload).await,

@@ -18,7 +18,10 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{bus_session::BusSession, receiver::Receipt};
+use super::{
+    bus_session::BusSession,
+    receiver::{Receipt, Receiving},
+};
 use crate::{
     bus::{
         protocol::{gap_detector::GapReason, probes::ProbeReturn},
@@ -297,7 +300,11 @@ impl BusSession {
                 match member.and_then(|member| member.receiver.upgrade()) {
                     Some(receiver) => {
                         let (session, message) = (&self.protocol, &message);
-                        receiver.receive(Receipt { session, cache, message, namespaces }).await
+                        let receipt = Receipt { session, cache, message, namespaces };
+                        match receiver.receive(receipt) {
+                            Receiving::Done(is_received) => is_received,
+                            Receiving::Running(receiving) => receiving.await,
+                        }
                     }
                     // Nothing is to be applied, or the cache is being built, or was dropped.
                     None => self.record(cache, &message, namespaces),

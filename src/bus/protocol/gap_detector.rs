@@ -62,12 +62,10 @@ mod instances;
 mod reason;
 mod watermarks;
 
-use std::collections::HashMap;
-
 pub(crate) use self::reason::GapReason;
 use super::{
     probes::{ProbeReturn, Probes},
-    publisher_state::PublisherState,
+    publisher_state::{PublisherState, Publishers, known_or_new},
     received_numbers::Noticed,
 };
 use crate::bus::wire::{message::SequenceStamp, namespace::CacheId};
@@ -89,7 +87,7 @@ pub(crate) struct GapDetector {
     /// The incarnation of this instance, whose promises need no watching.
     own: Box<str>,
     /// By incarnation, which is random and new with every start of an instance.
-    publishers: HashMap<Box<str>, PublisherState, foldhash::quality::RandomState>,
+    publishers: Publishers,
     is_subscribed: bool,
     /// Counts the subscriptions that did not resume the one before.
     subscription: u64,
@@ -226,16 +224,13 @@ impl GapDetector {
     ) {
         self.last_received = now;
         let forget_after = self.forget_after();
-        if !self.publishers.contains_key(stamp.incarnation) {
-            if self.publishers.len() >= self.max_publishers {
-                self.has_too_many = true;
-                return;
-            }
-            self.publishers.insert(Box::from(stamp.incarnation), PublisherState::default());
-        }
         // mutant join-margin: => let certain = self.current_since;
         let certain = self.current_since.map(|since| since.saturating_add(self.window()));
-        let Some(publisher) = self.publishers.get_mut(stamp.incarnation) else { return };
+        let (publishers, max) = (&mut self.publishers, self.max_publishers);
+        let Some(publisher) = known_or_new(publishers, stamp.incarnation, max) else {
+            self.has_too_many = true;
+            return;
+        };
         publisher.forget_at = publisher.forget_at.max(now.saturating_add(forget_after));
         publisher.caches.extend(caches);
         let end = stamp.seq.saturating_add(u64::from(!is_beacon));

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use hashbrown::{HashMap, hash_map::EntryRef};
+
 use super::received_numbers::ReceivedNumbers;
 use crate::bus::wire::namespace::CacheId;
 
@@ -10,6 +12,9 @@ use crate::bus::wire::namespace::CacheId;
 /// flood has invented are forgotten.
 const LONGEST_PROMISE: u64 = 3_600;
 const LONGEST_PROMISE_MS: u64 = 600_000;
+
+/// By incarnation.
+pub(super) type Publishers = HashMap<Box<str>, PublisherState, foldhash::quality::RandomState>;
 
 /// All times are milliseconds.
 #[derive(Default)]
@@ -34,6 +39,22 @@ pub(super) struct PublisherState {
     pub(super) successor: Successor,
     /// The caches of this instance of which messages were received, or that a beacon has named.
     pub(super) caches: HashSet<CacheId, foldhash::fast::RandomState>,
+}
+
+/// Finds a publisher, or adds it; `None` if there are `max` others.
+pub(super) fn known_or_new<'a>(
+    publishers: &'a mut Publishers,
+    incarnation: &str,
+    max: usize,
+) -> Option<&'a mut PublisherState> {
+    let is_full = publishers.len() >= max;
+    match publishers.entry_ref(incarnation) {
+        EntryRef::Occupied(known) => Some(known.into_mut()),
+        EntryRef::Vacant(_) if is_full => None,
+        EntryRef::Vacant(free) => {
+            Some(free.insert_with_key(Box::from(incarnation), PublisherState::default()))
+        }
+    }
 }
 
 /// Whether a newer incarnation has the instance id of a publisher.

@@ -83,7 +83,15 @@ pub(crate) struct Classified<'a> {
     message: &'a Message<'a>,
     pub(crate) disposition: Disposition,
     /// See [`GapDetector::current_as_of`].
-    pub(crate) as_of: u64,
+    as_of: u64,
+}
+
+impl Classified<'_> {
+    /// If the value of the message may be taken: a time at which it was current.
+    pub(crate) fn value_as_of(&self) -> Option<u64> {
+        let is_admissible = self.disposition == Disposition::Apply { value_admissible: true };
+        is_admissible.then_some(self.as_of)
+    }
 }
 
 /// What the subscriber has to do with a message.
@@ -248,17 +256,18 @@ impl Session {
     #[expect(clippy::needless_pass_by_value, reason = "a message is recorded once")]
     pub(crate) fn on_applied(&mut self, now: u64, classified: Classified<'_>, random: f64) -> bool {
         let Classified { cache, message, disposition, .. } = classified;
-        let (hello, names) = match &message.kind {
-            MessageKind::Beacon { hello, caches } => (Some(*hello), &caches[..]),
-            _ => (None, &[][..]),
+        let (hello, named) = match &message.kind {
+            MessageKind::Beacon { hello, caches: names } => {
+                let named = names.iter().filter_map(|name| self.namespaces.find(Some(name)));
+                (Some(*hello), named.collect())
+            }
+            _ => (None, Vec::new()),
         };
         let is_own = disposition == Disposition::Own;
         if matches!(disposition, Disposition::Apply { .. }) && hello.is_none() {
             self.dedupe.insert(now, (cache, message.source), message.id);
         }
-        let named = names.iter().filter_map(|name| self.namespaces.find(Some(name)));
-        let caches: Vec<CacheId> = named.collect();
-        let caches = if caches.is_empty() { &[cache][..] } else { &caches };
+        let caches = if named.is_empty() { &[cache][..] } else { &named };
         match &message.stamp {
             Some(stamp) => self.gaps.observe(now, stamp, hello.is_some(), caches),
             None => self.gaps.observe_activity(now),

@@ -104,7 +104,8 @@ impl MessageWriter {
 #[derive(Default)]
 pub(crate) struct Fields<'a> {
     pub(crate) id: Option<&'a str>,
-    pub(crate) kind: Option<&'a str>,
+    /// Not checked to be UTF-8, as no type is that is not known.
+    pub(crate) kind: Option<&'a [u8]>,
     pub(crate) source: Option<&'a str>,
     pub(crate) ts: Option<u64>,
     pub(crate) generation: Option<u64>,
@@ -139,7 +140,7 @@ impl<'a> Fields<'a> {
             let r = &mut reader;
             match name {
                 b"id" => fields.id = text(r, "id")?,
-                b"type" => fields.kind = text(r, "type")?,
+                b"type" => fields.kind = bytes_of_text(r, "type")?,
                 b"source" => fields.source = text(r, "source")?,
                 b"ts" => fields.ts = number(r, "ts")?,
                 b"generation" => fields.generation = number(r, "generation")?,
@@ -222,12 +223,18 @@ fn first_token<'a>(reader: &mut Reader<'a>) -> Result<Token<'a>, Malformed> {
 }
 
 fn text<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Option<&'a str>, DecodeError> {
+    let Some(bytes) = bytes_of_text(reader, field)? else { return Ok(None) };
+    std::str::from_utf8(bytes).map(Some).map_err(|_| DecodeError::WrongType(field))
+}
+
+fn bytes_of_text<'a>(
+    reader: &mut Reader<'a>,
+    field: &'static str,
+) -> Result<Option<&'a [u8]>, DecodeError> {
     match reader.token()? {
         Token::Nil => Ok(None),
         Token::Text(bytes) if bytes.len() > MAX_TEXT => Err(DecodeError::TooLong(field)),
-        Token::Text(bytes) => {
-            std::str::from_utf8(bytes).map(Some).map_err(|_| DecodeError::WrongType(field))
-        }
+        Token::Text(bytes) => Ok(Some(bytes)),
         _ => Err(DecodeError::WrongType(field)),
     }
 }

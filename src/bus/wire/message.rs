@@ -158,13 +158,13 @@ impl<'a> Message<'a> {
         };
         let Some(cache) = cache else { return Ok(Received::Foreign { stamp, is_beacon }) };
         let kind = match required("type", fields.kind)? {
-            "del" => match (required("keys", fields.keys)?, fields.beacon) {
+            b"del" => match (required("keys", fields.keys)?, fields.beacon) {
                 // Only with no keys: whatever else `beacon` may come to mean, keys are deleted.
                 (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello, caches },
                 (keys, _) => MessageKind::Delete { keys },
             },
-            "pattern" => MessageKind::Pattern { pattern: required("pattern", fields.pattern)? },
-            "set" => MessageKind::Set {
+            b"pattern" => MessageKind::Pattern { pattern: required("pattern", fields.pattern)? },
+            b"set" => MessageKind::Set {
                 keys: required("keys", fields.keys)?,
                 value: required("value", fields.value)?,
                 ttl_ms: fields.ttl_ms,
