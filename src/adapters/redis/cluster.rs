@@ -1,5 +1,7 @@
 //! Reads the slot map of a Cluster: its masters, and whether slots are being moved.
 
+use std::collections::BTreeMap;
+
 use redis::{ErrorKind, RedisResult};
 
 use super::{
@@ -12,8 +14,8 @@ use super::{
 pub(crate) struct SlotMap {
     /// The masters that have slots, sorted. Empty without a Cluster.
     pub(crate) masters: Vec<Node>,
-    /// Id and slots of each master, sorted.
-    slots: Vec<String>,
+    /// The slots of each master, by its id.
+    slots: BTreeMap<String, String>,
     /// True if a slot is being moved from one master to another.
     pub(crate) is_moving: bool,
 }
@@ -25,7 +27,7 @@ impl SlotMap {
     /// that master, and they would be back together with it.
     pub(crate) async fn read(connection: &Connection) -> RedisResult<Self> {
         if !connection.is_cluster() {
-            return Ok(Self { masters: Vec::new(), slots: Vec::new(), is_moving: false });
+            return Ok(Self { masters: Vec::new(), slots: BTreeMap::new(), is_moving: false });
         }
         let nodes = redis::cmd("CLUSTER").arg("NODES").to_owned();
         let first = Self::parse_whole(&connection.run_anywhere::<String>(&nodes).await?)?;
@@ -50,7 +52,7 @@ impl SlotMap {
             text => text?,
         };
         let slots = Self::parse(&text).map(|(map, _)| map.slots).unwrap_or_default();
-        Ok(slots.iter().filter_map(|slots| Some(slots.split(' ').next()?.to_owned())).collect())
+        Ok(slots.into_keys().collect())
     }
 
     fn parse_whole(text: &str) -> RedisResult<Self> {
@@ -68,7 +70,7 @@ impl SlotMap {
     /// most, so the sum of their slots is 16,384 only if every slot has one.
     fn parse(text: &str) -> Option<(Self, u32)> {
         let mut covered = 0u32;
-        let (mut masters, mut slots, mut is_moving) = (Vec::new(), Vec::new(), false);
+        let (mut masters, mut slots, mut is_moving) = (Vec::new(), BTreeMap::new(), false);
         for line in text.lines() {
             let mut words = line.split(' ');
             let (id, address, flags) = (words.next()?, words.next()?, words.next()?);
@@ -89,10 +91,9 @@ impl SlotMap {
                 }
                 covered = covered.saturating_add(last - first + 1);
             }
-            slots.push(format!("{id} {}", ranges.join(" ")));
+            slots.insert(id.to_owned(), ranges.join(" "));
         }
         masters.sort();
-        slots.sort();
         Some((Self { masters, slots, is_moving }, covered))
     }
 
