@@ -5,6 +5,9 @@
 
 use super::coarse;
 
+/// [`SystemClock`] moves in steps of at most this many milliseconds.
+pub(crate) const MAX_CLOCK_STEP: u64 = 10;
+
 /// A source of monotonic time.
 ///
 /// The cache reads it on every hit, so an implementation should cost a few nanoseconds, as

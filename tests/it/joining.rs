@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lazy_layers_cache::{
-    CacheBuilder, Lease, Prober, Publication, Store, StoreFuture, Subscribed, Transport,
+    CacheBuilder, Clock, Lease, Prober, Publication, Store, StoreFuture, Subscribed, Transport,
     TransportFuture, WireCodec,
     testing::{ForwardStore, SharedBus, SharedStore, TokioClock},
 };
@@ -205,6 +205,36 @@ async fn a_message_that_is_lost_before_the_first_probe_is_back_is_noticed() {
         cache.set("later", 1u32).await.unwrap();
         sleep(ms(5_000)).await;
         assert!(cache.get_l1("later").is_some());
+    }
+}
+
+/// A clock that moves in steps, as the system's does.
+struct Steps(TokioClock);
+
+impl Clock for Steps {
+    fn now(&self) -> u64 {
+        self.0.now() / 10 * 10
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_when_ready_returns_stays_also_if_the_clock_moves_in_steps() {
+    for phase in 0..10 {
+        let bus = SharedBus::new(1);
+        let other = on(bus.link()).build().unwrap();
+        other.ready().await.unwrap();
+        let gated = Gated::new(bus.link());
+        let clock = Steps(TokioClock::new());
+        let cache = on(gated.clone()).clock(clock).build().unwrap();
+        sleep(ms(100 + phase)).await;
+        gated.begin().await;
+        // The first that is received of `other` says that this one may have been missed.
+        other.delete("x").await.unwrap();
+        cache.ready().await.unwrap();
+        cache.set("k", 1u32).await.unwrap();
+        assert!(cache.get_l1("k").is_some(), "phase {phase}");
+        sleep(ms(5_000)).await;
+        assert!(cache.get_l1("k").is_some(), "phase {phase}, later");
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    log_timer::LogTimer, member::Member, publish_report::RefusalReport,
+    log_timer::LogTimer, member::Member, publish_report::RefusalReport, receiver::Receiver,
     session_options::SessionOptions, trust::Trust,
 };
 use crate::{
@@ -262,6 +262,11 @@ impl BusSession {
 
     pub(super) fn member(&self, cache: CacheId) -> Option<Arc<Member>> {
         self.members.read().get(&cache).map(Arc::clone)
+    }
+
+    /// `None` if the cache is being built, or was dropped.
+    pub(super) fn receiver(&self, cache: CacheId) -> Option<Arc<dyn Receiver>> {
+        self.members.read().get(&cache)?.receiver.upgrade()
     }
 
     pub(super) fn members(&self) -> Vec<Arc<Member>> {

@@ -86,7 +86,8 @@ impl<S: Sink> Receiver for S {
 impl Receipt<'_> {
     /// Nothing of a delete is waited for.
     fn receive_delete<S: Sink>(self, sink: &S, keys: &[&str]) -> bool {
-        let Some(classified) = self.classify(sink) else { return false };
+        let now = sink.now();
+        let Some(classified) = self.classify(now) else { return false };
         if self.begins(sink, &classified) {
             for key in keys {
                 if !self.is_settled(sink, key, false) {
@@ -95,7 +96,7 @@ impl Receipt<'_> {
                 sink.on_applied(key);
             }
         }
-        self.record(sink, classified);
+        self.record(now, classified);
         true
     }
 
@@ -106,21 +107,19 @@ impl Receipt<'_> {
             MessageKind::Set { keys, .. } => keys.iter().map(|key| sink.ticket(key)).collect(),
             _ => Vec::new(),
         };
-        let Some(classified) = self.classify(sink) else { return false };
+        let Some(classified) = self.classify(sink.now()) else { return false };
         if self.begins(sink, &classified) {
             self.apply(sink, tickets, &classified).await;
         }
-        self.record(sink, classified);
+        self.record(sink.now(), classified);
         true
     }
 
-    fn classify<S: Sink>(&self, sink: &S) -> Option<Classified<'_>> {
-        let now = sink.now();
+    fn classify(&self, now: u64) -> Option<Classified<'_>> {
         self.session.lock().classify(now, self.namespaces, self.cache, self.message)
     }
 
-    fn record<S: Sink>(&self, sink: &S, classified: Classified<'_>) {
-        let now = sink.now();
+    fn record(&self, now: u64, classified: Classified<'_>) {
         // Only the answer to a beacon is sent at random.
         self.session.lock().on_applied(now, classified, 0.0);
     }

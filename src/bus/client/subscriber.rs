@@ -38,6 +38,7 @@ use crate::{
     error::{BoxError, HeldError},
     observe::{Counter, Event, log_bus_down, log_bus_gap, log_bus_shared_instance, log_bus_up},
     resilience::{Backoff, DropGuard, Elapsed, run_alongside, run_until, timeout},
+    time::MAX_CLOCK_STEP,
 };
 
 const GAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -156,8 +157,7 @@ impl BusSession {
                     if self.on_probe(number) == ProbeReturn::First {
                         let event = || Event::BusSubscribed { resumed };
                         Self::report_to(&self.receivers(), None, event);
-                        // An entry that is stored in the next millisecond was not marked.
-                        sleep(Duration::from_millis(1)).await;
+                        self.pass_step_of_clock().await;
                         if was_down {
                             log_bus_up(self.log_name().as_deref());
                         }
@@ -170,6 +170,19 @@ impl BusSession {
                 }
                 // `Closed`, or a kind of delivery that this version does not know.
                 Some(_) => return SubscriptionEnd::Closed,
+            }
+        }
+    }
+
+    /// Waits until an entry that is stored carries a later time than those that were marked. Does
+    /// not wait for a clock that stands still.
+    async fn pass_step_of_clock(&self) {
+        let marked = self.now();
+        for _ in 0..MAX_CLOCK_STEP {
+            sleep(Duration::from_millis(1)).await;
+            // mutant ready-step: if true
+            if self.now() > marked {
+                return;
             }
         }
     }
@@ -296,8 +309,7 @@ impl BusSession {
                 let stamp = message.stamp.as_ref();
                 let is_own = stamp.is_some_and(|stamp| *stamp.incarnation == *self.incarnation);
                 let is_applied = !is_own && !matches!(message.kind, MessageKind::Beacon { .. });
-                let member = if is_applied { self.member(cache) } else { None };
-                match member.and_then(|member| member.receiver.upgrade()) {
+                match if is_applied { self.receiver(cache) } else { None } {
                     Some(receiver) => {
                         let (session, message) = (&self.protocol, &message);
                         let receipt = Receipt { session, cache, message, namespaces };
@@ -306,7 +318,6 @@ impl BusSession {
                             Receiving::Running(receiving) => receiving.await,
                         }
                     }
-                    // Nothing is to be applied, or the cache is being built, or was dropped.
                     None => self.record(cache, &message, namespaces),
                 }
             }

@@ -19,12 +19,16 @@
 //! keys that match their patterns, are refused for five seconds after them. This is a guess and no
 //! proof; that package has no proof either.
 
+mod last_invalidation;
+
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     hash::BuildHasher,
     sync::Arc,
 };
 
+pub(crate) use self::last_invalidation::OutboxProgress;
+use self::last_invalidation::{InvalidatedBy, LastInvalidation};
 use super::{
     gap_detector::GapDetector,
     version_vector::{MAX_PUBLISHERS, VersionVector},
@@ -69,6 +73,8 @@ pub(crate) struct CausalFilter {
     /// The patterns without a number, each with the time until which values of its keys are
     /// refused, in the order of these times.
     unnumbered_patterns: VecDeque<(u64, Pattern)>,
+    /// The incarnation in the last delete of a peer: often the next one has it too.
+    last_peer: Arc<str>,
     max_keys: usize,
     hasher: foldhash::fast::RandomState,
     /// By the hash of the key. If two keys have the same hash, more values are refused.
@@ -77,44 +83,8 @@ pub(crate) struct CausalFilter {
     oldest: VecDeque<u64>,
 }
 
-struct LastInvalidation {
-    by: InvalidatedBy,
-    at: u64,
-    /// Until when values are refused, because of a delete without a number.
-    refused_until: u64,
-}
-
-#[derive(Clone)]
-enum InvalidatedBy {
-    Peer {
-        incarnation: Arc<str>,
-        seq: u64,
-    },
-    /// A message without a sequence number.
-    Unnumbered,
-    /// A message of this instance, which was published.
-    Own {
-        seq: u64,
-    },
-    /// Calls of this instance: `uncommitted` have not queued their message yet, and `position` is
-    /// the last outbox position of those that have.
-    OwnPending {
-        uncommitted: usize,
-        position: u64,
-    },
-}
-
 /// The encoded version vector of a value, or why there is none.
 pub(crate) type CausalContext = Result<Arc<[u8]>, &'static str>;
-
-/// How far the outbox of this instance is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OutboxProgress {
-    /// Messages at lower positions were published.
-    pub(crate) acked: u64,
-    /// The sequence number of the next message.
-    pub(crate) next_seq: u64,
-}
 
 /// A value of a peer, as its message describes it.
 #[derive(Clone, Copy)]
@@ -197,13 +167,14 @@ impl CausalFilter {
         keys: &[&str],
         stamp: Option<&SequenceStamp<'_>>,
     ) {
-        let by = stamp.map_or(InvalidatedBy::Unnumbered, |stamp| InvalidatedBy::Peer {
-            incarnation: Arc::from(stamp.incarnation),
-            seq: stamp.seq,
-        });
-        let refused_until = match stamp {
-            Some(_) => 0,
-            None => now.saturating_add(UNNUMBERED_WINDOW),
+        let (by, refused_until) = match stamp {
+            Some(SequenceStamp { incarnation, seq, .. }) => {
+                if *self.last_peer != **incarnation {
+                    self.last_peer = Arc::from(*incarnation);
+                }
+                (InvalidatedBy::Peer { incarnation: Arc::clone(&self.last_peer), seq: *seq }, 0)
+            }
+            None => (InvalidatedBy::Unnumbered, now.saturating_add(UNNUMBERED_WINDOW)),
         };
         for key in keys {
             let by = by.clone();
@@ -387,12 +358,6 @@ impl CausalFilter {
             }
             InvalidatedBy::Unnumbered => {}
         }
-    }
-}
-
-impl InvalidatedBy {
-    fn is_published(&self, progress: OutboxProgress) -> bool {
-        matches!(self, Self::OwnPending { uncommitted: 0, position } if *position < progress.acked)
     }
 }
 

@@ -17,11 +17,18 @@ pub(crate) struct Dedupe {
     ttl: u64,
     max_entries: usize,
     seeds: (RandomState, RandomState),
-    /// The fingerprints of the messages.
-    ids: HashSet<u128, foldhash::fast::RandomState>,
+    ids: HashSet<Fingerprint, foldhash::fast::RandomState>,
     /// The same fingerprints, oldest first, each with the time at which it is forgotten.
-    oldest: VecDeque<(u64, u128)>,
+    oldest: VecDeque<(u64, Fingerprint)>,
 }
+
+/// A message, by a hash of its id and source, as two publishers may use the same ids.
+///
+/// It has 16 bytes, because peers choose the ids, which may be 64 KiB long. It is made of two
+/// hashes with random seeds: to take a message for another one would lose it, and with one hash of
+/// 64 bits that would depend on a single function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint(u128);
 
 impl Dedupe {
     /// Zero entries or a `ttl` of zero turn it off: every message is new.
@@ -29,37 +36,33 @@ impl Dedupe {
         Self { ttl, max_entries: if ttl == 0 { 0 } else { max_entries }, ..Self::default() }
     }
 
-    /// Whether this message was received before.
-    pub(crate) fn contains(&mut self, now: u64, source: impl Hash + Copy, id: &str) -> bool {
-        self.expire(now);
-        self.ids.contains(&self.fingerprint(source, id))
-    }
-
-    /// Remembers a message by its id and source, as two publishers may use the same ids. Returns
-    /// whether it is new.
-    pub(crate) fn insert(&mut self, now: u64, source: impl Hash + Copy, id: &str) -> bool {
-        if self.max_entries == 0 {
-            return true;
-        }
+    /// Returns what [`insert`](Self::insert) remembers of a message; `None` if it was received
+    /// before.
+    pub(crate) fn fingerprint_of_new(
+        &mut self,
+        now: u64,
+        source: impl Hash + Copy,
+        id: &str,
+    ) -> Option<Fingerprint> {
         self.expire(now);
         let fingerprint = self.fingerprint(source, id);
-        if self.ids.contains(&fingerprint) {
-            return false;
+        (!self.ids.contains(&fingerprint)).then_some(fingerprint)
+    }
+
+    /// Remembers a message.
+    pub(crate) fn insert(&mut self, now: u64, fingerprint: Fingerprint) {
+        if self.max_entries == 0 || !self.ids.insert(fingerprint) {
+            return;
         }
         if self.oldest.len() >= self.max_entries {
             self.forget_oldest();
         }
-        self.ids.insert(fingerprint);
         self.oldest.push_back((now.saturating_add(self.ttl), fingerprint));
-        true
     }
 
-    /// Hashes the id to 16 bytes, because peers choose the ids, which may be 64 KiB long. Under two
-    /// random seeds: to take a message for another one would lose it, and with one hash of 64 bits
-    /// that would depend on a single function.
-    fn fingerprint(&self, source: impl Hash + Copy, id: &str) -> u128 {
+    fn fingerprint(&self, source: impl Hash + Copy, id: &str) -> Fingerprint {
         let high = u128::from(self.seeds.0.hash_one((source, id)));
-        high << 64 | u128::from(self.seeds.1.hash_one((source, id)))
+        Fingerprint(high << 64 | u128::from(self.seeds.1.hash_one((source, id))))
     }
 
     fn expire(&mut self, now: u64) {
@@ -79,42 +82,51 @@ impl Dedupe {
 mod tests {
     use super::*;
 
+    /// Receives a message. Returns whether it is new.
+    fn receive(dedupe: &mut Dedupe, now: u64, source: &str, id: &str) -> bool {
+        let new = dedupe.fingerprint_of_new(now, source, id);
+        new.iter().for_each(|fingerprint| dedupe.insert(now, *fingerprint));
+        new.is_some()
+    }
+
     #[test]
     fn parts_do_not_run_into_each_other_and_halves_are_independent() {
         let dedupe = Dedupe::new(1, 1);
         let fingerprint = dedupe.fingerprint("a", "bc");
         assert_eq!(fingerprint, dedupe.fingerprint("a", "bc"));
         assert_ne!(fingerprint, dedupe.fingerprint("ab", "c"));
-        assert_ne!((fingerprint >> 64) as u64, fingerprint as u64, "the two seeds differ");
+        let Fingerprint(bits) = fingerprint;
+        assert_ne!((bits >> 64) as u64, bits as u64, "the two seeds differ");
     }
 
     #[test]
     fn a_message_is_new_once_until_its_ttl_is_over() {
         let mut dedupe = Dedupe::new(10, 300);
-        assert!(dedupe.insert(0, "a", "1"));
-        assert!(!dedupe.insert(0, "a", "1"));
-        assert!(dedupe.contains(299, "a", "1") && !dedupe.contains(299, "a", "2"));
-        assert!(dedupe.insert(0, "b", "1"), "another source");
-        assert!(!dedupe.insert(299, "a", "1"));
-        assert!(dedupe.insert(300, "a", "1"), "receiving it again does not prolong it");
-        assert!(!dedupe.insert(599, "a", "1"));
+        assert!(receive(&mut dedupe, 0, "a", "1"));
+        assert!(!receive(&mut dedupe, 0, "a", "1"));
+        assert!(dedupe.fingerprint_of_new(299, "a", "1").is_none());
+        assert!(dedupe.fingerprint_of_new(299, "a", "2").is_some());
+        assert!(receive(&mut dedupe, 0, "b", "1"), "another source");
+        assert!(!receive(&mut dedupe, 299, "a", "1"));
+        assert!(receive(&mut dedupe, 300, "a", "1"), "receiving it again does not prolong it");
+        assert!(!receive(&mut dedupe, 599, "a", "1"));
     }
 
     #[test]
     fn the_oldest_is_forgotten_first() {
         let mut dedupe = Dedupe::new(3, 300);
         for id in ["1", "2", "3", "4"] {
-            assert!(dedupe.insert(0, "a", id));
+            assert!(receive(&mut dedupe, 0, "a", id));
         }
-        assert!(!dedupe.insert(0, "a", "2") && !dedupe.insert(0, "a", "4"));
-        assert!(dedupe.insert(0, "a", "1"));
+        assert!(!receive(&mut dedupe, 0, "a", "2") && !receive(&mut dedupe, 0, "a", "4"));
+        assert!(receive(&mut dedupe, 0, "a", "1"));
     }
 
     #[test]
     fn its_size_is_bounded() {
         let mut dedupe = Dedupe::new(100, 50);
         for now in 0..10_000 {
-            assert!(dedupe.insert(now, "a", &now.to_string()));
+            assert!(receive(&mut dedupe, now, "a", &now.to_string()));
             assert!(dedupe.ids.len() <= 50 && dedupe.oldest.len() == dedupe.ids.len());
         }
         for id in 0..10_000 {
@@ -126,7 +138,7 @@ mod tests {
     #[test]
     fn turned_off_every_message_is_new() {
         for mut dedupe in [Dedupe::new(0, 300), Dedupe::new(10, 0)] {
-            assert!(dedupe.insert(0, "a", "1") && dedupe.insert(0, "a", "1"));
+            assert!(receive(&mut dedupe, 0, "a", "1") && receive(&mut dedupe, 0, "a", "1"));
             assert!(dedupe.oldest.is_empty());
         }
     }

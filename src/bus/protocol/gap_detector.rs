@@ -68,7 +68,10 @@ use super::{
     publisher_state::{PublisherState, Publishers, known_or_new},
     received_numbers::Noticed,
 };
-use crate::bus::wire::{message::SequenceStamp, namespace::CacheId};
+use crate::{
+    bus::wire::{message::SequenceStamp, namespace::CacheId},
+    time::MAX_CLOCK_STEP,
+};
 
 /// Milliseconds in which a missing message may still arrive, as it may only be reordered, and that
 /// two messages may take longer than a probe; at most a sixth of `trust_timeout`.
@@ -242,8 +245,9 @@ impl GapDetector {
             |since| idle.and_then(|idle| now.checked_sub(idle)).is_some_and(|at| at > since);
         // mutant first-number: => let follows_one = false;
         let follows_one = certain.is_some_and(follows);
-        // Times are rounded down.
-        let may_follow_one = !follows_one && follows(self.began.saturating_sub(2));
+        // Each of the two clocks moves in steps.
+        let began = self.began.saturating_sub(2 * MAX_CLOCK_STEP);
+        let may_follow_one = !follows_one && follows(began);
         if std::mem::replace(&mut publisher.subscription, self.subscription) != self.subscription {
             // The first message of this publisher on this subscription: its earlier deletes, and
             // this one if it is a pattern, are not known key by key.

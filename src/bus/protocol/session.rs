@@ -33,7 +33,7 @@ pub(crate) use self::{
 use super::{
     beacon_schedule::BeaconSchedule,
     causality::{CausalContext, ValueClaim},
-    dedupe::Dedupe,
+    dedupe::{Dedupe, Fingerprint},
     gap_detector::{GapDetector, GapReason},
     identity::Identity,
     rebroadcasts::{Name, Rebroadcasts},
@@ -82,6 +82,8 @@ pub(crate) struct Classified<'a> {
     cache: CacheId,
     message: &'a Message<'a>,
     pub(crate) disposition: Disposition,
+    /// By which the message is remembered, if it is applied and is no beacon.
+    fingerprint: Option<Fingerprint>,
     /// See [`GapDetector::current_as_of`].
     as_of: u64,
 }
@@ -206,8 +208,9 @@ impl Session {
         if !Arc::ptr_eq(namespaces, &self.namespaces) {
             return None;
         }
-        let disposition = self.disposition(now, cache, message)?;
-        Some(Classified { cache, message, disposition, as_of: self.gaps.current_as_of() })
+        let (disposition, fingerprint) = self.disposition(now, cache, message)?;
+        let as_of = self.gaps.current_as_of();
+        Some(Classified { cache, message, disposition, fingerprint, as_of })
     }
 
     fn disposition(
@@ -215,23 +218,27 @@ impl Session {
         now: u64,
         cache: CacheId,
         message: &Message<'_>,
-    ) -> Option<Disposition> {
+    ) -> Option<(Disposition, Option<Fingerprint>)> {
         let is_own = match &message.stamp {
             Some(stamp) => *stamp.incarnation == *self.identity.incarnation,
             None => *message.source == *self.identity.source,
         };
         if is_own {
-            return Some(Disposition::Own);
+            return Some((Disposition::Own, None));
         }
         let Self { caches, gaps, dedupe, .. } = self;
         let CacheState { causality, outbox, .. } = caches.get_mut(&cache)?;
         let progress = outbox.progress(self.next_seq);
         let (stamp, mut value_admissible) = (message.stamp.as_ref(), false);
+        let mut fingerprint = None;
+        if !matches!(message.kind, MessageKind::Beacon { .. }) {
+            fingerprint = dedupe.fingerprint_of_new(now, (cache, message.source), message.id);
+            if fingerprint.is_none() {
+                return Some((Disposition::Duplicate, None));
+            }
+        }
         match &message.kind {
             MessageKind::Beacon { .. } => {}
-            _ if dedupe.contains(now, (cache, message.source), message.id) => {
-                return Some(Disposition::Duplicate);
-            }
             MessageKind::Delete { keys } => causality.on_peer_delete(gaps, now, keys, stamp),
             MessageKind::Pattern { pattern } => {
                 causality.on_peer_pattern(gaps, now, pattern, stamp);
@@ -245,7 +252,7 @@ impl Session {
                 }
             }
         }
-        Some(Disposition::Apply { value_admissible })
+        Some((Disposition::Apply { value_admissible }, fingerprint))
     }
 
     /// Records that a message was applied, or did not need to be. From now on it counts as applied
@@ -255,7 +262,7 @@ impl Session {
     /// Returns whether the message is a hello, which the publisher must answer.
     #[expect(clippy::needless_pass_by_value, reason = "a message is recorded once")]
     pub(crate) fn on_applied(&mut self, now: u64, classified: Classified<'_>, random: f64) -> bool {
-        let Classified { cache, message, disposition, .. } = classified;
+        let Classified { cache, message, disposition, fingerprint, .. } = classified;
         let (hello, named) = match &message.kind {
             MessageKind::Beacon { hello, caches: names } => {
                 let named = names.iter().filter_map(|name| self.namespaces.find(Some(name)));
@@ -264,8 +271,8 @@ impl Session {
             _ => (None, Vec::new()),
         };
         let is_own = disposition == Disposition::Own;
-        if matches!(disposition, Disposition::Apply { .. }) && hello.is_none() {
-            self.dedupe.insert(now, (cache, message.source), message.id);
+        if let Some(fingerprint) = fingerprint {
+            self.dedupe.insert(now, fingerprint);
         }
         let caches = if named.is_empty() { &[cache][..] } else { &named };
         match &message.stamp {
