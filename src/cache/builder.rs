@@ -170,11 +170,6 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         };
         let observer = Arc::new(Observer::of_cache(self.options.name.as_deref()));
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {
-            bus: bus.map(|(place, codec)| {
-                let (observer, receiver) = (Arc::clone(&observer), state.clone());
-                let client = Arc::new(BusClient::new(place, &self.options, observer, receiver));
-                CacheBus { trust: client.trust(), client, codec }
-            }),
             l1: L1::new(&self.options),
             l2: self.l2.map(|(store, codec)| {
                 let named = self.options.name.as_deref().and_then(|name| store.for_cache(name));
@@ -187,6 +182,12 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
                     shared_server: self.l2_server,
                 };
                 Arc::new(L2::new(store, codec, &self.options, context))
+            }),
+            // After the code of the user's store, which may panic: then the place is given back.
+            bus: bus.map(|(place, codec)| {
+                let (observer, receiver) = (Arc::clone(&observer), state.clone());
+                let client = Arc::new(BusClient::new(place, &self.options, observer, receiver));
+                CacheBus { trust: client.trust(), client, codec }
             }),
             flights: Arc::new(FlightTable::new(FLIGHT_SHARDS, limits)),
             active_patterns: ActivePatterns::default(),

@@ -28,6 +28,14 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         if let Some(bus) = &self.bus {
             bus.client.close();
         }
+        // Runs also if the caller drops this future.
+        // mutant closing-name: => let free_name = DropGuard::new(|| ());
+        let free_name = DropGuard::new(|| {
+            self.empty_l1();
+            if let Some(bus) = &self.bus {
+                bus.client.release_name();
+            }
+        });
         // A caller that begins a load has its task token once it has released the shard's lock.
         self.flights.barrier();
         self.drain(&self.running, limit).await;
@@ -35,6 +43,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         // A stopped task ends at its next poll. A loader that blocks its thread is not polled,
         // and must not block the caller of `close`.
         self.drain(&self.running, GRACE).await;
+        drop(free_name);
         if let Some(bus) = &self.bus {
             if has_timer() {
                 let left = limit.saturating_sub(begun.elapsed());
@@ -44,16 +53,24 @@ impl<V: Send + Sync + 'static> CacheState<V> {
                 self.drain(&tasks, GRACE).await;
             }
         }
-        // From here on no load begins, and no load that began can write L1.
+        // A peer's value may have arrived meanwhile.
+        self.empty_l1();
+        self.report_lost();
+    }
+
+    /// Empties L1 of a closed cache. From here on no load begins, and no load that began can write
+    /// L1.
+    fn empty_l1(&self) {
         self.flights.invalidate_matching(Origin::Local, |_| true);
         self.l1.sweep(&Pattern::new("*")).for_each(drop);
-        self.report_lost();
     }
 
     /// Ends a cache whose last handle was dropped. If it was not closed and there is a runtime, a
     /// task publishes the outbox for at most a second and then says goodbye to the peers, so that
     /// they do not take the silence of this instance for a loss.
     pub(super) fn end_on_drop(self: &Arc<Self>) {
+        // First: `close` of a manager, which finds this cache no more, waits for the token.
+        let last_messages = self.bus.as_ref().map(|bus| bus.client.drop_token());
         self.running.stop();
         let Some(bus) = &self.bus else { return self.report_lost() };
         bus.client.close();
@@ -72,13 +89,14 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             bus.client.end();
             state.report_lost();
         });
-        let state = Arc::clone(self);
-        runtime.spawn(bus.client.drop_token().run(async move {
+        let (state, token) = (Arc::clone(self), bus.client.drop_token());
+        runtime.spawn(token.run(async move {
             if let Some(bus) = &state.bus {
                 bus.client.shutdown(GRACE).await;
             }
             drop(end);
         }));
+        drop(last_messages);
     }
 
     /// A write that outlasts the close, by more than its deadline, has nobody to retry it.

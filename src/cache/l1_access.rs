@@ -124,7 +124,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let key = Arc::clone(ticket.key());
         self.report_hit(&key, Level::L2, true);
         let now = self.now();
-        let until = now.saturating_add(millis(ttl.min(self.options.negative_cache.ttl)));
+        let (bound, _) = self.options.missing_ttls(None);
+        let until = now.saturating_add(millis(ttl.min(bound)));
         self.drop_displaced(ticket.promote(|| self.l1.insert_missing(&key, asked_at, until)));
     }
 

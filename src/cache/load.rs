@@ -223,7 +223,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let Loaded { value, ttl, stale_for } = loaded;
         let own = CallOptions { ttl, stale_for, ..CallOptions::default() };
         let lifetimes = self.options.lifetimes(&own, call, fastrand::f64);
-        let missing_ttl = own.ttl.unwrap_or(self.options.negative_cache.ttl);
+        let (missing_in_l1, missing_in_l2) = self.options.missing_ttls(own.ttl);
         // Read before the ticket is checked, so that it covers no delete after that check.
         let bus = self.bus.as_ref();
         let will_send = value.is_some() && !lifetimes.l2.ttl.is_zero();
@@ -242,7 +242,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             None => PublishOutcome::Unknown,
             Some(l2) => {
                 let ticket = &mut lead.ticket;
-                Box::pin(self.publish_l2(l2, ticket, in_l2, missing_ttl, lease, has_value)).await
+                Box::pin(self.publish_l2(l2, ticket, in_l2, missing_in_l2, lease, has_value)).await
             }
         };
         let is_refused = published == PublishOutcome::Refused;
@@ -258,7 +258,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         } else if let Some(value) = &value {
             self.fill(key, &mut lead.ticket, value, lifetimes.l1, since)
         } else {
-            self.fill_missing(key, &mut lead.ticket, missing_ttl, since)
+            self.fill_missing(key, &mut lead.ticket, missing_in_l1, since)
         };
         // A lease that is gone does not say whose change removed it.
         let is_superseded = is_refused && has_lease

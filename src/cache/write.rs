@@ -51,7 +51,12 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let bus = self.bus.as_ref();
         // Before anything is changed or recorded: a heavy value is encoded on another thread.
         let plain = match bus.filter(|bus| bus.client.sends_values(on_bus.ttl)) {
-            Some(bus) => bus.codec.encode_plain(value).await.ok(),
+            Some(bus) => {
+                let delete = self.delete_on_drop(key);
+                let plain = bus.codec.encode_plain(value).await.ok();
+                delete.disarm();
+                plain
+            }
             None => None,
         };
         let broadcast = self.begin_broadcast(key, false);
@@ -193,6 +198,20 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         DropGuard::new(move || {
             // mutant second-removal: remove
             self.invalidate_l1(key, Origin::Local);
+        })
+    }
+
+    /// Deletes a key when the caller of a `set` drops its future before anything was changed.
+    fn delete_on_drop(self: &Arc<Self>, key: &str) -> DropGuard<impl FnOnce()> {
+        DropGuard::new(move || {
+            let broadcast = self.begin_broadcast(key, false);
+            // Before L1 forgets the key: else the next read may find the old value in L2.
+            if let Some(l2) = &self.l2 {
+                l2.delete_later(key);
+            }
+            if self.remove_l1_if_open(key).is_err() {
+                broadcast.cancel();
+            }
         })
     }
 

@@ -129,6 +129,14 @@ impl<V: Send + Sync + 'static> L2<V> {
         DropGuard::new(move || drop(self.make_pending(key)))
     }
 
+    /// Makes an invalidation pending, for a caller that does not wait for it.
+    pub(crate) fn delete_later(self: &Arc<Self>, key: &str) {
+        self.ensure_retry_task();
+        if self.check_key(key).is_ok() {
+            drop(self.make_pending(key));
+        }
+    }
+
     /// Ends an invalidation that was [announced](Self::intend): if the store was not reached, it is
     /// pending from now on.
     pub(super) fn end(

@@ -59,10 +59,13 @@ struct Registry {
     caches: BTreeMap<String, Entry>,
     /// The caches that are being built.
     building: BTreeMap<String, Building>,
-    /// The names that were ever asked for.
+    /// Names that were asked for: all that have a section, and the first others.
     asked: BTreeSet<String>,
     closed: bool,
 }
+
+/// A service may have a cache for each tenant, and so any number of names without a section.
+const MAX_ASKED: usize = 1_000;
 
 struct Building {
     thread: ThreadId,
@@ -168,7 +171,9 @@ impl Manager {
         // Declared before the lock is taken: to drop a handle may be to drop the last one.
         let (mut live, mut same): (Vec<Box<dyn LiveCache>>, _) = (Vec::new(), None);
         let (thread, mut registry) = (thread::current().id(), self.registry.lock());
-        registry.asked.insert(name.to_owned());
+        if self.sections.contains_key(name) || registry.asked.len() < MAX_ASKED {
+            registry.asked.insert(name.to_owned());
+        }
         while let Some(building) = registry.building.get(name) {
             BuildError::refuse_if(
                 building.thread == thread,

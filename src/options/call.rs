@@ -52,6 +52,14 @@ impl CacheOptions {
         }
     }
 
+    /// Returns how long L1 and L2 remember that a key does not exist, at most; `own`: the time of
+    /// the loader. The ttl of a level, where it is set, is a bound.
+    pub(crate) fn missing_ttls(&self, own: Option<Duration>) -> (Duration, Duration) {
+        let ttl = own.unwrap_or(self.negative_cache.ttl).min(MAX_SPAN);
+        let level = |bound: Option<Duration>| bound.map_or(ttl, |bound| ttl.min(bound));
+        (level(self.l1.ttl), level(self.l2.ttl))
+    }
+
     /// Returns how long a value lives in L1 that came from L2 or from a peer, where it is fresh for
     /// `fresh_for`; `None`: it has no end there.
     pub(crate) fn received_lifetime(

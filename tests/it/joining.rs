@@ -226,6 +226,7 @@ async fn what_is_stored_when_ready_returns_stays_also_if_the_clock_moves_in_step
         let gated = Gated::new(bus.link());
         let clock = Steps(TokioClock::new());
         let cache = on(gated.clone()).clock(clock).build().unwrap();
+        cache.set("before", 1u32).await.unwrap();
         sleep(ms(100 + phase)).await;
         gated.begin().await;
         // The first that is received of `other` says that this one may have been missed.

@@ -1,5 +1,7 @@
 //! Lifetimes and bounds: ttl, stale window, jitter, maximum number and weight of entries.
 
+use std::time::Duration;
+
 use lazy_layers_cache::{
     FailSafe, L1Options, L2Options, Loaded, NegativeCache, Store, WireCodec,
     testing::{ManualClock, SharedStore, TokioClock},
@@ -148,6 +150,37 @@ async fn a_negative_entry_can_have_its_own_ttl() {
     assert_eq!(cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap(), None);
     tokio::time::advance(ms(1)).await;
     assert_eq!(cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ttl_of_a_level_is_a_bound_of_negative_entries_too() {
+    let store = SharedStore::new(TokioClock::new());
+    let build = || {
+        let builder = on_tokio_time().negative_cache(NegativeCache::enabled());
+        let builder = builder.l1(L1Options::default().ttl(ms(500)));
+        let builder = builder.l2_options(L2Options::default().ttl(ms(2_000)));
+        builder.l2(store.clone(), WireCodec::new()).build().unwrap()
+    };
+    let (loads, promotes, other) = (build(), build(), build());
+    let origin = Origin::default();
+    let own = || async { Ok::<_, Broken>(Loaded::<u32>::none().ttl(Duration::MAX)) };
+    for key in ["in L1", "in L2"] {
+        assert_eq!(loads.get_or_set(key, own).await.unwrap(), None);
+        assert_eq!(promotes.get_or_set(key, origin.load(Gate::Ok)).await.unwrap(), None);
+    }
+    other.set("in L1", 7).await.unwrap();
+    for (after, found) in [(499, None), (1, Some(7))] {
+        tokio::time::advance(ms(after)).await;
+        for cache in [&loads, &promotes] {
+            let got = cache.get_or_set("in L1", origin.load(Gate::None)).await.unwrap();
+            assert_eq!(got.as_deref(), found.as_ref(), "{after} ms later");
+        }
+    }
+    for (after, found) in [(1_499, None), (1, Some(1))] {
+        tokio::time::advance(ms(after)).await;
+        let got = build().get_or_set("in L2", origin.load(Gate::Ok)).await.unwrap();
+        assert_eq!(got.as_deref(), found.as_ref(), "{after} ms later");
+    }
 }
 
 #[tokio::test(start_paused = true)]

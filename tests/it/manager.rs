@@ -9,7 +9,10 @@ use lazy_layers_cache::{
     LazyLayersCache, LocalTransport, ManagerOptions, WireCodec,
     testing::{SharedBus, SharedStore, StoreFault, TokioClock},
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
 
 use crate::support::{
     Broken, Gate, Origin,
@@ -52,6 +55,38 @@ async fn one_name_is_one_cache() {
         assert!(error.to_string().starts_with(&format!("cache `{wrong}`: name")), "{error}");
     }
     assert_eq!(manager.stats().keys().collect::<Vec<_>>(), ["users"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_name_of_a_cache_that_is_closing_builds_a_new_one() {
+    for is_dropped in [false, true] {
+        let bus = SharedBus::new(1);
+        let link = bus.link();
+        let manager = on_tokio_time().event_bus(EventBus::new(link.clone())).build().unwrap();
+        let old = users(&manager).unwrap();
+        old.ready().await.unwrap();
+        old.set(&7, "Ada".to_owned()).await.unwrap();
+        // Its last message waits.
+        link.cut();
+        old.delete(&8).await.unwrap();
+        let closing = tokio::spawn({
+            let old = old.clone();
+            async move { old.close().await }
+        });
+        if is_dropped {
+            settle().await;
+            closing.abort();
+        }
+        sleep(ms(10)).await;
+        let new = users(&manager).expect("the name is free");
+        assert_eq!((old.get_l1(&7), new.get_l1(&7)), (None, None));
+        link.restore();
+        new.ready().await.unwrap();
+        new.set(&7, "Grace".to_owned()).await.unwrap();
+        assert_eq!(new.get_l1(&7).unwrap().as_str(), "Grace");
+        drop(old);
+        manager.close().await;
+    }
 }
 
 /// Else one caller gets a cache without L2 and event bus, or with values in another form, unseen.
@@ -156,7 +191,7 @@ async fn caches_outlive_the_handles_of_their_manager() {
     other.ready().await.unwrap();
     other.set(&7, "Ada".to_owned()).await.unwrap();
     one.delete(&7).await.unwrap();
-    tokio::time::sleep(ms(100)).await;
+    sleep(ms(100)).await;
     assert!(other.get(&7).await.is_none());
     one.close().await;
     other.close().await;
@@ -188,18 +223,18 @@ async fn caches_of_two_processes_meet_by_name_and_share_the_instance_id() {
     });
     a.ready().await.unwrap();
     b.ready().await.unwrap();
-    tokio::time::sleep(ms(3_000)).await;
+    sleep(ms(3_000)).await;
     users_a.set(&7, "Ada".to_owned()).await.unwrap();
     mails_a.set(&7, "a mail".to_owned()).await.unwrap();
-    tokio::time::sleep(ms(1_000)).await;
+    sleep(ms(1_000)).await;
     assert_eq!(users_b.get(&7).await.unwrap().as_str(), "Ada");
     assert_eq!(mails_b.get_l1(&7).unwrap().as_str(), "a mail");
     assert_eq!(*sources.lock().unwrap(), ["host-a", "host-a"]);
     users_a.delete(&7).await.unwrap();
-    tokio::time::sleep(ms(1_000)).await;
+    sleep(ms(1_000)).await;
     assert!(users_b.get(&7).await.is_none());
     assert!(mails_b.get_l1(&7).is_some(), "the other name is not touched");
-    tokio::time::sleep(ms(20_000)).await;
+    sleep(ms(20_000)).await;
     for manager in [&a, &b] {
         assert!(manager.health().is_healthy(), "{:?}", manager.health());
         assert!(manager.stats().values().all(|stats| stats.bus_gaps == 0));
@@ -305,7 +340,7 @@ async fn all_caches_have_one_circuit_of_l2() {
     for store in &*stores.lock().unwrap() {
         store.set_fault(StoreFault::None);
     }
-    tokio::time::sleep(ms(30_000)).await;
+    sleep(ms(30_000)).await;
     caches[7].get(&2).await;
     assert_eq!(manager.health().shared.l2, Some(L2Health::Answering), "one probe is for all");
     for cache in &caches {
@@ -427,7 +462,7 @@ async fn options_of_a_second_builder_are_ignored_with_a_warning() {
     let same = manager.cache::<u64, u32>("a").ttl(ms(9_000)).build().unwrap();
     assert_eq!(warnings.take().len(), 1);
     same.set(&1, 1).await.unwrap();
-    tokio::time::sleep(ms(1_000)).await;
+    sleep(ms(1_000)).await;
     assert!(cache.get(&1).await.is_none());
     // Neither is its store.
     let store = SharedStore::new(TokioClock::new());

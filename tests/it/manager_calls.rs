@@ -2,14 +2,19 @@
 //! the log), and holds no lock meanwhile.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, mpsc},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
 };
 
 use lazy_layers_cache::{
-    BuildError, CacheManager, LazyLayersCache, LocalTransport, Subscribed, Transport,
-    TransportFuture,
-    testing::{SharedStore, TokioClock},
+    BuildError, CacheManager, LazyLayersCache, LocalTransport, Store, Subscribed, Transport,
+    TransportFuture, WireCodec,
+    testing::{ForwardStore, SharedStore, TokioClock},
 };
 use tracing_subscriber::{Layer, layer::Context};
 
@@ -45,6 +50,16 @@ impl<F: Fn(&str) + Send + Sync + 'static> Transport for Calling<F> {
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         self.0.disconnect()
+    }
+}
+
+/// A store that calls a function at each of its methods.
+struct CallingStore<F>(SharedStore, F);
+
+impl<F: Fn(&str) + Send + Sync + 'static> ForwardStore for CallingStore<F> {
+    fn inner(&self) -> Arc<dyn Store> {
+        self.1("users");
+        Arc::new(self.0.clone())
     }
 }
 
@@ -120,4 +135,33 @@ fn a_cache_that_is_built_while_its_manager_closes_is_refused() {
         assert_eq!(built.join().unwrap().unwrap_err().option(), "manager");
     });
     assert!(manager.stats().is_empty());
+}
+
+/// Else the session keeps the place of a cache that does not exist.
+#[test]
+fn a_panic_of_the_users_code_during_a_build_leaves_the_name_free() {
+    for of_store in [true, false] {
+        let panics = Arc::new(AtomicBool::new(true));
+        let panics_once = |is_here: bool| {
+            let panics = Arc::clone(&panics);
+            move |_: &str| assert!(!(is_here && panics.swap(false, Relaxed)), "a bug of the user")
+        };
+        let (in_store, in_transport) = (panics_once(of_store), panics_once(!of_store));
+        let store = SharedStore::new(TokioClock::new());
+        let bus = Calling(LocalTransport::new(), in_transport);
+        let manager = CacheManager::builder().event_bus(bus).build().unwrap();
+        let build = || {
+            let store = CallingStore(store.clone(), in_store.clone());
+            manager.cache::<u64, String>("users").l2(store, WireCodec::new()).build()
+        };
+        assert!(catch_unwind(AssertUnwindSafe(build)).is_err());
+        let users = build().expect("the name is free");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            users.ready().await.unwrap();
+            users.set(&7, "Ada".to_owned()).await.unwrap();
+            assert!(users.get_l1(&7).is_some());
+            manager.close().await;
+        });
+    }
 }

@@ -2,15 +2,18 @@
 //! whatever the fault, and L1 never keeps an old value.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
 use lazy_layers_cache::{
-    L2Effect, L2Health, L2Timeouts, PatternCursor, Store, StoreFuture, WireCodec,
+    L2Effect, L2Health, L2Timeouts, LazyLayersCache, LocalTransport, PatternCursor, Store,
+    StoreFuture, SystemClock, WireCodec,
     testing::{ForwardStore, SharedStore, StoreFault, TokioClock},
 };
 use tokio::time::{sleep, timeout};
@@ -295,6 +298,35 @@ async fn a_write_whose_caller_drops_it_leaves_no_old_value() {
         sleep(ms(300)).await;
         assert_eq!(store.peek("k"), None, "{write:?}");
     }
+}
+
+#[tokio::test]
+async fn a_set_that_is_dropped_while_its_value_is_encoded_leaves_no_old_value() {
+    let (bus, store) = (LocalTransport::new(), SharedStore::new(SystemClock));
+    let build = || {
+        let builder = LazyLayersCache::<String, String>::builder().name("texts");
+        let builder = builder.event_bus(bus.clone(), WireCodec::new());
+        builder.l2(store.clone(), WireCodec::new()).build().unwrap()
+    };
+    let (cache, peer) = (build(), build());
+    cache.ready().await.unwrap();
+    peer.ready().await.unwrap();
+    cache.set("k", "old".to_owned()).await.unwrap();
+    assert!(peer.get("k").await.is_some() && store.peek("k").is_some());
+    {
+        let mut set = pin!(cache.set("k", "x".repeat(2 << 20)).into_future());
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(set.as_mut().poll(context).is_pending(), "it is encoded on another thread");
+    }
+    assert_eq!((cache.get_l1("k"), cache.get("k").await), (None, None));
+    let is_gone = || peer.get_l1("k").is_none() && store.peek("k").is_none();
+    let gone = async {
+        while !is_gone() {
+            sleep(ms(1)).await;
+        }
+    };
+    timeout(ms(10_000), gone).await.expect("the peer and L2 get the delete");
+    assert_eq!(peer.get("k").await, None);
 }
 
 #[test]

@@ -354,14 +354,11 @@ async fn a_cluster_node_that_was_away_for_longer_is_cleared() {
     .await;
 }
 
-/// The replica did not get the last delete of its master. The store connects to the other nodes
-/// alone before the replica is promoted.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_of_a_cluster_that_is_promoted_with_deleted_values_is_cleared() {
-    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]);
-    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
-    let key = key_of(&cluster, 1);
-    let lease = lease(&store, &key).await;
+/// Deletes a value that the replica of its master keeps. The master is down then, and node 3 is the
+/// replica.
+async fn delete_on_a_dying_master(cluster: &mut Cluster, store: &RedisStore) -> String {
+    let key = key_of(cluster, 1);
+    let lease = lease(store, &key).await;
     assert!(store.publish(&key, &lease, publication(b"1", ms(600_000))).await.unwrap());
     cluster.add_replica(1);
     cluster.node(3).freeze();
@@ -370,6 +367,26 @@ async fn a_replica_of_a_cluster_that_is_promoted_with_deleted_values_is_cleared(
     store.delete(&key).await.unwrap();
     cluster.kill(1);
     cluster.node(3).thaw();
+    key
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_replica_is_cleared_over_a_cluster_connection_of_the_application() {
+    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]);
+    let client = redis::cluster::ClusterClient::new(cluster.urls()).unwrap();
+    let connection = client.get_async_connection().await.unwrap();
+    let store = RedisStore::over_cluster(connection).build().unwrap();
+    let key = delete_on_a_dying_master(&mut cluster, &store).await;
+    cluster.promote(3);
+    is_removed(&key, cluster.node(3), &store).await;
+}
+
+/// The store connects to the other nodes alone before the replica is promoted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_of_a_cluster_that_is_promoted_with_deleted_values_is_cleared() {
+    let mut cluster = Cluster::start_with(&["--cluster-require-full-coverage", "no"]);
+    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
+    let key = delete_on_a_dying_master(&mut cluster, &store).await;
     // Another node stalls meanwhile, so that the store replaces its connection.
     let mut redis = cluster.node(2).connect();
     let mut checks_by_other_than = |known: &str| {

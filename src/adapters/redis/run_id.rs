@@ -41,6 +41,8 @@ pub(crate) struct RunIds {
     has_returned: bool,
     /// Ids of the masters of a Cluster when the connection was made.
     masters: Vec<String>,
+    /// The Cluster has a master that it had not when the connection was made, or the one before.
+    has_new_master: bool,
 }
 
 /// Maximum number of run ids that were replaced. A process that has ended does not return, and one
@@ -72,13 +74,13 @@ impl RunIds {
     /// As [`refresh`](Self::refresh), on a new connection.
     pub(crate) async fn begin(&mut self, connection: &Connection) -> Result<(), BoxError> {
         self.refresh(connection).await?;
-        self.masters = SlotMap::master_ids(connection).await?;
+        let masters = SlotMap::master_ids(connection).await?;
+        self.has_new_master |= self.is_any_new(&masters);
+        self.masters = masters;
         Ok(())
     }
 
-    /// As [`refresh`](Self::refresh). Fails if a Cluster has a master that it had not when the
-    /// connection was made: the client may send commands to a replica in place of a master that is
-    /// away, and does not notice that it was promoted.
+    /// As [`refresh`](Self::refresh), and looks for new masters of a Cluster.
     ///
     /// Then reads the run id that is stored under each verified prefix, because most policies first
     /// evict a key that no client reads, and stores it again if it is missing.
@@ -89,9 +91,7 @@ impl RunIds {
     ) -> Result<(), BoxError> {
         self.refresh(connection).await?;
         let masters = SlotMap::master_ids(connection).await?;
-        if masters.iter().any(|id| !self.masters.contains(id)) {
-            return Err("the Cluster has another master".into());
-        }
+        self.has_new_master |= self.is_any_new(&masters);
         let is_known = !connection.is_cluster() && !self.have_changed();
         let Some(current) = self.current.first().filter(|_| is_known) else { return Ok(()) };
         let is_verified = |context: &&Arc<StoreContext>| context.prefix_state.is_verified();
@@ -119,9 +119,22 @@ impl RunIds {
         self.current = current;
     }
 
-    /// Returns true if a trusted run id disappeared and another one appeared.
+    fn is_any_new(&self, masters: &[String]) -> bool {
+        masters.iter().any(|id| !self.masters.contains(id))
+    }
+
+    /// Returns true if a trusted run id disappeared and another one, or another master of a
+    /// Cluster, appeared: its client may not have asked that master yet.
     pub(crate) fn have_changed(&self) -> bool {
-        !self.trusted.is_subset(&self.current) && !self.current.is_subset(&self.trusted)
+        // mutant new-master: s/self.has_new_master ||//
+        let is_another_here = self.has_new_master || !self.current.is_subset(&self.trusted);
+        is_another_here && !self.trusted.is_subset(&self.current)
+    }
+
+    /// Returns true if the connection may send commands to a replica in place of a master that is
+    /// away: the client does not notice that the replica was promoted.
+    pub(crate) fn have_new_master(&self) -> bool {
+        self.has_new_master
     }
 
     /// Trusts the current run ids, in place of those that they have replaced. Each prefix in use
@@ -130,8 +143,10 @@ impl RunIds {
     /// Changes nothing if run ids are merely missing: a master of a Cluster that is away may come
     /// back, or its replica in its place, without the last deletes.
     pub(crate) fn trust_current(&mut self) {
+        let have_changed = self.have_changed();
+        self.has_new_master = false;
         // mutant away-master: if false
-        if !self.have_changed() {
+        if !have_changed {
             return;
         }
         self.has_returned = self.current.iter().any(|id| self.replaced.contains(id));
@@ -315,6 +330,17 @@ mod tests {
             let mut ids = RunIds::default();
             let found = connections.map(|current| connect(&mut ids, current));
             assert_eq!(found, changed, "{connections:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_master_in_place_of_one_that_is_away_is_a_change_before_its_run_id_is_known() {
+        for (current, has_new_master, changed) in
+            [("bc", false, false), ("bc", true, true), ("abc", true, false)]
+        {
+            let mut ids = RunIds { trusted: set("abc"), has_new_master, ..RunIds::default() };
+            assert_eq!(connect(&mut ids, current), changed, "{current} {has_new_master}");
+            assert!(!connect(&mut ids, "bcd") || !changed, "the new run id is trusted");
         }
     }
 

@@ -337,8 +337,8 @@ impl Supervisor {
     /// Checks the connection at each interval, and at once when a call reports a fault. Returns
     /// the reason once the connection must be replaced.
     ///
-    /// Only the application can replace its own connection, so an external one is replaced only
-    /// after a restart of the server, to verify its data.
+    /// Only the application can replace its own connection, so with an external one this returns
+    /// only after a restart of a server, or with another master, to verify the data.
     async fn check(&self, (connection, master): &Connected, ids: &mut RunIds) -> BoxError {
         let interval = self.server.check_interval;
         let endpoint = &self.server.endpoint;
@@ -354,6 +354,9 @@ impl Supervisor {
             let asked = Instant::now();
             match timeout(interval, ids.check(connection, &self.shared.prefixes())).await {
                 Ok(Ok(())) if ids.have_changed() => return "the server was restarted".into(),
+                Ok(Ok(())) if ids.have_new_master() => {
+                    return "the Cluster has another master".into();
+                }
                 Ok(Ok(())) => {
                     unanswered = 0;
                     // Counts as a new connection, so that the circuit breaker retries at once.

@@ -49,12 +49,13 @@ pub(crate) struct BusClient {
     pub(super) lost: AtomicUsize,
 }
 
-/// A place in a session, for a cache that is being built.
+/// A place in a session, for a cache that is being built. It is given back if it is dropped.
 pub(crate) struct BusPlace {
     session: Arc<BusSession>,
     id: CacheId,
     sends_generations: bool,
     dropped: TaskTracker,
+    is_used: bool,
 }
 
 impl BusPlace {
@@ -70,20 +71,37 @@ impl BusPlace {
     ) -> Result<Self, BuildError> {
         let dropped = session.dropped().clone();
         let (session, id) = session.attach(options, sends_generations)?;
-        Ok(Self { session, id, sends_generations, dropped })
+        let place = Self { session, id, sends_generations, dropped, is_used: false };
+        // Under no lock: the transport may be the user's.
+        if let Some(cache) = &options.name {
+            place.session.event_bus.transport().on_used_by(cache);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for BusPlace {
+    fn drop(&mut self) {
+        // mutant place-kept: if false
+        if !self.is_used {
+            self.session.give_back(self.id);
+        }
     }
 }
 
 impl BusClient {
     pub(crate) fn new(
-        place: BusPlace,
+        mut place: BusPlace,
         options: &CacheOptions,
         observer: Arc<Observer>,
         receiver: Weak<dyn Receiver>,
     ) -> Self {
-        let BusPlace { session, id, sends_generations, dropped } = place;
-        let subscribes = options.subscribe_to_events;
-        let member = Arc::new(Member::new(id, receiver, observer, subscribes, sends_generations));
+        place.is_used = true;
+        let (session, dropped) = (Arc::clone(&place.session), place.dropped.clone());
+        let (subscribes, sends_generations) =
+            (options.subscribe_to_events, place.sends_generations);
+        let member =
+            Arc::new(Member::new(place.id, receiver, observer, subscribes, sends_generations));
         session.add_member(Arc::clone(&member));
         Self {
             session,

@@ -56,6 +56,7 @@ pub(crate) struct BusSession {
     pub(super) report: RefusalReport,
     /// When a gap was logged.
     pub(super) gap_logged: LogTimer,
+    pub(super) shared_instance_logged: LogTimer,
     /// Raised by each sign that the bus answers again, so that the breaker admits a call at once.
     pub(super) generation: AtomicU64,
     pub(super) subscribed: watch::Sender<bool>,
@@ -98,6 +99,7 @@ impl BusSession {
             breaker: Breaker::new(breaker.failure_threshold, millis(breaker.cooldown)),
             report: RefusalReport::default(),
             gap_logged: LogTimer::default(),
+            shared_instance_logged: LogTimer::default(),
             generation: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
             subscribes: AtomicBool::new(false),
@@ -159,6 +161,23 @@ impl BusSession {
         self.tasks.stop();
         self.runtime.lock().take();
         None
+    }
+
+    /// Gives back the place of a cache that was not built.
+    pub(super) fn give_back(&self, cache: CacheId) {
+        let mut protocol = self.protocol.lock();
+        let is_last = !protocol.has_other(cache);
+        protocol.detach(cache);
+        self.is_over.fetch_or(is_last, Ordering::SeqCst);
+        drop(protocol);
+        if is_last {
+            self.tasks.stop();
+            self.runtime.lock().take();
+            self.take_use();
+        } else {
+            // Peers forget the name by a beacon.
+            self.work.notify_one();
+        }
     }
 
     pub(super) fn detach(&self, member: &Member) -> usize {

@@ -56,10 +56,6 @@ impl SharedSession {
     ) -> Result<(Arc<BusSession>, CacheId), BuildError> {
         let (session, attached) = self.attach_to_current(options, sends_generations);
         let id = attached.map_err(|refused| build_error(options, refused))?;
-        // Under no lock: the transport may be the user's.
-        if let Some(cache) = &options.name {
-            self.event_bus.transport().on_used_by(cache);
-        }
         Ok((session, id))
     }
 
@@ -91,7 +87,8 @@ fn build_error(options: &CacheOptions, refused: AttachRefused) -> BuildError {
         AttachRefused::NameTaken => BuildError::new(
             "name",
             format!("({name:?}) is that of another cache with this manager"),
-            "use that cache, or choose another name",
+            "use that cache, or choose another name; if that cache is closing, wait until its \
+             close() has returned",
         ),
         AttachRefused::UnnamedTaken => BuildError::new(
             "event_bus.accept_unnamed",

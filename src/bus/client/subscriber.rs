@@ -200,7 +200,9 @@ impl BusSession {
         if let Some(instance_id) = shared {
             let event = || Event::BusSharedInstanceId { instance_id: &instance_id };
             Self::report_to(&self.receivers(), Some(Counter::BusSharedInstanceIds), event);
-            log_bus_shared_instance(self.log_name().as_deref(), &instance_id);
+            if self.shared_instance_logged.is_due(now) {
+                log_bus_shared_instance(self.log_name().as_deref(), &instance_id);
+            }
         }
         if self.protocol.lock().gaps.request_probe(now) {
             self.probe_due.notify_one();

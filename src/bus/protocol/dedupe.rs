@@ -130,7 +130,7 @@ mod tests {
             assert!(dedupe.ids.len() <= 50 && dedupe.oldest.len() == dedupe.ids.len());
         }
         for id in 0..10_000 {
-            assert!(dedupe.insert(20_000, "a", &id.to_string()));
+            assert!(receive(&mut dedupe, 20_000, "a", &id.to_string()));
             assert!(dedupe.ids.len() <= 100 && dedupe.oldest.len() == dedupe.ids.len());
         }
     }

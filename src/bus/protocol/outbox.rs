@@ -182,9 +182,10 @@ impl Outbox {
         self.waiting.len() + self.parts.len() + usize::from(self.in_flight.is_some())
     }
 
-    /// The number of invalidations in the message in flight.
+    /// The number of invalidations in the message in flight, or, after it was refused, in its
+    /// parts.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.iter().map(Batch::invalidations).sum()
+        self.in_flight.iter().chain(&self.parts).map(Batch::invalidations).sum()
     }
 
     /// Forgets all changes but those of the message in flight, which keeps its number. Returns how
@@ -192,7 +193,8 @@ impl Outbox {
     pub(crate) fn forget_waiting(&mut self) -> usize {
         let in_flight = self.in_flight.take();
         let old = std::mem::take(self);
-        *self = Self { in_flight, is_stuck: old.is_stuck, ..Self::default() };
+        let Self { is_stuck, batch_bytes, .. } = old;
+        *self = Self { in_flight, is_stuck, batch_bytes, ..Self::default() };
         let waiting = old.waiting.values().filter(|queued| queued.change.is_invalidation());
         old.parts.iter().map(Batch::invalidations).sum::<usize>() + waiting.count()
     }

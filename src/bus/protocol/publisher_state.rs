@@ -33,9 +33,11 @@ pub(super) struct PublisherState {
     /// Whether the gap that its silence is was acknowledged.
     pub(super) is_silent: bool,
     /// Whether the publisher has sent its last beacon.
-    has_left: bool,
+    pub(super) has_left: bool,
     /// The hash of its instance id, once a beacon has carried it.
     pub(super) instance: Option<u64>,
+    /// When the last beacon was received that carried it.
+    pub(super) last_beacon: u64,
     pub(super) successor: Successor,
     /// The caches of this instance of which messages were received, or that a beacon has named.
     pub(super) caches: HashSet<CacheId, foldhash::fast::RandomState>,
@@ -58,12 +60,12 @@ pub(super) fn known_or_new<'a>(
 }
 
 /// Whether a newer incarnation has the instance id of a publisher.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Successor {
     #[default]
     None,
-    /// Its first beacon was received at this time.
-    Since(u64),
+    /// This incarnation, whose first beacon was received at this time.
+    Since(u64, Box<str>),
     /// Both are alive, which was noticed.
     Reported,
 }

@@ -244,7 +244,7 @@ fn a_refused_message_is_split_and_at_last_covers_more_keys() {
     assert_eq!(outbox.on_refused(), AfterRefusal::Replaced);
     assert_eq!(names(&mut outbox), "aaaa");
     confirm(&mut outbox);
-    assert_eq!((outbox.acked(), outbox.len(), outbox.in_flight()), (1, 1, 0));
+    assert_eq!((outbox.acked(), outbox.len(), outbox.in_flight()), (1, 1, 2));
     assert_eq!(names(&mut outbox), "bb,user:7");
     outbox.push(0, delete("aaaa"), No);
     outbox.on_refused();

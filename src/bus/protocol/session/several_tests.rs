@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     bus::{
-        protocol::{outbox::Change, version_vector::VersionVector},
+        protocol::{
+            outbox::{AfterRefusal, Change},
+            version_vector::VersionVector,
+        },
         wire::{
             message::{InL2, Received},
             namespace::Namespace,
@@ -301,6 +304,27 @@ fn a_cache_that_leaves_with_something_unpublished_leaves_a_gap_and_nothing_else(
     session.on_sent(TRUST, 2);
     assert_eq!(session.detach(mails), Some((0, 1)));
     assert_eq!((session.caches.len(), session.turns.len(), session.next_seq), (0, 0, 3));
+}
+
+#[test]
+fn of_a_refused_message_all_parts_are_published_also_if_its_cache_has_left() {
+    let (mut session, users, mails) = settled();
+    for key in ["aa", "bb", "cc"] {
+        push(&mut session, users, key);
+    }
+    assert_eq!(next(&mut session), Some((users, 0, "aa,bb,cc".to_owned())));
+    assert_eq!(session.detach(users), Some((0, 0)));
+    assert_eq!(session.on_refused(), AfterRefusal::Replaced);
+    let mut sent = Vec::new();
+    while let Some((cache, seq, keys)) = next(&mut session) {
+        assert_eq!((cache, seq), (users, sent.len() as u64));
+        sent.push(keys);
+        session.on_sent(TRUST, seq);
+    }
+    assert_eq!(sent, ["aa", "bb,cc"]);
+    assert_eq!(session.caches.len(), 1);
+    push(&mut session, mails, "d");
+    assert_eq!(next(&mut session), Some((mails, 2, "d".to_owned())));
 }
 
 #[test]
