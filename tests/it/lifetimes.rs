@@ -207,9 +207,9 @@ async fn jitter_shortens_ttls_by_different_amounts() {
 async fn the_longest_ttl_does_not_overflow() {
     let clock = ManualClock::new();
     let cache = Cache::builder()
-        .ttl(std::time::Duration::MAX)
+        .ttl(Duration::MAX)
         .ttl_jitter(0.1)
-        .fail_safe(FailSafe::enabled().stale_ttl(std::time::Duration::MAX))
+        .fail_safe(FailSafe::enabled().stale_ttl(Duration::MAX))
         .clock(clock.clone())
         .build()
         .unwrap();
