@@ -7,6 +7,10 @@ use crate::error::BoxError;
 /// Implement it where L2 should hold another format than the wire format, for example bytes that
 /// exist already, or encrypted ones.
 ///
+/// In L2, `HC1C` stands before the bytes, unless they are in the wire format: a reader with the
+/// wire codec then takes them for a miss, and not for a value. The codec decodes them without it,
+/// and gets bytes that another program wrote as they are.
+///
 /// A value that cannot be encoded is not stored (event `l2:refused`), and bytes that cannot be
 /// decoded are a miss (event `l2:error`).
 ///

@@ -3,6 +3,10 @@
 //!
 //! A value that goes to L2 and to the bus is encoded once, if the two codecs have the same plain
 //! form: as [`Plain`], of which L2 makes its payload.
+//!
+//! In L2 the bytes of a codec other than the wire's begin with a tag of their own, [`TAG`]. So a
+//! reader with the wire codec, of this library or of the TypeScript package, takes them for those
+//! of another release, and not for a value.
 
 use std::sync::{
     Arc,
@@ -35,6 +39,11 @@ pub(crate) struct Plain {
     form: Option<(&'static str, usize)>,
 }
 
+/// Before the bytes of a codec that is not the wire's.
+const TAG: &[u8] = b"HC1C";
+/// The tags of the wire format. A codec may use it under a name of its own.
+const WIRE_TAGS: [&[u8]; 5] = [b"HC1M", b"HC1G", b"HC1J", b"HC1Z", b"HC1L"];
+
 /// After one large value, this many values are encoded on the blocking pool.
 const LARGE_DECAY: u32 = 64;
 
@@ -55,19 +64,21 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
 
     async fn decode_in_place(&self, bytes: Vec<u8>) -> Result<V, Unreadable> {
         let is_heavy = self.is_heavy(&bytes);
+        let tag_len = bytes.len() - self.body(&bytes).len();
         if !is_heavy {
-            return decode(&*self.codec, bytes);
+            return decode(&*self.codec, bytes, tag_len);
         }
         self.record_size(is_heavy);
         let codec = Arc::clone(&self.codec);
+        let decode = move || decode(&*codec, bytes, tag_len);
         // Boxed, so that the future of a small value does not contain this one.
-        let decoded = Box::pin(spawn_blocking_bounded(move || decode(&*codec, bytes))).await;
+        let decoded = Box::pin(spawn_blocking_bounded(decode)).await;
         decoded.unwrap_or_else(|| Err(Unreadable(is_shutting_down(), None)))
     }
 
     /// Whether bytes that cannot be decoded are a null.
     pub(crate) fn is_null(&self, bytes: &[u8]) -> bool {
-        catch_codec_panic(|| Ok(self.codec.is_null(bytes))).unwrap_or(false)
+        catch_codec_panic(|| Ok(self.codec.is_null(self.body(bytes)))).unwrap_or(false)
     }
 
     /// Encodes a value for L2, from its plain bytes if there are any and this codec can use them.
@@ -78,7 +89,8 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     ) -> Result<Vec<u8>, HeldError> {
         let plain = plain.filter(|plain| plain.form.is_some() && plain.form == self.form());
         let Some(plain) = plain else {
-            return self.encode_by(value, false, Codec::encode).await;
+            let bytes = self.encode_by(value, false, Codec::encode).await?;
+            return Ok(if self.form().is_none() { tagged(bytes) } else { bytes });
         };
         let bytes = Arc::clone(&plain.bytes);
         let is_heavy = self.is_heavy(&bytes);
@@ -110,7 +122,14 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     }
 
     fn is_heavy(&self, bytes: &[u8]) -> bool {
-        catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(bytes))).unwrap_or(false)
+        let body = self.body(bytes);
+        catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(body))).unwrap_or(false)
+    }
+
+    /// The bytes of a value of L2 that the codec knows.
+    fn body<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let is_of_codec = |_: &&[u8]| self.form().is_none();
+        bytes.strip_prefix(TAG).filter(is_of_codec).unwrap_or(bytes)
     }
 
     /// Encodes a value. `is_large`: it is known to be. Else its size is unknown beforehand, so this
@@ -164,8 +183,23 @@ fn is_shutting_down() -> HeldError {
     HeldError::new("the runtime is shutting down".into())
 }
 
-fn decode<V: 'static>(codec: &dyn Codec<V>, bytes: Vec<u8>) -> Result<V, Unreadable> {
-    catch_codec_panic(|| codec.decode(&bytes)).map_err(|error| Unreadable(error, Some(bytes)))
+/// `tag_len`: the codec does not know that many of the first bytes.
+fn decode<V: 'static>(
+    codec: &dyn Codec<V>,
+    bytes: Vec<u8>,
+    tag_len: usize,
+) -> Result<V, Unreadable> {
+    let decoded = catch_codec_panic(|| codec.decode(bytes.get(tag_len..).unwrap_or_default()));
+    decoded.map_err(|error| Unreadable(error, Some(bytes)))
+}
+
+/// Returns the bytes of a codec as L2 gets them.
+fn tagged(bytes: Vec<u8>) -> Vec<u8> {
+    // mutant untagged: if true
+    if WIRE_TAGS.iter().any(|tag| bytes.starts_with(tag)) {
+        return bytes;
+    }
+    [TAG, &bytes].concat()
 }
 
 /// Encodes a value, and estimates by the cost of decoding whether encoding was costly.

@@ -8,8 +8,8 @@ use async_nats::jetstream::{
     stream::{Config, Stream},
 };
 use lazy_layers_cache::{
-    Delivery, JetStreamOptions, JetStreamStorage, JetStreamTransport, MessageStream,
-    NatsConnection, Transport,
+    CacheManager, Delivery, EventBus, JetStreamOptions, JetStreamStorage, JetStreamTransport,
+    MessageStream, NatsConnection, Transport,
 };
 use tokio::time::timeout;
 
@@ -48,6 +48,22 @@ async fn settle(messages: &mut dyn MessageStream) {
 async fn every_instance_receives_every_message_in_order() {
     let server = NatsServer::start();
     check_delivery_in_order(&transport(&server, "a"), &transport(&server, "b")).await;
+}
+
+#[tokio::test]
+async fn the_caches_of_a_manager_share_a_consumer() {
+    let server = NatsServer::start();
+    let bus = EventBus::new(transport(&server, "a"));
+    let manager = CacheManager::builder().event_bus(bus).build().unwrap();
+    let build = |name: &str| manager.cache::<u64, String>(name).build().unwrap();
+    let caches: Vec<_> = (0..20).map(|number| build(&format!("cache-{number}"))).collect();
+    manager.ready().await.unwrap();
+    for cache in &caches {
+        assert!(cache.delete(&7).await.unwrap().settled(ms(10_000)).await);
+    }
+    let state = stream(&server).await.cached_info().state.clone();
+    assert_eq!((state.messages, state.consumer_count), (20, 1));
+    manager.close().await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 use lazy_layers_cache::{
     BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Effect, L2Health, L2Options, Lease,
     LeaseRequest, LeaseResponse, Publication, Source, StaleReason, Store, StoreFuture, StoredValue,
-    SystemClock, Timeouts,
+    SystemClock, Timeouts, WireCodec,
     testing::{ForwardStore, SharedStore, StoreFault, TokioClock, check_store},
 };
 
@@ -58,6 +58,26 @@ fn load(cache: &Cache, origin: &Origin, gate: Gate) -> tokio::task::JoinHandle<O
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bytes_of_a_codec_other_than_the_wires_carry_a_tag_of_their_own() {
+    let (store, left, right, origin) = world();
+    left.set("k", 7).await.unwrap();
+    assert_eq!(store.peek("k").unwrap(), b"HC1C7");
+    assert_eq!(right.get("k").await.as_deref(), Some(&7));
+    // To the wire codec, 7 as a text would be the number 55.
+    let on_the_wire = on_tokio_time().l2(store.clone(), WireCodec::new()).build().unwrap();
+    assert_eq!(on_the_wire.get("k").await, None);
+    // What another program has written carries none.
+    store.insert_raw("theirs", b"8", ms(10_000));
+    assert_eq!(right.get("theirs").await.as_deref(), Some(&8));
+    store.insert_raw("unreadable", b"HC1Cx", ms(10_000));
+    assert_eq!(
+        right.get_or_set("unreadable", origin.load(Gate::Ok)).await.unwrap().as_deref(),
+        Some(&1)
+    );
+    assert_eq!(store.peek("unreadable").unwrap(), b"HC1C1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_restarted_from_a_snapshot_has_its_values_and_leases_and_a_new_run_id() {
     let (store, left, _, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
@@ -85,7 +105,7 @@ async fn a_value_loaded_by_one_instance_is_a_hit_on_the_other() {
     let (store, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     assert_eq!(store.operations(), 2, "a miss and its publication: two round trips");
-    assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"HC1C1"[..]));
 
     let log = Log::of(&right);
     let found = right.get_or_set("k", origin.load(Gate::Ok)).outcome().await.unwrap();
@@ -173,7 +193,7 @@ async fn a_set_on_one_instance_fences_a_load_on_the_other() {
     tokio::time::sleep(ms(100)).await;
     right.set("k", 77).await.unwrap();
     assert_eq!(before.await.unwrap(), Some(1));
-    assert_eq!(store.peek("k").as_deref(), Some(&b"77"[..]));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"HC1C77"[..]));
     assert_eq!(left.get("k").await.as_deref(), Some(&77));
     assert_eq!(right.get_l1("k").as_deref(), Some(&77));
 }
@@ -279,7 +299,7 @@ async fn bytes_that_do_not_decode_are_a_miss_and_are_replaced() {
     store.insert_raw("k", "seven", ms(60_000 + 5_000));
     assert_eq!(left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap().as_deref(), Some(&1));
     assert_eq!(log.take(), ["l2:error", "miss", "loader:start", "loader:success", "set"]);
-    assert_eq!(store.peek("k").as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"HC1C1"[..]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,7 +315,7 @@ async fn a_forced_refresh_ignores_the_value_in_l2() {
     let (store, left, right, origin) = world();
     left.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     let fresh = right.get_or_set("k", origin.load(Gate::Ok)).refresh().await.unwrap();
-    assert_eq!((fresh.as_deref(), store.peek("k").as_deref()), (Some(&2), Some(&b"2"[..])));
+    assert_eq!((fresh.as_deref(), store.peek("k").as_deref()), (Some(&2), Some(&b"HC1C2"[..])));
 }
 
 #[tokio::test(start_paused = true)]
@@ -478,7 +498,7 @@ async fn a_set_whose_answer_is_late_does_not_undo_a_delete() {
 #[tokio::test(start_paused = true)]
 async fn two_overlapping_sets_never_leave_different_values_in_l1_and_l2() {
     // The first write reaches the store late. It began before the second, so it is refused.
-    let there = |value: &[u8]| if value == b"1" { 200 } else { 0 };
+    let there = |value: &[u8]| if value == b"HC1C1" { 200 } else { 0 };
     let store = SharedStore::new(TokioClock::new());
     let cache = over(SlowStore { there, ..SlowStore::to(&store) });
     let first = set(&cache, 1);
@@ -486,7 +506,7 @@ async fn two_overlapping_sets_never_leave_different_values_in_l1_and_l2() {
     set(&cache, 2).await.unwrap();
     assert_eq!(cache.get_l1("k").as_deref(), Some(&2));
     first.await.unwrap();
-    assert_eq!(store.peek("k").as_deref(), Some(&b"2"[..]));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"HC1C2"[..]));
     assert_eq!(cache.get("k").await.as_deref(), Some(&2));
 }
 
@@ -500,7 +520,7 @@ async fn a_set_wins_over_a_load_that_began_while_the_set_was_in_flight() {
     cache.get_or_set("k", origin.load(Gate::Ok)).await.unwrap();
     setting.await.unwrap();
     assert_eq!(cache.get_l1("k").as_deref(), Some(&77));
-    assert_eq!(store.peek("k").as_deref(), Some(&b"77"[..]));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"HC1C77"[..]));
 }
 
 fn get(cache: &Cache) -> tokio::task::JoinHandle<Option<u32>> {
@@ -763,7 +783,7 @@ async fn a_key_too_long_for_l2_is_kept_in_l1_only() {
 #[tokio::test(start_paused = true)]
 async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
     let store = SharedStore::new(TokioClock::new());
-    let there = |value: &[u8]| if value == b"2" { 100 } else { 0 };
+    let there = |value: &[u8]| if value == b"HC1C2" { 100 } else { 0 };
     let setter = over(SlowStore { there, ..SlowStore::to(&store) });
     let other = over(SlowStore::to(&store));
     let setting = set(&setter, 2);
@@ -771,7 +791,7 @@ async fn a_load_that_begins_while_a_set_is_on_its_way_does_not_win_over_it() {
     let loaded = other.get_or_set("k", || async { Ok::<_, std::io::Error>(1) }).await.unwrap();
     assert_eq!(*loaded, 1);
     setting.await.unwrap();
-    assert_eq!(store.peek("k").as_deref(), Some(&b"2"[..]));
+    assert_eq!(store.peek("k").as_deref(), Some(&b"HC1C2"[..]));
 }
 
 #[tokio::test(start_paused = true)]
