@@ -52,8 +52,9 @@ pub struct ManagerHealth {
 pub struct SharedHealth {
     /// L2, by the circuit breaker of all caches; `None` if the manager has none.
     pub l2: Option<L2Health>,
-    /// The event bus: subscribed and trusted if it is so for every cache, skipped or refused if it
-    /// is so for one; `waiting` is the sum. `None` if no open cache has a bus.
+    /// The event bus: `subscribed` if every cache is that subscribes, `trusted` if every cache is;
+    /// `subscribes`, skipped or refused if it is so for one; `waiting` is the sum. `None` if no
+    /// open cache has a bus.
     pub event_bus: Option<BusHealth>,
 }
 
@@ -92,7 +93,12 @@ pub(super) fn sum_of<'a>(caches: impl Iterator<Item = &'a Health>) -> Option<Bus
     let buses = caches.filter(|health| !health.closed).filter_map(|health| health.event_bus);
     buses.reduce(|sum, one| BusHealth {
         transport: sum.transport,
-        subscribed: sum.subscribed && one.subscribed,
+        subscribes: sum.subscribes || one.subscribes,
+        // A cache that does not subscribe says nothing about the subscription of the others.
+        subscribed: match (sum.subscribes, one.subscribes) {
+            (true, true) => sum.subscribed && one.subscribed,
+            _ => sum.subscribed || one.subscribed,
+        },
         trusted: sum.trusted && one.trusted,
         publishing_skipped: sum.publishing_skipped || one.publishing_skipped,
         publishing_refused: sum.publishing_refused || one.publishing_refused,

@@ -44,7 +44,8 @@ pub enum StaleReason {
     LoaderError,
     /// The load took longer than the soft timeout. It continues.
     SoftTimeout,
-    /// The load took longer than the hard timeout and was dropped.
+    /// The caller waited longer than its hard timeout. Its own loader is dropped when it has run
+    /// for that time; a load that another caller began continues.
     HardTimeout,
     /// The last load failed, and the key is not loaded again until the
     /// [`throttle`](crate::FailSafe::throttle) time is over.

@@ -173,8 +173,11 @@ pub enum L2Health {
 pub struct BusHealth {
     /// The name of the transport.
     pub transport: &'static str,
+    /// Whether the cache is to subscribe: the option
+    /// [`subscribe_to_events`](crate::CacheOptions::subscribe_to_events).
+    pub subscribes: bool,
     /// Whether this instance is subscribed to the messages of its peers. Always `false` if
-    /// [`subscribe_to_events`](crate::CacheOptions::subscribe_to_events) is off.
+    /// `subscribes` is.
     pub subscribed: bool,
     /// Whether L1 is trusted. If not, an entry is looked up again once it is older than
     /// [`trust_timeout`](crate::EventBusOptions::trust_timeout).

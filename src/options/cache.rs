@@ -95,7 +95,8 @@ option_group! {
         /// Default: none.
         pub name: Option<String> = None => [Some(impl Into<String>)],
         /// How long a value is fresh, unless the loader or the call says otherwise. The times of
-        /// the levels, `l1.ttl` and `l2.ttl`, are bounds on that. Default: 60 s, at most ten years.
+        /// the levels, `l1.ttl` and `l2.ttl`, are bounds on that. Default: 60 s, at most ten years;
+        /// in L1 a value ends after 49.7 days, its stale window included.
         pub ttl: Duration as "humantime_serde" = Duration::from_secs(60),
         /// Shortens each time to live, in L1 and in L2, by a random part of up to this fraction (0
         /// to below 1), so that entries written at the same time do not expire at the same time.

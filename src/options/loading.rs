@@ -142,8 +142,9 @@ option_group! {
         /// load goes on and refreshes the cache. The time counts from the start of the load. Zero
         /// serves the stale copy at once and refreshes in the background. Default: none.
         pub soft: Option<Duration> as "humantime_serde::option" = None => [Duration],
-        /// The load is dropped after this time. Its callers get the stale copy if there is one,
-        /// else an error. Default: none.
+        /// The longest time that a caller waits, and that its loader runs: the loader is dropped
+        /// then. The caller gets the stale copy if there is one, else an error. A load that
+        /// another caller began goes on, within the limit of that caller. Default: none.
         pub hard: Option<Duration> as "humantime_serde::option" = None => [Duration],
     }
 }

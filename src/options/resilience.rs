@@ -63,7 +63,7 @@ option_group! {
         pub enabled: bool = false => [enabled()],
         /// How long a value may serve as a stale copy after it has ceased to be fresh.
         /// A call, a loader or a value may have a window of its own. Default: 300 s, at most ten
-        /// years.
+        /// years; in L1 a value ends after 49.7 days, its stale window included.
         pub stale_ttl: Duration as "humantime_serde" = Duration::from_secs(300),
         /// After a load failed and a stale copy was served, the key is not loaded again for this
         /// long: the stale copy answers at once. Default: 5 s.

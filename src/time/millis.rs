@@ -8,7 +8,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// Returns whole milliseconds as an entry stores them: at least 1 for a duration that is not zero,
-/// and at most `u32::MAX`, which is about 49 days. The limit costs one load every 49 days and
+/// and at most `u32::MAX`, which is 49.7 days. The limit costs one load every 49.7 days and
 /// saves 8 bytes per entry.
 pub(crate) fn millis_u32(duration: Duration) -> u32 {
     if duration.is_zero() {

@@ -204,7 +204,7 @@ async fn jitter_shortens_ttls_by_different_amounts() {
 }
 
 #[tokio::test]
-async fn the_longest_ttl_does_not_overflow() {
+async fn the_longest_ttl_does_not_overflow_and_ends_in_l1_after_49_days_with_its_window() {
     let clock = ManualClock::new();
     let cache = Cache::builder()
         .ttl(Duration::MAX)
@@ -216,6 +216,9 @@ async fn the_longest_ttl_does_not_overflow() {
     cache.set("k", 1).await.unwrap();
     clock.advance(ms(1_000 * 60 * 60 * 24 * 30));
     assert!(cache.has("k").await);
+    let down = || async { Err::<Option<u32>, _>(Broken) };
+    clock.advance(ms(1_000 * 60 * 60 * 24 * 20));
+    assert!(!cache.has("k").await && cache.get_or_set("k", down).await.is_err());
 }
 
 #[tokio::test]

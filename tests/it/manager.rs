@@ -166,6 +166,31 @@ async fn a_dropped_cache_ends_and_its_name_builds_a_new_one() {
     manager.ready().await.unwrap();
 }
 
+/// Else the shared bus of a manager looks down for ever, because one cache does not listen.
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_does_not_subscribe_says_nothing_about_the_subscription_of_the_others() {
+    let shared = |manager: &CacheManager| {
+        let bus = manager.health().shared.event_bus.unwrap();
+        (bus.subscribes, bus.subscribed, bus.is_healthy())
+    };
+    let build = |manager: &CacheManager, name, subscribes: bool| {
+        let cache = manager.cache::<u64, String>(name).subscribe_to_events(subscribes);
+        cache.build().unwrap()
+    };
+    // The order of the names is the order of the sum.
+    for mute in ["a", "z"] {
+        let manager = on_tokio_time().event_bus(LocalTransport::new()).build().unwrap();
+        let _mute = build(&manager, mute, false);
+        assert_eq!(shared(&manager), (false, false, true));
+        let _users = build(&manager, "users", true);
+        assert_eq!(shared(&manager), (true, false, false), "not subscribed yet");
+        manager.ready().await.unwrap();
+        assert_eq!(shared(&manager), (true, true, true));
+        let health = manager.health().caches[mute].event_bus.unwrap();
+        assert!(!health.subscribes && !health.subscribed);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn close_waits_for_the_last_messages_of_caches_that_were_dropped() {
     let bus = SharedBus::new(1);

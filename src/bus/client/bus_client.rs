@@ -130,6 +130,7 @@ impl BusClient {
         drop(protocol);
         BusHealth {
             transport: self.session.event_bus.transport().name(),
+            subscribes: self.member.subscribes,
             subscribed: self.member.subscribes && *self.session.subscribed.borrow(),
             trusted: is_trusted,
             publishing_skipped: self.session.breaker.is_open(),
