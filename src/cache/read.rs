@@ -121,13 +121,14 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             };
         let flight = Arc::clone(lead.flight());
         let (depth, span) = (chain.depth, CallerSpan::current());
-        let (state, load) = (Arc::clone(&self), Load { lead, loader, call, chain, span });
+        let state = Arc::clone(&self);
+        let load = Load { lead, loader, call, chain, span: span.clone() };
         let is_started = if self.l2.is_some() {
-            start_load(state.load_via_l2(load), token, depth)
+            start_load(span.around(state.load_via_l2(load)), token, depth)
         } else {
             self.report_miss(&key);
             let rights = L2Rights { lease: None, has_value: false, lock: None };
-            start_load(state.run_loader(load, rights), token, depth)
+            start_load(span.around(state.run_loader(load, rights)), token, depth)
         };
         if !is_started {
             return Err(Error::of_key(&key, Cause::NoRuntime));

@@ -19,7 +19,9 @@ use super::{
 use crate::{
     codec::{Codec, offloading::OffloadingCodec},
     error::{BoxError, HeldError},
-    observe::{Counter, Event, Observer, Timed, log_l2_down, log_l2_emptied, log_l2_up},
+    observe::{
+        Counter, Event, Observer, RequestSpan, Timed, log_l2_down, log_l2_emptied, log_l2_up,
+    },
     options::{CacheOptions, L2Timeouts},
     resilience::{Elapsed, Permit, task_tracker::TaskTracker, timeout},
     time::Clock,
@@ -126,14 +128,16 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
     }
 
-    /// Calls the store; the breaker counts every failure.
+    /// Calls the store; the breaker counts every failure. `operation` is the name of the method of
+    /// the store.
     pub(super) async fn call<'a, T>(
         &'a self,
+        operation: &'static str,
         key: &str,
         limit: Duration,
         call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
     ) -> Result<T, Failure> {
-        self.call_with(BreakerCounts::All, key, limit, call).await
+        self.call_with(BreakerCounts::All, operation, key, limit, call).await
     }
 
     /// Calls the store; the breaker counts the failures that `counts` names. Reports name `key`.
@@ -142,6 +146,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(super) async fn call_with<'a, T>(
         &'a self,
         counts: BreakerCounts,
+        operation: &'static str,
         key: &str,
         limit: Duration,
         call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
@@ -155,8 +160,9 @@ impl<V: Send + Sync + 'static> L2<V> {
             observer.emit(|| Event::L2Skipped { key });
             return Err(Failure::Skipped);
         }
+        let span = RequestSpan::of_l2(observer.cache(), operation);
         let timer = observer.start_timer();
-        let answer = timeout(Some(limit), call(&*self.store)).await;
+        let answer = span.run(timeout(Some(limit), call(&*self.store))).await;
         observer.record(Timed::L2Call, timer);
         self.report_emptied();
         let is_counted = match counts {
@@ -188,10 +194,12 @@ impl<V: Send + Sync + 'static> L2<V> {
     /// reports nothing. Not to be used while the circuit is open.
     pub(super) async fn call_unnoticed<'a, T>(
         &'a self,
+        operation: &'static str,
         limit: Duration,
         call: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
     ) -> Result<T, HeldError> {
-        let answer = timeout(Some(limit), call(&*self.store)).await;
+        let span = RequestSpan::of_l2(self.context.observer.cache(), operation);
+        let answer = span.run(timeout(Some(limit), call(&*self.store))).await;
         answer.unwrap_or_else(|late| Err(no_answer(late, limit))).map_err(HeldError::new)
     }
 

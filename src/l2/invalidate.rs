@@ -193,10 +193,10 @@ impl<V: Send + Sync + 'static> L2<V> {
     pub(super) async fn remove_key(&self, key: &str, counts: BreakerCounts) -> Result<(), Failure> {
         let limit = self.limits.write;
         if self.versions.is_none() {
-            return self.call_with(counts, key, limit, |store| store.delete(key)).await;
+            return self.call_with(counts, "delete", key, limit, |store| store.delete(key)).await;
         }
         let names = self.names(key, None);
-        self.call_with(counts, key, limit, |store| store.delete_all(&names)).await
+        self.call_with(counts, "delete_all", key, limit, |store| store.delete_all(&names)).await
     }
 
     async fn remove_matching(
@@ -212,7 +212,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             None => Cow::Borrowed(glob),
         };
         let remove = |store| Store::delete_matching_from(store, &pattern, sidecars_only, cursor);
-        self.call_with(counts, glob, limit, remove).await
+        self.call_with(counts, "delete_matching", glob, limit, remove).await
     }
 
     /// The names in the store under which a delete removes a key.
@@ -310,10 +310,18 @@ impl<V: Send + Sync + 'static> L2<V> {
         let limit = self.limits.write;
         match &names[..] {
             names if first.keeps_values => {
-                self.call_with(counts, name, limit, |store| store.delete_sidecars(names)).await
+                self.call_with(counts, "delete_sidecars", name, limit, |store| {
+                    store.delete_sidecars(names)
+                })
+                .await
             }
-            [name] => self.call_with(counts, name, limit, |store| store.delete(name)).await,
-            names => self.call_with(counts, name, limit, |store| store.delete_all(names)).await,
+            [name] => {
+                self.call_with(counts, "delete", name, limit, |store| store.delete(name)).await
+            }
+            names => {
+                self.call_with(counts, "delete_all", name, limit, |store| store.delete_all(names))
+                    .await
+            }
         }
     }
 }

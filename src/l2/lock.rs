@@ -35,7 +35,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             return LockAttempt::Skipped;
         }
         let limit = self.limits.write;
-        match self.call(key, limit, |store| store.lock(key, owner, ttl, waited_for)).await {
+        match self.call("lock", key, limit, |store| store.lock(key, owner, ttl, waited_for)).await {
             Ok(LockResponse::Acquired) => LockAttempt::Acquired,
             Ok(LockResponse::HeldBy(owner)) => LockAttempt::HeldBy(owner),
             Ok(LockResponse::Released(end)) => LockAttempt::Ended(end),
@@ -50,13 +50,17 @@ impl<V: Send + Sync + 'static> L2<V> {
         // A background task renews the lock and tries again after a failure, so its failures do
         // not count for the circuit breaker.
         let (counts, limit) = (BreakerCounts::None, self.limits.write);
-        self.call_with(counts, key, limit, |store| store.extend(key, owner, ttl)).await.ok()
+        self.call_with(counts, "extend", key, limit, |store| store.extend(key, owner, ttl))
+            .await
+            .ok()
     }
 
     /// Releases the lock, and shows to the callers that wait how the load ended. If the store does
     /// not answer, the lock ends with its ttl.
     pub(crate) async fn unlock(&self, key: &str, owner: &str, end: Option<LoadEnd>) {
         let (counts, limit) = (BreakerCounts::None, self.limits.write);
-        let _ = self.call_with(counts, key, limit, |store| store.unlock(key, owner, end)).await;
+        let _ = self
+            .call_with(counts, "unlock", key, limit, |store| store.unlock(key, owner, end))
+            .await;
     }
 }

@@ -79,7 +79,9 @@ impl<V: Send + Sync + 'static> L2<V> {
         }
         let asked_at = self.now();
         // Without the window: to find it, a store may remove a copy that is of no use.
-        let read = self.call_unnoticed(self.limits.read, |store| store.get(&name, false)).await;
+        let read = self
+            .call_unnoticed("get", self.limits.read, |store| store.get(&name, false))
+            .await;
         // It may have been recorded during the read.
         if self.pending.covers(key) {
             return KeyInL2::Pending;

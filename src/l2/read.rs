@@ -90,7 +90,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             return None;
         }
         let (asked_at, with_window) = (self.now(), self.with_windows);
-        let read = self.call(key, self.limits.read, |store| store.get(&name, with_window));
+        let read = self.call("get", key, self.limits.read, |store| store.get(&name, with_window));
         let stored = read.await.ok()??;
         match self.decode(key, stored.value).await {
             Decoded::Value(value) => {
@@ -118,7 +118,9 @@ impl<V: Send + Sync + 'static> L2<V> {
                 break;
             }
             let asked_at = self.now();
-            let read = self.call(key, self.limits.read, |store| store.get_or_lease(&name, request));
+            let read = self.call("get_or_lease", key, self.limits.read, |store| {
+                store.get_or_lease(&name, request)
+            });
             match read.await {
                 Ok(LeaseResponse::Fresh(StoredValue { value, ttl, stale_for })) => {
                     match self.decode(key, value).await {
@@ -165,7 +167,7 @@ impl<V: Send + Sync + 'static> L2<V> {
             // The load may end without L2, so its failures do not count for the circuit breaker.
             let (counts, limit) = (BreakerCounts::None, self.limits.write);
             let extend = |store| Store::extend_lease(store, name, lease, MAX_LEASE);
-            if let Ok(false) = self.call_with(counts, key, limit, extend).await {
+            if let Ok(false) = self.call_with(counts, "extend_lease", key, limit, extend).await {
                 return;
             }
         }
@@ -180,7 +182,7 @@ impl<V: Send + Sync + 'static> L2<V> {
     ) -> bool {
         let (counts, limit) = (BreakerCounts::None, self.limits.read);
         let extend = |store| Store::extend_lease(store, name, lease, MAX_LEASE);
-        self.call_with(counts, key, limit, extend).await == Ok(false)
+        self.call_with(counts, "extend_lease", key, limit, extend).await == Ok(false)
     }
 
     fn fresh(
@@ -210,12 +212,15 @@ impl<V: Send + Sync + 'static> L2<V> {
         let (name, limit) = (self.name(key), self.limits.write);
         // Boxed, so that the future of a hit does not reserve space for it.
         let _ =
-            Box::pin(self.call(key, limit, |store| store.delete_if_equals(&name, &bytes))).await;
+            Box::pin(self.call("delete_if_equals", key, limit, |store| {
+                store.delete_if_equals(&name, &bytes)
+            }))
+            .await;
         Decoded::Unreadable
     }
 
     /// The number of values in the store, `None` if the store does not answer.
     pub(crate) async fn size(&self) -> Option<u64> {
-        self.call("*", self.limits.read, |store| store.size()).await.ok()
+        self.call("size", "*", self.limits.read, |store| store.size()).await.ok()
     }
 }

@@ -88,8 +88,9 @@ impl<V: Send + Sync + 'static> L2<V> {
             self.remove_key(key, BreakerCounts::All).await?;
         }
         let name = self.name(key);
-        let acquire =
-            self.call(key, self.limits.write, |store| store.acquire_write_lease(&name, lease_for));
+        let acquire = self.call("acquire_write_lease", key, self.limits.write, |store| {
+            store.acquire_write_lease(&name, lease_for)
+        });
         let Some(lease) = acquire.await? else {
             return Ok(WriteOutcome::NotStored(HeldError::new(
                 "the store has no room for a lease".into(),
@@ -108,7 +109,8 @@ impl<V: Send + Sync + 'static> L2<V> {
         NamedLease { lease, name }: &NamedLease,
         result: Publication,
     ) -> Result<PublishOutcome, Failure> {
-        let publish = self.call(key, self.limits.write, |store| store.publish(name, lease, result));
+        let publish = self
+            .call("publish", key, self.limits.write, |store| store.publish(name, lease, result));
         Ok(if publish.await? { PublishOutcome::Stored } else { PublishOutcome::Refused })
     }
 

@@ -23,9 +23,10 @@ pub(crate) use self::{
     observer::Observer,
     stats::Counter,
     trace::{
-        CallerSpan, log_bus_accepting, log_bus_down, log_bus_gap, log_bus_publishing_down,
-        log_bus_publishing_up, log_bus_refusing, log_bus_shared_instance, log_bus_up,
-        log_bus_value_skipped, log_bus_widened, log_l2_down, log_l2_emptied, log_l2_overflow,
-        log_l2_up, log_option_without_effect, log_unreadable_type, log_unused_section,
+        CallerSpan, RequestSpan, log_bus_accepting, log_bus_down, log_bus_gap,
+        log_bus_publishing_down, log_bus_publishing_up, log_bus_refusing, log_bus_shared_instance,
+        log_bus_up, log_bus_value_skipped, log_bus_widened, log_l2_down, log_l2_emptied,
+        log_l2_overflow, log_l2_up, log_option_without_effect, log_unreadable_type,
+        log_unused_section,
     },
 };

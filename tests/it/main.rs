@@ -96,6 +96,7 @@ mod runtimes;
 mod sentinels;
 mod serialized_reports;
 mod shared_instance_ids;
+mod spans;
 mod support;
 mod text_fuzz;
 mod transport_rules;

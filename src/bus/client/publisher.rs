@@ -21,7 +21,7 @@ use crate::{
         wire::namespace::CacheId,
     },
     error::{BoxError, HeldError},
-    observe::{Counter, Event, Timed, log_bus_publishing_down, log_bus_publishing_up},
+    observe::{Counter, Event, RequestSpan, Timed, log_bus_publishing_down, log_bus_publishing_up},
     resilience::{Backoff, Elapsed, run_until, timeout},
     time::millis,
 };
@@ -132,8 +132,13 @@ impl BusSession {
         let permit = self.breaker.permit(self.now(), generation).ok_or(Failure::Failed)?;
         let limit = self.options.publish_timeout;
         let timed = timed.zip(members.first());
+        let span = timed.map(|(_, member)| RequestSpan::of_publication(member.observer.cache()));
         let timer = timed.map(|(timed, member)| (timed, member, member.observer.start_timer()));
-        let published = timeout(Some(limit), publish).await;
+        let publish = timeout(Some(limit), publish);
+        let published = match span {
+            Some(span) => span.run(publish).await,
+            None => publish.await,
+        };
         if let Some((timed, member, timer)) = timer {
             member.observer.record(timed, timer);
         }
@@ -191,8 +196,12 @@ impl BusSession {
             if let Some(SendAction::Message(cache, seq, bytes)) = next {
                 let mut context = Context::from_waker(Waker::noop());
                 let member = self.member(cache);
-                let timer = member.map(|member| (member.observer.start_timer(), member));
-                if let Poll::Ready(Ok(())) = transport.publish(&bytes).as_mut().poll(&mut context) {
+                let cache = member.as_ref().and_then(|member| member.observer.cache());
+                let span = RequestSpan::of_publication(cache);
+                let timer = member.as_ref().map(|member| (member.observer.start_timer(), member));
+                let published =
+                    span.in_scope(|| transport.publish(&bytes).as_mut().poll(&mut context));
+                if let Poll::Ready(Ok(())) = published {
                     if let Some((timer, member)) = timer {
                         member.observer.record(Timed::Publication, timer);
                     }

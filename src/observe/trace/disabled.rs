@@ -2,6 +2,7 @@
 
 use crate::error::{BoxError, Error};
 
+#[derive(Clone)]
 pub(crate) struct CallerSpan;
 
 impl CallerSpan {
@@ -9,8 +10,32 @@ impl CallerSpan {
         Self
     }
 
+    pub(crate) fn around<F: Future>(self, future: F) -> F {
+        future
+    }
+
     pub(crate) fn run<F: Future>(self, _cache: Option<&str>, _key: &str, load: F) -> F {
         load
+    }
+}
+
+pub(crate) struct RequestSpan;
+
+impl RequestSpan {
+    pub(crate) const fn of_l2(_cache: Option<&str>, _operation: &'static str) -> Self {
+        Self
+    }
+
+    pub(crate) const fn of_publication(_cache: Option<&str>) -> Self {
+        Self
+    }
+
+    pub(crate) fn run<F: Future>(self, request: F) -> F {
+        request
+    }
+
+    pub(crate) fn in_scope<T>(&self, poll: impl FnOnce() -> T) -> T {
+        poll()
     }
 }
 

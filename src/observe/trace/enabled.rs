@@ -1,6 +1,9 @@
-//! With the feature `tracing`: a span around each load, and a log line per change of state.
+//! With the feature `tracing`: spans around loads, calls of L2 and publications, and a log line per
+//! change of state.
 
 use std::{future::poll_fn, pin::pin};
+
+use tracing::{Instrument, instrument::Instrumented};
 
 use crate::{
     contain::contain,
@@ -8,11 +11,18 @@ use crate::{
 };
 
 /// The span of a caller, for the load that it begins: the load may run in a task of its own.
+#[derive(Clone)]
 pub(crate) struct CallerSpan(tracing::Span);
 
 impl CallerSpan {
     pub(crate) fn current() -> Self {
         Self(tracing::Span::current())
+    }
+
+    /// Runs a future within the span of the caller, in whichever task: so the spans that it opens
+    /// are children of the caller's.
+    pub(crate) fn around<F: Future>(self, future: F) -> Instrumented<F> {
+        future.instrument(self.0)
     }
 
     /// Runs the load in the span `lazy_layers.load`, a child of the span of its caller.
@@ -34,6 +44,31 @@ impl CallerSpan {
             let mut load = pin!(load);
             poll_fn(|context| span.in_scope(|| load.as_mut().poll(context))).await
         }
+    }
+}
+
+/// The span of one request to L2 or to the bus, a child of the span in which it is created.
+pub(crate) struct RequestSpan(tracing::Span);
+
+impl RequestSpan {
+    /// Opens the span `lazy_layers.l2`. `operation` is the method of the store.
+    pub(crate) fn of_l2(cache: Option<&str>, operation: &'static str) -> Self {
+        Self(tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.l2", cache, operation))
+    }
+
+    /// Opens the span `lazy_layers.publish`.
+    pub(crate) fn of_publication(cache: Option<&str>) -> Self {
+        Self(tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.publish", cache))
+    }
+
+    /// Runs the request in the span, which ends with it.
+    pub(crate) fn run<F: Future>(self, request: F) -> Instrumented<F> {
+        request.instrument(self.0)
+    }
+
+    /// Polls the request once in the span.
+    pub(crate) fn in_scope<T>(&self, poll: impl FnOnce() -> T) -> T {
+        self.0.in_scope(poll)
     }
 }
 

@@ -5,7 +5,7 @@
 mod imp;
 
 pub(crate) use self::imp::{
-    CallerSpan, log_bus_accepting, log_bus_down, log_bus_gap, log_bus_publishing_down,
+    CallerSpan, RequestSpan, log_bus_accepting, log_bus_down, log_bus_gap, log_bus_publishing_down,
     log_bus_publishing_up, log_bus_refusing, log_bus_shared_instance, log_bus_up,
     log_bus_value_skipped, log_bus_widened, log_close_lost, log_handler_panicked, log_l2_down,
     log_l2_emptied, log_l2_overflow, log_l2_up, log_option_without_effect, log_origin_down,
