@@ -90,7 +90,7 @@
 //! | `lz4`, `zstd` | these compressions for `WireCodec`, beside gzip; turn on `wire`; `zstd` compiles C |
 //! | `anyhow` | [`Error::loader_error`] finds the error inside an `anyhow::Error` that a loader returned |
 //! | `serde` | [`CacheOptions`] and [`ManagerOptions`] can be read from a configuration file |
-//! | `tracing` | a span around each load, and log lines when the origin, L2 or the bus fails and recovers |
+//! | `tracing` | spans around loads, calls of L2 and publications, and log lines when the origin, L2 or the bus fails and recovers |
 //! | `metrics` | `LazyLayersCache::export_metrics`: counters, gauges and durations for the recorder of the `metrics` crate |
 //! | `opentelemetry` | `LazyLayersCache::register_metrics`: the same as instruments of OpenTelemetry |
 //! | `testing` | clocks that a test can move; a store and a bus in memory with injected faults; checks for your own store or transport |
@@ -168,8 +168,8 @@ pub use crate::{
     error::{BoxError, BuildError, Error, ErrorKind},
     key::{CacheKey, KeyText},
     l2::{
-        KeyInL2, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor,
-        Publication, StaleValue, Store, StoreFuture, StoredValue,
+        HeldLock, Inspection, KeyInL2, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse,
+        OutstandingLease, PatternCursor, Publication, StaleValue, Store, StoreFuture, StoredValue,
     },
     load::{IntoLoaded, Loaded, Loader},
     manager::{CacheManager, CacheManagerBuilder, ManagerHealth, ManagerOptions, SharedHealth},

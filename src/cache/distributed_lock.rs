@@ -121,9 +121,13 @@ impl<V: Send + Sync + 'static> CacheState<V> {
 
     /// Whether the other load of the key in this instance has the lock.
     fn is_own_lock(&self, owner: &str, lead: &Lead<V>) -> bool {
-        let is_ours = owner.get(..16).and_then(|id| u64::from_str_radix(id, 16).ok());
-        is_ours == Some(self.lock_id)
-            && self.flights.is_one_of_two(lead.ticket.key(), lead.flight())
+        self.owns_lock(owner) && self.flights.is_one_of_two(lead.ticket.key(), lead.flight())
+    }
+
+    /// Whether the owner of a lock is a load of this cache in this instance.
+    pub(super) fn owns_lock(&self, owner: &str) -> bool {
+        let id = owner.get(..16).and_then(|id| u64::from_str_radix(id, 16).ok());
+        id == Some(self.lock_id)
     }
 }
 

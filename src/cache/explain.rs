@@ -1,16 +1,16 @@
 //! Explains one key to an operator: where it is, and what `get_or_set` would do now.
 
-use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Borrow, sync::Arc, time::Duration};
 
 use super::{handle::LazyLayersCache, state::CacheState};
 use crate::{
     flight::{Role, Survey},
     key::CacheKey,
-    l2::KeyInL2,
+    l2::{HeldLock, KeyInL2, OutstandingLease, Peek},
 };
 
 /// Where a key of a cache is, and what `get_or_set` would do now: see
-/// [`explain`](LazyLayersCache::explain). [`Display`](fmt::Display) writes it in words, in a few
+/// [`explain`](LazyLayersCache::explain). [`Display`](std::fmt::Display) writes it in words, in a few
 /// lines. With the feature `serde` it serializes; durations are written as "1m 5s".
 ///
 /// ```
@@ -43,6 +43,15 @@ pub struct Explanation {
     pub has_fallback: bool,
     /// L2; `None` if the cache has none.
     pub l2: Option<KeyInL2>,
+    /// The lease of the key in L2: a load or a `set` that some instance has begun, and that has
+    /// not ended, or whose instance died. `None` also if L2 was not read, or if its store does not
+    /// implement [`Store::inspect`](crate::Store::inspect).
+    pub l2_lease: Option<OutstandingLease>,
+    /// The [distributed lock](crate::DistributedLock) of the key, while an instance holds it.
+    /// `None` also in the cases of `l2_lease`.
+    pub lock: Option<HeldLock>,
+    /// Whether a load of this cache in this instance holds the lock.
+    pub lock_is_own: bool,
     /// The loads of the key that run in this instance, at most two, in the order in which they
     /// began. The list leaves out loads that callers cannot join by the options of the cache
     /// ([`Coalescing`](crate::Coalescing)), and a load beside which a later one has begun because
@@ -172,8 +181,8 @@ pub struct RunningLoad {
 pub enum NextStep {
     /// It returns the fresh value of L1.
     ServeL1,
-    /// It returns `None`, because L1 has a negative entry or L2 a null. If its loader cannot return
-    /// "none", it loads.
+    /// It returns `None`, because L1 or L2 has a negative entry, or L2 a null. If its loader cannot
+    /// return "none", it loads.
     ServeMissing,
     /// It returns the stale value of L1, because a load failed a moment ago.
     ServeStale,
@@ -198,15 +207,14 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     ///
     /// The call changes nothing. It loads nothing and fills no level; it takes no lease in L2; no
     /// counter, event or log line reports it; and L1 does not count it as a use of the entry. It
-    /// reads L2 with [`Store::get`](crate::Store::get), past the circuit breaker, which counts
-    /// neither its success nor its failure. If L2 does not answer within
-    /// [`L2Timeouts::read`](crate::L2Timeouts::read), or its circuit is not closed, the report says
-    /// so. The codec decodes a value that it finds, and the value is dropped.
+    /// reads L2 with [`Store::get`](crate::Store::get) and [`Store::inspect`](crate::Store::inspect),
+    /// past the circuit breaker, which counts neither their success nor their failure. If L2 does
+    /// not answer within [`L2Timeouts::read`](crate::L2Timeouts::read), or its circuit is not
+    /// closed, the report says so. The codec decodes a value that it finds, and the value is
+    /// dropped.
     ///
     /// The report is of this instance. The parts are read one after another, L2 first, so a change
-    /// meanwhile may show in one of them only. Not in the report: the owner of the distributed lock
-    /// of the key, and a negative entry or a stale copy in L2, because a store returns these only
-    /// to a caller that takes the lock or a lease; and the L1 of the peers.
+    /// meanwhile may show in one of them only. The L1 of the peers is not in the report.
     ///
     /// ```
     /// # use lazy_layers_cache::{LazyLayersCache, NextStep};
@@ -235,11 +243,15 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
 
 impl<V: Send + Sync + 'static> CacheState<V> {
     async fn explain(&self, key: Arc<str>) -> Explanation {
-        let l2 = match &self.l2 {
-            Some(_) if self.check_open().is_err() => Some(KeyInL2::Closed),
-            Some(l2) => Some(l2.peek(&key).await),
-            None => None,
-        };
+        let (mut l2, mut l2_lease, mut lock) = (None, None, None);
+        match &self.l2 {
+            Some(_) if self.check_open().is_err() => l2 = Some(KeyInL2::Closed),
+            Some(level) => {
+                let Peek { found, lease, lock: held } = level.peek(&key).await;
+                (l2, l2_lease, lock) = (Some(found), lease, held);
+            }
+            None => {}
+        }
         let now = self.now();
         // As a caller does that joins a flight.
         let floor = self.min_stored_at(now).saturating_sub(1);
@@ -253,6 +265,9 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             l1_trusted: self.is_current(now),
             has_fallback: self.usable(&key, now, &mut None).is_some(),
             l2,
+            l2_lease,
+            lock_is_own: lock.as_ref().is_some_and(|lock| self.owns_lock(&lock.owner)),
+            lock,
             loads: loads.into_iter().map(load).collect(),
             waiting,
             next,
@@ -302,76 +317,22 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             _ if role == Role::Wait => NextStep::WaitForNext,
             Some(KeyInL2::Fresh { .. }) => NextStep::ServeL2,
             Some(KeyInL2::Null) => NextStep::ServeMissing,
-            Some(KeyInL2::Absent | KeyInL2::Unreachable { .. }) => NextStep::ReadL2,
+            Some(KeyInL2::Missing { .. })
+                if self.l2.as_ref().is_some_and(|l2| l2.serves_missing()) =>
+            {
+                NextStep::ServeMissing
+            }
+            Some(
+                KeyInL2::Absent
+                | KeyInL2::NotFresh
+                | KeyInL2::Missing { .. }
+                | KeyInL2::Stale { .. }
+                | KeyInL2::Unreachable { .. },
+            ) => NextStep::ReadL2,
             Some(KeyInL2::Skipped) if self.l2.as_ref().is_some_and(|l2| l2.would_call()) => {
                 NextStep::ReadL2
             }
             _ => NextStep::Load,
         }
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "key {:?}", self.key)?;
-        match &self.l1 {
-            None => writeln!(f, "L1: the cache has none")?,
-            Some(l1) => writeln!(f, "L1: {l1}")?,
-        }
-        if !self.l1_trusted {
-            writeln!(f, "L1 is not trusted: only its latest entries are served")?;
-        }
-        if self.has_fallback {
-            writeln!(f, "L1 has a value to serve if a load fails or is slow")?;
-        }
-        match &self.l2 {
-            None => writeln!(f, "L2: the cache has none")?,
-            Some(l2) => writeln!(f, "L2: {l2}")?,
-        }
-        for RunningLoad { age, followers } in &self.loads {
-            writeln!(f, "a load has run for {age:?}, joined by {followers} callers")?;
-        }
-        if self.waiting > 0 {
-            writeln!(f, "{} callers wait until a load ends", self.waiting)?;
-        }
-        let step = match self.next {
-            NextStep::ServeL1 => "returns the value of L1",
-            NextStep::ServeMissing => "returns that the key does not exist",
-            NextStep::ServeStale => "returns the stale value of L1: a load failed a moment ago",
-            NextStep::JoinLoad => "joins the load that runs",
-            NextStep::WaitForNext => "waits until one of the two loads ends",
-            NextStep::ServeL2 => "returns the value of L2",
-            NextStep::ReadL2 => "reads L2, and loads if it finds neither value nor negative entry",
-            NextStep::Load => "loads",
-            NextStep::Refuse => "fails: the cache is closed",
-        };
-        write!(f, "get_or_set now {step}")
-    }
-}
-
-impl fmt::Display for KeyInL1 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut is_trusted = true;
-        match self {
-            Self::Absent => write!(f, "no entry")?,
-            Self::Fresh { age, fresh_for, stale_for, trusted } => {
-                is_trusted = *trusted;
-                write!(f, "a value of age {age:?}, fresh for {fresh_for:?}")?;
-                if !stale_for.is_zero() {
-                    write!(f, ", then stale for {stale_for:?}")?;
-                }
-            }
-            Self::Stale { age, stale_for, paused_for } => {
-                write!(f, "a value of age {age:?}, stale for {stale_for:?}")?;
-                if let Some(pause) = paused_for {
-                    write!(f, "; a load failed, the next may begin in {pause:?}")?;
-                }
-            }
-            Self::Missing { fresh_for, trusted } => {
-                is_trusted = *trusted;
-                write!(f, "a negative entry, for {fresh_for:?}")?;
-            }
-        }
-        if is_trusted { Ok(()) } else { f.write_str("; not trusted, so not served as it is") }
     }
 }

@@ -8,6 +8,7 @@ mod bus_access;
 mod close;
 mod distributed_lock;
 mod explain;
+mod explain_text;
 #[cfg(feature = "metrics")]
 mod export_metrics;
 mod flight_context;

@@ -5,6 +5,7 @@
 //! still hold an old value.
 
 mod facade;
+mod inspection;
 mod invalidate;
 mod key_versions;
 mod lock;
@@ -20,6 +21,7 @@ mod write_outcome;
 pub(crate) use self::{
     facade::{L2, L2Context, OnRetried},
     lock::LockAttempt,
+    peek::Peek,
     pending_invalidations::{InvalidationWatch, Rebroadcast},
     read::{FreshValue, LoadRequest, LoadStart, NamedLease},
     server_state::ServerState,
@@ -27,6 +29,7 @@ pub(crate) use self::{
     write_outcome::WriteOutcome,
 };
 pub use self::{
+    inspection::{HeldLock, Inspection, OutstandingLease},
     peek::KeyInL2,
     store::{Store, StoreFuture},
     store_types::{

@@ -2,9 +2,12 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use super::store_types::{
-    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
-    StoredValue,
+use super::{
+    inspection::Inspection,
+    store_types::{
+        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
+        StoredValue,
+    },
 };
 use crate::error::BoxError;
 
@@ -62,7 +65,9 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// ```
 /// use std::time::Duration;
 /// use lazy_layers_cache::{Lease, Publication, Store, StoreFuture, StoredValue};
-/// # use lazy_layers_cache::{LeaseRequest, LeaseResponse, LoadEnd, LockResponse, SystemClock};
+/// # use lazy_layers_cache::{
+/// #     Inspection, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, SystemClock,
+/// # };
 ///
 /// struct Prefixed<S>(&'static str, S);
 ///
@@ -131,6 +136,12 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// #   ) -> StoreFuture<'a, ()> {
 /// #       let name = format!("{}{key}", self.0);
 /// #       Box::pin(async move { self.1.unlock(&name, owner, end).await })
+/// #   }
+/// #   fn inspect<'a>(
+/// #       &'a self, key: &'a str, lock: &'a str,
+/// #   ) -> StoreFuture<'a, Option<Inspection>> {
+/// #       let (name, lock) = (format!("{}{key}", self.0), format!("{}{lock}", self.0));
+/// #       Box::pin(async move { self.1.inspect(&name, &lock).await })
 /// #   }
 /// }
 /// # #[tokio::main(flavor = "current_thread")]
@@ -282,6 +293,17 @@ pub trait Store: Send + Sync + 'static {
         owner: &'a str,
         end: Option<LoadEnd>,
     ) -> StoreFuture<'a, ()>;
+
+    /// Reports what the store keeps of a key beside its value, and of the lock of the key `lock`,
+    /// and changes nothing: it gives no lease and removes nothing. `key` and `lock` differ if the
+    /// names of values have [versions](crate::L2Options::versioning).
+    ///
+    /// [`explain`](crate::LazyLayersCache::explain) shows it. `None`: the store does not know it.
+    /// The default returns `None`.
+    fn inspect<'a>(&'a self, key: &'a str, lock: &'a str) -> StoreFuture<'a, Option<Inspection>> {
+        let _ = (key, lock);
+        Box::pin(async { Ok(None) })
+    }
 
     /// Returns the reason if the store cannot hold this key, whatever the value: a name that the
     /// store reserves, say. The cache then keeps the key in L1 only. The default accepts all keys.

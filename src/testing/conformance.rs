@@ -1,5 +1,6 @@
 //! Checks a user's [`Store`] against the contract of the trait.
 
+mod inspection;
 mod patterns;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub async fn check_store(store: &dyn Store) {
     check.delete_if_equals_keeps_another_value().await;
     check.locks_have_one_owner().await;
     check.a_released_lock_shows_the_end_of_its_load().await;
+    check.an_inspection_says_what_there_is_and_changes_nothing().await;
     check.any_text_is_a_key().await;
 }
 

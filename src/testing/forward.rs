@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     error::BoxError,
     l2::{
-        Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication,
-        Store, StoreFuture, StoredValue,
+        Inspection, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor,
+        Publication, Store, StoreFuture, StoredValue,
     },
 };
 
@@ -186,4 +186,5 @@ forwarded! {
     ) -> LockResponse;
     fn extend(key: &'a str, owner: &'a str, ttl: Duration) -> bool;
     fn unlock(key: &'a str, owner: &'a str, end: Option<LoadEnd>) -> ();
+    fn inspect(key: &'a str, lock: &'a str) -> Option<Inspection>;
 }

@@ -7,8 +7,8 @@ use super::{
     store_state::{END_SHOWN, Lock, StaleCopy, TimedValue, until},
 };
 use crate::l2::{
-    Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor, Publication, Store,
-    StoreFuture, StoredValue,
+    Inspection, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor,
+    Publication, Store, StoreFuture, StoredValue,
 };
 
 impl Store for SharedStore {
@@ -189,6 +189,10 @@ impl Store for SharedStore {
             lock.until = if end.is_some() { now + END_SHOWN } else { now };
             lock.end = end;
         })
+    }
+
+    fn inspect<'a>(&'a self, key: &'a str, lock: &'a str) -> StoreFuture<'a, Option<Inspection>> {
+        self.operate(move |state, now| Some(state.inspect(key, lock, now)))
     }
 
     fn connection_generation(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::{
     glob::Pattern,
-    l2::{Lease, LoadEnd, StaleValue, StoredValue},
+    l2::{HeldLock, Inspection, Lease, LoadEnd, OutstandingLease, StaleValue, StoredValue},
     time::millis,
 };
 
@@ -123,6 +123,24 @@ impl State {
         }
         self.copies.remove(key);
         None
+    }
+
+    pub(super) fn inspect(&self, key: &str, lock: &str, now: u64) -> Inspection {
+        let left = |until: u64| (now < until).then(|| Duration::from_millis(until - now));
+        let stale = self.copies.get(key).filter(|copy| copy.fresh_until <= now);
+        let held = self.locks.get(lock).filter(|lock| lock.end.is_none());
+        Inspection {
+            missing_for: self.missing.get(key).and_then(|until| left(*until)),
+            stale_for: stale.and_then(|copy| left(copy.until)),
+            lease: self.leases.get(key).and_then(|out| {
+                let is_write = out.is_exclusive;
+                left(out.until).map(|valid_for| OutstandingLease { is_write, valid_for })
+            }),
+            lock: held.and_then(|lock| {
+                let owner = lock.owner.clone();
+                left(lock.until).map(|valid_for| HeldLock { owner, valid_for })
+            }),
+        }
     }
 
     /// Removes the copy of another value than the present one.

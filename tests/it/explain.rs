@@ -12,7 +12,9 @@ use lazy_layers_cache::{
 use serde_json::{json, to_value};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Cache, Gate, Log, Origin, ms, on_tokio_time, redis::RedisServer, settle};
+use crate::support::{
+    Cache, Gate, Log, Origin, cluster::Cluster, ms, on_tokio_time, redis::RedisServer, settle,
+};
 
 const TTL: Duration = ms(1_000);
 const STALE: Duration = ms(60_000);
@@ -184,7 +186,7 @@ async fn l2_is_read_without_a_lease() {
     let (cache, peer) = (over(&store).build().unwrap(), over(&store).build().unwrap());
     let absent = explain(&cache, "k").await;
     assert_eq!((absent.l2, absent.next), (Some(KeyInL2::Absent), NextStep::ReadL2));
-    assert_eq!(store.operations(), 1);
+    assert_eq!(store.operations(), 2, "the value, and what is beside it");
 
     peer.set("k", 1).await.unwrap();
     sleep(ms(100)).await;
@@ -204,6 +206,105 @@ async fn l2_is_read_without_a_lease() {
     match untouched.get_or_lease("k", request).await.unwrap() {
         LeaseResponse::Load { lease: Some(lease), .. } => assert_eq!(lease.token(), "1"),
         other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_negative_entry_of_l2_is_served_where_negative_entries_are_on() {
+    for is_on in [true, false] {
+        let store = store();
+        let negative = NegativeCache::enabled().ttl(ms(300));
+        let writer = over(&store).build().unwrap();
+        load(&writer, Gate::None).await;
+        sleep(ms(100)).await;
+        let negative = if is_on { negative } else { NegativeCache::default() };
+        let cache = over(&store).negative_cache(negative).build().unwrap();
+        let explanation = proved(&cache).await;
+        assert_eq!(explanation.l2, Some(KeyInL2::Missing { fresh_for: ms(200) }));
+        let expected = if is_on { NextStep::ServeMissing } else { NextStep::ReadL2 };
+        assert_eq!(explanation.next, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_of_l2_is_told_from_no_entry() {
+    let store = store();
+    let (cache, peer) = (over(&store).build().unwrap(), over(&store).build().unwrap());
+    peer.set("k", 1).await.unwrap();
+    sleep(ms(1_500)).await;
+    let stale = explain(&cache, "k").await;
+    let stale_for = STALE - ms(500);
+    assert_eq!((stale.l2, stale.next), (Some(KeyInL2::Stale { stale_for }), NextStep::ReadL2));
+    let served = cache.get_or_set("k", Origin::default().load(Gate::Err)).outcome().await.unwrap();
+    assert_eq!((served.value.as_deref(), served.stale), (Some(&1), Some(StaleReason::LoaderError)));
+    sleep(STALE).await;
+    assert_eq!(explain(&cache, "k").await.l2, Some(KeyInL2::Absent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_of_the_lock_and_the_lease_of_a_load_are_told() {
+    for versioning in [false, true] {
+        let store = store();
+        let build = || {
+            let options = L2Options::default().versioning(versioning);
+            let lock = DistributedLock::enabled().ttl(ms(9_000));
+            over(&store).l2_options(options).distributed_lock(lock).build().unwrap()
+        };
+        let (cache, peer) = (build(), build());
+        let free = explain(&cache, "k").await;
+        assert_eq!((&free.lock, &free.l2_lease, free.lock_is_own), (&None, &None, false));
+
+        spawn_load(&peer, Gate::Never);
+        sleep(ms(1_000)).await;
+        let (own, other) = (explain(&peer, "k").await, explain(&cache, "k").await);
+        assert_eq!((own.lock_is_own, other.lock_is_own), (true, false), "{own}\n{other}");
+        assert_eq!((&own.lock, &own.l2_lease), (&other.lock, &other.l2_lease));
+        let (lock, lease) = (other.lock.clone().unwrap(), other.l2_lease.clone().unwrap());
+        assert_eq!((lock.owner.len(), lock.valid_for), (32, ms(8_000)));
+        assert_eq!((lease.is_write, lease.valid_for), (false, ms(31_000)));
+        let text = other.to_string();
+        for line in [
+            "L2 has the lease of a load, which an instance began, for 31s".to_owned(),
+            format!("the lock is held by another instance, owner {:?}, for 8s", lock.owner),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
+        assert!(own.to_string().contains("held by this instance"), "{own}");
+        let json = to_value(&other).unwrap();
+        assert_eq!(json["lock"], json!({ "owner": lock.owner, "valid_for": "8s" }));
+        assert_eq!(json["l2_lease"], json!({ "is_write": false, "valid_for": "31s" }));
+        peer.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_say_what_it_has_is_told() {
+    use lazy_layers_cache::{Inspection, StoreFuture, testing::ForwardStore};
+    struct Silent(SharedStore, bool);
+
+    impl ForwardStore for Silent {
+        fn inner(&self) -> std::sync::Arc<dyn Store> {
+            std::sync::Arc::new(self.0.clone())
+        }
+
+        fn inspect<'a>(
+            &'a self,
+            _key: &'a str,
+            _lock: &'a str,
+        ) -> StoreFuture<'a, Option<Inspection>> {
+            let fails = self.1;
+            Box::pin(async move { if fails { Err("not now".into()) } else { Ok(None) } })
+        }
+    }
+
+    for fails in [false, true] {
+        let store = store();
+        let silent = Silent(store.clone(), fails);
+        let cache = builder().l2(silent, WireCodec::new()).build().unwrap();
+        let unknown = proved(&cache).await;
+        assert_eq!((unknown.l2, unknown.next), (Some(KeyInL2::NotFresh), NextStep::ReadL2));
+        let fresh = explain(&cache, "k").await;
+        assert!(matches!(fresh.l2, Some(KeyInL2::Fresh { .. })), "{fresh}");
     }
 }
 
@@ -408,6 +509,7 @@ async fn an_explanation_is_a_few_lines_and_serializes() {
             } },
             "l1_trusted": true, "has_fallback": true,
             "l2": { "fresh": { "fresh_for": "900ms" } },
+            "l2_lease": null, "lock": null, "lock_is_own": false,
             "loads": [], "waiting": 0, "next": "serve_l1",
         })
     );
@@ -418,27 +520,83 @@ async fn an_explanation_is_a_few_lines_and_serializes() {
     assert_eq!((&loading["l1"], &loading["l2"]), (&json!("absent"), &json!("absent")));
 }
 
+/// The keys of a Cluster are on several nodes: the lock of a key and its value, too.
 #[tokio::test]
-async fn an_explanation_writes_nothing_to_redis() {
+async fn redis_says_where_a_key_is_and_an_explanation_writes_nothing() {
     let server = RedisServer::start();
     let mut redis = server.connect();
-    let mut names = || -> Vec<String> {
+    let store = RedisStore::at(server.url()).build().unwrap();
+    explain_over_redis(&store).await;
+    let mut dump = || -> Vec<(String, Option<Vec<u8>>)> {
         let mut names: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut redis).unwrap();
         names.sort();
-        names
+        let mut read = |name: String| {
+            let bytes = redis::cmd("DUMP").arg(&name).query(&mut redis).unwrap();
+            (name, bytes)
+        };
+        names.into_iter().map(&mut read).collect()
     };
-    let cache = || {
-        let store = RedisStore::at(server.url()).build().unwrap();
-        let options = FailSafe::enabled().stale_ttl(STALE);
-        Cache::builder().fail_safe(options).l2(store, WireCodec::new()).build().unwrap()
-    };
-    let (cache, peer) = (cache(), cache());
-    peer.set("k", 1).await.unwrap();
+    let cache = over_redis(&store);
+    cache.set("fresh", 1).await.unwrap();
     cache.get("another").await;
-    let before = names();
-    let fresh = explain(&cache, "k").await;
-    assert!(matches!(fresh.l2, Some(KeyInL2::Fresh { fresh_for: Some(_) })), "{fresh}");
+    let before = dump();
+    for key in ["fresh", "stale", "missing", "locked", "another", "absent"] {
+        explain(&cache, key).await;
+    }
+    assert_eq!(dump(), before);
+}
+
+#[tokio::test]
+async fn a_redis_cluster_says_where_a_key_is() {
+    let cluster = Cluster::start();
+    let store = RedisStore::cluster(cluster.urls()).build().unwrap();
+    explain_over_redis(&store).await;
+}
+
+fn over_redis(store: &RedisStore) -> Cache {
+    Cache::builder()
+        .fail_safe(FailSafe::enabled().stale_ttl(STALE))
+        .negative_cache(NegativeCache::enabled().ttl(STALE))
+        .distributed_lock(DistributedLock::enabled())
+        .l2(store.clone(), WireCodec::new())
+        .build()
+        .unwrap()
+}
+
+/// Leaves a `stale` copy, a negative entry `missing` and a load of `locked`.
+async fn explain_over_redis(store: &RedisStore) {
+    let is_up_to = |left: Duration, max: Duration| left <= max && left > max / 2;
+    let (cache, peer) = (over_redis(store), over_redis(store));
     let absent = explain(&cache, "absent").await;
     assert_eq!((absent.l2, absent.next), (Some(KeyInL2::Absent), NextStep::ReadL2));
-    assert_eq!(names(), before);
+    assert_eq!((absent.l2_lease, absent.lock), (None, None));
+
+    peer.set("stale", 1).ttl(ms(300)).await.unwrap();
+    let fresh = explain(&cache, "stale").await;
+    assert!(matches!(fresh.l2, Some(KeyInL2::Fresh { fresh_for: Some(_) })), "{fresh}");
+    sleep(ms(350)).await;
+    let stale = explain(&cache, "stale").await;
+    let Some(KeyInL2::Stale { stale_for }) = stale.l2 else { panic!("{stale}") };
+    assert!(is_up_to(stale_for, STALE), "{stale_for:?}");
+
+    peer.get_or_set("missing", Origin::default().load(Gate::None)).await.unwrap();
+    let missing = explain(&cache, "missing").await;
+    let Some(KeyInL2::Missing { fresh_for }) = missing.l2 else { panic!("{missing}") };
+    assert!(is_up_to(fresh_for, STALE) && missing.l2_lease.is_none(), "{missing}");
+    assert_eq!(missing.next, NextStep::ServeMissing);
+
+    let (loader, load) = (peer.clone(), Origin::default().load(Gate::Never));
+    tokio::spawn(async move { loader.get_or_set("locked", load).await });
+    while peer.stats().loads == 1 {
+        sleep(ms(10)).await;
+    }
+    let (own, other) = (explain(&peer, "locked").await, explain(&cache, "locked").await);
+    assert_eq!((own.lock_is_own, other.lock_is_own), (true, false), "{own}\n{other}");
+    let (lock, lease) = (other.lock.unwrap(), other.l2_lease.unwrap());
+    assert!(lock.owner.len() == 32 && is_up_to(lock.valid_for, ms(10_000)), "{lock:?}");
+    assert!(!lease.is_write && is_up_to(lease.valid_for, ms(40_000)), "{lease:?}");
+    let written = store.for_cache("other").unwrap_or_else(|| std::sync::Arc::new(store.clone()));
+    written.acquire_write_lease("k", ms(5_000)).await.unwrap();
+    let inspection = written.inspect("k", "k").await.unwrap().unwrap();
+    assert!(inspection.lease.is_some_and(|lease| lease.is_write));
 }

@@ -647,7 +647,7 @@ async fn the_hard_timeout_bounds_the_call_although_l2_hangs() {
     // The load goes on: L2 has its own limit, and the loader that of the call.
     let limits = Timeouts::none().hard(ms(400));
     left.get_or_set("other", origin.load(Gate::Slow)).timeouts(limits).await.unwrap_err();
-    tokio::time::sleep(ms(2_000)).await;
+    tokio::time::sleep(ms(700)).await;
     assert_eq!((left.get_l1("k"), left.get_l1("other").as_deref()), (None, Some(&2)));
 }
 

@@ -22,6 +22,16 @@ pub(crate) fn window_of(head: &Value, value_len: usize, ttl: i64, copy_ttl: i64)
     is_of.then_some(window)
 }
 
+/// Returns how long a copy with this head may be served, if its value has expired and takes at most
+/// `max` bytes. `left` is the rest of the copy's time. Until the value expires it is longer than
+/// the window: so no time of the server is needed.
+pub(crate) fn stale_left(head: &[u8], left: Duration, max: usize) -> Option<Duration> {
+    let window = Duration::from_millis(number(head, 14, 26)?);
+    let fits = usize::try_from(number(head, 26, COPY_HEAD)?).is_ok_and(|bytes| bytes <= max);
+    let is_stale = left <= window + Duration::from_millis(MAX_EXPIRY_DIFFERENCE);
+    (head.starts_with(b"1") && fits && is_stale).then_some(left)
+}
+
 fn number(head: &[u8], from: usize, to: usize) -> Option<u64> {
     std::str::from_utf8(head.get(from..to)?).ok()?.parse().ok()
 }
@@ -79,6 +89,24 @@ mod tests {
             assert_eq!(window_of(&head, len, ttl, copy_ttl), window, "{len} {ttl} {copy_ttl}");
         }
         assert_eq!(window_of(&Value::BulkString(Vec::new()), 7, 1_000, 301_000), None);
+    }
+
+    #[test]
+    fn a_copy_is_stale_once_its_rest_is_within_its_window() {
+        let head = b"117959027122500000003000000000000007";
+        for (left, max, is_stale) in [
+            (299_999, 7, true),
+            (300_000, 7, true),
+            (300_006, 7, false),
+            (299_999, 6, false),
+            (1_000_000, 7, false),
+        ] {
+            let left = Duration::from_millis(left);
+            assert_eq!(stale_left(head, left, max), is_stale.then_some(left), "{left:?} {max}");
+        }
+        for none in [&b""[..], b"1", b"217959027122500000003000000000000007"] {
+            assert_eq!(stale_left(none, Duration::from_millis(1), 7), None);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub(crate) mod clear;
 pub(crate) mod context;
 mod copy_head;
+mod inspect;
 pub(crate) mod keyspace;
 pub(crate) mod options;
 pub(crate) mod redis_store;

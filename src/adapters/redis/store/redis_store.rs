@@ -8,6 +8,7 @@ use super::{
     adaptive_read::AdaptiveRead,
     batch::{BatchRequest, Batcher},
     context::StoreContext,
+    inspect::inspect,
     keyspace::{INTERNAL, Keys},
     requests::{DeleteRequest, PublishRequest, token_start, ttl_millis},
     scan::Scanner,
@@ -22,7 +23,7 @@ use crate::{
     adapters::redis::{connection::Request, refusal::is_write_refusal},
     error::BoxError,
     l2::{
-        PatternCursor,
+        Inspection, PatternCursor,
         store::{Store, StoreFuture},
         store_types::{
             Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, Publication, StoredValue,
@@ -326,6 +327,10 @@ impl Store for RedisStore {
             });
             self.sender.send(Request::Script(&UNLOCK, call)).await
         })
+    }
+
+    fn inspect<'a>(&'a self, key: &'a str, lock: &'a str) -> StoreFuture<'a, Option<Inspection>> {
+        Box::pin(async move { inspect(&self.sender, key, lock).await.map(Some) })
     }
 
     fn reject_key(&self, key: &str) -> Option<BoxError> {
