@@ -21,6 +21,13 @@
 /// | `\*` | the byte after the backslash itself, also inside brackets |
 ///
 /// A bracket that is not closed ends with the pattern; `[]` matches no byte and `[^]` any byte.
+///
+/// A pattern compares at most [`MAX_STEPS`] bytes of a key, not counting those that a `*` matches.
+/// What follows in a longer pattern counts as `*`. So a pattern takes at most 134 kB, and a long
+/// pattern matches more keys than were written, never fewer: an invalidation may do that.
+///
+/// Alternatives considered: an error for a long pattern. Refused: a delete fails only when the
+/// cache is closed, and a peer that refused a pattern would serve the values that it deletes.
 pub(crate) struct Pattern {
     /// Number of states less one: the number of bytes that a match of only empty `*` has.
     steps: usize,
@@ -31,6 +38,9 @@ pub(crate) struct Pattern {
     loops: Vec<u64>,
     words: usize,
 }
+
+/// Maximum number of bytes that a match is made of, not counting those that a `*` matches.
+const MAX_STEPS: usize = 4_096;
 
 impl Pattern {
     pub(crate) fn new(glob: &str) -> Self {
@@ -123,6 +133,10 @@ fn parse(mut rest: &[u8]) -> (Vec<Bytes>, Vec<usize>) {
                 rest = after;
                 continue;
             }
+            _ if steps.len() == MAX_STEPS => {
+                stars.push(MAX_STEPS);
+                return (steps, stars);
+            }
             [b'?', after @ ..] => ([u64::MAX; 4], after),
             [b'[', after @ ..] => parse_bracket(after),
             // A backslash at the very end stands for itself.
@@ -200,6 +214,25 @@ mod tests {
             assert!(!Pattern::new(&key).matches(&key[1..]));
             assert!(Pattern::new(&format!("*{key}*")).matches(&format!("x{key}y")));
             assert!(!Pattern::new(&format!("{key}?")).matches(&key));
+        }
+    }
+
+    #[test]
+    fn what_follows_the_maximum_of_steps_counts_as_a_star() {
+        let whole = "k".repeat(MAX_STEPS);
+        let (key, end) = (whole.clone() + "end", whole.clone() + "*");
+        assert!(Pattern::new(&whole).matches(&whole) && !Pattern::new(&whole).matches(&key));
+        assert!(!Pattern::new(&(end.clone() + "**")).matches(&whole[1..]));
+        for more in ["end", "other", "e*d", "[a-e]nd", "e", "\\", "["] {
+            let pattern = Pattern::new(&(whole.clone() + more));
+            assert!(pattern.matches(&key) && !pattern.matches(&whole[1..]), "{more}");
+            assert!(!pattern.matches(&key[1..].replace('k', "l")), "{more}");
+        }
+        // The bytes that a message may have at most.
+        for hostile in ["?", "a", "*a", "[^a]", "é"] {
+            let pattern = Pattern::new(&hostile.repeat((64 << 10) / hostile.len()));
+            assert!(pattern.accepts.len() * 8 <= 134_000, "{hostile}: {}", pattern.accepts.len());
+            assert!(!pattern.matches("short"), "{hostile}");
         }
     }
 

@@ -112,6 +112,9 @@ impl<K: CacheKey + ?Sized, V: Send + Sync + 'static> LazyLayersCache<K, V> {
     /// # Ok(()) }
     /// ```
     ///
+    /// A glob compares at most 4,096 bytes of a key, not counting those that a `*` matches. What
+    /// follows in a longer glob counts as `*`: the delete then covers more keys, never fewer.
+    ///
     /// # Errors
     ///
     /// As for [`delete`](Self::delete).
