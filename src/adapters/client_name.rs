@@ -7,7 +7,15 @@ use parking_lot::Mutex;
 /// The names of the caches that use the connections, as far as they are known.
 /// [`Display`](fmt::Display) writes the name of a connection: `lazy-layers-cache:users`.
 #[derive(Debug, Default)]
-pub(crate) struct ClientName(Mutex<Vec<Box<str>>>);
+pub(crate) struct ClientName(Mutex<Caches>);
+
+/// A process may build caches without end, one per tenant say, so only the first names are kept.
+#[derive(Debug, Default)]
+struct Caches {
+    first: Vec<Box<str>>,
+    /// How many caches of other names were built since.
+    more: usize,
+}
 
 /// Maximum number of caches that a connection is named after.
 const MAX_CACHES: usize = 4;
@@ -16,8 +24,13 @@ impl ClientName {
     /// Adds a cache. Connections that are open keep their names.
     pub(crate) fn add(&self, cache: &str) {
         let mut caches = self.0.lock();
-        if caches.iter().all(|known| **known != *cache) {
-            caches.push(Box::from(cache));
+        if caches.first.iter().any(|known| **known == *cache) {
+            return;
+        }
+        if caches.first.len() < MAX_CACHES {
+            caches.first.push(Box::from(cache));
+        } else {
+            caches.more += 1;
         }
     }
 }
@@ -26,10 +39,10 @@ impl fmt::Display for ClientName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(env!("CARGO_PKG_NAME"))?;
         let caches = self.0.lock();
-        for (number, cache) in caches.iter().take(MAX_CACHES).enumerate() {
+        for (number, cache) in caches.first.iter().enumerate() {
             write!(f, "{}{cache}", if number == 0 { ':' } else { ',' })?;
         }
-        match caches.len().saturating_sub(MAX_CACHES) {
+        match caches.more {
             0 => Ok(()),
             more => write!(f, ",+{more}"),
         }
@@ -52,5 +65,10 @@ mod tests {
             name.add(cache);
         }
         assert_eq!(name.to_string(), "lazy-layers-cache:users,mails,a,b,+2");
+        for tenant in 0..100_000 {
+            name.add(&format!("tenant-{tenant}"));
+        }
+        assert_eq!(name.to_string(), "lazy-layers-cache:users,mails,a,b,+100002");
+        assert_eq!(name.0.lock().first.len(), MAX_CACHES);
     }
 }
