@@ -162,8 +162,8 @@ fn an_error_says_where_it_is_and_which_name_is_nearest() {
         ),
         (
             "[redis]\nurl = \"redis://a\"\ntls.ca_file = \"authority.pem\"",
-            "redis.tls: no address of this section begins with `rediss://`, so these files would \
-             not be used",
+            "redis.tls: no address of this section begins with `rediss://` or `valkeys://`, so \
+             these files would not be used",
         ),
         (
             "[redis]\nurl = \"rediss://a\"\ntls.ca_files = \"authority.pem\"",
@@ -276,6 +276,19 @@ fn wrong_values_are_refused_by_the_build_of_the_manager() {
         (
             "[redis]: tls names a file that cannot be read, \"/no/such.pem\"",
             "[redis]\nurl = \"rediss://a\"\ntls.ca_file = \"/no/such.pem\"",
+        ),
+        (
+            "[redis]: tls names a file that cannot be read, \"/no/such.pem\"",
+            "[redis]\nurl = \"valkeys://a\"\ntls.ca_file = \"/no/such.pem\"",
+        ),
+        (
+            "[redis]: tls names a file that cannot be read, \"/no/such.pem\"",
+            "[redis]\nurl = \"REDISS://a\"\ntls.ca_file = \"/no/such.pem\"",
+        ),
+        (
+            "[redis]: tls names a file that cannot be read, \"/no/such.pem\"",
+            "[redis]\nsentinel = [\"redis://a\"]\nmaster = \"valkeys://b\"\ntls.ca_file = \
+             \"/no/such.pem\"",
         ),
         (
             "[redis]: tls has only one of client_cert and client_key",

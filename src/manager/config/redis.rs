@@ -121,12 +121,15 @@ fn place_of(section: &mut Section) -> Result<Option<Place>, ConfigError> {
     Ok(Some(Place { server, tls }))
 }
 
-const TLS_WITHOUT_EFFECT: &str = "no address of this section begins with `rediss://`, so these \
-                                  files would not be used";
+const TLS_WITHOUT_EFFECT: &str = "no address of this section begins with `rediss://` or \
+                                  `valkeys://`, so these files would not be used";
 
 impl Server {
     fn uses_tls(&self) -> bool {
-        let is_tls = |url: &String| url.starts_with("rediss://");
+        let is_tls = |url: &String| {
+            redis::parse_redis_url(url)
+                .is_some_and(|url| matches!(url.scheme(), "rediss" | "valkeys"))
+        };
         match self {
             Self::Single(url) => is_tls(url),
             Self::Cluster(urls) => urls.iter().any(is_tls),

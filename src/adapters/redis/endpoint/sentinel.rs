@@ -119,14 +119,20 @@ impl Sentinel {
         named
     }
 
-    async fn connect_to(&self, master: MasterAddress, limit: Duration) -> Result<Master, BoxError> {
+    /// The URL of the master, with an address that sentinels have named.
+    fn info_of(&self, master: &MasterAddress) -> ConnectionInfo {
         let (host, port) = master.address.clone();
-        let server = match self.master.addr() {
-            ConnectionAddr::Tcp(..) => ConnectionAddr::Tcp(host, port),
-            _ => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        let server = match *self.master.addr() {
+            ConnectionAddr::TcpTls { insecure, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params: None }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
         };
-        let info = self.master.clone().set_addr(server).set_tcp_settings(tcp());
-        let client = self.tls.client(info)?;
+        self.master.clone().set_addr(server).set_tcp_settings(tcp())
+    }
+
+    async fn connect_to(&self, master: MasterAddress, limit: Duration) -> Result<Master, BoxError> {
+        let client = self.tls.client(self.info_of(&master))?;
         let asking = async {
             let mut connection = open(&client, limit).await?;
             match redis::cmd("ROLE").query_async(&mut connection).await {
@@ -198,5 +204,33 @@ mod tests {
             assert_eq!(by_config_epoch(named.collect())[0].address.1, first);
         }
         assert!(by_config_epoch(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn the_master_has_the_tls_that_its_url_asks_for() {
+        for (url, is_tls, is_insecure) in [
+            ("redis://main/3", false, false),
+            ("valkey://main/3", false, false),
+            ("rediss://main/3", true, false),
+            ("valkeys://main/3", true, false),
+            ("rediss://main/3#insecure", true, true),
+        ] {
+            if is_tls && !cfg!(feature = "redis-tls") {
+                continue;
+            }
+            let urls = ["redis://sentinel/".to_owned()];
+            let sentinel = Sentinel::new(&urls, url, TlsMaterial::default()).unwrap();
+            let address = MasterAddress { address: ("h".to_owned(), 7), config_epoch: 1 };
+            let info = sentinel.info_of(&address);
+            assert_eq!((info.redis_settings().db(), url), (3, url));
+            let found = match info.addr() {
+                ConnectionAddr::Tcp(host, port) => (&**host, *port, false, false),
+                ConnectionAddr::TcpTls { host, port, insecure, .. } => {
+                    (&**host, *port, true, *insecure)
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, ("h", 7, is_tls, is_insecure), "{url}");
+        }
     }
 }
