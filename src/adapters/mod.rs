@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod abort_on_drop;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod byte_limit;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]
 mod client_name;
 #[cfg(any(feature = "nats", feature = "rabbitmq", feature = "redis"))]

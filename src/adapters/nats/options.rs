@@ -114,13 +114,13 @@ option_group! {
         /// TLS, and the certificates to trust. A `ca_file` or a `client_cert` requires TLS, as
         /// [`required`](TlsOptions#structfield.required) does.
         pub tls: TlsOptions = TlsOptions::default(),
-        /// The time limit to connect, and to subscribe. Default: 3 s.
+        /// The time limit to connect, and to subscribe, at most 365 days. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
-        /// The time limit for the server to confirm a message. Default: 5 s.
+        /// The time limit for the server to confirm a message, at most 365 days. Default: 5 s.
         pub confirm_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
         /// The interval of heartbeats, which are messages to ourselves. A heartbeat that is not
         /// back within one and a half intervals ends the connection, unless at least 1 MiB of
-        /// other messages has arrived meanwhile. Default: 1 s.
+        /// other messages has arrived meanwhile. From 50 ms to 365 days. Default: 1 s.
         pub heartbeat: Duration as "humantime_serde" = Duration::from_secs(1),
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 
-use crate::error::BuildError;
+use crate::{adapters::limits::MAX_DURATION, error::BuildError};
 
 #[derive(Debug)]
 pub(crate) struct Address {
@@ -83,7 +83,8 @@ impl Address {
             }
             "connection_timeout" => {
                 let mut limit = None;
-                let is_valid = assign(&mut limit, value, |limit| limit > 0_u64);
+                let is_valid = |limit| limit > 0 && Duration::from_millis(limit) <= MAX_DURATION;
+                let is_valid = assign(&mut limit, value, is_valid);
                 self.connect_timeout = limit.map(Duration::from_millis);
                 is_valid
             }
@@ -118,8 +119,8 @@ fn assign<T: std::str::FromStr + Copy>(
 pub(crate) const AN_ADDRESS: &str =
     "write amqp://user:password@host:5672/vhost, nothing or %2f for the vhost `/`";
 const PARAMETERS: &str = "use heartbeat (seconds), channelMax (8 or more), frameMax (4096 to \
-                          1048576), locale, connection_timeout (milliseconds) or auth_mechanism; \
-                          certificates are in the option tls";
+                          1048576), locale, connection_timeout (milliseconds, 365 days at most) or \
+                          auth_mechanism; certificates are in the option tls";
 
 #[cfg(test)]
 mod tests {

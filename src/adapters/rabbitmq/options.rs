@@ -115,12 +115,14 @@ option_group! {
         pub queue_max_bytes: usize as "crate::options::byte_size" = 32 << 20,
         /// TLS for `amqps://`, and the certificates to trust.
         pub tls: TlsOptions = TlsOptions::default(),
-        /// The time limit to connect. Default: 3 s.
+        /// The time limit to connect, at most 365 days. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
-        /// The time limit to confirm a message, and to set up a subscription. Default: 5 s.
+        /// The time limit to confirm a message, and to set up a subscription, at most 365 days.
+        /// Default: 5 s.
         pub confirm_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
         /// The interval at which each subscription asks whether the exchange still exists. Without
-        /// an answer within one and a half intervals the subscription ends. Default: 1 s.
+        /// an answer within one and a half intervals the subscription ends. From 50 ms to 365 days.
+        /// Default: 1 s.
         pub heartbeat: Duration as "humantime_serde" = Duration::from_secs(1),
     }
 }

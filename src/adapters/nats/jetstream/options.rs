@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    adapters::nats::options::{
-        NatsConnection, QUEUE_MAX_BYTES, SUBJECT, check_queue_max_bytes, check_subject,
+    adapters::{
+        limits::{check_longest, check_longest_or},
+        nats::options::{
+            NatsConnection, QUEUE_MAX_BYTES, SUBJECT, check_queue_max_bytes, check_subject,
+        },
     },
     error::BuildError,
     options::option_group,
@@ -61,14 +64,16 @@ option_group! {
         pub durable_name: Option<String> = None => [Some(impl Into<String>)],
         /// Where a stream that this transport creates is stored. Default: in files.
         pub storage: JetStreamStorage = JetStreamStorage::File,
-        /// How long a stream that this transport creates keeps a message. Default: none, for ever.
+        /// How long a stream that this transport creates keeps a message, from 100 ms to 365 days.
+        /// Default: none, for ever.
         pub max_age: Option<Duration> as "humantime_serde::option" = None => [Duration],
         /// How many messages a stream that this transport creates keeps; then it removes the
         /// oldest. Default: none, no bound.
         pub max_messages: Option<u64> = None => [u64],
         /// How many servers, 1 to 5, store a stream that this transport creates. Default: 1.
         pub replicas: usize = 1,
-        /// After how long the server redelivers an unacknowledged message. Default: 30 s.
+        /// After how long the server redelivers an unacknowledged message, from 100 ms to 365 days.
+        /// Default: 30 s.
         pub ack_wait: Duration as "humantime_serde" = Duration::from_secs(30),
         /// How often the server delivers a message that is not acknowledged. After that, the
         /// message is lost, and the subscriber receives a gap. Default: 10.
@@ -81,7 +86,8 @@ option_group! {
         /// How long the server keeps the consumer of a disconnected instance. An instance that
         /// comes back later resumes all the same if its process still runs, because it knows its
         /// position; a new process then starts at the end of the stream. Zero: for ever, so the
-        /// consumers of names that are not used again accumulate. Default: 24 h.
+        /// consumers of names that are not used again accumulate. Else from 10 s to 365 days.
+        /// Default: 24 h.
         pub inactive_threshold: Duration as "humantime_serde" = Duration::from_secs(86_400),
         /// Creates the stream if it does not exist; an existing one is not changed. Default: true.
         pub ensure_stream: bool = true,
@@ -146,6 +152,11 @@ impl JetStreamOptions {
             "is less than 100 ms, which the server refuses",
             "write how long messages are kept, for example 24 h",
         )?;
+        check_longest_or(
+            "max_age",
+            self.max_age.unwrap_or_default(),
+            "write at most 365 days, or leave it out for no limit",
+        )?;
         BuildError::refuse_if(
             self.max_messages.is_some_and(|max| i64::try_from(max).map_or(true, |it| it == 0)),
             "max_messages",
@@ -164,6 +175,7 @@ impl JetStreamOptions {
             "is less than 100 ms, so the server would redeliver messages that are being processed",
             "write how long processing may take, for example 30 s",
         )?;
+        check_longest(("ack_wait", self.ack_wait))?;
         BuildError::refuse_if(
             self.max_deliver == 0,
             "max_deliver",
@@ -181,6 +193,11 @@ impl JetStreamOptions {
             "inactive_threshold",
             "is less than 10 s, so a short disconnect would lose messages",
             "write how long an instance may be disconnected, for example 24 h, or 0 s for ever",
+        )?;
+        check_longest_or(
+            "inactive_threshold",
+            self.inactive_threshold,
+            "write at most 365 days, or 0 s for ever",
         )?;
         check_queue_max_bytes(self.queue_max_bytes)?;
         Ok(durable_name.clone())

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     adapters::{
+        byte_limit::MAX_BYTES,
         nats::{connection::Connection, message_stream::beacons_of},
         task::runtime,
     },
@@ -120,7 +121,7 @@ impl JetStreamTransport {
     fn bytes_per_batch(&self, connection: &Connection) -> Result<usize, BoxError> {
         const HEADERS: usize = 64 << 10;
         let largest = connection.client()?.max_payload().saturating_add(HEADERS);
-        Ok((self.options.queue_max_bytes / 3 * 2).max(largest))
+        Ok((self.options.queue_max_bytes.min(MAX_BYTES) / 3 * 2).max(largest))
     }
 
     /// Replaces the consumer by a new one, which starts right after the cursor. The old consumer

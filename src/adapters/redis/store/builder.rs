@@ -11,9 +11,12 @@ use super::{
     redis_store::RedisStore,
 };
 use crate::{
-    adapters::redis::{
-        builder::redis_builder,
-        endpoint::{Address, Endpoint, client::refused, tls::TlsMaterial},
+    adapters::{
+        limits::check_longest,
+        redis::{
+            builder::redis_builder,
+            endpoint::{Address, Endpoint, client::refused, tls::TlsMaterial},
+        },
     },
     error::BuildError,
 };
@@ -88,8 +91,10 @@ impl RedisStore {
 }
 
 impl RedisStoreBuilder {
-    /// Sets [`RedisOptions::prefix`]. All caches over the store then have this prefix: give each
-    /// cache a store of its own, or a view by [`RedisStore::with_prefix`].
+    /// Sets [`RedisOptions::prefix`]. The store then belongs to the caches of one name: `build` of
+    /// a cache with another name is an error. Give each cache a store of its own or a view by
+    /// [`RedisStore::with_prefix`], or build the caches with a
+    /// [`CacheManager`](crate::CacheManager).
     ///
     /// ```
     /// use lazy_layers_cache::RedisStore;
@@ -201,6 +206,7 @@ impl RedisOptions {
         ] {
             BuildError::refuse_if(is_wrong, option, problem, fix)?;
         }
-        Ok(())
+        check_longest(("redis.connect_timeout", self.connect_timeout))?;
+        check_longest(("redis.check_interval", self.check_interval))
     }
 }

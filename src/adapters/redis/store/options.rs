@@ -86,6 +86,10 @@ option_group! {
         /// A prefix ends in a separator, one of `: / . - _ | #`. Keys that begin with `__` are not
         /// stored in Redis: such names are internal.
         ///
+        /// A store with a prefix belongs to the caches of one name: `build()` of a cache with
+        /// another name is an error, while the store lives. Several caches of one name are
+        /// instances of one cache.
+        ///
         /// Default: `{name}:cache:`, with the [name](crate::CacheOptions::name) of the cache;
         /// `cache:` for a cache without a name.
         pub prefix: Option<String> = None => [Some(impl Into<String>)],
@@ -100,11 +104,13 @@ option_group! {
         /// Values that other programs write under the prefix, without an entry in the index, are
         /// not found by a delete by pattern or a count.
         pub use_index: bool = true,
-        /// Number of keys that Redis visits in one step of a scan. Default: 1,000.
+        /// Number of keys that Redis visits in one step of a scan; a number above 100,000 counts as
+        /// 100,000. Default: 1,000.
         ///
         /// Interop only: the TypeScript package has this option.
         pub scan_count: usize = 1_000,
-        /// Maximum number of keys that a delete by pattern deletes with one command. Default: 500.
+        /// Maximum number of keys that a delete by pattern deletes with one command; a number above
+        /// 100,000 counts as 100,000. Default: 500.
         ///
         /// Interop only: the TypeScript package has this option.
         pub batch_size: usize = 500,
@@ -116,14 +122,16 @@ option_group! {
         /// the index. Default: none.
         pub max_entries: Option<usize> = None => [usize],
         /// Maximum size of a value that is read or written, in bytes. A larger value is kept in L1
-        /// only, and an `l2:refused` event reports it. Default: 32 MiB.
+        /// only, and an `l2:refused` event reports it. `usize::MAX` means no limit but that of the
+        /// server, its `proto-max-bulk-len` of 512 MB by default. Default: 32 MiB.
         pub max_payload_bytes: usize as "crate::options::byte_size" = 32 << 20,
         /// The reaction to a restart of Redis. Default: [`RestartPolicy::Clear`].
         pub after_restart: RestartPolicy = RestartPolicy::Clear,
-        /// Limit for one attempt to connect. Default: 1 s.
+        /// Limit for one attempt to connect, at most 365 days. Default: 1 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(1),
         /// Interval of the health checks of a connection, and limit for the reply to each. After
-        /// two checks without a reply the connection is closed and replaced. Default: 500 ms.
+        /// two checks without a reply the connection is closed and replaced. At most 365 days.
+        /// Default: 500 ms.
         pub check_interval: Duration as "humantime_serde" = Duration::from_millis(500),
     }
 }

@@ -41,14 +41,14 @@ option_group! {
         /// length; the server's `client-output-buffer-limit` bounds that, 32 MB by default.
         /// Default: 32 MiB.
         pub queue_max_bytes: usize as "crate::options::byte_size" = 32 << 20,
-        /// Limit for connecting, and for subscribing. Default: 3 s.
+        /// Limit for connecting, and for subscribing, at most 365 days. Default: 3 s.
         pub connect_timeout: Duration as "humantime_serde" = Duration::from_secs(3),
-        /// Limit for the server to confirm a published message. Default: 5 s.
+        /// Limit for the server to confirm a published message, at most 365 days. Default: 5 s.
         pub confirm_timeout: Duration as "humantime_serde" = Duration::from_secs(5),
         /// Interval between two requests (`ROLE` or `PING`) on the connection of each subscription.
         /// If a reply takes longer than one and a half intervals, or comes from a replica, the
         /// subscription ends. The reply arrives after the messages that were published before the
-        /// request, so the interval bounds their delay too. Default: 1 s.
+        /// request, so the interval bounds their delay too. From 50 ms to 365 days. Default: 1 s.
         pub heartbeat: Duration as "humantime_serde" = Duration::from_secs(1),
     }
 }
