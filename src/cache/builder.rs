@@ -17,7 +17,7 @@ use super::{
 use crate::{
     bus::{BusClient, BusPlace, EventBus, SessionOptions, SharedSession},
     codec::{Codec, offloading::OffloadingCodec},
-    error::BuildError,
+    error::{BuildError, text_of},
     flight::{FlightTable, Limits},
     key::CacheKey,
     l1::L1,
@@ -153,6 +153,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
             Some((BuilderBus::Shared(session), _)) => session.clock(),
             _ => self.clock,
         };
+        let l2 = match self.l2 {
+            None => None,
+            Some((store, codec)) => Some((claimed(store, self.options.name.as_deref())?, codec)),
+        };
         let bus = match self.bus {
             None => None,
             Some((bus, codec)) => {
@@ -171,9 +175,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let observer = Arc::new(Observer::of_cache(self.options.name.as_deref()));
         let state = Arc::new_cyclic(|state: &Weak<CacheState<V>>| CacheState {
             l1: L1::new(&self.options),
-            l2: self.l2.map(|(store, codec)| {
-                let named = self.options.name.as_deref().and_then(|name| store.for_cache(name));
-                let store = named.unwrap_or(store);
+            l2: l2.map(|(store, codec)| {
                 let context = L2Context {
                     observer: Arc::clone(&observer),
                     clock: clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
@@ -204,6 +206,22 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let ending = Arc::clone(&state);
         let shutdown_on_drop = Arc::new(ShutdownOnDrop(Box::new(move || ending.end_on_drop())));
         Ok(LazyLayersCache { state, shutdown_on_drop, keys: PhantomData })
+    }
+}
+
+/// Returns the store that the cache uses: the given one, or the part of it that is the cache's.
+fn claimed(store: Arc<dyn Store>, cache: Option<&str>) -> Result<Arc<dyn Store>, BuildError> {
+    let store = cache.and_then(|name| store.for_cache(name)).unwrap_or(store);
+    match store.claim(cache) {
+        Ok(()) => Ok(store),
+        Err(error) => Err(match error.downcast::<BuildError>() {
+            Ok(error) => *error,
+            Err(error) => {
+                let fix = "give the cache a store of its own, or give both caches one name if they \
+                           are instances of one cache";
+                BuildError::new("l2", format!("refuses the cache ({})", text_of(&error)), fix)
+            }
+        }),
     }
 }
 

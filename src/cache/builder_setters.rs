@@ -66,8 +66,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> CacheBuilder<K, V> {
 
     /// Adds L2, the store that instances share, and the codec of its values. Default: none.
     ///
-    /// Caches with different [names](Self::name) may share a `RedisStore`. Caches without a name
-    /// would share its keys too.
+    /// Caches with different [names](Self::name) may share a `RedisStore` that has no prefix of its
+    /// own. If it has one, `build` refuses a cache with another name than the first, or with none:
+    /// their keys would be the same. Caches of one name share all keys, as instances of one cache
+    /// do, and so do caches without a name.
     ///
     /// `build` does not connect. While L2 does not answer, the cache works without it.
     ///

@@ -338,6 +338,18 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Called when a cache is built that uses this store, with its [name](crate::CacheOptions::name)
+    /// if it has one; after [`for_cache`](Self::for_cache), of the store that `for_cache` returned.
+    /// An error is one of `build()`, so a store whose keys belong to one cache can refuse others:
+    /// two caches with different names must not see each other's keys. Caches of one name are
+    /// instances of one cache. The default accepts all caches.
+    ///
+    /// A store that wraps another one should pass the call on.
+    fn claim(&self, cache: Option<&str>) -> Result<(), BoxError> {
+        let _ = cache;
+        Ok(())
+    }
+
     /// A number that changes when the store has a new connection, or when its connection answers
     /// again. The cache then calls the store again at once, before the circuit breaker's cooldown
     /// has ended. The default always returns the same number.

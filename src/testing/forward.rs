@@ -151,6 +151,10 @@ macro_rules! forwarded {
                 self.inner().is_write_refusal(error)
             }
 
+            fn claim(&self, cache: Option<&str>) -> Result<(), BoxError> {
+                self.inner().claim(cache)
+            }
+
             fn connection_generation(&self) -> u64 {
                 ForwardStore::connection_generation(self)
             }

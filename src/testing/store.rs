@@ -1,6 +1,10 @@
 //! An L2 store in memory, and how a test looks into it and makes it fail.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
@@ -8,7 +12,8 @@ use super::store_state::{State, StoreFault, TimedValue, until};
 use crate::{error::BoxError, l2::StoreFuture, time::Clock};
 
 /// A [`Store`](crate::Store) in memory. Clones are the same store, so caches with clones of it
-/// share it as instances share Redis.
+/// share it as instances share Redis. It has no prefixes: give caches with different names a store
+/// each.
 ///
 /// Each operation yields once, as a network call would, and then happens in one step.
 ///
@@ -30,6 +35,8 @@ use crate::{error::BoxError, l2::StoreFuture, time::Clock};
 pub struct SharedStore {
     clock: Arc<dyn Clock>,
     pub(super) state: Arc<Mutex<State>>,
+    /// The name of the cache to which the keys belong.
+    pub(super) cache: Arc<OnceLock<Option<String>>>,
 }
 
 /// The contents of a [`SharedStore`] at one time.
@@ -70,7 +77,7 @@ impl SharedStore {
     /// ```
     #[must_use]
     pub fn new(clock: impl Clock) -> Self {
-        Self { clock: Arc::new(clock), state: Arc::default() }
+        Self { clock: Arc::new(clock), state: Arc::default(), cache: Arc::default() }
     }
 
     /// Sets the fault of all later operations.

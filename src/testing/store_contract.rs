@@ -6,9 +6,12 @@ use super::{
     store::SharedStore,
     store_state::{END_SHOWN, Lock, StaleCopy, TimedValue, until},
 };
-use crate::l2::{
-    Inspection, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor,
-    Publication, Store, StoreFuture, StoredValue,
+use crate::{
+    error::BoxError,
+    l2::{
+        Inspection, Lease, LeaseRequest, LeaseResponse, LoadEnd, LockResponse, PatternCursor,
+        Publication, Store, StoreFuture, StoredValue,
+    },
 };
 
 impl Store for SharedStore {
@@ -193,6 +196,14 @@ impl Store for SharedStore {
 
     fn inspect<'a>(&'a self, key: &'a str, lock: &'a str) -> StoreFuture<'a, Option<Inspection>> {
         self.operate(move |state, now| Some(state.inspect(key, lock, now)))
+    }
+
+    fn claim(&self, cache: Option<&str>) -> Result<(), BoxError> {
+        let owner = self.cache.get_or_init(|| cache.map(str::to_owned)).as_deref();
+        let name =
+            |cache: Option<&str>| cache.map_or("one without a name".into(), |it| format!("`{it}`"));
+        let text = || format!("{} uses the store, {} cannot use it too", name(owner), name(cache));
+        if owner == cache { Ok(()) } else { Err(text().into()) }
     }
 
     fn connection_generation(&self) -> u64 {

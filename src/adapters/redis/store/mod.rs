@@ -9,6 +9,7 @@ mod copy_head;
 mod inspect;
 pub(crate) mod keyspace;
 pub(crate) mod options;
+mod prefix_claims;
 pub(crate) mod redis_store;
 pub(crate) mod requests;
 mod rounds;

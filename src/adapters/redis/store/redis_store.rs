@@ -64,7 +64,8 @@ const MAX_DELETE: usize = 1_000;
 ///
 /// All names begin with a [prefix](crate::RedisOptions::prefix). By default it contains the name of
 /// the cache (`users:cache:`), so several named caches can use one store: they share its connection
-/// and see nothing of each other. [`with_prefix`](Self::with_prefix) lends a store by hand.
+/// and see nothing of each other. [`with_prefix`](Self::with_prefix) lends a store by hand. A store
+/// with a prefix of its own belongs to the caches of one name: `build()` of another one fails.
 ///
 /// `{prefix}{key}` holds a value, as the codec encoded it, for exactly its ttl. Names that begin
 /// with `{prefix}__` are internal: the index, locks, leases, negative entries, stale copies. So
@@ -349,13 +350,21 @@ impl Store for RedisStore {
     }
 
     fn for_cache(&self, name: &str) -> Option<Arc<dyn Store>> {
-        self.sender.handle.client_name().add(name);
         let context = &self.sender.context;
         // mutant shared-prefix: => return None;
         if context.options.prefix.is_some() {
             return None;
         }
         Some(Arc::new(self.view(context.with_prefix(format!("{name}:cache:")))))
+    }
+
+    fn claim(&self, cache: Option<&str>) -> Result<(), BoxError> {
+        // mutant claimed-prefix: remove
+        self.sender.context.claim(cache)?;
+        if let Some(name) = cache {
+            self.sender.handle.client_name().add(name);
+        }
+        Ok(())
     }
 
     fn connection_generation(&self) -> u64 {
