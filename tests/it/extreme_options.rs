@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use lazy_layers_cache::{
-    BuildError, JetStreamOptions, JetStreamTransport, LeaseRequest, LeaseResponse, LockResponse,
-    NatsConnection, NatsOptions, NatsTransport, RabbitMqOptions, RabbitMqTransport, RedisOptions,
-    RedisStore, RedisTransport, Store, Transport,
+    BuildError, CacheOptions, CircuitBreaker, Coalescing, DistributedLock, EventBusOptions,
+    EventDedupe, FailSafe, JetStreamOptions, JetStreamTransport, L1Options, L2Options, L2Timeouts,
+    LazyLayersCache, LeaseRequest, LeaseResponse, LockResponse, NatsConnection, NatsOptions,
+    NatsTransport, NegativeCache, Publication, RabbitMqOptions, RabbitMqTransport, RedisOptions,
+    RedisStore, RedisTransport, Store, Timeouts, Transport, WireCodec,
     testing::{check_store, check_transport},
 };
 use tokio::time::timeout;
@@ -15,7 +17,7 @@ use crate::support::{
     REFRESH,
     broker::{Broker, Kind},
     fake_sentinel::FakeSentinel,
-    publication,
+    ms, publication,
     redis::RedisServer,
 };
 
@@ -115,6 +117,17 @@ async fn values_leases_and_locks_of_the_longest_time_work() {
     let lease = store.acquire_write_lease("l", forever).await.unwrap().unwrap();
     assert!(store.publish("l", &lease, publication("2", forever)).await.unwrap());
 
+    let lease = store.acquire_write_lease("copied", forever).await.unwrap().unwrap();
+    let value = Publication::Value { value: b"3".to_vec(), ttl: forever, stale_for: forever };
+    assert!(store.publish("copied", &lease, value).await.unwrap());
+    let copied = store.get("copied", true).await.unwrap().unwrap();
+    assert!(copied.stale_for > YEAR && copied.ttl.unwrap() > YEAR, "{copied:?}");
+    let lease = store.acquire_write_lease("absent", forever).await.unwrap().unwrap();
+    assert!(store.publish("absent", &lease, Publication::Missing { ttl: forever }).await.unwrap());
+    let with_missing = LeaseRequest { refresh: false, with_missing: true, ..REFRESH };
+    let absent = store.get_or_lease("absent", with_missing).await.unwrap();
+    assert!(matches!(absent, LeaseResponse::Missing(ttl) if ttl > YEAR), "{absent:?}");
+
     for _ in 0..100 {
         let read = store.get("k", true).await.unwrap().unwrap();
         assert_eq!(read.value, b"1");
@@ -160,6 +173,75 @@ async fn a_master_is_found_with_the_longest_timeouts() {
     let sentinel = FakeSentinel::naming(server.port(), 1);
     let store = RedisStore::sentinel([sentinel.url()], "redis://main/").options(extreme_options());
     assert!(store.build().unwrap().get("k", false).await.unwrap().is_none());
+}
+
+/// Every number and duration of a cache at its maximum.
+fn extreme_cache() -> CacheOptions {
+    let (forever, all) = (Duration::MAX, usize::MAX);
+    let breaker = || CircuitBreaker::default().cooldown(forever);
+    let bus = EventBusOptions::default().trust_timeout(forever).publish_timeout(forever);
+    CacheOptions::default()
+        .name("users")
+        .ttl(forever)
+        .ttl_jitter(0.5)
+        .close_timeout(forever)
+        .l1(L1Options::default().max_entries(all).ttl(forever))
+        .l2(L2Options::default().ttl(forever).max_key_bytes(all))
+        .l2_timeouts(L2Timeouts::default().read(forever).write(forever).pattern(forever))
+        .l2_circuit_breaker(breaker())
+        .event_bus_circuit_breaker(breaker())
+        .inflight(Coalescing::default().ttl(forever).max_entries(all).max_followers(all))
+        .distributed_lock(
+            DistributedLock::enabled().ttl(forever).wait_timeout(forever).poll(forever),
+        )
+        .negative_cache(NegativeCache::enabled().ttl(forever).max_entries(all))
+        .fail_safe(FailSafe::enabled().stale_ttl(forever).throttle(forever))
+        .timeouts(Timeouts::none().soft(forever).hard(forever))
+        .event_dedupe(EventDedupe::default().max_entries(all).ttl(forever))
+        .event_bus(bus.outbox_max_entries(all).outbox_max_bytes(all))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_with_the_largest_options_works() {
+    let server = RedisServer::start();
+    let instance = || {
+        let store = RedisStore::at(server.url()).options(extreme_options()).build().unwrap();
+        let bus = RedisTransport::at(server.url()).build().unwrap();
+        LazyLayersCache::<String, u32>::builder()
+            .options(extreme_cache())
+            .l2(store, WireCodec::new())
+            .event_bus(bus, WireCodec::new())
+            .build()
+            .unwrap()
+    };
+    let (one, other) = (instance(), instance());
+    let use_both = async {
+        one.ready().await.unwrap();
+        other.ready().await.unwrap();
+        for key in ["a", "b", "c"] {
+            let load = || async { Ok::<_, std::io::Error>(1_u32) };
+            assert_eq!(*one.get_or_set(key, load).await.unwrap(), 1);
+            assert_eq!(*other.get(key).await.unwrap(), 1);
+        }
+        let absent = || async { Ok::<_, std::io::Error>(None::<u32>) };
+        assert!(one.get_or_set("none", absent).await.unwrap().is_none());
+        assert!(other.get_or_set("none", absent).await.unwrap().is_none());
+        assert!(one.set("a", 2).await.unwrap().is_complete());
+        assert!(one.delete("b").await.unwrap().is_complete());
+        assert!(one.delete_by_pattern("c*").await.unwrap().is_complete());
+        while other.get("a").await.as_deref() != Some(&2) || other.has("b").await {
+            tokio::time::sleep(ms(5)).await;
+        }
+        while other.has("c").await {
+            tokio::time::sleep(ms(5)).await;
+        }
+        let fails = || async { Err::<u32, _>(std::io::Error::other("down")) };
+        other.get_or_set("d", fails).await.unwrap_err();
+        let _ = (one.stats(), one.health(), one.explain("a").await, one.size().await);
+        one.close().await;
+        other.close().await;
+    };
+    timeout(Duration::from_secs(60), use_both).await.unwrap();
 }
 
 /// A transport with every duration and size at its maximum.
