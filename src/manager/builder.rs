@@ -96,7 +96,9 @@ impl CacheManagerBuilder {
     /// Adds L2 by a function that makes the store of each cache from its name, for stores of your
     /// own and for tests. (For Redis there is `redis(..)`, with the feature `redis`.) Two caches
     /// must not see each other's keys: give each a store, or a part of one, of its own. A store
-    /// that implements [`Store::for_cache`] may be given to all of them.
+    /// that implements [`Store::for_cache`] may be given to all of them. One that belongs to the
+    /// caches of one name ([`Store::claim`]), as a `RedisStore` with a prefix does, refuses the
+    /// second cache: its `build` is an error.
     ///
     /// All these stores count as one L2, of one server: they have one circuit breaker, and their
     /// [`connection_generation`](Store::connection_generation) must be that of one connection.
