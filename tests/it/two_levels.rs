@@ -356,7 +356,7 @@ async fn a_value_of_any_serializable_type_goes_through_the_wire_format() {
     let instance = || {
         lazy_layers_cache::LazyLayersCache::<u32, User>::builder()
             .clock(TokioClock::new())
-            .l2(store.clone(), lazy_layers_cache::WireCodec::new())
+            .l2(store.clone(), WireCodec::new())
             .build()
             .unwrap()
     };
