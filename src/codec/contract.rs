@@ -7,9 +7,9 @@ use crate::error::BoxError;
 /// Implement it where L2 should hold another format than the wire format, for example bytes that
 /// exist already, or encrypted ones.
 ///
-/// In L2, `HC1C` stands before the bytes, unless they are in the wire format: a reader with the
-/// wire codec then takes them for a miss, and not for a value. The codec decodes them without it,
-/// and gets bytes that another program wrote as they are.
+/// In L2 and on the bus, `HC1C` stands before the bytes, unless they are in the wire format: a
+/// reader with the wire codec then takes them for a miss, and not for a value. The codec decodes
+/// them without it, and gets bytes that another program wrote as they are.
 ///
 /// A value that cannot be encoded is not stored (event `l2:refused`), and bytes that cannot be
 /// decoded are a miss (event `l2:error`).
@@ -68,9 +68,9 @@ pub trait Codec<V>: Send + Sync + 'static {
         false
     }
 
-    /// Returns the value as bytes for a message of the bus: `HC1M` and then MessagePack, never
-    /// compressed. Values in another form are not sent to peers (event `set:broadcast-skipped`).
-    /// Default: [`encode`](Self::encode).
+    /// Returns the value as bytes for a message of the bus. `HC1M` and then MessagePack is a value
+    /// for every peer; other bytes are one for peers of this library only, and a delete for those
+    /// of the TypeScript package. Default: [`encode`](Self::encode).
     ///
     /// # Errors
     ///

@@ -4,9 +4,9 @@
 //! A value that goes to L2 and to the bus is encoded once, if the two codecs have the same plain
 //! form: as [`Plain`], of which L2 makes its payload.
 //!
-//! In L2 the bytes of a codec other than the wire's begin with a tag of their own, [`TAG`]. So a
-//! reader with the wire codec, of this library or of the TypeScript package, takes them for those
-//! of another release, and not for a value.
+//! The bytes of a codec other than the wire's begin with a tag of their own, [`TAG`], in L2 and on
+//! the bus. So a reader with the wire codec, of this library or of the TypeScript package, takes
+//! them for those of another release, and not for a value.
 
 use std::sync::{
     Arc,
@@ -89,8 +89,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     ) -> Result<Vec<u8>, HeldError> {
         let plain = plain.filter(|plain| plain.form.is_some() && plain.form == self.form());
         let Some(plain) = plain else {
-            let bytes = self.encode_by(value, false, Codec::encode).await?;
-            return Ok(if self.form().is_none() { tagged(bytes) } else { bytes });
+            return Ok(self.tagged(self.encode_by(value, false, Codec::encode).await?));
         };
         let bytes = Arc::clone(&plain.bytes);
         let is_heavy = self.is_heavy(&bytes);
@@ -101,7 +100,7 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
     /// Encodes a value for a message of the bus.
     pub(crate) async fn encode_plain(&self, value: &Arc<V>) -> Result<Plain, HeldError> {
         let encode = |codec: &dyn Codec<V>, value: &V| codec.encode_plain(value);
-        let bytes = Arc::new(self.encode_by(value, false, encode).await?);
+        let bytes = Arc::new(self.tagged(self.encode_by(value, false, encode).await?));
         Ok(Plain { bytes, form: self.form() })
     }
 
@@ -126,7 +125,16 @@ impl<V: Send + Sync + 'static> OffloadingCodec<V> {
         catch_codec_panic(|| Ok(self.codec.is_heavy_to_decode(body))).unwrap_or(false)
     }
 
-    /// The bytes of a value of L2 that the codec knows.
+    /// Returns the bytes of the codec as a payload.
+    fn tagged(&self, bytes: Vec<u8>) -> Vec<u8> {
+        // mutant untagged: if true
+        if self.form().is_some() || WIRE_TAGS.iter().any(|tag| bytes.starts_with(tag)) {
+            return bytes;
+        }
+        [TAG, &bytes].concat()
+    }
+
+    /// The bytes of a payload that the codec knows.
     fn body<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         let is_of_codec = |_: &&[u8]| self.form().is_none();
         bytes.strip_prefix(TAG).filter(is_of_codec).unwrap_or(bytes)
@@ -191,15 +199,6 @@ fn decode<V: 'static>(
 ) -> Result<V, Unreadable> {
     let decoded = catch_codec_panic(|| codec.decode(bytes.get(tag_len..).unwrap_or_default()));
     decoded.map_err(|error| Unreadable(error, Some(bytes)))
-}
-
-/// Returns the bytes of a codec as L2 gets them.
-fn tagged(bytes: Vec<u8>) -> Vec<u8> {
-    // mutant untagged: if true
-    if WIRE_TAGS.iter().any(|tag| bytes.starts_with(tag)) {
-        return bytes;
-    }
-    [TAG, &bytes].concat()
 }
 
 /// Encodes a value, and estimates by the cost of decoding whether encoding was costly.

@@ -16,6 +16,9 @@ pub(crate) struct Markers {
 
 const TEXT: Markers =
     Markers { short: 0xa0, short_lengths: 32, bits_8: Some(0xd9), bits_16: 0xda, bits_32: 0xdb };
+/// Binary data, whose length never fits into the marker.
+pub(crate) const BIN: Markers =
+    Markers { short: 0, short_lengths: 0, bits_8: Some(0xc4), bits_16: 0xc5, bits_32: 0xc6 };
 pub(crate) const ARRAY: Markers =
     Markers { short: 0x90, short_lengths: 16, bits_8: None, bits_16: 0xdc, bits_32: 0xdd };
 
@@ -39,6 +42,12 @@ impl Writer {
     pub(crate) fn text(&mut self, text: &str) {
         self.header(&TEXT, u32::try_from(text.len()).unwrap_or(u32::MAX));
         self.raw(text.as_bytes());
+    }
+
+    /// Writes at most `u32::MAX` bytes; the caller refuses longer ones.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.header(&BIN, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.raw(bytes);
     }
 
     pub(crate) fn bool(&mut self, value: bool) {

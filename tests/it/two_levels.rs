@@ -9,7 +9,7 @@ use lazy_layers_cache::{
     BoxError, Codec, ErrorKind, FailSafe, L1Options, L2Effect, L2Health, L2Options, Lease,
     LeaseRequest, LeaseResponse, Publication, Source, StaleReason, Store, StoreFuture, StoredValue,
     SystemClock, Timeouts, WireCodec,
-    testing::{ForwardStore, SharedStore, StoreFault, TokioClock, check_store},
+    testing::{ForwardStore, SharedBus, SharedStore, StoreFault, TokioClock, check_store},
 };
 
 use crate::support::{
@@ -75,6 +75,31 @@ async fn the_bytes_of_a_codec_other_than_the_wires_carry_a_tag_of_their_own() {
         Some(&1)
     );
     assert_eq!(store.peek("unreadable").unwrap(), b"HC1C1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_values_of_a_codec_other_than_the_wires_prime_the_peers_that_have_it() {
+    let bus = SharedBus::new(1);
+    let build = || on_tokio_time().name("numbers").ttl(ms(60_000));
+    let [left, right] = [(); 2].map(|()| build().event_bus(bus.link(), Text).build().unwrap());
+    let wire = build().event_bus(bus.link(), WireCodec::new()).build().unwrap();
+    for cache in [&left, &right, &wire] {
+        cache.ready().await.unwrap();
+        cache.delete("x").await.unwrap();
+    }
+    tokio::time::sleep(ms(5_000)).await;
+    for key in ["set", "loaded"] {
+        wire.set(key, 9).await.unwrap();
+        tokio::time::sleep(ms(100)).await;
+        assert_eq!((left.get_l1(key), wire.get_l1(key).as_deref()), (None, Some(&9)));
+    }
+    left.set("set", 7).await.unwrap();
+    left.get_or_set("loaded", Origin::default().load(Gate::Ok)).await.unwrap();
+    tokio::time::sleep(ms(100)).await;
+    let found = |cache: &Cache| ["set", "loaded"].map(|key| cache.get_l1(key).as_deref().copied());
+    assert_eq!(found(&right), [Some(7), Some(1)]);
+    assert_eq!(found(&wire), [None, Some(9)], "a `set` is a delete there, a load nothing");
+    assert_eq!((right.stats().values_received, right.stats().events_refused), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -255,13 +255,18 @@ impl BusClient {
         payload: Option<&[u8]>,
     ) -> (Option<Change>, ValueReport) {
         let limit = self.options.broadcast_set_max_bytes.unwrap_or(usize::MAX).min(MAX_VALUE);
-        let value = || -> Result<Arc<[u8]>, _> {
+        let value = || -> Result<(Arc<[u8]>, bool), _> {
             let payload = payload.ok_or("the codec cannot encode it, or not decode it again")?;
-            let bytes = strip_prefix(payload).ok_or("the codec does not write MessagePack")?;
+            let (bytes, by_codec) = match strip_prefix(payload) {
+                Some(value) => (value, false),
+                None => (payload, true),
+            };
+            let value = || (Arc::from(bytes), by_codec);
             let is_short = bytes.len() <= limit;
-            is_short.then(|| Arc::from(bytes)).ok_or("it is longer than broadcast_set_max_bytes")
+            is_short.then(value).ok_or("it is longer than broadcast_set_max_bytes")
         };
-        let (context, value) = match context.and_then(|context| Ok((context, value()?))) {
+        let (context, (value, by_codec)) = match context.and_then(|context| Ok((context, value()?)))
+        {
             Ok(encoded) => encoded,
             Err(reason) => return (None, ValueReport(Err(reason))),
         };
@@ -270,7 +275,7 @@ impl BusClient {
         let ttl_ms = Some(millis(ttl));
         let stale_ms = Some(millis(stale_for)).filter(|window| *window > 0);
         let context = Some(context);
-        (Some(Change::Value { key, value, ttl_ms, stale_ms, prime, context }), report)
+        (Some(Change::Value { key, value, by_codec, ttl_ms, stale_ms, prime, context }), report)
     }
 
     /// Broadcasts an invalidation of this instance again that has reached L2 only now.

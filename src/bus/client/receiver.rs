@@ -180,9 +180,10 @@ impl Receipt<'_> {
                     sink.invalidate_matching(pattern).await;
                 }
             }
-            MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, .. } => {
+            MessageKind::Set { keys, value, by_codec, ttl_ms, stale_ms, prime, .. } => {
                 let value_as_of = classified.value_as_of();
-                let payload = value_as_of.and_then(|_| add_prefix(value));
+                let payload = || if *by_codec { Some(value.to_vec()) } else { add_prefix(value) };
+                let payload = value_as_of.and_then(|_| payload());
                 let value = match payload {
                     Some(payload) => sink.decode(payload).await,
                     None => None,

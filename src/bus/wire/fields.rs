@@ -81,6 +81,11 @@ impl MessageWriter {
         Ok(())
     }
 
+    pub(crate) fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        self.field(name);
+        self.bytes.bytes(bytes);
+    }
+
     pub(crate) fn flag(&mut self, name: &str, flag: impl Into<Option<bool>>) {
         if let Some(flag) = flag.into() {
             self.field(name);
@@ -118,6 +123,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) l2: Option<bool>,
     pub(crate) retried: bool,
     pub(crate) prime: bool,
+    pub(crate) raw: Option<&'a [u8]>,
+    pub(crate) raw_keys: Option<Vec<&'a str>>,
     /// Any value: only the causal filter decodes it.
     pub(crate) context: Option<&'a [u8]>,
     pub(crate) incarnation: Option<&'a str>,
@@ -158,6 +165,10 @@ impl<'a> Fields<'a> {
                 }
                 b"retried" => fields.retried = first_token(r)? == Token::Bool(true),
                 b"prime" => fields.prime = first_token(r)? == Token::Bool(true),
+                b"raw" => fields.raw = optional_field(r, raw_bytes)?,
+                b"rawKeys" => {
+                    fields.raw_keys = optional_field(r, |r, name| texts(r, name, MAX_KEYS))?;
+                }
                 b"seen" => fields.context = Some(skip(r)?),
                 b"inc" => fields.incarnation = optional_field(r, text)?,
                 b"seq" => fields.seq = optional_field(r, number)?,
@@ -235,6 +246,16 @@ fn bytes_of_text<'a>(
         Token::Nil => Ok(None),
         Token::Text(bytes) if bytes.len() > MAX_TEXT => Err(DecodeError::TooLong(field)),
         Token::Text(bytes) => Ok(Some(bytes)),
+        _ => Err(DecodeError::WrongType(field)),
+    }
+}
+
+fn raw_bytes<'a>(
+    reader: &mut Reader<'a>,
+    field: &'static str,
+) -> Result<Option<&'a [u8]>, DecodeError> {
+    match reader.token()? {
+        Token::Bytes(bytes) => Ok(Some(bytes)),
         _ => Err(DecodeError::WrongType(field)),
     }
 }

@@ -15,7 +15,9 @@
 //! | `l2` | invalidations of this library, optional | `false`: L2 has not got the invalidation; see [`InL2`] |
 //! | `retried` | invalidations of this library, optional | `true`: L2 had not got the invalidation and has got it now; see [`InL2`] |
 //! | `prime` | `set`, this library only | `true`: the value was loaded, and changes nothing where it is not stored |
-//! | `seen` | `set`, this library only | the causal context, see `protocol/version_vector.rs` |
+//! | `raw` | `del`, this library only | the value that was set, by a codec other than the wire's, as bytes |
+//! | `rawKeys` | `del` of no keys, this library only | the value in `raw` was loaded for these keys |
+//! | `seen` | `set` and with `raw`, this library only | the causal context, see `protocol/version_vector.rs` |
 //! | `inc` | all of this library | the publisher's incarnation: random, new with every start |
 //! | `seq` | all of this library | the message's number in its incarnation, from 0 without holes |
 //! | `due` | this library, optional | the publisher will send again within this many milliseconds; a beacon without it is the publisher's last message |
@@ -106,10 +108,12 @@ pub(crate) enum MessageKind<'a> {
     Pattern {
         pattern: &'a str,
     },
-    /// `value` and `context` are one value in MessagePack each.
+    /// `value` and `context` are one value in MessagePack each. `by_codec`: `value` is the payload
+    /// of a codec other than the wire's.
     Set {
         keys: Vec<&'a str>,
         value: &'a [u8],
+        by_codec: bool,
         ttl_ms: Option<u64>,
         stale_ms: Option<u64>,
         prime: bool,
@@ -158,15 +162,28 @@ impl<'a> Message<'a> {
         };
         let Some(cache) = cache else { return Ok(Received::Foreign { stamp, is_beacon }) };
         let kind = match required("type", fields.kind)? {
-            b"del" => match (required("keys", fields.keys)?, fields.beacon) {
+            b"del" => match (required("keys", fields.keys)?, fields.beacon, fields.raw) {
                 // Only with no keys: whatever else `beacon` may come to mean, keys are deleted.
-                (keys, Some(hello)) if keys.is_empty() => MessageKind::Beacon { hello, caches },
-                (keys, _) => MessageKind::Delete { keys },
+                (keys, Some(hello), _) if keys.is_empty() => MessageKind::Beacon { hello, caches },
+                (keys, _, None) => MessageKind::Delete { keys },
+                (keys, _, Some(value)) => {
+                    let primed = fields.raw_keys.filter(|_| keys.is_empty());
+                    MessageKind::Set {
+                        prime: primed.is_some(),
+                        keys: primed.unwrap_or(keys),
+                        value,
+                        by_codec: true,
+                        ttl_ms: fields.ttl_ms,
+                        stale_ms: fields.stale_ms,
+                        context: fields.context,
+                    }
+                }
             },
             b"pattern" => MessageKind::Pattern { pattern: required("pattern", fields.pattern)? },
             b"set" => MessageKind::Set {
                 keys: required("keys", fields.keys)?,
                 value: required("value", fields.value)?,
+                by_codec: false,
                 ttl_ms: fields.ttl_ms,
                 stale_ms: fields.stale_ms,
                 prime: fields.prime,
@@ -224,11 +241,21 @@ impl<'a> Message<'a> {
                 out.text("type", "pattern")?;
                 out.text("pattern", *pattern)?;
             }
-            MessageKind::Set { keys, value, ttl_ms, stale_ms, prime, context } => {
-                out.text("type", "set")?;
-                out.texts("keys", keys)?;
-                out.value("value", *value)?;
-                out.flag("prime", prime.then_some(true));
+            MessageKind::Set { keys, value, by_codec, ttl_ms, stale_ms, prime, context } => {
+                if *by_codec {
+                    // Readers that know only values in MessagePack delete the keys.
+                    out.text("type", "del")?;
+                    out.texts("keys", if *prime { &[] } else { keys })?;
+                    out.bytes("raw", value);
+                    if *prime {
+                        out.texts("rawKeys", keys)?;
+                    }
+                } else {
+                    out.text("type", "set")?;
+                    out.texts("keys", keys)?;
+                    out.value("value", *value)?;
+                    out.flag("prime", prime.then_some(true));
+                }
                 out.value("seen", *context)?;
                 out.number("ttlMs", *ttl_ms);
                 out.number("staleMs", *stale_ms);

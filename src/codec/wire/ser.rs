@@ -17,14 +17,11 @@ use super::{
 };
 use crate::msgpack::{
     envelope::NIL,
-    writer::{ARRAY, Markers, Writer},
+    writer::{ARRAY, BIN, Markers, Writer},
 };
 
 const MAP: Markers =
     Markers { short: 0x80, short_lengths: 16, bits_8: None, bits_16: 0xde, bits_32: 0xdf };
-/// Binary data, whose length never fits into the marker.
-const BIN: Markers =
-    Markers { short: 0, short_lengths: 0, bits_8: Some(0xc4), bits_16: 0xc5, bits_32: 0xc6 };
 
 /// Returns the prefix and the value; an error where the value is nested more than `max_depth` deep.
 pub(super) fn write<V: Serialize + ?Sized>(

@@ -332,7 +332,10 @@ impl World {
     /// Sets "old" on the right, and waits until left has received it: of two concurrent sets
     /// neither cache takes the other's value.
     async fn right_puts_old(&self, cell: &str, key: &str) {
-        put(&self.right, key, "old").await;
+        let report = self.right.set(key, "old".to_owned()).await.unwrap();
+        // A broker may deliver the message before it confirms it, and until then `right` refuses
+        // values of the key.
+        assert!(report.settled(PATIENCE).await, "{}, {cell}: no confirmation", self.name);
         let what = format!("invalidation:received {key}");
         self.until(cell, &what, || self.log[0].has(&what)).await;
     }

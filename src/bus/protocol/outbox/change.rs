@@ -16,8 +16,9 @@ pub(crate) enum Change {
     Pattern(Arc<str>),
     Value {
         key: Arc<str>,
-        /// In MessagePack.
+        /// In MessagePack, or the payload of a codec other than the wire's.
         value: Arc<[u8]>,
+        by_codec: bool,
         ttl_ms: Option<u64>,
         /// The stale window of the value.
         stale_ms: Option<u64>,
@@ -64,10 +65,11 @@ impl Batch {
     pub(crate) fn kind(&self) -> MessageKind<'_> {
         match &self.changes[..] {
             [(_, Change::Pattern(pattern))] => MessageKind::Pattern { pattern },
-            [(_, Change::Value { key, value, ttl_ms, stale_ms, prime, context })] => {
+            [(_, Change::Value { key, value, by_codec, ttl_ms, stale_ms, prime, context })] => {
                 MessageKind::Set {
                     keys: vec![key],
                     value,
+                    by_codec: *by_codec,
                     ttl_ms: *ttl_ms,
                     stale_ms: *stale_ms,
                     prime: *prime,

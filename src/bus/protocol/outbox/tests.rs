@@ -23,6 +23,7 @@ pub(super) fn value(key: &str, value: u8, prime: bool) -> Change {
     Change::Value {
         key: Arc::from(key),
         value: Arc::new([value]),
+        by_codec: false,
         ttl_ms: Some(500),
         stale_ms: None,
         prime,

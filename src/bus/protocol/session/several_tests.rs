@@ -102,7 +102,15 @@ fn admits_at(
     let context = VersionVector::encode(&[vector, &[("p", seq)]].concat());
     let (keys, context) = (vec!["k"], context.as_deref());
     let (ttl_ms, stale_ms, prime) = (Some(1_000), None, true);
-    let kind = MessageKind::Set { keys, value: b"\x07", ttl_ms, stale_ms, prime, context };
+    let kind = MessageKind::Set {
+        keys,
+        value: b"\x07",
+        by_codec: false,
+        ttl_ms,
+        stale_ms,
+        prime,
+        context,
+    };
     let disposition = receive_at(session, now, &message(namespace, ("p", seq), kind));
     disposition == Some(Disposition::Apply { value_admissible: true })
 }

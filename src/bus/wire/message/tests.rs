@@ -28,7 +28,28 @@ fn delete(keys: Vec<&str>) -> Message<'_> {
 }
 
 fn set(value: &[u8], ttl_ms: Option<u64>) -> MessageKind<'_> {
-    MessageKind::Set { keys: vec!["k"], value, ttl_ms, stale_ms: None, prime: false, context: None }
+    MessageKind::Set {
+        keys: vec!["k"],
+        value,
+        by_codec: false,
+        ttl_ms,
+        stale_ms: None,
+        prime: false,
+        context: None,
+    }
+}
+
+/// A value of a codec other than the wire's.
+fn of_codec(prime: bool) -> MessageKind<'static> {
+    MessageKind::Set {
+        keys: vec!["k"],
+        value: b"HC1C7",
+        by_codec: true,
+        ttl_ms: Some(9),
+        stale_ms: None,
+        prime,
+        context: Some(b"\xc0"),
+    }
 }
 
 fn samples() -> Vec<Vec<u8>> {
@@ -46,11 +67,14 @@ fn samples() -> Vec<Vec<u8>> {
         MessageKind::Set {
             keys: vec!["k"],
             value: NIL,
+            by_codec: false,
             ttl_ms: None,
             stale_ms: None,
             prime: true,
             context: Some(b"\x92\xa2i7\x05"),
         },
+        of_codec(false),
+        of_codec(true),
         MessageKind::Beacon { hello: false, caches: vec![] },
         MessageKind::Beacon { hello: true, caches: vec![] },
         MessageKind::Beacon { hello: true, caches: vec!["mails", "shop"] },
@@ -170,6 +194,7 @@ fn messages_of_the_typescript_package_are_decoded() {
         kind: MessageKind::Set {
             keys: vec!["42"],
             value: b"\xd4\0\0",
+            by_codec: false,
             ttl_ms: Some(1_500),
             stale_ms: None,
             prime: false,
@@ -179,6 +204,30 @@ fn messages_of_the_typescript_package_are_decoded() {
     };
     assert_eq!(decode(&payload), Ok(expected.clone()));
     assert_eq!(decode(&payload[4..]), Ok(expected), "without a prefix");
+}
+
+#[test]
+fn a_value_of_another_codec_is_a_delete_for_readers_that_know_no_such_values() {
+    for (prime, keys) in [
+        (false, &b"\xa4keys\x91\xa1k\xa3raw\xc4\x05HC1C7"[..]),
+        (true, b"\xa4keys\x90\xa3raw\xc4\x05HC1C7\xa7rawKeys\x91\xa1k"),
+    ] {
+        let bytes = Message { kind: of_codec(prime), ..delete(vec![]) }.encode().unwrap();
+        let begins = [b"\xa4type\xa3del", keys].concat();
+        assert!(bytes.windows(begins.len()).any(|part| part == begins), "{bytes:x?}");
+    }
+    let read = |fields: &[(&str, &[u8])]| {
+        let begin: [(&str, &[u8]); 3] =
+            [("id", b"\xa1x"), ("source", b"\xa1s"), ("type", b"\xa3del")];
+        let payload = map(&[&begin, fields].concat());
+        let message = decode(&payload).unwrap();
+        (message.kind.deleted_keys().join(","), matches!(message.kind, MessageKind::Set { .. }))
+    };
+    let raw: (&str, &[u8]) = ("raw", b"\xc4\x01x");
+    let keys: (&str, &[u8]) = ("keys", b"\x91\xa1k");
+    assert_eq!(read(&[keys, raw, ("rawKeys", b"\x91\xa1z")]), ("k".to_owned(), true));
+    assert_eq!(read(&[keys, ("raw", b"\xa1x")]), ("k".to_owned(), false), "no bytes");
+    assert_eq!(read(&[("keys", b"\x90"), ("rawKeys", b"\x91\xa1z")]), (String::new(), false));
 }
 
 #[test]
