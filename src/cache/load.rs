@@ -23,7 +23,7 @@ use crate::{
     l1::Displaced,
     l2::{L2, LoadEnd, LoadRequest, LoadStart, NamedLease, PublishOutcome},
     load::{IntoLoaded, Loaded, Loader, run_contained},
-    observe::{CallerSpan, Counter, Event, Level, Timed},
+    observe::{Counter, Event, Level, RequestSpan, Timed},
     options::CallOptions,
     resilience::{run_alongside, task_tracker::TaskToken},
     time::millis,
@@ -38,7 +38,6 @@ pub(super) struct Load<V: Send + Sync + 'static, L> {
     pub(super) loader: QuietDrop<L>,
     pub(super) call: Option<Box<CallOptions>>,
     pub(super) chain: Arc<LoadChain>,
-    pub(super) span: CallerSpan,
 }
 
 /// The rights that a load got from L2, which had no fresh value.
@@ -137,7 +136,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
     /// Runs the loader and publishes its result.
     pub(super) async fn run_loader<L: Loader<V>>(
         self: Arc<Self>,
-        Load { lead, loader, call, chain, span }: Load<V, L>,
+        Load { lead, loader, call, chain }: Load<V, L>,
         L2Rights { lease, has_value, lock }: L2Rights<V>,
     ) {
         let key = Arc::clone(lead.ticket.key());
@@ -150,7 +149,8 @@ impl<V: Send + Sync + 'static> CacheState<V> {
             // Pinned here: each future that owned another one would need its space twice.
             let loading = pin!(run_contained(&key, loader, hard));
             let loading = pin!(scope(chain, loading));
-            let loading = pin!(span.run(self.observer.cache(), &key, loading));
+            let span = RequestSpan::of_load(self.observer.cache(), &key);
+            let loading = pin!(span.run(loading));
             match &self.l2 {
                 None => loading.await,
                 Some(l2) => {

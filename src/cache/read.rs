@@ -122,7 +122,7 @@ impl<V: Send + Sync + 'static> CacheState<V> {
         let flight = Arc::clone(lead.flight());
         let (depth, span) = (chain.depth, CallerSpan::current());
         let state = Arc::clone(&self);
-        let load = Load { lead, loader, call, chain, span: span.clone() };
+        let load = Load { lead, loader, call, chain };
         let is_started = if self.l2.is_some() {
             start_load(span.around(state.load_via_l2(load)), token, depth)
         } else {

@@ -2,7 +2,6 @@
 
 use crate::error::{BoxError, Error};
 
-#[derive(Clone)]
 pub(crate) struct CallerSpan;
 
 impl CallerSpan {
@@ -13,15 +12,15 @@ impl CallerSpan {
     pub(crate) fn around<F: Future>(self, future: F) -> F {
         future
     }
-
-    pub(crate) fn run<F: Future>(self, _cache: Option<&str>, _key: &str, load: F) -> F {
-        load
-    }
 }
 
 pub(crate) struct RequestSpan;
 
 impl RequestSpan {
+    pub(crate) const fn of_load(_cache: Option<&str>, _key: &str) -> Self {
+        Self
+    }
+
     pub(crate) const fn of_l2(_cache: Option<&str>, _operation: &'static str) -> Self {
         Self
     }

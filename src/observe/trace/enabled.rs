@@ -1,8 +1,6 @@
 //! With the feature `tracing`: spans around loads, calls of L2 and publications, and a log line per
 //! change of state.
 
-use std::{future::poll_fn, pin::pin};
-
 use tracing::{Instrument, instrument::Instrumented};
 
 use crate::{
@@ -11,7 +9,6 @@ use crate::{
 };
 
 /// The span of a caller, for the load that it begins: the load may run in a task of its own.
-#[derive(Clone)]
 pub(crate) struct CallerSpan(tracing::Span);
 
 impl CallerSpan {
@@ -24,33 +21,18 @@ impl CallerSpan {
     pub(crate) fn around<F: Future>(self, future: F) -> Instrumented<F> {
         future.instrument(self.0)
     }
-
-    /// Runs the load in the span `lazy_layers.load`, a child of the span of its caller.
-    pub(crate) fn run<F: Future>(
-        self,
-        cache: Option<&str>,
-        key: &str,
-        load: F,
-    ) -> impl Future<Output = F::Output> {
-        let parent = self.0.id();
-        let span = tracing::debug_span!(
-            target: "lazy_layers_cache",
-            parent: parent,
-            "lazy_layers.load",
-            cache,
-            key,
-        );
-        async move {
-            let mut load = pin!(load);
-            poll_fn(|context| span.in_scope(|| load.as_mut().poll(context))).await
-        }
-    }
 }
 
-/// The span of one request to L2 or to the bus, a child of the span in which it is created.
+/// The span of one load, or of one request to L2 or to the bus: a child of the span in which it is
+/// created.
 pub(crate) struct RequestSpan(tracing::Span);
 
 impl RequestSpan {
+    /// Opens the span `lazy_layers.load`.
+    pub(crate) fn of_load(cache: Option<&str>, key: &str) -> Self {
+        Self(tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.load", cache, key))
+    }
+
     /// Opens the span `lazy_layers.l2`. `operation` is the method of the store.
     pub(crate) fn of_l2(cache: Option<&str>, operation: &'static str) -> Self {
         Self(tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.l2", cache, operation))
@@ -61,7 +43,7 @@ impl RequestSpan {
         Self(tracing::debug_span!(target: "lazy_layers_cache", "lazy_layers.publish", cache))
     }
 
-    /// Runs the request in the span, which ends with it.
+    /// Runs the load or the request in the span, which ends with it.
     pub(crate) fn run<F: Future>(self, request: F) -> Instrumented<F> {
         request.instrument(self.0)
     }
