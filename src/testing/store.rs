@@ -36,7 +36,7 @@ pub struct SharedStore {
     clock: Arc<dyn Clock>,
     pub(super) state: Arc<Mutex<State>>,
     /// The name of the cache to which the keys belong.
-    pub(super) cache: Arc<OnceLock<Option<String>>>,
+    pub(super) cache: Arc<OnceLock<String>>,
 }
 
 /// The contents of a [`SharedStore`] at one time.

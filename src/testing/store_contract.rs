@@ -199,10 +199,10 @@ impl Store for SharedStore {
     }
 
     fn claim(&self, cache: Option<&str>) -> Result<(), BoxError> {
-        let owner = self.cache.get_or_init(|| cache.map(str::to_owned)).as_deref();
-        let name =
-            |cache: Option<&str>| cache.map_or("one without a name".into(), |it| format!("`{it}`"));
-        let text = || format!("{} uses the store, {} cannot use it too", name(owner), name(cache));
+        // A cache without a name may look into the store of any other.
+        let Some(cache) = cache else { return Ok(()) };
+        let owner = self.cache.get_or_init(|| cache.to_owned());
+        let text = || format!("`{owner}` uses the store, `{cache}` cannot use it too");
         if owner == cache { Ok(()) } else { Err(text().into()) }
     }
 

@@ -94,7 +94,7 @@ fn a_store_around_the_store_and_that_of_a_test_refuse_a_second_name_too() {
     drop([build("users", &store).unwrap(), build("users", &store).unwrap()]);
     let text = "l2 refuses the cache (`users` uses the store, `vendors` cannot use it too); give";
     refused("vendors", &store, text);
-    refused(None, &store, "`users` uses the store, one without a name cannot use it too");
+    drop(build(None, &store).unwrap());
 }
 
 #[test]

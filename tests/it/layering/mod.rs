@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// All that adapters may use of the stages: the contracts that they fulfil, and the inbox of a
 /// subscription.
 const CONTRACTS: &[&str] =
-    &["l2/store.rs", "l2/store_types.rs", "bus/transport.rs", "bus/inbox.rs"];
+    &["l2/store.rs", "l2/store_types.rs", "l2/inspection.rs", "bus/transport.rs", "bus/inbox.rs"];
 
 /// The folders of vendors, which do not know each other.
 const VENDORS: &[&str] = &["adapters/nats/", "adapters/rabbitmq/", "adapters/redis/"];
