@@ -389,14 +389,18 @@ async fn a_replica_of_a_cluster_that_is_promoted_with_deleted_values_is_cleared(
     let key = delete_on_a_dying_master(&mut cluster, &store).await;
     // Another node stalls meanwhile, so that the store replaces its connection.
     let mut redis = cluster.node(2).connect();
-    let mut checks_by_other_than = |known: &str| {
+    // A check asks for `INFO`, and one node for `CLUSTER NODES` behind it.
+    let mut checkers = || {
         let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut redis).unwrap();
-        let mut checks = list.lines().filter(|line| line.contains("cmd=info"));
-        checks.find_map(|line| line.split(' ').next().filter(|id| *id != known).map(str::to_owned))
+        let is_check = |line: &&str| line.contains("cmd=info") || line.contains("cmd=cluster|node");
+        let checks = list.lines().filter(is_check);
+        checks.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let known = wait_for("a check", PATIENCE, || checks_by_other_than(""));
+    let known = wait_for("a check", PATIENCE, || Some(checkers()).filter(|it| !it.is_empty()));
     cluster.node(0).freeze();
-    wait_for("another connection", PATIENCE, || checks_by_other_than(&known));
+    wait_for("another connection", PATIENCE, || {
+        checkers().iter().any(|it| !known.contains(it)).then_some(())
+    });
     cluster.node(0).thaw();
     let other = key_of(&cluster, 2);
     soon("it is connected", async || store.get(&other, false).await.is_ok()).await;
