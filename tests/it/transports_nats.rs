@@ -30,6 +30,15 @@ async fn client(server: &NatsServer) -> async_nats::Client {
     async_nats::connect(server.url()).await.unwrap()
 }
 
+/// Returns the subscription when the server has it, since an echo that was published later is back.
+async fn subscribed(client: &async_nats::Client, subject: &'static str) -> async_nats::Subscriber {
+    let messages = client.subscribe(subject).await.unwrap();
+    let mut echoes = client.subscribe("test.echo").await.unwrap();
+    client.publish("test.echo", "".into()).await.unwrap();
+    echoes.next().await.unwrap();
+    messages
+}
+
 #[tokio::test]
 async fn every_instance_receives_every_message_in_order() {
     let server = NatsServer::start();
@@ -155,9 +164,8 @@ async fn a_beacon_reaches_every_instance_on_a_subject_of_its_own() {
     let server = NatsServer::start();
     let (one, other) = (transport(&server), transport(&server));
     let client = client(&server).await;
-    let mut published = client.subscribe("cache.invalidations").await.unwrap();
-    let mut announced = client.subscribe("cache.invalidations.beacons").await.unwrap();
-    client.flush().await.unwrap();
+    let mut published = subscribed(&client, "cache.invalidations").await;
+    let mut announced = subscribed(&client, "cache.invalidations.beacons").await;
     let mut first = one.subscribe().await.unwrap().messages;
     let mut second = other.subscribe().await.unwrap().messages;
     one.announce(b"beacon").await.unwrap();
@@ -174,7 +182,7 @@ async fn a_dropped_subscription_leaves_nothing_on_the_server() {
     let server = NatsServer::start();
     let transport = transport(&server);
     let client = client(&server).await;
-    let mut inboxes = client.subscribe("_INBOX.>").await.unwrap();
+    let mut inboxes = subscribed(&client, "_INBOX.>").await;
     let subscribed = transport.subscribe().await.unwrap();
     subscribed.prober.send(4_711).await.unwrap();
     let probes = loop {

@@ -110,8 +110,7 @@ impl Bare {
         let publisher = connect().await;
         let (noting, received) = ears();
         for (note, client) in noting.into_iter().zip([publisher.clone(), connect().await]) {
-            let mut events = client.subscribe(NAME).await.expect("it is connected");
-            client.flush().await.expect("it is connected");
+            let mut events = subscribed(&client).await;
             tokio::spawn(async move {
                 while events.next().await.is_some() {
                     note();
@@ -229,6 +228,16 @@ impl Bare {
         };
         Self::new(publish, received)
     }
+}
+
+/// Returns the subscription when the server has it, since an echo that was published later is back.
+async fn subscribed(client: &async_nats::Client) -> async_nats::Subscriber {
+    let events = client.subscribe(NAME).await.expect("it is connected");
+    let inbox = client.new_inbox();
+    let mut echoes = client.subscribe(inbox.clone()).await.expect("it is connected");
+    client.publish(inbox, Vec::new().into()).await.expect("it is connected");
+    echoes.next().await.expect("it comes back");
+    events
 }
 
 /// The callbacks of the two subscribers: the publisher's own, whose messages are ignored, and the
