@@ -129,7 +129,8 @@ pub(crate) fn run(report: &mut Report) {
         report.note(
             "100 characters, MessagePack in ours and amalgam, which decode it; bytes in \
              multi-tier. amalgam is set to skip its memory, and reads its markers (GET and HMGET); \
-             multi-tier has Redis as its one tier (GET and PTTL).",
+             multi-tier has Redis as its one tier (GET and PTTL). Ours reads value and time of one \
+             moment, several keys in one transaction, and no value beyond its limit.",
         );
         report.end();
     }

@@ -55,16 +55,20 @@ const TABLES: [Table; 14] = [
     ("frozen", redis_stalled::run),
 ];
 
+/// What a child process measures, by its first argument.
+const MEASURES: [(&str, fn(&str) -> Vec<f64>); 3] =
+    [(memory::HOLD, memory::hold), (bus::BURST, bus::burst), (bus::EMPTY, bus::empty)];
+
 const WRITE: &str = "--write";
 const MADE_BY: &str = "Made by `cargo run --release -p bench -- --write docs/figures`, which makes \
      them again: on another machine, other figures. Only ratios within one table travel.";
 
 fn main() -> std::process::ExitCode {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
-    if let [child, what] = &wanted[..]
-        && child == memory::CHILD
+    if let [measure, argument] = &wanted[..]
+        && let Some((_, run)) = MEASURES.iter().find(|(name, _)| name == measure)
     {
-        memory::hold(what);
+        run(argument).iter().for_each(|figure| println!("{figure}"));
         return std::process::ExitCode::SUCCESS;
     }
     if let [child, contender, url, number, changes] = &wanted[..]

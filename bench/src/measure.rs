@@ -1,6 +1,7 @@
-//! Interleaved rounds: each contender once per round, so that a slow minute slows all of them.
+//! Interleaved rounds: each contender once per round, so that a slow minute slows all of them. And
+//! measures of memory, each in a process of its own.
 
-use std::{sync::Arc, time::Instant};
+use std::{process::Command, sync::Arc, time::Instant};
 
 use tokio::runtime::Runtime;
 
@@ -90,6 +91,25 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 pub(crate) fn workers(threads: usize) -> Runtime {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(threads).enable_all().build().expect("a runtime")
+}
+
+/// Runs one of the measures of memory in a child process, and returns its figures. In this process
+/// it would use memory that an earlier table has freed, and nothing would seem to grow.
+pub(crate) fn in_a_process(measure: &str, argument: &str) -> Vec<f64> {
+    let this = std::env::current_exe().expect("a path to this program");
+    let output = Command::new(this).args([measure, argument]).output().expect("a child process");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures: Result<Vec<f64>, _> = text.split_whitespace().map(str::parse).collect();
+    figures.ok().filter(|figures| !figures.is_empty()).unwrap_or_else(|| {
+        panic!("{measure} {argument}: {text:?}, {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// Bytes of resident memory of this process (Linux).
+pub(crate) fn resident() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux' /proc");
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok());
+    pages.expect("pages in /proc/self/statm") * 4096.0
 }
 
 /// The value that every cache holds: about 100 bytes behind an `Arc`.

@@ -1,23 +1,22 @@
 //! Memory of a million entries, each container in a process of its own.
 
-use std::process::Command;
-
 use lazy_layers_cache::{L1Options, LazyLayersCache};
 
 use crate::{
-    measure::{Value, block_on, key, value},
+    measure::{Value, block_on, in_a_process, key, resident, value},
     peers,
     report::{AtMost, Report},
 };
 
-pub(crate) const CHILD: &str = "--hold";
+/// The measure of a child process: fills the container that is its argument.
+pub(crate) const HOLD: &str = "--hold";
 const ENTRIES: usize = 1_000_000;
 const CONTENDERS: [&str; 7] =
     ["payload alone", "quick_cache", "lazy-layers", "moka", "amalgam", "foyer", "cached"];
 
 pub(crate) fn run(report: &mut Report) {
     report.title("1,000,000 entries, bytes of memory per entry (key 16 bytes, value 100)");
-    let bytes = CONTENDERS.map(measured_in_a_child);
+    let bytes = CONTENDERS.map(|name| in_a_process(HOLD, name)[0]);
     for (name, bytes_per_entry) in CONTENDERS.iter().zip(bytes) {
         let limit = AtMost { limit: 1.15, of: "quick_cache" };
         let limited = *name == "lazy-layers";
@@ -32,17 +31,10 @@ pub(crate) fn run(report: &mut Report) {
     report.end();
 }
 
-fn measured_in_a_child(what: &str) -> f64 {
-    let this = std::env::current_exe().expect("a path to this program");
-    let output = Command::new(this).args([CHILD, what]).output().expect("a child process");
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().unwrap_or_else(|_| panic!("child `{what}` printed {text:?}"))
-}
-
-/// The child: fills one container and prints its memory.
-pub(crate) fn hold(what: &str) {
+/// Fills one container. Returns bytes per entry.
+pub(crate) fn hold(what: &str) -> Vec<f64> {
     let room = ENTRIES + ENTRIES / 20;
-    let (before, held): (u64, Box<dyn std::any::Any>) = match what {
+    let (before, held): (f64, Box<dyn std::any::Any>) = match what {
         "payload alone" => {
             let mut payload = Vec::<(String, Value)>::with_capacity(ENTRIES);
             let before = resident();
@@ -102,17 +94,7 @@ pub(crate) fn hold(what: &str) {
             (before, Box::new(ours))
         }
     };
-    println!("{}", (resident() - before) as f64 / ENTRIES as f64);
+    let bytes = (resident() - before) / ENTRIES as f64;
     drop(held);
-}
-
-/// Bytes of resident memory of this process (Linux).
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux' /proc");
-    let pages: u64 = statm
-        .split_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .expect("pages in /proc/self/statm");
-    pages * 4096
+    vec![bytes]
 }

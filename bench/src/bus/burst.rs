@@ -1,16 +1,18 @@
 //! A burst of 100,000 deletes, one message each, for one instance: messages applied per second on
-//! one thread, and the memory of the queued messages.
+//! one thread, and the memory of the queued messages, in a process of its own.
 
 use std::time::{Duration, Instant};
 
 use lazy_layers_cache::{Codec, LazyLayersCache, LocalTransport, Transport, WireCodec};
 use serde::{Deserialize, Serialize};
 
-use super::resident;
 use crate::{
-    measure::{block_on, median},
+    measure::{block_on, in_a_process, median, resident},
     report::Report,
 };
+
+/// The measure of a child process: one round. Its argument is the number of the round.
+pub(crate) const BURST: &str = "--burst";
 
 const NAME: &str = "bench";
 const EVENTS: usize = 100_000;
@@ -37,9 +39,9 @@ pub(crate) fn run(report: &mut Report) {
     let mut rates = Vec::new();
     let mut most_grown = 0f64;
     for round in 0..ROUNDS {
-        let (rate, grown) = block_on(burst(round));
-        rates.push(rate);
-        most_grown = most_grown.max(grown);
+        let figures = in_a_process(BURST, &round.to_string());
+        rates.push(figures[0]);
+        most_grown = most_grown.max(figures[1]);
     }
     let rate = median(rates);
     report.check(&format!("{rate:>9.0} events/s applied, at least 200,000"), rate >= 200_000.0);
@@ -49,7 +51,11 @@ pub(crate) fn run(report: &mut Report) {
 }
 
 /// Messages per second, and the growth of memory in bytes while all of them were queued.
-async fn burst(round: usize) -> (f64, f64) {
+pub(crate) fn burst(round: &str) -> Vec<f64> {
+    block_on(one_round(round)).into()
+}
+
+async fn one_round(round: &str) -> [f64; 2] {
     let transport = LocalTransport::with_capacity(2 * EVENTS);
     let cache = LazyLayersCache::<String, u32>::builder()
         .name(NAME)
@@ -76,10 +82,10 @@ async fn burst(round: usize) -> (f64, f64) {
     let took = begun.elapsed().as_secs_f64();
     assert_eq!(cache.stats().bus_gaps, 0, "nothing was lost");
     cache.close().await;
-    (EVENTS as f64 / took, most - before.0)
+    [EVENTS as f64 / took, most - before.0]
 }
 
-fn event(round: usize, number: usize) -> Vec<u8> {
+fn event(round: &str, number: usize) -> Vec<u8> {
     let event = Delete {
         id: format!("{round}:{number}"),
         namespace: NAME.into(),

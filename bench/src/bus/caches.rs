@@ -11,14 +11,16 @@ use tokio::runtime::Handle;
 
 use super::{
     propagation::{Pair, quantile},
-    resident,
     servers::{nats::NatsServer, rabbitmq::RabbitServer, redis::RedisServer},
 };
 use crate::{
     drop_probe::Watched,
-    measure::{block_on, workers},
+    measure::{block_on, in_a_process, resident, workers},
     report::{AtMost, Report},
 };
+
+/// The measure of a child process: an empty cache. Its argument is the URL of a Redis.
+pub(crate) const EMPTY: &str = "--empty-cache";
 
 const MANY: usize = 50;
 const SAMPLES: usize = 2_000;
@@ -28,13 +30,13 @@ pub(crate) fn run(report: &mut Report) {
     report.title("fifty caches of a manager beside one");
     let redis = RedisServer::start();
     for caches in [1, MANY] {
-        let started = block_on(start(&redis, caches));
+        let started = block_on(start(&redis.url(), caches));
         report.line(&format!("{caches:>2} caches start in {started:?}, with Redis and a bus"));
         if caches == MANY {
             report.check("at most 50 ms", started <= Duration::from_millis(50));
         }
     }
-    let bytes = block_on(memory(&redis));
+    let bytes = in_a_process(EMPTY, &redis.url())[0];
     report.line(&format!("{:.1} KiB of memory for an empty cache", bytes / 1024.0));
     report.check("at most 64 KiB", bytes <= 64.0 * 1024.0);
     let [one, many] = [1, MANY].map(|caches| block_on(idle_messages(caches)));
@@ -101,7 +103,7 @@ pub(crate) fn run(report: &mut Report) {
 }
 
 /// The time to build a manager and its caches. Nothing of it waits for a server.
-async fn start(redis: &RedisServer, caches: usize) -> Duration {
+async fn start(redis: &str, caches: usize) -> Duration {
     let begun = Instant::now();
     let built = manager(redis);
     let built: Vec<LazyLayersCache<u64, String>> = (0..caches)
@@ -112,14 +114,18 @@ async fn start(redis: &RedisServer, caches: usize) -> Duration {
     took
 }
 
-fn manager(redis: &RedisServer) -> CacheManager {
-    let bus = RedisTransport::at(redis.url()).build().expect("valid options");
-    let built = CacheManager::builder().redis(RedisStore::at(redis.url()));
+fn manager(redis: &str) -> CacheManager {
+    let bus = RedisTransport::at(redis).build().expect("valid options");
+    let built = CacheManager::builder().redis(RedisStore::at(redis));
     built.event_bus(EventBus::new(bus)).build().expect("valid options")
 }
 
 /// Bytes of memory of a cache with L2 and a bus and without entries.
-async fn memory(redis: &RedisServer) -> f64 {
+pub(crate) fn empty(redis: &str) -> Vec<f64> {
+    vec![block_on(memory(redis))]
+}
+
+async fn memory(redis: &str) -> f64 {
     const CACHES: usize = 1_000;
     let manager = manager(redis);
     let build = |number: usize| -> LazyLayersCache<u64, String> {

@@ -10,20 +10,15 @@ mod servers;
 
 use crate::report::Report;
 
-pub(crate) use self::caches::run as run_caches;
+pub(crate) use self::{
+    burst::{BURST, burst},
+    caches::{EMPTY, empty, run as run_caches},
+};
 
 pub(crate) fn run(report: &mut Report) {
     burst::run(report);
     idle::run(report);
     propagation::run(report);
-}
-
-/// Bytes of memory that this process has in use.
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) * 1024.0
 }
 
 /// Processor time that this process has used.

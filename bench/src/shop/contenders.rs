@@ -18,6 +18,7 @@ use multi_tier_cache::{
 pub(super) const NAMES: [&str; 5] =
     ["Redis alone", "amalgam", "multi-tier", "lazy-layers", "no promises (floor)"];
 pub(super) const BARE: usize = 0;
+pub(super) const AMALGAM: usize = 1;
 pub(super) const OURS: usize = 3;
 pub(super) const FLOOR: usize = 4;
 

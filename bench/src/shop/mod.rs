@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) use self::child::{CHILD, serve};
 use self::{
-    contenders::{BARE, FLOOR, NAMES, OURS},
+    contenders::{AMALGAM, BARE, FLOOR, NAMES, OURS},
     process::Process,
     workload::{Changes, PROCESSES},
 };
@@ -99,12 +99,14 @@ fn days(report: &mut Report, changes: Changes) {
     let tiers = (0..NAMES.len()).filter(|at| ![BARE, OURS, FLOOR].contains(at));
     let nearest = tiers.max_by(|one, other| speed(one).total_cmp(&speed(other)));
     let nearest = nearest.expect("two peers");
-    let ratio = |at: usize, of: fn(&Seen) -> f64| {
-        median(rounds.iter().map(|round| of(&round[at]) / of(&round[nearest])).collect())
+    let ratio = |at: usize, base: usize, of: fn(&Seen) -> f64| {
+        median(rounds.iter().map(|round| of(&round[at]) / of(&round[base])).collect())
     };
-    let to = |of: fn(&Seen) -> f64| ratio(OURS, of);
+    let to = |of: fn(&Seen) -> f64| ratio(OURS, nearest, of);
     let name = NAMES[nearest];
-    let floor = ratio(FLOOR, |seen| seen.per_second);
+    let amalgam = ratio(OURS, AMALGAM, |seen| seen.per_second);
+    report.line(&format!("requests/s to amalgam: {amalgam:.1}x"));
+    let floor = ratio(FLOOR, nearest, |seen| seen.per_second);
     report.line(&format!("requests/s of the floor to {name}: {floor:.2}x"));
     report.at_least(&format!("requests/s to {name}"), to(|seen| seen.per_second), 2.0);
     report.at_most(&format!("p99.9 to {name}"), to(|seen| seen.p999), 1.0);
