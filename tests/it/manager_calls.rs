@@ -12,13 +12,13 @@ use std::{
 };
 
 use lazy_layers_cache::{
-    BuildError, CacheManager, LazyLayersCache, LocalTransport, Store, Subscribed, Transport,
+    BuildError, CacheManager, LazyLayersCache, LocalTransport, Subscribed, Transport,
     TransportFuture, WireCodec,
-    testing::{ForwardStore, SharedStore, TokioClock},
+    testing::{SharedStore, TokioClock},
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-use crate::support::{log::listen, ms, transports::PATIENCE};
+use crate::support::{calling::CallingStore, log::listen, ms, transports::PATIENCE};
 
 fn users(manager: &CacheManager) -> Result<LazyLayersCache<u64, String>, BuildError> {
     manager.cache("users").build()
@@ -50,16 +50,6 @@ impl<F: Fn(&str) + Send + Sync + 'static> Transport for Calling<F> {
 
     fn disconnect(&self) -> TransportFuture<'_, ()> {
         self.0.disconnect()
-    }
-}
-
-/// A store that calls a function at each of its methods.
-struct CallingStore<F>(SharedStore, F);
-
-impl<F: Fn(&str) + Send + Sync + 'static> ForwardStore for CallingStore<F> {
-    fn inner(&self) -> Arc<dyn Store> {
-        self.1("users");
-        Arc::new(self.0.clone())
     }
 }
 
@@ -151,7 +141,8 @@ fn a_panic_of_the_users_code_during_a_build_leaves_the_name_free() {
         let bus = Calling(LocalTransport::new(), in_transport);
         let manager = CacheManager::builder().event_bus(bus).build().unwrap();
         let build = || {
-            let store = CallingStore(store.clone(), in_store.clone());
+            let in_store = in_store.clone();
+            let store = CallingStore(store.clone(), Arc::new(move || in_store("users")));
             manager.cache::<u64, String>("users").l2(store, WireCodec::new()).build()
         };
         assert!(catch_unwind(AssertUnwindSafe(build)).is_err());

@@ -13,6 +13,7 @@ pub(crate) struct CallingStore(pub(crate) SharedStore, pub(crate) Call);
 
 impl ForwardStore for CallingStore {
     fn inner(&self) -> Arc<dyn Store> {
+        (self.1)();
         Arc::new(self.0.clone())
     }
 
@@ -20,7 +21,6 @@ impl ForwardStore for CallingStore {
         &self,
         call: impl FnOnce(Arc<dyn Store>) -> StoreFuture<'static, T> + Send + 'static,
     ) -> StoreFuture<'static, T> {
-        (self.1)();
         let (call, before_and_after) = (call(self.inner()), Arc::clone(&self.1));
         Box::pin(async move {
             before_and_after();
