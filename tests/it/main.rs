@@ -60,6 +60,7 @@ mod manager_redis;
 mod manifest;
 mod manual;
 mod manual_by_hand;
+mod manual_figures;
 mod manual_names;
 mod manual_permissions;
 mod metrics_opentelemetry;
