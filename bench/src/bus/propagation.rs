@@ -71,6 +71,10 @@ pub(crate) fn run(report: &mut Report) {
     for (name, measured) in runtime.block_on(table).expect("it is measured") {
         measured.tell(report, name);
     }
+    report.note(
+        "The local transport alone is a channel within the process; ours also encodes the message, \
+         decodes it and applies it.",
+    );
     report.end();
 }
 

@@ -123,7 +123,9 @@ fn days(report: &mut Report, changes: Changes) {
          processes, by default; amalgam has its L2, its markers and its backplane, multi-tier its \
          invalidation by Pub/Sub, and decodes MessagePack on each hit; Redis alone coalesces \
          nothing and has no memory; the floor is quick_cache, the bare client and Pub/Sub, which \
-         promise nothing. More requests a second mean more changes a second too.",
+         promise nothing. More requests a second mean more changes a second too. Each load of ours \
+         takes a lease, and a script stores its value only if no change came between; multi-tier \
+         stores without asking.",
     );
     report.end();
 }
