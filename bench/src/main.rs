@@ -56,7 +56,9 @@ const TABLES: [Table; 14] = [
 ];
 
 /// What a child process measures, by its first argument.
-const MEASURES: [(&str, fn(&str) -> Vec<f64>); 3] =
+type Measure = (&'static str, fn(&str) -> Vec<f64>);
+
+const MEASURES: [Measure; 3] =
     [(memory::HOLD, memory::hold), (bus::BURST, bus::burst), (bus::EMPTY, bus::empty)];
 
 const WRITE: &str = "--write";
