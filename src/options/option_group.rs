@@ -4,7 +4,7 @@
 //! field that has the field's name. With the feature `serde` every group can be read from a
 //! configuration file: unknown names are refused, missing ones have their defaults.
 //!
-//! ```ignore
+//! ```text
 //! option_group! {
 //!     /// What the group is about.
 //!     #[derive(Debug, Clone, PartialEq, Eq)]
